@@ -6,6 +6,7 @@ every function here reads as "absent": it adds 0 to every value and gets a gradi
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -115,7 +116,7 @@ def plackett_luce_log_weights(
     """
     scores = as_float("scores", scores)
     check_rank("scores", scores)
-    if is_concrete(temperature) and not jnp.all(jnp.asarray(temperature) > 0):
+    if is_concrete(temperature) and not np.all(np.asarray(temperature) > 0):
         raise ValueError(f"temperature must be positive, got {temperature}.")
     scores = scores / jnp.asarray(temperature, scores.dtype)
     present = as_mask(where, scores, "scores") & (scores != -jnp.inf)

@@ -1,0 +1,12 @@
+"""One file an algorithm: how a batch of trajectories moves a policy. All are built from `haepo_jax.losses`.
+
+To add one: write its file with a `make(config, environment) -> Algorithm`, and name it below and in
+`haepo_jax.config.ALGORITHMS`.
+"""
+
+from haepo_jax.algorithms import haepo, reinforce
+from haepo_jax.algorithms.interface import Algorithm, Learner
+
+MAKERS = {"haepo": haepo.make, "reinforce": reinforce.make}
+
+__all__ = ["MAKERS", "Algorithm", "Learner"]

@@ -1,0 +1,92 @@
+"""What training asks of an algorithm, and the steps that algorithms share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from haepo_jax.config import ExperimentConfig, OptimizerConfig
+from haepo_jax.environments import Environment
+from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.policies import Params, Policy, make_policy
+from haepo_jax.rollout import Trajectories
+
+Metrics = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class Learner:
+    """What an algorithm keeps between updates."""
+
+    params: Params
+    optimizer_state: Any
+    reference: Any
+    """Parameters of the reference policy; None for an algorithm without one."""
+
+
+class Algorithm(NamedTuple):
+    """An algorithm as pure functions of one member of the population."""
+
+    policy: Policy
+    init: Callable[[ExperimentConfig, jax.Array], Learner]
+    """`(config, key) -> learner`."""
+    learn: Callable[[ExperimentConfig, Learner, Trajectories, jax.Array], tuple[Learner, Metrics]]
+    """`(config, learner, trajectories, updates done before) -> (learner, metrics)`. `config` carries the traced
+    settings of the member. Metrics are scalars and hold at least `loss` and `grad_norm`."""
+
+
+def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
+    """The policy that the config describes, for this environment."""
+    return make_policy(
+        environment.observation_size,
+        environment.action_space,
+        hidden_sizes=config.policy.hidden_sizes,
+        activation=config.policy.activation,
+        initial_log_std=config.policy.initial_log_std,
+    )
+
+
+def log_likelihoods(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
+    """`[M]` log-likelihood of each trajectory under these parameters, in nats."""
+    log_probs = policy.apply(params, trajectories.observations).log_prob(trajectories.actions)
+    return trajectory_log_likelihood(log_probs, where=trajectories.mask)
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """Adam after a global-norm clip; learning rate and clip may be traced.
+
+    Args:
+      config: the settings.
+      num_steps: gradient steps in the whole run, over which the schedule falls to 0.
+    """
+    schedule = {
+        "constant": optax.constant_schedule(1.0),
+        "linear": optax.linear_schedule(1.0, 0.0, num_steps),
+        "cosine": optax.cosine_decay_schedule(1.0, num_steps),
+    }[config.schedule]
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.scale_by_adam(),
+        optax.scale_by_schedule(lambda count: -config.learning_rate * schedule(count)),
+    )
+
+
+def gradient_step(
+    loss_fn: Callable[[Params], tuple[jax.Array, Metrics]],
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    optimizer_state: Any,
+) -> tuple[Params, Any, Metrics]:
+    """One step down the gradient of `loss_fn`; adds `loss` and `grad_norm` (before the clip) to its metrics."""
+    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
+    metrics = metrics | {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    return optax.apply_updates(params, updates), optimizer_state, metrics
+
+
+def scalar(values: jax.Array) -> jax.Array:
+    """A diagnostic as a float32 scalar."""
+    return jnp.mean(values, dtype=jnp.float32)

@@ -1,0 +1,108 @@
+"""Policies: Flax modules that end in a distrax distribution, behind a pure (init, apply) pair.
+
+This is the only part of the package that knows distrax, and the place to add a network.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.environments.interface import Box, Discrete
+
+Params = Any
+
+
+class Policy(NamedTuple):
+    """A policy as two pure functions."""
+
+    init: Callable[[jax.Array], Params]
+    """`key -> params`."""
+    apply: Callable[[Params, jax.Array], distrax.Distribution]
+    """`(params, observations [..., O]) -> distribution over actions` with batch shape `[...]`."""
+
+
+class MLP(nn.Module):
+    """Multilayer perceptron with orthogonal weights and a small last layer."""
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[..., O]` to `[..., output_size]`."""
+        activation = getattr(jax.nn, self.activation)
+        for size in self.hidden_sizes:
+            x = activation(nn.Dense(size, kernel_init=nn.initializers.orthogonal(2**0.5))(x))
+        # Near-zero outputs: the first policy is near uniform (or centred), whatever the observation.
+        return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(0.01))(x)
+
+
+class CategoricalPolicy(nn.Module):
+    """Discrete actions: softmax over the outputs of an MLP."""
+
+    hidden_sizes: Sequence[int]
+    num_actions: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, observations: jax.Array) -> distrax.Distribution:
+        """The distribution over actions at `observations [..., O]`."""
+        return distrax.Categorical(logits=MLP(self.hidden_sizes, self.num_actions, self.activation)(observations))
+
+
+class GaussianPolicy(nn.Module):
+    """Real actions: a diagonal Gaussian, its mean from an MLP and its deviation free of the observation."""
+
+    hidden_sizes: Sequence[int]
+    action_size: int
+    activation: str
+    initial_log_std: float
+
+    @nn.compact
+    def __call__(self, observations: jax.Array) -> distrax.Distribution:
+        """The distribution over actions at `observations [..., O]`."""
+        mean = MLP(self.hidden_sizes, self.action_size, self.activation)(observations)
+        log_std = self.param("log_std", nn.initializers.constant(self.initial_log_std), (self.action_size,))
+        std = jnp.broadcast_to(jnp.exp(log_std).reshape((1,) * (mean.ndim - 1) + (-1,)), mean.shape)
+        return distrax.MultivariateNormalDiag(mean, std)
+
+
+def make_policy(
+    observation_size: int,
+    action_space: Discrete | Box,
+    *,
+    hidden_sizes: Sequence[int],
+    activation: str,
+    initial_log_std: float,
+) -> Policy:
+    """The policy for an environment of these sizes.
+
+    Args:
+      observation_size: O, the length of an observation.
+      action_space: what kind of actions.
+      hidden_sizes: widths of the hidden layers.
+      activation: a name in `haepo_jax.config.ACTIVATIONS`, all of them functions of `jax.nn`.
+      initial_log_std: logarithm of the first standard deviation, in units of half the action range; real
+        actions only.
+
+    Returns:
+      The `Policy`.
+    """
+    module: nn.Module
+    if isinstance(action_space, Discrete):
+        module = CategoricalPolicy(tuple(hidden_sizes), action_space.n, activation)
+    else:
+        module = GaussianPolicy(tuple(hidden_sizes), action_space.size, activation, initial_log_std)
+
+    def init(key: jax.Array) -> Params:
+        return module.init(key, jnp.zeros((observation_size,)))["params"]
+
+    def apply(params: Params, observations: jax.Array) -> distrax.Distribution:
+        return module.apply({"params": params}, observations)
+
+    return Policy(init, apply)

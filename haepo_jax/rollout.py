@@ -1,0 +1,80 @@
+"""Complete episodes on the device: from a policy and a key to trajectories."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.environments.interface import Environment
+from haepo_jax.policies import Params, Policy
+
+
+class Trajectories(NamedTuple):
+    """M episodes, each from its own reset, cut at T steps. Steps after an episode's end are masked."""
+
+    observations: jax.Array
+    """`[M, T, O]` what the policy saw; the last valid observation repeated after the end."""
+    actions: jax.Array
+    """`[M, T]` or `[M, T, A]` what it did."""
+    log_probs: jax.Array
+    """`[M, T]` log-probability of the action under the policy that sampled it, in nats."""
+    rewards: jax.Array
+    """`[M, T]`."""
+    mask: jax.Array
+    """`[M, T]` boolean, True for the steps of the episode."""
+    entropies: jax.Array
+    """`[M, T]` entropy of the policy at each step, in nats."""
+
+
+def collect(
+    environment: Environment,
+    policy: Policy,
+    params: Params,
+    key: jax.Array,
+    *,
+    num_trajectories: int,
+    horizon: int,
+    greedy: bool = False,
+) -> Trajectories:
+    """Plays `num_trajectories` episodes of at most `horizon` steps.
+
+    The randomness of step t depends on `key` and t alone, so that a longer horizon begins with the steps
+    of a shorter one.
+
+    Args:
+      environment: where to play.
+      policy: who plays.
+      params: the policy's parameters.
+      key: typed PRNG key.
+      num_trajectories: M.
+      horizon: T.
+      greedy: take the mode of each distribution instead of a sample.
+
+    Returns:
+      `Trajectories` with arrays `[M, T, ...]`.
+    """
+    reset_key, step_key = jax.random.split(key)
+    state, observation = jax.vmap(environment.reset)(jax.random.split(reset_key, num_trajectories))
+
+    def step(carry: Any, t: jax.Array) -> Any:
+        state, observation, alive = carry
+        act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
+        distribution = policy.apply(params, observation)
+        if greedy:
+            action = distribution.mode()
+            log_prob = distribution.log_prob(action)
+        else:
+            action, log_prob = distribution.sample_and_log_prob(seed=act_key)
+        after = jax.vmap(environment.step)(jax.random.split(env_key, num_trajectories), state, action)
+        # An ended episode stands still: stepping it on could reach infinities that poison the gradient.
+        next_state, next_observation = jax.tree.map(
+            lambda new, old: jnp.where(alive.reshape(alive.shape + (1,) * (new.ndim - 1)), new, old),
+            (after.state, after.observation),
+            (state, observation),
+        )
+        record = (observation, action, log_prob, after.reward, alive, distribution.entropy())
+        return (next_state, next_observation, alive & ~after.done), record
+
+    alive = jnp.ones((num_trajectories,), bool)
+    _, records = jax.lax.scan(step, (state, observation, alive), jnp.arange(horizon))
+    return Trajectories(*(jnp.moveaxis(record, 0, 1) for record in records))
