@@ -141,6 +141,16 @@ def to_json(config: ExperimentConfig) -> dict[str, Any]:
     return dataclasses.asdict(config) | {"sweep": {name: list(values) for name, values in config.sweep.items()}}
 
 
+def setting_names() -> list[str]:
+    """Every setting by its dotted name.
+
+    Example:
+      >>> "haepo.score" in setting_names()
+      True
+    """
+    return [name for name, _, _ in _leaves(ExperimentConfig())]
+
+
 def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
     """The settings that are traced leaves of the program, by dotted name.
 

@@ -13,16 +13,21 @@ class StorageError(OSError):
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near."""
+    """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near.
+
+    Example:
+      >>> nearest("CartPole-v2", ["CartPole-v1", "Acrobot-v1"])
+      '; did you mean CartPole-v1?'
+    """
     folded = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(folded[match] for match in near)}?" if near else ""
 
 
-def choose(what: str, value: str, choices: Sequence[str]) -> str:
-    """`value` if it is one of `choices`, else a `ConfigError` that names it and them."""
-    if value in choices:
+def choose(what: str, value: object, choices: Sequence[str]) -> str:
+    """`value` if it is one of `choices`, else a `ConfigError` that names it and them, or the nearest of many."""
+    if isinstance(value, str) and value in choices:
         return value
     near = nearest(str(value), choices)
-    listed = f"; allowed: {', '.join(choices)}" if len(choices) <= 12 or not near else ""
-    raise ConfigError(f"{what} is {value!r}, which is not known{near.rstrip('?') + '?' if near else ''}{listed}.")
+    allowed = near if near and len(choices) > 8 else f"; allowed: {', '.join(choices)}."
+    raise ConfigError(f"{what} {value!r} is not known{allowed}")

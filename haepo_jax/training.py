@@ -44,7 +44,8 @@ class Train(NamedTuple):
     collect: Callable[[MemberState], Trajectories]
     """`state -> trajectories` of this update's episodes."""
     learn: Callable[[MemberState, Trajectories], tuple[MemberState, Metrics]]
-    """`(state, trajectories) -> (state, metrics)`, metrics scalars by name, NaN for a member that is not alive."""
+    """`(state, trajectories) -> (state, metrics)`: scalars by name, float32 (NaN for a member that is not alive),
+    and `env_steps`, int32 (0 for such a member)."""
     policy: Policy
     environment: Environment
     horizon: int
@@ -101,7 +102,7 @@ def make_train(config: ExperimentConfig) -> Train:
             updates_done=state.updates_done + 1,
             alive=keep,
             death_update=jnp.where(died, state.updates_done, state.death_update),
-        ), {name: jnp.where(state.alive, value, jnp.nan) for name, value in metrics.items()}
+        ), {name: jnp.where(state.alive, value, _missing(value)) for name, value in metrics.items()}
 
     return Train(init, collect_batch, learn, algorithm.policy, environment, horizon)
 
@@ -115,5 +116,9 @@ def _batch_metrics(trajectories: Trajectories) -> Metrics:
         "episode_return": scalar(rewards),
         "episode_length": scalar(lengths),
         "policy_entropy": entropy / lengths.sum(),
-        "env_steps": lengths.sum().astype(jnp.float32),
+        "env_steps": lengths.sum(dtype=jnp.int32),
     }
+
+
+def _missing(value: jax.Array) -> float | int:
+    return jnp.nan if jnp.issubdtype(value.dtype, jnp.floating) else 0

@@ -1,0 +1,1 @@
+"""Command lines, each a thin main over `haepo_jax`."""

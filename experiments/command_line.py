@@ -1,0 +1,137 @@
+"""What every command line shares: flags read strictly, and errors told in one sentence.
+
+Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 storage failed, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from absl import flags
+from ml_collections import config_flags
+
+from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
+from haepo_jax.errors import ConfigError, StorageError, nearest
+from haepo_jax.experiment import Interrupted
+
+BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
+
+FLAGS = flags.FLAGS
+
+
+def define_config() -> None:
+    """Defines `--config`, a config file whose settings flags like `--config.num_seeds=64` override."""
+    config_flags.DEFINE_config_file("config", None, "Config file, such as configs/cartpole.py.", lock_config=True)
+
+
+def define_workdir() -> None:
+    """Defines `--workdir`."""
+    flags.DEFINE_string("workdir", None, "Run folder.")
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
+    try:
+        _parse(sys.argv)
+        code = main()
+    except ConfigError as error:
+        code = _tell(error, BAD_INPUT)
+    except StorageError as error:
+        code = _tell(error, STORAGE)
+    except Interrupted as error:
+        code = _tell(error, 128 + error.signal_number)
+    except KeyboardInterrupt:
+        code = _tell("Stopped at once; the same command goes on from the last checkpoint.", 128 + signal.SIGINT)
+    sys.exit(code)
+
+
+def experiment_config() -> ExperimentConfig:
+    """The validated config of `--config` with its overrides.
+
+    Raises:
+      ConfigError: no `--config`, or a setting that is not allowed.
+    """
+    if FLAGS.config is None:
+        raise ConfigError("--config is missing: give a config file, such as --config=configs/cartpole.py.")
+    return from_config_dict(FLAGS.config)
+
+
+def workdir() -> Path:
+    """The folder of `--workdir`.
+
+    Raises:
+      ConfigError: it is not given.
+    """
+    if not FLAGS.workdir:
+        raise ConfigError("--workdir is missing: give the run a folder, such as --workdir=runs/cartpole.")
+    return Path(FLAGS.workdir).expanduser()
+
+
+def _parse(argv: list[str]) -> None:
+    """Reads the flags. What absl and ml_collections let pass, or answer with a traceback, becomes a sentence."""
+    if {"--help", "-h"} & set(argv):
+        print(sys.modules["__main__"].__doc__)
+        print(FLAGS.module_help(sys.modules["__main__"]))
+        sys.exit(0)
+    argv = _config_file_first(argv)
+    for argument in argv:
+        if argument.startswith("--config="):
+            path = argument.removeprefix("--config=").partition(":")[0]
+            if not Path(path).is_file():
+                raise ConfigError(f"--config={path} is not a file; configs/ holds those that are shipped.")
+        if argument.startswith("--config."):
+            name = argument.removeprefix("--config.").partition("=")[0]
+            if not name.startswith("sweep."):
+                _check_setting(name)
+    try:
+        rest = FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith("config."):
+            raise ConfigError(f"--{error.flagname} needs --config=FILE, the config that it changes.") from error
+        raise ConfigError(f"--{error.flagname} is not a flag{nearest(error.flagname, list(FLAGS)) or '.'}") from error
+    except flags.Error as error:
+        raise ConfigError(_in_plain_words(str(error))) from error
+    except Exception as error:
+        raise ConfigError(f"The config file could not be loaded: {type(error).__name__}: {error}.") from error
+    if rest[1:]:
+        raise ConfigError(f"{rest[1]!r} is not a flag: flags begin with --, and take their value after a =.")
+
+
+def _check_setting(name: str) -> None:
+    known = setting_names()
+    if name not in known:
+        raise ConfigError(f"--config.{name} is not a setting{nearest(name, known) or f'; there are {known}.'}")
+
+
+def _config_file_first(argv: list[str]) -> list[str]:
+    """The same arguments with `--config` ahead of its overrides, as ml_collections wants it."""
+    first, others, arguments = [], [], iter(argv[1:])
+    for argument in arguments:
+        if argument in ("--config", "-config"):
+            first += [f"--config={value}" for value in [next(arguments, None)] if value is not None]
+        elif re.match(r"--?config=", argument):
+            first.append("--" + argument.lstrip("-"))
+        else:
+            others.append(argument)
+    return [argv[0], *first, *others]
+
+
+def _in_plain_words(message: str) -> str:
+    """absl's message as a sentence that says what is allowed."""
+    match = re.fullmatch(r"flag (--[^:]+?): (.*)", message, re.DOTALL)
+    if match is None:
+        return f"{message}."
+    flag, reason = match.groups()
+    if "for int()" in reason:
+        reason = "it must be a whole number"
+    elif "to float" in reason:
+        reason = "it must be a number"
+    return f"{flag} cannot be used: {reason}."
+
+
+def _tell(message: object, code: int) -> int:
+    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+    return code

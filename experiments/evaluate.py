@@ -1,0 +1,28 @@
+"""Greedy and sampled returns of the policies of a run, over fresh episodes.
+
+python -m experiments.evaluate --workdir=runs/cartpole
+"""
+
+from absl import flags
+from rich.console import Console
+
+from experiments import command_line
+from haepo_jax.analysis import tables
+from haepo_jax.evaluation import evaluate
+
+command_line.define_workdir()
+flags.DEFINE_integer("episodes", 100, "Episodes of each policy, greedy and sampled.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Another seed gives other episodes.", lower_bound=0)
+
+
+def main() -> int:
+    """Evaluates, writes `evaluation.json` into the run folder and prints the table."""
+    workdir = command_line.workdir()
+    result = evaluate(workdir, episodes=flags.FLAGS.episodes, seed=flags.FLAGS.seed)
+    Console().print(tables.evaluation(result))
+    print(f"Written to {workdir / 'evaluation.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,38 @@
+"""Reading the metrics of a run folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset
+
+
+def read_metric(workdir: Path, name: str) -> np.ndarray:
+    """One metric of a run.
+
+    Args:
+      workdir: the run folder.
+      name: a column of `metrics/`.
+
+    Returns:
+      `[members, updates]`, NaN once a member has diverged.
+    """
+    table = pyarrow.dataset.dataset(workdir / "metrics", format="parquet").to_table(["member", "update", name])
+    member, update, values = (table[column].to_numpy() for column in ("member", "update", name))
+    result = np.full((member.max() + 1, update.max() + 1), np.nan, dtype=np.result_type(values, np.float32))
+    result[member, update] = values
+    return result
+
+
+def read_members(workdir: Path) -> list[dict]:
+    """The members of a run in order, each with its `seed` and swept `settings`."""
+    return json.loads((workdir / "members.json").read_text())
+
+
+def by_setting(members: list[dict]) -> dict[str, list[int]]:
+    """The indices of members that share their swept settings, under a label of those settings."""
+    groups: dict[str, list[int]] = {}
+    for index, member in enumerate(members):
+        label = ", ".join(f"{name}={value:g}" for name, value in member["settings"].items())
+        groups.setdefault(label, []).append(index)
+    return groups

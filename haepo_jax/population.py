@@ -1,0 +1,151 @@
+"""The outermost axis: a population of members (seeds x settings) in one compiled program, over all local devices.
+
+How members lie on a device is decided here alone; the code of a member never sees it. Each device holds an
+equal block of members and runs it without a word to the others. Within a block rollouts are vmapped. Learning
+is vmapped on accelerators; on CPU it is mapped one member at a time, which runs the gradient twice as fast
+there, since a vmapped product of small matrices is slow on CPU.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from haepo_jax.algorithms.interface import Metrics
+from haepo_jax.config import ExperimentConfig, sweep_points, traced_settings
+from haepo_jax.training import MemberState, Train, make_train
+
+_AXIS = "members"
+_MAX_CHUNK = 512  # updates; bounds the buffer of metrics
+
+
+class Member(NamedTuple):
+    """One member of a population."""
+
+    index: int
+    seed: int
+    settings: dict[str, float]
+    """The swept settings by dotted name."""
+
+
+class Population(NamedTuple):
+    """A population as functions on its state, whose leaves have a leading axis of members, padding included."""
+
+    members: tuple[Member, ...]
+    train: Train
+    mesh: Mesh
+    max_chunk: int
+    """Most updates that one call of `advance` does."""
+    init: Callable[[], MemberState]
+    """The state before the first update."""
+    advance: Callable[[MemberState, jax.Array], tuple[MemberState, Metrics]]
+    """`(state, int32 number of updates) -> (state, metrics)`. Jitted; the state is donated. Metrics are
+    `[max_chunk, padded members]`, and only the rows of the updates done mean anything."""
+    map_members: Callable[[Callable[[MemberState], Any], MemberState], Any]
+    """`(function of one member's state, state) -> its results`, padding left out."""
+    to_host: Callable[[MemberState], MemberState]
+    """The members' state as NumPy arrays, without padding, PRNG keys as their data."""
+    from_host: Callable[[MemberState], MemberState]
+    """The way back, onto the devices."""
+
+
+def make_members(config: ExperimentConfig) -> tuple[Member, ...]:
+    """Every swept combination with every seed; the seeds of a combination lie together.
+
+    Example:
+      >>> [member.seed for member in make_members(ExperimentConfig(num_seeds=2, seed=7))]
+      [7, 8]
+    """
+    pairs = [(settings, config.seed + k) for settings in sweep_points(config) for k in range(config.num_seeds)]
+    return tuple(Member(index, seed, settings) for index, (settings, seed) in enumerate(pairs))
+
+
+def make_population(
+    config: ExperimentConfig,
+    *,
+    members: Sequence[Member] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Population:
+    """The population of an experiment.
+
+    Args:
+      config: the experiment.
+      members: who takes part; those of the config by default.
+      devices: where they live; all local devices by default. The members are padded to a multiple of their
+        number with copies of the last one, which are computed and never reported.
+
+    Returns:
+      The `Population`.
+
+    Raises:
+      ConfigError: an environment that does not exist.
+    """
+    train = make_train(config)
+    members = make_members(config) if members is None else tuple(members)
+    devices = jax.local_devices() if devices is None else devices
+    mesh = jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    block = -(-len(members) // len(devices))
+    padding = block * len(devices) - len(members)
+    max_chunk = min(config.num_updates, _MAX_CHUNK)
+    over_members, everywhere = PartitionSpec(_AXIS), PartitionSpec()
+    sharding = NamedSharding(mesh, over_members)
+    learn_block = jax.vmap(train.learn) if devices[0].platform != "cpu" else _one_by_one(train)
+
+    def pad(leaf: np.ndarray) -> np.ndarray:
+        return np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)])
+
+    def update_block(state: MemberState) -> tuple[MemberState, Metrics]:
+        return learn_block(state, jax.vmap(train.collect)(state))
+
+    def advance_block(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
+        shapes = jax.eval_shape(update_block, state)[1]
+        buffers = jax.tree.map(lambda leaf: jnp.zeros((max_chunk, *leaf.shape), leaf.dtype), shapes)
+
+        def update(i: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+            state, metrics = update_block(carry[0])
+            return state, jax.tree.map(lambda buffer, row: buffer.at[i].set(row), carry[1], metrics)
+
+        return jax.lax.fori_loop(0, num_updates, update, (state, buffers))
+
+    def shard(function: Callable, in_specs: tuple, out_specs: object, **jit_options: object) -> Callable:
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        return jax.jit(mapped, **jit_options)
+
+    def init() -> MemberState:
+        defaults = traced_settings(config)
+        table = {
+            name: pad(np.asarray([member.settings.get(name, value) for member in members], _dtype(value)))
+            for name, value in defaults.items()
+        }
+        seeds = pad(np.asarray([member.seed for member in members], np.int64))
+        keys = jnp.stack([jax.random.key(int(seed)) for seed in seeds])
+        start = shard(jax.vmap(train.init), (over_members, over_members), over_members)
+        return start(jax.device_put(keys, sharding), jax.device_put(table, sharding))
+
+    def map_members(function: Callable[[MemberState], Any], state: MemberState) -> Any:
+        result = shard(jax.vmap(function), (over_members,), over_members)(state)
+        return jax.tree.map(lambda leaf: leaf[: len(members)], result)
+
+    def to_host(state: MemberState) -> MemberState:
+        data = state.replace(key=jax.random.key_data(state.key))
+        return jax.tree.map(lambda leaf: np.array(leaf)[: len(members)], jax.device_get(data))
+
+    def from_host(data: MemberState) -> MemberState:
+        state = jax.tree.map(lambda leaf: jax.device_put(pad(leaf), sharding), data)
+        return state.replace(key=jax.random.wrap_key_data(state.key))
+
+    advance = shard(
+        advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, _AXIS)), donate_argnums=0
+    )
+    return Population(members, train, mesh, max_chunk, init, advance, map_members, to_host, from_host)
+
+
+def _one_by_one(train: Train) -> Callable:
+    return lambda state, trajectories: jax.lax.map(lambda pair: train.learn(*pair), (state, trajectories))
+
+
+def _dtype(value: float | int) -> type:
+    return np.int32 if isinstance(value, int) else np.float32

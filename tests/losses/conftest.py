@@ -1,0 +1,224 @@
+"""A float64 NumPy reference of every loss, written group by group from the maths, and random batches."""
+
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+
+class Batch(NamedTuple):
+    scores: np.ndarray
+    returns: np.ndarray
+    reference_scores: np.ndarray
+    where: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def make_batch():
+    """Random batches of a shape; every group has a valid trajectory and, from M = 4 on, a masked one."""
+
+    def make(shape, seed=0, garbage=None):
+        rng = np.random.default_rng(seed)
+        where = rng.random(shape) < 0.7
+        where[..., 0] = True
+        if shape[-1] >= 4:
+            where[..., 1] = False
+        arrays = [2 * rng.normal(size=shape), rng.uniform(0.5, 3, size=shape), 2 * rng.normal(size=shape)]
+        if garbage is not None:
+            arrays = [np.where(where, array, garbage) for array in arrays]
+        return Batch(*arrays, where)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The reference. Masked entries are left out rather than masked."""
+    return SimpleNamespace(
+        log_likelihood=_log_likelihood,
+        discounted_return=_discounted_return,
+        first_episode_mask=_first_episode_mask,
+        scores=_scores,
+        normalize=_normalize,
+        log_weights=_log_weights,
+        entropy=_entropy,
+        kl=_kl,
+        effective_sample_size=_effective_sample_size,
+        haepo=_haepo,
+        coefficients=_coefficients,
+        reinforce=_reinforce,
+    )
+
+
+@pytest.fixture(scope="session")
+def policy():
+    """A linear softmax policy over 3 actions, and what it did on trajectories of 5 steps with 2 observations."""
+
+    def log_likelihoods(params, observations, actions):
+        log_probs = jax.nn.log_softmax(observations @ params)
+        return jnp.take_along_axis(log_probs, actions[..., None], axis=-1)[..., 0].sum(-1)
+
+    def make(shape, seed=0):
+        rng = np.random.default_rng(seed)
+        return SimpleNamespace(
+            params=rng.normal(size=(2, 3)),
+            observations=rng.normal(size=(*shape, 5, 2)),
+            actions=rng.integers(0, 3, (*shape, 5)),
+            log_likelihoods=log_likelihoods,
+        )
+
+    return make
+
+
+@pytest.fixture
+def x64():
+    """Double precision within the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+def _vectors(array):
+    """Every vector along the last axis, as (index, vector)."""
+    return ((index, np.asarray(array)[index]) for index in np.ndindex(np.shape(array)[:-1]))
+
+
+def _all(array):
+    return np.ones(np.shape(array), bool)
+
+
+def _log_likelihood(log_probs, where=None):
+    where = _all(log_probs) if where is None else where
+    out = np.zeros(log_probs.shape[:-1])
+    for index, steps in _vectors(log_probs):
+        out[index] = sum(float(step) for step, valid in zip(steps, where[index], strict=True) if valid)
+    return out
+
+
+def _discounted_return(rewards, discount, where=None):
+    where = _all(rewards) if where is None else where
+    out = np.zeros(rewards.shape[:-1])
+    for index, steps in _vectors(rewards):
+        out[index] = sum(discount**t * float(r) for t, r in enumerate(steps) if where[index][t])
+    return out
+
+
+def _first_episode_mask(done):
+    out = np.zeros(done.shape, bool)
+    for index, flags in _vectors(done):
+        for t, flag in enumerate(flags):
+            out[index][t] = True
+            if flag:
+                break
+    return out
+
+
+def _scores(kind, log_likelihoods, lengths, behaviour):
+    return {"sum": log_likelihoods, "mean": log_likelihoods / lengths, "log_ratio": log_likelihoods - behaviour}[kind]
+
+
+def _normalize(returns, method, where=None):
+    where = _all(returns) if where is None else where
+    out = np.zeros(returns.shape)
+    for index, group in _vectors(returns):
+        kept = group[where[index]].astype(np.float64)
+        if kept.size == 0:
+            continue
+        if method == "zscore":
+            mean = kept.sum() / kept.size
+            std = np.sqrt(((kept - mean) ** 2).sum() / kept.size)
+            kept = (kept - mean) / (std + 1e-8)
+        elif method == "sum":
+            kept = kept / kept.sum()
+        out[index][where[index]] = kept
+    return out
+
+
+def _log_weights(scores, temperature=1.0, where=None):
+    where = _all(scores) if where is None else where
+    out = np.full(scores.shape, -np.inf)
+    for index, group in _vectors(scores):
+        present = where[index] & (group != -np.inf)
+        if present.any():
+            ranked = group[present].astype(np.float64) / temperature
+            top = ranked.max()
+            out[index][present] = ranked - top - np.log(np.exp(ranked - top).sum())
+    return out
+
+
+def _entropy(log_weights):
+    out = np.zeros(log_weights.shape[:-1])
+    for index, group in _vectors(log_weights):
+        out[index] = -sum(np.exp(log_w) * log_w for log_w in group if log_w > -np.inf)
+    return out
+
+
+def _kl(log_weights, reference_log_weights):
+    out = np.zeros(log_weights.shape[:-1])
+    for index, group in _vectors(log_weights):
+        pairs = zip(group, reference_log_weights[index], strict=True)
+        out[index] = sum(np.exp(log_w) * (log_w - log_ref) for log_w, log_ref in pairs if log_w > -np.inf)
+    return out
+
+
+def _effective_sample_size(log_weights):
+    out = np.zeros(log_weights.shape[:-1])
+    for index, group in _vectors(log_weights):
+        if (group > -np.inf).any():
+            out[index] = 1 / (np.exp(group) ** 2).sum()
+    return out
+
+
+def _haepo(scores, returns, reference_scores, *, entropy_coef, kl_coef, temperature, normalization, where):
+    """Loss and metrics, as a namespace."""
+    normalized = _normalize(returns, normalization, where)
+    log_weights = _log_weights(scores, temperature, where)
+    weights = np.exp(log_weights)
+    policy_loss = -(weights * normalized).sum(-1)
+    entropy = _entropy(log_weights)
+    kl = np.zeros(policy_loss.shape)
+    if reference_scores is not None:
+        kl = _kl(log_weights, _log_weights(reference_scores, temperature, where))
+    counted = where.any(-1)
+    group_losses = (policy_loss - entropy_coef * entropy + kl_coef * kl)[counted]
+    return SimpleNamespace(
+        loss=group_losses.sum() / max(counted.sum(), 1),
+        policy_loss=policy_loss,
+        entropy=entropy,
+        kl=kl,
+        log_weights=log_weights,
+        normalized_returns=normalized,
+        effective_sample_size=_effective_sample_size(log_weights),
+        max_weight=weights.max(-1),
+        num_valid=where.sum(-1),
+        returns_sum_not_positive=np.zeros(policy_loss.shape, bool),
+    )
+
+
+def _coefficients(scores, returns, reference_scores, *, entropy_coef, kl_coef, temperature, normalization, where):
+    """By the chain rule, through the Jacobian of the softmax rather than the centred closed form."""
+    normalized = _normalize(returns, normalization, where)
+    log_weights = _log_weights(scores, temperature, where)
+    reference = None if reference_scores is None else _log_weights(reference_scores, temperature, where)
+    out = np.zeros(scores.shape)
+    for index, group in _vectors(log_weights):
+        present = group > -np.inf
+        log_w = group[present]
+        slope = -normalized[index][present] + entropy_coef * (log_w + 1)
+        if reference is not None:
+            slope = slope + kl_coef * (log_w - reference[index][present] + 1)
+        w = np.exp(log_w)
+        jacobian = (np.diag(w) - np.outer(w, w)) / temperature
+        out[index][present] = jacobian @ slope
+    return out / max(where.any(-1).sum(), 1)
+
+
+def _reinforce(log_likelihoods, advantages, where):
+    out = np.zeros(log_likelihoods.shape[:-1])
+    for index, group in _vectors(log_likelihoods):
+        kept = where[index]
+        if kept.any():
+            out[index] = -(advantages[index][kept] * group[kept]).sum() / kept.sum()
+    return SimpleNamespace(loss=out.sum() / max(where.any(-1).sum(), 1), policy_loss=out)
