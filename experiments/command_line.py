@@ -120,7 +120,7 @@ def _config_file_first(argv: list[str]) -> list[str]:
 
 
 def _in_plain_words(message: str) -> str:
-    """absl's message as a sentence that says what is allowed."""
+    """Absl's message as a sentence that says what is allowed."""
     match = re.fullmatch(r"flag (--[^:]+?): (.*)", message, re.DOTALL)
     if match is None:
         return f"{message}."

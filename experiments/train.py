@@ -38,8 +38,8 @@ def main() -> int:
     )
     if summary["rows_with_returns_sum_not_positive"]:
         print(
-            f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive number: "
-            "sum normalisation dropped them. Use --config.haepo.normalization=zscore."
+            f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "
+            "number: sum normalisation dropped them. Use --config.haepo.normalization=zscore."
         )
     if all(member["status"] == "diverged" for member in summary["members"]):
         print("Every member diverged: lower --config.optimizer.learning_rate.")

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
@@ -21,8 +21,6 @@ ALGORITHMS = ("haepo", "reinforce")
 REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
 SCHEDULES = ("constant", "linear", "cosine")
 ACTIVATIONS = ("tanh", "relu", "silu")
-
-_Config = TypeVar("_Config")
 
 
 def _number(
@@ -231,7 +229,7 @@ def _to_config_dict(config: Any) -> ml_collections.ConfigDict:
     return result
 
 
-def _from_mapping(cls: type[_Config], values: Mapping[str, Any], prefix: str) -> _Config:
+def _from_mapping[Config](cls: type[Config], values: Mapping[str, Any], prefix: str) -> Config:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:

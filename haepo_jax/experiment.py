@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +129,7 @@ class _Run:
         with storage_errors(self._workdir):
             summary = summarize(
                 self._workdir,
-                death_updates=self._saved.state.death_update,
+                death_updates=np.asarray(self._saved.state.death_update),
                 compile_seconds=self._provenance.total("compile_seconds"),
                 run_seconds=self._provenance.total("run_seconds"),
             )
@@ -225,7 +225,7 @@ def _described(settings: Mapping[str, float]) -> str:
 def _signals() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT instead of dying of them; a second one has its usual effect."""
     received: list[int] = []
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
@@ -233,8 +233,8 @@ def _signals() -> Iterator[list[int]]:
         signal.signal(number, previous[number])
         print("Stopping after this chunk, with a checkpoint; once more to stop at once.", flush=True)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        previous[number] = signal.signal(number, handle)
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        previous[caught] = signal.signal(caught, handle)
     try:
         yield received
     finally:

@@ -6,6 +6,7 @@ is vmapped on accelerators; on CPU it is mapped one member at a time, which runs
 there, since a vmapped product of small matrices is slow on CPU.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.stages import Wrapped
 
 from haepo_jax.algorithms.interface import Metrics
 from haepo_jax.config import ExperimentConfig, sweep_points, traced_settings
@@ -22,7 +24,8 @@ _AXIS = "members"
 _MAX_CHUNK = 512  # updates; bounds the buffer of metrics
 
 
-class Member(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Member:
     """One member of a population."""
 
     index: int
@@ -41,7 +44,7 @@ class Population(NamedTuple):
     """Most updates that one call of `advance` does."""
     init: Callable[[], MemberState]
     """The state before the first update."""
-    advance: Callable[[MemberState, jax.Array], tuple[MemberState, Metrics]]
+    advance: Wrapped
     """`(state, int32 number of updates) -> (state, metrics)`. Jitted; the state is donated. Metrics are
     `[max_chunk, padded members]`, and only the rows of the updates done mean anything."""
     map_members: Callable[[Callable[[MemberState], Any], MemberState], Any]
@@ -110,9 +113,9 @@ def make_population(
 
         return jax.lax.fori_loop(0, num_updates, update, (state, buffers))
 
-    def shard(function: Callable, in_specs: tuple, out_specs: object, **jit_options: object) -> Callable:
+    def shard(function: Callable, in_specs: tuple, out_specs: Any, donate: tuple[int, ...] = ()) -> Wrapped:
         mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-        return jax.jit(mapped, **jit_options)
+        return jax.jit(mapped, donate_argnums=donate)
 
     def init() -> MemberState:
         defaults = traced_settings(config)
@@ -130,16 +133,14 @@ def make_population(
         return jax.tree.map(lambda leaf: leaf[: len(members)], result)
 
     def to_host(state: MemberState) -> MemberState:
-        data = state.replace(key=jax.random.key_data(state.key))
+        data = dataclasses.replace(state, key=jax.random.key_data(state.key))
         return jax.tree.map(lambda leaf: np.array(leaf)[: len(members)], jax.device_get(data))
 
     def from_host(data: MemberState) -> MemberState:
         state = jax.tree.map(lambda leaf: jax.device_put(pad(leaf), sharding), data)
-        return state.replace(key=jax.random.wrap_key_data(state.key))
+        return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
 
-    advance = shard(
-        advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, _AXIS)), donate_argnums=0
-    )
+    advance = shard(advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, _AXIS)), donate=(0,))
     return Population(members, train, mesh, max_chunk, init, advance, map_members, to_host, from_host)
 
 

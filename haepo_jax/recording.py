@@ -62,7 +62,7 @@ class MetricsWriter:
 
 
 class ProgressReport:
-    """Updates, environment steps a second, mean return and time left: a bar in a terminal, else now and then a line."""
+    """Updates, env steps a second, mean return and time left: a bar in a terminal, else now and then a line."""
 
     def __init__(self, total: int, done: int, quiet_seconds: float = 10.0) -> None:
         """Starts at `done` of `total` updates; without a terminal at most one line each `quiet_seconds`."""
@@ -87,7 +87,8 @@ class ProgressReport:
         rate = f"{env_steps_per_second:,.0f}"
         self._bar.update(self._task, completed=done, rate=rate, mean_return=f"{mean_return:.1f}")
         elapsed = time.monotonic() - self._started
-        if not self._console.is_terminal and elapsed - self._last_line >= self._quiet_seconds:
+        due = elapsed - self._last_line >= self._quiet_seconds or done == self._total
+        if due and not self._console.is_terminal:
             self._last_line = elapsed
             left = elapsed / max(done - self._from, 1) * (self._total - done)
             self._console.print(

@@ -4,6 +4,7 @@ Every file is written under a temporary name, synced and renamed, so that a read
 """
 
 import contextlib
+import dataclasses
 import datetime
 import errno
 import fcntl
@@ -47,7 +48,9 @@ def opened(workdir: Path, config: ExperimentConfig, members: Sequence[Member]) -
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"--workdir {workdir} is in use by another run; give this one a folder of its own.") from None
+            raise ConfigError(
+                f"--workdir {workdir} is in use by another run; give this one a folder of its own."
+            ) from None
         if (workdir / "config.json").exists():
             differences = differing_fields(read_json(workdir / "config.json"), to_json(config))
             if differences:
@@ -57,7 +60,7 @@ def opened(workdir: Path, config: ExperimentConfig, members: Sequence[Member]) -
                 )
         else:
             with storage_errors(workdir):
-                write_json(workdir / "members.json", [member._asdict() for member in members])
+                write_json(workdir / "members.json", [dataclasses.asdict(member) for member in members])
                 write_json(workdir / "config.json", to_json(config))
         yield
 

@@ -1,5 +1,6 @@
 """Training of one member of a population, as pure functions: init, then updates of (collect, learn)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -97,7 +98,8 @@ def make_train(config: ExperimentConfig) -> Train:
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(learner.params))
         keep = state.alive & finite
         died = state.alive & ~finite
-        return state.replace(
+        return dataclasses.replace(
+            state,
             learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), learner, state.learner),
             updates_done=state.updates_done + 1,
             alive=keep,

@@ -22,13 +22,13 @@ def as_float(name: str, value: ArrayLike) -> jax.Array:
     return array.astype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
 
 
-def same_float(**named: ArrayLike | None) -> tuple[jax.Array | None, ...]:
+def same_float(**named: ArrayLike) -> tuple[jax.Array, ...]:
     """All arrays in their widest common float dtype, after a check that their shapes are equal."""
-    arrays = {name: as_float(name, value) for name, value in named.items() if value is not None}
+    arrays = {name: as_float(name, value) for name, value in named.items()}
     check_same_shape(**arrays)
     wide = any(array.dtype == jnp.float64 for array in arrays.values())
     dtype = jnp.float64 if wide else jnp.float32
-    return tuple(arrays[name].astype(dtype) if name in arrays else None for name in named)
+    return tuple(array.astype(dtype) for array in arrays.values())
 
 
 def check_same_shape(**named: jax.Array) -> None:

@@ -106,9 +106,7 @@ def haepo_loss(
 
     Source: HAEPO (arXiv 2508.18884), section 3.
     """
-    terms = _terms(
-        scores, returns, reference_scores, kl_coef, temperature, normalization, where, axis_name
-    )
+    terms = _terms(scores, returns, reference_scores, kl_coef, temperature, normalization, where, axis_name)
     metrics = terms.metrics
     dtype = metrics.policy_loss.dtype
     group_losses = metrics.policy_loss - jnp.asarray(entropy_coef, dtype) * metrics.entropy
@@ -165,9 +163,7 @@ def haepo_coefficients(
 
     Source: differentiate the loss of HAEPO (arXiv 2508.18884); the terms in d log w cancel as sum_k dw_k = 0.
     """
-    terms = _terms(
-        scores, returns, reference_scores, kl_coef, temperature, normalization, where, axis_name
-    )
+    terms = _terms(scores, returns, reference_scores, kl_coef, temperature, normalization, where, axis_name)
     log_weights = terms.metrics.log_weights
     dtype = log_weights.dtype
     active = jnp.exp(log_weights) != 0
@@ -197,20 +193,20 @@ def _terms(
         raise ValueError(
             f"kl_coef {kl_coef} needs reference_scores; give them, or set kl_coef to the number 0 (not traced)."
         )
-    scores, returns, reference_scores = same_float(
-        scores=scores, returns=returns, reference_scores=reference_scores
-    )
+    given = {"scores": scores, "returns": returns}
+    if reference_scores is not None:
+        given["reference_scores"] = reference_scores
+    scores, returns, *references = same_float(**given)
     check_rank("scores", scores)
     mask = as_mask(where, scores, "scores")
     returns = lax.stop_gradient(returns)
     normalized = normalize_returns(returns, method=normalization, where=mask, axis_name=axis_name)
     log_weights = plackett_luce_log_weights(scores, temperature=temperature, where=mask, axis_name=axis_name)
     weights = jnp.exp(log_weights)
-    if reference_scores is None:
-        reference_log_weights, kl = None, jnp.zeros(scores.shape[:-1], scores.dtype)
-    else:
+    reference_log_weights, kl = None, jnp.zeros(scores.shape[:-1], scores.dtype)
+    if references:
         reference_log_weights = plackett_luce_log_weights(
-            lax.stop_gradient(reference_scores), temperature=temperature, where=mask, axis_name=axis_name
+            lax.stop_gradient(references[0]), temperature=temperature, where=mask, axis_name=axis_name
         )
         kl = weights_kl(log_weights, reference_log_weights, axis_name=axis_name)
     num_valid = all_sum(mask.astype(jnp.int32), axis_name)

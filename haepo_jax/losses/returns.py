@@ -33,9 +33,7 @@ def first_episode_mask(done: ArrayLike) -> jax.Array:
     return ends_before == 0
 
 
-def trajectory_returns(
-    rewards: ArrayLike, *, discount: ArrayLike = 1.0, where: ArrayLike | None = None
-) -> jax.Array:
+def trajectory_returns(rewards: ArrayLike, *, discount: ArrayLike = 1.0, where: ArrayLike | None = None) -> jax.Array:
     r"""Return of each trajectory, :math:`R_k = \sum_t \gamma^t r_t`.
 
     Args:

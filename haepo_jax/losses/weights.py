@@ -156,9 +156,7 @@ def weights_entropy(log_weights: ArrayLike, *, axis_name: AxisName = None) -> ja
     return -all_sum(jnp.where(present, jnp.exp(safe) * safe, 0), axis_name)
 
 
-def weights_kl(
-    log_weights: ArrayLike, reference_log_weights: ArrayLike, *, axis_name: AxisName = None
-) -> jax.Array:
+def weights_kl(log_weights: ArrayLike, reference_log_weights: ArrayLike, *, axis_name: AxisName = None) -> jax.Array:
     r"""Kullback-Leibler divergence of the weights from the reference's,
     :math:`\sum_k w_k (\log w_k - \log w_k^{ref})`.
 

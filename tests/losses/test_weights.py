@@ -158,7 +158,9 @@ class TestLogWeights:
         np.testing.assert_array_equal(plackett_luce_log_weights(scores), masked)
 
     def test_all_masked_have_no_weight(self):
-        got = plackett_luce_log_weights(jnp.array([[1.0, jnp.nan], [0, 0]]), where=jnp.array([[False] * 2, [True] * 2]))
+        got = plackett_luce_log_weights(
+            jnp.array([[1.0, jnp.nan], [0, 0]]), where=jnp.array([[False] * 2, [True] * 2])
+        )
         np.testing.assert_allclose(jnp.exp(got), [[0, 0], [0.5, 0.5]])
 
     @pytest.mark.parametrize("garbage", GARBAGE)

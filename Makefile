@@ -1,0 +1,39 @@
+# make demo   trains 32 seeds on CartPole, prints their table and draws their learning curve
+# make test   style, types and tests; what takes minutes is left to make test-slow
+#
+# Each makes its own virtual environment in .venv first and needs nothing but Python 3.12 or newer, which
+# is looked for, or named: make test PYTHON=/usr/local/bin/python3.13
+
+PYTHON ?= $(shell for python in python3.12 python3.13 python3.14 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 && echo $$python && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-slow format
+
+demo: $(VENV)/.installed
+	$(RUN) -m experiments.train --config=configs/cartpole.py --workdir=runs/demo
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+test-slow: $(VENV)/.installed-test
+	$(RUN) -m pytest -m slow
+
+format: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+$(VENV)/.installed: setup.py
+	@test -n "$(PYTHON)" || { echo "haepo_jax needs Python 3.12 or newer, and none was found (python3 is \
+	$$(python3 --version 2>&1)). Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
