@@ -14,8 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
-from haepo_jax.errors import ConfigError, StorageError, nearest
-from haepo_jax.experiment import Interrupted
+from haepo_jax.errors import ConfigError, Interrupted, StorageError, nearest
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
@@ -76,7 +75,8 @@ def _parse(argv: list[str]) -> None:
         print(sys.modules["__main__"].__doc__)
         print(FLAGS.module_help(sys.modules["__main__"]))
         sys.exit(0)
-    argv = _config_file_first(argv)
+    # In place too, as ml_collections looks there for itself.
+    argv = sys.argv = _config_file_first(argv)
     for argument in argv:
         if argument.startswith("--config="):
             path = argument.removeprefix("--config=").partition(":")[0]

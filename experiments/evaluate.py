@@ -7,8 +7,6 @@ from absl import flags
 from rich.console import Console
 
 from experiments import command_line
-from haepo_jax.analysis import tables
-from haepo_jax.evaluation import evaluate
 
 command_line.define_workdir()
 flags.DEFINE_integer("episodes", 100, "Episodes of each policy, greedy and sampled.", lower_bound=1)
@@ -18,6 +16,10 @@ flags.DEFINE_integer("seed", 0, "Another seed gives other episodes.", lower_boun
 def main() -> int:
     """Evaluates, writes `evaluation.json` into the run folder and prints the table."""
     workdir = command_line.workdir()
+
+    from haepo_jax.analysis import tables  # only now: a wrong flag is told at once
+    from haepo_jax.evaluation import evaluate
+
     result = evaluate(workdir, episodes=flags.FLAGS.episodes, seed=flags.FLAGS.seed)
     Console().print(tables.evaluation(result))
     print(f"Written to {workdir / 'evaluation.json'}")

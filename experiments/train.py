@@ -9,7 +9,6 @@ from absl import flags
 from rich.console import Console
 
 from experiments import command_line
-from haepo_jax.experiment import run
 
 command_line.define_config()
 command_line.define_workdir()
@@ -21,6 +20,9 @@ flags.DEFINE_float(
 def main() -> int:
     """Runs the experiment, draws its learning curve and prints its table."""
     workdir, config = command_line.workdir(), command_line.experiment_config()
+
+    from haepo_jax.experiment import run  # only now: a wrong flag is told at once
+
     if not run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds):
         print(f"{workdir} is complete already; nothing to do.")
         return 0

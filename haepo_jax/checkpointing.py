@@ -38,15 +38,22 @@ class DamagedCheckpoint(NamedTuple):
 class Checkpointer:
     """The `checkpoints/` of a run folder; a step of it is named after the number of updates done."""
 
-    def __init__(self, directory: Path) -> None:
-        """Opens the folder, makes it if needed, and clears what an interrupted save left there."""
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """Opens the folder; to write, makes it if needed and clears what an interrupted save left there.
+
+        Args:
+          directory: the folder.
+          read_only: change nothing in it, as another process may be writing there.
+        """
         self._directory = directory.absolute()
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
+        self._read_only = read_only
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+        else:
+            options = ocp.CheckpointManagerOptions(
                 max_to_keep=_KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
-            ),
-        )
+            )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint, whole or not at all, and drops those older than the newest three."""
@@ -59,12 +66,11 @@ class Checkpointer:
         """Reads the newest good checkpoint.
 
         Args:
-          template: a checkpoint of the same population (or its `jax.eval_shape`), for structure, shapes
-            and dtypes.
+          template: a checkpoint of the same population, for structure, shapes and dtypes.
 
         Returns:
           The checkpoint, or None when there is no good one; and the newer ones that were damaged, which are
-          moved to `checkpoints_damaged/` beside the folder.
+          moved to `checkpoints_damaged/` beside the folder, unless it was opened to read only.
         """
         damaged: list[DamagedCheckpoint] = []
         for update in self._steps():
@@ -72,7 +78,8 @@ class Checkpointer:
                 return self._read(update, template), damaged
             except Exception as error:  # orbax raises bare Exceptions on damaged data
                 damaged.append(DamagedCheckpoint(update, " ".join(str(error).split())[:200]))
-                self._set_aside(update)
+                if not self._read_only:
+                    self._set_aside(update)
         return None, damaged
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, told in one sentence. Command lines turn them into an exit code."""
+"""What ends a run early, each told in one sentence. Command lines turn them into an exit code."""
 
 import difflib
 from collections.abc import Sequence
@@ -12,6 +12,15 @@ class StorageError(OSError):
     """The run folder cannot be written any more; what was written before is intact."""
 
 
+class Interrupted(Exception):
+    """A signal asked the run to stop; it did, after a checkpoint."""
+
+    def __init__(self, signal_number: int, updates_done: int, total: int) -> None:
+        """Holds the signal and how far the run came."""
+        super().__init__(f"Stopped after update {updates_done} of {total}; the same command goes on from there.")
+        self.signal_number = signal_number
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near.
 
@@ -19,9 +28,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
       >>> nearest("CartPole-v2", ["CartPole-v1", "Acrobot-v1"])
       '; did you mean CartPole-v1?'
     """
-    folded = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(folded[match] for match in near)}?" if near else ""
+    matcher = difflib.SequenceMatcher(b=name.lower())
+    likeness = {}
+    for candidate in known:
+        matcher.set_seq1(candidate.lower())
+        likeness[candidate] = matcher.ratio()
+    best = max(likeness.values(), default=0.0)
+    near = [candidate for candidate in known if likeness[candidate] >= max(0.6, best - 0.1)][:3]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def choose(what: str, value: object, choices: Sequence[str]) -> str:

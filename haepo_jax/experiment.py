@@ -19,23 +19,15 @@ from haepo_jax.algorithms.interface import Metrics
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpoint, Checkpointer
 from haepo_jax.config import ExperimentConfig
-from haepo_jax.errors import ConfigError
-from haepo_jax.population import Population, make_population
+from haepo_jax.environments import make as make_environment
+from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.population import Population, make_members, make_population
 from haepo_jax.recording import MetricsWriter, ProgressReport
 from haepo_jax.run_folder import Provenance, is_complete, load_config, opened, storage_errors, write_json
 from haepo_jax.training import MemberState
 
 _CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
 _MAX_GROWTH = 8  # from one chunk to the next, as the first is short and its time uncertain
-
-
-class Interrupted(Exception):
-    """A signal asked the run to stop; it did, after a checkpoint."""
-
-    def __init__(self, signal_number: int, updates_done: int, total: int) -> None:
-        """Holds the signal and how far the run came."""
-        super().__init__(f"Stopped after update {updates_done} of {total}; the same command goes on from there.")
-        self.signal_number = signal_number
 
 
 class _Chunk(NamedTuple):
@@ -62,34 +54,36 @@ def run(config: ExperimentConfig, workdir: Path, *, checkpoint_seconds: float = 
       StorageError: the folder could not be written to any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    population = make_population(config)
-    with opened(workdir, config, population.members):
+    make_environment(config.env)  # before the folder is made, as its name may be wrong
+    with opened(workdir, config, make_members(config)):
         if is_complete(workdir):
             return False
-        _Run(config, workdir, population).go(checkpoint_seconds)
+        _Run(config, workdir, make_population(config)).go(checkpoint_seconds)
     return True
 
 
 def restore(workdir: Path) -> tuple[ExperimentConfig, Population, MemberState]:
-    """The newest good state of a run, on the devices.
+    """The newest good state of a run, on the devices; changes nothing in the folder.
 
     Raises:
       ConfigError: the folder holds no run, or no good checkpoint.
     """
     config = load_config(workdir)
+    if not (workdir / "checkpoints").is_dir():
+        raise ConfigError(f"--workdir {workdir} holds no checkpoint yet; train first.")
     population = make_population(config)
-    checkpoint, _ = _restore_newest(workdir, population)
-    if checkpoint is None:
-        raise ConfigError(f"--workdir {workdir} holds no good checkpoint yet; train first.")
-    return config, population, population.from_host(checkpoint.state)
-
-
-def _restore_newest(workdir: Path, population: Population) -> tuple[Checkpoint | None, list]:
-    checkpointer = Checkpointer(workdir / "checkpoints")
-    fresh = Checkpoint(population.to_host(population.init()), np.zeros(len(population.members), np.int64))
-    found = checkpointer.restore(fresh)
+    checkpointer = Checkpointer(workdir / "checkpoints", read_only=True)
+    found, damaged = checkpointer.restore(_fresh(population))
     checkpointer.close()
-    return found
+    for update, reason in damaged:
+        print(f"The checkpoint after update {update} is damaged ({reason}); it is passed over.")
+    if found is None:
+        raise ConfigError(f"--workdir {workdir} holds no good checkpoint; train first.")
+    return config, population, population.from_host(found.state)
+
+
+def _fresh(population: Population) -> Checkpoint:
+    return Checkpoint(population.to_host(population.init()), np.zeros(len(population.members), np.int64))
 
 
 class _Run:
@@ -137,8 +131,7 @@ class _Run:
 
     def _start(self) -> Checkpoint:
         """The newest good checkpoint, or a fresh population; nothing of what comes after it stays in the folder."""
-        members = len(self._population.members)
-        fresh = Checkpoint(self._population.to_host(self._population.init()), np.zeros(members, np.int64))
+        fresh = _fresh(self._population)
         with storage_errors(self._workdir):
             found, damaged = self._checkpointer.restore(fresh)
             for update, reason in damaged:

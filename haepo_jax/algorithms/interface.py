@@ -83,7 +83,7 @@ def gradient_step(
     """One step down the gradient of `loss_fn`; adds `loss` and `grad_norm` (before the clip) to its metrics."""
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
-    metrics = metrics | {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return optax.apply_updates(params, updates), optimizer_state, metrics
 
 

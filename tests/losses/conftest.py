@@ -73,6 +73,13 @@ def policy():
     return make
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_rank_promotion():
+    """An array that broadcasts against one of another rank is an error in every test here."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
 @pytest.fixture
 def x64():
     """Double precision within the test."""

@@ -9,9 +9,10 @@ from jax.test_util import check_grads
 from haepo_jax import reinforce_loss
 
 GARBAGE = [np.nan, np.inf, -np.inf]
-SHAPES = [(6,), (3, 6), (2, 3, 6)]
+SHAPES = [(6,), (2, 3, 6)]
 
 
+@jax.jit
 def gradient_of(log_likelihoods, advantages, where=None):
     return jax.grad(lambda x: reinforce_loss(x, advantages, where=where)[0])(log_likelihoods)
 
@@ -29,7 +30,7 @@ def test_by_hand():
 def test_matches_the_reference(reference, make_batch, shape, garbage):
     batch = make_batch(shape, garbage=garbage)
     where = batch.where if garbage is not None else np.ones(shape, bool)
-    loss, metrics = reinforce_loss(batch.scores, batch.returns, where=None if garbage is None else where)
+    loss, metrics = jax.jit(reinforce_loss)(batch.scores, batch.returns, where=where)
     expected = reference.reinforce(batch.scores, batch.returns, where)
     np.testing.assert_allclose(loss, expected.loss, rtol=1e-5)
     np.testing.assert_allclose(metrics.policy_loss, expected.policy_loss, rtol=1e-5, atol=1e-6)
@@ -93,7 +94,8 @@ def test_float64_stays_float64(x64, make_batch, reference):
 
 def test_check_grads(x64, make_batch):
     batch = make_batch((3, 6))
-    check_grads(lambda x: reinforce_loss(x, batch.returns, where=batch.where)[0], (batch.scores,), order=1)
+    loss = jax.jit(lambda x: reinforce_loss(x, batch.returns, where=batch.where)[0])
+    check_grads(loss, (batch.scores,), order=1)
 
 
 def test_refuses_a_scalar():

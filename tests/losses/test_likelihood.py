@@ -1,5 +1,7 @@
 """`trajectory_log_likelihood`: values, masks, dtypes, errors."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ def test_sums_the_steps():
     np.testing.assert_allclose(jnp.exp(trajectory_log_likelihood(log_probs)), [1 / 16, 1 / 2], rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5)])
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 5)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_matches_the_reference(reference, make_batch, shape, masked):
     batch = make_batch(shape, garbage=np.nan if masked else None)
@@ -77,7 +79,7 @@ def test_gradient_of_half_precision_steps_keeps_their_dtype():
 
 def test_check_grads(x64, make_batch):
     batch = make_batch((3, 5))
-    check_grads(lambda x: trajectory_log_likelihood(x, where=batch.where), (batch.scores,), order=1)
+    check_grads(jax.jit(partial(trajectory_log_likelihood, where=batch.where)), (batch.scores,), order=1)
 
 
 def test_refuses_a_scalar():

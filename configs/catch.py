@@ -1,0 +1,25 @@
+"""Catch-bsuite with HAEPO: a 10 x 5 board, one reward of 1 or -1 after 9 steps.
+
+python -m experiments.train --config=configs/catch.py --workdir=runs/catch
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """16 seeds, 200 updates of 16 episodes."""
+    config = default_config()
+    config.env = "Catch-bsuite"
+    config.horizon = 9  # the ball lands then; the environment's own limit is 1000
+    config.num_seeds = 16
+    config.num_updates = 200
+    config.num_trajectories = 16
+    config.optimizer.learning_rate = 3e-3
+    config.haepo.score = "log_ratio"
+    config.haepo.num_epochs = 4
+    config.haepo.entropy_coef = 0.05
+    config.haepo.kl_coef = 5e-3
+    config.haepo.reference = "previous"
+    return config

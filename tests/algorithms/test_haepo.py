@@ -1,0 +1,430 @@
+"""HAEPO: what one update does to the parameters, and that every setting of the loss takes part in it."""
+
+import dataclasses
+import functools
+import importlib.util
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from haepo_jax.algorithms import Learner, haepo, reinforce
+from haepo_jax.algorithms.interface import make_optimizer
+from haepo_jax.config import (
+    REFERENCES,
+    SCHEDULES,
+    SCORES,
+    OptimizerConfig,
+    from_config_dict,
+    traced_settings,
+    with_settings,
+)
+from haepo_jax.environments import make
+from haepo_jax.losses import haepo_loss
+from haepo_jax.reference import make_reference
+from haepo_jax.rollout import Trajectories
+from haepo_jax.training import make_train
+
+LENGTHS = np.array([3, 8, 5, 6])
+M, T = 4, 8
+ENVIRONMENT = make("CartPole-v1")
+METRICS = {
+    "loss",
+    "grad_norm",
+    "effective_sample_size",
+    "max_weight",
+    "weights_entropy",
+    "weights_kl",
+    "returns_sum_not_positive",
+}
+
+
+def config_with(*, optimizer=None, **haepo_settings):
+    return from_config_dict(
+        {
+            "num_updates": 5,
+            "num_trajectories": M,
+            "horizon": T,
+            "policy": {"hidden_sizes": (8,)},
+            "optimizer": {"learning_rate": 0.01} | (optimizer or {}),
+            "haepo": {"num_epochs": 1, "entropy_coef": 0.1, "kl_coef": 0.1} | haepo_settings,
+        }
+    )
+
+
+POLICY = haepo.make(config_with(), ENVIRONMENT).policy
+PARAMS = POLICY.init(jax.random.key(0))
+
+
+def batch_from(params, seed=0):
+    """Episodes of different lengths and returns, played by the policy with these parameters."""
+    rng = np.random.default_rng(seed)
+    mask = np.arange(T) < LENGTHS[:, None]
+    observations = jnp.asarray(rng.normal(size=(M, T, 4)), jnp.float32)
+    distribution = POLICY.apply(params, observations)
+    actions, log_probs = distribution.sample_and_log_prob(seed=jax.random.key(seed))
+    return Trajectories(
+        observations=observations,
+        actions=actions,
+        log_probs=jnp.where(mask, log_probs, jnp.nan),
+        rewards=jnp.asarray(np.where(mask, rng.uniform(0.5, 2.0, size=(M, T)), np.nan), jnp.float32),
+        mask=jnp.asarray(mask),
+        entropies=distribution.entropy(),
+    )
+
+
+def shifted(params, by):
+    """Other parameters, near these."""
+    return jax.tree.map(lambda leaf: leaf + by * jax.random.normal(jax.random.key(7), leaf.shape), params)
+
+
+BATCH = batch_from(PARAMS)
+REFERENCE = shifted(PARAMS, 0.3)
+
+
+def learner_for(config, params, reference=None):
+    rule = make_reference(config.haepo.reference)
+    optimizer = make_optimizer(config.optimizer, 1)
+    return Learner(params, optimizer.init(params), rule.init(params) if reference is None else reference)
+
+
+def arrays_of(settings):
+    return {
+        name: jnp.asarray(value, jnp.int32 if isinstance(value, int) else jnp.float32)
+        for name, value in settings.items()
+    }
+
+
+PROGRAMS = {}
+
+
+def learn(config, learner, batch, updates_done=0):
+    """One update. Configs that differ in traced settings alone share one compiled program."""
+    settings = arrays_of(traced_settings(config))
+    name = str(with_settings(config, dict.fromkeys(settings)))
+    if name not in PROGRAMS:
+        algorithm = haepo.make(config, ENVIRONMENT)
+        PROGRAMS[name] = jax.jit(lambda settings, *inputs: algorithm.learn(with_settings(config, settings), *inputs))
+    return PROGRAMS[name](settings, learner, batch, jnp.int32(updates_done))
+
+
+def learn_again_and_again(config, learner, batch, updates):
+    """Updates on the same batch, and the metrics of each."""
+    history = []
+    for update in range(updates):
+        learner, metrics = learn(config, learner, batch, update)
+        history.append(metrics)
+    return learner, history
+
+
+def assert_close(actual, expected, rtol=1e-4, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), actual, expected)
+
+
+def distance(a, b):
+    return float(optax.tree.norm(optax.tree.sub(a, b)))
+
+
+class TestAgainstTheLossByHand:
+    @staticmethod
+    def by_hand(config, params, reference, batch):
+        """Parameters and loss after the epochs, from the definition of the scores, `haepo_loss` and optax."""
+        mask = np.asarray(batch.mask)
+
+        def scores(params):
+            log_probs = jnp.where(mask, POLICY.apply(params, batch.observations).log_prob(batch.actions), 0)
+            behaviour = jnp.where(mask, batch.log_probs, 0).sum(-1)
+            likelihoods = log_probs.sum(-1)
+            return {
+                "sum": likelihoods,
+                "mean": likelihoods / mask.sum(-1),
+                "log_ratio": likelihoods - behaviour,
+            }[config.haepo.score]
+
+        def loss_fn(params):
+            return haepo_loss(
+                scores(params),
+                (np.where(mask, batch.rewards, 0) * config.discount ** np.arange(T)).sum(-1),
+                scores(reference),
+                entropy_coef=config.haepo.entropy_coef,
+                kl_coef=config.haepo.kl_coef,
+                temperature=config.haepo.temperature,
+                normalization=config.haepo.normalization,
+            )[0]
+
+        optimizer = optax.chain(
+            optax.clip_by_global_norm(config.optimizer.max_grad_norm), optax.adam(config.optimizer.learning_rate)
+        )
+        state, value_and_grad = optimizer.init(params), jax.jit(jax.value_and_grad(loss_fn))
+        for _ in range(config.haepo.num_epochs):
+            loss, grads = value_and_grad(params)
+            updates, state = optimizer.update(grads, state)
+            params = optax.apply_updates(params, updates)
+        return params, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"score": "sum", "num_epochs": 1},
+            {"score": "mean", "num_epochs": 3, "normalization": "sum"},
+            {"score": "log_ratio", "num_epochs": 3, "temperature": 2.0, "reference": "ema"},
+            {"score": "log_ratio", "num_epochs": 2, "normalization": "none", "reference": "frozen"},
+        ],
+        ids=str,
+    )
+    def test_an_update_equals_the_composition(self, settings):
+        config = dataclasses.replace(config_with(**settings, optimizer={"max_grad_norm": 0.05}), discount=0.9)
+        start = shifted(PARAMS, 0.1)
+        learner, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        expected, expected_metrics = self.by_hand(config, start, REFERENCE, BATCH)
+        assert_close(learner.params, expected)
+        assert_close({name: metrics[name] for name in expected_metrics}, expected_metrics)
+        assert distance(learner.params, start) > 0.01
+
+
+class TestMetrics:
+    def test_are_finite_scalars_of_one_schema(self):
+        config = config_with()
+        _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
+        assert set(metrics) == METRICS
+        for value in metrics.values():
+            assert value.shape == () and value.dtype == jnp.float32 and np.isfinite(value)
+
+    def test_on_fresh_data_log_ratio_weights_are_uniform(self):
+        config = config_with(score="log_ratio", num_epochs=1)
+        _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
+        assert metrics["effective_sample_size"] == pytest.approx(M, rel=1e-4)
+        assert metrics["max_weight"] == pytest.approx(1 / M, rel=1e-4)
+        assert metrics["weights_entropy"] == pytest.approx(np.log(M), rel=1e-4)
+        assert metrics["weights_kl"] == pytest.approx(0, abs=1e-5)
+
+    def test_are_those_of_the_last_epoch(self):
+        options = {"score": "log_ratio", "reference": "frozen"}
+        learner = learner_for(config_with(**options), PARAMS, REFERENCE)
+        _, metrics = learn(config_with(**options, num_epochs=3), learner, BATCH)
+        _, history = learn_again_and_again(config_with(**options), learner, BATCH, 3)
+        assert_close(metrics, history[2])
+        assert history[2]["effective_sample_size"] < history[0]["effective_sample_size"] - 1e-3
+
+    def test_tell_when_sum_normalization_drops_the_returns(self):
+        config = config_with(normalization="sum")
+        for sign, expected in ((1, 0), (-1, 1)):
+            _, metrics = learn(config, learner_for(config, PARAMS), BATCH._replace(rewards=sign * BATCH.rewards))
+            assert metrics["returns_sum_not_positive"] == expected
+
+
+class TestEpochs:
+    @pytest.mark.parametrize("score", SCORES)
+    def test_each_lowers_the_loss_of_its_batch(self, score):
+        config = config_with(score=score, reference="frozen", optimizer={"learning_rate": 1e-3})
+        _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+        assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
+
+    def test_equal_updates_on_the_same_batch(self):
+        options = {"score": "log_ratio", "reference": "frozen"}
+        learner = learner_for(config_with(**options), PARAMS, REFERENCE)
+        together, _ = learn(config_with(**options, num_epochs=3), learner, BATCH)
+        one_by_one, _ = learn_again_and_again(config_with(**options), learner, BATCH, 3)
+        assert_close(together.params, one_by_one.params)
+
+
+class TestReinforceIdentity:
+    def test_log_ratio_with_one_epoch_and_no_regularisers_is_reinforce(self):
+        config = config_with(score="log_ratio", entropy_coef=0.0, kl_coef=0.0, normalization="zscore")
+        algorithms = [module.make(config, ENVIRONMENT) for module in (haepo, reinforce)]
+        learners = [algorithm.init(config, jax.random.key(0)) for algorithm in algorithms]
+        learners = [dataclasses.replace(learner, params=PARAMS) for learner in learners]
+        steps = [jax.jit(functools.partial(algorithm.learn, config)) for algorithm in algorithms]
+        for update in range(3):
+            batch = batch_from(learners[1].params, update)
+            results = [step(learner, batch, update) for step, learner in zip(steps, learners, strict=True)]
+            learners = [learner for learner, _ in results]
+            norms = [float(metrics["grad_norm"]) for _, metrics in results]
+            assert norms[0] > 1e-3 and norms[0] == pytest.approx(norms[1], rel=1e-3)
+        assert_close(learners[0].params, learners[1].params, atol=1e-4)
+        assert distance(learners[1].params, PARAMS) > 0.1
+
+
+class TestKlCoefficient:
+    LAGGING = tuple(name for name in REFERENCES if name != "none")
+
+    @pytest.mark.parametrize("rule", LAGGING)
+    def test_changes_the_update_once_the_reference_lags(self, rule):
+        params = {}
+        for kl_coef in (0.0, 0.5):
+            config = config_with(reference=rule, reference_period=2, reference_decay=0.5, kl_coef=kl_coef)
+            learner = learner_for(config, PARAMS)
+            for update in range(3):
+                learner, _ = learn(config, learner, batch_from(learner.params, update), update)
+            params[kl_coef] = learner.params
+        assert distance(params[0.0], params[0.5]) > 1e-3 * distance(params[0.0], PARAMS)
+
+    @pytest.mark.parametrize("rule", LAGGING)
+    def test_has_no_effect_while_the_reference_is_the_policy(self, rule):
+        norms = []
+        for kl_coef in (0.0, 0.5):
+            config = config_with(reference=rule, kl_coef=kl_coef)
+            norms.append(float(learn(config, learner_for(config, PARAMS), BATCH)[1]["grad_norm"]))
+        assert norms[0] > 1e-3 and norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+    def test_draws_the_weights_to_the_reference(self):
+        divergences = []
+        for kl_coef in (0.0, 10.0):
+            config = config_with(kl_coef=kl_coef, score="mean", reference="frozen")
+            _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+            divergences.append(float(history[-1]["weights_kl"]))
+        assert divergences[1] < 0.5 * divergences[0]
+
+    def test_of_0_works_without_a_reference(self):
+        results = []
+        for rule in ("none", "previous"):
+            config = config_with(reference=rule, kl_coef=0.0)
+            results.append(learn(config, learner_for(config, PARAMS), BATCH)[0])
+        assert results[0].reference is None and results[1].reference is not None
+        assert_close(results[0].params, results[1].params)
+
+
+class TestEntropyCoefficient:
+    def test_spreads_the_weights(self):
+        sizes = []
+        for entropy_coef in (0.0, 10.0):
+            config = config_with(entropy_coef=entropy_coef, kl_coef=0.0, score="sum", reference="frozen")
+            _, history = learn_again_and_again(config, learner_for(config, PARAMS), BATCH, 10)
+            sizes.append([float(metrics["effective_sample_size"]) for metrics in history])
+        assert sizes[1][-1] > sizes[1][0] + 0.1 and sizes[1][-1] > sizes[0][-1] + 0.1
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def small(path):
+    """The config of a file, with fewer and shorter episodes and a smaller network; None if it has no KL term."""
+    values = load(path)
+    if values.get("algorithm") != "haepo" or "haepo" not in values:
+        return None
+    values.num_trajectories = M
+    values.policy.hidden_sizes = (8,)
+    values.horizon = min(values.horizon or T, T)
+    config = from_config_dict(values)
+    return config if any(config.sweep.get("haepo.kl_coef", (config.haepo.kl_coef,))) else None
+
+
+class TestShippedConfigs:
+    def test_are_found(self):
+        assert "cartpole" in [path.stem for path in CONFIGS if small(path)]
+
+    @pytest.mark.parametrize("path", [path for path in CONFIGS if small(path)], ids=lambda path: path.stem)
+    def test_kl_coef_changes_the_gradient(self, path):
+        config = small(path)
+        train = make_train(config)
+        shipped = max(config.sweep.get("haepo.kl_coef", (config.haepo.kl_coef,)))
+        defaults = arrays_of(traced_settings(config))
+        start = train.init(jax.random.key(0), defaults)
+
+        @jax.jit
+        def update(state):
+            batch = train.collect(state)
+            # Rewards of our own: the policy has to move, even where the environment pays late or never.
+            rewards = jax.random.normal(jax.random.key(state.updates_done), batch.rewards.shape)
+            return train.learn(state, batch._replace(rewards=rewards))[0]
+
+        params = {}
+        for kl_coef in (0.0, shipped):
+            state = dataclasses.replace(start, settings=defaults | {"haepo.kl_coef": jnp.float32(kl_coef)})
+            for _ in range(3):
+                state = update(state)
+            assert state.alive
+            params[kl_coef] = state.learner.params
+        print("CFG", path.stem, distance(params[0.0], params[shipped]), distance(params[0.0], start.learner.params))
+        assert distance(params[0.0], params[shipped]) > 1e-5 * distance(params[0.0], start.learner.params)
+
+
+class TestOptimizer:
+    @staticmethod
+    def adam_mean(state):
+        """The gradient that Adam saw at its first step."""
+        return optax.tree.scale(1 / (1 - 0.9), optax.tree.get(state, "mu"))
+
+    @pytest.mark.parametrize("max_grad_norm", [1e-3, 1e3])
+    def test_gradient_is_clipped_by_its_global_norm(self, max_grad_norm):
+        config = config_with(optimizer={"max_grad_norm": max_grad_norm})
+        learner, metrics = learn(config, learner_for(config, PARAMS), BATCH)
+        unclipped = float(metrics["grad_norm"])
+        assert 1e-3 < unclipped < 1e3
+        seen = float(optax.tree.norm(self.adam_mean(learner.optimizer_state)))
+        assert seen == pytest.approx(min(unclipped, max_grad_norm), rel=1e-4)
+
+    def test_clip_keeps_the_direction(self):
+        grads = {"a": jnp.array([3.0, 0.0]), "b": jnp.array(4.0)}
+        optimizer = make_optimizer(OptimizerConfig(max_grad_norm=0.5), 10)
+        _, state = optimizer.update(grads, optimizer.init(grads))
+        assert_close(self.adam_mean(state), {"a": jnp.array([0.3, 0.0]), "b": jnp.array(0.4)})
+
+    @pytest.mark.parametrize(
+        ("schedule", "expected"),
+        [
+            ("constant", [1.0] * 6),
+            ("linear", [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]),
+            ("cosine", [1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0.0, 0.0]),
+        ],
+    )
+    def test_learning_rate_follows_its_schedule(self, schedule, expected):
+        optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1, schedule=schedule), 4)
+        grads = jnp.array([1.0, -1.0])
+        state, sizes = optimizer.init(grads), []
+        for _ in range(6):
+            updates, state = optimizer.update(grads, state)
+            np.testing.assert_allclose(updates[0], -updates[1])
+            sizes.append(float(-updates[0]))
+        np.testing.assert_allclose(sizes, 0.1 * np.array(expected), atol=1e-6)
+
+    @pytest.mark.parametrize("schedule", SCHEDULES)
+    def test_schedule_ends_with_the_last_epoch_of_the_last_update(self, schedule):
+        config = dataclasses.replace(config_with(num_epochs=3, optimizer={"schedule": schedule}), num_updates=2)
+        steps, learner = [], learner_for(config, PARAMS)
+        for update in range(3):
+            after, _ = learn(config, learner, BATCH, update)
+            steps.append(distance(after.params, learner.params))
+            learner = after
+        assert steps[0] > 1e-3 and steps[1] > 1e-3
+        assert steps[2] > 1e-3 if schedule == "constant" else steps[2] < 1e-6 * steps[0]
+
+
+class TestTracedSettings:
+    def test_each_changes_the_update_in_one_program(self):
+        config, traces = config_with(score="sum"), []
+        algorithm = haepo.make(config, ENVIRONMENT)
+
+        @jax.jit
+        def norms(settings, learner):
+            traces.append(settings)
+            learner, metrics = algorithm.learn(with_settings(config, settings), learner, BATCH, jnp.int32(0))
+            return optax.tree.norm(optax.tree.sub(learner.params, PARAMS)), metrics["grad_norm"]
+
+        defaults = arrays_of(traced_settings(config))
+        changes = {
+            "optimizer.learning_rate": 0.02,
+            "optimizer.max_grad_norm": 1e-7,
+            "discount": 0.5,
+            "haepo.temperature": 3.0,
+            "haepo.entropy_coef": 2.0,
+            "haepo.kl_coef": 2.0,
+        }
+        start = learner_for(config, PARAMS, REFERENCE)
+        results = [norms(defaults, start)] + [
+            norms(defaults | {name: jnp.float32(value)}, start) for name, value in changes.items()
+        ]
+        assert len(traces) == 1
+        for a, b in itertools.combinations(np.array(results), 2):
+            assert not np.allclose(a, b, rtol=1e-3)

@@ -1,0 +1,82 @@
+"""Runs a command line of `experiments` as its user would, in a process of its own.
+
+The process is forked from a server that has imported the heavy libraries once. Libraries that start a JAX backend
+on import (gymnax does) are not among them: a backend does not survive the fork.
+"""
+
+import multiprocessing
+import os
+import runpy
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    [
+        *(
+            "jax",
+            "flax.linen",
+            "optax",
+            "distrax",
+            "orbax.checkpoint",
+            "ml_collections.config_flags",
+            "haepo_jax.config",
+        ),
+        *("matplotlib.pyplot", "scipy.stats", "pyarrow.dataset", "rich.progress"),
+    ]
+)
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """A command that has been started."""
+
+    def __init__(self, module, *arguments):
+        self._folder = Path(tempfile.mkdtemp())
+        self._outputs = [self._folder / name for name in ("out", "err")]
+        self._process = _SERVER.Process(target=_main, args=(module, [str(a) for a in arguments], self._outputs))
+        self._process.start()
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def running(self):
+        return self._process.is_alive()
+
+    def wait(self, seconds=240):
+        self._process.join(seconds)
+        if self._process.is_alive():
+            self._process.kill()
+            raise TimeoutError(f"still running after {seconds} s: {self._outputs[1].read_text()}")
+        out, err = (path.read_text() if path.exists() else "" for path in self._outputs)
+        shutil.rmtree(self._folder)
+        return Finished(self._process.exitcode, out, err)
+
+
+def run(module, *arguments):
+    """Runs `python -m MODULE ARGUMENTS` to its end."""
+    return Command(module, *arguments).wait()
+
+
+def _main(module, arguments, outputs):
+    os.chdir(ROOT)
+    os.environ["XLA_FLAGS"] = ""
+    for number, path in enumerate(outputs, start=1):
+        file = path.open("w")
+        os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    sys.path.insert(0, str(ROOT))
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,0 +1,137 @@
+"""Every sentence that bad input gets, with exit code 2; a traceback is a failure."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from command_runner import ROOT, run
+
+CARTPOLE = "--config=configs/cartpole.py"
+
+BAD = {
+    "no config": (["--workdir=W"], "--config is missing: give a config file"),
+    "no workdir": ([CARTPOLE], "--workdir is missing: give the run a folder"),
+    "a config that does not exist": (["--config=configs/cartpol.py", "--workdir=W"], "is not a file"),
+    "an unknown flag": ([CARTPOLE, "--wrkdir=W"], "--wrkdir is not a flag; did you mean workdir?"),
+    "an unknown setting": (
+        [CARTPOLE, "--workdir=W", "--config.num_sedes=3"],
+        "--config.num_sedes is not a setting; did you mean num_seeds",
+    ),
+    "an unknown nested setting": (
+        [CARTPOLE, "--workdir=W", "--config.haepo.scoer=sum"],
+        "--config.haepo.scoer is not a setting; did you mean haepo.score?",
+    ),
+    "a setting unlike any": ([CARTPOLE, "--workdir=W", "--config.qqqqqq=1"], "is not a setting; there are ['env',"),
+    "a group in place of a setting": (
+        [CARTPOLE, "--workdir=W", "--config.haepo=3"],
+        "--config.haepo is not a setting",
+    ),
+    "overrides without a config": (["--workdir=W", "--config.seed=1"], "--config.seed needs --config=FILE"),
+    "a stray argument": ([CARTPOLE, "--workdir=W", "stray"], "'stray' is not a flag: flags begin with --"),
+    "text for a whole number": (
+        [CARTPOLE, "--workdir=W", "--config.num_seeds=many"],
+        "--config.num_seeds=many cannot be used: it must be a whole number.",
+    ),
+    "a fraction for a whole number": (
+        [CARTPOLE, "--workdir=W", "--config.num_seeds=1.5"],
+        "--config.num_seeds=1.5 cannot be used: it must be a whole number.",
+    ),
+    "text for a number": (
+        [CARTPOLE, "--workdir=W", "--config.discount=high"],
+        "--config.discount=high cannot be used: it must be a number.",
+    ),
+    "a flag without its value": ([CARTPOLE, "--workdir=W", "--config.seed"], "Missing value for flag --config.seed"),
+    "a wrong choice": (
+        [CARTPOLE, "--workdir=W", "--config.haepo.score=max"],
+        "config.haepo.score 'max' is not known; allowed: sum, mean, log_ratio.",
+    ),
+    "an unknown environment": (
+        [CARTPOLE, "--workdir=W", "--config.env=CartPol-v1"],
+        "env 'CartPol-v1' is not known; did you mean CartPole-v1",
+    ),
+    "one trajectory": (
+        [CARTPOLE, "--workdir=W", "--config.num_trajectories=1"],
+        "config.num_trajectories must be at least 2, got 1.",
+    ),
+    "a horizon of 0": ([CARTPOLE, "--workdir=W", "--config.horizon=0"], "config.horizon must be at least 1, got 0."),
+    "a negative horizon": (
+        [CARTPOLE, "--workdir=W", "--config.horizon=-5"],
+        "config.horizon must be at least 1, got -5.",
+    ),
+    "a learning rate of 0": (
+        [CARTPOLE, "--workdir=W", "--config.optimizer.learning_rate=0"],
+        "config.optimizer.learning_rate must be above 0.0, got 0.0.",
+    ),
+    "a reference that is needed and not there": (
+        [CARTPOLE, "--workdir=W", "--config.haepo.reference=none"],
+        "needs a reference policy, but config.haepo.reference is none",
+    ),
+    "a folder that cannot be made": (
+        [CARTPOLE, "--workdir=/proc/nowhere"],
+        "--workdir /proc/nowhere cannot be written",
+    ),
+    "a negative interval": (
+        [CARTPOLE, "--workdir=W", "--checkpoint_seconds=-1"],
+        "--checkpoint_seconds=-1 cannot be used",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_sentence(case, tmp_path):
+    arguments, sentence = BAD[case]
+    finished = run("experiments.train", *(argument.replace("=W", f"={tmp_path / 'run'}") for argument in arguments))
+    assert finished.code == 2
+    assert sentence in finished.err
+    assert len(finished.err.strip().splitlines()) == 1
+    assert finished.out == ""
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "folder"])
+def test_a_config_file_that_fails_is_told_by_name(tmp_path, name):
+    broken = tmp_path / "broken.py"
+    broken.write_text("import no_such_module\n" if name == "file" else "def get_config():\n    return 1 / 0\n")
+    finished = run("experiments.train", f"--config={broken}", f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 2
+    assert "The config file could not be loaded" in finished.err
+    assert "Traceback" not in finished.err
+
+
+def test_a_config_file_with_an_unknown_field(tmp_path):
+    file = tmp_path / "unknown.py"
+    file.write_text(
+        "from haepo_jax.config import default_config\n"
+        "def get_config():\n    c = default_config()\n    c.lerning_rate = 1.0\n    return c\n"
+    )
+    finished = run("experiments.train", f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 2
+    assert "config.lerning_rate is not a setting" in finished.err
+
+
+def test_evaluate_needs_a_run(tmp_path):
+    finished = run("experiments.evaluate", f"--workdir={tmp_path}")
+    assert finished.code == 2
+    assert "holds no run: there is no config.json in it." in finished.err
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_help_names_the_flags(module):
+    finished = run(f"experiments.{module}", "--help")
+    assert finished.code == 0
+    assert "--workdir" in finished.out
+    assert f"python -m experiments.{module}" in finished.out
+
+
+def test_the_module_runs_as_a_plain_process(tmp_path):
+    finished = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--config.seed=1", CARTPOLE, "--workdir=/proc/nowhere"],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 2
+    assert finished.stderr == "train: --workdir /proc/nowhere cannot be written: No such file or directory.\n"

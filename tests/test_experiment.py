@@ -1,0 +1,249 @@
+"""Whole runs: the folder they leave, and what stopping, killing and damage do to it."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import jax
+import numpy as np
+import pyarrow.dataset
+import pytest
+from command_runner import Command, run
+
+from haepo_jax.config import from_config_dict
+from haepo_jax.experiment import restore
+
+SMALL = (
+    "--config=configs/catch.py",
+    "--config.num_seeds=3",
+    "--config.num_trajectories=4",
+    "--config.policy.hidden_sizes=(8,)",
+    "--config.haepo.num_epochs=2",
+)
+LONG = (*SMALL, "--config.num_updates=1000", "--checkpoint_seconds=0")
+
+
+def table(workdir):
+    """All metric rows in the order of (member, update)."""
+    rows = pyarrow.dataset.dataset(workdir / "metrics", format="parquet").to_table()
+    return rows.sort_by([("member", "ascending"), ("update", "ascending")])
+
+
+def assert_same_end(left, right):
+    assert table(left).equals(table(right))
+    (_, a, state_a), (_, b, state_b) = restore(left), restore(right)
+    state_a, state_b = a.to_host(state_a), b.to_host(state_b)
+    for x, y in zip(jax.tree.leaves(state_a), jax.tree.leaves(state_b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.01)
+
+
+def checkpoints(workdir):
+    folder = workdir / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """A run of the long settings that nobody touched."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    finished = run("experiments.train", *LONG, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    return workdir, finished
+
+
+def test_the_folder_is_as_documented(finished_run):
+    workdir, _ = finished_run
+    names = {path.name for path in workdir.iterdir()}
+    expected = {"config.json", "members.json", "provenance.json", "metrics", "checkpoints", "summary.json"}
+    assert names - {".lock"} == expected | {"learning_curve.png"}
+    assert from_config_dict(json.loads((workdir / "config.json").read_text())).num_updates == 1000
+
+
+def test_every_member_and_update_has_one_row(finished_run):
+    rows = table(finished_run[0])
+    assert rows.num_rows == 3 * 1000
+    np.testing.assert_array_equal(rows["member"], np.repeat([0, 1, 2], 1000))
+    np.testing.assert_array_equal(rows["update"], np.tile(np.arange(1000), 3))
+    assert {"seed", "env_steps", "episode_return", "episode_length", "loss", "grad_norm", "policy_entropy"} < set(
+        rows.column_names
+    )
+    assert {"effective_sample_size", "max_weight", "weights_entropy", "weights_kl"} < set(rows.column_names)
+
+
+def test_env_steps_are_cumulative(finished_run):
+    steps = table(finished_run[0])["env_steps"].to_numpy().reshape(3, 1000)
+    np.testing.assert_array_equal(steps, 4 * 9 * np.broadcast_to(np.arange(1, 3001), (3, 1000)))
+
+
+def test_the_summary_agrees_with_the_metrics(finished_run):
+    summary = json.loads((finished_run[0] / "summary.json").read_text())
+    returns = table(finished_run[0])["episode_return"].to_numpy().reshape(3, 1000)
+    assert [member["status"] for member in summary["members"]] == ["ok"] * 3
+    np.testing.assert_allclose([m["final_return"] for m in summary["members"]], returns[:, -10:].mean(1), rtol=1e-6)
+    np.testing.assert_allclose([m["best_return"] for m in summary["members"]], returns.max(1))
+    assert summary["env_steps"] == 3 * 1000 * 4 * 9
+    assert summary["wall_clock"]["compile_seconds"] > 0 and summary["wall_clock"]["run_seconds"] > 0
+
+
+def test_the_table_and_the_figure_are_announced(finished_run):
+    workdir, finished = finished_run
+    assert "Catch-bsuite, haepo" in finished.out
+    assert "learning_curve.png" in finished.out
+    assert (workdir / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_progress_is_told(finished_run):
+    assert "updates 1000/1000" in finished_run[1].err
+    assert "env steps/s" in finished_run[1].err
+
+
+def test_a_complete_run_says_so_and_exits_0(finished_run):
+    before = {path: path.stat().st_mtime_ns for path in finished_run[0].rglob("*") if path.name != ".lock"}
+    again = run("experiments.train", *LONG, f"--workdir={finished_run[0]}")
+    assert again.code == 0
+    assert "is complete already; nothing to do." in again.out
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run[0].rglob("*") if path.name != ".lock"}
+
+
+def test_another_config_is_refused_by_the_fields_that_differ(finished_run):
+    refused = run(
+        "experiments.train", *LONG, f"--workdir={finished_run[0]}", "--config.seed=9", "--config.discount=0.5"
+    )
+    assert refused.code == 2
+    assert "holds a run with another config: discount (was 1.0, now 0.5), seed (was 0, now 9)" in refused.err
+
+
+def test_evaluation_is_written_and_told(finished_run):
+    workdir, _ = finished_run
+    evaluated = run("experiments.evaluate", f"--workdir={workdir}", "--episodes=20")
+    assert evaluated.code == 0, evaluated.err
+    result = json.loads((workdir / "evaluation.json").read_text())
+    (workdir / "evaluation.json").unlink()
+    assert result["update"] == 1000 and result["episodes"] == 20
+    assert len(result["members"]) == 3
+    for member in result["members"]:
+        assert -1 <= member["sampled_return"] <= 1 and -1 <= member["greedy_return"] <= 1
+    assert "greedy" in evaluated.out and "sampled" in evaluated.out
+
+
+def test_a_run_killed_twice_ends_as_one_left_alone(finished_run, tmp_path):
+    workdir = tmp_path / "run"
+    for kills in (1, 2):
+        command = Command("experiments.train", *LONG, f"--workdir={workdir}")
+        wait_for(lambda kills=kills: len(checkpoints(workdir)) >= kills)
+        os.kill(command.pid, signal.SIGKILL)
+        assert command.wait().code == -signal.SIGKILL
+    finished = run("experiments.train", *LONG, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    assert "Going on after update" in finished.out
+    assert_same_end(workdir, finished_run[0])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_kills_at_random_moments_end_alike(finished_run, tmp_path):
+    generator = random.Random(0)
+    for number in range(10):
+        workdir = tmp_path / str(number)
+        command = Command("experiments.train", *LONG, f"--workdir={workdir}")
+        time.sleep(generator.uniform(0.0, 15.0))
+        os.kill(command.pid, signal.SIGKILL)
+        command.wait()
+        finished = run("experiments.train", *LONG, f"--workdir={workdir}")
+        assert finished.code == 0, finished.err
+        assert_same_end(workdir, finished_run[0])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_checkpoints_and_says_how_to_go_on(finished_run, tmp_path, number, code):
+    workdir = tmp_path / "run"
+    command = Command("experiments.train", *LONG, f"--workdir={workdir}")
+    wait_for(lambda: len(checkpoints(workdir)) >= 1)
+    os.kill(command.pid, number)
+    stopped = command.wait()
+    assert stopped.code == code
+    assert "the same command goes on from there." in stopped.err
+    update = checkpoints(workdir)[-1]
+    assert f"Stopped after update {update} of 1000" in stopped.err
+    assert run("experiments.train", *LONG, f"--workdir={workdir}").code == 0
+    assert_same_end(workdir, finished_run[0])
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(finished_run, tmp_path):
+    workdir = tmp_path / "run"
+    command = Command("experiments.train", *LONG, f"--workdir={workdir}")
+    wait_for(lambda: len(checkpoints(workdir)) >= 3)
+    os.kill(command.pid, signal.SIGTERM)
+    command.wait()
+    newest, before = checkpoints(workdir)[-1], checkpoints(workdir)[-2]
+    largest = max((workdir / "checkpoints" / str(newest)).rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    finished = run("experiments.train", *LONG, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    assert f"The checkpoint after update {newest} is damaged" in finished.out
+    assert f"Going on after update {before} of 1000." in finished.out
+    assert_same_end(workdir, finished_run[0])
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    workdir = tmp_path / "run"
+    first = Command("experiments.train", *LONG, f"--workdir={workdir}")
+    wait_for((workdir / "config.json").exists)
+    second = run("experiments.train", *LONG, f"--workdir={workdir}")
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert second.code == 2
+    assert "is in use by another run" in second.err
+
+
+def test_a_diverged_member_is_told_and_the_others_finish(tmp_path):
+    config = tmp_path / "diverging.py"
+    config.write_text(
+        "from configs import catch\n"
+        "def get_config():\n"
+        "    c = catch.get_config()\n"
+        "    c.sweep = {'optimizer': {'learning_rate': (1e-3, 1e38)}}\n"
+        "    return c\n"
+    )
+    arguments = [f"--config={config}", *SMALL[1:], "--config.num_updates=20", f"--workdir={tmp_path / 'run'}"]
+    finished = run("experiments.train", *arguments)
+    assert finished.code == 0, finished.err
+    assert "Member 3 (seed 0, optimizer.learning_rate 1e+38) diverged at update" in finished.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [member["status"] for member in summary["members"]] == ["ok"] * 3 + ["diverged"] * 3
+    assert summary["members"][3]["final_return"] is None
+    assert summary["members"][3]["death_update"] is not None
+    assert "optimizer.learning_rate=1e+38" in finished.out
+
+
+def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):
+    arguments = [*SMALL, "--config.num_updates=5", "--config.optimizer.learning_rate=1e38"]
+    finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 3
+    assert "Every member diverged" in finished.out
+
+
+def test_reinforce_runs_by_its_name(tmp_path):
+    arguments = [*SMALL, "--config.num_updates=5", "--config.algorithm=reinforce"]
+    finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 0, finished.err
+    assert "Catch-bsuite, reinforce" in finished.out
+
+
+def test_sum_normalisation_of_negative_returns_is_told(tmp_path):
+    arguments = [*SMALL, "--config.num_updates=5", "--config.haepo.normalization=sum"]
+    finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 0, finished.err
+    assert "the returns did not sum to a positive number" in finished.out

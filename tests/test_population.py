@@ -1,0 +1,152 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from haepo_jax.config import from_config_dict
+from haepo_jax.population import make_members, make_population
+
+ONE = jax.devices()[:1]
+
+
+def config(**changes):
+    small = {
+        "env": "CartPole-v1",
+        "num_seeds": 5,
+        "num_updates": 6,
+        "num_trajectories": 4,
+        "horizon": 30,
+        "policy": {"hidden_sizes": (8,)},
+        "haepo": {"num_epochs": 2},
+    }
+    return from_config_dict(small | changes)
+
+
+def trained(population, *chunks):
+    """The state on the host and the metrics, stacked, after chunks of these lengths."""
+    state, stacked = population.init(), []
+    for size in chunks:
+        state, metrics = population.advance(state, jnp.int32(size))
+        stacked.append(jax.tree.map(lambda rows, size=size: np.asarray(rows)[:size], metrics))
+    return population.to_host(state), jax.tree.map(lambda *rows: np.concatenate(rows), *stacked)
+
+
+def assert_identical(a, b):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture(scope="module")
+def spread():
+    """Five members over eight devices, three of them holding padding alone."""
+    return make_population(config())
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return make_population(config(), devices=ONE)
+
+
+def test_members_are_every_setting_with_every_seed():
+    swept = config(seed=7, num_seeds=2, sweep={"haepo.kl_coef": (0.0, 0.1)})
+    assert [(member.index, member.seed, member.settings["haepo.kl_coef"]) for member in make_members(swept)] == [
+        (0, 7, 0.0),
+        (1, 8, 0.0),
+        (2, 7, 0.1),
+        (3, 8, 0.1),
+    ]
+
+
+def test_the_same_run_twice_is_identical(on_one_device):
+    assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
+
+
+def test_the_division_into_chunks_changes_nothing(on_one_device):
+    assert_identical(trained(on_one_device, 6), trained(on_one_device, 1, 2, 3))
+
+
+def test_a_chunk_of_any_length_is_one_program(on_one_device):
+    trained(on_one_device, 1, 2)
+    compiled = on_one_device.advance._cache_size()
+    trained(on_one_device, 3, 2, 1)
+    assert on_one_device.advance._cache_size() == compiled
+
+
+def test_many_devices_agree_with_one(spread, on_one_device):
+    (state, metrics), (expected, expected_metrics) = trained(spread, 3), trained(on_one_device, 3)
+    for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+    np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"])
+
+
+def test_the_block_of_a_device_decides_the_bits_not_the_number_of_devices():
+    two = make_population(config(num_seeds=4), devices=jax.devices()[:2])
+    four = make_population(config(num_seeds=8), devices=jax.devices()[:4])
+    few, many = trained(two, 6)[0], trained(four, 6)[0]
+    assert_identical(few, jax.tree.map(lambda leaf: leaf[:4], many))
+
+
+@pytest.mark.parametrize("member", [0, 4])
+def test_a_seed_alone_equals_that_seed_in_a_population(on_one_device, member):
+    alone = make_population(config(seed=member, num_seeds=1), devices=ONE)
+    (state, metrics), (whole, whole_metrics) = trained(alone, 5), trained(on_one_device, 5)
+    np.testing.assert_array_equal(metrics["episode_return"][:, 0], whole_metrics["episode_return"][:, member])
+    for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(whole.learner), strict=True):
+        np.testing.assert_allclose(left[0], right[member], atol=2e-5)
+
+
+def test_padding_is_never_reported(spread):
+    state = spread.to_host(spread.init())
+    assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(state))
+    seeds = spread.map_members(lambda member: member.updates_done, spread.init())
+    assert seeds.shape == (5,)
+
+
+@pytest.mark.parametrize("rate", [np.inf, np.nan])
+def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(on_one_device, rate):
+    members = list(on_one_device.members)
+    members[2] = dataclasses.replace(members[2], settings={"optimizer.learning_rate": rate})
+    poisoned = make_population(config(), members=members, devices=ONE)
+    (state, metrics), (clean, clean_metrics) = trained(poisoned, 6), trained(on_one_device, 6)
+    others = np.array([0, 1, 3, 4])
+    pick = lambda tree: jax.tree.map(lambda leaf: leaf[others], tree)  # noqa: E731
+    assert_identical(pick(dataclasses.replace(state, settings={})), pick(dataclasses.replace(clean, settings={})))
+    assert_identical(*(jax.tree.map(lambda rows: rows[:, others], m) for m in (metrics, clean_metrics)))
+    assert list(state.alive) == [True, True, False, True, True]
+    assert list(state.death_update) == [-1, -1, 0, -1, -1]
+    assert np.isnan(metrics["episode_return"][1:, 2]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
+
+
+def test_swept_settings_reach_their_members():
+    swept = make_population(config(num_seeds=1, sweep={"optimizer.learning_rate": (1e-3, 1e-9, 1e-3)}), devices=ONE)
+    start, (end, _) = swept.to_host(swept.init()), trained(swept, 2)
+    change = jax.tree.map(lambda a, b: np.abs(a - b), start.learner.params, end.learner.params)
+    fast, slow, again = (max(leaf[k].max() for leaf in jax.tree.leaves(change)) for k in range(3))
+    assert fast == again > 1e-4
+    assert slow < 1e-6
+
+
+def test_host_and_back_is_exact(spread):
+    state = spread.to_host(trained_state(spread))
+    assert_identical(spread.to_host(spread.from_host(state)), state)
+
+
+def trained_state(population):
+    return population.advance(population.init(), jnp.int32(2))[0]
+
+
+def test_going_on_from_the_host_is_exact(on_one_device):
+    halfway = on_one_device.from_host(trained(on_one_device, 3)[0])
+    resumed = on_one_device.to_host(on_one_device.advance(halfway, jnp.int32(3))[0])
+    assert_identical(resumed, trained(on_one_device, 6)[0])
+
+
+def test_nothing_calls_the_host_within_a_chunk(on_one_device):
+    state = on_one_device.init()
+    program = on_one_device.advance.lower(state, jnp.int32(1)).as_text()
+    assert "while" in program
+    assert "callback" not in program
+    assert "infeed" not in program and "outfeed" not in program

@@ -1,0 +1,213 @@
+"""Rollouts: complete episodes, what is masked, and which key decides what."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from haepo_jax.environments import Box, Discrete, Environment, make
+from haepo_jax.environments.interface import Step
+from haepo_jax.policies import make_policy
+from haepo_jax.rollout import collect
+
+M, T = 16, 8
+LONGEST = 5
+
+
+class Count(NamedTuple):
+    steps: jax.Array
+    length: jax.Array
+
+
+@functools.cache
+def counter(action_space=Discrete(3)):  # noqa: B008
+    """Observes (steps done, length of the episode), drawn from the key; the reward of step t is 10^t."""
+
+    def observe(state):
+        return jnp.stack([state.steps, state.length]).astype(jnp.float32)
+
+    def reset(key):
+        state = Count(jnp.int32(0), jax.random.randint(key, (), 1, LONGEST + 1))
+        return state, observe(state)
+
+    def step(key, state, action):
+        after = Count(state.steps + 1, state.length)
+        return Step(after, observe(after), 10.0**state.steps, after.steps == state.length)
+
+    return Environment("counter", 2, action_space, LONGEST, reset, step)
+
+
+@functools.cache
+def quitter():
+    """Ends at the first action 0. Its observation is 0, where the policy is uniform."""
+
+    def reset(key):
+        return jnp.int32(0), jnp.zeros(1)
+
+    def step(key, state, action):
+        return Step(state, jnp.zeros(1), jnp.float32(1), action == 0)
+
+    return Environment("quitter", 1, Discrete(3), 100, reset, step)
+
+
+def policy_for(environment):
+    return make_policy(
+        environment.observation_size,
+        environment.action_space,
+        hidden_sizes=(8,),
+        activation="tanh",
+        initial_log_std=0.0,
+    )
+
+
+def params_for(policy, seed=0):
+    """Parameters of a policy whose actions depend on what it observes."""
+    noise = jax.random.key(9)
+    return jax.tree.map(
+        lambda leaf: leaf + (leaf.ndim == 2) * jax.random.normal(noise, leaf.shape),
+        policy.init(jax.random.key(seed)),
+    )
+
+
+@functools.cache
+def player(environment, num_trajectories=M, horizon=T, greedy=False):
+    """`(params, key) -> trajectories`, compiled once for all tests."""
+    policy = policy_for(environment)
+    options = {"num_trajectories": num_trajectories, "horizon": horizon, "greedy": greedy}
+    return jax.jit(lambda params, key: collect(environment, policy, params, key, **options))
+
+
+def play(environment, seed=0, **options):
+    return player(environment, **options)(params_for(policy_for(environment)), jax.random.key(seed))
+
+
+def play_cartpole(horizon=24):
+    return play(make("CartPole-v1"), num_trajectories=8, horizon=horizon)
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return play(counter())
+
+
+@pytest.fixture(scope="module")
+def cartpole():
+    return play_cartpole()
+
+
+class TestEpisodes:
+    def test_mask_marks_the_steps_up_to_and_including_the_one_that_ends(self, counted):
+        lengths = counted.observations[:, 0, 1]
+        assert len(np.unique(lengths)) > 2
+        np.testing.assert_array_equal(counted.mask, np.arange(T) < np.asarray(lengths)[:, None])
+
+    def test_actions_decide_the_end_too(self):
+        batch = play(quitter())
+        first_zero = np.where((batch.actions == 0).any(-1), (batch.actions == 0).argmax(-1), T - 1)
+        assert len(np.unique(first_zero)) > 2
+        np.testing.assert_array_equal(batch.mask, np.arange(T) <= first_zero[:, None])
+
+    def test_observations_count_on_without_a_reset_and_stand_still_after_the_end(self, counted):
+        lengths = np.asarray(counted.observations[:, :1, 1])
+        np.testing.assert_array_equal(counted.observations[:, :, 1], np.broadcast_to(lengths, (M, T)))
+        steps = np.asarray(counted.observations[:, :, 0])
+        for m, length in enumerate(lengths[:, 0].astype(int)):
+            np.testing.assert_array_equal(steps[m, :length], np.arange(length))
+            assert np.unique(steps[m, length:]).size == 1  # every episode ends before T
+
+    def test_rewards_are_those_of_their_step(self, counted):
+        np.testing.assert_allclose(
+            np.where(counted.mask, counted.rewards, 0), np.where(counted.mask, 10.0 ** np.arange(T), 0)
+        )
+
+    def test_horizon_cuts(self, cartpole):
+        lengths, cut = cartpole.mask.sum(-1), play_cartpole(horizon=10).mask.sum(-1)
+        assert lengths.min() < 10 < lengths.max()
+        np.testing.assert_array_equal(cut, np.minimum(lengths, 10))
+
+    def test_an_episode_may_end_at_its_first_step(self):
+        batch = play(quitter())
+        assert batch.mask[:, 0].all()
+        assert (batch.mask.sum(-1) == 1).any()
+
+    def test_shapes_and_dtypes(self, counted):
+        assert counted.observations.shape == (M, T, 2)
+        for values in (counted.actions, counted.log_probs, counted.rewards, counted.mask, counted.entropies):
+            assert values.shape == (M, T)
+        assert counted.mask.dtype == bool
+        assert counted.log_probs.dtype == counted.rewards.dtype == counted.entropies.dtype == jnp.float32
+
+    def test_shape_of_real_actions(self):
+        assert play(counter(Box(3))).actions.shape == (M, T, 3)
+
+    def test_cartpole_returns_equal_lengths(self, cartpole):
+        lengths = cartpole.mask.sum(-1)
+        assert lengths.min() >= 5 and len(np.unique(lengths)) > 2
+        np.testing.assert_array_equal((cartpole.rewards * cartpole.mask).sum(-1), lengths)
+
+    def test_cartpole_leaves_the_bounds_only_at_the_end(self, cartpole):
+        position, angle = np.abs(cartpole.observations[..., 0]), np.abs(cartpole.observations[..., 2])
+        inside = (position < 2.4) & (angle < 12 * np.pi / 180)
+        assert inside[np.asarray(cartpole.mask)].all()
+        ended = np.asarray(cartpole.mask.sum(-1) < 24)
+        assert ended.any() and not inside[ended, -1].any()
+
+
+class TestPolicy:
+    @pytest.mark.parametrize("space", [Discrete(3), Box(2)], ids=["discrete", "real"])
+    @pytest.mark.parametrize("greedy", [False, True], ids=["sampled", "greedy"])
+    def test_log_probs_and_entropies_are_those_of_the_policy_that_sampled(self, space, greedy):
+        environment = counter(space)
+        batch, policy = play(environment, greedy=greedy), policy_for(environment)
+        distribution = policy.apply(params_for(policy), batch.observations)
+        mask = np.asarray(batch.mask)
+        np.testing.assert_allclose(
+            batch.log_probs[mask], distribution.log_prob(batch.actions)[mask], rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(batch.entropies[mask], distribution.entropy()[mask], rtol=1e-5)
+        assert np.unique(np.asarray(batch.actions)[mask]).size > 1
+
+    @pytest.mark.parametrize("space", [Discrete(3), Box(2)], ids=["discrete", "real"])
+    def test_greedy_takes_the_mode(self, space):
+        environment = counter(space)
+        batch, policy = play(environment, greedy=True), policy_for(environment)
+        mode = policy.apply(params_for(policy), batch.observations).mode()
+        np.testing.assert_allclose(batch.actions, mode, rtol=1e-5, atol=1e-6)
+        assert not np.array_equal(batch.actions, play(environment).actions)
+
+
+class TestKeys:
+    def test_same_key_same_episodes(self, counted):
+        jax.tree.map(np.testing.assert_array_equal, counted, play(counter()))
+
+    def test_other_key_other_starts_and_actions(self, counted):
+        other = play(counter(), seed=1)
+        assert not np.array_equal(counted.observations[:, 0], other.observations[:, 0])
+        assert not np.array_equal(counted.actions, other.actions)
+
+    def test_episodes_of_a_batch_differ(self):
+        batch = play(quitter())
+        assert len({tuple(row.tolist()) for row in batch.actions}) > 4
+
+    def test_steps_of_an_episode_differ(self, counted):
+        assert len({tuple(column.tolist()) for column in counted.actions.T}) > 2
+
+    def test_a_longer_horizon_begins_with_the_steps_of_a_shorter_one(self, cartpole):
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:, :10]), play_cartpole(horizon=10), cartpole)
+
+    def test_members_under_vmap_equal_members_one_by_one(self):
+        environment = make("CartPole-v1")
+        policy, one = policy_for(environment), player(environment, num_trajectories=8, horizon=24)
+        members = [params_for(policy, seed) for seed in range(3)]
+        keys = jax.random.split(jax.random.key(5), 3)
+        together = jax.jit(jax.vmap(one))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *members), keys)
+        for m, params in enumerate(members):
+            alone = one(params, keys[m])
+            np.testing.assert_array_equal(together.actions[m], alone.actions)
+            np.testing.assert_array_equal(together.mask[m], alone.mask)
+            np.testing.assert_allclose(together.observations[m], alone.observations, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(together.log_probs[m], alone.log_probs, rtol=1e-4, atol=1e-5)
+        assert not np.array_equal(together.actions[0], together.actions[1])
