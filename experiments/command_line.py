@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from absl import flags
 from ml_collections import config_flags
+from rich.console import Console
 
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, StorageError, nearest
@@ -29,6 +30,12 @@ def define_config() -> None:
 def define_workdir() -> None:
     """Defines `--workdir`."""
     flags.DEFINE_string("workdir", None, "Run folder.")
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, and wide enough for them where there is none."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=120)
 
 
 def run(main: Callable[[], int]) -> NoReturn:

@@ -4,7 +4,6 @@ python -m experiments.evaluate --workdir=runs/cartpole
 """
 
 from absl import flags
-from rich.console import Console
 
 from experiments import command_line
 
@@ -21,7 +20,7 @@ def main() -> int:
     from haepo_jax.evaluation import evaluate
 
     result = evaluate(workdir, episodes=flags.FLAGS.episodes, seed=flags.FLAGS.seed)
-    Console().print(tables.evaluation(result))
+    command_line.console().print(tables.evaluation(result))
     print(f"Written to {workdir / 'evaluation.json'}")
     return 0
 

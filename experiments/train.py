@@ -6,7 +6,6 @@ python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 import json
 
 from absl import flags
-from rich.console import Console
 
 from experiments import command_line
 
@@ -31,8 +30,7 @@ def main() -> int:
 
     figure = figures.learning_curve(workdir)
     summary = json.loads((workdir / "summary.json").read_text())
-    console = Console()
-    console.print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
+    command_line.console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
     clock = summary["wall_clock"]
     print(
         f"{summary['env_steps']:,} env steps in {clock['run_seconds']:.1f} s, {summary['env_steps_per_second']:,.0f} "

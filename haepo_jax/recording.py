@@ -94,11 +94,12 @@ class ProgressReport:
             self._console.print(
                 f"updates {done}/{self._total}  {rate} env steps/s  return {mean_return:.1f}  left {left:.0f} s",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def say(self, sentence: str) -> None:
         """Prints a sentence above the bar."""
-        self._console.print(sentence, highlight=False, markup=False)
+        self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the bar."""

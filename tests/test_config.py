@@ -212,6 +212,21 @@ class TestBounds:
     def test_what_is_on_the_edge_is_accepted(self, name, value):
         assert value_of(from_config_dict(nested(name, value)), name) == value
 
+    @pytest.mark.xfail(strict=True, raises=(OverflowError, pytest.fail.Exception), reason="not refused yet")
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("seed", 2**32),  # PRNG keys hold 32 bits of it: the key of seed 0
+            ("seed", 10**400),
+            ("optimizer.learning_rate", 10**400),
+            ("optimizer.learning_rate", 1e39),  # infinite in float32
+            ("haepo.temperature", 1e-50),  # 0 in float32
+            ("haepo.reference_period", 2**31),  # int32
+        ],
+    )
+    def test_what_the_program_cannot_hold_is_refused(self, name, value):
+        assert message(nested(name, value)).startswith(f"config.{name} must be ")
+
 
 class TestSweep:
     def test_is_kept_as_tuples_in_the_types_of_the_fields(self):
@@ -295,6 +310,11 @@ class TestCombinations:
     @pytest.mark.parametrize("change", [{"reference_period": 2}, {"num_epochs": 2}, {"kl_coef": 0.0}], ids=str)
     def test_a_periodic_reference_that_lags_or_has_no_weight_is_accepted(self, change):
         assert from_config_dict({"haepo": self.PERIODIC | change}).haepo == HaepoConfig(**self.PERIODIC | change)
+
+    @pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="not refused yet")
+    def test_a_running_mean_that_keeps_nothing_of_the_past_is_refused(self):
+        values = {"reference": "ema", "reference_decay": 0.0, "num_epochs": 1, "kl_coef": 0.1}
+        assert "reference_decay" in message({"haepo": values})
 
     def test_of_haepo_do_not_matter_to_other_algorithms(self):
         values = {"algorithm": "reinforce", "haepo": {"reference": "none", "kl_coef": 0.1}}

@@ -82,7 +82,7 @@ def test_every_member_and_update_has_one_row(finished_run):
 
 def test_env_steps_are_cumulative(finished_run):
     steps = table(finished_run[0])["env_steps"].to_numpy().reshape(3, 1000)
-    np.testing.assert_array_equal(steps, 4 * 9 * np.broadcast_to(np.arange(1, 3001), (3, 1000)))
+    np.testing.assert_array_equal(steps, 4 * 9 * np.broadcast_to(np.arange(1, 1001), (3, 1000)))
 
 
 def test_the_summary_agrees_with_the_metrics(finished_run):

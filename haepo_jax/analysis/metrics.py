@@ -16,8 +16,14 @@ def read_metric(workdir: Path, name: str) -> np.ndarray:
 
     Returns:
       `[members, updates]`, NaN once a member has diverged.
+
+    Raises:
+      KeyError: the run's algorithm does not write this metric.
     """
-    table = pyarrow.dataset.dataset(workdir / "metrics", format="parquet").to_table(["member", "update", name])
+    rows = pyarrow.dataset.dataset(workdir / "metrics", format="parquet")
+    if name not in rows.schema.names:
+        raise KeyError(f"{workdir} has no metric {name}; it has {', '.join(rows.schema.names)}.")
+    table = rows.to_table(["member", "update", name])
     member, update, values = (table[column].to_numpy() for column in ("member", "update", name))
     result = np.full((member.max() + 1, update.max() + 1), np.nan, dtype=np.result_type(values, np.float32))
     result[member, update] = values

@@ -1,9 +1,18 @@
 """Statistics over seeds."""
 
+import warnings
+
 import numpy as np
 import scipy.stats
 
 _RESAMPLES = 2000
+
+
+def seed_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Mean over the seeds (`axis`) that are not NaN; NaN where all are."""
+    valid = ~np.isnan(values)
+    total, count = np.where(valid, values, 0).sum(axis=axis), valid.sum(axis=axis)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def bootstrap_band(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -14,18 +23,21 @@ def bootstrap_band(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.
       confidence: the share of resamples within the interval.
 
     Returns:
-      `(low, high)`, each `[updates]`; both equal the mean where fewer than two seeds are left.
+      `(low, high)`, each `[updates]`; both are the values themselves when there is one seed.
     """
     if len(values) < 2:
         return values[0], values[0]
-    result = scipy.stats.bootstrap(
-        (values,),
-        lambda sample, axis: np.nanmean(sample, axis=axis),
-        axis=0,
-        confidence_level=confidence,
-        n_resamples=_RESAMPLES,
-        batch=100,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return result.confidence_interval.low, result.confidence_interval.high
+    with warnings.catch_warnings():
+        # An update without seeds, or with so few that a resample has none, has no band: NaN says so.
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        interval = scipy.stats.bootstrap(
+            (values,),
+            seed_mean,
+            axis=0,
+            confidence_level=confidence,
+            n_resamples=_RESAMPLES,
+            batch=100,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return interval.low, interval.high

@@ -433,6 +433,12 @@ class TestMasks:
         np.testing.assert_allclose(got.coefficients, got.gradient, rtol=1e-5, atol=1e-7)
         assert got.gradient[1] == got.coefficients[1] == 0
 
+    def test_a_score_of_minus_infinity_leaves_the_gradient_of_settings_finite(self, make_batch):
+        batch = make_batch((6,))
+        batch.scores[2] = -np.inf
+        gradients = gradient_of_settings(0.3, 0.2, 0.7, batch[:3], np.ones(6, bool))
+        assert np.isfinite(gradients).all()
+
 
 class TestDtypes:
     @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])

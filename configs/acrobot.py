@@ -1,0 +1,24 @@
+"""Acrobot-v1 with HAEPO: a reward of -1 a step until the tip is up, at most 500 steps.
+
+python -m experiments.train --config=configs/acrobot.py --workdir=runs/acrobot
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """16 seeds, 60 updates of 16 episodes."""
+    config = default_config()
+    config.env = "Acrobot-v1"
+    config.num_seeds = 16
+    config.num_updates = 60
+    config.num_trajectories = 16
+    config.optimizer.learning_rate = 2e-3
+    config.haepo.score = "log_ratio"
+    config.haepo.num_epochs = 4
+    config.haepo.entropy_coef = 0.3
+    config.haepo.kl_coef = 5e-3
+    config.haepo.reference = "previous"
+    return config

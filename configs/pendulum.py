@@ -1,0 +1,24 @@
+"""Pendulum-v1 with HAEPO: continuous torque, 200 steps, a cost for every step that the pendulum is not up.
+
+python -m experiments.train --config=configs/pendulum.py --workdir=runs/pendulum
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """16 seeds, 300 updates of 128 episodes: how an episode starts decides much of its return, so M is large."""
+    config = default_config()
+    config.env = "Pendulum-v1"
+    config.num_seeds = 16
+    config.num_updates = 300
+    config.num_trajectories = 128
+    config.optimizer.learning_rate = 3e-3
+    config.haepo.score = "log_ratio"
+    config.haepo.num_epochs = 4
+    config.haepo.entropy_coef = 0.3
+    config.haepo.kl_coef = 5e-3
+    config.haepo.reference = "previous"
+    return config

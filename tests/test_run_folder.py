@@ -1,0 +1,140 @@
+import errno
+import json
+import multiprocessing
+
+import jax
+import pytest
+
+from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.population import make_members
+from haepo_jax.run_folder import (
+    Provenance,
+    is_complete,
+    load_config,
+    opened,
+    read_json,
+    storage_errors,
+    write_file,
+    write_json,
+)
+
+CONFIG = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})
+
+
+def open_once(workdir, config=CONFIG):
+    with opened(workdir, config, make_members(config)):
+        pass
+
+
+def test_a_new_folder_gets_its_config_and_members(tmp_path):
+    open_once(tmp_path / "deep" / "run")
+    assert load_config(tmp_path / "deep" / "run") == CONFIG
+    members = read_json(tmp_path / "deep" / "run" / "members.json")
+    assert members == [
+        {"index": 0, "seed": 0, "settings": {"discount": 0.9}},
+        {"index": 1, "seed": 1, "settings": {"discount": 0.9}},
+        {"index": 2, "seed": 0, "settings": {"discount": 1.0}},
+        {"index": 3, "seed": 1, "settings": {"discount": 1.0}},
+    ]
+
+
+def test_the_same_config_opens_it_again(tmp_path):
+    open_once(tmp_path)
+    open_once(tmp_path)
+
+
+def test_another_config_is_refused_by_every_field_that_differs(tmp_path):
+    open_once(tmp_path)
+    other = from_config_dict(to_json(CONFIG) | {"seed": 4, "sweep": {"discount": (0.9, 0.95)}})
+    with pytest.raises(
+        ConfigError, match=r"seed \(was 0, now 4\), sweep.discount \(was \[0.9, 1.0\], now \[0.9, 0.95\]\)"
+    ):
+        open_once(tmp_path, other)
+
+
+def test_a_damaged_config_is_told(tmp_path):
+    (tmp_path / "config.json").write_text('{"env": ')
+    with pytest.raises(ConfigError, match=r"config\.json is damaged"):
+        open_once(tmp_path)
+
+
+def test_a_file_in_its_place_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        open_once(tmp_path / "run")
+
+
+def _hold(workdir, started, done):
+    with opened(workdir, CONFIG, make_members(CONFIG)):
+        started.set()
+        done.wait()
+
+
+def test_one_run_at_a_time(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    started, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, started, done))
+    holder.start()
+    assert started.wait(60)
+    with pytest.raises(ConfigError, match="is in use by another run"):
+        open_once(tmp_path)
+    done.set()
+    holder.join(60)
+    open_once(tmp_path)
+
+
+def test_complete_means_the_summary_is_there(tmp_path):
+    assert not is_complete(tmp_path)
+    write_json(tmp_path / "summary.json", {})
+    assert is_complete(tmp_path)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    write_file(path, lambda temporary: temporary.write_text("old"))
+
+    def fail(temporary):
+        temporary.write_text("half of the n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_file(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "is on a full disk"),
+        (OSError(errno.EROFS, "Read-only file system"), r"cannot be written \(Read-only file system\)"),
+        (ValueError("kvstore: Error writing: [No space left on device]"), "is on a full disk"),
+    ],
+)
+def test_storage_that_fails_gets_one_sentence(tmp_path, error, told):
+    with pytest.raises(StorageError, match=told) as raised, storage_errors(tmp_path):
+        raise error
+    assert "what was written before is intact" in str(raised.value)
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(ZeroDivisionError), storage_errors(tmp_path):
+        raise ZeroDivisionError
+
+
+def test_json_never_holds_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "file.json", {"value": float("nan")})
+
+
+def test_provenance_adds_an_entry_for_each_attempt(tmp_path):
+    first = Provenance(tmp_path, jax.devices())
+    first.update(outcome="SIGTERM", run_seconds=2.0)
+    second = Provenance(tmp_path, jax.devices())
+    second.update(outcome="complete", run_seconds=3.0)
+    assert second.total("run_seconds") == 5.0
+    attempts = json.loads((tmp_path / "provenance.json").read_text())
+    assert [attempt["outcome"] for attempt in attempts] == ["SIGTERM", "complete"]
+    assert attempts[0]["packages"]["jax"] == jax.__version__
+    assert {"command", "git", "xla_flags", "devices", "processes", "started", "python"} < set(attempts[1])

@@ -1,0 +1,252 @@
+"""Training of one member: init, collect, learn; what is reported, and how a member dies."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from haepo_jax.config import from_config_dict, traced_settings
+from haepo_jax.errors import ConfigError
+from haepo_jax.training import make_train
+
+M, T = 4, 24
+EVERY_ALGORITHM = {
+    "episode_return",
+    "episode_length",
+    "policy_entropy",
+    "env_steps",
+    "loss",
+    "grad_norm",
+}
+HAEPO = {"effective_sample_size", "max_weight", "weights_entropy", "weights_kl"}
+
+
+def config_with(**changes):
+    small = {
+        "env": "CartPole-v1",
+        "num_updates": 5,
+        "num_trajectories": M,
+        "horizon": T,
+        "policy": {"hidden_sizes": (8,)},
+        "haepo": {"num_epochs": 2},
+    }
+    return from_config_dict(small | changes)
+
+
+class Member:
+    """The functions of one member, compiled, and its settings."""
+
+    def __init__(self, config):
+        self.train = make_train(config)
+        self.collect, self.learn = jax.jit(self.train.collect), jax.jit(self.train.learn)
+        self.settings = {
+            name: jnp.asarray(value, jnp.int32 if isinstance(value, int) else jnp.float32)
+            for name, value in traced_settings(config).items()
+        }
+
+    def init(self, seed=0):
+        return self.train.init(jax.random.key(seed), self.settings)
+
+    def run(self, state, updates):
+        """The state after these updates, and the metrics of each."""
+        history = []
+        for _ in range(updates):
+            state, metrics = self.learn(state, self.collect(state))
+            history.append(metrics)
+        return state, history
+
+
+@functools.cache
+def member(algorithm="haepo"):
+    return Member(config_with(algorithm=algorithm))
+
+
+def with_setting(state, name, value):
+    return dataclasses.replace(state, settings=state.settings | {name: jnp.float32(value)})
+
+
+def assert_identical(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def differ(a, b):
+    return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+class TestState:
+    def test_a_fresh_member_is_alive_and_has_done_nothing(self):
+        state = member().init()
+        assert state.updates_done == 0 and state.updates_done.dtype == jnp.int32
+        assert state.alive and state.alive.dtype == bool
+        assert state.death_update == -1 and state.death_update.dtype == jnp.int32
+        assert state.settings == member().settings
+
+    def test_updates_are_counted(self):
+        state, counts = member().init(), []
+        for _ in range(3):
+            state, _ = member().run(state, 1)
+            counts.append(int(state.updates_done))
+        assert counts == [1, 2, 3]
+        assert state.alive and state.death_update == -1
+
+    def test_an_update_keeps_every_shape_and_dtype(self):
+        state = member().init()
+        after, _ = member().run(state, 1)
+
+        def kind(tree):
+            return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+        assert kind(state) == kind(after)
+
+    def test_an_update_moves_the_parameters_and_leaves_key_and_settings(self):
+        state = member().init()
+        after, _ = member().run(state, 1)
+        assert differ(state.learner.params, after.learner.params)
+        assert after.key == state.key
+        assert_identical(after.settings, state.settings)
+
+
+class TestSeeds:
+    def test_same_seed_gives_bit_identical_parameters(self):
+        results = [member().run(member().init(3), 3) for _ in range(2)]
+        assert_identical(results[0][0].learner, results[1][0].learner)
+        assert_identical(results[0][1], results[1][1])
+
+    def test_same_seed_gives_bit_identical_parameters_in_a_program_of_its_own(self):
+        again = Member(config_with())
+        assert_identical(member().run(member().init(3), 3)[0].learner, again.run(again.init(3), 3)[0].learner)
+
+    def test_other_seed_gives_others_from_the_start(self):
+        assert differ(member().init(0).learner.params, member().init(1).learner.params)
+        results = [member().collect(member().init(seed)).observations[:, 0] for seed in (0, 1)]
+        assert differ(*results)
+
+    def test_each_update_plays_other_episodes(self):
+        state = member().init()
+        later = dataclasses.replace(state, updates_done=state.updates_done + 1)
+        assert differ(member().collect(state).observations[:, 0], member().collect(later).observations[:, 0])
+
+
+class TestMetrics:
+    @pytest.mark.parametrize(("algorithm", "own"), [("haepo", HAEPO), ("reinforce", set())])
+    def test_have_the_promised_names_and_types(self, algorithm, own):
+        _, history = member(algorithm).run(member(algorithm).init(), 2)
+        for metrics in history:
+            assert metrics.keys() >= EVERY_ALGORITHM | own
+            for name, value in metrics.items():
+                assert value.shape == () and np.isfinite(value)
+                assert value.dtype == (jnp.int32 if name == "env_steps" else jnp.float32)
+
+    def test_describe_the_batch(self):
+        state = member().init()
+        batch = member().collect(state)
+        metrics = member().learn(state, batch)[1]
+        lengths = np.asarray(batch.mask).sum(-1)
+        assert lengths.min() < lengths.max()
+        assert metrics["episode_length"] == lengths.mean() == metrics["episode_return"]
+        assert metrics["env_steps"] == lengths.sum()
+        entropy = np.asarray(batch.entropies)[np.asarray(batch.mask)].mean()
+        assert metrics["policy_entropy"] == pytest.approx(entropy, rel=1e-5)
+
+    def test_masked_steps_are_left_out(self):
+        state = member().init()
+        batch = member().collect(state)
+        assert not batch.mask.all()
+
+        def garbage(values):
+            return jnp.where(batch.mask, values, jnp.nan)
+
+        spoiled = batch._replace(
+            rewards=garbage(batch.rewards), entropies=garbage(batch.entropies), log_probs=garbage(batch.log_probs)
+        )
+        (clean, metrics), (after, same_metrics) = (member().learn(state, played) for played in (batch, spoiled))
+        assert_identical(clean.learner, after.learner)
+        assert_identical(metrics, same_metrics)
+
+    def test_episode_return_is_not_discounted(self):
+        state = member().init()
+        batch = member().collect(state)
+        results = [member().learn(with_setting(state, "discount", discount), batch) for discount in (1.0, 0.5)]
+        assert results[0][1]["episode_return"] == results[1][1]["episode_return"]
+        assert results[0][1]["grad_norm"] != results[1][1]["grad_norm"]
+
+
+class TestHorizon:
+    @pytest.mark.parametrize(("horizon", "expected"), [(None, 500), (24, 24), (10_000, 500)])
+    def test_is_the_smaller_of_the_config_and_the_environment(self, horizon, expected):
+        assert make_train(config_with(horizon=horizon)).horizon == expected
+
+    def test_shapes_the_batch(self):
+        assert member().collect(member().init()).rewards.shape == (M, T)
+
+    def test_an_unknown_environment_is_refused(self):
+        with pytest.raises(ConfigError, match="env 'CartPole-v9' is not known"):
+            make_train(config_with(env="CartPole-v9"))
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "reinforce"])
+class TestDeath:
+    """A member whose loss or parameters are not finite keeps the last learner that was."""
+
+    @staticmethod
+    def dead(algorithm, name="optimizer.learning_rate", value=np.nan):
+        """A member that lives for one update and dies in the next; its state before death, and after."""
+        healthy, _ = member(algorithm).run(member(algorithm).init(), 1)
+        dying = with_setting(healthy, name, value)
+        return healthy, *member(algorithm).run(dying, 1)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_freezes_the_learner_as_it_was(self, algorithm, value):
+        healthy, state, _ = self.dead(algorithm, value=value)
+        assert_identical(state.learner, healthy.learner)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
+
+    def test_is_recorded_with_its_update(self, algorithm):
+        healthy, state, _ = self.dead(algorithm)
+        assert healthy.alive and healthy.death_update == -1
+        assert not state.alive and state.death_update == 1 and state.updates_done == 2
+
+    def test_lasts_though_the_cause_is_gone(self, algorithm):
+        healthy, state, _ = self.dead(algorithm)
+        cured = dataclasses.replace(state, settings=healthy.settings)
+        after, _ = member(algorithm).run(cured, 2)
+        assert not after.alive and after.death_update == 1 and after.updates_done == 4
+        assert_identical(after.learner, healthy.learner)
+
+    def test_leaves_no_numbers_in_later_metrics(self, algorithm):
+        _, state, (last,) = self.dead(algorithm)
+        assert last["env_steps"] > 0 and np.isfinite(last["episode_return"])  # of the episodes it died from
+        _, later = member(algorithm).run(state, 2)
+        for metrics in later:
+            assert metrics.keys() == last.keys()
+            for name, value in metrics.items():
+                assert value.dtype == last[name].dtype
+                assert value == 0 if name == "env_steps" else np.isnan(value)
+
+
+def test_death_does_not_touch_the_other_members_under_vmap():
+    alive = member().init(0)
+    dying = with_setting(member().init(1), "optimizer.learning_rate", np.nan)
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), alive, dying)
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(member().collect(state) for state in (alive, dying)))
+    after, metrics = jax.jit(jax.vmap(member().train.learn))(together, batch)
+    np.testing.assert_array_equal(after.alive, [True, False])
+    np.testing.assert_array_equal(after.death_update, [-1, 0])
+    assert np.isfinite(metrics["episode_return"]).all()
+    alone, _ = member().run(alive, 1)
+    jax.tree.map(
+        lambda one, both: np.testing.assert_allclose(one, both[0], rtol=1e-4, atol=1e-5),
+        alone.learner.params,
+        after.learner.params,
+    )
+
+
+def test_a_loss_that_is_not_finite_is_death_too():
+    state = with_setting(member().init(), "haepo.entropy_coef", np.inf)
+    after, history = member().run(state, 1)
+    assert not np.isfinite(history[0]["loss"])
+    assert not after.alive and after.death_update == 0
+    assert_identical(after.learner, state.learner)
