@@ -43,6 +43,12 @@ def check_rank(name: str, array: jax.Array) -> None:
         raise ValueError(f"{name} must have at least one axis, got a scalar.")
 
 
+def check_scalar(name: str, value: ArrayLike) -> None:
+    """Refuses an array where one number is meant: it would broadcast."""
+    if jnp.shape(value):
+        raise ValueError(f"{name} must be a scalar, got an array of shape {jnp.shape(value)}.")
+
+
 def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
     """The mask `where` (True = valid) for the array `like`; all valid when it is None."""
     if where is None:
@@ -56,7 +62,7 @@ def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
 
 def all_sum(x: jax.Array, axis_name: AxisName) -> jax.Array:
     """Sum over the last axis, and over the devices that share it."""
-    total = jnp.sum(x, axis=-1)
+    total = jnp.sum(x, axis=-1, dtype=x.dtype)
     return total if axis_name is None else lax.psum(total, axis_name)
 
 

@@ -56,6 +56,6 @@ def reinforce_loss(
     # Both factors are masked: 0 times a masked infinity would be NaN.
     products = jnp.where(mask, log_likelihoods, 0) * lax.stop_gradient(jnp.where(mask, advantages, 0))
     num_valid = jnp.sum(mask, axis=-1, dtype=jnp.int32)
-    policy_loss = -jnp.sum(products, axis=-1) / jnp.maximum(num_valid, 1)
-    loss = jnp.sum(policy_loss) / jnp.maximum(jnp.sum(num_valid > 0), 1)
+    policy_loss = -jnp.sum(products, axis=-1) / jnp.maximum(num_valid, 1).astype(products.dtype)
+    loss = jnp.sum(policy_loss) / jnp.maximum(jnp.sum(num_valid > 0), 1).astype(products.dtype)
     return loss, ReinforceMetrics(policy_loss, num_valid)

@@ -8,7 +8,16 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from haepo_jax.losses._arrays import AxisName, all_max, all_sum, as_mask, check_rank, is_concrete, same_float
+from haepo_jax.losses._arrays import (
+    AxisName,
+    all_max,
+    all_sum,
+    as_mask,
+    check_rank,
+    check_scalar,
+    is_concrete,
+    same_float,
+)
 from haepo_jax.losses.returns import normalize_returns, returns_sum_not_positive
 from haepo_jax.losses.weights import (
     effective_sample_size,
@@ -106,7 +115,9 @@ def haepo_loss(
 
     Source: HAEPO (arXiv 2508.18884), section 3.
     """
-    terms = _terms(scores, returns, reference_scores, kl_coef, temperature, normalization, where, axis_name)
+    terms = _terms(
+        scores, returns, reference_scores, entropy_coef, kl_coef, temperature, normalization, where, axis_name
+    )
     metrics = terms.metrics
     dtype = metrics.policy_loss.dtype
     group_losses = metrics.policy_loss - jnp.asarray(entropy_coef, dtype) * metrics.entropy
@@ -147,7 +158,10 @@ def haepo_coefficients(
       normalization: `zscore`, `sum` or `none`.
       where: `[..., M]` boolean.
       axis_name: name of the mapped axis over which M is spread. Each device gets the coefficients of its
-        own trajectories; the gradient of replicated parameters is the `lax.psum` of the surrogates'.
+        own trajectories. Differentiate the `lax.psum` of the surrogates and take `lax.pmean` of the
+        gradient of replicated parameters, as for the loss. (Under `shard_map(..., check_vma=False)` and
+        `vmap` that equals the `lax.psum` of the gradients of the local surrogates; with `check_vma=True`
+        JAX has summed those already, and a second `psum` would multiply by the number of devices.)
 
     Returns:
       `[..., M]` coefficients, a constant to the gradient; they sum to 0 in each group, and are 0 where masked.
@@ -163,7 +177,9 @@ def haepo_coefficients(
 
     Source: differentiate the loss of HAEPO (arXiv 2508.18884); the terms in d log w cancel as sum_k dw_k = 0.
     """
-    terms = _terms(scores, returns, reference_scores, kl_coef, temperature, normalization, where, axis_name)
+    terms = _terms(
+        scores, returns, reference_scores, entropy_coef, kl_coef, temperature, normalization, where, axis_name
+    )
     log_weights = terms.metrics.log_weights
     dtype = log_weights.dtype
     active = jnp.exp(log_weights) != 0
@@ -182,6 +198,7 @@ def _terms(
     scores: ArrayLike,
     returns: ArrayLike,
     reference_scores: ArrayLike | None,
+    entropy_coef: ArrayLike,
     kl_coef: ArrayLike,
     temperature: ArrayLike,
     normalization: str,
@@ -189,6 +206,8 @@ def _terms(
     axis_name: AxisName,
 ) -> _Terms:
     """Everything that the loss and its coefficients share."""
+    check_scalar("kl_coef", kl_coef)
+    check_scalar("entropy_coef", entropy_coef)
     if reference_scores is None and not _is_concrete_zero(kl_coef):
         raise ValueError(
             f"kl_coef {kl_coef} needs reference_scores; give them, or set kl_coef to the number 0 (not traced)."

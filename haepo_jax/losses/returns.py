@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from haepo_jax.losses._arrays import AxisName, all_max, all_sum, as_float, as_mask, check_rank, is_concrete
+from haepo_jax.losses._arrays import (
+    AxisName,
+    all_max,
+    all_sum,
+    as_float,
+    as_mask,
+    check_rank,
+    check_scalar,
+    is_concrete,
+)
 
 NORMALIZATIONS = ("zscore", "sum", "none")
 _EPSILON = 1e-8
@@ -56,8 +65,11 @@ def trajectory_returns(rewards: ArrayLike, *, discount: ArrayLike = 1.0, where: 
     """
     rewards = as_float("rewards", rewards)
     check_rank("rewards", rewards)
+    check_scalar("discount", discount)
     rewards = jnp.where(as_mask(where, rewards, "rewards"), rewards, 0)
-    discounts = jnp.asarray(discount, rewards.dtype) ** jnp.arange(rewards.shape[-1], dtype=rewards.dtype)
+    steps = jnp.arange(rewards.shape[-1], dtype=rewards.dtype)
+    # The first power apart: that of a discount of 0 has no slope.
+    discounts = jnp.where(steps == 0, 1, jnp.asarray(discount, rewards.dtype) ** jnp.maximum(steps, 1))
     return jnp.sum(rewards * jnp.broadcast_to(discounts, rewards.shape), axis=-1)
 
 
@@ -133,7 +145,7 @@ def normalize_returns(
     count = jnp.maximum(all_sum(mask.astype(returns.dtype), axis_name), 1)[..., None]
     deviations = jnp.where(mask, offsets - all_sum(offsets, axis_name)[..., None] / count, 0)
     variance = all_sum(jnp.square(deviations), axis_name)[..., None] / count
-    # sqrt has an infinite slope at 0; equal returns have a gradient of 0.
+    # sqrt has an infinite slope at 0, which a `where` after it would not keep out of the gradient.
     std = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), variance)
     return deviations / (std + _EPSILON)
 

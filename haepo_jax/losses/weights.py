@@ -17,6 +17,7 @@ from haepo_jax.losses._arrays import (
     as_float,
     as_mask,
     check_rank,
+    check_scalar,
     is_concrete,
     same_float,
 )
@@ -116,14 +117,16 @@ def plackett_luce_log_weights(
     """
     scores = as_float("scores", scores)
     check_rank("scores", scores)
+    check_scalar("temperature", temperature)
     if is_concrete(temperature) and not np.all(np.asarray(temperature) > 0):
         raise ValueError(f"temperature must be positive, got {temperature}.")
-    scores = scores / jnp.asarray(temperature, scores.dtype)
     present = as_mask(where, scores, "scores") & (scores != -jnp.inf)
+    # Masked before the division too, whose slope in the temperature is the score itself.
+    scores = jnp.where(present, scores, 0) / jnp.asarray(temperature, scores.dtype)
     top = all_max(jnp.where(present, scores, -jnp.inf), axis_name)
     top = jnp.where(top == -jnp.inf, 0, top)[..., None]
     # A `where` on both sides of exp: a masked NaN or infinity must not reach the gradient either.
-    shifted = jnp.where(present, jnp.where(present, scores, 0) - top, 0)
+    shifted = jnp.where(present, scores - top, 0)
     total = all_sum(jnp.where(present, jnp.exp(shifted), 0), axis_name)[..., None]
     log_total = jnp.log(jnp.where(total == 0, 1, total))
     return jnp.where(present, shifted - log_total, -jnp.inf)
