@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 3e-3
     config.haepo.score = "log_ratio"
     config.haepo.num_epochs = 4
+    config.haepo.temperature = 4.0
     config.haepo.entropy_coef = 0.3
     config.haepo.kl_coef = 5e-3
     config.haepo.reference = "previous"

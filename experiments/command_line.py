@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 storage failed, 130 Ctrl-C, 143 SIGTERM.
 """
 
+import os
 import re
 import signal
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 from rich.console import Console
@@ -42,6 +44,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
     try:
         _parse(sys.argv)
+        _use_every_core()
         code = main()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
@@ -105,6 +108,12 @@ def _parse(argv: list[str]) -> None:
         raise ConfigError(f"The config file could not be loaded: {type(error).__name__}: {error}.") from error
     if rest[1:]:
         raise ConfigError(f"{rest[1]!r} is not a flag: flags begin with --, and take their value after a =.")
+
+
+def _use_every_core() -> None:
+    """Makes each CPU core a device, as a member's small operations do not fill more than one."""
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
 def _check_setting(name: str) -> None:

@@ -77,8 +77,9 @@ def make_population(
     Args:
       config: the experiment.
       members: who takes part; those of the config by default.
-      devices: where they live; all local devices by default. The members are padded to a multiple of their
-        number with copies of the last one, which are computed and never reported.
+      devices: where they live; by default all local devices, or as many as there are members. The members
+        are padded to a multiple of their number with copies of the last one, which are computed and never
+        reported.
 
     Returns:
       The `Population`.
@@ -88,7 +89,7 @@ def make_population(
     """
     train = make_train(config)
     members = make_members(config) if members is None else tuple(members)
-    devices = jax.local_devices() if devices is None else devices
+    devices = jax.local_devices()[: len(members)] if devices is None else devices
     mesh = jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
     block = -(-len(members) // len(devices))
     padding = block * len(devices) - len(members)

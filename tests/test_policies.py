@@ -12,7 +12,7 @@ from haepo_jax.environments import Box, Discrete
 from haepo_jax.policies import make_policy
 
 OBSERVATION_SIZE = 3
-BATCHES = [(), (4,), (4, 6)]
+BATCHES = [(), (50,), (4, 6)]
 
 
 def policy_for(space, *, hidden_sizes=(8,), activation="tanh", initial_log_std=0.0):
@@ -49,7 +49,7 @@ class TestBothKinds:
 
     def test_apply_is_pure(self, space):
         policy = policy_for(space)
-        params, observations = policy.init(jax.random.key(0)), observations_of((4,))
+        params, observations = policy.init(jax.random.key(0)), observations_of((50,))
         actions = policy.apply(params, observations).sample(seed=jax.random.key(0))
         first, again = (policy.apply(params, observations).log_prob(actions) for _ in range(2))
         np.testing.assert_array_equal(first, again)
@@ -89,8 +89,8 @@ class TestBothKinds:
         policy = policy_for(space, activation=activation)
         params = spread(policy.init(jax.random.key(0)))
         first = jnp.concatenate([params["MLP_0"]["Dense_0"]["kernel"], params["MLP_0"]["Dense_0"]["bias"][None]])
-        observations = observations_of((5,))
-        hidden = getattr(jax.nn, activation)(jnp.concatenate([observations, jnp.ones((5, 1))], axis=1) @ first)
+        observations = observations_of((50,))
+        hidden = getattr(jax.nn, activation)(jnp.concatenate([observations, jnp.ones((50, 1))], axis=1) @ first)
         last = params["MLP_0"]["Dense_1"]
         outputs = hidden @ last["kernel"] + last["bias"][None]
         expected = outputs.argmax(-1) if isinstance(space, Discrete) else outputs

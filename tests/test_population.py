@@ -40,13 +40,18 @@ def assert_identical(a, b):
 
 @pytest.fixture(scope="module")
 def spread():
-    """Five members over eight devices, three of them holding padding alone."""
-    return make_population(config())
+    """Five members over three devices, the last of which holds one member and one copy."""
+    return make_population(config(), devices=jax.devices()[:3])
 
 
 @pytest.fixture(scope="module")
 def on_one_device():
     return make_population(config(), devices=ONE)
+
+
+def test_all_local_devices_are_used_but_no_more_than_members():
+    assert make_population(config(num_seeds=20)).mesh.size == jax.local_device_count() == 8
+    assert make_population(config(num_seeds=3)).mesh.size == 3
 
 
 def test_members_are_every_setting_with_every_seed():

@@ -148,7 +148,7 @@ class TestEpisodes:
         assert counted.log_probs.dtype == counted.rewards.dtype == counted.entropies.dtype == jnp.float32
 
     def test_shape_of_real_actions(self):
-        assert play(counter(Box(3))).actions.shape == (M, T, 3)
+        assert play(counter(Box(2))).actions.shape == (M, T, 2)
 
     def test_cartpole_returns_equal_lengths(self, cartpole):
         lengths = cartpole.mask.sum(-1)

@@ -16,7 +16,6 @@ from haepo_jax.algorithms import Learner, haepo, reinforce
 from haepo_jax.algorithms.interface import make_optimizer
 from haepo_jax.config import (
     REFERENCES,
-    SCHEDULES,
     SCORES,
     OptimizerConfig,
     from_config_dict,
@@ -99,7 +98,7 @@ def arrays_of(settings):
     }
 
 
-PROGRAMS = {}
+PROGRAMS, TRACES = {}, []
 
 
 def learn(config, learner, batch, updates_done=0):
@@ -108,7 +107,12 @@ def learn(config, learner, batch, updates_done=0):
     name = str(with_settings(config, dict.fromkeys(settings)))
     if name not in PROGRAMS:
         algorithm = haepo.make(config, ENVIRONMENT)
-        PROGRAMS[name] = jax.jit(lambda settings, *inputs: algorithm.learn(with_settings(config, settings), *inputs))
+
+        def traced(settings, *inputs):
+            TRACES.append(name)
+            return algorithm.learn(with_settings(config, settings), *inputs)
+
+        PROGRAMS[name] = jax.jit(traced)
     return PROGRAMS[name](settings, learner, batch, jnp.int32(updates_done))
 
 
@@ -169,12 +173,11 @@ class TestAgainstTheLossByHand:
     @pytest.mark.parametrize(
         "settings",
         [
-            {"score": "sum", "num_epochs": 1},
+            {"score": "sum", "num_epochs": 1, "reference": "frozen"},
             {"score": "mean", "num_epochs": 3, "normalization": "sum"},
-            {"score": "log_ratio", "num_epochs": 3, "temperature": 2.0, "reference": "ema"},
-            {"score": "log_ratio", "num_epochs": 2, "normalization": "none", "reference": "frozen"},
+            {"score": "log_ratio", "num_epochs": 2, "normalization": "none", "reference": "ema", "temperature": 2.0},
         ],
-        ids=str,
+        ids=lambda settings: settings["score"],
     )
     def test_an_update_equals_the_composition(self, settings):
         config = dataclasses.replace(config_with(**settings, optimizer={"max_grad_norm": 0.05}), discount=0.9)
@@ -211,7 +214,7 @@ class TestMetrics:
         assert history[2]["effective_sample_size"] < history[0]["effective_sample_size"] - 1e-3
 
     def test_tell_when_sum_normalization_drops_the_returns(self):
-        config = config_with(normalization="sum")
+        config = config_with(score="mean", num_epochs=3, normalization="sum")
         for sign, expected in ((1, 0), (-1, 1)):
             _, metrics = learn(config, learner_for(config, PARAMS), BATCH._replace(rewards=sign * BATCH.rewards))
             assert metrics["returns_sum_not_positive"] == expected
@@ -235,18 +238,17 @@ class TestEpochs:
 class TestReinforceIdentity:
     def test_log_ratio_with_one_epoch_and_no_regularisers_is_reinforce(self):
         config = config_with(score="log_ratio", entropy_coef=0.0, kl_coef=0.0, normalization="zscore")
-        algorithms = [module.make(config, ENVIRONMENT) for module in (haepo, reinforce)]
-        learners = [algorithm.init(config, jax.random.key(0)) for algorithm in algorithms]
-        learners = [dataclasses.replace(learner, params=PARAMS) for learner in learners]
-        steps = [jax.jit(functools.partial(algorithm.learn, config)) for algorithm in algorithms]
+        algorithm = reinforce.make(config, ENVIRONMENT)
+        other = dataclasses.replace(algorithm.init(config, jax.random.key(0)), params=PARAMS)
+        learner, learn_other = learner_for(config, PARAMS), jax.jit(functools.partial(algorithm.learn, config))
         for update in range(3):
-            batch = batch_from(learners[1].params, update)
-            results = [step(learner, batch, update) for step, learner in zip(steps, learners, strict=True)]
-            learners = [learner for learner, _ in results]
-            norms = [float(metrics["grad_norm"]) for _, metrics in results]
-            assert norms[0] > 1e-3 and norms[0] == pytest.approx(norms[1], rel=1e-3)
-        assert_close(learners[0].params, learners[1].params, atol=1e-4)
-        assert distance(learners[1].params, PARAMS) > 0.1
+            batch = batch_from(other.params, update)
+            learner, metrics = learn(config, learner, batch, update)
+            other, other_metrics = learn_other(other, batch, update)
+            assert metrics["grad_norm"] == pytest.approx(float(other_metrics["grad_norm"]), rel=1e-3)
+            assert metrics["grad_norm"] > 1e-3
+        assert_close(learner.params, other.params, atol=1e-4)
+        assert distance(other.params, PARAMS) > 0.1
 
 
 class TestKlCoefficient:
@@ -390,7 +392,7 @@ class TestOptimizer:
             sizes.append(float(-updates[0]))
         np.testing.assert_allclose(sizes, 0.1 * np.array(expected), atol=1e-6)
 
-    @pytest.mark.parametrize("schedule", SCHEDULES)
+    @pytest.mark.parametrize("schedule", ["linear", "cosine"])
     def test_schedule_ends_with_the_last_epoch_of_the_last_update(self, schedule):
         config = dataclasses.replace(config_with(num_epochs=3, optimizer={"schedule": schedule}), num_updates=2)
         steps, learner = [], learner_for(config, PARAMS)
@@ -399,21 +401,11 @@ class TestOptimizer:
             steps.append(distance(after.params, learner.params))
             learner = after
         assert steps[0] > 1e-3 and steps[1] > 1e-3
-        assert steps[2] > 1e-3 if schedule == "constant" else steps[2] < 1e-6 * steps[0]
+        assert steps[2] < 1e-6 * steps[0]
 
 
 class TestTracedSettings:
     def test_each_changes_the_update_in_one_program(self):
-        config, traces = config_with(score="sum"), []
-        algorithm = haepo.make(config, ENVIRONMENT)
-
-        @jax.jit
-        def norms(settings, learner):
-            traces.append(settings)
-            learner, metrics = algorithm.learn(with_settings(config, settings), learner, BATCH, jnp.int32(0))
-            return optax.tree.norm(optax.tree.sub(learner.params, PARAMS)), metrics["grad_norm"]
-
-        defaults = arrays_of(traced_settings(config))
         changes = {
             "optimizer.learning_rate": 0.02,
             "optimizer.max_grad_norm": 1e-7,
@@ -422,10 +414,11 @@ class TestTracedSettings:
             "haepo.entropy_coef": 2.0,
             "haepo.kl_coef": 2.0,
         }
-        start = learner_for(config, PARAMS, REFERENCE)
-        results = [norms(defaults, start)] + [
-            norms(defaults | {name: jnp.float32(value)}, start) for name, value in changes.items()
-        ]
-        assert len(traces) == 1
-        for a, b in itertools.combinations(np.array(results), 2):
+        config, results = config_with(score="sum", reference="frozen"), []
+        for settings in [{}] + [{name: value} for name, value in changes.items()]:
+            changed = with_settings(config, settings)
+            learner, metrics = learn(changed, learner_for(changed, PARAMS, REFERENCE), BATCH)
+            results.append((distance(learner.params, PARAMS), float(metrics["grad_norm"])))
+        assert TRACES and len(TRACES) == len(set(TRACES))
+        for a, b in itertools.combinations(results, 2):
             assert not np.allclose(a, b, rtol=1e-3)

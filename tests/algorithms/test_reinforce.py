@@ -1,5 +1,7 @@
 """REINFORCE: what one update does to the parameters."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +19,16 @@ LENGTHS = np.array([3, 8, 5, 6])
 ENVIRONMENT = make("CartPole-v1")
 
 
-def config_with(*, normalization="zscore", num_updates=5, discount=0.9, **optimizer):
+DISCOUNT = 0.9
+
+
+def config_with(*, normalization="zscore", num_updates=5, **optimizer):
     return from_config_dict(
         {
             "algorithm": "reinforce",
             "num_updates": num_updates,
             "num_trajectories": M,
-            "discount": discount,
+            "discount": DISCOUNT,
             "policy": {"hidden_sizes": (8,)},
             "optimizer": {"learning_rate": 0.01} | optimizer,
             "reinforce": {"normalization": normalization},
@@ -51,7 +56,10 @@ def batch_from(params, seed):
     )
 
 
-def starting(config):
+@functools.cache
+def starting(**options):
+    """The first learner, and a compiled `(learner, batch, updates done) -> (learner, metrics)`."""
+    config = config_with(**options)
     algorithm = reinforce.make(config, ENVIRONMENT)
     learn = jax.jit(lambda learner, batch, updates_done: algorithm.learn(config, learner, batch, updates_done))
     return algorithm.init(config, jax.random.key(0)), learn
@@ -61,36 +69,41 @@ def moved(before, after):
     return float(optax.tree.norm(optax.tree.sub(before.params, after.params)))
 
 
+def log_likelihoods(params, batch):
+    log_probs = POLICY.apply(params, batch.observations).log_prob(batch.actions)
+    return jnp.where(batch.mask, log_probs, 0).sum(-1)
+
+
+def returns_of(batch):
+    return (np.where(batch.mask, batch.rewards, 0) * DISCOUNT ** np.arange(T)).sum(-1)
+
+
+@jax.jit
+@jax.value_and_grad
+def loss_and_gradient(params, batch, advantages):
+    return reinforce_loss(log_likelihoods(params, batch), advantages)[0]
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_updates_equal_the_composition_by_hand(normalization):
-    config = config_with(normalization=normalization, max_grad_norm=0.1)
-    learner, learn = starting(config)
+    learner, learn = starting(normalization=normalization, max_grad_norm=0.1)
     optimizer = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.01))
     params, state = learner.params, optimizer.init(learner.params)
-
-    @jax.jit
-    def loss_and_grads(params, batch, advantages):
-        def loss_fn(params):
-            log_probs = POLICY.apply(params, batch.observations).log_prob(batch.actions)
-            return reinforce_loss(jnp.where(batch.mask, log_probs, 0).sum(-1), advantages)[0]
-
-        return jax.value_and_grad(loss_fn)(params)
-
     for update in range(3):
         batch = batch_from(params, update)
-        returns = (np.where(batch.mask, batch.rewards, 0) * 0.9 ** np.arange(T)).sum(-1)
-        loss, grads = loss_and_grads(params, batch, normalize_returns(returns, method=normalization))
-        updates, state = optimizer.update(grads, state)
-        params = optax.apply_updates(params, updates)
+        advantages = normalize_returns(returns_of(batch), method=normalization)
+        loss, gradient = loss_and_gradient(params, batch, advantages)
+        changes, state = optimizer.update(gradient, state)
+        params = optax.apply_updates(params, changes)
         learner, metrics = learn(learner, batch, update)
         assert metrics["loss"] == pytest.approx(float(loss), rel=1e-4, abs=1e-6)
-        assert metrics["grad_norm"] == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
+        assert metrics["grad_norm"] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-4)
         assert metrics["grad_norm"] > 0.1  # so that the clip acts
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), learner.params, params)
 
 
 def test_metrics_are_finite_scalars_of_one_schema():
-    learner, learn = starting(config_with())
+    learner, learn = starting()
     _, metrics = learn(learner, batch_from(learner.params, 0), 0)
     assert set(metrics) == {"loss", "grad_norm"}
     for value in metrics.values():
@@ -98,33 +111,27 @@ def test_metrics_are_finite_scalars_of_one_schema():
 
 
 def test_there_is_no_reference():
-    learner, learn = starting(config_with())
+    learner, learn = starting()
     assert learner.reference is None
     assert learn(learner, batch_from(learner.params, 0), 0)[0].reference is None
 
 
 def test_the_better_trajectories_become_likelier():
-    learner, learn = starting(config_with(discount=1.0))
+    learner, learn = starting()
     batch = batch_from(learner.params, 0)
-    returns = np.where(batch.mask, batch.rewards, 0).sum(-1)
-
-    def log_likelihoods(params):
-        log_probs = POLICY.apply(params, batch.observations).log_prob(batch.actions)
-        return np.where(batch.mask, log_probs, 0).sum(-1)
-
     after, _ = learn(learner, batch, 0)
-    change = log_likelihoods(after.params) - log_likelihoods(learner.params)
-    assert np.dot(change, returns - returns.mean()) > 0.01
+    change = np.asarray(log_likelihoods(after.params, batch) - log_likelihoods(learner.params, batch))
+    assert np.dot(change, returns_of(batch) - returns_of(batch).mean()) > 0.01
 
 
 def test_equal_returns_move_nothing():
-    learner, learn = starting(config_with())
+    learner, learn = starting()
     batch = batch_from(learner.params, 0)._replace(rewards=jnp.zeros((M, T)))
     assert moved(learner, learn(learner, batch, 0)[0]) == 0
 
 
 def test_schedule_ends_with_the_last_update():
-    learner, learn = starting(config_with(num_updates=2, schedule="linear"))
+    learner, learn = starting(num_updates=2, schedule="linear")
     steps = []
     for update in range(3):
         after, _ = learn(learner, batch_from(learner.params, update), update)

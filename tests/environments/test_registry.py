@@ -45,7 +45,7 @@ def test_resets_and_steps_under_jit_and_vmap_with_one_compilation(name):
         return jax.vmap(environment.step)(keys, states, actions)
 
     keys = jax.random.split(jax.random.key(0), NUM_ENVS)
-    states, observations = jax.jit(jax.vmap(environment.reset))(keys)
+    states, observations = jax.vmap(environment.reset)(keys)
     after = step(keys, states, actions_for(environment))
     again = step(keys, after.state, actions_for(environment))
 
