@@ -9,17 +9,17 @@ from haepo_jax.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """16 seeds, 200 updates of 16 episodes."""
+    """16 seeds, 300 updates of 16 episodes."""
     config = default_config()
     config.env = "Catch-bsuite"
     config.horizon = 9  # the ball lands then; the environment's own limit is 1000
     config.num_seeds = 16
-    config.num_updates = 200
+    config.num_updates = 300
     config.num_trajectories = 16
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 1e-3
     config.haepo.score = "log_ratio"
     config.haepo.num_epochs = 4
-    config.haepo.entropy_coef = 0.05
+    config.haepo.entropy_coef = 0.3
     config.haepo.kl_coef = 5e-3
     config.haepo.reference = "previous"
     return config

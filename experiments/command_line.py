@@ -42,6 +42,7 @@ def console() -> Console:
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
+    sys.unraisablehook = _without_storage_noise
     try:
         _parse(sys.argv)
         _use_every_core()
@@ -108,6 +109,12 @@ def _parse(argv: list[str]) -> None:
         raise ConfigError(f"The config file could not be loaded: {type(error).__name__}: {error}.") from error
     if rest[1:]:
         raise ConfigError(f"{rest[1]!r} is not a flag: flags begin with --, and take their value after a =.")
+
+
+def _without_storage_noise(unraisable: sys.UnraisableHookArgs) -> None:
+    """Leaves out the tracebacks that the storage library's event loop prints after it failed: the failure is told."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def _use_every_core() -> None:

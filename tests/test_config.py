@@ -352,6 +352,8 @@ class TestRoundTrips:
         config.haepo.score = "mean"
         assert from_config_dict(config).horizon == 200
         assert from_config_dict(config).haepo.score == "mean"
+        with pytest.raises(TypeError):
+            config.horizon = "200"
 
     def test_each_default_is_a_fresh_one(self):
         default_config().haepo.score = "mean"

@@ -1,9 +1,11 @@
 """Whole runs: the folder they leave, and what stopping, killing and damage do to it."""
 
+import contextlib
 import json
 import os
 import random
 import signal
+import subprocess
 import time
 
 import jax
@@ -247,3 +249,46 @@ def test_sum_normalisation_of_negative_returns_is_told(tmp_path):
     finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
     assert finished.code == 0, finished.err
     assert "the returns did not sum to a positive number" in finished.out
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MiB, to be filled; needs root."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(finished_run, small_disk):
+    workdir = small_disk / "run"
+    command = Command("experiments.train", *LONG, f"--workdir={workdir}")
+    wait_for(lambda: len(checkpoints(workdir)) >= 2)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    stopped = command.wait()
+    assert stopped.code == 4
+    assert "is on a full disk; what was written before is intact" in stopped.err
+    assert "Traceback" not in stopped.err, stopped.err
+    filler.unlink()
+    finished = run("experiments.train", *LONG, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    assert "Going on after update" in finished.out
+    assert_same_end(workdir, finished_run[0])
+
+
+def test_a_disk_that_turns_read_only_stops_the_run(small_disk):
+    workdir = small_disk / "run"
+    command = Command("experiments.train", *LONG, f"--workdir={workdir}")
+    wait_for(lambda: len(checkpoints(workdir)) >= 1)
+    os.kill(command.pid, signal.SIGTERM)
+    command.wait()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    refused = run("experiments.train", *LONG, f"--workdir={workdir}")
+    assert refused.code == 2
+    assert f"--workdir {workdir} cannot be written: Read-only file system." in refused.err

@@ -251,9 +251,40 @@ class TestReinforceIdentity:
         assert distance(other.params, PARAMS) > 0.1
 
 
-class TestKlCoefficient:
-    LAGGING = tuple(name for name in REFERENCES if name != "none")
+LAGGING = tuple(name for name in REFERENCES if name != "none")
 
+
+class TestReference:
+    def test_begins_as_the_policy(self):
+        config = config_with()
+        learner = haepo.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+        assert distance(learner.params, learner.reference) == 0
+        assert distance(learner.params, POLICY.init(jax.random.key(0))) == 0
+        assert distance(learner.params, POLICY.init(jax.random.key(1))) > 0
+
+    @pytest.mark.parametrize("rule", LAGGING)
+    def test_moves_after_each_update_as_its_rule_says(self, rule):
+        config = config_with(reference=rule, reference_period=2, reference_decay=0.5)
+        learner, params, references = learner_for(config, PARAMS), [PARAMS], []
+        for update in range(4):
+            references.append(learner.reference)
+            learner, _ = learn(config, learner, batch_from(learner.params, update), update)
+            params.append(learner.params)
+
+        def mean(reference, params):
+            return jax.tree.map(lambda old, new: (old + new) / 2, reference, params)
+
+        expected = {
+            "frozen": lambda u: params[0],
+            "periodic": lambda u: params[u - u % 2],
+            "ema": lambda u: mean(references[u - 1], params[u]) if u else params[0],
+            "previous": lambda u: params[max(u - 1, 0)],
+        }[rule]
+        for u, reference in enumerate(references):
+            assert_close(reference, expected(u))
+
+
+class TestKlCoefficient:
     @pytest.mark.parametrize("rule", LAGGING)
     def test_changes_the_update_once_the_reference_lags(self, rule):
         params = {}
