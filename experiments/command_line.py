@@ -111,7 +111,7 @@ def _parse(argv: list[str]) -> None:
         raise ConfigError(f"{rest[1]!r} is not a flag: flags begin with --, and take their value after a =.")
 
 
-def _without_storage_noise(unraisable: sys.UnraisableHookArgs) -> None:
+def _without_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
     """Leaves out the tracebacks that the storage library's event loop prints after it failed: the failure is told."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)

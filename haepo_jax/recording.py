@@ -85,14 +85,14 @@ class ProgressReport:
     def show(self, done: int, env_steps_per_second: float, mean_return: float) -> None:
         """Reports the state after `done` updates."""
         rate = f"{env_steps_per_second:,.0f}"
-        self._bar.update(self._task, completed=done, rate=rate, mean_return=f"{mean_return:.1f}")
+        self._bar.update(self._task, completed=done, rate=rate, mean_return=f"{mean_return:.4g}")
         elapsed = time.monotonic() - self._started
         due = elapsed - self._last_line >= self._quiet_seconds or done == self._total
         if due and not self._console.is_terminal:
             self._last_line = elapsed
             left = elapsed / max(done - self._from, 1) * (self._total - done)
             self._console.print(
-                f"updates {done}/{self._total}  {rate} env steps/s  return {mean_return:.1f}  left {left:.0f} s",
+                f"updates {done}/{self._total}  {rate} env steps/s  return {mean_return:.4g}  left {left:.0f} s",
                 highlight=False,
                 soft_wrap=True,
             )

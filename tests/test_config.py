@@ -352,6 +352,9 @@ class TestRoundTrips:
         config.haepo.score = "mean"
         assert from_config_dict(config).horizon == 200
         assert from_config_dict(config).haepo.score == "mean"
+
+    def test_an_unset_number_takes_no_text(self):
+        config = default_config().lock()
         with pytest.raises(TypeError):
             config.horizon = "200"
 

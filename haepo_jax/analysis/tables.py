@@ -42,4 +42,4 @@ def _table(title: str, *headings: str) -> Table:
 def _spread(values: np.ndarray) -> list[str]:
     """Mean, standard deviation, least and largest."""
     row = [values.mean(), values.std(), values.min(), values.max()] if values.size else [np.nan] * 4
-    return [f"{value:.1f}" for value in row]
+    return [f"{value:.4g}" for value in row]
