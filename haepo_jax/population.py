@@ -2,8 +2,8 @@
 
 How members lie on a device is decided here alone; the code of a member never sees it. Each device holds an
 equal block of members and runs it without a word to the others. Within a block rollouts are vmapped. Learning
-is vmapped on accelerators; on CPU it is mapped one member at a time, which runs the gradient twice as fast
-there, since a vmapped product of small matrices is slow on CPU.
+is vmapped on accelerators; on CPU it goes one member at a time, which runs the gradient twice as fast there,
+since a vmapped product of small matrices is slow on CPU, and leaves out the padding.
 """
 
 import dataclasses
@@ -18,9 +18,11 @@ from jax.stages import Wrapped
 
 from haepo_jax.algorithms.interface import Metrics
 from haepo_jax.config import ExperimentConfig, sweep_points, traced_settings
+from haepo_jax.rollout import Trajectories
 from haepo_jax.training import MemberState, Train, make_train
 
 _AXIS = "members"
+_MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
 _MAX_CHUNK = 512  # updates; bounds the buffer of metrics
 
 
@@ -77,9 +79,8 @@ def make_population(
     Args:
       config: the experiment.
       members: who takes part; those of the config by default.
-      devices: where they live; by default all local devices, or as many as there are members. The members
-        are padded to a multiple of their number with copies of the last one, which are computed and never
-        reported.
+      devices: where they live; all local devices by default. The members are padded to equal blocks with
+        copies of the last one, which are never reported.
 
     Returns:
       The `Population`.
@@ -89,24 +90,28 @@ def make_population(
     """
     train = make_train(config)
     members = make_members(config) if members is None else tuple(members)
-    devices = jax.local_devices()[: len(members)] if devices is None else devices
+    devices = jax.local_devices() if devices is None else devices
     mesh = jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    block = -(-len(members) // len(devices))
+    block = max(_MIN_BLOCK, -(-len(members) // len(devices)))
     padding = block * len(devices) - len(members)
     max_chunk = min(config.num_updates, _MAX_CHUNK)
     over_members, everywhere = PartitionSpec(_AXIS), PartitionSpec()
     sharding = NamedSharding(mesh, over_members)
-    learn_block = jax.vmap(train.learn) if devices[0].platform != "cpu" else _one_by_one(train)
+    on_cpu = devices[0].platform == "cpu"
 
     def pad(leaf: np.ndarray) -> np.ndarray:
         return np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)])
 
     def update_block(state: MemberState) -> tuple[MemberState, Metrics]:
-        return learn_block(state, jax.vmap(train.collect)(state))
+        trajectories = jax.vmap(train.collect)(state)
+        if not on_cpu:
+            return jax.vmap(train.learn)(state, trajectories)
+        members_here = jnp.clip(len(members) - jax.lax.axis_index(_AXIS) * block, 0, block)
+        return _learn_one_by_one(train, state, trajectories, members_here)
 
     def advance_block(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
         shapes = jax.eval_shape(update_block, state)[1]
-        buffers = jax.tree.map(lambda leaf: jnp.zeros((max_chunk, *leaf.shape), leaf.dtype), shapes)
+        buffers = _zeros(shapes, max_chunk)
 
         def update(i: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
             state, metrics = update_block(carry[0])
@@ -145,8 +150,29 @@ def make_population(
     return Population(members, train, mesh, max_chunk, init, advance, map_members, to_host, from_host)
 
 
-def _one_by_one(train: Train) -> Callable:
-    return lambda state, trajectories: jax.lax.map(lambda pair: train.learn(*pair), (state, trajectories))
+def _learn_one_by_one(
+    train: Train, state: MemberState, trajectories: Trajectories, num_members: jax.Array
+) -> tuple[MemberState, Metrics]:
+    """`vmap(train.learn)` for the first `num_members` of a block, one after the other; the rest stays as it is."""
+
+    def take(tree: Any, i: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf[i], tree)
+
+    def put(tree: Any, row: Any, i: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf, value: leaf.at[i].set(value), tree, row)
+
+    def learn(i: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+        state, metrics = carry
+        member, row = train.learn(take(state, i), take(trajectories, i))
+        return put(state, member, i), put(metrics, row, i)
+
+    shapes = jax.eval_shape(train.learn, *(take(tree, jnp.int32(0)) for tree in (state, trajectories)))[1]
+    metrics = _zeros(shapes, state.alive.shape[0])
+    return jax.lax.fori_loop(0, num_members, learn, (state, metrics))
+
+
+def _zeros(shapes: Metrics, length: int) -> Metrics:
+    return jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
 
 
 def _dtype(value: float | int) -> type:

@@ -48,10 +48,17 @@ def assert_identical(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-def data_files(folder):
-    """The files of a checkpoint that hold its arrays, largest first."""
+def damage(folder, change):
+    """Changes the content of every file of a checkpoint that holds array data; some are stored twice."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name == "d"]
-    return sorted(files, key=lambda path: -path.stat().st_size)
+    assert files
+    for path in files:
+        path.write_bytes(change(path.read_bytes()))
+
+
+def flip_bit(content, share):
+    position = int(share * len(content))
+    return content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1 :]
 
 
 def test_a_checkpoint_comes_back_exactly(checkpoints, fresh):
@@ -73,10 +80,7 @@ def test_only_the_newest_three_are_kept(checkpoints, fresh, tmp_path):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_flipped_bit_falls_back_to_the_newest_good_one(checkpoints, fresh, tmp_path, share):
-    path = data_files(tmp_path / "checkpoints" / "3")[0]
-    content = bytearray(path.read_bytes())
-    content[int(share * len(content))] ^= 0x10
-    path.write_bytes(content)
+    damage(tmp_path / "checkpoints" / "3", lambda content: flip_bit(content, share))
     found, damaged = checkpoints.restore(fresh)
     assert_identical(found, at(fresh, 2))
     assert [damage.update for damage in damaged] == [3]
@@ -96,8 +100,7 @@ def test_a_changed_value_is_told_by_its_members_checksum(checkpoints, fresh, mon
 
 
 def test_truncated_data_falls_back(checkpoints, fresh, tmp_path):
-    for path in data_files(tmp_path / "checkpoints" / "3"):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    damage(tmp_path / "checkpoints" / "3", lambda content: content[: len(content) // 2])
     assert_identical(checkpoints.restore(fresh)[0], at(fresh, 2))
 
 
@@ -115,14 +118,14 @@ def test_a_step_under_another_number_falls_back(checkpoints, fresh, tmp_path):
 
 def test_all_damaged_gives_none_and_says_which(checkpoints, fresh, tmp_path):
     for step in (1, 2, 3):
-        data_files(tmp_path / "checkpoints" / str(step))[0].write_bytes(b"")
+        damage(tmp_path / "checkpoints" / str(step), lambda content: b"")
     found, damaged = checkpoints.restore(fresh)
     assert found is None
     assert [damage.update for damage in damaged] == [3, 2, 1]
 
 
 def test_after_a_fallback_the_same_step_is_saved_again(checkpoints, fresh, tmp_path):
-    data_files(tmp_path / "checkpoints" / "3")[0].write_bytes(b"")
+    damage(tmp_path / "checkpoints" / "3", lambda content: b"")
     checkpoints.restore(fresh)
     checkpoints.save(at(fresh, 3))
     assert_identical(checkpoints.restore(fresh)[0], at(fresh, 3))

@@ -40,7 +40,7 @@ def learning_curve(workdir: Path) -> Path:
         if len(groups) == 1:
             axes.plot(updates + 1, values[:_MAX_SEED_LINES].T, color=colour, alpha=0.15, linewidth=0.6)
         axes.fill_between(updates + 1, low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(updates + 1, seed_mean(values), color=colour, label=label or "mean, with its 95% band")
+        axes.plot(updates + 1, seed_mean(values), color=colour, label=label or "mean over seeds, 95% bootstrap band")
     axes.set_title(f"{config.env}: {config.algorithm}, {config.num_seeds} seeds", loc="left")
     axes.set_xlabel(f"updates, of {config.num_trajectories} episodes each")
     axes.set_ylabel("mean return of an update's episodes")
