@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
+import numpy as np
 from ml_collections import config_dict
 
 from haepo_jax.errors import ConfigError, choose, nearest
@@ -22,6 +23,9 @@ REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
 SCHEDULES = ("constant", "linear", "cosine")
 ACTIVATIONS = ("tanh", "relu", "silu")
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_MAX_SEED = 2**32 - 1  # a PRNG key holds 32 bits of its seed; beyond, seeds would repeat
+
 
 def _number(
     default: float, *, low: float = -math.inf, above: float = -math.inf, high: float = math.inf, traced: bool = True
@@ -30,9 +34,9 @@ def _number(
     return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
 
 
-def _count(default: int | None, *, low: int, traced: bool = False) -> Any:
-    """A whole number of at least `low`."""
-    return dataclasses.field(default=default, metadata={"low": low, "traced": traced})
+def _count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
+    """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
 
 
 def _choice(default: str, choices: tuple[str, ...]) -> Any:
@@ -91,7 +95,7 @@ class ExperimentConfig:
 
     env: str = "CartPole-v1"
     algorithm: str = _choice("haepo", ALGORITHMS)
-    seed: int = _count(0, low=0)
+    seed: int = _count(0, low=0, high=_MAX_SEED)
     """Seed of the first member; the next has `seed + 1`, and so on."""
     num_seeds: int = _count(32, low=1)
     num_updates: int = _count(40, low=1)
@@ -105,7 +109,8 @@ class ExperimentConfig:
     haepo: HaepoConfig = HaepoConfig()
     reinforce: ReinforceConfig = ReinforceConfig()
     sweep: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    """Traced settings by dotted name, each with its values: every combination is run with every seed."""
+    """Traced settings by dotted name (in a ConfigDict: nested by section), each with its values: every combination
+    is run with every seed."""
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -187,7 +192,7 @@ def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:
 
 def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The dotted names of the fields in which two configurations (as `to_json`) differ, with both values."""
-    flat_old, flat_new = _flatten(old), _flatten(new)
+    flat_old, flat_new = ({k: v for k, v in _flatten(values).items() if v != {}} for values in (old, new))
     names = sorted(flat_old.keys() | flat_new.keys())
     return [
         f"{name} (was {flat_old.get(name)}, now {flat_new.get(name)})"
@@ -233,7 +238,7 @@ def _from_mapping[Config](cls: type[Config], values: Mapping[str, Any], prefix: 
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
-            raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
+            raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(str(name), list(fields)) or '.'}")
     made = {}
     for name, value in values.items():
         field, path = fields[name], f"{prefix}{name}"
@@ -273,18 +278,24 @@ def _check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
 def _as_float(path: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"config.{path} must be a number, got {value!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # which no setting allows
 
 
 def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> Any:
-    low, above, high = bounds["low"], bounds.get("above", -math.inf), bounds.get("high", math.inf)
-    if not (value >= low and value > above and value <= high and math.isfinite(value)):
-        allowed = [
-            text
-            for text, bound in ((f"at least {low}", low), (f"above {above}", above), (f"at most {high}", high))
-            if math.isfinite(bound)
-        ]
-        raise ConfigError(f"config.{path} must be {' and '.join(allowed) or 'finite'}, got {value}.")
+    low, above, high = bounds["low"], bounds.get("above", -math.inf), bounds["high"]
+    # As the program holds it: what is too large for float32 is infinite there, what is too small is 0.
+    held = value if isinstance(value, int) else float(np.float32(value)) if abs(value) <= _FLOAT32_MAX else math.inf
+    finite = isinstance(value, int) or math.isfinite(held)
+    if not (finite and held >= low and held > above and held <= high):
+        allowed = [] if finite else ["finite in float32"]
+        allowed += [f"at least {low}"] if math.isfinite(low) else []
+        allowed += [f"above {above}"] if math.isfinite(above) else []
+        allowed += [f"at most {high}"] if math.isfinite(high) and (held > high or isinstance(high, float)) else []
+        shown = value if abs(value) < 10**20 or not finite else f"a number of {len(str(abs(value)))} digits"
+        raise ConfigError(f"config.{path} must be {' and '.join(allowed)}, got {shown}.")
     return value
 
 
@@ -306,6 +317,11 @@ def _check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
 
 def _check_combinations(config: ExperimentConfig) -> None:
     """Settings that are each allowed but make no sense together."""
+    if config.seed + config.num_seeds - 1 > _MAX_SEED:
+        raise ConfigError(
+            f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {_MAX_SEED}."
+        )
+    _check_swept_are_read(config)
     if config.algorithm != "haepo":
         return
     haepo = config.haepo
@@ -321,3 +337,23 @@ def _check_combinations(config: ExperimentConfig) -> None:
             "config.haepo.reference_period 1 with num_epochs 1 makes the reference equal to the policy at every "
             "step, where kl_coef has no effect; use reference=previous, or a period of at least 2."
         )
+    decays = config.sweep.get("haepo.reference_decay", (haepo.reference_decay,))
+    if haepo.reference == "ema" and haepo.num_epochs == 1 and min(decays) == 0 and any(kl_coefs):
+        raise ConfigError(
+            "config.haepo.reference_decay 0 with num_epochs 1 makes the reference equal to the policy at every "
+            "step, where kl_coef has no effect; use a decay above 0."
+        )
+
+
+def _check_swept_are_read(config: ExperimentConfig) -> None:
+    """A sweep over a setting that the run does not read would give copies of one run."""
+    needs = {"haepo.reference_period": "periodic", "haepo.reference_decay": "ema"}
+    for name in config.sweep:
+        section = name.partition(".")[0]
+        if section in ALGORITHMS and section != config.algorithm:
+            raise ConfigError(f"config.sweep.{name} has no effect, as config.algorithm is {config.algorithm}.")
+        if name in needs and config.haepo.reference != needs[name]:
+            raise ConfigError(
+                f"config.sweep.{name} has no effect, as config.haepo.reference is {config.haepo.reference}; "
+                f"it belongs to {needs[name]}."
+            )

@@ -66,14 +66,16 @@ def collect(
         else:
             action, log_prob = distribution.sample_and_log_prob(seed=act_key)
         after = jax.vmap(environment.step)(jax.random.split(env_key, num_trajectories), state, action)
-        # An ended episode stands still: stepping it on could reach infinities that poison the gradient.
+        goes_on = alive & ~after.done
+        # An ended episode stands still at its last valid step: what comes after could hold infinities, which
+        # reach the gradient through the policy though the step is masked.
         next_state, next_observation = jax.tree.map(
-            lambda new, old: jnp.where(alive.reshape(alive.shape + (1,) * (new.ndim - 1)), new, old),
+            lambda new, old: jnp.where(goes_on.reshape(goes_on.shape + (1,) * (new.ndim - 1)), new, old),
             (after.state, after.observation),
             (state, observation),
         )
         record = (observation, action, log_prob, after.reward, alive, distribution.entropy())
-        return (next_state, next_observation, alive & ~after.done), record
+        return (next_state, next_observation, goes_on), record
 
     alive = jnp.ones((num_trajectories,), bool)
     _, records = jax.lax.scan(step, (state, observation, alive), jnp.arange(horizon))
