@@ -84,7 +84,8 @@ def _parse(argv: list[str]) -> None:
     """Reads the flags. What absl and ml_collections let pass, or answer with a traceback, becomes a sentence."""
     if {"--help", "-h"} & set(argv):
         print(sys.modules["__main__"].__doc__)
-        print(FLAGS.module_help(sys.modules["__main__"]))
+        names = [name for name in ("config", "workdir", *_own_flags()) if name in FLAGS]
+        print("\n".join(f"  --{name}: {FLAGS[name].help} (default: {FLAGS[name].default})" for name in names))
         sys.exit(0)
     # In place too, as ml_collections looks there for itself.
     argv = sys.argv = _config_file_first(argv)
@@ -115,6 +116,11 @@ def _without_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
     """Leaves out the tracebacks that the storage library's event loop prints after it failed: the failure is told."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
+
+
+def _own_flags() -> list[str]:
+    """The flags that the command itself defines."""
+    return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
 
 
 def _use_every_core() -> None:

@@ -120,7 +120,7 @@ def test_evaluate_needs_a_run(tmp_path):
 def test_help_names_the_flags(module):
     finished = run(f"experiments.{module}", "--help")
     assert finished.code == 0
-    assert "--workdir" in finished.out
+    assert "--workdir: Run folder." in finished.out
     assert f"python -m experiments.{module}" in finished.out
 
 
