@@ -1,6 +1,9 @@
 """Pendulum-v1 with HAEPO: continuous torque, 200 steps, a cost for every step that the pendulum is not up.
 
 python -m experiments.train --config=configs/pendulum.py --workdir=runs/pendulum
+
+Takes 5 minutes on 2 CPU cores. Expect a mean return of -256 over the last 10 updates; most seeds end near -200, one in
+16 was still at -745 (random play: -1228).
 """
 
 import ml_collections

@@ -1,0 +1,35 @@
+"""What the documents show must run."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_example_learns():
+    example = runpy.run_path(str(ROOT / "examples" / "own_training_loop.py"))
+    assert example["main"]() > 11.5
+
+
+def test_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["loss"].shape == ()
+
+
+@pytest.mark.parametrize("document", ["README.md", "BUILD_NOTES.md", "CONTRIBUTING.md", "docs/method.md"])
+def test_links_within_the_project_lead_somewhere(document):
+    text = (ROOT / document).read_text()
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("config", sorted(path.name for path in (ROOT / "configs").glob("*.py")))
+def test_a_config_says_its_command_its_time_and_its_score(config):
+    header = (ROOT / "configs" / config).read_text().split('"""')[1]
+    assert f"python -m experiments.train --config=configs/{config} --workdir=" in header
+    assert "Takes " in header and "Expect " in header
