@@ -23,7 +23,7 @@ from haepo_jax.training import MemberState, Train, make_train
 
 _AXIS = "members"
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
-_MAX_CHUNK = 512  # updates; bounds the buffer of metrics
+_MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def make_population(
     mesh = jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
     block = max(_MIN_BLOCK, -(-len(members) // len(devices)))
     padding = block * len(devices) - len(members)
-    max_chunk = min(config.num_updates, _MAX_CHUNK)
+    max_chunk = max(1, min(config.num_updates, _MAX_ROWS // (block * len(devices))))
     over_members, everywhere = PartitionSpec(_AXIS), PartitionSpec()
     sharding = NamedSharding(mesh, over_members)
     on_cpu = devices[0].platform == "cpu"

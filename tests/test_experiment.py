@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -153,17 +154,25 @@ def test_a_run_killed_twice_ends_as_one_left_alone(finished_run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_ten_kills_at_random_moments_end_alike(finished_run, tmp_path):
-    generator = random.Random(0)
-    for number in range(10):
-        workdir = tmp_path / str(number)
-        command = Command("experiments.train", *LONG, f"--workdir={workdir}")
-        time.sleep(generator.uniform(0.0, 15.0))
-        os.kill(command.pid, signal.SIGKILL)
-        command.wait()
-        finished = run("experiments.train", *LONG, f"--workdir={workdir}")
+def test_ten_kills_at_random_moments_end_alike(tmp_path):
+    longer = (*LONG, "--config.num_updates=10000")
+    started = time.monotonic()
+    assert run("experiments.train", *longer, f"--workdir={tmp_path / 'alone'}").code == 0
+    duration = time.monotonic() - started
+    generator, kills = random.Random(0), 0
+    while kills < 10:
+        workdir = tmp_path / f"after_{kills}"
+        command = Command("experiments.train", *longer, f"--workdir={workdir}")
+        time.sleep(generator.uniform(0.0, duration))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(command.pid, signal.SIGKILL)
+        if command.wait().code != -signal.SIGKILL:  # it had ended already
+            shutil.rmtree(workdir)
+            continue
+        kills += 1
+        finished = run("experiments.train", *longer, f"--workdir={workdir}")
         assert finished.code == 0, finished.err
-        assert_same_end(workdir, finished_run[0])
+        assert_same_end(workdir, tmp_path / "alone")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
