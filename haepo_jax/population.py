@@ -97,14 +97,14 @@ def make_population(
     max_chunk = max(1, min(config.num_updates, _MAX_ROWS // (block * len(devices))))
     over_members, everywhere = PartitionSpec(_AXIS), PartitionSpec()
     sharding = NamedSharding(mesh, over_members)
-    on_cpu = devices[0].platform == "cpu"
+    one_by_one = _learns_one_by_one(devices[0])
 
     def pad(leaf: np.ndarray) -> np.ndarray:
         return np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)])
 
     def update_block(state: MemberState) -> tuple[MemberState, Metrics]:
         trajectories = jax.vmap(train.collect)(state)
-        if not on_cpu:
+        if not one_by_one:
             return jax.vmap(train.learn)(state, trajectories)
         members_here = jnp.clip(len(members) - jax.lax.axis_index(_AXIS) * block, 0, block)
         return _learn_one_by_one(train, state, trajectories, members_here)
@@ -148,6 +148,10 @@ def make_population(
 
     advance = shard(advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, _AXIS)), donate=(0,))
     return Population(members, train, mesh, max_chunk, init, advance, map_members, to_host, from_host)
+
+
+def _learns_one_by_one(device: jax.Device) -> bool:
+    return device.platform == "cpu"
 
 
 def _learn_one_by_one(

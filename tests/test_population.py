@@ -138,6 +138,30 @@ def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(on_one_device, rate
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
 
 
+@pytest.fixture
+def as_on_an_accelerator(monkeypatch):
+    monkeypatch.setattr("haepo_jax.population._learns_one_by_one", lambda device: False)
+
+
+def test_learning_that_is_vmapped_agrees(on_one_device, as_on_an_accelerator):
+    (state, metrics), (expected, expected_metrics) = (
+        trained(population, 3) for population in (make_population(config(), devices=ONE), on_one_device)
+    )
+    np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"][:, :5])
+    for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+
+
+def test_neighbours_are_left_bit_for_bit_when_learning_is_vmapped(as_on_an_accelerator):
+    clean = make_population(config(), devices=ONE)
+    members = [*clean.members]
+    members[2] = dataclasses.replace(members[2], settings={"optimizer.learning_rate": np.nan})
+    state = trained(make_population(config(), members=members, devices=ONE), 4)[0]
+    others = np.array([0, 1, 3, 4])
+    assert_identical(*(jax.tree.map(lambda leaf: leaf[others], s.learner) for s in (state, trained(clean, 4)[0])))
+    assert not state.alive[2]
+
+
 def test_swept_settings_reach_their_members():
     swept = make_population(config(num_seeds=1, sweep={"optimizer.learning_rate": (1e-3, 1e-9, 1e-3)}), devices=ONE)
     start, (end, _) = swept.to_host(swept.init()), trained(swept, 2)
