@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import jax
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
@@ -42,6 +42,8 @@ def console() -> Console:
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
+    # The storage library logs its failures with tracebacks; they are told in a sentence below.
+    logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
     try:
         _parse(sys.argv)
