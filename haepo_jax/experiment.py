@@ -195,11 +195,12 @@ class _Run:
         checkpoint = Checkpoint(state, env_steps[-1])
         with storage_errors(self._workdir):
             self._writer.write(self._updates_saved, metrics, env_steps)
+            # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
+            self._provenance.update(run_seconds=self._run_seconds)
             self._checkpointer.save(checkpoint)
         self._report_deaths(state)
         self._saved = checkpoint
         self._pending.clear()
-        self._provenance.update(run_seconds=self._run_seconds)
 
     def _report_deaths(self, state: MemberState) -> None:
         for index in np.flatnonzero(self._saved.state.alive & ~state.alive):

@@ -144,7 +144,7 @@ def _os_error(error: BaseException | None) -> OSError | None:
     return None
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file, syncs it and renames it to `path`; on failure nothing is left."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -165,7 +165,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    write_file(path, lambda temporary: _write_text(temporary, text))
+    write_file(path, lambda temporary: temporary.write_text(text))
 
 
 def read_json(path: Path) -> Any:
@@ -180,24 +180,16 @@ def read_json(path: Path) -> Any:
         raise ConfigError(f"{path} is damaged: {error}.") from error
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
-
-
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _package_versions() -> Mapping[str, str]:
-    installed = {name: importlib.metadata.version(name) for name in _PACKAGES if _is_installed(name)}
-    return installed
-
-
-def _is_installed(name: str) -> bool:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        importlib.metadata.version(name)
-        return True
-    return False
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -1,10 +1,11 @@
 """Reading the metrics of a run folder."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset
+
+from haepo_jax.run_folder import read_json
 
 
 def read_metric(workdir: Path, name: str) -> np.ndarray:
@@ -32,7 +33,7 @@ def read_metric(workdir: Path, name: str) -> np.ndarray:
 
 def read_members(workdir: Path) -> list[dict]:
     """The members of a run in order, each with its `seed` and swept `settings`."""
-    return json.loads((workdir / "members.json").read_text())
+    return read_json(workdir / "members.json")
 
 
 def by_setting(members: list[dict]) -> dict[str, list[int]]:
