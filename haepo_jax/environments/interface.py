@@ -1,9 +1,10 @@
 """What the rest of the package sees of an environment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+from jax.typing import ArrayLike
 
 
 class Discrete(NamedTuple):
@@ -28,10 +29,18 @@ class Step(NamedTuple):
     """`[]` float32."""
     done: jax.Array
     """`[]` boolean, True when the episode ended, by termination or by the environment's own time limit."""
+    terminated: jax.Array
+    """`[]` boolean, True when the task itself ended the episode; where that falls on the time limit, it wins."""
+    measures: dict[str, jax.Array]
+    """`[]` float32 each: what the environment measures of the step beyond its reward, by `Environment.measures`."""
 
 
 class Environment(NamedTuple):
-    """Pure functions of one environment, to be vmapped, and its sizes."""
+    """Pure functions of one environment, to be vmapped, and its sizes.
+
+    `params` as `reset` and `step` take it is a mapping from any of the names in `Environment.params` to
+    numbers, traced or not; what it leaves out has its default.
+    """
 
     name: str
     observation_size: int
@@ -39,7 +48,15 @@ class Environment(NamedTuple):
     action_space: Discrete | Box
     max_steps: int
     """The environment's own limit on the length of an episode."""
-    reset: Callable[[jax.Array], tuple[Any, jax.Array]]
-    """`key -> (state, observation)`."""
-    step: Callable[[jax.Array, Any, jax.Array], Step]
-    """`(key, state, action) -> Step`. Does not reset by itself."""
+    params: dict[str, float | int]
+    """The numbers of the environment that may vary inside one compiled program, with their defaults."""
+    measures: tuple[str, ...]
+    """The names in `Step.measures`."""
+    reset: Callable[[Mapping[str, ArrayLike], jax.Array], tuple[Any, jax.Array]]
+    """`(params, key) -> (state, observation)`."""
+    step: Callable[[Mapping[str, ArrayLike], jax.Array, Any, jax.Array], Step]
+    """`(params, key, state, action) -> Step`. Does not reset by itself."""
+
+    def __hash__(self) -> int:
+        """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""
+        return hash((self.name, self.reset, self.step))

@@ -1,0 +1,167 @@
+"""One gymnax environment behind the package's interface: flat float32 observations, one action scale."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+from jax.typing import ArrayLike
+
+from haepo_jax.environments.interface import Box, Discrete, Environment, Step
+from haepo_jax.errors import ConfigError, nearest
+
+# Parameters that gymnax computes from others once, in its defaults; here they follow.
+_DERIVED: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "CartPole-v1": {
+        "total_mass": lambda params: params.masscart + params.masspole,
+        "polemass_length": lambda params: params.masspole * params.length,
+    }
+}
+
+
+def adapt(name: str, env: Any, defaults: Any) -> Environment:
+    """The gymnax environment `env` with the default parameters `defaults` as an `Environment`.
+
+    Args:
+      name: its id.
+      env: an instance of `gymnax.environments.environment.Environment`. Its attribute `measures`, where it has
+        one, names the entries of its `info` that are measures.
+      defaults: its `EnvParams`.
+
+    Returns:
+      The `Environment`.
+
+    Raises:
+      ConfigError: its observations or actions are of a kind that is not supported.
+    """
+    observe, observation_size = _observer(name, env.observation_space(defaults))
+    act, action_space = _actor(name, env, defaults)
+    derived = _DERIVED.get(name, {})
+    numbers = _numbers(defaults, derived)
+    measures = tuple(getattr(env, "measures", ()))
+
+    def complete(params: Mapping[str, ArrayLike]) -> Any:
+        _check(name, numbers, params)
+        given = {key: jnp.asarray(value, type(numbers[key])) for key, value in params.items()}
+        full = defaults.replace(**given)
+        return full.replace(**{key: rule(full) for key, rule in derived.items()})
+
+    def reset(params: Mapping[str, ArrayLike], key: jax.Array) -> tuple[Any, jax.Array]:
+        observation, state = env.reset_env(key, complete(params))
+        return jax.tree.map(_strong, state), observe(observation)
+
+    def step(params: Mapping[str, ArrayLike], key: jax.Array, state: Any, action: jax.Array) -> Step:
+        full = complete(params)
+        observation, next_state, reward, terminated, info = env.step_env(key, state, act(action, full), full)
+        # Same dtypes and shapes in as out, so that a loop can carry the state.
+        next_state = jax.tree.map(
+            lambda new, old: jnp.reshape(jnp.asarray(new, old.dtype), old.shape), next_state, state
+        )
+        return Step(
+            next_state,
+            observe(observation),
+            _scalar(reward, jnp.float32),
+            _scalar(jnp.logical_or(terminated, env.is_truncated(next_state, full)), bool),
+            _scalar(terminated, bool),
+            {measure: _scalar(info[measure], jnp.float32) for measure in measures},
+        )
+
+    max_steps = int(defaults.max_steps_in_episode)
+    return Environment(name, observation_size, action_space, max_steps, numbers, measures, reset, step)
+
+
+def check_params(environment: Environment, names: Sequence[str]) -> None:
+    """Refuses names that are not parameters of the environment.
+
+    Raises:
+      ConfigError: names the first such name, and what is allowed.
+
+    Example:
+      >>> from haepo_jax.environments import make
+      >>> check_params(make("CartPole-v1"), ["gravity", "length"])
+    """
+    _check(environment.name, environment.params, names)
+
+
+def _check(name: str, known: Mapping[str, float | int], names: Any) -> None:
+    for given in names:
+        if given == "max_steps_in_episode":
+            raise ConfigError(
+                "config.env_params.max_steps_in_episode cannot be set; config.horizon cuts episodes short."
+            )
+        if given not in known:
+            raise ConfigError(
+                f"config.env_params.{given} is not a parameter of {name}{suggestion(given, tuple(known))}"
+            )
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What ends a sentence about an unknown `name`: the known ones near it, else all of them.
+
+    Example:
+      >>> suggestion("slipp", ["length", "slip"])
+      '; did you mean slip?'
+      >>> suggestion("noise", ["length", "slip"])
+      '; allowed: length, slip.'
+    """
+    if not known:
+        return ", which has none."
+    return nearest(name, known) or f"; allowed: {', '.join(known)}."
+
+
+def _numbers(defaults: Any, derived: Mapping[str, Any]) -> dict[str, float | int]:
+    """The numbers in `EnvParams` that may be traced: neither switches nor arrays nor what follows from others."""
+    values = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and name != "max_steps_in_episode"
+        and name not in derived
+    }
+
+
+def _strong(leaf: Any) -> jax.Array:
+    """Strips the weak type of Python numbers in a fresh state, which would make a second call recompile."""
+    return jnp.asarray(leaf, jnp.asarray(leaf).dtype)
+
+
+def _scalar(value: Any, dtype: Any) -> jax.Array:
+    return jnp.reshape(jnp.asarray(value, dtype), ())
+
+
+def _observer(name: str, space: Any) -> tuple[Callable[[Any], jax.Array], int]:
+    """A function from raw observations to flat float32 vectors, and their size."""
+    if isinstance(space, spaces.Discrete):
+        return lambda raw: jax.nn.one_hot(raw, space.n, dtype=jnp.float32), int(space.n)
+    if isinstance(space, spaces.Box):
+        return lambda raw: jnp.ravel(jnp.asarray(raw, jnp.float32)), math.prod(space.shape)
+    raise ConfigError(f"env {name} has observations of kind {type(space).__name__}; Box and Discrete are supported.")
+
+
+def _actor(name: str, env: Any, defaults: Any) -> tuple[Callable[[Any, Any], Any], Discrete | Box]:
+    """A function from a policy's actions and the parameters to the environment's actions, and the policy's space."""
+    space = env.action_space(defaults)
+    if isinstance(space, spaces.Discrete):
+        return lambda action, params: action, Discrete(int(space.n))
+    if isinstance(space, spaces.Box):
+        bounded = bool(np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)))
+
+        def act(action: jax.Array, params: Any) -> jax.Array:
+            # Bounds may be parameters too, such as Pendulum's max_torque.
+            bounds = env.action_space(params)
+            low, high = (
+                jnp.broadcast_to(jnp.asarray(bound, jnp.float32), space.shape) for bound in (bounds.low, bounds.high)
+            )
+            scaled = jnp.reshape(action, space.shape)
+            if bounded:
+                scaled = (high + low) / 2 + (high - low) / 2 * scaled
+            return jnp.clip(scaled, low, high)
+
+        return act, Box(math.prod(space.shape))
+    raise ConfigError(f"env {name} has actions of kind {type(space).__name__}; Box and Discrete are supported.")
