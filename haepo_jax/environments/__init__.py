@@ -4,7 +4,18 @@ This is the only part of the package that knows gymnax.
 """
 
 from haepo_jax.environments.adapter import check_params
+from haepo_jax.environments.bandits import bernoulli_arm_means, gaussian_arm_means
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.environments.registry import environment_names, make
 
-__all__ = ["Box", "Discrete", "Environment", "Step", "check_params", "environment_names", "make"]
+__all__ = [
+    "Box",
+    "Discrete",
+    "Environment",
+    "Step",
+    "bernoulli_arm_means",
+    "check_params",
+    "environment_names",
+    "gaussian_arm_means",
+    "make",
+]

@@ -7,13 +7,34 @@ from typing import Any
 
 import gymnax
 import jax
-from gymnax.registration import registered_envs
+from gymnax.registration import register, registered_envs
 
 from haepo_jax.environments.adapter import adapt, suggestion
+from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.interface import Environment
+from haepo_jax.environments.long_chain import LongChain
+from haepo_jax.environments.random_walk import RandomWalk
 from haepo_jax.errors import ConfigError, choose
 
 Kwargs = Sequence[tuple[str, Any]]
+
+_OURS = {
+    "GaussianBandit-haepo": GaussianBandit,
+    "BernoulliBandit-haepo": BernoulliBandit,
+    "RandomWalk-haepo": RandomWalk,
+    "LongChain-haepo": LongChain,
+}
+
+
+def register_ours() -> None:
+    """Puts our environments into gymnax's registry, for `gymnax.make` too; those already there stay."""
+    for name, factory in _OURS.items():
+        # gymnax refuses an id twice, which a reload of this module would be.
+        if name not in registered_envs:
+            register(name, factory)
+
+
+register_ours()
 
 
 def environment_names() -> tuple[str, ...]:
