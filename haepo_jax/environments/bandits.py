@@ -113,10 +113,12 @@ class Bandit(environment.Environment):
         mean = state.means[action]
         reward = self.pull(key, mean, params)
         state = state.replace(time=state.time + 1)
+        optimal = action == jnp.argmax(state.means)
         info = {
             "discount": self.discount(state, params),
-            "regret": jnp.max(state.means) - mean,
-            "optimal": jnp.asarray(action == jnp.argmax(state.means), jnp.float32),
+            # Compiled together with the draw of the means, x - x may come out as a rounding error of either sign.
+            "regret": jnp.where(optimal, 0.0, jnp.maximum(jnp.max(state.means) - mean, 0.0)),
+            "optimal": jnp.asarray(optimal, jnp.float32),
         }
         return self.observe(key, state, action, params), state, reward, self.is_terminated(state, params), info
 

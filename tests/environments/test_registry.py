@@ -1,12 +1,15 @@
-"""gymnax environments behind the package's interface: shapes, dtypes, action bounds, ends of episodes."""
+"""gymnax environments behind the package's interface: shapes, dtypes, numbers, action bounds, ends of episodes."""
 
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from environments.play import always, play, refusal
 from jax.tree_util import tree_structure
 
-from haepo_jax.environments import Box, Discrete, environment_names, make
+from haepo_jax.environments import Box, Discrete, check_params, environment_names, make
+from haepo_jax.environments.registry import register_ours
 from haepo_jax.errors import ConfigError
 
 DOWNLOADS = {"MNISTBandit-bsuite"}
@@ -42,10 +45,10 @@ def test_resets_and_steps_under_jit_and_vmap_with_one_compilation(name):
     @jax.jit
     def step(keys, states, actions):
         traced.append(name)
-        return jax.vmap(environment.step)(keys, states, actions)
+        return jax.vmap(environment.step, in_axes=(None, 0, 0, 0))({}, keys, states, actions)
 
     keys = jax.random.split(jax.random.key(0), NUM_ENVS)
-    states, observations = jax.vmap(environment.reset)(keys)
+    states, observations = jax.vmap(environment.reset, in_axes=(None, 0))({}, keys)
     after = step(keys, states, actions_for(environment))
     again = step(keys, after.state, actions_for(environment))
 
@@ -60,16 +63,48 @@ def test_resets_and_steps_under_jit_and_vmap_with_one_compilation(name):
         assert np.isfinite(values).all()
     for result in (after, again):
         assert result.reward.shape == (NUM_ENVS,) and result.reward.dtype == jnp.float32
-        assert result.done.shape == (NUM_ENVS,) and result.done.dtype == bool
+        assert result.done.shape == result.terminated.shape == (NUM_ENVS,)
+        assert result.done.dtype == result.terminated.dtype == bool
+        assert (result.done | ~result.terminated).all()
         assert np.isfinite(result.reward).all()
+        assert set(result.measures) == set(environment.measures)
+        for measure in result.measures.values():
+            assert measure.shape == (NUM_ENVS,) and measure.dtype == jnp.float32
+            assert np.isfinite(measure).all()
+
+
+@pytest.mark.parametrize("name", [name for name in environment_names() if name not in DOWNLOADS])
+def test_takes_each_number_traced_and_its_own_for_each_member(name):
+    environment = make(name)
+    members = 3
+
+    def one(params, key):
+        state, _ = environment.reset(params, key)
+        action = jax.tree.map(lambda actions: actions[0], actions_for(environment))
+        return state, environment.step(params, key, state, action)
+
+    # Floats, as a sweep holds its settings, whatever the number's own type.
+    params = {key: jnp.full((members,), value, jnp.float32) for key, value in environment.params.items()}
+    keys = jax.random.split(jax.random.key(0), members)
+    state, after = jax.eval_shape(jax.vmap(one, in_axes=(0 if params else None, 0)), params, keys)
+    assert types_of(state) == types_of(after.state)
+    assert after.observation.shape == (members, environment.observation_size)
+    assert after.reward.shape == after.done.shape == after.terminated.shape == (members,)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(after))
 
 
 def test_one_environment_has_the_shapes_of_the_interface():
     environment = make("CartPole-v1")
-    state, observation = environment.reset(jax.random.key(0))
-    after = environment.step(jax.random.key(0), state, jnp.int32(1))
+    state, observation = environment.reset({}, jax.random.key(0))
+    after = environment.step({}, jax.random.key(0), state, jnp.int32(1))
     assert observation.shape == after.observation.shape == (4,)
-    assert after.reward.shape == after.done.shape == ()
+    assert after.reward.shape == after.done.shape == after.terminated.shape == ()
+    assert after.measures == {}
+
+
+def test_can_be_the_key_of_a_cache():
+    cartpole, acrobot = make("CartPole-v1"), make("Acrobot-v1")
+    assert {cartpole: 1, acrobot: 2}[make("CartPole-v1")] == 1
 
 
 class TestMake:
@@ -101,12 +136,236 @@ class TestMake:
         assert environment.max_steps == max_steps
 
 
+class TestRegistration:
+    def test_gives_our_environments_to_gymnax(self):
+        for name in ("GaussianBandit-haepo", "BernoulliBandit-haepo", "RandomWalk-haepo", "LongChain-haepo"):
+            assert name in environment_names()
+            assert gymnax.make(name)[0].name == name
+
+    def test_may_happen_again(self):
+        before = environment_names()
+        register_ours()
+        assert environment_names() == before
+
+
+class TestArguments:
+    def test_reach_the_constructor(self):
+        assert make("DeepSea-bsuite", (("size", 12),)).observation_size == 144
+        assert make("DeepSea-bsuite", (("size", 12),)).max_steps == 12
+        assert make("FourRooms-misc", (("use_visual_obs", True),)).observation_size == 13 * 13 * 2
+        assert make("FrozenLake-misc", (("map_name", "8x8"),)).observation_size == 64
+
+    def test_give_the_same_object_for_the_same_values_in_any_order(self):
+        rows, columns = ("rows", 4), ("columns", 3)
+        assert make("Catch-bsuite", (rows, columns)) is make("Catch-bsuite", (columns, rows))
+        assert make("Catch-bsuite", (rows,)) is not make("Catch-bsuite", (columns,))
+        assert make("Catch-bsuite", ()) is make("Catch-bsuite")
+        assert make("FrozenLake-misc", (("success_rate", 1),)) is make("FrozenLake-misc", (("success_rate", 1.0),))
+
+    @pytest.mark.parametrize(
+        ("name", "key", "value", "sentence"),
+        [
+            (
+                "DeepSea-bsuite",
+                "sise",
+                12,
+                "config.env_kwargs.sise is not an argument of DeepSea-bsuite; did you mean size?",
+            ),
+            (
+                "Catch-bsuite",
+                "speed",
+                12,
+                "config.env_kwargs.speed is not an argument of Catch-bsuite; allowed: rows, columns.",
+            ),
+            # An argument of the constructor, but not one that a config can hold.
+            (
+                "DeepSea-bsuite",
+                "action_mapping_key",
+                0,
+                "config.env_kwargs.action_mapping_key is not an argument of DeepSea-bsuite; allowed: size.",
+            ),
+            (
+                "CartPole-v1",
+                "length",
+                1.0,
+                "config.env_kwargs.length is not an argument of CartPole-v1, which has none.",
+            ),
+            (
+                "DeepSea-bsuite",
+                "size",
+                "12",
+                "config.env_kwargs.size of DeepSea-bsuite must be of type int, got '12'.",
+            ),
+            (
+                "DeepSea-bsuite",
+                "size",
+                12.0,
+                "config.env_kwargs.size of DeepSea-bsuite must be of type int, got 12.0.",
+            ),
+            (
+                "DeepSea-bsuite",
+                "size",
+                True,
+                "config.env_kwargs.size of DeepSea-bsuite must be of type int, got True.",
+            ),
+            (
+                "FourRooms-misc",
+                "use_visual_obs",
+                1,
+                "config.env_kwargs.use_visual_obs of FourRooms-misc must be of type bool, got 1.",
+            ),
+            (
+                "FrozenLake-misc",
+                "success_rate",
+                2,
+                "config.env_kwargs (success_rate=2.0) cannot be used by FrozenLake-misc: "
+                "success_rate must be between 0 and 1",
+            ),
+            # Accepted by the constructor, of no use to its reset.
+            (
+                "DeepSea-bsuite",
+                "size",
+                0,
+                "config.env_kwargs (size=0) cannot be used by DeepSea-bsuite: division by zero",
+            ),
+        ],
+    )
+    def test_that_cannot_be_used_are_refused_in_one_sentence(self, name, key, value, sentence):
+        make("DeepSea-bsuite", (("size", 12),))  # 12.0 must not be taken for it
+        assert refusal(make, name, ((key, value),)) == sentence
+
+    def test_are_looked_at_only_once_the_id_is_known(self):
+        assert refusal(make, "DeepSee-bsuite", (("size", 12),)) == (
+            "env 'DeepSee-bsuite' is not known; did you mean DeepSea-bsuite?"
+        )
+
+
+class TestParams:
+    def test_are_the_numbers_but_neither_switches_nor_arrays_nor_the_time_limit(self):
+        assert make("DeepSea-bsuite").params == {"unscaled_move_cost": 0.01}
+        assert make("DiscountingChain-bsuite").params == {"optimal_return": 1.1}
+        assert make("SpaceInvaders-MinAtar").params == {
+            "shot_cool_down": 5,
+            "enemy_move_interval": 12,
+            "enemy_shot_interval": 10,
+        }
+        assert make("Catch-bsuite").params == {}
+
+    @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "DeepSea-bsuite"])
+    def test_at_their_defaults_change_nothing(self, name):
+        environment = make(name)
+        with_defaults, without = (
+            play(environment, lambda *_: actions_for(environment)[0], params=params, episodes=2, steps=8)
+            for params in (environment.params, {})
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), with_defaults, without)
+
+    def test_of_many_values_compile_once(self):
+        environment = make("Pendulum-v1")
+        state, _ = environment.reset({}, jax.random.key(0))
+        traced = []
+
+        @jax.jit
+        def speed(params):
+            traced.append(params)
+            return environment.step(params, jax.random.key(0), state, jnp.zeros(1)).state.theta_dot - state.theta_dot
+
+        speeds = np.array([speed({"g": jnp.float32(g)}) for g in (0.0, 1.0, 5.0)])
+        assert len(traced) == 1 and abs(speeds[0]) < 1e-6
+        np.testing.assert_allclose(speeds[2], 5 * speeds[1], rtol=1e-5)
+
+    def test_of_each_member_are_its_own(self):
+        environment = make("DeepSea-bsuite")
+
+        def cost(params):
+            state, _ = environment.reset(params, jax.random.key(0))
+            right = state.action_mapping[0, 0]
+            return environment.step(params, jax.random.key(0), state, right).reward
+
+        costs = jnp.array([0.0, 0.01, 0.8])
+        rewards = jax.vmap(cost)({"unscaled_move_cost": costs})
+        np.testing.assert_allclose(rewards, -costs / 8, rtol=1e-6)
+        np.testing.assert_allclose(cost({}), -0.01 / 8, rtol=1e-6)
+
+    def test_of_whole_numbers_may_come_as_floats(self):
+        environment = make("UmbrellaChain-bsuite")
+        chain_length = jnp.float32(3.0)
+        after = play(environment, always(0), params={"chain_length": chain_length}, steps=5)
+        assert after[0].terminated[0].tolist() == [False, False, True, False, False]
+
+    @pytest.mark.parametrize("torque", [2.0, 3.0])
+    def test_that_bound_the_actions_scale_them(self, torque):
+        environment = make("Pendulum-v1")
+        state, _ = environment.reset({}, jax.random.key(0))
+        after = environment.step({"max_torque": torque}, jax.random.key(0), state, jnp.array([0.5]))
+        np.testing.assert_allclose(after.state.last_u, torque / 2, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        "given", [{}, {"masspole": 0.4}, {"masscart": 3.0}, {"length": 1.5}, {"masspole": 0.3, "length": 0.8}]
+    )
+    def test_of_cartpole_reach_the_numbers_that_follow_from_them(self, given):
+        environment = make("CartPole-v1")
+        assert not {"total_mass", "polemass_length"} & set(environment.params)
+        state, _ = environment.reset({}, jax.random.key(0))
+        state = state.replace(theta=jnp.float32(0.1), theta_dot=jnp.float32(0.7), x_dot=jnp.float32(-0.2))
+        after = jax.jit(environment.step)(given, jax.random.key(0), state, jnp.int32(1)).state
+
+        # The equations of motion of Barto, Sutton and Anderson (1983), without friction.
+        values = {"masscart": 1.0, "masspole": 0.1, "length": 0.5} | given
+        cart, pole, half = values["masscart"], values["masspole"], values["length"]
+        sin, cos, mass = np.sin(0.1), np.cos(0.1), cart + pole
+        push = 10.0 + pole * half * 0.7**2 * sin
+        theta_acc = (9.8 * sin - cos * push / mass) / (half * (4 / 3 - pole * cos**2 / mass))
+        x_acc = (push - pole * half * theta_acc * cos) / mass
+        np.testing.assert_allclose(after.theta_dot, 0.7 + 0.02 * theta_acc, rtol=1e-5)
+        np.testing.assert_allclose(after.x_dot, -0.2 + 0.02 * x_acc, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("name", "given", "sentence"),
+        [
+            (
+                "RandomWalk-haepo",
+                ["length", "slipp"],
+                "config.env_params.slipp is not a parameter of RandomWalk-haepo; did you mean slip?",
+            ),
+            (
+                "RandomWalk-haepo",
+                ["noise"],
+                "config.env_params.noise is not a parameter of RandomWalk-haepo; allowed: length, slip.",
+            ),
+            (
+                "Catch-bsuite",
+                ["rows"],
+                "config.env_params.rows is not a parameter of Catch-bsuite, which has none.",
+            ),
+            (
+                "DeepSea-bsuite",
+                ["deterministic"],
+                "config.env_params.deterministic is not a parameter of DeepSea-bsuite; allowed: unscaled_move_cost.",
+            ),
+            (
+                "CartPole-v1",
+                ["max_steps_in_episode"],
+                "config.env_params.max_steps_in_episode cannot be set; config.horizon cuts episodes short.",
+            ),
+        ],
+    )
+    def test_that_are_none_are_refused_in_one_sentence(self, name, given, sentence):
+        environment = make(name)
+        assert refusal(check_params, environment, given) == sentence
+        assert refusal(environment.reset, dict.fromkeys(given, 1), jax.random.key(0)) == sentence
+
+    @pytest.mark.parametrize("name", ["CartPole-v1", "Catch-bsuite", "LongChain-haepo"])
+    def test_that_are_known_pass(self, name):
+        check_params(make(name), list(make(name).params))
+
+
 class TestActions:
     @staticmethod
     def torque(action):
         environment = make("Pendulum-v1")
-        state, _ = environment.reset(jax.random.key(0))
-        return environment.step(jax.random.key(0), state, jnp.array([action])).state.last_u
+        state, _ = environment.reset({}, jax.random.key(0))
+        return environment.step({}, jax.random.key(0), state, jnp.array([action])).state.last_u
 
     @pytest.mark.parametrize(("action", "torque"), [(-1.0, -2.0), (0.0, 0.0), (0.25, 0.5), (1.0, 2.0)])
     def test_in_the_unit_range_span_the_bounds_of_the_environment(self, action, torque):
@@ -119,8 +378,8 @@ class TestActions:
     @pytest.mark.parametrize("name", REAL_ACTIONS)
     def test_beyond_the_unit_range_do_as_its_edge_does(self, name):
         environment = make(name)
-        state, _ = environment.reset(jax.random.key(0))
-        step = jax.jit(lambda action: environment.step(jax.random.key(1), state, action))
+        state, _ = environment.reset({}, jax.random.key(0))
+        step = jax.jit(lambda action: environment.step({}, jax.random.key(1), state, action))
         high, beyond, low = (step(jnp.full(environment.action_space.size, a)) for a in (1.0, 5.0, -1.0))
         jax.tree.map(np.testing.assert_array_equal, high, beyond)
         assert not np.array_equal(high.observation, low.observation)
@@ -129,10 +388,10 @@ class TestActions:
 class TestObservations:
     def test_of_a_discrete_kind_are_one_hot(self):
         environment = make("FrozenLake-misc")
-        state, first = environment.reset(jax.random.key(0))
+        state, first = environment.reset({}, jax.random.key(0))
         seen = {tuple(first.tolist())}
         for action in (1, 1, 2):
-            step = environment.step(jax.random.key(0), state, jnp.int32(action))
+            step = environment.step({}, jax.random.key(0), state, jnp.int32(action))
             state = step.state
             seen.add(tuple(step.observation.tolist()))
         assert len(first) == 16 and len(seen) > 1
@@ -140,7 +399,7 @@ class TestObservations:
 
     def test_of_several_axes_are_flattened_in_order(self):
         environment = make("Catch-bsuite")
-        state, observation = environment.reset(jax.random.key(0))
+        state, observation = environment.reset({}, jax.random.key(0))
         board = observation.reshape(10, 5)
         assert board[state.ball_y, state.ball_x] == 1 and board[state.paddle_y, state.paddle_x] == 1
         assert observation.sum() == 2
@@ -149,10 +408,10 @@ class TestObservations:
 class TestEndOfEpisode:
     def test_does_not_reset_by_itself(self):
         environment = make("CartPole-v1")
-        start, _ = environment.reset(jax.random.key(0))
+        start, _ = environment.reset({}, jax.random.key(0))
 
         def step(state, _):
-            after = environment.step(jax.random.key(0), state, jnp.int32(1))
+            after = environment.step({}, jax.random.key(0), state, jnp.int32(1))
             return after.state, (after.done, after.state.time, after.observation)
 
         _, (done, time, observations) = jax.jit(lambda state: jax.lax.scan(step, state, length=30))(start)
@@ -163,18 +422,38 @@ class TestEndOfEpisode:
 
     def test_comes_with_the_time_limit_of_the_environment(self):
         environment = make("Pendulum-v1")
-        start, _ = environment.reset(jax.random.key(0))
+        start, _ = environment.reset({}, jax.random.key(0))
 
         def step(state, _):
-            after = environment.step(jax.random.key(0), state, jnp.zeros(1))
-            return after.state, after.done
+            after = environment.step({}, jax.random.key(0), state, jnp.zeros(1))
+            return after.state, (after.done, after.terminated)
 
-        _, done = jax.jit(lambda state: jax.lax.scan(step, state, length=environment.max_steps))(start)
+        _, (done, terminated) = jax.jit(lambda state: jax.lax.scan(step, state, length=environment.max_steps))(start)
         assert np.flatnonzero(done).tolist() == [environment.max_steps - 1]
+        assert not terminated.any()
+
+
+class TestTermination:
+    def test_is_told_from_the_time_limit(self):
+        environment = make("CartPole-v1")
+        after, _ = play(environment, always(1), steps=20)
+        end = int(np.argmax(after.done[0]))
+        assert 0 < end < 19 and after.terminated[0, end]
+
+        # Nothing is out of bounds, so that only time ends the episode.
+        params = {"x_threshold": 1e9, "theta_threshold_radians": 1e9}
+        after, _ = play(environment, always(1), params=params)
+        assert np.flatnonzero(after.done[0]).tolist() == [environment.max_steps - 1]
+        assert not after.terminated.any()
+
+    def test_wins_where_both_fall_on_one_step(self):
+        environment = make("DeepSea-bsuite", (("size", 5),))
+        after, _ = play(environment, always(0))
+        assert after.done[0].tolist() == after.terminated[0].tolist() == [False] * 4 + [True]
 
 
 def test_keys_decide_the_start():
     reset = jax.jit(make("CartPole-v1").reset)
-    first, same, other = (reset(jax.random.key(seed))[1] for seed in (0, 0, 1))
+    first, same, other = (reset({}, jax.random.key(seed))[1] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)

@@ -1,0 +1,42 @@
+"""The shape of the interface itself: what callers may rely on by position and by name."""
+
+import jax.numpy as jnp
+
+from haepo_jax.environments import Box, Discrete, Environment, Step
+
+
+def environment(name="toy", **changes):
+    def reset(params, key):
+        return jnp.int32(0), jnp.zeros(1)
+
+    def step(params, key, state, action):
+        return Step(state, jnp.zeros(1), jnp.float32(0), jnp.bool_(True), jnp.bool_(True), {})
+
+    return Environment(name, 1, Discrete(2), 1, {"slip": 0.0}, (), reset, step)._replace(**changes)
+
+
+def test_step_and_environment_have_these_fields():
+    assert Step._fields == ("state", "observation", "reward", "done", "terminated", "measures")
+    assert Environment._fields == (
+        "name",
+        "observation_size",
+        "action_space",
+        "max_steps",
+        "params",
+        "measures",
+        "reset",
+        "step",
+    )
+
+
+def test_an_environment_is_the_key_of_a_cache_though_it_holds_a_dict():
+    one, other = environment(), environment()
+    assert {one: "one", other: "other"}[one] == "one"
+    assert one != other
+    same = one._replace(params=dict(one.params))
+    assert same == one and hash(same) == hash(one)
+
+
+def test_action_spaces_of_one_size_differ_in_kind():
+    assert Discrete(2) == Discrete(2) != Discrete(3)
+    assert environment(action_space=Box(2)) != environment(action_space=Discrete(2))
