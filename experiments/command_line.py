@@ -3,13 +3,14 @@
 Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 storage failed, 130 Ctrl-C, 143 SIGTERM.
 """
 
+import ast
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from absl import flags, logging
@@ -22,6 +23,10 @@ from haepo_jax.errors import ConfigError, Interrupted, StorageError, nearest
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
 FLAGS = flags.FLAGS
+
+_ENV_GROUPS = ("env_kwargs", "env_params")
+_env_overrides: dict[str, dict[str, Any]] = {group: {} for group in _ENV_GROUPS}
+"""`--config.env_params.slip=0.1` and the like: which names there are, only the environment knows."""
 
 
 def define_config() -> None:
@@ -68,7 +73,11 @@ def experiment_config() -> ExperimentConfig:
     """
     if FLAGS.config is None:
         raise ConfigError("--config is missing: give a config file, such as --config=configs/cartpole.py.")
-    return from_config_dict(FLAGS.config)
+    values = FLAGS.config.to_dict()
+    for group, overrides in _env_overrides.items():
+        if overrides:
+            values[group] = dict(values[group]) | overrides
+    return from_config_dict(values)
 
 
 def workdir() -> Path:
@@ -90,7 +99,7 @@ def _parse(argv: list[str]) -> None:
         print("\n".join(f"  --{name}: {FLAGS[name].help} (default: {FLAGS[name].default})" for name in names))
         sys.exit(0)
     # In place too, as ml_collections looks there for itself.
-    argv = sys.argv = _config_file_first(argv)
+    argv = sys.argv = _config_file_first(_take_env_overrides(argv))
     for argument in argv:
         if argument.startswith("--config="):
             path = argument.removeprefix("--config=").partition(":")[0]
@@ -135,6 +144,22 @@ def _check_setting(name: str) -> None:
     known = setting_names()
     if name not in known:
         raise ConfigError(f"--config.{name} is not a setting{nearest(name, known) or f'; there are {known}.'}")
+
+
+def _take_env_overrides(argv: list[str]) -> list[str]:
+    """The arguments without the settings of the environment, which are kept for `experiment_config`."""
+    rest = []
+    for argument in argv:
+        match = re.fullmatch(r"--?config\.(env_kwargs|env_params)\.(\w+)=(.*)", argument)
+        if match is None:
+            rest.append(argument)
+            continue
+        group, name, text = match.groups()
+        try:
+            _env_overrides[group][name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            _env_overrides[group][name] = text
+    return rest
 
 
 def _config_file_first(argv: list[str]) -> list[str]:

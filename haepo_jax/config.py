@@ -16,13 +16,15 @@ import numpy as np
 from ml_collections import config_dict
 
 from haepo_jax.errors import ConfigError, choose, nearest
-from haepo_jax.losses import NORMALIZATIONS, SCORES
+from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
 
-ALGORITHMS = ("haepo", "reinforce")
+ALGORITHMS = ("haepo", "ppo", "grpo", "rloo", "dpo", "reinforce")
 REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
 SCHEDULES = ("constant", "linear", "cosine")
 ACTIVATIONS = ("tanh", "relu", "silu")
+ADVANTAGE_SCALES = ("std", "none")
 
+_ENV_PARAMS = "env_params."
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _MAX_SEED = 2**32 - 1  # a PRNG key holds 32 bits of its seed; beyond, seeds would repeat
 
@@ -64,7 +66,19 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig:
+class ReferenceConfig:
+    """The rule by which a reference policy follows the trained one (`haepo_jax.reference`)."""
+
+    reference: str = _choice("previous", REFERENCES)
+    """`frozen` the first policy, `periodic` a copy every `reference_period` updates, `ema` a running mean,
+    `previous` the policy of the update before, `none`."""
+    reference_period: int = _count(5, low=1, traced=True)
+    reference_decay: float = _number(0.9, low=0.0, high=1.0)
+    """Share of the old reference that `ema` keeps at each update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HaepoConfig(ReferenceConfig):
     """The HAEPO loss and what surrounds it."""
 
     score: str = _choice("log_ratio", SCORES)
@@ -74,12 +88,42 @@ class HaepoConfig:
     kl_coef: float = _number(5e-3, low=0.0)
     num_epochs: int = _count(4, low=1)
     """Gradient steps on each batch of trajectories."""
-    reference: str = _choice("previous", REFERENCES)
-    """`frozen` the first policy, `periodic` a copy every `reference_period` updates, `ema` a running mean,
-    `previous` the policy of the update before, `none`."""
-    reference_period: int = _count(5, low=1, traced=True)
-    reference_decay: float = _number(0.9, low=0.0, high=1.0)
-    """Share of the old reference that `ema` keeps at each update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PpoConfig:
+    """PPO: actor-critic on segments of `num_steps` steps in `num_trajectories` environments that go on in between."""
+
+    num_steps: int = _count(128, low=1)
+    num_epochs: int = _count(4, low=1)
+    num_minibatches: int = _count(4, low=1)
+    """Gradient steps of an epoch, each on its own share of the segments' steps."""
+    clip_epsilon: float = _number(0.2, above=0.0)
+    gae_lambda: float = _number(0.95, low=0.0, high=1.0)
+    value_coef: float = _number(0.5, low=0.0)
+    entropy_coef: float = _number(0.01, low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpoConfig(ReferenceConfig):
+    """GRPO: the batch is one group, its returns are the advantages of all their steps."""
+
+    advantage_scale: str = _choice("std", ADVANTAGE_SCALES)
+    """What divides the group's centred returns."""
+    aggregation: str = _choice("sequence_mean", AGGREGATIONS)
+    clip_epsilon: float = _number(0.2, above=0.0)
+    kl_coef: float = _number(5e-3, low=0.0)
+    num_epochs: int = _count(4, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DpoConfig(ReferenceConfig):
+    """Direct Preference Optimisation on pairs of a batch's trajectories, the one of larger return preferred."""
+
+    beta: float = _number(0.1, above=0.0)
+    label_smoothing: float = _number(0.0, low=0.0, high=0.49)
+    pairs: str = _choice("all", PAIRS)
+    num_epochs: int = _count(4, low=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +138,29 @@ class ExperimentConfig:
     """Everything that decides the numbers of an experiment. Two equal configs give equal runs."""
 
     env: str = "CartPole-v1"
+    env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Arguments of the environment's constructor, which decide shapes: `{"size": 12}` for DeepSea-bsuite."""
+    env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Numbers of the environment that may vary, and be swept, within one program: fields of its EnvParams."""
     algorithm: str = _choice("haepo", ALGORITHMS)
     seed: int = _count(0, low=0, high=_MAX_SEED)
     """Seed of the first member; the next has `seed + 1`, and so on."""
     num_seeds: int = _count(32, low=1)
     num_updates: int = _count(40, low=1)
+    """The most updates of a member."""
+    max_env_steps: int | None = _count(None, low=1)
+    """A member stops after the update that brings it to this many environment steps; no such limit when unset."""
     num_trajectories: int = _count(16, low=2)
-    """M, the episodes of an update, which compete with one another."""
+    """M, the episodes of an update, which compete with one another; for PPO the environments stepped side by side."""
     horizon: int | None = _count(None, low=1)
     """T, the steps at which an episode is cut; the environment's own limit when unset."""
     discount: float = _number(1.0, low=0.0, high=1.0)
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     haepo: HaepoConfig = HaepoConfig()
+    ppo: PpoConfig = PpoConfig()
+    grpo: GrpoConfig = GrpoConfig()
+    dpo: DpoConfig = DpoConfig()
     reinforce: ReinforceConfig = ReinforceConfig()
     sweep: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     """Traced settings by dotted name (in a ConfigDict: nested by section), each with its values: every combination
@@ -141,7 +195,9 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
 
 def to_json(config: ExperimentConfig) -> dict[str, Any]:
     """The configuration as nested dictionaries that JSON can hold."""
-    return dataclasses.asdict(config) | {"sweep": {name: list(values) for name, values in config.sweep.items()}}
+    mappings = {"env_kwargs": dict(config.env_kwargs), "env_params": dict(config.env_params)}
+    sweep = {name: list(values) for name, values in config.sweep.items()}
+    return dataclasses.asdict(config) | mappings | {"sweep": sweep}
 
 
 def setting_names() -> list[str]:
@@ -161,7 +217,10 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
       >>> traced_settings(ExperimentConfig())["haepo.kl_coef"]
       0.005
     """
-    return {name: value for name, value, field in _leaves(config) if field.metadata.get("traced")}
+    settings = {name: value for name, value, field in _leaves(config) if field.metadata.get("traced")}
+    settings |= {_ENV_PARAMS + name: value for name, value in config.env_params.items()}
+    # A parameter of the environment that is swept need not be set besides.
+    return settings | {name: values[0] for name, values in config.sweep.items() if name.startswith(_ENV_PARAMS)}
 
 
 def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
@@ -176,7 +235,9 @@ def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> Expe
     """
     for name, value in settings.items():
         section, _, leaf = name.rpartition(".")
-        if section:
+        if name.startswith(_ENV_PARAMS):
+            config = dataclasses.replace(config, env_params={**config.env_params, leaf: value})
+        elif section:
             inner = dataclasses.replace(getattr(config, section), **{leaf: value})
             config = dataclasses.replace(config, **{section: inner})
         else:
@@ -244,6 +305,8 @@ def _from_mapping[Config](cls: type[Config], values: Mapping[str, Any], prefix: 
         field, path = fields[name], f"{prefix}{name}"
         if name == "sweep" and not prefix:
             made[name] = _check_sweep(value)
+        elif name in ("env_kwargs", "env_params"):
+            made[name] = _check_environment(name, value)
         elif dataclasses.is_dataclass(field.type):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
                 raise ConfigError(f"config.{path} is a group of settings, got {value!r}.")
@@ -251,6 +314,25 @@ def _from_mapping[Config](cls: type[Config], values: Mapping[str, Any], prefix: 
         else:
             made[name] = _check_value(path, value, field)
     return cls(**made)
+
+
+def _check_environment(path: str, value: Any) -> dict[str, Any]:
+    """Settings of the environment: which there are, and their bounds, it knows itself."""
+    if not isinstance(value, Mapping | ml_collections.ConfigDict):
+        raise ConfigError(f"config.{path} is a group of settings, got {value!r}.")
+    values = dict(value)
+    for name, item in values.items():
+        if path == "env_params":
+            _check_env_param(f"{path}.{name}", item)
+        elif not isinstance(item, int | float | str):
+            raise ConfigError(f"config.{path}.{name} must be a number or text, got {item!r}.")
+    return values
+
+
+def _check_env_param(path: str, value: Any) -> float:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _check_bounds(path, value, {"low": -(2**31), "high": 2**31 - 1})
+    return _check_bounds(path, _as_float(path, value), {"low": -math.inf, "high": math.inf})
 
 
 def _check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
@@ -306,13 +388,27 @@ def _check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
     fields = {name: field for name, _, field in _leaves(ExperimentConfig()) if field.metadata.get("traced")}
     swept = {}
     for name, values in _flatten(nested).items():
+        if name.startswith(_ENV_PARAMS):
+            swept[name] = _check_swept_env_param(name, values)
+            continue
         if name not in fields:
             hint = nearest(name, list(fields)) or f"; allowed: {', '.join(fields)}."
             raise ConfigError(f"config.sweep.{name} cannot be swept in one program{hint}")
-        if not isinstance(values, list | tuple) or not values:
-            raise ConfigError(f"config.sweep.{name} must be a tuple of values, got {values!r}.")
+        _check_is_tuple(name, values)
         swept[name] = tuple(_check_value(f"sweep.{name}", item, fields[name]) for item in values)
     return swept
+
+
+def _check_is_tuple(name: str, values: Any) -> None:
+    if not isinstance(values, list | tuple) or not values:
+        raise ConfigError(f"config.sweep.{name} must be a tuple of values, got {values!r}.")
+
+
+def _check_swept_env_param(name: str, values: Any) -> tuple[float, ...]:
+    _check_is_tuple(name, values)
+    checked = tuple(_check_env_param(f"sweep.{name}", item) for item in values)
+    # All of one kind, as one array holds them.
+    return checked if all(isinstance(item, int) for item in checked) else tuple(map(float, checked))
 
 
 def _check_combinations(config: ExperimentConfig) -> None:
@@ -322,38 +418,62 @@ def _check_combinations(config: ExperimentConfig) -> None:
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {_MAX_SEED}."
         )
     _check_swept_are_read(config)
-    if config.algorithm != "haepo":
-        return
-    haepo = config.haepo
-    kl_coefs = config.sweep.get("haepo.kl_coef", (haepo.kl_coef,))
-    if haepo.reference == "none" and any(kl_coefs):
+    if config.algorithm == "ppo":
+        _check_minibatches(config)
+    if config.algorithm in ("haepo", "grpo"):
+        section = getattr(config, config.algorithm)
+        kl_coefs = config.sweep.get(f"{config.algorithm}.kl_coef", (section.kl_coef,))
+        if any(kl_coefs):
+            _check_reference_acts(config, section, max(kl_coefs))
+    if config.algorithm == "dpo" and config.dpo.reference == "none":
         raise ConfigError(
-            f"config.haepo.kl_coef {max(kl_coefs)} needs a reference policy, but config.haepo.reference is none; "
+            f"config.dpo.reference is none, but preferences are measured against a reference policy; "
+            f"choose one of {', '.join(REFERENCES[1:])}."
+        )
+
+
+def _check_minibatches(config: ExperimentConfig) -> None:
+    steps = config.num_trajectories * config.ppo.num_steps
+    if steps % config.ppo.num_minibatches:
+        raise ConfigError(
+            f"config.ppo.num_minibatches {config.ppo.num_minibatches} does not divide the {steps} steps of an update "
+            f"(num_trajectories {config.num_trajectories} times ppo.num_steps {config.ppo.num_steps})."
+        )
+
+
+def _check_reference_acts(config: ExperimentConfig, section: HaepoConfig | GrpoConfig, kl_coef: float) -> None:
+    """A KL term needs a reference that differs from the policy it is taken at."""
+    name = config.algorithm
+    if section.reference == "none":
+        raise ConfigError(
+            f"config.{name}.kl_coef {kl_coef} needs a reference policy, but config.{name}.reference is none; "
             f"choose one of {', '.join(REFERENCES[1:])}, or set kl_coef to 0."
         )
-    periods = config.sweep.get("haepo.reference_period", (haepo.reference_period,))
-    if haepo.reference == "periodic" and haepo.num_epochs == 1 and min(periods) == 1 and any(kl_coefs):
+    if section.num_epochs > 1:
+        return
+    periods = config.sweep.get(f"{name}.reference_period", (section.reference_period,))
+    if section.reference == "periodic" and min(periods) == 1:
         raise ConfigError(
-            "config.haepo.reference_period 1 with num_epochs 1 makes the reference equal to the policy at every "
+            f"config.{name}.reference_period 1 with num_epochs 1 makes the reference equal to the policy at every "
             "step, where kl_coef has no effect; use reference=previous, or a period of at least 2."
         )
-    decays = config.sweep.get("haepo.reference_decay", (haepo.reference_decay,))
-    if haepo.reference == "ema" and haepo.num_epochs == 1 and min(decays) == 0 and any(kl_coefs):
+    decays = config.sweep.get(f"{name}.reference_decay", (section.reference_decay,))
+    if section.reference == "ema" and min(decays) == 0:
         raise ConfigError(
-            "config.haepo.reference_decay 0 with num_epochs 1 makes the reference equal to the policy at every "
+            f"config.{name}.reference_decay 0 with num_epochs 1 makes the reference equal to the policy at every "
             "step, where kl_coef has no effect; use a decay above 0."
         )
 
 
 def _check_swept_are_read(config: ExperimentConfig) -> None:
     """A sweep over a setting that the run does not read would give copies of one run."""
-    needs = {"haepo.reference_period": "periodic", "haepo.reference_decay": "ema"}
+    needs = {"reference_period": "periodic", "reference_decay": "ema"}
     for name in config.sweep:
-        section = name.partition(".")[0]
+        section, _, leaf = name.rpartition(".")
         if section in ALGORITHMS and section != config.algorithm:
             raise ConfigError(f"config.sweep.{name} has no effect, as config.algorithm is {config.algorithm}.")
-        if name in needs and config.haepo.reference != needs[name]:
+        if leaf in needs and getattr(config, section).reference != needs[leaf]:
             raise ConfigError(
-                f"config.sweep.{name} has no effect, as config.haepo.reference is {config.haepo.reference}; "
-                f"it belongs to {needs[name]}."
+                f"config.sweep.{name} has no effect, as config.{section}.reference is "
+                f"{getattr(config, section).reference}; it belongs to {needs[leaf]}."
             )

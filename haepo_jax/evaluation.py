@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from haepo_jax.config import with_settings
 from haepo_jax.experiment import restore
 from haepo_jax.rollout import collect
 from haepo_jax.run_folder import storage_errors, write_json
@@ -37,11 +38,12 @@ def evaluate(workdir: Path, *, episodes: int, seed: int = 0) -> dict[str, Any]:
         for kind, greedy in (("greedy", True), ("sampled", False)):
             trajectories = collect(
                 train.environment,
-                train.policy,
+                train.algorithm.policy,
                 member.learner.params,
                 key,
                 num_trajectories=episodes,
                 horizon=train.horizon,
+                env_params=with_settings(config, member.settings).env_params,
                 greedy=greedy,
             )
             returns[kind] = jnp.where(trajectories.mask, trajectories.rewards, 0).sum(axis=-1)

@@ -4,6 +4,7 @@ The device never waits for a file: while it works on a chunk, the host writes wh
 """
 
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -19,12 +20,11 @@ from haepo_jax.algorithms.interface import Metrics
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpoint, Checkpointer
 from haepo_jax.config import ExperimentConfig
-from haepo_jax.environments import make as make_environment
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.population import Population, make_members, make_population
 from haepo_jax.recording import MetricsWriter, ProgressReport
 from haepo_jax.run_folder import Provenance, is_complete, load_config, opened, storage_errors, write_json
-from haepo_jax.training import MemberState
+from haepo_jax.training import MemberState, make_environment
 
 _CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
 _MAX_GROWTH = 8  # from one chunk to the next, as the first is short and its time uncertain
@@ -54,7 +54,7 @@ def run(config: ExperimentConfig, workdir: Path, *, checkpoint_seconds: float = 
       StorageError: the folder could not be written to any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    make_environment(config.env)  # before the folder is made, as its name may be wrong
+    make_environment(config)  # before the folder is made, as its name may be wrong
     with opened(workdir, config, make_members(config)):
         if is_complete(workdir):
             return False
@@ -107,13 +107,17 @@ class _Run:
     def _updates_saved(self) -> int:
         return int(self._saved.state.updates_done[0])
 
+    def _finished(self, state: MemberState) -> bool:
+        """True once every update is done, or every member has stopped."""
+        return int(state.updates_done[0]) >= self._total or not np.any(self._population.train.runs(state))
+
     def go(self, checkpoint_seconds: float) -> None:
         """Trains from where the folder stands, and completes the folder."""
         try:
             with _signals() as received:
-                if self._updates_saved < self._total:
+                if not self._finished(self._saved.state):
                     self._train(checkpoint_seconds, received)
-                if received and self._updates_saved < self._total:
+                if received and not self._finished(self._saved.state):
                     self._provenance.update(outcome=signal.Signals(received[0]).name)
                     raise Interrupted(received[0], self._updates_saved, self._total)
         finally:
@@ -153,9 +157,10 @@ class _Run:
         clock = last_save = time.monotonic()
         advance = self._population.advance.lower(state, jnp.int32(1)).compile()
         self._provenance.update(compile_seconds=time.monotonic() - clock)
+        still_run = jax.jit(lambda state: jnp.any(self._population.train.runs(state)))
         chunk: tuple[int, Metrics] | None = None
         snapshot: MemberState | None = None
-        while done < self._total and not received:
+        while done < self._total and not received and still_run(state):
             size = min(size, self._population.max_chunk, self._total - done)
             clock = time.monotonic()
             state, metrics = advance(state, jnp.int32(size))
@@ -174,15 +179,22 @@ class _Run:
             self._fetch(*chunk)
             self._save(self._population.to_host(state))
 
+    @property
+    def _updates_fetched(self) -> int:
+        return self._updates_saved + sum(len(chunk.env_steps) for chunk in self._pending)
+
     def _fetch(self, size: int, metrics: Metrics) -> None:
         """Takes a chunk's metrics from the device and reports them."""
         members = len(self._population.members)
         rows = {name: np.asarray(values)[:size, :members] for name, values in metrics.items()}
+        # Once every member has stopped, the rest of the chunk is empty: no two ways to cut a run into chunks differ.
+        ran = np.flatnonzero(rows["env_steps"].any(axis=1))[-1] + 1
+        rows = {name: values[:ran] for name, values in rows.items()}
         before = self._pending[-1].env_steps[-1] if self._pending else self._saved.env_steps
         self._pending.append(_Chunk(rows, before + np.cumsum(rows.pop("env_steps").astype(np.int64), axis=0)))
         newest = rows["episode_return"][-1]
         self._progress.show(
-            self._updates_saved + sum(len(chunk.env_steps) for chunk in self._pending),
+            self._updates_fetched,
             env_steps_per_second=(self._pending[-1].env_steps[-1].sum() - self._first_steps) / self._run_seconds,
             mean_return=float(np.nanmean(newest)) if not np.isnan(newest).all() else float("nan"),
         )
@@ -192,6 +204,7 @@ class _Run:
         names = self._pending[0].metrics
         metrics = {name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in names}
         env_steps = np.concatenate([chunk.env_steps for chunk in self._pending])
+        state = dataclasses.replace(state, updates_done=np.full_like(state.updates_done, self._updates_fetched))
         checkpoint = Checkpoint(state, env_steps[-1])
         with storage_errors(self._workdir):
             self._writer.write(self._updates_saved, metrics, env_steps)

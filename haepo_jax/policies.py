@@ -26,11 +26,13 @@ class Policy(NamedTuple):
 
 
 class MLP(nn.Module):
-    """Multilayer perceptron with orthogonal weights and a small last layer."""
+    """Multilayer perceptron with orthogonal weights."""
 
     hidden_sizes: Sequence[int]
     output_size: int
     activation: str
+    output_scale: float = 0.01
+    """Of the last layer's weights. Near-zero outputs make a first policy near uniform (or centred)."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -38,8 +40,16 @@ class MLP(nn.Module):
         activation = getattr(jax.nn, self.activation)
         for size in self.hidden_sizes:
             x = activation(nn.Dense(size, kernel_init=nn.initializers.orthogonal(2**0.5))(x))
-        # Near-zero outputs: the first policy is near uniform (or centred), whatever the observation.
-        return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.output_scale))(x)
+
+
+class Value(NamedTuple):
+    """A value function as two pure functions."""
+
+    init: Callable[[jax.Array], Params]
+    """`key -> params`."""
+    apply: Callable[[Params, jax.Array], jax.Array]
+    """`(params, observations [..., O]) -> values [...]`."""
 
 
 class CategoricalPolicy(nn.Module):
@@ -106,3 +116,25 @@ def make_policy(
         return module.apply({"params": params}, observations)
 
     return Policy(init, apply)
+
+
+def make_value(observation_size: int, *, hidden_sizes: Sequence[int], activation: str) -> Value:
+    """A value function for observations of this size: the policy's network with one output.
+
+    Args:
+      observation_size: O, the length of an observation.
+      hidden_sizes: widths of the hidden layers.
+      activation: a name in `haepo_jax.config.ACTIVATIONS`.
+
+    Returns:
+      The `Value`.
+    """
+    module = MLP(tuple(hidden_sizes), 1, activation, output_scale=1.0)
+
+    def init(key: jax.Array) -> Params:
+        return module.init(key, jnp.zeros((observation_size,)))["params"]
+
+    def apply(params: Params, observations: jax.Array) -> jax.Array:
+        return module.apply({"params": params}, observations)[..., 0]
+
+    return Value(init, apply)

@@ -18,8 +18,7 @@ from jax.stages import Wrapped
 
 from haepo_jax.algorithms.interface import Metrics
 from haepo_jax.config import ExperimentConfig, sweep_points, traced_settings
-from haepo_jax.rollout import Trajectories
-from haepo_jax.training import MemberState, Train, make_train
+from haepo_jax.training import MemberState, Train, make_train, missing
 
 _AXIS = "members"
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
@@ -48,7 +47,8 @@ class Population(NamedTuple):
     """The state before the first update."""
     advance: Wrapped
     """`(state, int32 number of updates) -> (state, metrics)`. Jitted; the state is donated. Metrics are
-    `[max_chunk, padded members]`, and only the rows of the updates done mean anything."""
+    `[max_chunk, padded members]`, and only the rows of the updates done mean anything. A device whose members
+    have all stopped does no more work."""
     map_members: Callable[[Callable[[MemberState], Any], MemberState], Any]
     """`(function of one member's state, state) -> its results`, padding left out."""
     to_host: Callable[[MemberState], MemberState]
@@ -102,22 +102,32 @@ def make_population(
     def pad(leaf: np.ndarray) -> np.ndarray:
         return np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)])
 
+    def is_padding() -> jax.Array:
+        return jax.lax.axis_index(_AXIS) * block + jnp.arange(block) >= len(members)
+
     def update_block(state: MemberState) -> tuple[MemberState, Metrics]:
-        trajectories = jax.vmap(train.collect)(state)
+        batch = jax.vmap(train.collect)(state)
         if not one_by_one:
-            return jax.vmap(train.learn)(state, trajectories)
-        members_here = jnp.clip(len(members) - jax.lax.axis_index(_AXIS) * block, 0, block)
-        return _learn_one_by_one(train, state, trajectories, members_here)
+            return jax.vmap(train.learn)(state, batch)
+        return _learn_one_by_one(train, state, batch, is_padding())
 
     def advance_block(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
         shapes = jax.eval_shape(update_block, state)[1]
-        buffers = _zeros(shapes, max_chunk)
+        first = state.updates_done
 
-        def update(i: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
-            state, metrics = update_block(carry[0])
-            return state, jax.tree.map(lambda buffer, row: buffer.at[i].set(row), carry[1], metrics)
+        def goes_on(carry: tuple[jax.Array, MemberState, Metrics]) -> jax.Array:
+            i, state, _ = carry
+            return (i < num_updates) & jnp.any(jax.vmap(train.runs)(state) & ~is_padding())
 
-        return jax.lax.fori_loop(0, num_updates, update, (state, buffers))
+        def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
+            i, state, buffers = carry
+            state, metrics = update_block(state)
+            return i + 1, state, jax.tree.map(lambda buffer, row: buffer.at[i].set(row), buffers, metrics)
+
+        start = (jnp.int32(0), state, _no_metrics(shapes, max_chunk))
+        _, state, metrics = jax.lax.while_loop(goes_on, update, start)
+        # All devices keep one count of updates, also those that had nothing left to do.
+        return dataclasses.replace(state, updates_done=first + num_updates), metrics
 
     def shard(function: Callable, in_specs: tuple, out_specs: Any, donate: tuple[int, ...] = ()) -> Wrapped:
         mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
@@ -155,9 +165,11 @@ def _learns_one_by_one(device: jax.Device) -> bool:
 
 
 def _learn_one_by_one(
-    train: Train, state: MemberState, trajectories: Trajectories, num_members: jax.Array
+    train: Train, state: MemberState, batch: Any, is_padding: jax.Array
 ) -> tuple[MemberState, Metrics]:
-    """`vmap(train.learn)` for the first `num_members` of a block, one after the other; the rest stays as it is."""
+    """`vmap(train.learn)` for a block, one member after the other; those that have stopped, and padding, left out."""
+    block = state.alive.shape[0]
+    works = jax.vmap(train.runs)(state) & ~is_padding
 
     def take(tree: Any, i: jax.Array) -> Any:
         return jax.tree.map(lambda leaf: leaf[i], tree)
@@ -165,18 +177,21 @@ def _learn_one_by_one(
     def put(tree: Any, row: Any, i: jax.Array) -> Any:
         return jax.tree.map(lambda leaf, value: leaf.at[i].set(value), tree, row)
 
-    def learn(i: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+    def learn(carry: tuple[MemberState, Metrics], i: jax.Array) -> tuple[MemberState, Metrics]:
         state, metrics = carry
-        member, row = train.learn(take(state, i), take(trajectories, i))
+        member, row = train.learn(take(state, i), take(batch, i))
         return put(state, member, i), put(metrics, row, i)
 
-    shapes = jax.eval_shape(train.learn, *(take(tree, jnp.int32(0)) for tree in (state, trajectories)))[1]
-    metrics = _zeros(shapes, state.alive.shape[0])
-    return jax.lax.fori_loop(0, num_members, learn, (state, metrics))
+    # The members that work, in order, come first: the others are never reached.
+    order = jnp.argsort(~works, stable=True)
+    shapes = jax.eval_shape(train.learn, *(take(tree, jnp.int32(0)) for tree in (state, batch)))[1]
+    return jax.lax.fori_loop(
+        0, works.sum(), lambda k, carry: learn(carry, order[k]), (state, _no_metrics(shapes, block))
+    )
 
 
-def _zeros(shapes: Metrics, length: int) -> Metrics:
-    return jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
+def _no_metrics(shapes: Metrics, length: int) -> Metrics:
+    return jax.tree.map(lambda leaf: jnp.full((length, *leaf.shape), missing(leaf.dtype), leaf.dtype), shapes)
 
 
 def _dtype(value: float | int) -> type:

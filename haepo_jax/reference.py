@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.config import HaepoConfig
+from haepo_jax.config import ReferenceConfig
 
 Params = Any
 
@@ -20,7 +20,7 @@ class ReferenceRule(NamedTuple):
 
     init: Callable[[Params], Params | None]
     """`params -> reference`; None when there is no reference."""
-    update: Callable[[HaepoConfig, Params | None, Params, Params, jax.Array], Params | None]
+    update: Callable[[ReferenceConfig, Params | None, Params, Params, jax.Array], Params | None]
     """`(config, reference, params before the update, params after it, number of updates done) -> reference`."""
 
 
@@ -46,13 +46,13 @@ def make_reference(name: str) -> ReferenceRule:
     return _RULES[name]
 
 
-def _periodic(config: HaepoConfig, reference: Params, before: Params, after: Params, done: jax.Array) -> Params:
+def _periodic(config: ReferenceConfig, reference: Params, before: Params, after: Params, done: jax.Array) -> Params:
     del before
     due = done % config.reference_period == 0
     return jax.tree.map(lambda old, new: jnp.where(due, new, old), reference, after)
 
 
-def _ema(config: HaepoConfig, reference: Params, before: Params, after: Params, done: jax.Array) -> Params:
+def _ema(config: ReferenceConfig, reference: Params, before: Params, after: Params, done: jax.Array) -> Params:
     del before, done
     decay = config.reference_decay
     return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, reference, after)

@@ -1,5 +1,6 @@
 """Complete episodes on the device: from a policy and a key to trajectories."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,8 @@ class Trajectories(NamedTuple):
     """`[M, T]` boolean, True for the steps of the episode."""
     entropies: jax.Array
     """`[M, T]` entropy of the policy at each step, in nats."""
+    measures: Mapping[str, jax.Array] = {}
+    """`[M, T]` what the environment measures of each step beyond its reward, by name."""
 
 
 def collect(
@@ -34,6 +37,7 @@ def collect(
     *,
     num_trajectories: int,
     horizon: int,
+    env_params: Mapping[str, jax.Array | float] | None = None,
     greedy: bool = False,
 ) -> Trajectories:
     """Plays `num_trajectories` episodes of at most `horizon` steps.
@@ -48,13 +52,17 @@ def collect(
       key: typed PRNG key.
       num_trajectories: M.
       horizon: T.
+      env_params: numbers of the environment, by name; its defaults for those left out.
       greedy: take the mode of each distribution instead of a sample.
 
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
+    env_params = {} if env_params is None else dict(env_params)
     reset_key, step_key = jax.random.split(key)
-    state, observation = jax.vmap(environment.reset)(jax.random.split(reset_key, num_trajectories))
+    reset = jax.vmap(environment.reset, in_axes=(None, 0))
+    step_environments = jax.vmap(environment.step, in_axes=(None, 0, 0, 0))
+    state, observation = reset(env_params, jax.random.split(reset_key, num_trajectories))
 
     def step(carry: Any, t: jax.Array) -> Any:
         state, observation, alive = carry
@@ -65,7 +73,7 @@ def collect(
             log_prob = distribution.log_prob(action)
         else:
             action, log_prob = distribution.sample_and_log_prob(seed=act_key)
-        after = jax.vmap(environment.step)(jax.random.split(env_key, num_trajectories), state, action)
+        after = step_environments(env_params, jax.random.split(env_key, num_trajectories), state, action)
         goes_on = alive & ~after.done
         # An ended episode stands still at its last valid step: what comes after could hold infinities, which
         # reach the gradient through the policy though the step is masked.
@@ -74,9 +82,33 @@ def collect(
             (after.state, after.observation),
             (state, observation),
         )
-        record = (observation, action, log_prob, after.reward, alive, distribution.entropy())
+        record = (observation, action, log_prob, after.reward, alive, distribution.entropy(), after.measures)
         return (next_state, next_observation, goes_on), record
 
     alive = jnp.ones((num_trajectories,), bool)
     _, records = jax.lax.scan(step, (state, observation, alive), jnp.arange(horizon))
-    return Trajectories(*(jnp.moveaxis(record, 0, 1) for record in records))
+    return Trajectories(*jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records))
+
+
+def episode_metrics(trajectories: Trajectories) -> dict[str, jax.Array]:
+    """What is reported of any batch of episodes.
+
+    Args:
+      trajectories: M episodes.
+
+    Returns:
+      float32 scalars, means over the episodes: `episode_return` (undiscounted), `episode_length`, and the sum of
+      each of the environment's measures over an episode; `policy_entropy`, the mean over all steps; and
+      `env_steps`, int32.
+    """
+    lengths = trajectories.mask.sum(axis=-1)
+
+    def total(values: jax.Array) -> jax.Array:
+        return jnp.where(trajectories.mask, values, 0).sum(axis=-1, dtype=jnp.float32)
+
+    return {
+        "episode_return": total(trajectories.rewards).mean(),
+        "episode_length": jnp.mean(lengths, dtype=jnp.float32),
+        "policy_entropy": total(trajectories.entropies).sum() / lengths.sum(),
+        "env_steps": lengths.sum(dtype=jnp.int32),
+    } | {name: total(values).mean() for name, values in trajectories.measures.items()}

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -10,14 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.algorithms import MAKERS, Learner
-from haepo_jax.algorithms.interface import Metrics, scalar
+from haepo_jax.algorithms.interface import Algorithm, Metrics
 from haepo_jax.config import ExperimentConfig, with_settings
-from haepo_jax.environments import Environment, make
-from haepo_jax.policies import Policy
-from haepo_jax.rollout import Trajectories, collect
+from haepo_jax.environments import Environment, check_params, make
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
-_INIT, _TRAIN, EVALUATE = range(3)
+_INIT, _TRAIN, EVALUATE, _LEARN = range(4)
 
 
 @flax.struct.dataclass
@@ -29,6 +27,8 @@ class MemberState:
     """Typed PRNG key of the member, which never changes; each use folds its purpose and time into it."""
     updates_done: jax.Array
     """int32."""
+    env_steps: jax.Array
+    """int32, environment steps taken."""
     settings: dict[str, jax.Array]
     """The traced settings by dotted name."""
     alive: jax.Array
@@ -42,12 +42,14 @@ class Train(NamedTuple):
 
     init: Callable[[jax.Array, Mapping[str, jax.Array]], MemberState]
     """`(key, traced settings) -> state`."""
-    collect: Callable[[MemberState], Trajectories]
-    """`state -> trajectories` of this update's episodes."""
-    learn: Callable[[MemberState, Trajectories], tuple[MemberState, Metrics]]
-    """`(state, trajectories) -> (state, metrics)`: scalars by name, float32 (NaN for a member that is not alive),
-    and `env_steps`, int32 (0 for such a member)."""
-    policy: Policy
+    collect: Callable[[MemberState], Any]
+    """`state -> batch` of this update, of the algorithm's own kind."""
+    learn: Callable[[MemberState, Any], tuple[MemberState, Metrics]]
+    """`(state, batch) -> (state, metrics)`: scalars by name, float32 (NaN for a member that has stopped), and
+    `env_steps`, int32 (0 for such a member)."""
+    runs: Callable[[MemberState], jax.Array]
+    """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
+    algorithm: Algorithm
     environment: Environment
     horizon: int
     """T, the steps at which episodes are cut."""
@@ -63,9 +65,9 @@ def make_train(config: ExperimentConfig) -> Train:
       `Train`.
 
     Raises:
-      ConfigError: an environment that does not exist.
+      ConfigError: an environment that does not exist, or that has no such parameters.
     """
-    environment = make(config.env)
+    environment = make_environment(config)
     algorithm = MAKERS[config.algorithm](config, environment)
     horizon = min(config.horizon or environment.max_steps, environment.max_steps)
 
@@ -74,53 +76,54 @@ def make_train(config: ExperimentConfig) -> Train:
             learner=algorithm.init(with_settings(config, settings), jax.random.fold_in(key, _INIT)),
             key=key,
             updates_done=jnp.int32(0),
+            env_steps=jnp.int32(0),
             settings=dict(settings),
             alive=jnp.bool_(True),
             death_update=jnp.int32(-1),
         )
 
-    def collect_batch(state: MemberState) -> Trajectories:
+    def collect(state: MemberState) -> Any:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _TRAIN), state.updates_done)
-        return collect(
-            environment,
-            algorithm.policy,
-            state.learner.params,
-            key,
-            num_trajectories=config.num_trajectories,
-            horizon=horizon,
-        )
+        return algorithm.collect(with_settings(config, state.settings), state.learner, key)
 
-    def learn(state: MemberState, trajectories: Trajectories) -> tuple[MemberState, Metrics]:
+    def runs(state: MemberState) -> jax.Array:
+        if config.max_env_steps is None:
+            return state.alive
+        return state.alive & (state.env_steps < config.max_env_steps)
+
+    def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, _LEARN), state.updates_done)
         learner, metrics = algorithm.learn(
-            with_settings(config, state.settings), state.learner, trajectories, state.updates_done
+            with_settings(config, state.settings), state.learner, batch, state.updates_done, key
         )
-        metrics = _batch_metrics(trajectories) | metrics
+        metrics = algorithm.measure(batch) | metrics
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(learner.params))
-        keep = state.alive & finite
-        died = state.alive & ~finite
+        running = runs(state)
+        keep, died = running & finite, running & ~finite
         return dataclasses.replace(
             state,
             learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), learner, state.learner),
             updates_done=state.updates_done + 1,
-            alive=keep,
+            env_steps=state.env_steps + jnp.where(running, metrics["env_steps"], 0),
+            alive=state.alive & ~died,
             death_update=jnp.where(died, state.updates_done, state.death_update),
-        ), {name: jnp.where(state.alive, value, _missing(value)) for name, value in metrics.items()}
+        ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
 
-    return Train(init, collect_batch, learn, algorithm.policy, environment, horizon)
-
-
-def _batch_metrics(trajectories: Trajectories) -> Metrics:
-    """What every algorithm reports of a batch: undiscounted return, length and policy entropy."""
-    lengths = trajectories.mask.sum(axis=-1)
-    rewards = jnp.where(trajectories.mask, trajectories.rewards, 0).sum(axis=-1)
-    entropy = jnp.where(trajectories.mask, trajectories.entropies, 0).sum()
-    return {
-        "episode_return": scalar(rewards),
-        "episode_length": scalar(lengths),
-        "policy_entropy": entropy / lengths.sum(),
-        "env_steps": lengths.sum(dtype=jnp.int32),
-    }
+    return Train(init, collect, learn, runs, algorithm, environment, horizon)
 
 
-def _missing(value: jax.Array) -> float | int:
-    return jnp.nan if jnp.issubdtype(value.dtype, jnp.floating) else 0
+def make_environment(config: ExperimentConfig) -> Environment:
+    """The environment of an experiment.
+
+    Raises:
+      ConfigError: an environment that does not exist, or that has no such parameters.
+    """
+    environment = make(config.env, tuple(sorted(config.env_kwargs.items())))
+    swept = [name.removeprefix("env_params.") for name in config.sweep if name.startswith("env_params.")]
+    check_params(environment, [*config.env_params, *swept])
+    return environment
+
+
+def missing(dtype: jnp.dtype) -> float | int:
+    """What stands for a metric of this dtype where there is none."""
+    return jnp.nan if jnp.issubdtype(dtype, jnp.floating) else 0

@@ -4,9 +4,16 @@ To add one: write its file with a `make(config, environment) -> Algorithm`, and 
 `haepo_jax.config.ALGORITHMS`.
 """
 
-from haepo_jax.algorithms import haepo, reinforce
+from haepo_jax.algorithms import dpo, grpo, haepo, ppo, reinforce, rloo
 from haepo_jax.algorithms.interface import Algorithm, Learner
 
-MAKERS = {"haepo": haepo.make, "reinforce": reinforce.make}
+MAKERS = {
+    "haepo": haepo.make,
+    "ppo": ppo.make,
+    "grpo": grpo.make,
+    "rloo": rloo.make,
+    "dpo": dpo.make,
+    "reinforce": reinforce.make,
+}
 
 __all__ = ["MAKERS", "Algorithm", "Learner"]

@@ -1,6 +1,6 @@
 """What training asks of an algorithm, and the steps that algorithms share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -10,11 +10,11 @@ import optax
 
 from haepo_jax.config import ExperimentConfig, OptimizerConfig
 from haepo_jax.environments import Environment
-from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.policies import Params, Policy, make_policy
-from haepo_jax.rollout import Trajectories
 
 Metrics = dict[str, jax.Array]
+Loss = Callable[[Params], tuple[jax.Array, Metrics]]
+"""`params -> (loss, metrics)`, the batch being fixed."""
 
 
 @flax.struct.dataclass
@@ -23,19 +23,32 @@ class Learner:
 
     params: Params
     optimizer_state: Any
-    reference: Any
+    reference: Any = None
     """Parameters of the reference policy; None for an algorithm without one."""
+    environments: Any = None
+    """Environments that go on from update to update; None for an algorithm that begins each with a reset."""
 
 
 class Algorithm(NamedTuple):
-    """An algorithm as pure functions of one member of the population."""
+    """An algorithm as pure functions of one member of the population.
+
+    `config` carries the traced settings of the member. `Batch` is the algorithm's own: `Trajectories` for
+    those that learn from complete episodes.
+    """
 
     policy: Policy
     init: Callable[[ExperimentConfig, jax.Array], Learner]
     """`(config, key) -> learner`."""
-    learn: Callable[[ExperimentConfig, Learner, Trajectories, jax.Array], tuple[Learner, Metrics]]
-    """`(config, learner, trajectories, updates done before) -> (learner, metrics)`. `config` carries the traced
-    settings of the member. Metrics are scalars and hold at least `loss` and `grad_norm`."""
+    collect: Callable[[ExperimentConfig, Learner, jax.Array], Any]
+    """`(config, learner, key) -> batch`."""
+    loss: Callable[[ExperimentConfig, Learner, Any], Loss]
+    """`(config, learner, batch) -> loss` of the whole batch."""
+    learn: Callable[[ExperimentConfig, Learner, Any, jax.Array, jax.Array], tuple[Learner, Metrics]]
+    """`(config, learner, batch, number of updates done before, key) -> (learner, metrics)`. Metrics are scalars
+    and hold at least `loss` and `grad_norm`."""
+    measure: Callable[[Any], Metrics]
+    """`batch -> metrics` that every algorithm reports: `episode_return`, `episode_length`, `policy_entropy`,
+    the environment's own measures, and `env_steps`, int32."""
 
 
 def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
@@ -47,12 +60,6 @@ def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
         activation=config.policy.activation,
         initial_log_std=config.policy.initial_log_std,
     )
-
-
-def log_likelihoods(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
-    """`[M]` log-likelihood of each trajectory under these parameters, in nats."""
-    log_probs = policy.apply(params, trajectories.observations).log_prob(trajectories.actions)
-    return trajectory_log_likelihood(log_probs, where=trajectories.mask)
 
 
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
@@ -75,7 +82,7 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
 
 
 def gradient_step(
-    loss_fn: Callable[[Params], tuple[jax.Array, Metrics]],
+    loss_fn: Loss,
     optimizer: optax.GradientTransformation,
     params: Params,
     optimizer_state: Any,
@@ -85,6 +92,11 @@ def gradient_step(
     updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
     metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return optax.apply_updates(params, updates), optimizer_state, metrics
+
+
+def scalars(metrics: Mapping[str, jax.Array]) -> Metrics:
+    """Diagnostics as float32 scalars, the mean of each over its groups."""
+    return {name: scalar(values) for name, values in metrics.items()}
 
 
 def scalar(values: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 from haepo_jax.analysis.metrics import read_members, read_metric
 
 FINAL_UPDATES = 10
-"""The final return of a member is its mean over this many last updates."""
+"""The final return of a member is its mean over this many updates, its last."""
 
 
 def summarize(
@@ -23,14 +23,14 @@ def summarize(
       run_seconds: time spent training, over all attempts.
 
     Returns:
-      For each member its final return (mean over the last 10 updates; None once diverged), its best (largest
-      of an update) and its status; the time and the environment steps, in all and a second.
+      For each member its final return (mean over its last 10 updates; None once diverged), its best (largest
+      of an update), its environment steps and its status; the time and the environment steps, in all and a second.
     """
     returns = read_metric(workdir, "episode_return")
-    env_steps = int(read_metric(workdir, "env_steps")[:, -1].sum())
+    env_steps = read_metric(workdir, "env_steps")[:, -1]
     members = []
     for index, member in enumerate(read_members(workdir)):
-        series, death = returns[index], death_updates[index]
+        series, death = returns[index][~np.isnan(returns[index])], death_updates[index]
         diverged = bool(death >= 0)
         members.append(
             {
@@ -38,7 +38,8 @@ def summarize(
                 "seed": member["seed"],
                 "settings": member["settings"],
                 "final_return": None if diverged else float(series[-FINAL_UPDATES:].mean()),
-                "best_return": float(np.nanmax(series)),
+                "best_return": float(series.max()),
+                "env_steps": int(env_steps[index]),
                 "status": "diverged" if diverged else "ok",
                 "death_update": int(death) if diverged else None,
             }
@@ -47,8 +48,8 @@ def summarize(
         "members": members,
         "final_updates": min(FINAL_UPDATES, returns.shape[1]),
         "num_updates": returns.shape[1],
-        "env_steps": env_steps,
-        "env_steps_per_second": env_steps / run_seconds,
+        "env_steps": int(env_steps.sum()),
+        "env_steps_per_second": float(env_steps.sum() / run_seconds),
         "wall_clock": {"compile_seconds": compile_seconds, "run_seconds": run_seconds},
         "rows_with_returns_sum_not_positive": _flagged(workdir),
     }

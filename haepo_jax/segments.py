@@ -1,0 +1,165 @@
+"""Segments of fixed length on the device, from environments that go on from one segment to the next."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.environments.interface import Environment, Step
+from haepo_jax.policies import Params, Policy
+
+
+@flax.struct.dataclass
+class Totals:
+    """Sums over an episode, for N environments, each `[N]` float32."""
+
+    returns: jax.Array
+    lengths: jax.Array
+    measures: Mapping[str, jax.Array]
+    """The environment's measures by name."""
+
+
+@flax.struct.dataclass
+class Running:
+    """N environments in the midst of their episodes."""
+
+    state: Any
+    observation: jax.Array
+    """`[N, O]`."""
+    current: Totals
+    """Of the episode that is going on."""
+    last: Totals
+    """Of the newest episode that has ended; of the one going on where none has."""
+    has_ended: jax.Array
+    """`[N]` boolean, True once an episode has ended."""
+
+
+class Segment(NamedTuple):
+    """`num_steps` steps of N environments. An episode that ends is followed by the next one."""
+
+    observations: jax.Array
+    """`[N, S, O]` what the policy saw."""
+    next_observations: jax.Array
+    """`[N, S, O]` what its action led to: an episode's true last observation, not the next one's first."""
+    actions: jax.Array
+    """`[N, S]` or `[N, S, A]`."""
+    log_probs: jax.Array
+    """`[N, S]` log-probability of the action under the policy that sampled it, in nats."""
+    rewards: jax.Array
+    """`[N, S]`."""
+    terminated: jax.Array
+    """`[N, S]` boolean, the task itself ended the episode here."""
+    done: jax.Array
+    """`[N, S]` boolean, the episode ended here, or was cut at its time limit."""
+    entropies: jax.Array
+    """`[N, S]` entropy of the policy, in nats."""
+    running: Running
+    """The environments after the segment."""
+
+
+def start(environment: Environment, env_params: Mapping[str, jax.Array | float], key: jax.Array, num: int) -> Running:
+    """`num` environments at the start of an episode."""
+    state, observation = _reset(environment, env_params, key, num)
+    zeros = jnp.zeros((num,), jnp.float32)
+    empty = Totals(zeros, zeros, dict.fromkeys(environment.measures, zeros))
+    return Running(state, observation, empty, empty, jnp.zeros((num,), bool))
+
+
+def collect_segment(
+    environment: Environment,
+    policy: Policy,
+    params: Params,
+    running: Running,
+    key: jax.Array,
+    *,
+    num_steps: int,
+    horizon: int,
+    env_params: Mapping[str, jax.Array | float],
+) -> Segment:
+    """Goes on for `num_steps` steps in each environment.
+
+    Args:
+      environment: where to play.
+      policy: who plays.
+      params: the policy's parameters.
+      running: the environments, from `start` or from the segment before.
+      key: typed PRNG key.
+      num_steps: S.
+      horizon: steps at which an episode is cut.
+      env_params: numbers of the environment, by name; its defaults for those left out.
+
+    Returns:
+      `Segment`.
+    """
+    num = running.observation.shape[0]
+    step_environments = jax.vmap(environment.step, in_axes=(None, 0, 0, 0))
+
+    def step(running: Running, key: jax.Array) -> tuple[Running, tuple]:
+        act_key, env_key, reset_key = jax.random.split(key, 3)
+        distribution = policy.apply(params, running.observation)
+        action, log_prob = distribution.sample_and_log_prob(seed=act_key)
+        after = step_environments(env_params, jax.random.split(env_key, num), running.state, action)
+        done = after.done | (running.current.lengths + 1 >= horizon)
+        record = (
+            running.observation,
+            after.observation,
+            action,
+            log_prob,
+            after.reward,
+            after.terminated,
+            done,
+            distribution.entropy(),
+        )
+        return _go_on(running, after, done, *_reset(environment, env_params, reset_key, num)), record
+
+    running, records = jax.lax.scan(step, running, jax.random.split(key, num_steps))
+    return Segment(*(jnp.moveaxis(record, 0, 1) for record in records), running)
+
+
+def segment_metrics(segment: Segment) -> dict[str, jax.Array]:
+    """What is reported of any segment.
+
+    Args:
+      segment: N environments, S steps.
+
+    Returns:
+      float32 scalars: `episode_return` (undiscounted), `episode_length` and the environment's measures, each the
+      mean over the environments' newest ended episodes (where none has ended yet, of the one going on);
+      `policy_entropy`, the mean over all steps; and `env_steps`, int32.
+    """
+    last = segment.running.last
+    return {
+        "episode_return": last.returns.mean(),
+        "episode_length": last.lengths.mean(),
+        "policy_entropy": segment.entropies.mean(dtype=jnp.float32),
+        "env_steps": jnp.int32(segment.rewards.size),
+    } | {name: values.mean() for name, values in last.measures.items()}
+
+
+def _reset(
+    environment: Environment, env_params: Mapping[str, jax.Array | float], key: jax.Array, num: int
+) -> tuple[Any, jax.Array]:
+    return jax.vmap(environment.reset, in_axes=(None, 0))(env_params, jax.random.split(key, num))
+
+
+def _go_on(running: Running, after: Step, done: jax.Array, fresh_state: Any, fresh_observation: jax.Array) -> Running:
+    def choose(condition: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (jnp.ndim(no) - 1)), yes, no)
+
+    taken = Totals(after.reward, jnp.ones_like(after.reward), after.measures)
+    current = jax.tree.map(jnp.add, running.current, taken)
+    report = done | ~running.has_ended
+    state, observation = jax.tree.map(
+        lambda fresh, old: choose(done, fresh, old),
+        (fresh_state, fresh_observation),
+        (after.state, after.observation),
+    )
+    return Running(
+        state=state,
+        observation=observation,
+        current=jax.tree.map(lambda values: jnp.where(done, 0, values), current),
+        last=jax.tree.map(lambda new, old: jnp.where(report, new, old), current, running.last),
+        has_ended=running.has_ended | done,
+    )
