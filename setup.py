@@ -45,6 +45,7 @@ setup(
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
             "pytest-xdist>=3.6,<4",
+            "rlax>=0.1.9,<0.2",
             "ruff>=0.17,<0.18",
         ],
     },

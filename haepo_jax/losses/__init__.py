@@ -4,9 +4,24 @@ The last axis holds the M trajectories of a group that compete (`[..., M]`), or 
 trajectory (`[..., M, T]`); leading axes are independent groups. `where` masks are boolean, True = valid.
 """
 
-from haepo_jax.losses.baselines import ReinforceMetrics, reinforce_loss
+from haepo_jax.losses.advantages import (
+    generalized_advantages,
+    group_relative_advantages,
+    leave_one_out_advantages,
+)
+from haepo_jax.losses.clipped import (
+    AGGREGATIONS,
+    ClippedSurrogateMetrics,
+    ClippedValueMetrics,
+    GrpoMetrics,
+    clipped_surrogate_loss,
+    clipped_value_loss,
+    grpo_loss,
+)
 from haepo_jax.losses.haepo import HaepoMetrics, haepo_coefficients, haepo_loss
 from haepo_jax.losses.likelihood import trajectory_log_likelihood
+from haepo_jax.losses.preferences import PAIRS, DpoMetrics, dpo_loss, preference_pairs
+from haepo_jax.losses.reinforce import ReinforceMetrics, RlooMetrics, reinforce_loss, rloo_loss
 from haepo_jax.losses.returns import (
     NORMALIZATIONS,
     first_episode_mask,
@@ -24,18 +39,34 @@ from haepo_jax.losses.weights import (
 )
 
 __all__ = [
+    "AGGREGATIONS",
     "NORMALIZATIONS",
+    "PAIRS",
     "SCORES",
+    "ClippedSurrogateMetrics",
+    "ClippedValueMetrics",
+    "DpoMetrics",
+    "GrpoMetrics",
     "HaepoMetrics",
     "ReinforceMetrics",
+    "RlooMetrics",
+    "clipped_surrogate_loss",
+    "clipped_value_loss",
+    "dpo_loss",
     "effective_sample_size",
     "first_episode_mask",
+    "generalized_advantages",
+    "group_relative_advantages",
+    "grpo_loss",
     "haepo_coefficients",
     "haepo_loss",
+    "leave_one_out_advantages",
     "normalize_returns",
     "plackett_luce_log_weights",
+    "preference_pairs",
     "reinforce_loss",
     "returns_sum_not_positive",
+    "rloo_loss",
     "trajectory_log_likelihood",
     "trajectory_returns",
     "trajectory_scores",

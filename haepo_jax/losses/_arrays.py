@@ -8,6 +8,7 @@ from collections.abc import Hashable
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -49,6 +50,13 @@ def check_scalar(name: str, value: ArrayLike) -> None:
         raise ValueError(f"{name} must be a scalar, got an array of shape {jnp.shape(value)}.")
 
 
+def check_positive(name: str, value: ArrayLike) -> None:
+    """Refuses an array, and a number that is seen not to be positive; a traced one passes."""
+    check_scalar(name, value)
+    if is_concrete(value) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name} must be positive, got {value}.")
+
+
 def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
     """The mask `where` (True = valid) for the array `like`; all valid when it is None."""
     if where is None:
@@ -72,6 +80,29 @@ def all_max(x: jax.Array, axis_name: AxisName) -> jax.Array:
     return top if axis_name is None else lax.pmax(top, axis_name)
 
 
+def mean_where(values: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
+    """Mean of the valid values; 0 if there is none."""
+    count = jnp.maximum(jnp.sum(mask, axis=axis, dtype=jnp.int32), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(mask, values, 0), axis=axis) / count
+
+
+def deviations(values: jax.Array, mask: jax.Array, axis_name: AxisName) -> tuple[jax.Array, jax.Array]:
+    """`[..., M]` values less the mean of the valid ones, 0 where masked, and `[..., 1]` the number of those (or 1).
+
+    Measured from the largest value: equal values then differ by exactly 0, not by a rounding of their mean that
+    a division by their spread would blow up to order 1.
+    """
+    top = all_max(jnp.where(mask, values, -jnp.inf), axis_name)[..., None]
+    offsets = jnp.where(mask, values - jnp.where(top == -jnp.inf, 0, top), 0)
+    count = jnp.maximum(all_sum(mask.astype(values.dtype), axis_name), 1)[..., None]
+    return jnp.where(mask, offsets - all_sum(offsets, axis_name)[..., None] / count, 0), count
+
+
 def is_concrete(*values: ArrayLike | None) -> bool:
     """True when no value is being traced, so that its numbers can be looked at."""
     return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def is_concrete_zero(value: ArrayLike) -> bool:
+    """True for the number 0, so that the term it multiplies can be left out; False when traced."""
+    return is_concrete(value) and bool(np.all(np.asarray(value) == 0))

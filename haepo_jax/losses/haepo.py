@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -15,7 +14,7 @@ from haepo_jax.losses._arrays import (
     as_mask,
     check_rank,
     check_scalar,
-    is_concrete,
+    is_concrete_zero,
     same_float,
 )
 from haepo_jax.losses.returns import normalize_returns, returns_sum_not_positive
@@ -121,7 +120,7 @@ def haepo_loss(
     metrics = terms.metrics
     dtype = metrics.policy_loss.dtype
     group_losses = metrics.policy_loss - jnp.asarray(entropy_coef, dtype) * metrics.entropy
-    if terms.reference_log_weights is not None and not _is_concrete_zero(kl_coef):
+    if terms.reference_log_weights is not None and not is_concrete_zero(kl_coef):
         group_losses += jnp.asarray(kl_coef, dtype) * metrics.kl
     return jnp.sum(group_losses) / terms.num_groups, metrics
 
@@ -186,7 +185,7 @@ def haepo_coefficients(
     safe = jnp.where(active, log_weights, 0)
     weights = jnp.where(active, jnp.exp(safe), 0)
     values = -terms.metrics.normalized_returns + jnp.asarray(entropy_coef, dtype) * safe
-    if terms.reference_log_weights is not None and not _is_concrete_zero(kl_coef):
+    if terms.reference_log_weights is not None and not is_concrete_zero(kl_coef):
         safe_reference = jnp.where(active, terms.reference_log_weights, 0)
         values += jnp.asarray(kl_coef, dtype) * (safe - safe_reference)
     centred = values - all_sum(weights * values, axis_name)[..., None]
@@ -208,7 +207,7 @@ def _terms(
     """Everything that the loss and its coefficients share."""
     check_scalar("kl_coef", kl_coef)
     check_scalar("entropy_coef", entropy_coef)
-    if reference_scores is None and not _is_concrete_zero(kl_coef):
+    if reference_scores is None and not is_concrete_zero(kl_coef):
         raise ValueError(
             f"kl_coef {kl_coef} needs reference_scores; give them, or set kl_coef to the number 0 (not traced)."
         )
@@ -246,7 +245,3 @@ def _terms(
     )
     num_groups = jnp.maximum(jnp.sum(num_valid > 0), 1).astype(scores.dtype)
     return _Terms(metrics, reference_log_weights, num_groups)
-
-
-def _is_concrete_zero(value: ArrayLike) -> bool:
-    return is_concrete(value) and bool(np.all(np.asarray(value) == 0))

@@ -6,12 +6,12 @@ from jax.typing import ArrayLike
 
 from haepo_jax.losses._arrays import (
     AxisName,
-    all_max,
     all_sum,
     as_float,
     as_mask,
     check_rank,
     check_scalar,
+    deviations,
     is_concrete,
 )
 
@@ -138,16 +138,11 @@ def normalize_returns(
             )
         total = jnp.where(refused | (total == 0), 1, total)[..., None]
         return jnp.where(refused[..., None], 0, returns / total)
-    # Measured from the largest return: equal returns then differ by exactly 0, not by a rounding of their mean
-    # that the division would blow up to a z-score of order 1.
-    top = all_max(jnp.where(mask, returns, -jnp.inf), axis_name)[..., None]
-    offsets = jnp.where(mask, returns - jnp.where(top == -jnp.inf, 0, top), 0)
-    count = jnp.maximum(all_sum(mask.astype(returns.dtype), axis_name), 1)[..., None]
-    deviations = jnp.where(mask, offsets - all_sum(offsets, axis_name)[..., None] / count, 0)
-    variance = all_sum(jnp.square(deviations), axis_name)[..., None] / count
+    centred, count = deviations(returns, mask, axis_name)
+    variance = all_sum(jnp.square(centred), axis_name)[..., None] / count
     # sqrt has an infinite slope at 0, which a `where` after it would not keep out of the gradient.
     std = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), variance)
-    return deviations / (std + _EPSILON)
+    return centred / (std + _EPSILON)
 
 
 def returns_sum_not_positive(

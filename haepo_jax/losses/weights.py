@@ -6,7 +6,6 @@ every function here reads as "absent": it adds 0 to every value and gets a gradi
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -16,9 +15,8 @@ from haepo_jax.losses._arrays import (
     all_sum,
     as_float,
     as_mask,
+    check_positive,
     check_rank,
-    check_scalar,
-    is_concrete,
     same_float,
 )
 
@@ -117,9 +115,7 @@ def plackett_luce_log_weights(
     """
     scores = as_float("scores", scores)
     check_rank("scores", scores)
-    check_scalar("temperature", temperature)
-    if is_concrete(temperature) and not np.all(np.asarray(temperature) > 0):
-        raise ValueError(f"temperature must be positive, got {temperature}.")
+    check_positive("temperature", temperature)
     present = as_mask(where, scores, "scores") & (scores != -jnp.inf)
     # Masked before the division too, whose slope in the temperature is the score itself.
     scores = jnp.where(present, scores, 0) / jnp.asarray(temperature, scores.dtype)

@@ -50,6 +50,13 @@ def reference():
         haepo=_haepo,
         coefficients=_coefficients,
         reinforce=_reinforce,
+        leave_one_out=_leave_one_out,
+        generalized_advantages=_generalized_advantages,
+        surrogate=_surrogate,
+        value_error=_value_error,
+        grpo=_grpo,
+        dpo=_dpo,
+        preference_pairs=_preference_pairs,
     )
 
 
@@ -85,6 +92,14 @@ def x64():
     """Double precision within the test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def rlax():
+    """The losses of others, of which a few coincide with ours; imported late, as it takes seconds."""
+    import rlax
+
+    return rlax
 
 
 def _vectors(array):
@@ -229,3 +244,106 @@ def _reinforce(log_likelihoods, advantages, where):
         if kept.any():
             out[index] = -(advantages[index][kept] * group[kept]).sum() / kept.sum()
     return SimpleNamespace(loss=out.sum() / max(where.any(-1).sum(), 1), policy_loss=out)
+
+
+def _leave_one_out(returns, where):
+    out = np.zeros(returns.shape)
+    for index, group in _vectors(returns):
+        valid = np.flatnonzero(where[index])
+        for k in valid:
+            others = [float(group[j]) for j in valid if j != k]
+            out[index][k] = group[k] - sum(others) / len(others) if others else 0
+    return out
+
+
+def _generalized_advantages(rewards, values, next_values, terminated, done, discount, gae_lambda):
+    """Forwards, as the sum over the rest of the episode that defines it."""
+    out = np.zeros(rewards.shape)
+    for index, segment in _vectors(rewards):
+        for first in range(segment.size):
+            for ahead, t in enumerate(range(first, segment.size)):
+                after = 0 if terminated[index][t] else next_values[index][t]
+                delta = segment[t] + discount * after - values[index][t]
+                out[index][first] += (discount * gae_lambda) ** ahead * delta
+                if done[index][t] or terminated[index][t]:
+                    break
+    return out
+
+
+def _surrogate(log_probs, behaviour, advantages, clip_epsilon):
+    """Of each element: minus the smaller of two gains, and whether the clip holds it."""
+    ratios = np.exp(log_probs - behaviour)
+    clipped = np.clip(ratios, 1 - clip_epsilon, 1 + clip_epsilon)
+    gains = np.minimum(ratios * advantages, clipped * advantages)
+    return -gains, gains < ratios * advantages
+
+
+def _value_error(values, behaviour, targets, clip_epsilon):
+    """Of each element: half the larger of two squared errors."""
+    near = np.clip(values, behaviour - clip_epsilon, behaviour + clip_epsilon)
+    return np.maximum((values - targets) ** 2, (near - targets) ** 2) / 2
+
+
+def _grpo(log_probs, behaviour, advantages, reference, *, clip_epsilon, kl_coef, where, aggregation):
+    """Loss and metrics, as a namespace. Trajectories without a valid step are left out of their group."""
+    *shape, number, horizon = log_probs.shape
+    out = {name: np.zeros(shape) for name in ("policy_loss", "kl", "clip_fraction", "approx_kl", "mean_ratio")}
+    counted = np.zeros(shape, bool)
+    for index in np.ndindex(*shape):
+        rows = []
+        for k in range(number):
+            valid = where[index][k]
+            if valid.any():
+                theta, beta = log_probs[index][k][valid], behaviour[index][k][valid]
+                ref = theta if reference is None else reference[index][k][valid]
+                losses, held = _surrogate(theta, beta, advantages[index][k], clip_epsilon)
+                ratios, to_reference = np.exp(theta - beta), np.exp(ref - theta)
+                divergences = to_reference - np.log(to_reference) - 1
+                rows.append([losses, divergences, held, ratios - 1 - np.log(ratios), ratios])
+        if not rows:
+            continue
+        counted[index] = True
+        for position, name in enumerate(out):
+            steps = [row[position] for row in rows]
+            if position > 1 or aggregation == "token_mean":
+                out[name][index] = np.concatenate(steps).mean()
+            elif aggregation == "sequence_mean":
+                out[name][index] = np.mean([trajectory.mean() for trajectory in steps])
+            else:
+                out[name][index] = sum(trajectory.sum() for trajectory in steps) / (len(steps) * horizon)
+    group_losses = (out["policy_loss"] + kl_coef * out["kl"])[counted]
+    lengths = where.sum(-1)
+    return SimpleNamespace(
+        loss=group_losses.sum() / max(counted.sum(), 1),
+        num_valid=(lengths > 0).sum(-1),
+        num_steps=lengths.sum(-1),
+        **out,
+    )
+
+
+def _dpo(chosen, rejected, reference_chosen, reference_rejected, *, beta, label_smoothing, where):
+    """Loss and metrics, as a namespace, from the valid pairs alone."""
+    up, down = (chosen - reference_chosen)[where], (rejected - reference_rejected)[where]
+    margins = up - down
+    preferred = 1 / (1 + np.exp(-beta * margins))
+    losses = -(1 - label_smoothing) * np.log(preferred) - label_smoothing * np.log(1 - preferred)
+    return SimpleNamespace(
+        loss=losses.mean(),
+        accuracy=(margins > 0).mean(),
+        margin=margins.mean(),
+        chosen_reward=beta * up.mean(),
+        rejected_reward=beta * down.mean(),
+        num_pairs=where.sum(),
+    )
+
+
+def _preference_pairs(returns, pairs, where):
+    out = np.zeros((*returns.shape, returns.shape[-1]), bool)
+    for index, group in _vectors(returns):
+        valid = [int(k) for k in np.flatnonzero(where[index])]
+        found = [(i, j) for i in valid for j in valid if group[i] > group[j]]
+        if pairs == "best_worst" and found:
+            found = [(max(valid, key=lambda k: (group[k], -k)), min(valid, key=lambda k: (group[k], k)))]
+        for i, j in found:
+            out[index][i, j] = True
+    return out

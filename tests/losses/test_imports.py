@@ -8,7 +8,7 @@ import haepo_jax
 from haepo_jax import losses
 
 ROOT = Path(haepo_jax.__file__).parents[1]
-HEAVY = ("gymnax", "distrax", "orbax", "matplotlib", "tensorflow_probability", "flax", "optax")
+HEAVY = ("gymnax", "distrax", "orbax", "matplotlib", "tensorflow_probability", "flax", "optax", "rlax")
 
 
 def _modules_after(statement):

@@ -11,14 +11,25 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from haepo_jax import (
+    AGGREGATIONS,
     NORMALIZATIONS,
+    PAIRS,
     SCORES,
     HaepoMetrics,
+    clipped_surrogate_loss,
+    clipped_value_loss,
+    dpo_loss,
     first_episode_mask,
+    generalized_advantages,
+    group_relative_advantages,
+    grpo_loss,
     haepo_coefficients,
     haepo_loss,
+    leave_one_out_advantages,
     normalize_returns,
+    preference_pairs,
     reinforce_loss,
+    rloo_loss,
     trajectory_log_likelihood,
     trajectory_returns,
     trajectory_scores,
@@ -174,9 +185,45 @@ class TestOneDevice:
             ]
         assert [output.dtype for output in outputs] == [jnp.float32] * 4
 
+    def test_strict_dtype_promotion_is_respected_by_the_baselines(self):
+        half, whole, flags = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((2, 3), jnp.int32), jnp.ones((2, 3), bool)
+        number = jnp.float32(0.1)
+        steps = {"terminated": flags, "done": flags, "discount": number, "gae_lambda": number}
+        grpo = partial(grpo_loss, clip_epsilon=number, kl_coef=number, where=flags)
+        with jax.numpy_dtype_promotion("strict"):
+            outputs = [
+                jax.eval_shape(group_relative_advantages, whole, where=flags),
+                jax.eval_shape(partial(group_relative_advantages, scale=False), whole, where=flags),
+                jax.eval_shape(leave_one_out_advantages, whole, where=flags),
+                jax.eval_shape(generalized_advantages, whole, half, half, **steps),
+                jax.eval_shape(rloo_loss, half, whole, where=flags)[0],
+                jax.eval_shape(clipped_surrogate_loss, half, half, whole, clip_epsilon=number, where=flags)[0],
+                jax.eval_shape(clipped_value_loss, half, half, whole, clip_epsilon=number, where=flags)[0],
+                *[
+                    jax.eval_shape(partial(grpo, aggregation=x), half, half, whole[:, 0], half)[0]
+                    for x in AGGREGATIONS
+                ],
+                jax.eval_shape(dpo_loss, half, half, half, half, beta=number, label_smoothing=number, where=flags)[0],
+            ]
+            pairs = [jax.eval_shape(partial(preference_pairs, pairs=x), whole, where=flags) for x in PAIRS]
+        assert [output.dtype for output in outputs] == [jnp.float32] * 11
+        assert [output.dtype for output in pairs] == [jnp.bool_] * 2
+
+
+def estimate(rewards, n, where):
+    """Generalised advantages of steps that are cut where `where` says, and terminate at every third."""
+    options = {"terminated": n % 3 == 0, "done": where, "discount": 0.9, "gae_lambda": 0.8}
+    return generalized_advantages(rewards, rewards / 2, -rewards, **options)
+
 
 PARTS = {
     "first_episode_mask": lambda x, n, where: first_episode_mask(~where),
+    "generalized_advantages": estimate,
+    "group_relative_advantages": lambda x, n, where: group_relative_advantages(x, where=where),
+    "leave_one_out_advantages": lambda x, n, where: leave_one_out_advantages(x, where=where),
+    "preference_pairs": lambda x, n, where: preference_pairs(x, where=where),
+    "preference_pairs_best_worst": lambda x, n, where: preference_pairs(x, pairs="best_worst", where=where),
+    "rloo_loss": lambda x, n, where: rloo_loss(x, n, where=where)[1].policy_loss,
     "normalize_returns": lambda x, n, where: normalize_returns(x, where=where),
     "reinforce_loss": lambda x, n, where: reinforce_loss(x, n, where=where)[1].policy_loss,
     "trajectory_log_likelihood": lambda x, n, where: trajectory_log_likelihood(x, where=where),
@@ -193,6 +240,49 @@ def test_parts_agree_eager_jitted_vmapped_and_sharded(part, batch, sharded):
     close(jax.jit(part)(*arrays), expected)
     close(jax.jit(jax.vmap(part))(*arrays), expected)
     close(jax.jit(part)(*map(sharded, arrays)), expected)
+
+
+COEFFICIENTS = {"clip_epsilon": 0.2, "kl_coef": 0.3}
+BASELINES = {
+    "clipped_surrogate": lambda x, y, z: clipped_surrogate_loss(x, y, z, clip_epsilon=0.2)[0],
+    "clipped_value": lambda x, y, z: clipped_value_loss(x, y, z, clip_epsilon=0.2)[0],
+    "dpo": lambda x, y, z: dpo_loss(x, y, y, z, beta=0.4, label_smoothing=0.1)[0],
+    "reinforce": lambda x, y, z: reinforce_loss(x, z)[0],
+    "rloo": lambda x, y, z: rloo_loss(x, z)[0],
+} | {
+    f"grpo_{kind}": lambda x, y, z, kind=kind: grpo_loss(x, y, z[..., 0], z, aggregation=kind, **COEFFICIENTS)[0]
+    for kind in AGGREGATIONS
+}
+
+
+@pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
+class TestBaselines:
+    """Losses of eight groups of 4 by 5 in one batch, against the same groups apart. All count alike."""
+
+    ARRAYS = tuple(np.random.default_rng(0).normal(size=(3, DEVICES, 4, 5)).astype(np.float32))
+
+    def test_agree_eager_jitted_vmapped_and_sharded(self, baseline, mesh):
+        function = jax.value_and_grad(baseline)
+        expected = function(*self.ARRAYS)
+        close(jax.jit(function)(*self.ARRAYS), expected)
+        losses, gradients = jax.jit(jax.vmap(function))(*self.ARRAYS)
+        close((losses.mean(), gradients / DEVICES), expected)
+        over_groups = NamedSharding(mesh, PartitionSpec(AXIS))
+        close(jax.jit(function)(*(jax.device_put(array, over_groups) for array in self.ARRAYS)), expected)
+
+    @pytest.mark.parametrize("check_vma", [False, True])
+    def test_shard_map_over_groups_equals_one_device(self, baseline, over_devices, check_vma):
+        def local(factor, *arrays):
+            def loss(factor):
+                return lax.pmean(baseline(factor * arrays[0], *arrays[1:]), AXIS)
+
+            value, gradient = jax.value_and_grad(loss)(factor)
+            return value, lax.pmean(gradient, AXIS)
+
+        specs = [REPLICATED, *[PartitionSpec(AXIS)] * 3]
+        got = over_devices(local, specs, (REPLICATED, REPLICATED), check_vma)(np.float32(1.5), *self.ARRAYS)
+        x, *rest = self.ARRAYS
+        close(got, jax.value_and_grad(lambda factor: baseline(factor * x, *rest))(np.float32(1.5)))
 
 
 class TestManyDevices:
@@ -246,6 +336,22 @@ class TestManyDevices:
     def test_zscore_of_equal_returns_is_exactly_zero_on_all_devices(self, over_devices):
         function = over_devices(partial(normalize_returns, axis_name=AXIS), [OVER_M], OVER_M)
         np.testing.assert_array_equal(function(np.full((1, 24), 0.1, np.float32)), np.zeros((1, 24)))
+
+    @pytest.mark.parametrize("check_vma", [False, True])
+    @pytest.mark.parametrize("scale", [False, True])
+    def test_group_relative_advantages_look_at_all_devices(self, over_devices, batch, scale, check_vma):
+        _, returns, _, where = batch
+        function = partial(group_relative_advantages, scale=scale)
+        local = lambda returns, where: function(returns, where=where, axis_name=AXIS)  # noqa: E731
+        got = over_devices(local, [OVER_M] * 2, OVER_M, check_vma)(returns, where)
+        close(got, function(returns, where=where))
+
+    @pytest.mark.parametrize("check_vma", [False, True])
+    def test_generalized_advantages_of_segments_spread_over_devices(self, over_devices, check_vma):
+        rewards = np.random.default_rng(0).normal(size=(DEVICES, 6)).astype(np.float32)
+        arrays = rewards, np.arange(48).reshape(DEVICES, 6), rewards > 0.5
+        over_segments = PartitionSpec(AXIS)
+        close(over_devices(estimate, [over_segments] * 3, over_segments, check_vma)(*arrays), estimate(*arrays))
 
 
 class TestGradientOfReplicatedParameters:

@@ -1,0 +1,353 @@
+"""Losses on single steps, in which the ratio of policy to behaviour policy is clipped: PPO's two, and GRPO's."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from haepo_jax.losses._arrays import (
+    as_float,
+    as_mask,
+    check_positive,
+    check_scalar,
+    is_concrete_zero,
+    mean_where,
+    same_float,
+)
+
+AGGREGATIONS = ("sequence_mean", "token_mean", "constant")
+_LARGEST_LOG_RATIO = 20.0
+"""Above it exp goes on as its tangent. exp(20) is 5e8: no policy that is trained on its own samples comes near."""
+
+
+class ClippedSurrogateMetrics(NamedTuple):
+    """What a clipped surrogate loss is made of, over all valid elements."""
+
+    clip_fraction: jax.Array
+    """Share of the elements that the clip holds, and that so get no gradient."""
+    approx_kl: jax.Array
+    """Estimate of the divergence of the policy from the behaviour policy, KL(behaviour, policy), in nats: the mean
+    of `ratio - 1 - log ratio`, which is nowhere negative."""
+    mean_ratio: jax.Array
+    """Mean ratio; 1 in expectation, so that a value far off says the ratios are too spread to be averaged."""
+    max_ratio: jax.Array
+    """Largest ratio."""
+    num_valid: jax.Array
+    """int32, elements that are not masked."""
+
+
+class ClippedValueMetrics(NamedTuple):
+    """What a clipped value loss is made of, over all valid elements."""
+
+    clip_fraction: jax.Array
+    """Share of the elements that the clip holds, and that so get no gradient."""
+    num_valid: jax.Array
+    """int32, elements that are not masked."""
+
+
+class GrpoMetrics(NamedTuple):
+    """What a GRPO loss is made of, for each group.
+
+    `loss` is the mean over groups of `policy_loss + kl_coef * kl`.
+    """
+
+    policy_loss: jax.Array
+    """`[...]` the clipped surrogate of the steps, aggregated."""
+    kl: jax.Array
+    """`[...]` estimate of the divergence of the policy from the reference, in nats a step, aggregated as the loss
+    is; 0 without reference log-probabilities."""
+    clip_fraction: jax.Array
+    """`[...]` share of the steps that the clip holds, and that so get no gradient of the policy term."""
+    approx_kl: jax.Array
+    """`[...]` estimate of KL(behaviour, policy), in nats, the mean over steps."""
+    mean_ratio: jax.Array
+    """`[...]` mean over steps of the ratio."""
+    num_valid: jax.Array
+    """`[...]` int32, trajectories that have a valid step."""
+    num_steps: jax.Array
+    """`[...]` int32, valid steps."""
+
+
+def clipped_surrogate_loss(
+    log_probs: ArrayLike,
+    behaviour_log_probs: ArrayLike,
+    advantages: ArrayLike,
+    *,
+    clip_epsilon: ArrayLike,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, ClippedSurrogateMetrics]:
+    r"""PPO's clipped surrogate: no gain from moving a ratio further than epsilon in the direction of its advantage.
+
+    .. math::
+        r = \exp(\log \pi_\theta - \log \pi_\beta), \qquad
+        \ell = -\min\left(r A, \mathrm{clip}(r, 1 - \epsilon, 1 + \epsilon) A\right)
+
+    averaged over all valid elements. On the edge of the interval, where the minimum has a kink, the gradient is
+    that of the inside.
+
+    The clip sets no limit to a large ratio of a negative advantage, on purpose: that gradient brings the ratio
+    back. So that it stays finite, the exponential goes on as its tangent above a log-ratio of 20; the loss then
+    grows linearly, its gradient keeps the size it has at 20, and a clip of the gradient's norm can deal with it.
+
+    Args:
+      log_probs: `[...]` log-probabilities of the actions taken, in nats, of any shape.
+      behaviour_log_probs: `[...]` those under the policy that sampled; a constant to the gradient.
+      advantages: `[...]` advantages :math:`A`; a constant to the gradient.
+      clip_epsilon: scalar :math:`\epsilon > 0`.
+      where: `[...]` boolean, True for the elements that count.
+
+    Returns:
+      `(loss, metrics)`: the scalar loss, float32 or float64, and `ClippedSurrogateMetrics` over all valid
+      elements. Both are 0 when there is none.
+
+    Raises:
+      ValueError: `clip_epsilon` is not a scalar, or concrete and not positive.
+      TypeError: `where` is not boolean.
+      AssertionError: arrays of different shapes; nothing broadcasts.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> log_probs, behaviour_log_probs = jnp.log(jnp.array([0.75, 0.25])), jnp.log(jnp.array([0.5, 0.5]))
+      >>> loss, metrics = clipped_surrogate_loss(
+      ...     log_probs, behaviour_log_probs, jnp.array([1.0, 1.0]), clip_epsilon=0.25
+      ... )
+      >>> print(loss, metrics.clip_fraction)  # ratios 1.5, held at 1.25, and 0.5
+      -0.875 0.5
+
+    Source: Schulman et al. (2017), "Proximal policy optimization algorithms" (arXiv 1707.06347); the estimate of
+    the divergence: Schulman (2020), "Approximating KL divergence", http://joschu.net/blog/kl-approx.html.
+    """
+    log_probs, behaviour, advantages = same_float(
+        log_probs=log_probs, behaviour_log_probs=behaviour_log_probs, advantages=advantages
+    )
+    mask = as_mask(where, log_probs, "log_probs")
+    steps = _surrogate(log_probs, behaviour, advantages, clip_epsilon, mask)
+    metrics = ClippedSurrogateMetrics(
+        clip_fraction=mean_where(steps.held, mask),
+        approx_kl=mean_where(steps.kl, mask),
+        mean_ratio=mean_where(steps.ratio, mask),
+        max_ratio=jnp.max(jnp.where(mask, steps.ratio, 0), initial=0),
+        num_valid=jnp.sum(mask, dtype=jnp.int32),
+    )
+    return mean_where(steps.loss, mask), metrics
+
+
+def clipped_value_loss(
+    values: ArrayLike,
+    behaviour_values: ArrayLike,
+    targets: ArrayLike,
+    *,
+    clip_epsilon: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, ClippedValueMetrics]:
+    r"""Half the squared error of values, with no gain from moving them further than epsilon from where they were.
+
+    .. math::
+        \ell = \frac{1}{2} \max\left((V - G)^2, (V_\epsilon - G)^2\right), \qquad
+        V_\epsilon = V_\beta + \mathrm{clip}(V - V_\beta, -\epsilon, \epsilon)
+
+    averaged over all valid elements; without `clip_epsilon`, half the mean squared error.
+
+    Args:
+      values: `[...]` values :math:`V`, in the units of the return, of any shape.
+      behaviour_values: `[...]` values :math:`V_\beta` from before the update; a constant to the gradient. Unused
+        without `clip_epsilon`.
+      targets: `[...]` returns :math:`G` to be predicted; a constant to the gradient.
+      clip_epsilon: scalar :math:`\epsilon > 0` in the units of the return, or None for no clip.
+      where: `[...]` boolean, True for the elements that count.
+
+    Returns:
+      `(loss, metrics)`: the scalar loss, float32 or float64, and `ClippedValueMetrics` over all valid elements.
+      Both are 0 when there is none.
+
+    Raises:
+      ValueError: `clip_epsilon` is not a scalar, or concrete and not positive.
+      TypeError: `where` is not boolean.
+      AssertionError: arrays of different shapes; nothing broadcasts.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> arrays = jnp.array([3.0]), jnp.array([0.0]), jnp.array([4.0])
+      >>> print(clipped_value_loss(*arrays)[0], clipped_value_loss(*arrays, clip_epsilon=1.0)[0])
+      0.5 4.5
+
+    Source: the code of Schulman et al. (2017, arXiv 1707.06347); see Engstrom et al. (2020), "Implementation
+    matters in deep policy gradients".
+    """
+    values, behaviour, targets = same_float(values=values, behaviour_values=behaviour_values, targets=targets)
+    mask = as_mask(where, values, "values")
+    # Masked before the square, whose slope in a masked infinity would be NaN.
+    values, behaviour, targets = (jnp.where(mask, array, 0) for array in (values, behaviour, targets))
+    behaviour, errors = lax.stop_gradient(behaviour), values - lax.stop_gradient(targets)
+    held = jnp.zeros(values.shape, bool)
+    if clip_epsilon is not None:
+        check_positive("clip_epsilon", clip_epsilon)
+        epsilon = jnp.asarray(clip_epsilon, values.dtype)
+        moved = values - behaviour
+        clipped_errors = behaviour + jnp.where(moved > 0, epsilon, -epsilon) - lax.stop_gradient(targets)
+        held = (jnp.abs(moved) > epsilon) & (jnp.abs(clipped_errors) > jnp.abs(errors))
+        errors = jnp.where(held, clipped_errors, errors)
+    metrics = ClippedValueMetrics(mean_where(held.astype(values.dtype), mask), jnp.sum(mask, dtype=jnp.int32))
+    return mean_where(0.5 * jnp.square(errors), mask), metrics
+
+
+def grpo_loss(
+    log_probs: ArrayLike,
+    behaviour_log_probs: ArrayLike,
+    advantages: ArrayLike,
+    reference_log_probs: ArrayLike | None = None,
+    *,
+    clip_epsilon: ArrayLike,
+    kl_coef: ArrayLike,
+    where: ArrayLike | None = None,
+    aggregation: str = "sequence_mean",
+) -> tuple[jax.Array, GrpoMetrics]:
+    r"""GRPO: PPO's clipped surrogate on every step, a trajectory's advantage for all of its steps, and a KL penalty.
+
+    .. math::
+        \ell_{kt} = -\min\left(r_{kt} A_k, \mathrm{clip}(r_{kt}, 1 - \epsilon, 1 + \epsilon) A_k\right)
+        + \lambda \left(e^{d_{kt}} - d_{kt} - 1\right), \qquad
+        d_{kt} = \log \pi_{ref} - \log \pi_\theta
+
+    with the ratios :math:`r_{kt}` of `clipped_surrogate_loss`, aggregated over the valid steps of a group and then
+    averaged over the groups that have one. With n_k the valid steps of trajectory k:
+
+    =============== ======================================= ====================================================
+    aggregation     loss of a group                         what it does
+    =============== ======================================= ====================================================
+    `sequence_mean` :math:`mean_k \sum_t \ell_{kt} / n_k`   DeepSeekMath: a trajectory counts once, so the steps
+                                                            of a long one count less
+    `token_mean`    :math:`\sum \ell_{kt} / \sum_k n_k`     DAPO: every step of the group counts the same
+    `constant`      :math:`\sum \ell_{kt} / (M T)`          Dr. GRPO: as `token_mean`, but a group of long
+                                                            trajectories counts more
+    =============== ======================================= ====================================================
+
+    M being the trajectories that have a valid step, and T the length of the time axis. Exponentials go on as
+    their tangents above 20, as in `clipped_surrogate_loss`.
+
+    Args:
+      log_probs: `[..., M, T]` log-probabilities of the actions taken, in nats.
+      behaviour_log_probs: `[..., M, T]` those under the policy that sampled; a constant to the gradient.
+      advantages: `[..., M]` advantages :math:`A_k`, see `group_relative_advantages`; a constant to the gradient.
+      reference_log_probs: `[..., M, T]` those under the reference policy; a constant to the gradient.
+      clip_epsilon: scalar :math:`\epsilon > 0`.
+      kl_coef: scalar :math:`\lambda`; positive draws the policy to the reference. The penalty has no gradient
+        while the two are equal.
+      where: `[..., M, T]` boolean, True for the steps that count. A trajectory without one equals one that is
+        not there, in value and gradient; a group without one contributes nothing.
+      aggregation: `sequence_mean`, `token_mean` or `constant`.
+
+    Returns:
+      `(loss, metrics)`: the scalar loss, float32 or float64, and `GrpoMetrics` for each group.
+
+    Raises:
+      ValueError: `kl_coef` is not a concrete 0 and there are no `reference_log_probs`; `aggregation` is unknown;
+        `clip_epsilon` or `kl_coef` is not a scalar; `clip_epsilon` is concrete and not positive; `log_probs` has
+        less than two axes.
+      TypeError: `where` is not boolean.
+      AssertionError: arrays of different shapes; nothing broadcasts.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> log_probs, advantages = jnp.zeros((2, 2)), jnp.array([1.0, -1.0])
+      >>> valid = jnp.array([[True, True], [True, False]])
+      >>> options = {"clip_epsilon": 0.2, "kl_coef": 0.0, "where": valid}
+      >>> for aggregation in AGGREGATIONS:
+      ...     print(grpo_loss(log_probs, log_probs, advantages, aggregation=aggregation, **options)[0].round(4))
+      0.0
+      -0.3333
+      -0.25
+
+    Source: DeepSeekMath (arXiv 2402.03300), section 4.1; DAPO (arXiv 2503.14476), section 3.3; Dr. GRPO (arXiv
+    2503.20783), section 3.
+    """
+    if aggregation not in AGGREGATIONS:
+        raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}.")
+    check_scalar("kl_coef", kl_coef)
+    if reference_log_probs is None and not is_concrete_zero(kl_coef):
+        raise ValueError(
+            f"kl_coef {kl_coef} needs reference_log_probs; give them, or set kl_coef to the number 0 (not traced)."
+        )
+    log_probs, advantages = as_float("log_probs", log_probs), as_float("advantages", advantages)
+    if log_probs.ndim < 2:
+        raise ValueError(f"log_probs must have an axis of trajectories and one of steps, got shape {log_probs.shape}.")
+    shapes = f"log_probs {log_probs.shape}, advantages {advantages.shape}"
+    chex.assert_shape(
+        advantages,
+        log_probs.shape[:-1],
+        custom_message=f"one advantage for each trajectory, no broadcasting: {shapes}",
+    )
+    given = {"log_probs": log_probs, "behaviour_log_probs": behaviour_log_probs}
+    if reference_log_probs is not None:
+        given["reference_log_probs"] = reference_log_probs
+    advantages = jnp.broadcast_to(advantages[..., None], log_probs.shape)
+    advantages, log_probs, behaviour, *references = same_float(advantages=advantages, **given)
+    mask = as_mask(where, log_probs, "log_probs")
+    lengths = jnp.sum(mask, axis=-1, dtype=jnp.int32)
+    num_valid, num_steps = (jnp.sum(counts, axis=-1, dtype=jnp.int32) for counts in (lengths > 0, lengths))
+
+    def aggregate(steps: jax.Array) -> jax.Array:
+        """`[..., M, T] -> [...]`."""
+        if aggregation == "sequence_mean":
+            return mean_where(mean_where(steps, mask, axis=-1), lengths > 0, axis=-1)
+        divisor = num_steps if aggregation == "token_mean" else num_valid * log_probs.shape[-1]
+        return jnp.sum(jnp.where(mask, steps, 0), axis=(-2, -1)) / jnp.maximum(divisor, 1).astype(steps.dtype)
+
+    steps = _surrogate(log_probs, behaviour, advantages, clip_epsilon, mask)
+    policy_loss = aggregate(steps.loss)
+    kl = jnp.zeros_like(policy_loss)
+    if references:
+        reference = lax.stop_gradient(jnp.where(mask, references[0], 0))
+        kl = aggregate(_exp_less_tangent(reference - jnp.where(mask, log_probs, 0)))
+    group_losses = policy_loss
+    if references and not is_concrete_zero(kl_coef):
+        group_losses = policy_loss + jnp.asarray(kl_coef, kl.dtype) * kl
+    metrics = GrpoMetrics(
+        policy_loss=policy_loss,
+        kl=kl,
+        clip_fraction=mean_where(steps.held, mask, axis=(-2, -1)),
+        approx_kl=mean_where(steps.kl, mask, axis=(-2, -1)),
+        mean_ratio=mean_where(steps.ratio, mask, axis=(-2, -1)),
+        num_valid=num_valid,
+        num_steps=num_steps,
+    )
+    return mean_where(group_losses, num_valid > 0), metrics
+
+
+class _Surrogate(NamedTuple):
+    loss: jax.Array
+    ratio: jax.Array
+    held: jax.Array
+    kl: jax.Array
+
+
+def _surrogate(
+    log_probs: jax.Array, behaviour: jax.Array, advantages: jax.Array, clip_epsilon: ArrayLike, mask: jax.Array
+) -> _Surrogate:
+    """The clipped surrogate of each element, finite where masked."""
+    check_positive("clip_epsilon", clip_epsilon)
+    epsilon = jnp.asarray(clip_epsilon, log_probs.dtype)
+    log_ratio = jnp.where(mask, log_probs, 0) - lax.stop_gradient(jnp.where(mask, behaviour, 0))
+    advantages = lax.stop_gradient(jnp.where(mask, advantages, 0))
+    ratio = _exp(log_ratio)
+    gains, loses = advantages > 0, advantages < 0
+    held = (gains & (ratio > 1 + epsilon)) | (loses & (ratio < 1 - epsilon))
+    # A choice rather than a minimum, which would halve the gradient where its two sides are equal.
+    bounded = jnp.where(held, jnp.where(gains, 1 + epsilon, 1 - epsilon), ratio)
+    return _Surrogate(-bounded * advantages, ratio, held.astype(ratio.dtype), _exp_less_tangent(log_ratio))
+
+
+def _exp(x: jax.Array) -> jax.Array:
+    """Exp, and from the largest log-ratio on its tangent there: neither value nor slope overflows."""
+    top = _LARGEST_LOG_RATIO
+    return jnp.exp(jnp.minimum(x, top)) + jnp.exp(jnp.asarray(top, x.dtype)) * jnp.maximum(x - top, 0)
+
+
+def _exp_less_tangent(x: jax.Array) -> jax.Array:
+    """`exp(x) - 1 - x` for the same exp, without the cancellation of `exp(x) - 1`."""
+    top = _LARGEST_LOG_RATIO
+    below = jnp.minimum(x, top)
+    return jnp.expm1(below) - below + jnp.expm1(jnp.asarray(top, x.dtype)) * jnp.maximum(x - top, 0)

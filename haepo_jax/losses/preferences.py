@@ -1,0 +1,169 @@
+"""Losses on pairs of which one is preferred, and the pairs that a group of returns gives."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from haepo_jax.losses._arrays import (
+    as_float,
+    as_mask,
+    check_positive,
+    check_rank,
+    check_scalar,
+    is_concrete,
+    is_concrete_zero,
+    mean_where,
+    same_float,
+)
+
+PAIRS = ("all", "best_worst")
+
+
+class DpoMetrics(NamedTuple):
+    """What a DPO loss is made of, over all valid pairs."""
+
+    accuracy: jax.Array
+    """Share of the pairs whose margin is positive. A tie, as all are while policy and reference agree, is not."""
+    margin: jax.Array
+    """Mean margin in nats, before beta."""
+    chosen_reward: jax.Array
+    """Mean implicit reward of the chosen, beta times the log-ratio of policy to reference."""
+    rejected_reward: jax.Array
+    """Mean implicit reward of the rejected."""
+    num_pairs: jax.Array
+    """int32, pairs that are not masked."""
+
+
+def dpo_loss(
+    chosen: ArrayLike,
+    rejected: ArrayLike,
+    reference_chosen: ArrayLike,
+    reference_rejected: ArrayLike,
+    *,
+    beta: ArrayLike,
+    label_smoothing: ArrayLike = 0.0,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, DpoMetrics]:
+    r"""Direct Preference Optimisation: what is preferred is to become likelier, against a reference policy.
+
+    .. math::
+        m = (L^+ - L^+_{ref}) - (L^- - L^-_{ref}), \qquad
+        \ell = -(1 - s) \log \sigma(\beta m) - s \log \sigma(-\beta m)
+
+    averaged over all valid pairs, whatever group they are of. This is the DPO of Rafailov et al. (2023), and not
+    the Discovered Policy Optimisation that PureJaxRL, Rejax and Stoix call by the same three letters. A
+    log-likelihood is that of a whole trajectory or of a whole completion: the loss serves control and language
+    models alike.
+
+    Args:
+      chosen: `[...]` log-likelihoods :math:`L^+` of what is preferred, in nats, of any shape.
+      rejected: `[...]` log-likelihoods :math:`L^-` of what it is preferred to.
+      reference_chosen: `[...]` log-likelihoods of the chosen under the reference policy; a constant to the
+        gradient.
+      reference_rejected: `[...]` those of the rejected; a constant to the gradient.
+      beta: scalar :math:`\beta > 0`, per nat; the larger, the nearer the policy stays to the reference.
+      label_smoothing: scalar :math:`0 \le s < 1/2`, the share of labels taken to be the wrong way round.
+      where: `[...]` boolean, True for the pairs that count.
+
+    Returns:
+      `(loss, metrics)`: the scalar loss, float32 or float64, and `DpoMetrics` over all valid pairs. Both are 0
+      when there is none.
+
+    Raises:
+      ValueError: `beta` or `label_smoothing` is not a scalar, or concrete and out of its range.
+      TypeError: `where` is not boolean.
+      AssertionError: arrays of different shapes; nothing broadcasts.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> chosen, rejected, reference = jnp.log(jnp.array([0.75])), jnp.log(jnp.array([0.25])), jnp.zeros(1)
+      >>> loss, metrics = dpo_loss(chosen, rejected, reference, reference, beta=1.0)
+      >>> print(jnp.exp(-loss).round(4), metrics.accuracy)
+      0.75 1.0
+
+    Source: Rafailov et al. (2023), "Direct preference optimization"; label smoothing: Mitchell (2023), "A note on
+    DPO with noisy preferences".
+    """
+    check_positive("beta", beta)
+    check_scalar("label_smoothing", label_smoothing)
+    if is_concrete(label_smoothing) and not 0 <= np.asarray(label_smoothing) < 0.5:
+        raise ValueError(f"label_smoothing must be at least 0 and less than 0.5, got {label_smoothing}.")
+    arrays = same_float(
+        chosen=chosen, rejected=rejected, reference_chosen=reference_chosen, reference_rejected=reference_rejected
+    )
+    mask = as_mask(where, arrays[0], "chosen")
+    chosen, rejected, reference_chosen, reference_rejected = (jnp.where(mask, array, 0) for array in arrays)
+    beta = jnp.asarray(beta, chosen.dtype)
+    chosen_ratios = chosen - lax.stop_gradient(reference_chosen)
+    rejected_ratios = rejected - lax.stop_gradient(reference_rejected)
+    margins = chosen_ratios - rejected_ratios
+    # -log sigmoid(x) is softplus(-x), and -log sigmoid(-x) is that plus x.
+    losses = jax.nn.softplus(-beta * margins)
+    if not is_concrete_zero(label_smoothing):
+        losses += jnp.asarray(label_smoothing, chosen.dtype) * beta * margins
+    metrics = DpoMetrics(
+        accuracy=mean_where((margins > 0).astype(margins.dtype), mask),
+        margin=mean_where(margins, mask),
+        chosen_reward=mean_where(beta * chosen_ratios, mask),
+        rejected_reward=mean_where(beta * rejected_ratios, mask),
+        num_pairs=jnp.sum(mask, dtype=jnp.int32),
+    )
+    return mean_where(losses, mask), metrics
+
+
+def preference_pairs(returns: ArrayLike, *, pairs: str = "all", where: ArrayLike | None = None) -> jax.Array:
+    """Pairs of trajectories of a group of which one is preferred, as its return is strictly greater.
+
+    ============ ==========================================================================
+    pairs        which
+    ============ ==========================================================================
+    `all`        every two trajectories of different returns
+    `best_worst` the best and the worst alone; of several, the first. None if all are equal
+    ============ ==========================================================================
+
+    With `chosen = log_likelihoods[..., :, None]` and `rejected = log_likelihoods[..., None, :]`, both spread over
+    `[..., M, M]`, the result is the `where` of `dpo_loss`.
+
+    Args:
+      returns: `[..., M]` returns.
+      pairs: `all` or `best_worst`.
+      where: `[..., M]` boolean, True for the trajectories that count. Masked ones are in no pair.
+
+    Returns:
+      `[..., M, M]` boolean, True at `[i, j]` where trajectory i is preferred to trajectory j.
+
+    Raises:
+      ValueError: an unknown `pairs`, or `returns` is a scalar.
+      TypeError: `where` is not boolean.
+      AssertionError: `where` has another shape than `returns`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(preference_pairs(jnp.array([1.0, 2.0, 1.0])).astype(int))
+      [[0 0 0]
+       [1 0 1]
+       [0 0 0]]
+      >>> print(preference_pairs(jnp.array([1.0, 2.0, 1.0]), pairs="best_worst").astype(int))
+      [[0 0 0]
+       [1 0 0]
+       [0 0 0]]
+
+    Source: the pairs of Rafailov et al. (2023) are labelled by people; here the return labels them.
+    """
+    if pairs not in PAIRS:
+        raise ValueError(f"pairs must be one of {', '.join(PAIRS)}, got {pairs!r}.")
+    returns = as_float("returns", returns)
+    check_rank("returns", returns)
+    mask = as_mask(where, returns, "returns")
+    preferred = (returns[..., :, None] > returns[..., None, :]) & mask[..., :, None] & mask[..., None, :]
+    if pairs == "best_worst":
+        best = jnp.argmax(jnp.where(mask, returns, -jnp.inf), axis=-1, keepdims=True)
+        worst = jnp.argmin(jnp.where(mask, returns, jnp.inf), axis=-1, keepdims=True)
+        index = lax.broadcasted_iota(best.dtype, returns.shape, returns.ndim - 1)
+        is_best, is_worst = index == best, index == worst
+        preferred &= is_best[..., :, None] & is_worst[..., None, :]
+    return preferred
