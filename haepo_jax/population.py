@@ -2,8 +2,8 @@
 
 How members lie on a device is decided here alone; the code of a member never sees it. Each device holds an
 equal block of members and runs it without a word to the others. Within a block rollouts are vmapped. Learning
-is vmapped on accelerators; on CPU it goes one member at a time, which runs the gradient twice as fast there,
-since a vmapped product of small matrices is slow on CPU, and leaves out the padding.
+is vmapped too on accelerators, and on CPU where batches are small; on CPU large batches go one member at a time,
+which runs the gradient three times as fast there, as each then stops at its own longest episode and fits a cache.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from haepo_jax.training import MemberState, Train, make_train, missing
 
 _AXIS = "members"
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
+_LARGE_BATCH = 2048  # steps; measured on CPU: 512 ran faster vmapped, 8000 one by one
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
 
@@ -97,7 +98,6 @@ def make_population(
     max_chunk = max(1, min(config.num_updates, _MAX_ROWS // (block * len(devices))))
     over_members, everywhere = PartitionSpec(_AXIS), PartitionSpec()
     sharding = NamedSharding(mesh, over_members)
-    one_by_one = _learns_one_by_one(devices[0])
 
     def pad(leaf: np.ndarray) -> np.ndarray:
         return np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)])
@@ -107,7 +107,7 @@ def make_population(
 
     def update_block(state: MemberState) -> tuple[MemberState, Metrics]:
         batch = jax.vmap(train.collect)(state)
-        if not one_by_one:
+        if not _learns_one_by_one(devices[0], batch.log_probs[0].size):
             return jax.vmap(train.learn)(state, batch)
         return _learn_one_by_one(train, state, batch, is_padding())
 
@@ -160,8 +160,9 @@ def make_population(
     return Population(members, train, mesh, max_chunk, init, advance, map_members, to_host, from_host)
 
 
-def _learns_one_by_one(device: jax.Device) -> bool:
-    return device.platform == "cpu"
+def _learns_one_by_one(device: jax.Device, steps: int) -> bool:
+    """For a member's batch of so many steps."""
+    return device.platform == "cpu" and steps >= _LARGE_BATCH
 
 
 def _learn_one_by_one(

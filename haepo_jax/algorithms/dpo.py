@@ -6,8 +6,9 @@ The DPO that PureJaxRL, Rejax and Stoix offer is another algorithm, Discovered P
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.algorithms.episodic import log_likelihoods, make_episodic
+from haepo_jax.algorithms.episodic import make_episodic
 from haepo_jax.algorithms.interface import Algorithm, Loss, Metrics, scalars
+from haepo_jax.algorithms.replay import log_likelihoods
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import dpo_loss, preference_pairs, trajectory_returns

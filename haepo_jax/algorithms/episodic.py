@@ -20,7 +20,6 @@ from haepo_jax.algorithms.interface import (
 )
 from haepo_jax.config import ExperimentConfig, ReferenceConfig
 from haepo_jax.environments import Environment
-from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.policies import Params, Policy
 from haepo_jax.reference import make_reference
 from haepo_jax.rollout import Trajectories, collect, episode_metrics
@@ -97,13 +96,3 @@ def make_episodic(
         return Learner(params, optimizer_state, moved), jax.tree.map(lambda series: series[-1], metrics)
 
     return Algorithm(policy, init, collect_episodes, batch_loss, learn, episode_metrics)
-
-
-def log_probs(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
-    """`[M, T]` log-probability of each action under these parameters, in nats; anything where masked."""
-    return policy.apply(params, trajectories.observations).log_prob(trajectories.actions)
-
-
-def log_likelihoods(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
-    """`[M]` log-likelihood of each trajectory under these parameters, in nats."""
-    return trajectory_log_likelihood(log_probs(policy, params, trajectories), where=trajectories.mask)

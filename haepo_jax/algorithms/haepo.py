@@ -2,8 +2,9 @@
 
 import jax
 
-from haepo_jax.algorithms.episodic import log_likelihoods, make_episodic
+from haepo_jax.algorithms.episodic import make_episodic
 from haepo_jax.algorithms.interface import Algorithm, Loss, Metrics, scalars
+from haepo_jax.algorithms.replay import log_likelihoods
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import haepo_loss, trajectory_log_likelihood, trajectory_returns, trajectory_scores

@@ -1,0 +1,90 @@
+"""The log-probabilities of a batch's actions under other parameters, at a cost that follows its longest episode.
+
+Time is cut into pieces. Those after the end of the longest episode are left out, and the gradient goes piece by
+piece, computing each again, so that its memory is that of one piece.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.policies import Params, Policy
+from haepo_jax.rollout import Trajectories
+
+_ROWS = 128  # about the steps x episodes of a piece: what a policy of this size does with them fits a core's cache
+
+
+def log_probs(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
+    """`[M, T]` log-probability of each action under these parameters, in nats; 0 or anything where masked."""
+    return _log_probs(policy, params, trajectories.observations, trajectories.actions, _longest(trajectories))
+
+
+def log_likelihoods(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
+    """`[M]` log-likelihood of each trajectory under these parameters, in nats."""
+    return trajectory_log_likelihood(log_probs(policy, params, trajectories), where=trajectories.mask)
+
+
+def _longest(trajectories: Trajectories) -> jax.Array:
+    """int32, the steps of the longest episode."""
+    return jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32))
+
+
+class _Pieces:
+    """Where each piece of T steps begins. The last one reaches back over steps that it shares with the one before."""
+
+    def __init__(self, num_trajectories: int, num_steps: int) -> None:
+        self.num_steps = num_steps
+        self.size = min(max(1, _ROWS // num_trajectories), num_steps)
+
+    def number(self, longest: jax.Array) -> jax.Array:
+        return -(-longest // self.size)
+
+    def take(self, array: jax.Array, i: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(array, self._start(i), self.size, axis=1)
+
+    def put(self, array: jax.Array, piece: jax.Array, i: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(array, piece, self._start(i), axis=1)
+
+    def is_new(self, i: jax.Array) -> jax.Array:
+        """`[size]` boolean, False for the steps that the piece before has had."""
+        return self._start(i) + jnp.arange(self.size) >= i * self.size
+
+    def _start(self, i: jax.Array) -> jax.Array:
+        return jnp.minimum(i * self.size, self.num_steps - self.size)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _log_probs(
+    policy: Policy, params: Params, observations: jax.Array, actions: jax.Array, longest: jax.Array
+) -> jax.Array:
+    pieces = _Pieces(*observations.shape[:2])
+
+    def piece(i: jax.Array, result: jax.Array) -> jax.Array:
+        distribution = policy.apply(params, pieces.take(observations, i))
+        return pieces.put(result, distribution.log_prob(pieces.take(actions, i)), i)
+
+    return jax.lax.fori_loop(0, pieces.number(longest), piece, jnp.zeros(observations.shape[:2], jnp.float32))
+
+
+def _forward(policy: Policy, params: Params, *batch: jax.Array) -> tuple[jax.Array, tuple]:
+    return _log_probs(policy, params, *batch), (params, *batch)
+
+
+def _backward(policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
+    params, observations, actions, longest = saved
+    pieces = _Pieces(*observations.shape[:2])
+
+    def piece(i: jax.Array, grads: Params) -> Params:
+        _, pull_back = jax.vjp(
+            lambda params: policy.apply(params, pieces.take(observations, i)).log_prob(pieces.take(actions, i)), params
+        )
+        (here,) = pull_back(jnp.where(pieces.is_new(i), pieces.take(slopes, i), 0))
+        return jax.tree.map(jnp.add, grads, here)
+
+    grads = jax.lax.fori_loop(0, pieces.number(longest), piece, jax.tree.map(jnp.zeros_like, params))
+    return grads, None, None, None
+
+
+_log_probs.defvjp(_forward, _backward)
