@@ -45,6 +45,11 @@ CHOICES = {
     "haepo.score": config_module.SCORES,
     "haepo.normalization": config_module.NORMALIZATIONS,
     "haepo.reference": config_module.REFERENCES,
+    "grpo.advantage_scale": config_module.ADVANTAGE_SCALES,
+    "grpo.aggregation": config_module.AGGREGATIONS,
+    "grpo.reference": config_module.REFERENCES,
+    "dpo.pairs": config_module.PAIRS,
+    "dpo.reference": config_module.REFERENCES,
     "reinforce.normalization": config_module.NORMALIZATIONS,
 }
 

@@ -95,6 +95,7 @@ def test_the_summary_agrees_with_the_metrics(finished_run):
     np.testing.assert_allclose([m["final_return"] for m in summary["members"]], returns[:, -10:].mean(1), rtol=1e-6)
     np.testing.assert_allclose([m["best_return"] for m in summary["members"]], returns.max(1))
     assert summary["env_steps"] == 3 * 1000 * 4 * 9
+    assert [member["env_steps"] for member in summary["members"]] == [1000 * 4 * 9] * 3
     assert summary["wall_clock"]["compile_seconds"] > 0 and summary["wall_clock"]["run_seconds"] > 0
 
 
@@ -244,6 +245,12 @@ def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):
     finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
     assert finished.code == 3
     assert "Every member diverged" in finished.out
+    # Nothing is left to do once all are dead: the run ends there, and has no rows beyond.
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    deaths = [member["death_update"] for member in summary["members"]]
+    assert max(deaths) < 4
+    assert summary["num_updates"] == max(deaths) + 1
+    assert table(tmp_path / "run").num_rows == 3 * (max(deaths) + 1)
 
 
 def test_reinforce_runs_by_its_name(tmp_path):

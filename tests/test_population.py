@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 
 from configs import cartpole
 from haepo_jax.config import from_config_dict
-from haepo_jax.population import make_members, make_population
+from haepo_jax.population import _learns_one_by_one, make_members, make_population
 
 ONE = jax.devices()[:1]
 
@@ -25,9 +26,9 @@ def config(**changes):
     return from_config_dict(small | changes)
 
 
-def trained(population, *chunks):
+def trained(population, *chunks, start=None):
     """The state on the host and the metrics, stacked, after chunks of these lengths."""
-    state, stacked = population.init(), []
+    state, stacked = population.init() if start is None else start, []
     for size in chunks:
         state, metrics = population.advance(state, jnp.int32(size))
         stacked.append(jax.tree.map(lambda rows, size=size: np.asarray(rows)[:size], metrics))
@@ -45,9 +46,29 @@ def spread():
     return make_population(config(), devices=jax.devices()[:3])
 
 
+def laid_out(*, one_by_one, config=config(), **options):  # noqa: B008
+    """A population, compiled, whose members learn one after the other or all together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("haepo_jax.population._learns_one_by_one", lambda device, steps: one_by_one)
+        population = make_population(config, **options)
+        trained(population, 1, 1)
+    return population
+
+
 @pytest.fixture(scope="module")
 def on_one_device():
-    return make_population(config(), devices=ONE)
+    return laid_out(one_by_one=False, devices=ONE)
+
+
+@pytest.fixture(scope="module")
+def one_by_one():
+    return laid_out(one_by_one=True, devices=ONE)
+
+
+@pytest.fixture(params=["together", "one by one"])
+def layout(request, on_one_device, one_by_one):
+    """The five members on one device, in each of the two ways to learn."""
+    return {"together": on_one_device, "one by one": one_by_one}[request.param]
 
 
 def test_all_local_devices_are_used():
@@ -68,8 +89,8 @@ def test_the_same_run_twice_is_identical(on_one_device):
     assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
 
 
-def test_the_division_into_chunks_changes_nothing(on_one_device):
-    assert_identical(trained(on_one_device, 6), trained(on_one_device, 1, 2, 3))
+def test_the_division_into_chunks_changes_nothing(layout):
+    assert_identical(trained(layout, 6), trained(layout, 1, 2, 3))
 
 
 def test_a_chunk_of_any_length_is_one_program(on_one_device):
@@ -122,12 +143,17 @@ def test_padding_is_never_reported(spread):
     assert seeds.shape == (5,)
 
 
+def with_setting(population, member, name, value):
+    """The population before its first update, with this setting changed for one member."""
+    host = population.to_host(population.init())
+    host.settings[name][member] = value
+    return population.from_host(host)
+
+
 @pytest.mark.parametrize("rate", [np.inf, np.nan])
-def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(on_one_device, rate):
-    members = list(on_one_device.members)
-    members[2] = dataclasses.replace(members[2], settings={"optimizer.learning_rate": rate})
-    poisoned = make_population(config(), members=members, devices=ONE)
-    (state, metrics), (clean, clean_metrics) = trained(poisoned, 6), trained(on_one_device, 6)
+def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(layout, rate):
+    poisoned = with_setting(layout, 2, "optimizer.learning_rate", rate)
+    (state, metrics), (clean, clean_metrics) = trained(layout, 6, start=poisoned), trained(layout, 6)
     others = np.array([0, 1, 3, 4])
     pick = lambda tree: jax.tree.map(lambda leaf: leaf[others], tree)  # noqa: E731
     assert_identical(pick(dataclasses.replace(state, settings={})), pick(dataclasses.replace(clean, settings={})))
@@ -138,28 +164,18 @@ def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(on_one_device, rate
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
 
 
-@pytest.fixture
-def as_on_an_accelerator(monkeypatch):
-    monkeypatch.setattr("haepo_jax.population._learns_one_by_one", lambda device: False)
-
-
-def test_learning_that_is_vmapped_agrees(on_one_device, as_on_an_accelerator):
-    (state, metrics), (expected, expected_metrics) = (
-        trained(population, 3) for population in (make_population(config(), devices=ONE), on_one_device)
-    )
+def test_both_layouts_agree(on_one_device, one_by_one):
+    (state, metrics), (expected, expected_metrics) = (trained(p, 3) for p in (one_by_one, on_one_device))
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"][:, :5])
     for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
 
 
-def test_neighbours_are_left_bit_for_bit_when_learning_is_vmapped(as_on_an_accelerator):
-    clean = make_population(config(), devices=ONE)
-    members = [*clean.members]
-    members[2] = dataclasses.replace(members[2], settings={"optimizer.learning_rate": np.nan})
-    state = trained(make_population(config(), members=members, devices=ONE), 4)[0]
-    others = np.array([0, 1, 3, 4])
-    assert_identical(*(jax.tree.map(lambda leaf: leaf[others], s.learner) for s in (state, trained(clean, 4)[0])))
-    assert not state.alive[2]
+def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_cpu():
+    (cpu,) = ONE
+    assert [_learns_one_by_one(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
+    accelerator = types.SimpleNamespace(platform="gpu")
+    assert not any(_learns_one_by_one(accelerator, steps) for steps in (2, 8000, 10**6))
 
 
 def test_swept_settings_reach_their_members():

@@ -11,7 +11,7 @@ import pytest
 from haepo_jax.environments import Box, Discrete, Environment, make
 from haepo_jax.environments.interface import Step
 from haepo_jax.policies import make_policy
-from haepo_jax.rollout import collect
+from haepo_jax.rollout import collect, episode_metrics
 
 M, T = 16, 8
 LONGEST = 5
@@ -24,33 +24,37 @@ class Count(NamedTuple):
 
 @functools.cache
 def counter(action_space=Discrete(3)):  # noqa: B008
-    """Observes (steps done, length of the episode), drawn from the key; the reward of step t is 10^t."""
+    """Observes (steps done, length of the episode), drawn from the key; the reward of step t is 10^t.
+
+    Its measure is the reward doubled. Ends by itself, and says so, when the length is even.
+    """
 
     def observe(state):
         return jnp.stack([state.steps, state.length]).astype(jnp.float32)
 
-    def reset(key):
+    def reset(params, key):
         state = Count(jnp.int32(0), jax.random.randint(key, (), 1, LONGEST + 1))
         return state, observe(state)
 
-    def step(key, state, action):
+    def step(params, key, state, action):
         after = Count(state.steps + 1, state.length)
-        return Step(after, observe(after), 10.0**state.steps, after.steps == state.length)
+        reward, done = params.get("scale", 1.0) * 10.0**state.steps, after.steps == state.length
+        return Step(after, observe(after), reward, done, done & (state.length % 2 == 0), {"double": 2 * reward})
 
-    return Environment("counter", 2, action_space, LONGEST, reset, step)
+    return Environment("counter", 2, action_space, LONGEST, {"scale": 1.0}, ("double",), reset, step)
 
 
 @functools.cache
 def quitter():
     """Ends at the first action 0. Its observation is 0, where the policy is uniform."""
 
-    def reset(key):
+    def reset(params, key):
         return jnp.int32(0), jnp.zeros(1)
 
-    def step(key, state, action):
-        return Step(state, jnp.zeros(1), jnp.float32(1), action == 0)
+    def step(params, key, state, action):
+        return Step(state, jnp.zeros(1), jnp.float32(1), action == 0, action == 0, {})
 
-    return Environment("quitter", 1, Discrete(3), 100, reset, step)
+    return Environment("quitter", 1, Discrete(3), 100, {}, (), reset, step)
 
 
 def policy_for(environment):
@@ -158,6 +162,50 @@ class TestEpisodes:
         position, angle = np.abs(cartpole.observations[..., 0]), np.abs(cartpole.observations[..., 2])
         assert ((position < 2.4) & (angle < 12 * np.pi / 180)).all()
         assert (cartpole.mask.sum(-1) < 24).any()
+
+
+class TestEnvironmentParams:
+    def test_reach_the_environment_and_have_its_defaults_where_left_out(self, counted):
+        policy = policy_for(counter())
+
+        @jax.jit
+        def rewards(scale):
+            return collect(
+                counter(),
+                policy,
+                params_for(policy),
+                jax.random.key(0),
+                num_trajectories=M,
+                horizon=T,
+                env_params={"scale": scale},
+            ).rewards
+
+        np.testing.assert_allclose(rewards(3.0), 3 * np.asarray(counted.rewards))
+
+
+class TestMetrics:
+    def test_are_means_over_episodes_and_steps_as_counted_by_hand(self, counted):
+        lengths = np.asarray(counted.mask).sum(-1)
+        returns = np.array([sum(10.0**t for t in range(length)) for length in lengths])
+        metrics = episode_metrics(counted)
+        assert metrics["episode_return"] == pytest.approx(returns.mean(), rel=1e-6)
+        assert metrics["double"] == pytest.approx(2 * returns.mean(), rel=1e-6)
+        assert metrics["episode_length"] == lengths.mean()
+        assert metrics["env_steps"] == lengths.sum() and metrics["env_steps"].dtype == jnp.int32
+        entropies = np.concatenate([row[:n] for row, n in zip(np.asarray(counted.entropies), lengths, strict=True)])
+        assert metrics["policy_entropy"] == pytest.approx(entropies.mean(), rel=1e-6)
+        assert set(metrics) == {"episode_return", "episode_length", "policy_entropy", "env_steps", "double"}
+
+    def test_masked_steps_are_left_out(self, counted):
+        def garbage(values):
+            return jnp.where(counted.mask, values, jnp.nan)
+
+        spoiled = counted._replace(
+            rewards=garbage(counted.rewards),
+            entropies=garbage(counted.entropies),
+            measures={"double": garbage(counted.measures["double"])},
+        )
+        jax.tree.map(np.testing.assert_array_equal, episode_metrics(spoiled), episode_metrics(counted))
 
 
 class TestPolicy:
