@@ -22,6 +22,7 @@ PAPER = "https://arxiv.org/abs/2508.18884"
 VERDICTS = ("reproduced", "not reproduced", "mixed")
 
 _SIGNS = {"reproduced": "✓", "not reproduced": "✗", "mixed": "≈"}
+_MARK = '<span aria-label="marked">✓</span>&nbsp;'
 _CHAPTERS = ("verdicts", "fairness", "configs", "provenance")
 """Anchors that the page itself uses, and no section may."""
 _MEDIA_TYPES = {b"\x89PNG": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
@@ -62,7 +63,7 @@ class Table:
       columns: the headings.
       rows: the cells, as many in a row as there are headings. The first of a row names it.
       note: small print below.
-      marked: indices of the rows that stand out, such as the settings that were chosen.
+      marked: indices of the rows that stand out with a ✓, such as the settings that were chosen.
       folded: whether the table is shown on demand only.
     """
 
@@ -349,7 +350,8 @@ def _table(table: Table) -> str:
         f'<th scope="col"{kind}>{escape(heading)}</th>' for heading, kind in zip(table.columns, kinds, strict=True)
     )
     rows = [
-        f'<tr{" class=marked" if index in table.marked else ""}><th scope="row"{kinds[0]}>{escape(row[0])}</th>'
+        f'<tr{" class=marked" if index in table.marked else ""}><th scope="row"{kinds[0]}>'
+        + f"{_MARK if index in table.marked else ''}{escape(row[0])}</th>"
         + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
         + "</tr>"
         for index, row in enumerate(table.rows)
@@ -413,7 +415,7 @@ def _config(listing: ConfigListing) -> str:
     return "\n".join(
         [
             f"<details><summary>{escape(listing.label)} <code>{escape(listing.name)}</code></summary>",
-            f"<pre>{escape(listing.command)}</pre>",
+            f'<pre class="command">{escape(listing.command)}</pre>',
             '<div class="scroll"><table class="settings"><tbody>' + "".join(changed) + "</tbody></table></div>"
             if changed
             else "<p>All settings are the defaults.</p>",
