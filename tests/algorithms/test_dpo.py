@@ -1,0 +1,203 @@
+"""DPO: what one update does to the parameters, and that every setting of the loss takes part in it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from algorithms.updates import (
+    BATCH,
+    ENVIRONMENT,
+    PARAMS,
+    REFERENCE,
+    M,
+    T,
+    assert_all_differ,
+    assert_close,
+    assert_compiled_once,
+    assert_one_schema,
+    batch_from,
+    by_hand,
+    config_for,
+    distance,
+    learn,
+    learn_again_and_again,
+    learner_for,
+    log_probs,
+    results_of_changes,
+    returns_of,
+    shifted,
+)
+
+from haepo_jax.algorithms import dpo
+from haepo_jax.config import PAIRS, REFERENCES
+from haepo_jax.errors import ConfigError
+
+LAGGING = tuple(name for name in REFERENCES if name != "none")
+
+
+def config_with(**settings):
+    return config_for("dpo", **{"num_epochs": 1} | settings)
+
+
+def pairs_of(batch, kind, discount=1.0):
+    """(preferred, other), by comparing every two returns."""
+    returns = returns_of(batch, discount)
+    pairs = [(i, j) for i in range(M) for j in range(M) if returns[i] > returns[j]]
+    return pairs if kind == "all" else [(int(returns.argmax()), int(returns.argmin()))]
+
+
+def loss_by_hand(config, params, reference, batch):
+    """The loss from its definition, pair by pair."""
+    settings = config.dpo
+    log_ratio = (log_probs(params, batch) - log_probs(reference, batch)).sum(-1)
+    losses = []
+    for better, worse in pairs_of(batch, settings.pairs, config.discount):
+        margin = settings.beta * (log_ratio[better] - log_ratio[worse])
+        right, wrong = jax.nn.log_sigmoid(margin), jax.nn.log_sigmoid(-margin)
+        losses.append(-(1 - settings.label_smoothing) * right - settings.label_smoothing * wrong)
+    return jnp.mean(jnp.stack(losses))
+
+
+class TestAgainstTheLossByHand:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"pairs": "all", "beta": 0.5, "label_smoothing": 0.2, "num_epochs": 3, "reference": "frozen"},
+            {"pairs": "best_worst", "beta": 2.0, "num_epochs": 2, "reference": "ema"},
+        ],
+        ids=lambda settings: settings["pairs"],
+    )
+    def test_an_update_equals_the_composition(self, settings):
+        config = config_with(**settings, discount=0.9, optimizer={"max_grad_norm": 0.05})
+        start = shifted(PARAMS, 0.1)
+        learner, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        expected, expected_metrics = by_hand(
+            config, start, lambda params: loss_by_hand(config, params, REFERENCE, BATCH), [()] * settings["num_epochs"]
+        )
+        assert_close(learner.params, expected)
+        assert_close({name: metrics[name] for name in expected_metrics}, expected_metrics)
+        assert distance(learner.params, start) > 0.005
+
+    def test_every_choice_is_among_them(self):
+        assert set(PAIRS) == {"all", "best_worst"}
+
+
+class TestMetrics:
+    def test_are_finite_scalars_of_one_schema(self):
+        config = config_with()
+        _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
+        assert_one_schema(metrics, {"loss", "grad_norm", "accuracy", "margin", "num_pairs"})
+
+    @pytest.mark.parametrize("pairs", PAIRS)
+    def test_describe_the_pairs(self, pairs):
+        config, start = config_with(pairs=pairs), shifted(PARAMS, 0.1)
+        _, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        log_ratio = np.asarray((log_probs(start, BATCH) - log_probs(REFERENCE, BATCH)).sum(-1))
+        margins = np.array([log_ratio[i] - log_ratio[j] for i, j in pairs_of(BATCH, pairs)])
+        assert metrics["num_pairs"] == len(margins) == {"all": M * (M - 1) // 2, "best_worst": 1}[pairs]
+        assert metrics["margin"] == pytest.approx(margins.mean(), rel=1e-3)
+        assert metrics["accuracy"] == pytest.approx((margins > 0).mean(), rel=1e-5)
+
+    def test_equal_returns_make_no_pair(self):
+        config = config_with()
+        ones = jnp.where(BATCH.mask, jnp.array([1.0, 0.0, 0.0, 0.0])[:, None], 0).at[:, 1:].set(0)
+        _, metrics = learn(config, learner_for(config, PARAMS), BATCH._replace(rewards=ones))
+        assert metrics["num_pairs"] == M - 1
+
+    def test_are_those_of_the_last_epoch(self):
+        learner = learner_for(config_with(reference="frozen"), PARAMS, REFERENCE)
+        _, metrics = learn(config_with(reference="frozen", num_epochs=3), learner, BATCH)
+        _, history = learn_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
+        assert_close(metrics, history[2])
+        assert history[2]["margin"] > history[0]["margin"] + 1e-3
+
+
+class TestEpochs:
+    @pytest.mark.parametrize("pairs", PAIRS)
+    def test_each_lowers_the_loss_of_its_batch(self, pairs):
+        config = config_with(pairs=pairs, reference="frozen", optimizer={"learning_rate": 1e-3})
+        _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+        assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
+        assert (np.diff([float(metrics["margin"]) for metrics in history]) > 0).all()
+
+    def test_equal_updates_on_the_same_batch(self):
+        learner = learner_for(config_with(reference="frozen"), PARAMS, REFERENCE)
+        together, _ = learn(config_with(reference="frozen", num_epochs=3), learner, BATCH)
+        one_by_one, _ = learn_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
+        assert_close(together.params, one_by_one.params)
+
+
+class TestReference:
+    def test_begins_as_the_policy(self):
+        config = config_with()
+        learner = dpo.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+        assert distance(learner.params, learner.reference) == 0
+
+    @pytest.mark.parametrize("rule", LAGGING)
+    def test_moves_as_its_rule_says(self, rule):
+        config = config_with(reference=rule, reference_period=2, reference_decay=0.5)
+        learner, params = learner_for(config, PARAMS), [PARAMS]
+        for update in range(3):
+            reference = learner.reference
+            learner, _ = learn(config, learner, batch_from(PARAMS, update), update)
+            params.append(learner.params)
+            half = jax.tree.map(lambda old, new: (old + new) / 2, reference, learner.params)
+            expected = {"frozen": PARAMS, "periodic": params[update + 1 - (update + 1) % 2]}
+            expected |= {"ema": half, "previous": params[update]}
+            assert_close(learner.reference, expected[rule])
+
+    def test_decides_the_margins(self):
+        config = config_with(reference="frozen", beta=5.0)
+        results = [learn(config, learner_for(config, PARAMS, ref), BATCH) for ref in (PARAMS, REFERENCE)]
+        assert results[0][1]["margin"] == pytest.approx(0, abs=1e-5)
+        assert abs(results[1][1]["margin"]) > 0.1
+        assert distance(results[0][0].params, results[1][0].params) > 1e-4
+
+    def test_none_is_refused(self):
+        with pytest.raises(ConfigError, match="preferences are measured against a reference policy"):
+            config_with(reference="none")
+
+
+def test_the_preferred_become_likelier_than_the_others():
+    config = config_with()
+    after, _ = learn(config, learner_for(config, PARAMS), BATCH)
+    change = np.asarray((log_probs(after.params, BATCH) - log_probs(PARAMS, BATCH)).sum(-1))
+    assert np.mean([change[i] - change[j] for i, j in pairs_of(BATCH, "all")]) > 0.01
+
+
+def test_equal_returns_move_nothing():
+    config = config_with()
+    after, metrics = learn(config, learner_for(config, PARAMS), BATCH._replace(rewards=jnp.zeros((M, T))))
+    assert distance(after.params, PARAMS) == 0
+    assert metrics["num_pairs"] == metrics["loss"] == 0
+
+
+def test_only_the_order_of_returns_matters():
+    config = config_with()
+    larger = BATCH._replace(rewards=1e3 * BATCH.rewards)
+    results = [learn(config, learner_for(config, PARAMS), batch)[0].params for batch in (BATCH, larger)]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+class TestTracedSettings:
+    def test_each_changes_the_update_in_one_program(self):
+        changes = {
+            "optimizer.learning_rate": 0.02,
+            "optimizer.max_grad_norm": 1e-7,
+            "dpo.beta": 1.0,
+            "dpo.label_smoothing": 0.4,
+        }
+        assert_all_differ(results_of_changes(config_with(reference="frozen"), changes, REFERENCE))
+        assert_compiled_once()
+
+    def test_the_discount_decides_who_is_preferred(self):
+        rewards = jnp.zeros((M, T)).at[:, 0].set(jnp.array([1.0, 0.0, 0.5, 0.6])).at[1, 7].set(1.1)
+        batch, ends = BATCH._replace(rewards=rewards), []
+        for discount, (better, worse) in ((1.0, (1, 2)), (0.5, (0, 1))):
+            assert pairs_of(batch, "best_worst", discount) == [(better, worse)]
+            config = config_with(discount=discount, pairs="best_worst", reference="frozen")
+            after, _ = learn(config, learner_for(config, PARAMS), batch)
+            change = np.asarray((log_probs(after.params, batch) - log_probs(PARAMS, batch)).sum(-1))
+            assert change[better] > change[worse] + 0.01
+            ends.append(after.params)
+        assert distance(*ends) > 0.01

@@ -1,0 +1,213 @@
+"""GRPO: what one update does to the parameters, and that every setting of the loss takes part in it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from algorithms.updates import (
+    BATCH,
+    ENVIRONMENT,
+    PARAMS,
+    REFERENCE,
+    M,
+    T,
+    assert_all_differ,
+    assert_close,
+    assert_compiled_once,
+    assert_one_schema,
+    batch_from,
+    by_hand,
+    config_for,
+    distance,
+    learn,
+    learn_again_and_again,
+    learner_for,
+    log_probs,
+    results_of_changes,
+    returns_of,
+    shifted,
+)
+
+from haepo_jax.algorithms import grpo
+from haepo_jax.config import ADVANTAGE_SCALES, AGGREGATIONS, REFERENCES
+
+LAGGING = tuple(name for name in REFERENCES if name != "none")
+LENGTHS = np.asarray(BATCH.mask).sum(-1)
+
+
+def config_with(**settings):
+    return config_for("grpo", **{"num_epochs": 1, "kl_coef": 0.1} | settings)
+
+
+def loss_by_hand(config, params, reference, batch):
+    """The loss from its definition, step by step."""
+    settings, mask = config.grpo, batch.mask
+    returns = returns_of(batch, config.discount)
+    advantages = returns - returns.mean()
+    if settings.advantage_scale == "std":
+        advantages /= returns.std()
+    now = log_probs(params, batch)
+    ratio = jnp.exp(now - jnp.where(mask, batch.log_probs, 0))
+    clipped = jnp.clip(ratio, 1 - settings.clip_epsilon, 1 + settings.clip_epsilon)
+    log_ratio = log_probs(reference, batch) - now
+    steps = jnp.where(mask, -jnp.minimum(ratio * advantages[:, None], clipped * advantages[:, None]), 0)
+    steps += settings.kl_coef * jnp.where(mask, jnp.exp(log_ratio) - log_ratio - 1, 0)
+    return {
+        "sequence_mean": (steps.sum(-1) / LENGTHS).mean(),
+        "token_mean": steps.sum() / LENGTHS.sum(),
+        "constant": steps.sum() / (M * T),
+    }[settings.aggregation]
+
+
+class TestAgainstTheLossByHand:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"advantage_scale": "std", "aggregation": "sequence_mean", "num_epochs": 3, "reference": "frozen"},
+            {"advantage_scale": "none", "aggregation": "token_mean", "num_epochs": 1, "clip_epsilon": 0.02},
+            {"advantage_scale": "none", "aggregation": "constant", "num_epochs": 2, "reference": "ema"},
+        ],
+        ids=lambda settings: settings["aggregation"],
+    )
+    def test_an_update_equals_the_composition(self, settings):
+        config = config_with(**settings, discount=0.9, optimizer={"max_grad_norm": 0.05})
+        start = shifted(PARAMS, 0.1)
+        learner, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        expected, expected_metrics = by_hand(
+            config, start, lambda params: loss_by_hand(config, params, REFERENCE, BATCH), [()] * settings["num_epochs"]
+        )
+        assert_close(learner.params, expected)
+        assert_close({name: metrics[name] for name in expected_metrics}, expected_metrics)
+        assert distance(learner.params, start) > 0.005
+
+    def test_every_choice_is_among_them(self):
+        assert set(ADVANTAGE_SCALES) == {"std", "none"}
+        assert set(AGGREGATIONS) == {"sequence_mean", "token_mean", "constant"}
+
+
+class TestMetrics:
+    def test_are_finite_scalars_of_one_schema(self):
+        config = config_with()
+        _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
+        assert_one_schema(metrics, {"loss", "grad_norm", "clip_fraction", "approx_kl", "reference_kl"})
+
+    def test_are_0_while_policy_behaviour_and_reference_agree(self):
+        config = config_with()
+        _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
+        for name in ("clip_fraction", "approx_kl", "reference_kl"):
+            assert metrics[name] == pytest.approx(0, abs=1e-6)
+
+    def test_tell_how_far_policy_behaviour_and_reference_are_apart(self):
+        config, start = config_with(clip_epsilon=0.05), shifted(PARAMS, 0.1)
+        _, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        now, mask = np.asarray(log_probs(start, BATCH)), np.asarray(BATCH.mask)
+        log_ratio = (now - np.where(mask, BATCH.log_probs, 0))[mask]
+        returns = returns_of(BATCH)
+        gains = np.broadcast_to((returns > returns.mean())[:, None], (M, T))[mask]
+        held = np.where(gains, np.exp(log_ratio) > 1.05, np.exp(log_ratio) < 0.95)
+        assert 0 < held.mean() < 1
+        assert metrics["clip_fraction"] == pytest.approx(held.mean(), rel=1e-5)
+        assert metrics["approx_kl"] == pytest.approx((np.exp(log_ratio) - 1 - log_ratio).mean(), rel=1e-3)
+        to_reference = np.asarray(log_probs(REFERENCE, BATCH)) - now
+        each = np.where(mask, np.exp(to_reference) - 1 - to_reference, 0).sum(-1) / LENGTHS
+        assert metrics["reference_kl"] == pytest.approx(each.mean(), rel=1e-3)
+
+    def test_are_those_of_the_last_epoch(self):
+        options = {"reference": "frozen"}
+        learner = learner_for(config_with(**options), PARAMS, REFERENCE)
+        _, metrics = learn(config_with(**options, num_epochs=3), learner, BATCH)
+        _, history = learn_again_and_again(config_with(**options), learner, BATCH, 3)
+        assert_close(metrics, history[2])
+        assert history[2]["approx_kl"] > history[0]["approx_kl"] + 1e-5
+
+
+class TestEpochs:
+    @pytest.mark.parametrize("aggregation", AGGREGATIONS)
+    def test_each_lowers_the_loss_of_its_batch(self, aggregation):
+        config = config_with(aggregation=aggregation, reference="frozen", optimizer={"learning_rate": 1e-3})
+        _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+        assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
+
+    def test_equal_updates_on_the_same_batch(self):
+        learner = learner_for(config_with(reference="frozen"), PARAMS, REFERENCE)
+        together, _ = learn(config_with(reference="frozen", num_epochs=3), learner, BATCH)
+        one_by_one, _ = learn_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
+        assert_close(together.params, one_by_one.params)
+
+
+class TestReference:
+    def test_begins_as_the_policy(self):
+        config = config_with()
+        learner = grpo.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+        assert distance(learner.params, learner.reference) == 0
+
+    @pytest.mark.parametrize("rule", LAGGING)
+    def test_moves_as_its_rule_says_and_is_drawn_to(self, rule):
+        """References are those of the rule, and from the second update on the KL to them acts."""
+        options = {"reference": rule, "reference_period": 2, "reference_decay": 0.5}
+        params, ends = [PARAMS], {}
+        for kl_coef in (0.0, 0.5):
+            config = config_with(**options, kl_coef=kl_coef)
+            learner = learner_for(config, PARAMS)
+            for update in range(3):
+                reference = learner.reference
+                learner, _ = learn(config, learner, batch_from(PARAMS, update), update)
+                if kl_coef:
+                    params.append(learner.params)
+                    half = jax.tree.map(lambda old, new: (old + new) / 2, reference, learner.params)
+                    expected = {"frozen": PARAMS, "periodic": params[update + 1 - (update + 1) % 2]}
+                    expected |= {"ema": half, "previous": params[update]}
+                    assert_close(learner.reference, expected[rule])
+            ends[kl_coef] = learner.params
+        assert distance(ends[0.0], ends[0.5]) > 1e-3 * distance(ends[0.0], PARAMS)
+
+    def test_none_is_accepted_with_kl_coef_0_and_changes_nothing_else(self):
+        results = []
+        for rule in ("none", "previous"):
+            config = config_with(reference=rule, kl_coef=0.0)
+            results.append(learn(config, learner_for(config, PARAMS), BATCH)[0])
+        assert results[0].reference is None and results[1].reference is not None
+        assert_close(results[0].params, results[1].params)
+
+    def test_a_large_kl_coef_draws_the_policy_to_it(self):
+        divergences = []
+        for kl_coef in (0.0, 10.0):
+            config = config_with(kl_coef=kl_coef, reference="frozen")
+            _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+            divergences.append(float(history[-1]["reference_kl"]))
+        assert divergences[1] < 0.5 * divergences[0]
+
+
+def test_the_better_trajectories_become_likelier():
+    config = config_with()
+    after, _ = learn(config, learner_for(config, PARAMS), BATCH)
+    change = np.asarray((log_probs(after.params, BATCH) - log_probs(PARAMS, BATCH)).sum(-1)) / LENGTHS
+    returns = returns_of(BATCH)
+    assert np.dot(change, returns - returns.mean()) > 0.01
+
+
+def test_equal_returns_move_nothing():
+    config = config_with()
+    after, _ = learn(config, learner_for(config, PARAMS), BATCH._replace(rewards=jnp.zeros((M, T))))
+    assert distance(after.params, PARAMS) == 0
+
+
+def test_the_scale_of_returns_matters_only_without_the_deviation():
+    larger = BATCH._replace(rewards=1e3 * BATCH.rewards)
+    for scale, expected in (("std", 1), ("none", 1e3)):
+        config = config_with(advantage_scale=scale, kl_coef=0.0)
+        norms = [float(learn(config, learner_for(config, PARAMS), b)[1]["grad_norm"]) for b in (BATCH, larger)]
+        assert norms[1] / norms[0] == pytest.approx(expected, rel=1e-3)
+
+
+class TestTracedSettings:
+    def test_each_changes_the_update_in_one_program(self):
+        changes = {
+            "optimizer.learning_rate": 0.02,
+            "optimizer.max_grad_norm": 1e-7,
+            "discount": 0.5,
+            "grpo.clip_epsilon": 0.01,
+            "grpo.kl_coef": 2.0,
+        }
+        assert_all_differ(results_of_changes(config_with(reference="frozen"), changes, REFERENCE))
+        assert_compiled_once()
