@@ -799,12 +799,13 @@ def _encode(canvas: Canvas, title: str, handles: Sequence[Line2D], image_format:
 def _add_legend(canvas: Canvas, handles: Sequence[Line2D]) -> float:
     """Puts a legend below the axes, in as many columns as fit, and returns its height in inches."""
     for columns in range(min(len(handles), 5), 0, -1):
-        legend = canvas.legend(handles=list(handles), loc="outside lower left", ncols=columns, columnspacing=1.4)
-        canvas.draw_without_rendering()
-        box = legend.get_window_extent()
-        if box.width <= 0.98 * canvas.bbox.width or columns == 1:
-            return float(box.height / canvas.dpi)
-        legend.remove()
+        options: Any = {"handles": list(handles), "ncols": columns, "columnspacing": 1.4, "loc": "outside lower left"}
+        # It is measured on a figure of its own, where nothing else is to be laid out.
+        trial = Canvas(figsize=(canvas.get_figwidth(), canvas.get_figheight()))
+        box = trial.legend(**options).get_window_extent()
+        if box.width <= 0.98 * trial.bbox.width or columns == 1:
+            canvas.legend(**options)
+            return float(box.height / trial.dpi)
     raise AssertionError("One column is always taken.")
 
 
