@@ -142,11 +142,11 @@ def styles(labels: Iterable[str], given: Mapping[str, Style] | None = None) -> d
     # Those that are an algorithm's very name come first, so that they have its style wherever their place is.
     for label, base in sorted(bases.items(), key=lambda item: (item[1] is None, _words(item[0]) != item[1])):
         if base is not None:
-            candidates = [STYLES[base], *_variants(STYLES[base].colour)]
+            candidates = [STYLES[base], *_variants(STYLES[base])]
         else:
             used = {style.colour for style in result.values()}
             fresh = [style for style in (*_OTHERS, *STYLES.values()) if style.colour not in used]
-            candidates = fresh + [variant for style in STYLES.values() for variant in _variants(style.colour)]
+            candidates = fresh + [variant for style in STYLES.values() for variant in _variants(style)]
         result[label] = next(style for style in candidates if style not in result.values())
     return {label: result[label] for label in labels}
 
@@ -334,13 +334,14 @@ def intervals(
     """
     looks = styles([row[0] for row in rows], given)
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(width, 0.75 + 0.27 * max(len(rows), 2)))
+        names, tall = _names([row[0] for row in rows], width)
+        canvas = Canvas(figsize=(width, 0.75 + max(0.27, tall + 0.06) * max(len(rows), 2)))
         axes = canvas.subplots()
         values = np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, 3)
         lanes = _lanes(axes, values, x_log, reference, never, width)
         for number, (label, *_) in enumerate(rows):
             _draw_interval(axes, lanes, number, values[number], looks[label])
-        _rows(axes, [row[0] for row in rows], width)
+        _rows(axes, names)
         axes.set_xlabel(_wrapped(x_label, 0.7 * width))
         return _encode(canvas, title, [], image_format)
 
@@ -386,7 +387,8 @@ def bars_by_group(
     if points.shape != (len(groups), len(arms), 3):
         raise ValueError(f"Values are [{len(groups)} groups, {len(arms)} arms], not {list(points.shape[:2])}.")
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(width, 0.75 + len(groups) * (0.16 * len(arms) + 0.18)))
+        names, tall = _names(groups, width)
+        canvas = Canvas(figsize=(width, 0.75 + len(groups) * max(0.16 * len(arms) + 0.18, tall + 0.06)))
         axes = canvas.subplots()
         lanes = _lanes(axes, points, x_log, reference, never, width)
         step = 0.8 / len(arms)
@@ -396,7 +398,7 @@ def bars_by_group(
             for number, arm in enumerate(arms):
                 place = group + (number - (len(arms) - 1) / 2) * step
                 _draw_interval(axes, lanes, place, points[group, number], looks[arm], empty="")
-        _rows(axes, groups, width)
+        _rows(axes, names)
         axes.set_xlabel(_wrapped(x_label, 0.7 * width))
         handles = [_handle(arm, style, line=False) for arm, style in looks.items()]
         return _encode(canvas, title, handles, image_format)
@@ -434,14 +436,14 @@ def strip(
     """
     looks = styles([label for label, _ in rows], given)
     arrays = [np.asarray(values, dtype=np.float64).ravel() for _, values in rows]
+    gone = [int(np.isnan(values).sum()) for values in arrays]
+    labels = [f"{row[0]} ({count} diverged)" if count else row[0] for row, count in zip(rows, gone, strict=True)]
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(width, 0.8 + 0.36 * max(len(rows), 2)))
+        names, tall = _names(labels, width)
+        canvas = Canvas(figsize=(width, 0.8 + max(0.36, tall + 0.06) * max(len(rows), 2)))
         axes = canvas.subplots()
         lanes = _lanes(axes, np.concatenate([*arrays, np.empty(0)]), x_log, threshold, never, width)
-        labels = []
         for number, ((label, _), values) in enumerate(zip(rows, arrays, strict=True)):
-            gone = int(np.isnan(values).sum())
-            labels.append(f"{label} ({gone} diverged)" if gone else label)
             ordered = np.sort(values[~np.isnan(values)])
             # The golden ratio spreads neighbours apart without chance.
             places = number + _JITTER * (2 * (np.arange(ordered.size) * 0.6180339887 % 1) - 1)
@@ -452,7 +454,7 @@ def strip(
                 axes.text(
                     1.01,
                     number,
-                    f"{failed.sum() + gone} of {values.size}",
+                    f"{failed.sum() + gone[number]} of {values.size}",
                     transform=axes.get_yaxis_transform(),
                     va="center",
                     color=_GREY,
@@ -473,7 +475,7 @@ def strip(
                 # The one in the middle, never between two, so that it may be infinite.
                 middle = lanes.at(ordered[(ordered.size - 1) // 2])
                 axes.plot([middle, middle], [number - 0.4, number + 0.4], color="black", linewidth=2, zorder=4)
-        _rows(axes, labels, width)
+        _rows(axes, names)
         axes.set_xlabel(_wrapped(x_label, 0.7 * width))
         handles = [
             Line2D([], [], color="black", linewidth=2, marker="|", linestyle="none", markersize=11, label="median")
@@ -518,12 +520,14 @@ def _base(label: str) -> str | None:
     return _ALIASES.get(name, name) if name else None
 
 
-def _variants(colour: str) -> list[Style]:
-    return [
-        Style(colour, _DASHES[(number + turn) % len(_DASHES)], marker)
+def _variants(style: Style) -> list[Style]:
+    """Styles of the same colour, those of which neither dash nor marker is the same first."""
+    others = [
+        Style(style.colour, _DASHES[(number + turn) % len(_DASHES)], marker)
         for turn in range(len(_DASHES))
-        for number, marker in enumerate(_MARKERS, 1)
+        for number, marker in enumerate(_MARKERS)
     ]
+    return sorted(others, key=lambda other: other.dashes == style.dashes or other.marker == style.marker)
 
 
 def _draw_curves(
@@ -573,10 +577,10 @@ def _draw_curves(
     width, height = size
     for axis, limits, log, room in (
         (axes.xaxis, x_limits, x_log, int(width / 0.55)),
-        (axes.yaxis, y_limits, y_log, int(height / 0.45)),
+        (axes.yaxis, y_limits, y_log, int(height / (0.3 if y_log else 0.45))),
     ):
         axis.set_major_locator(_locator(*limits, log, max(3, room)))
-        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _tick(value)))
+        axis.set_major_formatter(_Numbers(log))
         axis.set_minor_locator(ticker.NullLocator())
 
 
@@ -661,15 +665,28 @@ def _locator(low: float, high: float, log: bool, room: int) -> ticker.Locator:
     return ticker.LogLocator(subs=next(fitting, (1.0,)), numticks=room + 1)
 
 
-def _tick(value: float) -> str:
-    size = abs(value)
-    if size >= 1e9:
-        return f"{value:.3g}"
-    if size >= 1e6:
-        return f"{value / 1e6:.4g}M"
-    if size >= 1e4:
-        return f"{value / 1e3:.4g}k"
-    return f"{value:.6g}"
+class _Numbers(ticker.Formatter):
+    """Numbers along an axis in one unit, or each in its own where it is logarithmic."""
+
+    def __init__(self, log: bool) -> None:
+        self.log = log
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        return self.format_ticks([value])[0]
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        largest = max((abs(value) for value in values), default=0.0)
+        return [self._text(value, abs(value) if self.log else largest) for value in values]
+
+    @staticmethod
+    def _text(value: float, size: float) -> str:
+        if value == 0 or size >= 1e9:
+            return f"{value:.3g}"
+        if size >= 1e6:
+            return f"{value / 1e6:.4g}M"
+        if size >= 1e4:
+            return f"{value / 1e3:.4g}k"
+        return f"{value:.6g}"
 
 
 class _Lanes(NamedTuple):
@@ -711,7 +728,7 @@ def _lanes(axes: Axes, values: np.ndarray, log: bool, reference: float | None, n
     ticks = [tick for tick in _locator(low, high, log, int(width)).tick_values(low, high) if first <= tick <= last]
     if np.isnan(_drawable(shown, log)).all():
         ticks = []
-    labels = [_tick(tick) for tick in ticks]
+    labels = _Numbers(log).format_ticks(ticks)
     for there, ends, value in ((below, lanes.below, -np.inf), (above, lanes.above, np.inf)):
         if there:
             axes.axvspan(*ends, color=_FAINT, linewidth=0, zorder=0.5)
@@ -747,10 +764,16 @@ def _draw_interval(
     axes.plot(lanes.at(value), row, color=style.colour, marker=marker, markersize=6.5, markeredgewidth=0, zorder=3)
 
 
-def _rows(axes: Axes, labels: Sequence[str], width: float) -> None:
+def _names(labels: Sequence[str], width: float) -> tuple[list[str], float]:
+    """The names of the rows of a figure in lines that fit beside it, and the height of the longest in inches."""
+    names = [_wrapped(label, 0.3 * width) for label in labels]
+    return names, 0.16 * max((name.count("\n") + 1 for name in names), default=1)
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
     """Names the rows, the first at the top."""
-    axes.set_yticks(range(len(labels)), [_wrapped(label, 0.3 * width) for label in labels])
-    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
 

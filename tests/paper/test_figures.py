@@ -49,6 +49,7 @@ POINTS = np.arange(1.0, 34).reshape(3, 11)
 ROWS = [(arm, 2.0 + number, 1.5, 3.0 + number) for number, arm in enumerate(ARMS)]
 EDGES = [("PPO", INF, 1e4, INF), ("GRPO", 2e4, -INF, INF), ("DPO", NAN, NAN, NAN), ("x", -INF, -INF, 3.0)]
 SEEDS = [(arm, np.linspace(100 + number, 500, 64)) for number, arm in enumerate(ARMS)]
+LONG = ["HAEPO, log_ratio, sum-normalised", "HAEPO, mean, sum-normalised", "HAEPO, sum, sum-normalised, beta = 0"]
 ODD_SEEDS = [("PPO", [1.0, NAN, INF, 3.0]), ("GRPO", [INF] * 5), ("DPO", [NAN, NAN]), ("none", [])]
 
 DRAWINGS = {
@@ -67,6 +68,8 @@ DRAWINGS = {
     "groups": lambda **o: figures.bars_by_group("abc", ARMS, POINTS, POINTS - 1, POINTS * 2, **STEPS, **o),
     "gaps": lambda **o: figures.bars_by_group(["a"], ["b"], [[NAN]], [[NAN]], [[NAN]], **STEPS, **o),
     "strip": lambda **o: figures.strip(SEEDS, threshold=475, title="Seeds", **STEPS, **o),
+    "long names": lambda **o: figures.intervals([(name, 2.0, 1.0, 3.0) for name in LONG], **STEPS, **o),
+    "long names of seeds": lambda **o: figures.strip([(name, [1.0, NAN]) for name in LONG], **STEPS, **o),
     "odd seeds": lambda **o: figures.strip(ODD_SEEDS, threshold=2, better="lower", x_log=True, **STEPS, **o),
 }
 
@@ -134,6 +137,27 @@ def test_a_png_for_where_an_svg_does_not_do():
     assert png.startswith(b"\x89PNG\r\n\x1a\n") and png == DRAWINGS["curves"](image_format="png")
 
 
+def test_long_names_of_rows_do_not_run_into_each_other(drawn):
+    for name in ("long names", "long names of seeds"):
+        canvas = drawn(name, width=NARROW)
+        canvas.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in canvas.axes[0].get_yticklabels()]
+        assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "said"),
+    [
+        ([-10000, -5000, 0], False, ["-10k", "-5k", "0"]),
+        ([1, 100, 10000], True, ["1", "100", "10k"]),
+        ([0, 2.5e6], False, ["0", "2.5M"]),
+        ([0.001, 0.1], True, ["0.001", "0.1"]),
+    ],
+)
+def test_numbers_on_an_axis_have_one_unit(values, log, said):
+    assert figures._Numbers(log).format_ticks(values) == said
+
+
 def test_the_settings_of_matplotlib_are_left_alone():
     before = dict(matplotlib.rcParams)
     DRAWINGS["curves"]()
@@ -152,6 +176,8 @@ def test_styles_differ_in_colour_dash_and_marker():
     found = styles(labels)
     assert len(set(found.values())) == len(labels)
     assert len({style.marker for style in STYLES.values()}) == len(STYLES)
+    for one, other in zip(found["PPO, a"][1:], found["PPO"][1:], strict=True):
+        assert one != other
     assert found["PPO, a"].colour == found["PPO"].colour
     unnamed = styles([f"setting {number}" for number in range(7)]).values()
     assert not {style.colour for style in unnamed} & {style.colour for style in STYLES.values()}
