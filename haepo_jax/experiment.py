@@ -96,6 +96,7 @@ class _Run:
         self._provenance = Provenance(workdir, list(population.mesh.devices.flat))
         self._pending: list[_Chunk] = []
         self._run_seconds = 0.0
+        self._timeline: list[tuple[int, float]] = []  # updates done, seconds
         with storage_errors(workdir):
             self._writer = MetricsWriter(workdir / "metrics", population.members)
             self._checkpointer = Checkpointer(workdir / "checkpoints")
@@ -172,6 +173,7 @@ class _Run:
             seconds = time.monotonic() - clock
             self._run_seconds += seconds
             done, chunk, snapshot = done + size, (size, metrics), None
+            self._timeline.append((done, self._run_seconds))
             if time.monotonic() - last_save >= checkpoint_seconds:
                 snapshot, last_save = self._population.to_host(state), time.monotonic()
             size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / seconds * size)))
@@ -204,12 +206,13 @@ class _Run:
         names = self._pending[0].metrics
         metrics = {name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in names}
         env_steps = np.concatenate([chunk.env_steps for chunk in self._pending])
-        state = dataclasses.replace(state, updates_done=np.full_like(state.updates_done, self._updates_fetched))
+        done: Any = np.full_like(state.updates_done, self._updates_fetched)  # on the host, as all of this state
+        state = dataclasses.replace(state, updates_done=done)
         checkpoint = Checkpoint(state, env_steps[-1])
         with storage_errors(self._workdir):
             self._writer.write(self._updates_saved, metrics, env_steps)
             # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
-            self._provenance.update(run_seconds=self._run_seconds)
+            self._provenance.update(run_seconds=self._run_seconds, timeline=self._timeline)
             self._checkpointer.save(checkpoint)
         self._report_deaths(state)
         self._saved = checkpoint

@@ -135,6 +135,6 @@ def make_value(observation_size: int, *, hidden_sizes: Sequence[int], activation
         return module.init(key, jnp.zeros((observation_size,)))["params"]
 
     def apply(params: Params, observations: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, observations)[..., 0]
+        return jnp.squeeze(jnp.asarray(module.apply({"params": params}, observations)), axis=-1)
 
     return Value(init, apply)

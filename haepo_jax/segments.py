@@ -115,7 +115,8 @@ def collect_segment(
         return _go_on(running, after, done, *_reset(environment, env_params, reset_key, num)), record
 
     running, records = jax.lax.scan(step, running, jax.random.split(key, num_steps))
-    return Segment(*(jnp.moveaxis(record, 0, 1) for record in records), running)
+    by_environment: list[jax.Array] = [jnp.moveaxis(record, 0, 1) for record in records]
+    return Segment._make([*by_environment, running])
 
 
 def segment_metrics(segment: Segment) -> dict[str, jax.Array]:

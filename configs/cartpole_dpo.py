@@ -1,0 +1,26 @@
+"""CartPole-v1 with DPO (Direct Preference Optimisation): episodes in pairs, the longer one preferred.
+
+python -m experiments.train --config=configs/cartpole_dpo.py --workdir=runs/cartpole_dpo
+
+Takes TIME on 2 CPU cores. Expect SCORE.
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """32 seeds, 60 updates of 16 episodes."""
+    config = default_config()
+    config.env = "CartPole-v1"
+    config.algorithm = "dpo"
+    config.num_seeds = 32
+    config.num_updates = 60
+    config.num_trajectories = 16
+    config.optimizer.learning_rate = 1e-2
+    config.dpo.beta = 0.03
+    config.dpo.pairs = "all"
+    config.dpo.num_epochs = 4
+    config.dpo.reference = "previous"
+    return config

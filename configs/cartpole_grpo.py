@@ -1,0 +1,28 @@
+"""CartPole-v1 with GRPO, the settings chosen on tuning seeds (python -m experiments.paper).
+
+python -m experiments.train --config=configs/cartpole_grpo.py --workdir=runs/cartpole_grpo
+
+Takes TIME on 2 CPU cores. Expect SCORE.
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """32 seeds, 60 updates of 16 episodes."""
+    config = default_config()
+    config.env = "CartPole-v1"
+    config.algorithm = "grpo"
+    config.num_seeds = 32
+    config.num_updates = 60
+    config.num_trajectories = 16
+    config.optimizer.learning_rate = 3e-3
+    config.grpo.advantage_scale = "std"
+    config.grpo.aggregation = "sequence_mean"
+    config.grpo.num_epochs = 4
+    config.grpo.clip_epsilon = 0.5
+    config.grpo.kl_coef = 5e-3
+    config.grpo.reference = "previous"
+    return config

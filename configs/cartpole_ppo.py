@@ -1,0 +1,31 @@
+"""CartPole-v1 with PPO: 500 thousand environment steps, as PPO codes are compared on it.
+
+python -m experiments.train --config=configs/cartpole_ppo.py --workdir=runs/cartpole_ppo
+
+Takes TIME on 2 CPU cores. Expect SCORE.
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """32 seeds, 977 updates of 4 environments x 128 steps."""
+    config = default_config()
+    config.env = "CartPole-v1"
+    config.algorithm = "ppo"
+    config.num_seeds = 32
+    config.num_updates = 977
+    config.num_trajectories = 4
+    config.discount = 0.99
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "linear"
+    config.ppo.num_steps = 128
+    config.ppo.num_epochs = 4
+    config.ppo.num_minibatches = 4
+    config.ppo.clip_epsilon = 0.2
+    config.ppo.gae_lambda = 0.95
+    config.ppo.value_coef = 0.5
+    config.ppo.entropy_coef = 0.01
+    return config

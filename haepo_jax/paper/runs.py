@@ -1,0 +1,143 @@
+"""The runs behind the report: done once, sealed with checksums, and done again alone when damaged.
+
+DIR/runs/NAME/            a run folder as any other, without checkpoints once it is sealed
+DIR/runs/NAME/seal.json   checksums of its files; its presence means that the run needs nothing more
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from haepo_jax.config import ExperimentConfig, from_config_dict, to_json
+from haepo_jax.errors import ConfigError
+from haepo_jax.experiment import run
+from haepo_jax.paper.curves import RunData
+from haepo_jax.paper.scale import Scale
+from haepo_jax.run_folder import read_json, storage_errors, write_json
+
+_SEAL = "seal.json"
+
+
+class Runs:
+    """All runs under one folder. Asking for one does what is missing of it."""
+
+    def __init__(self, directory: Path, scale: Scale) -> None:
+        """Nothing is done before a run is asked for."""
+        self.directory = directory
+        self.scale = scale
+        self.done: dict[str, ExperimentConfig] = {}
+        """The configs of the runs asked for so far, by name."""
+
+    def get(self, name: str, settings: Mapping[str, Any]) -> RunData:
+        """The data of a run, which is done first unless its folder holds it whole.
+
+        Args:
+          name: the folder under `runs/`, such as `cartpole/ppo`.
+          settings: its config by dotted name.
+
+        Returns:
+          What it recorded.
+
+        Raises:
+          ConfigError: settings that are not allowed.
+          StorageError: the folder could not be written to any more.
+          Interrupted: SIGTERM or SIGINT; asked again, the run goes on.
+        """
+        config = from_config_dict(nested(settings))
+        self.done[name] = config
+        path = self.directory / "runs" / name
+        if not _is_whole(path, config):
+            print(f"{name}: {config.num_seeds} seeds of {config.algorithm} on {config.env}", flush=True)
+            _finish(path, config)
+            jax.clear_caches()  # the next run is another program
+        return RunData(path)
+
+    def computed(self, name: str, compute: Callable[[], Any]) -> Any:
+        """A result that is no run: plain data, computed once and stored as `computed/NAME.json` with a checksum.
+
+        Args:
+          name: of the file.
+          compute: gives the data, as JSON can hold it; called unless the file is whole.
+
+        Returns:
+          The data as JSON gives it back.
+
+        Raises:
+          StorageError: the folder could not be written to any more.
+        """
+        path = self.directory / "computed" / f"{name}.json"
+        try:
+            stored = read_json(path) if path.exists() else {}
+            if stored and stored["sha256"] == _digest(stored["value"]):
+                return stored["value"]
+            if stored:
+                print(f"{path} is damaged; it is done again.", flush=True)
+        except (ConfigError, KeyError, TypeError):
+            print(f"{path} is damaged; it is done again.", flush=True)
+        print(f"{name}: measuring", flush=True)
+        value = json.loads(json.dumps(compute()))
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"sha256": _digest(value), "value": value})
+        return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _finish(path: Path, config: ExperimentConfig) -> None:
+    """Does the run or the rest of it, and seals it. What cannot be gone on with is done from its beginning."""
+    try:
+        run(config, path)
+    except ConfigError as error:
+        if not path.exists():
+            raise
+        print(f"{path} is done again: {error}", flush=True)
+        shutil.rmtree(path)
+        run(config, path)
+    with storage_errors(path):
+        write_json(path / _SEAL, _checksums(path))
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+
+
+def _is_whole(path: Path, config: ExperimentConfig) -> bool:
+    """True for a sealed run with this config, all of whose files are as they were; a damaged one is removed."""
+    if not (path / _SEAL).exists():
+        return False
+    try:
+        whole = read_json(path / _SEAL) == _checksums(path) and read_json(path / "config.json") == _plain(config)
+    except (ConfigError, OSError):
+        whole = False
+    if not whole:
+        print(f"{path} is damaged or of another version; it is done again.", flush=True)
+        shutil.rmtree(path)
+    return whole
+
+
+def _plain(config: ExperimentConfig) -> Any:
+    """The config as it comes back from a JSON file, tuples as lists."""
+    return json.loads(json.dumps(to_json(config)))
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    files = [path / name for name in ("config.json", "members.json", "provenance.json", "summary.json")]
+    files += sorted((path / "metrics").glob("*.parquet"))
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name as nested groups."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        *groups, leaf = name.split(".") if not name.startswith("sweep.") else ("sweep", name.removeprefix("sweep."))
+        group = nested
+        for step in groups:
+            group = group.setdefault(step, {})
+        group[leaf] = value
+    return nested

@@ -1,0 +1,188 @@
+"""What each part of HAEPO does: the two regularisers, the normalisation of returns, and M."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from haepo_jax.analysis.statistics import Estimate, difference_interval, interquartile_mean_band
+from haepo_jax.paper import figures
+from haepo_jax.paper.methods import HAEPO, Method
+from haepo_jax.paper.report import Claim, Section, Table
+from haepo_jax.paper.runs import Runs
+from haepo_jax.paper.tasks import CARTPOLE, WALK
+from haepo_jax.paper.tuning import Task, Tuned, reported
+from haepo_jax.paper.words import interval, verdict
+
+VARIANTS = ("full", "beta = 0", "lambda = 0", "both 0")
+BETA, LAMBDA = "haepo.entropy_coef", "haepo.kl_coef"
+OTHER_M = (4, 8, 32)
+_LAMBDA_VALUE = 5e-3
+_UPDATES = 60  # a little over half of what the methods are compared over
+
+
+def study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tuned]]) -> Section:
+    """Ablations on CartPole and on the walk, with the settings chosen there.
+
+    Args:
+      runs: where the runs are.
+      recommended: the HAEPO whose M is varied.
+      tuned: choices by task and method.
+    """
+    areas = {task.name: _regularisers(runs, task, tuned[task.name]) for task in (CARTPOLE, WALK)}
+    normalizations = _normalizations(runs, tuned[CARTPOLE.name])
+    sizes = _sizes(runs, tuned[CARTPOLE.name][recommended.name])
+    return Section(
+        slug="ablations",
+        title="Ablations",
+        question="What do the entropy term, the KL term, the normalisation of returns and M contribute?",
+        findings=_findings(areas, normalizations),
+        figures=(
+            *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+            figures.responsive(
+                figures.intervals,
+                [(label, *map(float, interquartile_mean_band(values))) for label, values in normalizations.items()],
+                x_label="episode return, mean over learning",
+                alt="Sum against z-score normalisation",
+                caption="CartPole-v1: z-scores against the paper's normalisation by the sum of returns. Interquartile "
+                "mean over seeds with 95% intervals.",
+            ),
+            figures.responsive(
+                figures.intervals,
+                [(f"M = {size}", *map(float, interquartile_mean_band(values))) for size, values in sizes.items()],
+                x_label="episode return, mean over learning",
+                alt="Return for each M",
+                caption=f"CartPole-v1, {recommended.label}: the same environment steps in batches of M episodes.",
+            ),
+        ),
+        tables=tuple(_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+        claims=_claims(areas, recommended),
+    )
+
+
+def _regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tuple[str, str], np.ndarray]:
+    """By score and variant, the mean metric of each seed over learning."""
+    areas = {}
+    for score, method in HAEPO.items():
+        choice = tuned[method.name]
+        beta = choice.chosen[BETA]
+        run = reported(
+            runs,
+            choice,
+            f"ablation_{method.name}",
+            **{f"sweep.{BETA}": (beta, 0.0), f"sweep.{LAMBDA}": (_LAMBDA_VALUE, 0.0)},
+            num_updates=min(choice.settings["num_updates"], _UPDATES),
+        )
+        area = task.curve(run).mean(axis=1)
+        names = {
+            (True, True): "full",
+            (False, True): "beta = 0",
+            (True, False): "lambda = 0",
+            (False, False): "both 0",
+        }
+        for swept, rows in run.groups():
+            areas[score, names[swept[BETA] > 0, swept[LAMBDA] > 0]] = area[rows]
+    return areas
+
+
+def _normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndarray]:
+    areas = {}
+    for method in HAEPO.values():
+        for normalization in ("zscore", "sum"):
+            choice = tuned[method.name]
+            # z-scores are the setting of the main run.
+            name = method.name if normalization == "zscore" else f"normalized_by_sum_{method.name}"
+            changes = {} if normalization == "zscore" else {"haepo.normalization": normalization}
+            run = reported(runs, choice, name, **changes)
+            areas[f"{method.label}, {normalization}"] = CARTPOLE.curve(run).mean(axis=1)
+    return areas
+
+
+def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
+    usual = choice.settings["num_trajectories"]
+    areas = {usual: CARTPOLE.curve(reported(runs, choice)).mean(axis=1)}
+    for size in OTHER_M:
+        updates = max(2, choice.settings["num_updates"] * usual // size)
+        run = reported(runs, choice, f"batches_of_{size}", num_trajectories=size, num_updates=updates)
+        areas[size] = CARTPOLE.curve(run).mean(axis=1)
+    return dict(sorted(areas.items()))
+
+
+def _differences(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Estimate]:
+    return {score: difference_interval(areas[score, "full"][None], areas[score, variant][None]) for score in HAEPO}
+
+
+def _findings(
+    areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
+    lines = [
+        f"{task}, score {score}: full less {variant} is {interval(difference)}."
+        for task, by in areas.items()
+        for variant in VARIANTS[1:]
+        for score, difference in _differences(by, variant).items()
+        if difference.excludes(0.0)
+    ]
+    if not lines:
+        lines = ["No regulariser makes a difference that its interval tells from 0."]
+    for method in HAEPO.values():
+        difference = difference_interval(
+            normalizations[f"{method.label}, zscore"][None], normalizations[f"{method.label}, sum"][None]
+        )
+        lines.append(f"CartPole, {method.label}: z-scores less sum normalisation is {interval(difference)}.")
+    return tuple(lines)
+
+
+def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> figures.Figure:
+    bands = [[interquartile_mean_band(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
+    values, lows, highs = (np.array([[float(band[k]) for band in row] for row in bands]) for k in range(3))
+    return figures.responsive(
+        figures.bars_by_group,
+        [f"score {score}" for score in HAEPO],
+        VARIANTS,
+        values,
+        lows,
+        highs,
+        x_label=f"{task.metric.replace('_', ' ')}, mean over learning",
+        alt=f"Ablation of the regularisers on {task.settings['env']}",
+        caption=f"{task.settings['env']}: each score with both regularisers, without one, and without either. "
+        "Interquartile mean over seeds with 95% intervals.",
+    )
+
+
+def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
+    return Table(
+        caption=f"{task.settings['env']}: {task.metric.replace('_', ' ')}, mean over learning",
+        columns=("score", *VARIANTS),
+        rows=[
+            (score, *(interval(interquartile_mean_band(areas[score, variant])) for variant in VARIANTS))
+            for score in HAEPO
+        ],
+        note=f"lambda {_LAMBDA_VALUE:g} where it is on; beta as chosen for each score.",
+    )
+
+
+def _claims(areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommended: Method) -> tuple[Claim, ...]:
+    claims = []
+    for variant, text in (
+        ("beta = 0", "The entropy term over trajectory weights improves learning."),
+        ("lambda = 0", "The soft KL to a reference policy improves learning."),
+    ):
+        helps = {task: _differences(by, variant) for task, by in areas.items()}
+        score = recommended.base["haepo.score"]
+        claims.append(
+            Claim(
+                text=text,
+                source="ablation on regularisation; mechanisms 2 and 3",
+                verdict=verdict(
+                    [bool(by["sum"].low > 0) for by in helps.values()],
+                    [bool(by[score].low > 0) for by in helps.values()],
+                ),
+                evidence=f"Mean over learning, full less {variant}: "
+                + "; ".join(
+                    f"{task} score {name} {interval(difference)}"
+                    for task, by in helps.items()
+                    for name, difference in by.items()
+                )
+                + ".",
+            )
+        )
+    return tuple(claims)

@@ -1,0 +1,235 @@
+"""Bandits: expected regret and its spread over seeds, beside the textbook's UCB1 and Thompson sampling."""
+
+from typing import Any
+
+import numpy as np
+
+from haepo_jax.analysis.statistics import (
+    Estimate,
+    difference_interval,
+    interquartile_mean_band,
+    stratified_bootstrap,
+    variance_interval,
+    variance_ratio,
+)
+from haepo_jax.paper import figures
+from haepo_jax.paper.bandit_floor import RULES, regrets
+from haepo_jax.paper.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
+from haepo_jax.paper.report import Claim, Section, Table
+from haepo_jax.paper.runs import Runs
+from haepo_jax.paper.tasks import bandit
+from haepo_jax.paper.tuning import Task, Tuned, reported, transferred, tune
+from haepo_jax.paper.words import interval, settings, verdict
+
+GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
+_FINAL_SHARE = 0.1
+_TUNING_INSTANCE = 1000
+
+# The paper's sum normalisation beside z-scores, for every score.
+METHODS = (
+    *HAEPO.values(),
+    *(
+        Method(f"{m.name}_sum", f"{m.label}, sum-normalised", {**m.base, "haepo.normalization": "sum"}, m.grid)
+        for m in HAEPO.values()
+    ),
+    *BASELINES,
+)
+PAPER = next(method for method in METHODS if method.name == "haepo_sum_sum")
+
+
+def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
+    """Tunes every method on the Gaussian bandits with the fewest arms, and plays with those settings everywhere."""
+    arms = runs.scale.arms
+    first = bandit(GAUSSIAN, arms[0])
+    strangers = tuple(range(_TUNING_INSTANCE, _TUNING_INSTANCE + runs.scale.tuning_instances))
+    tuned = {
+        method.name: tune(
+            runs,
+            first,
+            method,
+            extra={"sweep.env_params.instance": strangers, "num_seeds": runs.scale.tuning_instance_seeds},
+        )
+        for method in METHODS
+    }
+    tasks = [bandit(GAUSSIAN, num_arms) for num_arms in arms]
+    gaussian = [task.name for task in tasks]
+    tasks += [bandit(BERNOULLI, arms[0])] if runs.scale.bernoulli else []
+    grids, curves = {}, {}
+    for task in tasks:
+        grids[task.name], curves[task.name] = _play(runs, task, tuned)
+    finals = {task: {label: _final(curve) for label, curve in by.items()} for task, by in curves.items()}
+    section = Section(
+        slug="bandits",
+        title="Bandits",
+        question="How much regret does each method pay for a pull, and how far are seeds apart?",
+        findings=_findings(finals, gaussian, recommended),
+        figures=(
+            figures.responsive(
+                figures.panels,
+                [
+                    (
+                        f"{task.settings['env'].partition('Bandit')[0]}, K = {task.settings['env_kwargs.num_arms']}",
+                        [
+                            figures.Series(label, grids[task.name], *interquartile_mean_band(_flat(curve)))
+                            for label, curve in curves[task.name].items()
+                        ],
+                    )
+                    for task in tasks
+                ],
+                x_label="pulls",
+                y_label="expected regret of a pull",
+                y_log=True,
+                alt="Expected regret against pulls for each number of arms",
+                caption="Expected regret of a pull, interquartile mean over bandits and seeds with 95% bands. The "
+                "scale is logarithmic, and what is at 0 is not drawn.",
+            ),
+        ),
+        tables=(*(_table(task, curves[task.name], finals[task.name]) for task in tasks), _choices(tuned)),
+        claims=_claims(curves, finals, gaussian, recommended),
+    )
+    return section, tuned
+
+
+def _play(runs: Runs, task: Task, tuned: dict[str, Tuned]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The grid, and by label the regret `[instances, seeds, points]`."""
+    instances = tuple(range(runs.scale.instances))
+    shape = (runs.scale.instances, runs.scale.instance_seeds, -1)
+    curves, grid = {}, np.array([])
+    for method in METHODS:
+        choice = transferred(runs, tuned[method.name], task)
+        changes: dict[str, Any] = {"sweep.env_params.instance": instances, "num_seeds": runs.scale.instance_seeds}
+        run = reported(runs, choice, **changes)
+        grid = task.grid(run)
+        curves[method.label] = task.curve(run).reshape(shape)
+    pulls = int(grid[-1])
+    for rule in RULES[task.settings["env"]]:
+        regret = regrets(
+            task.settings["env"],
+            rule,
+            num_arms=task.settings["env_kwargs.num_arms"],
+            pulls=pulls,
+            instances=instances,
+            seeds=runs.scale.instance_seeds,
+        )
+        sums = np.concatenate([np.zeros((*regret.shape[:2], 1)), np.cumsum(regret, axis=2)], axis=2)
+        ends = grid.astype(int)
+        starts = np.clip(ends - int(task.window), 0, None)
+        curves[rule] = (sums[:, :, ends] - sums[:, :, starts]) / (ends - starts)
+    return grid, curves
+
+
+def _flat(curve: np.ndarray) -> np.ndarray:
+    return curve.reshape((-1, curve.shape[-1]))
+
+
+def _final(curve: np.ndarray) -> np.ndarray:
+    """`[instances, seeds]` regret of a pull at the end."""
+    points = max(1, round(_FINAL_SHARE * curve.shape[-1]))
+    return curve[..., -points:].mean(axis=-1)
+
+
+def _mean(scores: np.ndarray) -> np.ndarray:
+    """Mean over bandits and seeds: regret counts in full where a seed is lost, which an interquartile mean hides."""
+    return scores.mean(axis=(0, 1))
+
+
+def _mean_estimate(scores: np.ndarray) -> Estimate:
+    return Estimate(_mean(scores), *stratified_bootstrap(scores, _mean))
+
+
+def _best_rival(finals: dict[str, np.ndarray]) -> Method:
+    return min((PPO, GRPO, DPO), key=lambda method: float(_mean(finals[method.label])))
+
+
+def _findings(finals: dict[str, dict[str, np.ndarray]], gaussian: list[str], recommended: Method) -> tuple[str, ...]:
+    lines = []
+    for task in gaussian:
+        rival = _best_rival(finals[task])
+        difference = difference_interval(finals[task][recommended.label], finals[task][rival.label], _mean)
+        ours, theirs = (_mean_estimate(finals[task][method.label]) for method in (recommended, rival))
+        lines.append(
+            f"{task}: {recommended.label} ends at a regret of {interval(ours)} a pull, the best of PPO, GRPO and DPO "
+            f"({rival.label}) at {interval(theirs)}; difference {interval(difference)}."
+        )
+    return tuple(lines)
+
+
+def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarray]) -> Table:
+    rows = [
+        (
+            label,
+            interval(_mean_estimate(finals[label])),
+            interval(_mean_estimate(curve.mean(axis=-1))),
+            interval(variance_interval(curve.mean(axis=-1))),
+            f"{float((finals[label] > 0.1).mean()):.0%}",
+        )
+        for label, curve in curves.items()
+    ]
+    return Table(
+        caption=f"{task.settings['env']}, K = {task.settings['env_kwargs.num_arms']}: expected regret of a pull",
+        columns=("method", "final, mean", "over all pulls, mean", "variance over seeds", "runs ending above 0.1"),
+        rows=rows,
+        note="Final: the last tenth of the pulls. Variance over seeds of the regret over all pulls, within each "
+        "bandit, mean over bandits. Brackets: 95% stratified bootstrap intervals.",
+    )
+
+
+def _choices(tuned: dict[str, Tuned]) -> Table:
+    return Table(
+        caption="Chosen settings, used on all bandits",
+        columns=("method", "settings", "regret on tuning bandits"),
+        rows=[
+            (method.label, settings(tuned[method.name].chosen), f"{tuned[method.name].score:.3g}")
+            for method in METHODS
+        ],
+    )
+
+
+def _claims(
+    curves: dict[str, dict[str, np.ndarray]],
+    finals: dict[str, dict[str, np.ndarray]],
+    gaussian: list[str],
+    recommended: Method,
+) -> tuple[Claim, ...]:
+    ratios = {
+        (task, method.label, rival.label): variance_ratio(
+            curves[task][method.label].mean(axis=-1), curves[task][rival.label].mean(axis=-1)
+        )
+        for task in gaussian
+        for method in (PAPER, recommended)
+        for rival in (PPO, DPO)
+    }
+
+    def lower(method: Method) -> list[bool]:
+        return [bool(ratios[task, method.label, rival.label].high < 1) for task in gaussian for rival in (PPO, DPO)]
+
+    differences = {
+        (task, method.label): difference_interval(
+            finals[task][method.label], finals[task][_best_rival(finals[task]).label], _mean
+        )
+        for task in gaussian
+        for method in (PAPER, recommended)
+    }
+    return (
+        Claim(
+            text="HAEPO's per-step regret varies less than that of PPO and DPO, for K = 10, 20 and 30.",
+            source="key results",
+            verdict=verdict(lower(PAPER), lower(recommended)),
+            evidence="Variance over seeds of the regret over all pulls, ratio to the rival: "
+            + "; ".join(
+                f"{task} {label} / {rival} {interval(ratio)}" for (task, label, rival), ratio in ratios.items()
+            )
+            + ".",
+        ),
+        Claim(
+            text="HAEPO ends with less regret than the best of PPO, GRPO and DPO.",
+            source="implied by the bandit experiments",
+            verdict=verdict(
+                [bool(differences[task, PAPER.label].value <= 0) for task in gaussian],
+                [bool(differences[task, recommended.label].value <= 0) for task in gaussian],
+            ),
+            evidence="Final regret less the best rival's: "
+            + "; ".join(f"{task} {label} {interval(difference)}" for (task, label), difference in differences.items())
+            + ".",
+        ),
+    )

@@ -1,0 +1,86 @@
+"""The reference policy: what it is a copy of, and how often it moves."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from haepo_jax.analysis.statistics import difference_interval, interquartile_mean_band
+from haepo_jax.paper import figures
+from haepo_jax.paper.methods import Method
+from haepo_jax.paper.report import Section, Table
+from haepo_jax.paper.runs import Runs
+from haepo_jax.paper.tasks import CARTPOLE
+from haepo_jax.paper.tuning import Tuned, reported
+from haepo_jax.paper.words import interval
+
+KL_COEF = 0.1  # enough to tell the rules apart; at the paper's largest, 0.01, they are alike
+PERIODS = (2, 5, 20)
+_UPDATES = 60
+
+
+def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Section:
+    """Every rule for the reference of the recommended HAEPO, on CartPole."""
+    curves, grid = _curves(runs, tuned[recommended.name])
+    areas = {label: curve.mean(axis=1) for label, curve in curves.items()}
+    return Section(
+        slug="references",
+        title="The reference policy",
+        question="Is the reference best the previous policy, a copy every few updates, a running mean, or frozen?",
+        findings=_findings(areas),
+        figures=(
+            figures.responsive(
+                figures.curves,
+                [figures.Series(label, grid, *interquartile_mean_band(curve)) for label, curve in curves.items()],
+                x_label="environment steps",
+                y_label="episode return",
+                alt="Learning curves for each rule of the reference policy",
+                caption=f"CartPole-v1, {recommended.label}, lambda {KL_COEF:g}: interquartile mean over seeds with "
+                "95% bands.",
+            ),
+        ),
+        tables=(
+            Table(
+                caption="Return on CartPole-v1 for each rule of the reference",
+                columns=("reference", "mean over learning", "final", "worst seed"),
+                rows=[
+                    (
+                        label,
+                        interval(interquartile_mean_band(areas[label])),
+                        interval(interquartile_mean_band(curve[:, -1])),
+                        f"{curve[:, -1].min():.0f}",
+                    )
+                    for label, curve in curves.items()
+                ],
+            ),
+        ),
+    )
+
+
+def _curves(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """By rule, `[seeds, points]`."""
+    curves = {}
+    common = {"haepo.kl_coef": KL_COEF, "num_updates": min(choice.settings["num_updates"], _UPDATES)}
+    for label, rule in (("previous", "previous"), ("running mean", "ema"), ("frozen", "frozen")):
+        run = reported(runs, choice, f"reference_{rule}", **common, **{"haepo.reference": rule})
+        curves[label] = CARTPOLE.curve(run)
+    run = reported(
+        runs,
+        choice,
+        "reference_periodic",
+        **common,
+        **{"haepo.reference": "periodic", "sweep.haepo.reference_period": PERIODS},
+    )
+    for swept, rows in run.groups():
+        curves[f"every {swept['haepo.reference_period']:.0f} updates"] = CARTPOLE.curve(run)[rows]
+    none = {"haepo.reference": "none", "haepo.kl_coef": 0.0, "num_updates": common["num_updates"]}
+    curves["none"] = CARTPOLE.curve(reported(runs, choice, "reference_none", **none))
+    return curves, CARTPOLE.grid(run)
+
+
+def _findings(areas: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    return tuple(
+        f"{label} less none: {interval(difference_interval(values[None], areas['none'][None]))} in return, mean over "
+        "learning."
+        for label, values in areas.items()
+        if label != "none"
+    )
