@@ -42,8 +42,12 @@ def learning_curve(workdir: Path) -> Path:
         axes.fill_between(updates + 1, low, high, color=colour, alpha=0.25, linewidth=0)
         axes.plot(updates + 1, seed_mean(values), color=colour, label=label or "mean over seeds, 95% bootstrap band")
     axes.set_title(f"{config.env}: {config.algorithm}, {config.num_seeds} seeds", loc="left")
-    axes.set_xlabel(f"updates, of {config.num_trajectories} episodes each")
-    axes.set_ylabel("mean return of an update's episodes")
+    if config.algorithm == "ppo":
+        axes.set_xlabel(f"updates, of {config.num_trajectories} x {config.ppo.num_steps} environment steps each")
+        axes.set_ylabel("mean return of the newest ended episodes")
+    else:
+        axes.set_xlabel(f"updates, of {config.num_trajectories} episodes each")
+        axes.set_ylabel("mean return of an update's episodes")
     axes.grid(alpha=0.3)
     if len(groups) <= 2 * len(_COLOURS):
         axes.legend(frameon=False, loc="best")

@@ -122,7 +122,7 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
                 rows.append((choice.method.label, words, f"{score:.4g}"))
         tables.append(
             Table(
-                caption=f"{task.name}: every setting tried, by {task.metric.replace('_', ' ')}, mean over learning",
+                caption=f"{task.label}: every setting tried, by {task.metric.replace('_', ' ')}, mean over learning",
                 columns=("method", "settings", "score on tuning seeds"),
                 rows=rows,
                 marked=marked,

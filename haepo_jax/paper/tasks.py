@@ -4,6 +4,7 @@ from haepo_jax.paper.tuning import Task
 
 CARTPOLE = Task(
     name="cartpole",
+    label="CartPole-v1",
     settings={"env": "CartPole-v1", "num_trajectories": 16},
     ppo={"num_trajectories": 4, "ppo.num_steps": 128},  # what PPO codes ship for this task
     budget=150_000,
@@ -15,6 +16,7 @@ CARTPOLE = Task(
 )
 WALK = Task(
     name="walk",
+    label="Random walk",
     settings={"env": "RandomWalk-haepo", "num_trajectories": 16},
     ppo={"num_trajectories": 4, "ppo.num_steps": 128},
     budget=150_000,
@@ -30,6 +32,7 @@ def bandit(env: str, num_arms: int) -> Task:
     """A bandit with this many arms. M pulls are an update for methods with episodes; PPO takes four times as many."""
     return Task(
         name=f"{env.partition('-')[0].lower()}_{num_arms}",
+        label=f"{env.partition('Bandit')[0]} bandit, K = {num_arms}",
         settings={"env": env, "env_kwargs.num_arms": num_arms, "num_trajectories": 16},
         ppo={"num_trajectories": 16, "ppo.num_steps": 4},
         budget=4_800,
@@ -45,6 +48,7 @@ def deep_sea(size: int) -> Task:
     """DeepSea of this size: only one action sequence in two to the power of its size finds the treasure."""
     return Task(
         name=f"deep_sea_{size}",
+        label=f"DeepSea, size {size}",
         settings={"env": "DeepSea-bsuite", "env_kwargs.size": size, "num_trajectories": 16},
         ppo={"num_trajectories": 16, "ppo.num_steps": 32},
         budget=16 * size * 150,

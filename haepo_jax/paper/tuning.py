@@ -18,6 +18,9 @@ class Task:
     """What all methods learn under the same conditions."""
 
     name: str
+    """For folders."""
+    label: str
+    """For people."""
     settings: Mapping[str, Any]
     """Environment and M, by dotted name."""
     ppo: Mapping[str, Any]

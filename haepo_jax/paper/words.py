@@ -9,9 +9,9 @@ from haepo_jax.analysis.statistics import Estimate
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number in few digits; `never` for a step count that was not reached."""
+    """A number in few digits."""
     if np.isinf(value):
-        return "never" if value > 0 else "-never"
+        return "∞" if value > 0 else "-∞"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 

@@ -15,6 +15,7 @@ from haepo_jax.paper.words import interval, verdict
 
 VARIANTS = ("full", "beta = 0", "lambda = 0", "both 0")
 BETA, LAMBDA = "haepo.entropy_coef", "haepo.kl_coef"
+LABELS = {task.name: task.label for task in (CARTPOLE, WALK)}
 OTHER_M = (4, 8, 32)
 _LAMBDA_VALUE = 5e-3
 _UPDATES = 60  # a little over half of what the methods are compared over
@@ -115,7 +116,7 @@ def _findings(
     areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
     lines = [
-        f"{task}, score {score}: full less {variant} is {interval(difference)}."
+        f"{LABELS[task]}, score {score}: full less {variant} is {interval(difference)}."
         for task, by in areas.items()
         for variant in VARIANTS[1:]
         for score, difference in _differences(by, variant).items()
@@ -142,15 +143,15 @@ def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> figures.
         lows,
         highs,
         x_label=f"{task.metric.replace('_', ' ')}, mean over learning",
-        alt=f"Ablation of the regularisers on {task.settings['env']}",
-        caption=f"{task.settings['env']}: each score with both regularisers, without one, and without either. "
+        alt=f"Ablation of the regularisers on {task.label}",
+        caption=f"{task.label}: each score with both regularisers, without one, and without either. "
         "Interquartile mean over seeds with 95% intervals.",
     )
 
 
 def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
     return Table(
-        caption=f"{task.settings['env']}: {task.metric.replace('_', ' ')}, mean over learning",
+        caption=f"{task.label}: {task.metric.replace('_', ' ')}, mean over learning",
         columns=("score", *VARIANTS),
         rows=[
             (score, *(interval(interquartile_mean_band(areas[score, variant])) for variant in VARIANTS))
@@ -178,7 +179,7 @@ def _claims(areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommend
                 ),
                 evidence=f"Mean over learning, full less {variant}: "
                 + "; ".join(
-                    f"{task} score {name} {interval(difference)}"
+                    f"{LABELS[task]}, score {name} {interval(difference)}"
                     for task, by in helps.items()
                     for name, difference in by.items()
                 )
