@@ -116,16 +116,22 @@ def learn_again_and_again(config, learner, batch, updates):
 
 
 def by_hand(config, params, loss_fn, inputs):
-    """Parameters, last loss and last norm of the gradient after a step down `loss_fn(params, *i)` for each i."""
+    """Parameters after a step down `loss_fn(params, *i)` for each i, and the loss and gradient's norm of each."""
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.optimizer.max_grad_norm), optax.adam(config.optimizer.learning_rate)
     )
-    state, value_and_grad = optimizer.init(params), jax.jit(jax.value_and_grad(loss_fn))
-    for arguments in inputs:
-        loss, grads = value_and_grad(params, *arguments)
+
+    @jax.jit
+    def step(params, state, arguments):
+        loss, grads = jax.value_and_grad(loss_fn)(params, *arguments)
         updates, state = optimizer.update(grads, state)
-        params = optax.apply_updates(params, updates)
-    return params, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        return optax.apply_updates(params, updates), state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+    state, history = optimizer.init(params), []
+    for arguments in inputs:
+        params, state, metrics = step(params, state, arguments)
+        history.append(metrics)
+    return params, history
 
 
 def results_of_changes(config, changes, reference=None):
