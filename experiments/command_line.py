@@ -24,9 +24,8 @@ BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
 FLAGS = flags.FLAGS
 
-_ENV_GROUPS = ("env_kwargs", "env_params")
-_env_overrides: dict[str, dict[str, Any]] = {group: {} for group in _ENV_GROUPS}
-"""`--config.env_params.slip=0.1` and the like: which names there are, only the environment knows."""
+_overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sweep": {}}
+"""`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
 
 
 def define_config() -> None:
@@ -74,7 +73,7 @@ def experiment_config() -> ExperimentConfig:
     if FLAGS.config is None:
         raise ConfigError("--config is missing: give a config file, such as --config=configs/cartpole.py.")
     values = FLAGS.config.to_dict()
-    for group, overrides in _env_overrides.items():
+    for group, overrides in _overrides.items():
         if overrides:
             values[group] = dict(values[group]) | overrides
     return from_config_dict(values)
@@ -99,16 +98,14 @@ def _parse(argv: list[str]) -> None:
         print("\n".join(f"  --{name}: {FLAGS[name].help} (default: {FLAGS[name].default})" for name in names))
         sys.exit(0)
     # In place too, as ml_collections looks there for itself.
-    argv = sys.argv = _config_file_first(_take_env_overrides(argv))
+    argv = sys.argv = _config_file_first(_take_overrides(argv))
     for argument in argv:
         if argument.startswith("--config="):
             path = argument.removeprefix("--config=").partition(":")[0]
             if not Path(path).is_file():
                 raise ConfigError(f"--config={path} is not a file; configs/ holds those that are shipped.")
-        if argument.startswith("--config."):
-            name = argument.removeprefix("--config.").partition("=")[0]
-            if not name.startswith("sweep."):
-                _check_setting(name)
+        if argument.startswith("--config.") and "config" in FLAGS:
+            _check_setting(argument.removeprefix("--config.").partition("=")[0])
     try:
         rest = FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -146,19 +143,25 @@ def _check_setting(name: str) -> None:
         raise ConfigError(f"--config.{name} is not a setting{nearest(name, known) or f'; there are {known}.'}")
 
 
-def _take_env_overrides(argv: list[str]) -> list[str]:
-    """The arguments without the settings of the environment, which are kept for `experiment_config`."""
-    rest = []
-    for argument in argv:
-        match = re.fullmatch(r"--?config\.(env_kwargs|env_params)\.(\w+)=(.*)", argument)
+def _take_overrides(argv: list[str]) -> list[str]:
+    """The arguments without those in a group of `_overrides`, which are kept there for `experiment_config`."""
+    if "config" not in FLAGS:
+        return argv
+    rest, arguments = [], iter(argv)
+    for argument in arguments:
+        match = re.fullmatch(rf"--?config\.({'|'.join(_overrides)})\.([^=]*)(?:=(.*))?", argument, re.DOTALL)
         if match is None:
             rest.append(argument)
             continue
         group, name, text = match.groups()
+        if text is None:
+            text = next(arguments, None)
+        if text is None:
+            raise ConfigError(f"Missing value for flag --config.{group}.{name}.")
         try:
-            _env_overrides[group][name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            _env_overrides[group][name] = text
+            _overrides[group][name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            _overrides[group][name] = text
     return rest
 
 
@@ -185,6 +188,8 @@ def _in_plain_words(message: str) -> str:
         reason = "it must be a whole number"
     elif "to float" in reason:
         reason = "it must be a number"
+    elif "as a ConfigDict" in reason:
+        reason = "it must be a group of settings, such as {'name': 0.1}"
     return f"{flag} cannot be used: {reason}."
 
 

@@ -158,7 +158,8 @@ class _Run:
         clock = last_save = time.monotonic()
         advance = self._population.advance.lower(state, jnp.int32(1)).compile()
         self._provenance.update(compile_seconds=time.monotonic() - clock)
-        still_run = jax.jit(lambda state: jnp.any(self._population.train.runs(state)))
+        members = len(self._population.members)  # padding, which may never run, lies behind them
+        still_run = jax.jit(lambda state: jnp.any(self._population.train.runs(state)[:members]))
         chunk: tuple[int, Metrics] | None = None
         snapshot: MemberState | None = None
         while done < self._total and not received and still_run(state):

@@ -13,6 +13,7 @@ from haepo_jax.algorithms import MAKERS, Learner
 from haepo_jax.algorithms.interface import Algorithm, Metrics
 from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.environments import Environment, check_params, make
+from haepo_jax.errors import ConfigError
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
 _INIT, _TRAIN, EVALUATE, _LEARN = range(4)
@@ -28,7 +29,7 @@ class MemberState:
     updates_done: jax.Array
     """int32."""
     env_steps: jax.Array
-    """int32, environment steps taken."""
+    """int32, environment steps taken; stays at the largest int32 once there."""
     settings: dict[str, jax.Array]
     """The traced settings by dotted name."""
     alive: jax.Array
@@ -104,7 +105,7 @@ def make_train(config: ExperimentConfig) -> Train:
             state,
             learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), learner, state.learner),
             updates_done=state.updates_done + 1,
-            env_steps=state.env_steps + jnp.where(running, metrics["env_steps"], 0),
+            env_steps=state.env_steps + jnp.where(running, _room_for(metrics["env_steps"], state.env_steps), 0),
             alive=state.alive & ~died,
             death_update=jnp.where(died, state.updates_done, state.death_update),
         ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
@@ -116,12 +117,23 @@ def make_environment(config: ExperimentConfig) -> Environment:
     """The environment of an experiment.
 
     Raises:
-      ConfigError: an environment that does not exist, or that has no such parameters.
+      ConfigError: an environment that does not exist, or that has no such parameters, or not of such values.
     """
     environment = make(config.env, tuple(sorted(config.env_kwargs.items())))
-    swept = [name.removeprefix("env_params.") for name in config.sweep if name.startswith("env_params.")]
-    check_params(environment, [*config.env_params, *swept])
+    given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
+    given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
+    for path, values in given.items():
+        name = path.rpartition(".")[2]
+        check_params(environment, [name])
+        for value in values:
+            if isinstance(environment.params[name], int) and value != int(value):
+                raise ConfigError(f"config.{path} of {config.env} must be a whole number, got {value}.")
     return environment
+
+
+def _room_for(steps: jax.Array, taken: jax.Array) -> jax.Array:
+    """The steps, or fewer where int32 would wrap around: a very long run must not fall below its limit again."""
+    return jnp.minimum(steps, jnp.iinfo(jnp.int32).max - taken)
 
 
 def missing(dtype: jnp.dtype) -> float | int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from haepo_jax.config import from_config_dict, traced_settings
+from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.training import make_train
 
@@ -21,7 +21,14 @@ EVERY_ALGORITHM = {
     "loss",
     "grad_norm",
 }
-HAEPO = {"effective_sample_size", "max_weight", "weights_entropy", "weights_kl"}
+OWN = {
+    "haepo": {"effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"},
+    "ppo": {"policy_loss", "value_loss", "clip_fraction", "approx_kl"},
+    "grpo": {"clip_fraction", "approx_kl", "reference_kl"},
+    "rloo": set(),
+    "dpo": {"accuracy", "margin", "num_pairs"},
+    "reinforce": set(),
+}
 
 
 def config_with(**changes):
@@ -32,6 +39,9 @@ def config_with(**changes):
         "horizon": T,
         "policy": {"hidden_sizes": (8,)},
         "haepo": {"num_epochs": 2},
+        "ppo": {"num_steps": 6, "num_epochs": 2, "num_minibatches": 2},
+        "grpo": {"num_epochs": 2},
+        "dpo": {"num_epochs": 2},
     }
     return from_config_dict(small | changes)
 
@@ -41,6 +51,7 @@ class Member:
 
     def __init__(self, config):
         self.train = make_train(config)
+        self._init = jax.jit(self.train.init)
         self.collect, self.learn = jax.jit(self.train.collect), jax.jit(self.train.learn)
         self.settings = {
             name: jnp.asarray(value, jnp.int32 if isinstance(value, int) else jnp.float32)
@@ -48,7 +59,7 @@ class Member:
         }
 
     def init(self, seed=0):
-        return self.train.init(jax.random.key(seed), self.settings)
+        return self._init(jax.random.key(seed), self.settings)
 
     def run(self, state, updates):
         """The state after these updates, and the metrics of each."""
@@ -60,8 +71,18 @@ class Member:
 
 
 @functools.cache
-def member(algorithm="haepo"):
-    return Member(config_with(algorithm=algorithm))
+def member(algorithm="haepo", **changes):
+    return Member(config_with(algorithm=algorithm, **changes))
+
+
+class _FiveSteps(dict):
+    """`env_params` that can be the key of a cache."""
+
+    def __hash__(self):
+        return hash(tuple(self.items()))
+
+
+FIVE_STEPS = _FiveSteps(length=5)
 
 
 def with_setting(state, name, value):
@@ -127,14 +148,27 @@ class TestSeeds:
 
 
 class TestMetrics:
-    @pytest.mark.parametrize(("algorithm", "own"), [("haepo", HAEPO), ("reinforce", set())])
-    def test_have_the_promised_names_and_types(self, algorithm, own):
+    @pytest.mark.parametrize("algorithm", OWN)
+    def test_have_the_promised_names_and_types(self, algorithm):
         _, history = member(algorithm).run(member(algorithm).init(), 2)
         for metrics in history:
-            assert metrics.keys() >= EVERY_ALGORITHM | own
+            assert metrics.keys() == EVERY_ALGORITHM | OWN[algorithm]
             for name, value in metrics.items():
                 assert value.shape == () and np.isfinite(value)
                 assert value.dtype == (jnp.int32 if name == "env_steps" else jnp.float32)
+
+    def test_every_algorithm_is_among_them(self):
+        assert set(OWN) == set(ALGORITHMS)
+
+    def test_of_the_environment_are_there_under_their_names(self):
+        walk = member("haepo", env="RandomWalk-haepo", env_params=FIVE_STEPS)
+        state = walk.init()
+        batch = walk.collect(state)
+        metrics = walk.learn(state, batch)[1]
+        assert metrics.keys() == EVERY_ALGORITHM | OWN["haepo"] | {"success"}
+        reached = np.asarray(jnp.where(batch.mask, batch.rewards, 0)).sum(-1) > 0
+        assert 0 < reached.sum() < M
+        assert metrics["success"] == reached.mean()
 
     def test_describe_the_batch(self):
         state = member().init()
@@ -178,12 +212,121 @@ class TestHorizon:
     def test_shapes_the_batch(self):
         assert member().collect(member().init()).rewards.shape == (M, T)
 
+    def test_cuts_the_episodes_of_ppo_too(self):
+        one = member("ppo", horizon=3)
+        batch = one.collect(one.init())
+        np.testing.assert_array_equal(np.flatnonzero(batch.done[0]), [2, 5])
+
     def test_an_unknown_environment_is_refused(self):
         with pytest.raises(ConfigError, match="env 'CartPole-v9' is not known"):
             make_train(config_with(env="CartPole-v9"))
 
 
-@pytest.mark.parametrize("algorithm", ["haepo", "reinforce"])
+class TestEnvironmentParams:
+    @pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
+    def test_are_traced_settings_that_reach_the_environment(self, algorithm):
+        """At a slip of 1 every move goes the other way: the walker who is sent right never leaves its place."""
+        one = member(algorithm, env="RandomWalk-haepo", env_params=FIVE_STEPS)
+        assert one.settings["env_params.length"].dtype == jnp.int32
+        slipping = Member(
+            config_with(algorithm=algorithm, env="RandomWalk-haepo", sweep={"env_params.slip": (0.0, 1)})
+        )
+        assert slipping.settings["env_params.slip"].dtype == jnp.float32
+        positions = {}
+        for slip in (0.0, 1.0):
+            state = with_setting(slipping.init(), "env_params.slip", slip)
+            batch = slipping.collect(state)
+            moves = np.sign(np.diff(np.asarray(batch.observations)[..., 0]))[:, 0]
+            positions[slip] = moves, np.asarray(batch.actions)[:, 0]
+        np.testing.assert_array_equal(positions[0.0][0], positions[0.0][1] == 1)
+        np.testing.assert_array_equal(positions[1.0][0], positions[1.0][1] == 0)
+        assert slipping.collect._cache_size() == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            (
+                {"env_params": {"slipp": 0.1}},
+                "config.env_params.slipp is not a parameter of RandomWalk-haepo; did you",
+            ),
+            (
+                {"sweep": {"env_params.slipp": (0.1,)}},
+                "config.env_params.slipp is not a parameter of RandomWalk-haepo",
+            ),
+            ({"env_params": {"length": 2.5}}, "config.env_params.length of RandomWalk-haepo must be a whole number, "),
+            (
+                {"sweep": {"env_params.length": (2, 2.5)}},
+                "config.sweep.env_params.length of RandomWalk-haepo must be a whole number, got 2.5",
+            ),
+            ({"env_params": {"max_steps_in_episode": 3}}, "config.horizon cuts episodes short"),
+            ({"env_kwargs": {"size": 3}}, "config.env_kwargs.size is not an argument of RandomWalk-haepo"),
+        ],
+        ids=lambda case: str(case)[:40],
+    )
+    def test_that_cannot_be_are_refused(self, changes, sentence):
+        with pytest.raises(ConfigError, match=sentence):
+            make_train(config_with(env="RandomWalk-haepo", **changes))
+
+    def test_whole_numbers_may_be_written_as_real_ones_and_the_other_way_round(self):
+        train = make_train(config_with(env="RandomWalk-haepo", env_params={"length": 3.0, "slip": 1}))
+        assert train.environment.name == "RandomWalk-haepo"
+
+    def test_arguments_of_the_constructor_decide_shapes(self):
+        train = make_train(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
+        assert train.environment.observation_size == 25
+
+
+LIMIT = 150
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Five updates with a limit that is reached on the way, and five without."""
+    limited, free = member(max_env_steps=LIMIT), member()
+    return limited.run(limited.init(), 5), free, free.run(free.init(), 5)
+
+
+class TestBudget:
+    """`max_env_steps`: a member stops after the update that brings it there."""
+
+    def test_is_reached_by_a_whole_update(self, runs):
+        (state, history), free, (_, free_history) = runs
+        taken = np.cumsum([int(metrics["env_steps"]) for metrics in free_history])
+        last = int(np.argmax(taken >= LIMIT))
+        assert 0 < last < 4
+        assert state.env_steps == taken[last]
+        for update in range(last + 1):
+            assert_identical(history[update], free_history[update])
+        after, _ = free.run(free.init(), last + 1)
+        assert_identical(state.learner, after.learner)
+
+    def test_leaves_the_member_alive_and_its_later_metrics_empty(self, runs):
+        (state, history), _, _ = runs
+        assert state.alive and state.death_update == -1 and state.updates_done == 5
+        last = history[-1]
+        assert last.keys() == history[0].keys()
+        for name, value in last.items():
+            assert value.dtype == history[0][name].dtype
+            assert value == 0 if name == "env_steps" else np.isnan(value)
+
+    def test_decides_whether_a_member_runs(self, runs):
+        (state, _), free, _ = runs
+        limited = member(max_env_steps=LIMIT)
+        assert not limited.train.runs(state) and limited.train.runs(limited.init())
+        assert free.train.runs(state)
+        for steps, expected in ((LIMIT - 1, True), (LIMIT, False)):
+            assert limited.train.runs(dataclasses.replace(state, env_steps=jnp.int32(steps))) == expected
+        assert not free.train.runs(dataclasses.replace(state, alive=jnp.bool_(False)))
+
+    def test_that_int32_just_holds_is_not_lost_by_wrapping_around(self):
+        most = 2**31 - 1
+        one = member()
+        state = dataclasses.replace(one.init(), env_steps=jnp.int32(most - 3))
+        state, _ = one.run(state, 2)
+        assert state.env_steps == most
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "ppo", "reinforce"])
 class TestDeath:
     """A member whose loss or parameters are not finite keeps the last learner that was."""
 
@@ -221,6 +364,14 @@ class TestDeath:
             for name, value in metrics.items():
                 assert value.dtype == last[name].dtype
                 assert value == 0 if name == "env_steps" else np.isnan(value)
+
+
+def test_death_stops_the_environments_of_ppo_too():
+    one = member("ppo")
+    dead, _ = one.run(with_setting(one.init(), "optimizer.learning_rate", np.nan), 1)
+    after, _ = one.run(dead, 1)
+    assert not dead.alive
+    assert_identical(after.learner.environments, dead.learner.environments)
 
 
 def test_death_does_not_touch_the_other_members_under_vmap():
