@@ -141,7 +141,6 @@ def make_population(
         }
         seeds = pad(np.asarray([member.seed for member in members], np.int64))
         keys = jnp.stack([jax.random.key(int(seed)) for seed in seeds])
-        start = shard(jax.vmap(train.init), (over_members, over_members), over_members)
         return start(jax.device_put(keys, sharding), jax.device_put(table, sharding))
 
     def map_members(function: Callable[[MemberState], Any], state: MemberState) -> Any:
@@ -156,6 +155,7 @@ def make_population(
         state = jax.tree.map(lambda leaf: jax.device_put(pad(leaf), sharding), data)
         return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
 
+    start = shard(jax.vmap(train.init), (over_members, over_members), over_members)
     advance = shard(advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, _AXIS)), donate=(0,))
     return Population(members, train, mesh, max_chunk, init, advance, map_members, to_host, from_host)
 

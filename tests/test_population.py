@@ -9,6 +9,7 @@ import pytest
 from configs import cartpole
 from haepo_jax.config import from_config_dict
 from haepo_jax.population import _learns_one_by_one, make_members, make_population
+from haepo_jax.training import make_train
 
 ONE = jax.devices()[:1]
 
@@ -176,6 +177,110 @@ def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_
     assert [_learns_one_by_one(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
     accelerator = types.SimpleNamespace(platform="gpu")
     assert not any(_learns_one_by_one(accelerator, steps) for steps in (2, 8000, 10**6))
+
+
+LIMIT = 300
+
+
+@pytest.fixture(scope="module")
+def limited_on_one_device():
+    return laid_out(one_by_one=False, config=config(max_env_steps=LIMIT), devices=ONE)
+
+
+@pytest.fixture(scope="module")
+def limited_one_by_one():
+    return laid_out(one_by_one=True, config=config(max_env_steps=LIMIT), devices=ONE)
+
+
+@pytest.fixture(params=["together", "one by one"])
+def limited(request, limited_on_one_device, limited_one_by_one):
+    """The five members in both layouts, each with the most environment steps that it may take."""
+    return {"together": limited_on_one_device, "one by one": limited_one_by_one}[request.param]
+
+
+def ends_of(population):
+    """The number of updates after which each member is at the limit, from a population without one."""
+    steps = np.cumsum(trained(population, 6)[1]["env_steps"][:, :5], axis=0)
+    return (steps < LIMIT).sum(0) + 1
+
+
+@pytest.fixture
+def free(limited, limited_one_by_one, on_one_device, one_by_one):
+    """The same population without the limit."""
+    return one_by_one if limited is limited_one_by_one else on_one_device
+
+
+class TestBudget:
+    def test_a_member_stops_after_the_update_that_reaches_it(self, limited, free):
+        ends = ends_of(free)
+        assert len(set(ends)) > 1 and ends.max() < 6
+        (state, metrics), (_, expected) = trained(limited, 6), trained(free, 6)
+        for member, end in enumerate(ends):
+            for name, rows in metrics.items():
+                np.testing.assert_array_equal(rows[:end, member], expected[name][:end, member])
+                rest = rows[end:, member]
+                assert (rest == 0).all() if name == "env_steps" else np.isnan(rest).all()
+        np.testing.assert_array_equal(state.env_steps, metrics["env_steps"].sum(0)[:5])
+        assert (state.env_steps >= LIMIT).all() and (state.env_steps - metrics["env_steps"].max() < LIMIT).all()
+        assert state.alive.all() and (state.updates_done == 6).all()
+
+    def test_a_stopped_member_keeps_its_learner_and_its_neighbours_go_on_bit_for_bit(self, limited, free):
+        state, ends = trained(limited, 6)[0], ends_of(free)
+        for end in set(ends):
+            expected, there = trained(free, end)[0], ends == end
+            pick = lambda tree, there=there: jax.tree.map(lambda leaf: leaf[there], tree)  # noqa: E731
+            assert_identical(pick(state.learner), pick(expected.learner))
+
+    def test_chunks_change_nothing(self, limited):
+        whole = trained(limited, 6)
+        assert_identical(whole, trained(limited, 1, 2, 3))
+        assert_identical(whole, trained(limited, 2, 4))
+        halfway = limited.from_host(trained(limited, 3)[0])
+        assert_identical(whole[0], limited.to_host(limited.advance(halfway, jnp.int32(3))[0]))
+
+    def test_a_device_works_until_its_last_member_has_stopped(self, monkeypatch):
+        """Two devices: as many updates on each as its own members need, whatever chunk is asked for."""
+        calls = []
+
+        def counting(config):
+            train = make_train(config)
+
+            def collect(state):
+                jax.debug.callback(lambda seed: calls.append(int(seed)), jax.random.key_data(state.key)[-1])
+                return train.collect(state)
+
+            return train._replace(collect=collect)
+
+        monkeypatch.setattr("haepo_jax.population.make_train", counting)
+        population = make_population(config(num_seeds=4, max_env_steps=LIMIT), devices=jax.devices()[:2])
+        _, metrics = trained(population, 6)
+        jax.effects_barrier()
+        ran = np.count_nonzero(metrics["env_steps"], axis=0)
+        expected = np.repeat([ran[:2].max(), ran[2:].max()], 2)
+        assert expected.min() < 6
+        assert [calls.count(seed) for seed in range(4)] == expected.tolist()
+
+
+def test_members_that_all_die_leave_nothing_to_do(on_one_device):
+    start = on_one_device.to_host(on_one_device.init())
+    start.settings["optimizer.learning_rate"][:] = np.nan
+    state, metrics = trained(on_one_device, 6, start=on_one_device.from_host(start))
+    assert not state.alive.any() and (state.death_update == 0).all() and (state.updates_done == 6).all()
+    assert (metrics["env_steps"][0] > 0).all() and not metrics["env_steps"][1:].any()
+
+
+def test_swept_parameters_of_the_environment_reach_their_members_in_one_program():
+    walk = {"env": "RandomWalk-haepo", "env_params": {"length": 3}, "num_seeds": 2}
+    swept = make_population(config(**walk, sweep={"env_params.slip": (0.0, 0.5, 1.0)}), devices=ONE)
+    _, metrics = trained(swept, 3)
+    assert swept.advance._cache_size() == 1
+    lengths = metrics["episode_length"][:, :6].reshape(3, 3, 2)
+    assert not np.array_equal(lengths[:, 0], lengths[:, 1]) and not np.array_equal(lengths[:, 1], lengths[:, 2])
+    assert (metrics["success"] > 0).any()
+    alone = make_population(config(**walk | {"env_params": {"length": 3, "slip": 0.5}}), devices=ONE)
+    _, expected = trained(alone, 3)
+    np.testing.assert_array_equal(metrics["episode_return"][:, 2:4], expected["episode_return"][:, :2])
+    np.testing.assert_array_equal(lengths[:, 1], expected["episode_length"][:, :2])
 
 
 def test_swept_settings_reach_their_members():
