@@ -32,20 +32,25 @@ class Method:
             raise ValueError(f"{self.name} has {combinations} settings to choose from, not {SETTINGS_PER_METHOD}.")
 
 
-def _haepo(score: str) -> Method:
+def _haepo(score: str, entropy_coefs: tuple[float, float], temperatures: tuple[float, float]) -> Method:
     return Method(
         name=f"haepo_{score}",
         label=f"HAEPO, {score}",
         base={"algorithm": "haepo", "haepo.score": score},
         grid={
             "optimizer.learning_rate": (3e-3, 1e-2),
-            "haepo.entropy_coef": (5e-3, 0.3),
-            "haepo.temperature": (1.0, 4.0),
+            "haepo.entropy_coef": entropy_coefs,
+            "haepo.temperature": temperatures,
         },
     )
 
 
-HAEPO = {score: _haepo(score) for score in ("sum", "mean", "log_ratio")}
+HAEPO = {
+    "sum": _haepo("sum", (5e-3, 0.3), (1.0, 4.0)),
+    "mean": _haepo("mean", (5e-3, 0.3), (1.0, 4.0)),
+    # The entropy term holds log-ratios to about temperature / entropy_coef nats a unit of return: BUILD_NOTES.md.
+    "log_ratio": _haepo("log_ratio", (0.1, 0.3), (8.0, 32.0)),
+}
 PPO = Method(
     name="ppo",
     label="PPO",

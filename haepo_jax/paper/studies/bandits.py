@@ -154,6 +154,7 @@ def _findings(
             f"{labels[task]}: {recommended.label} ends at a regret of {interval(ours)} a pull, the best of PPO, GRPO "
             f"and DPO ({rival.label}) at {interval(theirs)}; difference {interval(difference)}."
         )
+    lines.append("With one step an episode, the scores sum and mean are the same.")
     return tuple(lines)
 
 
