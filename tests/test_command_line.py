@@ -71,6 +71,70 @@ BAD = {
         [CARTPOLE, "--workdir=/proc/nowhere"],
         "--workdir /proc/nowhere cannot be written",
     ),
+    "no environment steps": (
+        [CARTPOLE, "--workdir=W", "--config.max_env_steps=0"],
+        "config.max_env_steps must be at least 1, got 0.",
+    ),
+    "a parameter that the environment has not": (
+        [CARTPOLE, "--workdir=W", "--config.env_params.force_mg=0.1"],
+        "config.env_params.force_mg is not a parameter of CartPole-v1; did you mean force_mag?",
+    ),
+    "a parameter unlike any": (
+        [CARTPOLE, "--workdir=W", "--config.env_params.slip", "0.1"],
+        "config.env_params.slip is not a parameter of CartPole-v1; allowed: gravity, masscart,",
+    ),
+    "text for a parameter": (
+        [CARTPOLE, "--workdir=W", "--config.env_params.gravity=strong"],
+        "config.env_params.gravity must be a number, got 'strong'.",
+    ),
+    "a parameter without its value": (
+        [CARTPOLE, "--workdir=W", "--config.env_params.gravity"],
+        "Missing value for flag --config.env_params.gravity.",
+    ),
+    "an infinite parameter": (
+        [CARTPOLE, "--workdir=W", "--config.env_params.gravity=1e39"],
+        "config.env_params.gravity must be finite in float32, got 1e+39.",
+    ),
+    "a fraction for a whole parameter": (
+        [CARTPOLE, "--workdir=W", "--config.env=RandomWalk-haepo", "--config.env_params.length=2.5"],
+        "config.env_params.length of RandomWalk-haepo must be a whole number, got 2.5.",
+    ),
+    "the limit of the environment": (
+        [CARTPOLE, "--workdir=W", "--config.env_params.max_steps_in_episode=9"],
+        "config.env_params.max_steps_in_episode cannot be set; config.horizon cuts episodes short.",
+    ),
+    "a number for all parameters": (
+        [CARTPOLE, "--workdir=W", "--config.env_params=3"],
+        "--config.env_params=3 cannot be used: it must be a group of settings, such as {'name': 0.1}.",
+    ),
+    "an argument that the environment has not": (
+        [CARTPOLE, "--workdir=W", "--config.env_kwargs.size=3"],
+        "config.env_kwargs.size is not an argument of CartPole-v1, which has none.",
+    ),
+    "an argument of another type": (
+        [CARTPOLE, "--workdir=W", "--config.env=DeepSea-bsuite", "--config.env_kwargs.size=large"],
+        "config.env_kwargs.size of DeepSea-bsuite must be of type int, got 'large'.",
+    ),
+    "several values for an argument": (
+        [CARTPOLE, "--workdir=W", "--config.env=DeepSea-bsuite", "--config.env_kwargs.size=(1,2)"],
+        "config.env_kwargs.size must be a number or text, got (1, 2).",
+    ),
+    "a swept parameter that the environment has not": (
+        [CARTPOLE, "--workdir=W", "--config.sweep.env_params.gravty=(1.0,2.0)"],
+        "config.env_params.gravty is not a parameter of CartPole-v1; did you mean gravity?",
+    ),
+    "a sweep over one value": (
+        [CARTPOLE, "--workdir=W", "--config.sweep.discount=1"],
+        "config.sweep.discount must be a tuple of values, got 1.",
+    ),
+    "a sweep over what cannot be swept": (
+        [CARTPOLE, "--workdir=W", "--config.sweep.haepo.score=('sum','mean')"],
+        "config.sweep.haepo.score cannot be swept in one program",
+    ),
+    "minibatches that do not come out even": (
+        [CARTPOLE, "--workdir=W", "--config.algorithm=ppo", "--config.ppo.num_minibatches=7"],
+        "config.ppo.num_minibatches 7 does not divide the 2048 steps of an update",
+    ),
     "a negative interval": (
         [CARTPOLE, "--workdir=W", "--checkpoint_seconds=-1"],
         "--checkpoint_seconds=-1 cannot be used",
@@ -114,6 +178,12 @@ def test_evaluate_needs_a_run(tmp_path):
     finished = run("experiments.evaluate", f"--workdir={tmp_path}")
     assert finished.code == 2
     assert "holds no run: there is no config.json in it." in finished.err
+
+
+def test_evaluate_takes_no_settings(tmp_path):
+    finished = run("experiments.evaluate", f"--workdir={tmp_path}", "--config.env_params.gravity=3")
+    assert finished.code == 2
+    assert "--config.env_params.gravity needs --config=FILE" in finished.err
 
 
 @pytest.mark.parametrize("module", ["train", "evaluate"])

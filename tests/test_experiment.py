@@ -16,7 +16,9 @@ import pytest
 from command_runner import Command, run
 
 from haepo_jax.config import from_config_dict
+from haepo_jax.evaluation import evaluate
 from haepo_jax.experiment import restore
+from haepo_jax.experiment import run as train
 
 SMALL = (
     "--config=configs/catch.py",
@@ -35,7 +37,10 @@ def table(workdir):
 
 
 def assert_same_end(left, right):
-    assert table(left).equals(table(right))
+    rows, others = table(left), table(right)
+    assert rows.schema == others.schema
+    for name in rows.column_names:  # not Table.equals, to which NaN is unlike itself
+        np.testing.assert_array_equal(rows[name], others[name])
     (_, a, state_a), (_, b, state_b) = restore(left), restore(right)
     state_a, state_b = a.to_host(state_a), b.to_host(state_b)
     for x, y in zip(jax.tree.leaves(state_a), jax.tree.leaves(state_b), strict=True):
@@ -253,11 +258,168 @@ def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):
     assert table(tmp_path / "run").num_rows == 3 * (max(deaths) + 1)
 
 
-def test_reinforce_runs_by_its_name(tmp_path):
-    arguments = [*SMALL, "--config.num_updates=5", "--config.algorithm=reinforce"]
+@pytest.mark.parametrize("algorithm", ["grpo", "reinforce"])
+def test_an_algorithm_runs_by_its_name(tmp_path, algorithm):
+    arguments = [*SMALL, "--config.num_updates=3", f"--config.algorithm={algorithm}"]
     finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
     assert finished.code == 0, finished.err
-    assert "Catch-bsuite, reinforce" in finished.out
+    assert f"Catch-bsuite, {algorithm}" in finished.out
+
+
+PPO = (*LONG, "--config.algorithm=ppo", "--config.ppo.num_steps=8", "--config.ppo.num_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def ppo_run(tmp_path_factory):
+    """A run of PPO that nobody touched."""
+    workdir = tmp_path_factory.mktemp("ppo") / "run"
+    finished = run("experiments.train", *PPO, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    return workdir
+
+
+def test_ppo_trains_and_is_evaluated(ppo_run):
+    rows = table(ppo_run)
+    assert rows.num_rows == 3 * 1000
+    assert {"policy_loss", "value_loss", "clip_fraction", "approx_kl"} < set(rows.column_names)
+    np.testing.assert_array_equal(rows["env_steps"].to_numpy()[:1000], 4 * 8 * np.arange(1, 1001))
+    evaluated = run("experiments.evaluate", f"--workdir={ppo_run}", "--episodes=20")
+    assert evaluated.code == 0, evaluated.err
+    result = json.loads((ppo_run / "evaluation.json").read_text())
+    assert all(-1 <= member["sampled_return"] <= 1 for member in result["members"])
+
+
+def test_a_killed_run_of_ppo_goes_on_in_the_midst_of_its_episodes(ppo_run, tmp_path):
+    """An episode takes 9 steps and an update 8, so that a restart of the environments would show."""
+    workdir = tmp_path / "run"
+    command = Command("experiments.train", *PPO, f"--workdir={workdir}")
+    wait_for(lambda: len(checkpoints(workdir)) >= 2)
+    os.kill(command.pid, signal.SIGKILL)
+    assert command.wait().code == -signal.SIGKILL
+    finished = run("experiments.train", *PPO, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    assert "Going on after update" in finished.out
+    assert_same_end(workdir, ppo_run)
+
+
+LIMIT = 60_000
+LIMITED = (
+    "--config=configs/cartpole.py",
+    "--config.num_seeds=3",
+    "--config.num_trajectories=4",
+    "--config.horizon=30",
+    "--config.policy.hidden_sizes=(8,)",
+    "--config.haepo.num_epochs=1",
+    "--config.num_updates=100000",
+    f"--config.max_env_steps={LIMIT}",
+    "--checkpoint_seconds=0",
+)
+
+
+@pytest.fixture(scope="module")
+def limited_run(tmp_path_factory):
+    """A run that ends by its environment steps, and that nobody touched."""
+    workdir = tmp_path_factory.mktemp("limited") / "run"
+    finished = run("experiments.train", *LIMITED, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    return workdir
+
+
+def test_a_run_ends_once_every_member_has_taken_its_steps(limited_run):
+    summary = json.loads((limited_run / "summary.json").read_text())
+    rows = table(limited_run)
+    updates = summary["num_updates"]
+    steps = rows["env_steps"].to_numpy().reshape(3, updates)
+    ends = (steps < LIMIT).sum(1) + 1  # updates until each is there
+    assert ends.max() == updates < 100_000 and ends.min() < updates
+    assert [member["env_steps"] for member in summary["members"]] == steps[:, -1].tolist()
+    assert (steps[:, -1] < LIMIT + 4 * 30).all()
+    for name in ("episode_return", "loss"):
+        values = rows[name].to_numpy().reshape(3, updates)
+        np.testing.assert_array_equal(np.isnan(values), np.arange(updates) >= ends[:, None])
+    returns = rows["episode_return"].to_numpy().reshape(3, updates)
+    for member, end in enumerate(ends):
+        final = summary["members"][member]
+        assert final["status"] == "ok"
+        assert final["final_return"] == pytest.approx(returns[member, end - 10 : end].mean(), rel=1e-6)
+
+
+def test_a_limited_run_that_was_killed_ends_as_one_left_alone(limited_run, tmp_path):
+    workdir = tmp_path / "run"
+    command = Command("experiments.train", *LIMITED, f"--workdir={workdir}")
+    wait_for(lambda: len(checkpoints(workdir)) >= 2)
+    os.kill(command.pid, signal.SIGKILL)
+    assert command.wait().code == -signal.SIGKILL
+    finished = run("experiments.train", *LIMITED, f"--workdir={workdir}")
+    assert finished.code == 0, finished.err
+    assert_same_end(workdir, limited_run)
+    left, right = (json.loads((folder / "summary.json").read_text()) for folder in (workdir, limited_run))
+    assert left["members"] == right["members"] and left["num_updates"] == right["num_updates"]
+
+
+@pytest.mark.parametrize(("batch", "cause"), [("large", "environment steps"), ("small", "divergence")])
+def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause):
+    """Three members on eight devices: padding beside a member, and devices with nothing but padding."""
+    monkeypatch.setattr("haepo_jax.population._learns_one_by_one", lambda device, steps: batch == "large")
+    values = {
+        "env": "Catch-bsuite",
+        "num_seeds": 3,
+        "num_updates": 50,
+        "num_trajectories": 2,
+        "horizon": 9,
+        "policy": {"hidden_sizes": (4,)},
+    }
+    divergence = {"optimizer": {"learning_rate": 1e38}}
+    config = from_config_dict(values | ({"max_env_steps": 40} if cause == "environment steps" else divergence))
+    assert train(config, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    if cause == "divergence":
+        expected = 1 + max(member["death_update"] for member in summary["members"])
+    else:
+        expected = 3  # of 2 episodes of 9 steps
+        assert [member["env_steps"] for member in summary["members"]] == [54] * 3
+    assert summary["num_updates"] == expected < 50
+    assert not train(config, tmp_path / "run")
+
+
+def test_a_sweep_over_a_parameter_of_the_environment(tmp_path):
+    walk = [
+        *("--config=configs/catch.py", "--config.env=RandomWalk-haepo", "--config.policy.hidden_sizes=(4,)"),
+        *("--config.num_seeds=2", "--config.num_trajectories=8", "--config.num_updates=3"),
+        *("--config.env_params.length=3", "--config.sweep.env_params.slip=(0.0,1.0)", f"--workdir={tmp_path / 'run'}"),
+    ]
+    finished = run("experiments.train", *walk)
+    assert finished.code == 0, finished.err
+    members = json.loads((tmp_path / "run" / "members.json").read_text())
+    assert [member["settings"] for member in members] == [{"env_params.slip": slip} for slip in (0, 0, 1, 1)]
+    assert "env_params.slip=1" in finished.out
+    rows = table(tmp_path / "run")
+    np.testing.assert_array_equal(rows["env_params.slip"], np.repeat([0.0, 0.0, 1.0, 1.0], 3))
+    np.testing.assert_array_equal(rows["success"], rows["episode_return"])
+    lengths = rows["episode_length"].to_numpy().reshape(2, 6)
+    assert not np.array_equal(*lengths)
+    config, population, _ = restore(tmp_path / "run")
+    assert config.env_params == {"length": 3} and population.train.environment.name == "RandomWalk-haepo"
+    refused = run("experiments.train", *walk, "--config.env_params.length=4")
+    assert refused.code == 2
+    assert "holds a run with another config: env_params.length (was 3, now 4)" in refused.err
+
+
+def test_evaluation_plays_in_each_members_own_environment(tmp_path):
+    """A goal that is one step away, and one that no episode is long enough for."""
+    values = {
+        "env": "RandomWalk-haepo",
+        "num_seeds": 2,
+        "num_updates": 1,
+        "num_trajectories": 2,
+        "horizon": 16,
+        "policy": {"hidden_sizes": ()},
+        "sweep": {"env_params.length": (1, 50)},
+    }
+    train(from_config_dict(values), tmp_path / "run")
+    members = evaluate(tmp_path / "run", episodes=20)["members"]
+    assert [member["settings"]["env_params.length"] for member in members] == [1, 1, 50, 50]
+    assert [round(member["sampled_return"]) for member in members] == [1, 1, 0, 0]
 
 
 def test_sum_normalisation_of_negative_returns_is_told(tmp_path):
