@@ -1,6 +1,6 @@
 """The configuration of an experiment: its ways in from flags and files, and what the program makes of it.
 
-The settings themselves are in `config_settings`, what is refused in `config_checks`. Everything is importable from here.
+The settings themselves are in `config_settings`, what is refused is in `config_checks`; import all of it from here.
 """
 
 import dataclasses

@@ -229,7 +229,7 @@ class TestEnvironmentParams:
         one = member(algorithm, env="RandomWalk-haepo", env_params=FIVE_STEPS)
         assert one.settings["env_params.length"].dtype == jnp.int32
         slipping = Member(
-            config_with(algorithm=algorithm, env="RandomWalk-haepo", sweep={"env_params.slip": (0.0, 1)})
+            config_with(algorithm=algorithm, env="RandomWalk-haepo", sweep={"env_params.slip": (0.0, 0.5)})
         )
         assert slipping.settings["env_params.slip"].dtype == jnp.float32
         positions = {}

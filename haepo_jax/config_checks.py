@@ -1,0 +1,214 @@
+"""What a configuration is refused for: single values, sweeps, and settings that make no sense together.
+
+Each refusal is one sentence that names the setting, what it was given and what is allowed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from haepo_jax.config_settings import (
+    ALGORITHMS,
+    MAX_SEED,
+    REFERENCES,
+    ExperimentConfig,
+    GrpoConfig,
+    HaepoConfig,
+    leaves,
+)
+from haepo_jax.errors import ConfigError, choose, nearest
+
+ENV_PARAMS = "env_params."
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def check_combinations(config: ExperimentConfig) -> None:
+    """Settings that are each allowed but make no sense together."""
+    if config.seed + config.num_seeds - 1 > MAX_SEED:
+        raise ConfigError(
+            f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
+        )
+    _check_swept_are_read(config)
+    if config.algorithm == "ppo":
+        _check_minibatches(config)
+    if config.algorithm in ("haepo", "grpo"):
+        section = getattr(config, config.algorithm)
+        kl_coefs = config.sweep.get(f"{config.algorithm}.kl_coef", (section.kl_coef,))
+        if any(kl_coefs):
+            _check_reference_acts(config, section, max(kl_coefs))
+    if config.algorithm == "dpo" and config.dpo.reference == "none":
+        raise ConfigError(
+            f"config.dpo.reference is none, but preferences are measured against a reference policy; "
+            f"choose one of {', '.join(REFERENCES[1:])}."
+        )
+
+
+def _check_minibatches(config: ExperimentConfig) -> None:
+    steps = config.num_trajectories * config.ppo.num_steps
+    if steps % config.ppo.num_minibatches:
+        raise ConfigError(
+            f"config.ppo.num_minibatches {config.ppo.num_minibatches} does not divide the {steps} steps of an update "
+            f"(num_trajectories {config.num_trajectories} times ppo.num_steps {config.ppo.num_steps})."
+        )
+    if steps == config.ppo.num_minibatches:
+        raise ConfigError(
+            f"config.ppo.num_minibatches {config.ppo.num_minibatches} leaves one step to each, where a normalised "
+            f"advantage is always 0; it may be at most {steps // 2}."
+        )
+
+
+def _check_reference_acts(config: ExperimentConfig, section: HaepoConfig | GrpoConfig, kl_coef: float) -> None:
+    """A KL term needs a reference that differs from the policy it is taken at."""
+    name = config.algorithm
+    if section.reference == "none":
+        raise ConfigError(
+            f"config.{name}.kl_coef {kl_coef} needs a reference policy, but config.{name}.reference is none; "
+            f"choose one of {', '.join(REFERENCES[1:])}, or set kl_coef to 0."
+        )
+    if section.num_epochs > 1:
+        return
+    periods = config.sweep.get(f"{name}.reference_period", (section.reference_period,))
+    if section.reference == "periodic" and min(periods) == 1:
+        raise ConfigError(
+            f"config.{name}.reference_period 1 with num_epochs 1 makes the reference equal to the policy at every "
+            "step, where kl_coef has no effect; use reference=previous, or a period of at least 2."
+        )
+    decays = config.sweep.get(f"{name}.reference_decay", (section.reference_decay,))
+    if section.reference == "ema" and min(decays) == 0:
+        raise ConfigError(
+            f"config.{name}.reference_decay 0 with num_epochs 1 makes the reference equal to the policy at every "
+            "step, where kl_coef has no effect; use a decay above 0."
+        )
+
+
+def _check_swept_are_read(config: ExperimentConfig) -> None:
+    """A sweep over a setting that the run does not read would give copies of one run."""
+    needs = {"reference_period": "periodic", "reference_decay": "ema"}
+    for name in config.sweep:
+        section, _, leaf = name.rpartition(".")
+        if section in ALGORITHMS and section != config.algorithm:
+            raise ConfigError(f"config.sweep.{name} has no effect, as config.algorithm is {config.algorithm}.")
+        if leaf in needs and getattr(config, section).reference != needs[leaf]:
+            raise ConfigError(
+                f"config.sweep.{name} has no effect, as config.{section}.reference is "
+                f"{getattr(config, section).reference}; it belongs to {needs[leaf]}."
+            )
+
+
+def check_environment(path: str, value: Any) -> dict[str, Any]:
+    """`env_kwargs` or `env_params`: which there are, and their bounds, the environment knows itself."""
+    if not isinstance(value, Mapping | ml_collections.ConfigDict):
+        raise ConfigError(f"config.{path} is a group of settings, got {value!r}.")
+    checked = dict(value)
+    for name, item in checked.items():
+        if path == "env_params":
+            checked[name] = _check_env_param(f"{path}.{name}", item)
+        elif not isinstance(item, int | float | str):
+            raise ConfigError(f"config.{path}.{name} must be a number or text, got {item!r}.")
+    return checked
+
+
+def _check_env_param(path: str, value: Any) -> float:
+    """The number, as an integer where it is one: 3 and 3.0 are one config, so they must be one program."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _check_bounds(path, value, {"low": -(2**31), "high": 2**31 - 1})
+    number = _check_bounds(path, _as_float(path, value), {"low": -math.inf, "high": math.inf})
+    return int(number) if number.is_integer() and abs(number) < 2**31 else number
+
+
+def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
+    """The value in the field's own type, or a ConfigError."""
+    if "choices" in field.metadata:
+        return choose(f"config.{path}", value, field.metadata["choices"])
+    if field.type is float:
+        return _check_bounds(path, _as_float(path, value), field.metadata)
+    if field.type in (int, int | None):
+        if value is None and field.type is not int:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"config.{path} must be a whole number, got {value!r}.")
+        return _check_bounds(path, value, field.metadata)
+    if field.type is str:
+        if not isinstance(value, str):
+            raise ConfigError(f"config.{path} must be text, got {value!r}.")
+        return value
+    sizes = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
+        raise ConfigError(f"config.{path} must be whole numbers of at least 1, got {value!r}.")
+    return sizes
+
+
+def _as_float(path: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"config.{path} must be a number, got {value!r}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # which no setting allows
+
+
+def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> Any:
+    low, above, high = bounds["low"], bounds.get("above", -math.inf), bounds["high"]
+    # As the program holds it: what is too large for float32 is infinite there, what is too small is 0.
+    held = value if isinstance(value, int) else float(np.float32(value)) if abs(value) <= _FLOAT32_MAX else math.inf
+    finite = isinstance(value, int) or math.isfinite(held)
+    most = high if isinstance(value, int) else float(np.float32(high))
+    if not (finite and held >= low and held > above and held <= most):
+        allowed = [] if finite else ["finite in float32"]
+        allowed += [f"at least {low}"] if math.isfinite(low) else []
+        allowed += [f"above {above}"] if math.isfinite(above) else []
+        allowed += [f"at most {high}"] if math.isfinite(high) and (held > high or isinstance(high, float)) else []
+        shown = value if abs(value) < 10**20 or not finite else f"a number of {len(str(abs(value)))} digits"
+        raise ConfigError(f"config.{path} must be {' and '.join(allowed)}, got {shown}.")
+    return value
+
+
+def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
+    """The swept settings by dotted name, or a ConfigError."""
+    if not isinstance(value, Mapping | ml_collections.ConfigDict):
+        raise ConfigError(f"config.sweep must map settings to their values, got {value!r}.")
+    nested = value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
+    fields = {name: field for name, _, field in leaves(ExperimentConfig()) if field.metadata.get("traced")}
+    swept = {}
+    for name, values in flatten(nested).items():
+        if name.startswith(ENV_PARAMS):
+            swept[name] = _check_swept_env_param(name, values)
+            continue
+        if name not in fields:
+            hint = nearest(name, list(fields)) or f"; allowed: {', '.join(fields)}."
+            raise ConfigError(f"config.sweep.{name} cannot be swept in one program{hint}")
+        _check_is_tuple(name, values)
+        swept[name] = tuple(check_value(f"sweep.{name}", item, fields[name]) for item in values)
+    return swept
+
+
+def _check_is_tuple(name: str, values: Any) -> None:
+    if not isinstance(values, list | tuple) or not values:
+        raise ConfigError(f"config.sweep.{name} must be a tuple of values, got {values!r}.")
+
+
+def _check_swept_env_param(name: str, values: Any) -> tuple[float, ...]:
+    _check_is_tuple(name, values)
+    checked = tuple(_check_env_param(f"sweep.{name}", item) for item in values)
+    # All of one kind, as one array holds them.
+    return checked if all(isinstance(item, int) for item in checked) else tuple(map(float, checked))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted name; tuples as lists.
+
+    Example:
+      >>> flatten({"haepo": {"score": "sum"}, "seed": 3})
+      {'haepo.score': 'sum', 'seed': 3}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,169 @@
+"""Every setting of an experiment, with its default and what it may be: the one place to add a setting.
+
+A field declared with `traced=True` is a number that a sweep may vary within one compiled program: inside
+the program it is a traced scalar, so code may compute with it but not branch on it in Python.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
+
+ALGORITHMS = ("haepo", "ppo", "grpo", "rloo", "dpo", "reinforce")
+REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
+SCHEDULES = ("constant", "linear", "cosine")
+ACTIVATIONS = ("tanh", "relu", "silu")
+ADVANTAGE_SCALES = ("std", "none")
+
+MAX_SEED = 2**32 - 1
+"""A PRNG key holds 32 bits of its seed; beyond, seeds would repeat."""
+
+
+def _number(
+    default: float, *, low: float = -math.inf, above: float = -math.inf, high: float = math.inf, traced: bool = True
+) -> Any:
+    """A real number with low <= x <= high and x > above."""
+    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
+
+
+def _count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
+    """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
+
+
+def _choice(default: str, choices: tuple[str, ...]) -> Any:
+    return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """The network."""
+
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: str = _choice("tanh", ACTIVATIONS)
+    initial_log_std: float = _number(0.0, traced=False)
+    """Real actions only: log of the first standard deviation, in units of half the action range."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam, after clipping the gradient by its global norm."""
+
+    learning_rate: float = _number(3e-3, above=0.0)
+    schedule: str = _choice("constant", SCHEDULES)
+    """How the learning rate falls from its value to 0 over the run; `constant` does not."""
+    max_grad_norm: float = _number(0.5, above=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceConfig:
+    """The rule by which a reference policy follows the trained one (`haepo_jax.reference`)."""
+
+    reference: str = _choice("previous", REFERENCES)
+    """`frozen` the first policy, `periodic` a copy every `reference_period` updates, `ema` a running mean,
+    `previous` the policy of the update before, `none`."""
+    reference_period: int = _count(5, low=1, traced=True)
+    reference_decay: float = _number(0.9, low=0.0, high=1.0)
+    """Share of the old reference that `ema` keeps at each update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HaepoConfig(ReferenceConfig):
+    """The HAEPO loss and what surrounds it."""
+
+    score: str = _choice("log_ratio", SCORES)
+    normalization: str = _choice("zscore", NORMALIZATIONS)
+    temperature: float = _number(1.0, above=0.0)
+    entropy_coef: float = _number(5e-3, low=0.0)
+    kl_coef: float = _number(5e-3, low=0.0)
+    num_epochs: int = _count(4, low=1)
+    """Gradient steps on each batch of trajectories."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PpoConfig:
+    """PPO: actor-critic on segments of `num_steps` steps in `num_trajectories` environments that go on in between."""
+
+    num_steps: int = _count(128, low=1)
+    num_epochs: int = _count(4, low=1)
+    num_minibatches: int = _count(4, low=1)
+    """Gradient steps of an epoch, each on its own share of the segments' steps."""
+    clip_epsilon: float = _number(0.2, above=0.0)
+    gae_lambda: float = _number(0.95, low=0.0, high=1.0)
+    value_coef: float = _number(0.5, low=0.0)
+    entropy_coef: float = _number(0.01, low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpoConfig(ReferenceConfig):
+    """GRPO: the batch is one group, its returns are the advantages of all their steps."""
+
+    advantage_scale: str = _choice("std", ADVANTAGE_SCALES)
+    """What divides the group's centred returns."""
+    aggregation: str = _choice("sequence_mean", AGGREGATIONS)
+    clip_epsilon: float = _number(0.2, above=0.0)
+    kl_coef: float = _number(5e-3, low=0.0)
+    num_epochs: int = _count(4, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DpoConfig(ReferenceConfig):
+    """Direct Preference Optimisation on pairs of a batch's trajectories, the one of larger return preferred."""
+
+    beta: float = _number(0.1, above=0.0)
+    label_smoothing: float = _number(0.0, low=0.0, high=0.49)
+    pairs: str = _choice("all", PAIRS)
+    num_epochs: int = _count(4, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReinforceConfig:
+    """REINFORCE with the group's returns as its baseline."""
+
+    normalization: str = _choice("zscore", NORMALIZATIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that decides the numbers of an experiment. Two equal configs give equal runs."""
+
+    env: str = "CartPole-v1"
+    env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Arguments of the environment's constructor, which decide shapes: `{"size": 12}` for DeepSea-bsuite."""
+    env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Numbers of the environment that may vary, and be swept, within one program: fields of its EnvParams."""
+    algorithm: str = _choice("haepo", ALGORITHMS)
+    seed: int = _count(0, low=0, high=MAX_SEED)
+    """Seed of the first member; the next has `seed + 1`, and so on."""
+    num_seeds: int = _count(32, low=1)
+    num_updates: int = _count(40, low=1)
+    """The most updates of a member."""
+    max_env_steps: int | None = _count(None, low=1)
+    """A member stops after the update that brings it to this many environment steps; no such limit when unset."""
+    num_trajectories: int = _count(16, low=2)
+    """M, the episodes of an update, which compete with one another; for PPO the environments stepped side by side."""
+    horizon: int | None = _count(None, low=1)
+    """T, the steps at which an episode is cut; the environment's own limit when unset."""
+    discount: float = _number(1.0, low=0.0, high=1.0)
+    policy: PolicyConfig = PolicyConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    haepo: HaepoConfig = HaepoConfig()
+    ppo: PpoConfig = PpoConfig()
+    grpo: GrpoConfig = GrpoConfig()
+    dpo: DpoConfig = DpoConfig()
+    reinforce: ReinforceConfig = ReinforceConfig()
+    sweep: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    """Traced settings by dotted name (in a ConfigDict: nested by section), each with its values: every combination
+    is run with every seed."""
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
+    """Every setting as `(dotted name, value, field)`."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value, field
