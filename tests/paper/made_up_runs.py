@@ -1,0 +1,101 @@
+"""Runs that nobody trained: folders as `haepo_jax.experiment.run` leaves them, with the numbers that a test wants."""
+
+import functools
+
+import jax
+import numpy as np
+
+from haepo_jax.analysis.summary import summarize
+from haepo_jax.paper.scale import Scale
+from haepo_jax.population import make_members
+from haepo_jax.recording import MetricsWriter
+from haepo_jax.run_folder import Provenance, is_complete, opened, read_json, write_json
+
+SMALL = Scale(
+    quick=False,
+    seeds=6,
+    tuning_seeds=1,
+    arms=(3, 4),
+    bernoulli=True,
+    instances=2,
+    instance_seeds=4,
+    tuning_instances=2,
+    tuning_instance_seeds=1,
+    deep_seas=(4, 5),
+    batches=4,
+    budget=1.0,
+)
+UPDATES = 12
+
+
+@functools.cache
+def attempt(folder):
+    """What provenance says of one attempt, asked for once."""
+    Provenance(folder, jax.devices()[:1])
+    return read_json(folder / "provenance.json")[0]
+
+
+class Trainer:
+    """Stands in for `haepo_jax.experiment.run`.
+
+    `learn(config, member)` gives the member's metric after each update, of any length up to `UPDATES`; a member with
+    fewer has diverged.
+    """
+
+    def __init__(self, learn, folder):
+        self._learn = learn
+        self._attempt = attempt(folder)
+        self.configs = []
+        """Of the runs that were done, in order."""
+
+    def __call__(self, config, workdir):
+        members = make_members(config)
+        with opened(workdir, config, members):
+            if is_complete(workdir):
+                return False
+            self.configs.append(config)
+            series = [np.asarray(self._learn(config, member), np.float32) for member in members]
+            write_metrics(workdir, members, series, metric=metric_of(config), budget=config.max_env_steps or 1200)
+            timeline = [[update, 0.5 * update] for update in range(1, UPDATES + 1)]
+            write_json(workdir / "provenance.json", [self._attempt | {"timeline": timeline}])
+            deaths = np.array([-1 if len(values) == UPDATES else len(values) for values in series])
+            write_json(
+                workdir / "summary.json",
+                summarize(workdir, death_updates=deaths, compile_seconds=2.0, run_seconds=0.5 * UPDATES),
+            )
+            (workdir / "checkpoints").mkdir()
+        return True
+
+
+def metric_of(config):
+    if "Bandit" in config.env:
+        return "regret"
+    return "success" if "Walk" in config.env else "episode_return"
+
+
+def write_metrics(workdir, members, series, *, metric, budget):
+    """`metrics/` with the same environment steps in each update, which stand still for a member that has stopped."""
+    values = np.full((UPDATES, len(members)), np.nan, np.float32)
+    for index, own in enumerate(series):
+        values[: len(own), index] = own
+    steps = np.arange(1, UPDATES + 1)[:, None] * budget // UPDATES
+    ended = np.array([len(own) for own in series])
+    steps = np.minimum(steps, ended * budget // UPDATES)
+    metrics = {"episode_return": values} | {metric: values}
+    MetricsWriter(workdir / "metrics", members).write(0, metrics, steps.astype(np.int64))
+
+
+def contents(folder):
+    """Every file with its bytes and the time at which it was written."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def damage(path):
+    """Flips a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
