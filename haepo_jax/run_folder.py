@@ -39,6 +39,31 @@ def opened(workdir: Path, config: ExperimentConfig, members: Sequence[Member]) -
       ConfigError: the folder cannot be made or written, another process uses it, or it holds a run with
         another config (the differing fields are named).
     """
+    with locked(workdir):
+        if (workdir / "config.json").exists():
+            differences = differing_fields(read_json(workdir / "config.json"), to_json(config))
+            if differences:
+                raise ConfigError(
+                    f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "
+                    "use another folder, or the settings it was started with."
+                )
+        else:
+            with storage_errors(workdir):
+                write_json(workdir / "members.json", [dataclasses.asdict(member) for member in members])
+                write_json(workdir / "config.json", to_json(config))
+        yield
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Makes a folder if needed, and holds it for this process alone.
+
+    Args:
+      workdir: the folder.
+
+    Raises:
+      ConfigError: it cannot be made or written, or another process holds it.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("w")
@@ -51,17 +76,6 @@ def opened(workdir: Path, config: ExperimentConfig, members: Sequence[Member]) -
             raise ConfigError(
                 f"--workdir {workdir} is in use by another run; give this one a folder of its own."
             ) from None
-        if (workdir / "config.json").exists():
-            differences = differing_fields(read_json(workdir / "config.json"), to_json(config))
-            if differences:
-                raise ConfigError(
-                    f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "
-                    "use another folder, or the settings it was started with."
-                )
-        else:
-            with storage_errors(workdir):
-                write_json(workdir / "members.json", [dataclasses.asdict(member) for member in members])
-                write_json(workdir / "config.json", to_json(config))
         yield
 
 

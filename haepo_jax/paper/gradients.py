@@ -99,16 +99,21 @@ def signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
     count = len(slopes)
     squares = np.square(slopes).sum(axis=1)
 
-    def ratio(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def moments(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean_square = np.square(weights @ slopes / count).sum(axis=1)
-        variance = (weights @ squares / count - mean_square) * count / (count - 1)
-        # Resamples repeat batches, which makes their own mean noisier: the noise left in is the original's.
-        return mean_square, variance, np.maximum(mean_square - variance / count, 0) / np.maximum(variance, 1e-300)
+        return mean_square, (weights @ squares / count - mean_square) * count / (count - 1)
 
-    mean_square, variance, snr = ratio(np.ones((1, count)))
-    resampled = ratio(rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float64))[2]
-    # A resample's squared mean is larger by one more share of the noise.
-    low, high = np.quantile(np.maximum(resampled - 1 / count, 0), [0.025, 0.975])
+    def ratio(mean_square: np.ndarray, noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        return np.maximum(mean_square - noise, 0) / np.maximum(variance, 1e-300)
+
+    mean_square, variance = moments(np.ones((1, count)))
+    snr = ratio(mean_square, variance / count, variance)
+    draws = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float64)
+    drawn_square, drawn = moments(draws)
+    # Drawn from `count` batches, not from all there are, the variance is smaller by one share in `count`; and the
+    # squared mean holds the noise of the batches' own mean and once more that of the draw.
+    whole = drawn * count / (count - 1)
+    low, high = np.quantile(ratio(drawn_square, (whole + drawn) / count, whole), [0.025, 0.975])
     return {
         "norm": float(np.sqrt(mean_square[0])),
         "variance": float(variance[0]),

@@ -108,9 +108,20 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
     }
 
 
+def _tuning_in_words(scale: Scale) -> str:
+    if not scale.tuning_seeds:
+        return "Nothing is tuned in this quick version: each method has the first of its settings."
+    return (
+        f"Each has the same number of settings to choose from: {SETTINGS_PER_METHOD}, each tried on "
+        f"{scale.tuning_seeds} seeds counted from {TUNING_SEED}, which are never reported. The setting whose curve is "
+        f"best in the mean is taken. Bandits are tuned with {scale.arms[0]} arms and DeepSea at size "
+        f"{scale.deep_seas[0]}, and played elsewhere with the same settings."
+    )
+
+
 def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairness:
     tables = []
-    for tuned in choices:
+    for tuned in choices if scale.tuning_seeds else ():
         task = next(iter(tuned.values())).task
         rows: list[tuple[str, ...]] = []
         marked: list[int] = []
@@ -132,14 +143,11 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
     return Fairness(
         paragraphs=(
             "Every method has the same network (two hidden layers of 64 tanh units; PPO's critic is another of "
-            "the same shape), the same optimiser, the same budget of environment steps on each task, and the same "
-            f"number of settings to choose from: {SETTINGS_PER_METHOD}, each tried on {scale.tuning_seeds} seeds "
-            f"counted from {TUNING_SEED}, which are never reported. The setting whose curve is best in the mean is "
-            "taken.",
+            "the same shape), the same optimiser, and the same budget of environment steps on each task. "
+            + _tuning_in_words(scale),
             "Methods that learn from whole episodes take M = 16 of them an update and four gradient steps on each "
             "batch (REINFORCE one). PPO takes segments of the sizes that PPO codes ship, four epochs of four "
-            "minibatches, and on CartPole also ten epochs, which makes it faster there. Bandits are tuned with 10 "
-            "arms and DeepSea at size 8, and played elsewhere with the same settings.",
+            "minibatches, and on CartPole also ten epochs, which makes it faster there.",
             f"Reported are {scale.seeds} seeds from 0 up, all seeds of a method in one compiled program; on bandits "
             f"{scale.instance_seeds} seeds on each of {scale.instances} bandits. Curves and tables give interquartile "
             "means with 95% stratified bootstrap intervals unless they say otherwise.",
@@ -148,7 +156,7 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             "the others are from their literature, and the same care could well make those better too.",
             "A claim is reproduced if it holds for the method as the paper has it (score sum) in every comparison, "
             "not reproduced if it holds in none, neither for the paper's score nor for the recommended one, and mixed "
-            "otherwise. A comparison holds if its 95% interval excludes a tie.",
+            "otherwise. A comparison holds if its 95% interval excludes a tie, but for claims of point estimates.",
         ),
         tables=tables,
     )

@@ -18,7 +18,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.experiment import run
 from haepo_jax.paper.curves import RunData
 from haepo_jax.paper.scale import Scale
-from haepo_jax.run_folder import read_json, storage_errors, write_json
+from haepo_jax.run_folder import locked, read_json, storage_errors, write_json
 
 _SEAL = "seal.json"
 
@@ -92,32 +92,37 @@ def _digest(value: Any) -> str:
 
 
 def _finish(path: Path, config: ExperimentConfig) -> None:
-    """Does the run or the rest of it, and seals it. What cannot be gone on with is done from its beginning."""
-    try:
-        run(config, path)
-    except ConfigError as error:
-        if not path.exists():
-            raise
-        print(f"{path} is done again: {error}", flush=True)
-        shutil.rmtree(path)
-        run(config, path)
+    """Does the run or the rest of it, and seals it."""
+    run(config, path)
     with storage_errors(path):
         write_json(path / _SEAL, _checksums(path))
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
 
 
 def _is_whole(path: Path, config: ExperimentConfig) -> bool:
-    """True for a sealed run with this config, all of whose files are as they were; a damaged one is removed."""
-    if not (path / _SEAL).exists():
-        return False
+    """True for a sealed run with this config, all of whose files are as they were.
+
+    What is neither that nor the beginning of this very run is removed.
+    """
+    sealed = (path / _SEAL).exists()
     try:
-        whole = read_json(path / _SEAL) == _checksums(path) and read_json(path / "config.json") == _plain(config)
+        begun = not (path / "config.json").exists() or read_json(path / "config.json") == _plain(config)
+        for name in ("members.json", "provenance.json"):
+            if (path / name).exists():
+                read_json(path / name)
+        if begun and (not sealed or read_json(path / _SEAL) == _checksums(path)):
+            return sealed
     except (ConfigError, OSError):
-        whole = False
-    if not whole:
-        print(f"{path} is damaged or of another version; it is done again.", flush=True)
-        shutil.rmtree(path)
-    return whole
+        pass
+    print(f"{path} is damaged or of another version; it is done again.", flush=True)
+    with locked(path), storage_errors(path):
+        # Renamed first: what an interrupted removal leaves must not look like a run.
+        rest = path.with_name(f".{path.name}.damaged")
+        if rest.exists():
+            shutil.rmtree(rest)
+        path.rename(rest)
+        shutil.rmtree(rest)
+    return False
 
 
 def _plain(config: ExperimentConfig) -> Any:

@@ -12,7 +12,8 @@ def number(value: float, digits: int = 3) -> str:
     """A number in few digits."""
     if np.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    short = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if abs(float(short)) >= 1000 else short
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:

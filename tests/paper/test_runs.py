@@ -167,7 +167,6 @@ def hold(folder, config, started, done):
         done.wait()
 
 
-@pytest.mark.xfail(strict=True, reason="a folder in use is taken for one of another version")
 def test_a_run_that_another_process_is_doing_is_left_to_it(trainer, tmp_path):
     folder, context = tmp_path / "runs" / "x", multiprocessing.get_context("spawn")
     started, done = context.Event(), context.Event()
@@ -184,7 +183,6 @@ def test_a_run_that_another_process_is_doing_is_left_to_it(trainer, tmp_path):
         holder.join(60)
 
 
-@pytest.mark.xfail(strict=True, reason="what is left of a damaged run is taken for a whole one")
 def test_a_damaged_run_whose_removal_was_cut_short_is_done_again(two_runs, trainer, monkeypatch):
     whole = table(two_runs / "damaged")
     part = next((two_runs / "damaged" / "metrics").iterdir())
@@ -202,7 +200,6 @@ def test_a_damaged_run_whose_removal_was_cut_short_is_done_again(two_runs, train
     assert table(two_runs / "damaged").equals(whole)
 
 
-@pytest.mark.xfail(strict=True, reason="the removal of a damaged run is not watched for errors of storage")
 def test_a_damaged_run_that_cannot_be_removed_is_told(two_runs, monkeypatch):
     damage(two_runs / "damaged" / "summary.json")
 

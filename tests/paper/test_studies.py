@@ -293,13 +293,11 @@ def test_a_quick_look_is_untuned_and_says_what_it_is(quick):
     assert {config.seed for config in quick.configs} == {0}
 
 
-@pytest.mark.xfail(strict=True, reason="what a quick look tells of tuning was written for the full studies")
 def test_a_quick_look_does_not_speak_of_tuning_that_was_not_done(quick):
     assert "chosen on tuning seeds" not in quick.page
     assert "each tried on 0 seeds" not in quick.page and "(0 rows)" not in quick.page
 
 
-@pytest.mark.xfail(strict=True, reason="the first point of the textbook's curves lies before the first pull")
 def test_bandits_of_few_pulls(tmp_path):
     tell(haepo_first, tmp_path, dataclasses.replace(QUICK_SMALL, budget=0.02))
 

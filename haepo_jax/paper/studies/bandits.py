@@ -85,7 +85,10 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 "scale is logarithmic, and what is at 0 is not drawn.",
             ),
         ),
-        tables=(*(_table(task, curves[task.name], finals[task.name]) for task in tasks), _choices(tuned)),
+        tables=(
+            *(_table(task, curves[task.name], finals[task.name]) for task in tasks),
+            *((_choices(tuned),) if runs.scale.tuning_seeds else ()),
+        ),
         claims=_claims(labels, curves, finals, gaussian, recommended),
     )
     return section, tuned
@@ -113,7 +116,7 @@ def _play(runs: Runs, task: Task, tuned: dict[str, Tuned]) -> tuple[np.ndarray, 
             seeds=runs.scale.instance_seeds,
         )
         sums = np.concatenate([np.zeros((*regret.shape[:2], 1)), np.cumsum(regret, axis=2)], axis=2)
-        ends = grid.astype(int)
+        ends = np.maximum(grid.astype(int), 1)
         starts = np.clip(ends - int(task.window), 0, None)
         curves[rule] = (sums[:, :, ends] - sums[:, :, starts]) / (ends - starts)
     return grid, curves

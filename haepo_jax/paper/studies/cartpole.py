@@ -56,26 +56,28 @@ def study(runs: Runs) -> CartPole:
     fewer = {
         rival.name: difference_interval(steps[recommended.name][None], steps[rival.name][None]) for rival in BASELINES
     }
+    how = "chosen on tuning seeds" if runs.scale.tuning_seeds else "as nothing was tuned"
+    headline = _headline(recommended, how, steps, fewer)
     section = Section(
         slug="cartpole",
         title="CartPole-v1",
         question="Who reaches a return of 475 in the fewest environment steps, and how far apart are the seeds?",
-        findings=_findings(recommended, steps, finals, fewer),
+        findings=_findings(headline, recommended, steps, finals, fewer),
         figures=_figures(grid, curves, steps, finals),
         tables=(_table(tuned, data, steps, finals),),
         claims=_claims(recommended, curves, steps),
     )
-    return CartPole(section, tuned, recommended, _headline(recommended, steps, fewer))
+    return CartPole(section, tuned, recommended, headline)
 
 
 def _estimate(steps: np.ndarray) -> Estimate:
     return Estimate(interquartile_mean(steps[None]), *stratified_bootstrap(steps[None], interquartile_mean))
 
 
-def _headline(recommended: Method, steps: dict[str, np.ndarray], fewer: dict[str, Estimate]) -> str:
+def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray], fewer: dict[str, Estimate]) -> str:
     """The first paragraph of the report: who is first, said plainly."""
     own = _estimate(steps[recommended.name])
-    name = f"the recommended HAEPO (score {recommended.base['haepo.score']}, chosen on tuning seeds)"
+    name = f"the recommended HAEPO (score {recommended.base['haepo.score']}, {how})"
     if np.isinf(own.value):
         return f"On CartPole-v1 {name} does not reach a return of {SOLVED:g} within its environment steps."
     sentences = [
@@ -99,9 +101,13 @@ def _headline(recommended: Method, steps: dict[str, np.ndarray], fewer: dict[str
 
 
 def _findings(
-    recommended: Method, steps: dict[str, np.ndarray], finals: dict[str, np.ndarray], fewer: dict[str, Estimate]
+    headline: str,
+    recommended: Method,
+    steps: dict[str, np.ndarray],
+    finals: dict[str, np.ndarray],
+    fewer: dict[str, Estimate],
 ) -> tuple[str, ...]:
-    findings = [_headline(recommended, steps, fewer)]
+    findings = [headline]
     findings += [
         f"{recommended.label} against {rival.label}: {interval(fewer[rival.name])} environment steps to {SOLVED:g} "
         "(difference of interquartile means; negative is sooner)."
