@@ -37,6 +37,7 @@ setup(
         "six>=1.16,<2",  # gymnax imports it without declaring it
     ],
     extras_require={
+        "language": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
         "cuda": ["jax[cuda13]>=0.11.2,<0.12"],
         "tpu": ["jax[tpu]>=0.11.2,<0.12"],
         "test": [
@@ -47,6 +48,8 @@ setup(
             "pytest-xdist>=3.6,<4",
             "rlax>=0.1.9,<0.2",
             "ruff>=0.17,<0.18",
+            "safetensors>=0.6,<0.9",
+            "tokenizers>=0.22,<0.24",
         ],
     },
 )

@@ -24,12 +24,20 @@ BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
 FLAGS = flags.FLAGS
 
+_known_settings: Callable[[], list[str]] = setting_names
+"""The settings of the command's config."""
 _overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sweep": {}}
 """`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
 
 
-def define_config() -> None:
-    """Defines `--config`, a config file whose settings flags like `--config.num_seeds=64` override."""
+def define_config(settings: Callable[[], list[str]] = setting_names) -> None:
+    """Defines `--config`, a config file whose settings flags like `--config.num_seeds=64` override.
+
+    Args:
+      settings: gives the names of all settings there are.
+    """
+    global _known_settings  # noqa: PLW0603
+    _known_settings = settings
     config_flags.DEFINE_config_file("config", None, "Config file, such as configs/cartpole.py.", lock_config=True)
 
 
@@ -65,18 +73,27 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def experiment_config() -> ExperimentConfig:
-    """The validated config of `--config` with its overrides.
+    """The validated config of an experiment.
 
     Raises:
       ConfigError: no `--config`, or a setting that is not allowed.
     """
+    return from_config_dict(config_values())
+
+
+def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
+    """The settings of `--config` with its overrides, not yet validated.
+
+    Raises:
+      ConfigError: no `--config`.
+    """
     if FLAGS.config is None:
-        raise ConfigError("--config is missing: give a config file, such as --config=configs/cartpole.py.")
-    values = FLAGS.config.to_dict()
+        raise ConfigError(f"--config is missing: give a config file, such as --config={example}.")
+    values: dict[str, Any] = FLAGS.config.to_dict()
     for group, overrides in _overrides.items():
         if overrides:
             values[group] = dict(values[group]) | overrides
-    return from_config_dict(values)
+    return values
 
 
 def workdir() -> Path:
@@ -138,7 +155,7 @@ def _use_every_core() -> None:
 
 
 def _check_setting(name: str) -> None:
-    known = setting_names()
+    known = _known_settings()
     if name not in known:
         raise ConfigError(f"--config.{name} is not a setting{nearest(name, known) or f'; there are {known}.'}")
 
@@ -148,8 +165,9 @@ def _take_overrides(argv: list[str]) -> list[str]:
     if "config" not in FLAGS:
         return argv
     rest, arguments = [], iter(argv)
+    groups = "|".join(group for group in _overrides if group in _known_settings()) or "(?!)"
     for argument in arguments:
-        match = re.fullmatch(rf"--?config\.({'|'.join(_overrides)})\.([^=]*)(?:=(.*))?", argument, re.DOTALL)
+        match = re.fullmatch(rf"--?config\.({groups})\.([^=]*)(?:=(.*))?", argument, re.DOTALL)
         if match is None:
             rest.append(argument)
             continue

@@ -15,15 +15,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from haepo_jax.training import MemberState
-
 _KEEP = 3
 
 
 class Checkpoint(NamedTuple):
     """A population between two updates, as NumPy arrays with a leading axis of members."""
 
-    state: MemberState
+    state: Any
+    """A flax struct with `updates_done` `[members]` among its arrays."""
     env_steps: np.ndarray
     """`[members]` int64, environment steps so far."""
 

@@ -30,9 +30,12 @@ from haepo_jax.config_settings import (
     SCHEDULES,
     SCORES,
     DpoConfig,
+    DpoLossConfig,
     ExperimentConfig,
     GrpoConfig,
+    GrpoLossConfig,
     HaepoConfig,
+    HaepoLossConfig,
     OptimizerConfig,
     PolicyConfig,
     PpoConfig,
@@ -53,9 +56,12 @@ __all__ = [
     "SCHEDULES",
     "SCORES",
     "DpoConfig",
+    "DpoLossConfig",
     "ExperimentConfig",
     "GrpoConfig",
+    "GrpoLossConfig",
     "HaepoConfig",
+    "HaepoLossConfig",
     "OptimizerConfig",
     "PolicyConfig",
     "PpoConfig",
@@ -64,8 +70,10 @@ __all__ = [
     "default_config",
     "differing_fields",
     "from_config_dict",
+    "from_mapping",
     "setting_names",
     "sweep_points",
+    "to_config_dict",
     "to_json",
     "traced_settings",
     "with_settings",
@@ -74,7 +82,7 @@ __all__ = [
 
 def default_config() -> ml_collections.ConfigDict:
     """The default configuration as a ConfigDict, for a `get_config` to change and flags to override."""
-    return _to_config_dict(ExperimentConfig())
+    return to_config_dict(ExperimentConfig())
 
 
 def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -93,7 +101,7 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
       >>> from_config_dict({"num_seeds": 4, "haepo": {"score": "mean"}}).haepo.score
       'mean'
     """
-    config = _from_mapping(ExperimentConfig, dict(values), "")
+    config = from_mapping(ExperimentConfig(), dict(values))
     check_combinations(config)
     return config
 
@@ -167,12 +175,13 @@ def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     ]
 
 
-def _to_config_dict(config: Any) -> ml_collections.ConfigDict:
+def to_config_dict(config: Any) -> ml_collections.ConfigDict:
+    """A configuration as a ConfigDict."""
     result = ml_collections.ConfigDict()
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            value = _to_config_dict(value)
+            value = to_config_dict(value)
         elif value is None:
             value = config_dict.placeholder(int)
         elif isinstance(value, Mapping):
@@ -181,8 +190,9 @@ def _to_config_dict(config: Any) -> ml_collections.ConfigDict:
     return result
 
 
-def _from_mapping[Config](cls: type[Config], values: Mapping[str, Any], prefix: str) -> Config:
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str = "") -> Config:
+    """A configuration with these fields, each checked by itself; those that are missing are as in `default`."""
+    fields = {field.name: field for field in dataclasses.fields(default)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
             raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(str(name), list(fields)) or '.'}")
@@ -196,7 +206,7 @@ def _from_mapping[Config](cls: type[Config], values: Mapping[str, Any], prefix: 
         elif dataclasses.is_dataclass(field.type):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
                 raise ConfigError(f"config.{path} is a group of settings, got {value!r}.")
-            made[name] = _from_mapping(field.type, dict(value), f"{path}.")  # type: ignore[arg-type]
+            made[name] = from_mapping(getattr(default, name), dict(value), f"{path}.")
         else:
             made[name] = check_value(path, value, field)
-    return cls(**made)
+    return dataclasses.replace(default, **made)  # type: ignore[type-var]

@@ -132,6 +132,10 @@ def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"config.{path} must be a whole number, got {value!r}.")
         return _check_bounds(path, value, field.metadata)
+    if field.type is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"config.{path} must be True or False, got {value!r}.")
+        return value
     if field.type is str:
         if not isinstance(value, str):
             raise ConfigError(f"config.{path} must be text, got {value!r}.")

@@ -21,19 +21,20 @@ MAX_SEED = 2**32 - 1
 """A PRNG key holds 32 bits of its seed; beyond, seeds would repeat."""
 
 
-def _number(
+def number(
     default: float, *, low: float = -math.inf, above: float = -math.inf, high: float = math.inf, traced: bool = True
 ) -> Any:
     """A real number with low <= x <= high and x > above."""
     return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
 
 
-def _count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
+def count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
     """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
 
 
-def _choice(default: str, choices: tuple[str, ...]) -> Any:
+def choice(default: str, choices: tuple[str, ...]) -> Any:
+    """One of these words."""
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
@@ -42,8 +43,8 @@ class PolicyConfig:
     """The network."""
 
     hidden_sizes: tuple[int, ...] = (64, 64)
-    activation: str = _choice("tanh", ACTIVATIONS)
-    initial_log_std: float = _number(0.0, traced=False)
+    activation: str = choice("tanh", ACTIVATIONS)
+    initial_log_std: float = number(0.0, traced=False)
     """Real actions only: log of the first standard deviation, in units of half the action range."""
 
 
@@ -51,34 +52,40 @@ class PolicyConfig:
 class OptimizerConfig:
     """Adam, after clipping the gradient by its global norm."""
 
-    learning_rate: float = _number(3e-3, above=0.0)
-    schedule: str = _choice("constant", SCHEDULES)
+    learning_rate: float = number(3e-3, above=0.0)
+    schedule: str = choice("constant", SCHEDULES)
     """How the learning rate falls from its value to 0 over the run; `constant` does not."""
-    max_grad_norm: float = _number(0.5, above=0.0)
+    max_grad_norm: float = number(0.5, above=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceConfig:
     """The rule by which a reference policy follows the trained one (`haepo_jax.reference`)."""
 
-    reference: str = _choice("previous", REFERENCES)
+    reference: str = choice("previous", REFERENCES)
     """`frozen` the first policy, `periodic` a copy every `reference_period` updates, `ema` a running mean,
     `previous` the policy of the update before, `none`."""
-    reference_period: int = _count(5, low=1, traced=True)
-    reference_decay: float = _number(0.9, low=0.0, high=1.0)
+    reference_period: int = count(5, low=1, traced=True)
+    reference_decay: float = number(0.9, low=0.0, high=1.0)
     """Share of the old reference that `ema` keeps at each update."""
 
 
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(ReferenceConfig):
-    """The HAEPO loss and what surrounds it."""
+class HaepoLossConfig:
+    """The HAEPO loss."""
 
-    score: str = _choice("log_ratio", SCORES)
-    normalization: str = _choice("zscore", NORMALIZATIONS)
-    temperature: float = _number(1.0, above=0.0)
-    entropy_coef: float = _number(5e-3, low=0.0)
-    kl_coef: float = _number(5e-3, low=0.0)
-    num_epochs: int = _count(4, low=1)
+    score: str = choice("log_ratio", SCORES)
+    normalization: str = choice("zscore", NORMALIZATIONS)
+    temperature: float = number(1.0, above=0.0)
+    entropy_coef: float = number(5e-3, low=0.0)
+    kl_coef: float = number(5e-3, low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class HaepoConfig(HaepoLossConfig, ReferenceConfig):
+    """HAEPO on an environment."""
+
+    num_epochs: int = count(4, low=1)
     """Gradient steps on each batch of trajectories."""
 
 
@@ -86,43 +93,55 @@ class HaepoConfig(ReferenceConfig):
 class PpoConfig:
     """PPO: actor-critic on segments of `num_steps` steps in `num_trajectories` environments that go on in between."""
 
-    num_steps: int = _count(128, low=1)
-    num_epochs: int = _count(4, low=1)
-    num_minibatches: int = _count(4, low=1)
+    num_steps: int = count(128, low=1)
+    num_epochs: int = count(4, low=1)
+    num_minibatches: int = count(4, low=1)
     """Gradient steps of an epoch, each on its own share of the segments' steps."""
-    clip_epsilon: float = _number(0.2, above=0.0)
-    gae_lambda: float = _number(0.95, low=0.0, high=1.0)
-    value_coef: float = _number(0.5, low=0.0)
-    entropy_coef: float = _number(0.01, low=0.0)
+    clip_epsilon: float = number(0.2, above=0.0)
+    gae_lambda: float = number(0.95, low=0.0, high=1.0)
+    value_coef: float = number(0.5, low=0.0)
+    entropy_coef: float = number(0.01, low=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class GrpoConfig(ReferenceConfig):
-    """GRPO: the batch is one group, its returns are the advantages of all their steps."""
+class GrpoLossConfig:
+    """The GRPO loss: a trajectory's return against its group's is the advantage of all its steps."""
 
-    advantage_scale: str = _choice("std", ADVANTAGE_SCALES)
+    advantage_scale: str = choice("std", ADVANTAGE_SCALES)
     """What divides the group's centred returns."""
-    aggregation: str = _choice("sequence_mean", AGGREGATIONS)
-    clip_epsilon: float = _number(0.2, above=0.0)
-    kl_coef: float = _number(5e-3, low=0.0)
-    num_epochs: int = _count(4, low=1)
+    aggregation: str = choice("sequence_mean", AGGREGATIONS)
+    clip_epsilon: float = number(0.2, above=0.0)
+    kl_coef: float = number(5e-3, low=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class DpoConfig(ReferenceConfig):
-    """Direct Preference Optimisation on pairs of a batch's trajectories, the one of larger return preferred."""
+class GrpoConfig(GrpoLossConfig, ReferenceConfig):
+    """GRPO on an environment, where the batch is one group."""
 
-    beta: float = _number(0.1, above=0.0)
-    label_smoothing: float = _number(0.0, low=0.0, high=0.49)
-    pairs: str = _choice("all", PAIRS)
-    num_epochs: int = _count(4, low=1)
+    num_epochs: int = count(4, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DpoLossConfig:
+    """The loss of Direct Preference Optimisation."""
+
+    beta: float = number(0.1, above=0.0)
+    label_smoothing: float = number(0.0, low=0.0, high=0.49)
+
+
+@dataclasses.dataclass(frozen=True)
+class DpoConfig(DpoLossConfig, ReferenceConfig):
+    """DPO on an environment: pairs of a batch's trajectories, the one of larger return preferred."""
+
+    pairs: str = choice("all", PAIRS)
+    num_epochs: int = count(4, low=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class ReinforceConfig:
     """REINFORCE with the group's returns as its baseline."""
 
-    normalization: str = _choice("zscore", NORMALIZATIONS)
+    normalization: str = choice("zscore", NORMALIZATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,19 +153,19 @@ class ExperimentConfig:
     """Arguments of the environment's constructor, which decide shapes: `{"size": 12}` for DeepSea-bsuite."""
     env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Numbers of the environment that may vary, and be swept, within one program: fields of its EnvParams."""
-    algorithm: str = _choice("haepo", ALGORITHMS)
-    seed: int = _count(0, low=0, high=MAX_SEED)
+    algorithm: str = choice("haepo", ALGORITHMS)
+    seed: int = count(0, low=0, high=MAX_SEED)
     """Seed of the first member; the next has `seed + 1`, and so on."""
-    num_seeds: int = _count(32, low=1)
-    num_updates: int = _count(40, low=1)
+    num_seeds: int = count(32, low=1)
+    num_updates: int = count(40, low=1)
     """The most updates of a member."""
-    max_env_steps: int | None = _count(None, low=1)
+    max_env_steps: int | None = count(None, low=1)
     """A member stops after the update that brings it to this many environment steps; no such limit when unset."""
-    num_trajectories: int = _count(16, low=2)
+    num_trajectories: int = count(16, low=2)
     """M, the episodes of an update, which compete with one another; for PPO the environments stepped side by side."""
-    horizon: int | None = _count(None, low=1)
+    horizon: int | None = count(None, low=1)
     """T, the steps at which an episode is cut; the environment's own limit when unset."""
-    discount: float = _number(1.0, low=0.0, high=1.0)
+    discount: float = number(1.0, low=0.0, high=1.0)
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     haepo: HaepoConfig = HaepoConfig()

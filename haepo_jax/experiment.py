@@ -3,24 +3,23 @@
 The device never waits for a file: while it works on a chunk, the host writes what the chunk before it gave.
 """
 
-import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from haepo_jax.algorithms.interface import Metrics
+from haepo_jax import signals
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpoint, Checkpointer
-from haepo_jax.config import ExperimentConfig
+from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.objectives import Metrics
 from haepo_jax.population import Population, make_members, make_population
 from haepo_jax.recording import MetricsWriter, ProgressReport
 from haepo_jax.run_folder import Provenance, is_complete, load_config, opened, storage_errors, write_json
@@ -55,7 +54,8 @@ def run(config: ExperimentConfig, workdir: Path, *, checkpoint_seconds: float = 
       Interrupted: SIGTERM or SIGINT.
     """
     make_environment(config)  # before the folder is made, as its name may be wrong
-    with opened(workdir, config, make_members(config)):
+    members = [dataclasses.asdict(member) for member in make_members(config)]
+    with opened(workdir, to_json(config), members):
         if is_complete(workdir):
             return False
         _Run(config, workdir, make_population(config)).go(checkpoint_seconds)
@@ -115,7 +115,7 @@ class _Run:
     def go(self, checkpoint_seconds: float) -> None:
         """Trains from where the folder stands, and completes the folder."""
         try:
-            with _signals() as received:
+            with signals.collected() as received:
                 if not self._finished(self._saved.state):
                     self._train(checkpoint_seconds, received)
                 if received and not self._finished(self._saved.state):
@@ -196,11 +196,9 @@ class _Run:
         before = self._pending[-1].env_steps[-1] if self._pending else self._saved.env_steps
         self._pending.append(_Chunk(rows, before + np.cumsum(rows.pop("env_steps").astype(np.int64), axis=0)))
         newest = rows["episode_return"][-1]
-        self._progress.show(
-            self._updates_fetched,
-            env_steps_per_second=(self._pending[-1].env_steps[-1].sum() - self._first_steps) / self._run_seconds,
-            mean_return=float(np.nanmean(newest)) if not np.isnan(newest).all() else float("nan"),
-        )
+        rate = (self._pending[-1].env_steps[-1].sum() - self._first_steps) / self._run_seconds
+        mean_return = float(np.nanmean(newest)) if not np.isnan(newest).all() else float("nan")
+        self._progress.show(self._updates_fetched, f"{rate:,.0f} env steps/s  return {mean_return:.4g}")
 
     def _save(self, state: MemberState) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""
@@ -230,24 +228,3 @@ class _Run:
 
 def _described(settings: Mapping[str, float]) -> str:
     return "".join(f", {name} {value:g}" for name, value in settings.items())
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT instead of dying of them; a second one has its usual effect."""
-    received: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        received.append(number)
-        signal.signal(number, previous[number])
-        print("Stopping after this chunk, with a checkpoint; once more to stop at once.", flush=True)
-
-    for caught in (signal.SIGTERM, signal.SIGINT):
-        previous[caught] = signal.signal(caught, handle)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -16,24 +16,15 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Wrapped
 
-from haepo_jax.algorithms.interface import Metrics
-from haepo_jax.config import ExperimentConfig, sweep_points, traced_settings
+from haepo_jax.config import ExperimentConfig, traced_settings
+from haepo_jax.members import Member, make_members
+from haepo_jax.objectives import Metrics
 from haepo_jax.training import MemberState, Train, make_train, missing
 
 _AXIS = "members"
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
 _LARGE_BATCH = 2048  # steps; measured on CPU: 512 ran faster vmapped, 8000 one by one
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One member of a population."""
-
-    index: int
-    seed: int
-    settings: dict[str, float]
-    """The swept settings by dotted name."""
 
 
 class Population(NamedTuple):
@@ -56,17 +47,6 @@ class Population(NamedTuple):
     """The members' state as NumPy arrays, without padding, PRNG keys as their data."""
     from_host: Callable[[MemberState], MemberState]
     """The way back, onto the devices."""
-
-
-def make_members(config: ExperimentConfig) -> tuple[Member, ...]:
-    """Every swept combination with every seed; the seeds of a combination lie together.
-
-    Example:
-      >>> [member.seed for member in make_members(ExperimentConfig(num_seeds=2, seed=7))]
-      [7, 8]
-    """
-    pairs = [(settings, config.seed + k) for settings in sweep_points(config) for k in range(config.num_seeds)]
-    return tuple(Member(index, seed, settings) for index, (settings, seed) in enumerate(pairs))
 
 
 def make_population(

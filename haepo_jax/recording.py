@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from haepo_jax.population import Member
+from haepo_jax.members import Member
 from haepo_jax.run_folder import write_file
 
 
@@ -18,14 +18,18 @@ class MetricsWriter:
     """The `metrics/` of a run folder: one row for each member and update, in parquet parts.
 
     A part is named `part-PROCESS-FIRSTUPDATE.parquet`. Columns: member, seed, the swept settings by name,
-    update, env_steps (cumulative, after the update), and the metrics; NaN once a member has diverged.
+    update, env_steps (cumulative, after the update; language models count tokens instead), and the metrics; NaN
+    once a member has diverged.
     """
 
-    def __init__(self, directory: Path, members: Sequence[Member], process: int = 0) -> None:
-        """Opens the folder, and makes it if needed."""
+    def __init__(
+        self, directory: Path, members: Sequence[Member], process: int = 0, counter: str = "env_steps"
+    ) -> None:
+        """Opens the folder, and makes it if needed; `counter` names the column of what is counted."""
         self._directory = directory
         self._members = members
         self._process = process
+        self._counter = counter
         directory.mkdir(exist_ok=True)
 
     def drop_from(self, update: int) -> None:
@@ -34,15 +38,15 @@ class MetricsWriter:
             if int(part.stem.rsplit("-", 1)[1]) >= update:
                 part.unlink()
 
-    def write(self, first_update: int, metrics: dict[str, np.ndarray], env_steps: np.ndarray) -> None:
+    def write(self, first_update: int, metrics: dict[str, np.ndarray], counted: np.ndarray) -> None:
         """Writes a part.
 
         Args:
           first_update: the update of its first row.
           metrics: arrays `[updates, members]` by name.
-          env_steps: `[updates, members]` int64, cumulative.
+          counted: `[updates, members]` int64, environment steps or tokens so far.
         """
-        num_updates, num_members = env_steps.shape
+        num_updates, num_members = counted.shape
 
         def per_member(values: list, dtype: type) -> np.ndarray:
             return np.tile(np.asarray(values, dtype), num_updates)
@@ -54,7 +58,7 @@ class MetricsWriter:
         for name in self._members[0].settings:
             columns[name] = per_member([member.settings[name] for member in self._members], np.float64)
         columns["update"] = np.repeat(np.arange(first_update, first_update + num_updates, dtype=np.int32), num_members)
-        columns["env_steps"] = env_steps.ravel()
+        columns[self._counter] = counted.ravel()
         columns |= {name: values.ravel() for name, values in sorted(metrics.items())}
         path = self._directory / f"part-{self._process:05d}-{first_update:08d}.parquet"
         table = pa.table(columns)
@@ -62,7 +66,7 @@ class MetricsWriter:
 
 
 class ProgressReport:
-    """Updates, env steps a second, mean return and time left: a bar in a terminal, else now and then a line."""
+    """Updates, what is said of them, and time left: a bar in a terminal, else now and then a line."""
 
     def __init__(self, total: int, done: int, quiet_seconds: float = 10.0) -> None:
         """Starts at `done` of `total` updates; without a terminal at most one line each `quiet_seconds`."""
@@ -74,25 +78,24 @@ class ProgressReport:
             TextColumn("updates"),
             MofNCompleteColumn(),
             BarColumn(),
-            TextColumn("{task.fields[rate]} env steps/s  return {task.fields[mean_return]}  left"),
+            TextColumn("{task.fields[note]}  left"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("updates", total=total, completed=done, rate="-", mean_return="-")
+        self._task = self._bar.add_task("updates", total=total, completed=done, note="")
         self._bar.start()
 
-    def show(self, done: int, env_steps_per_second: float, mean_return: float) -> None:
-        """Reports the state after `done` updates."""
-        rate = f"{env_steps_per_second:,.0f}"
-        self._bar.update(self._task, completed=done, rate=rate, mean_return=f"{mean_return:.4g}")
+    def show(self, done: int, note: str) -> None:
+        """Reports the state after `done` updates, with a few words on it."""
+        self._bar.update(self._task, completed=done, note=note)
         elapsed = time.monotonic() - self._started
         due = elapsed - self._last_line >= self._quiet_seconds or done == self._total
         if due and not self._console.is_terminal:
             self._last_line = elapsed
             left = elapsed / max(done - self._from, 1) * (self._total - done)
             self._console.print(
-                f"updates {done}/{self._total}  {rate} env steps/s  return {mean_return:.4g}  left {left:.0f} s",
+                f"updates {done}/{self._total}  {note}  left {left:.0f} s",
                 highlight=False,
                 soft_wrap=True,
             )

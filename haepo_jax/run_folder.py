@@ -4,7 +4,6 @@ Every file is written under a temporary name, synced and renamed, so that a read
 """
 
 import contextlib
-import dataclasses
 import datetime
 import errno
 import fcntl
@@ -19,21 +18,20 @@ from typing import Any
 
 import jax
 
-from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
+from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.population import Member
 
 _PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: ExperimentConfig, members: Sequence[Member]) -> Iterator[None]:
+def opened(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
     """Holds the run folder for this run alone, after making it or checking that it holds this very run.
 
     Args:
       workdir: the run folder.
-      config: the experiment.
-      members: its population.
+      config: what its `config.json` holds.
+      members: what its `members.json` holds.
 
     Raises:
       ConfigError: the folder cannot be made or written, another process uses it, or it holds a run with
@@ -41,7 +39,7 @@ def opened(workdir: Path, config: ExperimentConfig, members: Sequence[Member]) -
     """
     with locked(workdir):
         if (workdir / "config.json").exists():
-            differences = differing_fields(read_json(workdir / "config.json"), to_json(config))
+            differences = differing_fields(read_json(workdir / "config.json"), config)
             if differences:
                 raise ConfigError(
                     f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "
@@ -49,8 +47,8 @@ def opened(workdir: Path, config: ExperimentConfig, members: Sequence[Member]) -
                 )
         else:
             with storage_errors(workdir):
-                write_json(workdir / "members.json", [dataclasses.asdict(member) for member in members])
-                write_json(workdir / "config.json", to_json(config))
+                write_json(workdir / "members.json", list(members))
+                write_json(workdir / "config.json", dict(config))
         yield
 
 

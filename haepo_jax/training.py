@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.algorithms import MAKERS, Learner
-from haepo_jax.algorithms.interface import Algorithm, Metrics
+from haepo_jax.algorithms.interface import Algorithm
 from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.environments import Environment, check_params, make
 from haepo_jax.errors import ConfigError
+from haepo_jax.objectives import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
 _INIT, _TRAIN, EVALUATE, _LEARN = range(4)

@@ -31,5 +31,6 @@ def test_links_within_the_project_lead_somewhere(document):
 @pytest.mark.parametrize("config", sorted(path.name for path in (ROOT / "configs").glob("*.py")))
 def test_a_config_says_its_command_its_time_and_its_score(config):
     header = (ROOT / "configs" / config).read_text().split('"""')[1]
-    assert f"python -m experiments.train --config=configs/{config} --workdir=" in header
+    command = "experiments.tldr" if config.startswith("tldr_") else "experiments.train"
+    assert f"python -m {command} --config=configs/{config} --workdir=" in header
     assert "Takes " in header and "Expect " in header

@@ -47,7 +47,7 @@ def test_the_parts_of_another_process_are_left_alone(tmp_path):
 def test_without_a_terminal_progress_is_a_line_now_and_then(capsys):
     report = ProgressReport(total=10, done=0, quiet_seconds=1e6)
     for done in (1, 2, 3, 10):
-        report.show(done, env_steps_per_second=12345.6, mean_return=99.75)
+        report.show(done, "12,346 env steps/s  return 99.75")
     report.close()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2

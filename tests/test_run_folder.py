@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -23,7 +24,7 @@ CONFIG = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})
 
 
 def open_once(workdir, config=CONFIG):
-    with opened(workdir, config, make_members(config)):
+    with opened(workdir, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
         pass
 
 
@@ -66,7 +67,7 @@ def test_a_file_in_its_place_is_refused(tmp_path):
 
 
 def _hold(workdir, started, done):
-    with opened(workdir, CONFIG, make_members(CONFIG)):
+    with opened(workdir, to_json(CONFIG), [dataclasses.asdict(member) for member in make_members(CONFIG)]):
         started.set()
         done.wait()
 

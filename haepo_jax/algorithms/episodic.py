@@ -13,13 +13,14 @@ from haepo_jax.algorithms.interface import (
     Algorithm,
     Learner,
     Loss,
-    Metrics,
     gradient_step,
-    make_optimizer,
     policy_for,
 )
 from haepo_jax.config import ExperimentConfig, ReferenceConfig
 from haepo_jax.environments import Environment
+from haepo_jax.losses import trajectory_returns
+from haepo_jax.objectives import Group, Metrics
+from haepo_jax.optimizer import make_optimizer
 from haepo_jax.policies import Params, Policy
 from haepo_jax.reference import make_reference
 from haepo_jax.rollout import Trajectories, collect, episode_metrics
@@ -96,3 +97,9 @@ def make_episodic(
         return Learner(params, optimizer_state, moved), jax.tree.map(lambda series: series[-1], metrics)
 
     return Algorithm(policy, init, collect_episodes, batch_loss, learn, episode_metrics)
+
+
+def as_group(config: ExperimentConfig, trajectories: Trajectories) -> Group:
+    """The batch as one group of an objective."""
+    returns = trajectory_returns(trajectories.rewards, discount=config.discount, where=trajectories.mask)
+    return Group(returns, trajectories.mask, trajectories.log_probs)

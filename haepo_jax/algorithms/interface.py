@@ -1,18 +1,17 @@
 """What training asks of an algorithm, and the steps that algorithms share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import optax
 
-from haepo_jax.config import ExperimentConfig, OptimizerConfig
+from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
+from haepo_jax.objectives import Metrics
 from haepo_jax.policies import Params, Policy, make_policy
 
-Metrics = dict[str, jax.Array]
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
 """`params -> (loss, metrics)`, the batch being fixed."""
 
@@ -62,25 +61,6 @@ def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
     )
 
 
-def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
-    """Adam after a global-norm clip; learning rate and clip may be traced.
-
-    Args:
-      config: the settings.
-      num_steps: gradient steps in the whole run, over which the schedule falls to 0.
-    """
-    schedule = {
-        "constant": optax.constant_schedule(1.0),
-        "linear": optax.linear_schedule(1.0, 0.0, num_steps),
-        "cosine": optax.cosine_decay_schedule(1.0, num_steps),
-    }[config.schedule]
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.scale_by_adam(),
-        optax.scale_by_schedule(lambda count: -config.learning_rate * schedule(count)),
-    )
-
-
 def gradient_step(
     loss_fn: Loss,
     optimizer: optax.GradientTransformation,
@@ -92,13 +72,3 @@ def gradient_step(
     updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
     metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return optax.apply_updates(params, updates), optimizer_state, metrics
-
-
-def scalars(metrics: Mapping[str, jax.Array]) -> Metrics:
-    """Diagnostics as float32 scalars, the mean of each over its groups."""
-    return {name: scalar(values) for name, values in metrics.items()}
-
-
-def scalar(values: jax.Array) -> jax.Array:
-    """A diagnostic as a float32 scalar."""
-    return jnp.mean(values, dtype=jnp.float32)

@@ -2,12 +2,13 @@
 
 import jax
 
-from haepo_jax.algorithms.episodic import make_episodic
-from haepo_jax.algorithms.interface import Algorithm, Loss, Metrics
+from haepo_jax.algorithms.episodic import as_group, make_episodic
+from haepo_jax.algorithms.interface import Algorithm, Loss
 from haepo_jax.algorithms.replay import log_likelihoods
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
-from haepo_jax.losses import normalize_returns, reinforce_loss, trajectory_returns
+from haepo_jax.losses import normalize_returns, reinforce_loss
+from haepo_jax.objectives import Metrics
 from haepo_jax.policies import Params, Policy
 from haepo_jax.rollout import Trajectories
 
@@ -19,8 +20,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
 def _loss(config: ExperimentConfig, policy: Policy, reference: Params | None, trajectories: Trajectories) -> Loss:
     del reference
-    returns = trajectory_returns(trajectories.rewards, discount=config.discount, where=trajectories.mask)
-    advantages = normalize_returns(returns, method=config.reinforce.normalization)
+    advantages = normalize_returns(as_group(config, trajectories).returns, method=config.reinforce.normalization)
 
     def loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
         return reinforce_loss(log_likelihoods(policy, params, trajectories), advantages)[0], {}

@@ -41,7 +41,8 @@ class Claim:
       text: the claim, in a sentence.
       source: where the paper makes it.
       verdict: one of `VERDICTS`.
-      evidence: the numbers that decide the verdict.
+      evidence: the numbers that decide the verdict; of the form "what is measured: one; another; a third.", each
+        number gets a line.
     """
 
     text: str
@@ -261,7 +262,7 @@ def _verdicts(sections: Sequence[Section]) -> str:
         "<tr>"
         f'<th scope="row">{escape(claim.text)} <span class="source">{escape(claim.source)}</span></th>'
         f'<td class="verdict">{_badge(claim.verdict)}</td>'
-        f"<td>{escape(claim.evidence)}</td>"
+        f"<td>{_evidence(claim.evidence)}</td>"
         f'<td class="where"><a href="#{section.slug}">{escape(section.title)}</a></td>'
         "</tr>"
         for section, claim in pairs
@@ -282,6 +283,16 @@ def _verdicts(sections: Sequence[Section]) -> str:
     )
 
 
+def _evidence(text: str) -> str:
+    """What is measured, and behind the colon a line for each number of a list."""
+    what, _, numbers = text.partition(": ")
+    items = numbers.split("; ")
+    if len(items) == 1:
+        return escape(text)
+    lines = "; ".join(f'<span class="item">{escape(item)}</span>' for item in items)
+    return f"{escape(what)}: {lines}"
+
+
 def _contents(report: Report) -> str:
     entries = [(section.slug, section.title) for section in report.sections]
     if report.fairness != Fairness():
@@ -296,9 +307,7 @@ def _contents(report: Report) -> str:
 
 def _section(section: Section) -> str:
     claims = [
-        f"<li>{_badge(claim.verdict)} {escape(claim.text)} "
-        f'<span class="source">{escape(claim.source)}</span> '
-        f'<span class="evidence">{escape(claim.evidence)}</span></li>'
+        f'<li>{_badge(claim.verdict)} {escape(claim.text)} <span class="source">{escape(claim.source)}</span></li>'
         for claim in section.claims
     ]
     return "\n".join(

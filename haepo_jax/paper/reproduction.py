@@ -114,8 +114,9 @@ def _tuning_in_words(scale: Scale) -> str:
     return (
         f"Each has the same number of settings to choose from: {SETTINGS_PER_METHOD}, each tried on "
         f"{scale.tuning_seeds} seeds counted from {TUNING_SEED}, which are never reported. The setting whose curve is "
-        f"best in the mean is taken. Bandits are tuned with {scale.arms[0]} arms and DeepSea at size "
-        f"{scale.deep_seas[0]}, and played elsewhere with the same settings."
+        "best in the mean over learning is taken; on bandits, in the mean over the last tenth of the pulls. Bandits "
+        f"are tuned with {scale.arms[-1]} arms and DeepSea at size {scale.deep_seas[0]}, and played elsewhere with "
+        "the same settings."
     )
 
 
@@ -133,7 +134,8 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
                 rows.append((choice.method.label, words, f"{score:.4g}"))
         tables.append(
             Table(
-                caption=f"{task.label}: every setting tried, by {task.metric.replace('_', ' ')}, mean over learning",
+                caption=f"{task.label}: every setting tried, by {task.metric.replace('_', ' ')}, mean over "
+                + ("learning" if task.judged_share == 1 else f"its last {task.judged_share:.0%}"),
                 columns=("method", "settings", "score on tuning seeds"),
                 rows=rows,
                 marked=marked,
@@ -145,9 +147,10 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             "Every method has the same network (two hidden layers of 64 tanh units; PPO's critic is another of "
             "the same shape), the same optimiser, and the same budget of environment steps on each task. "
             + _tuning_in_words(scale),
-            "Methods that learn from whole episodes take M = 16 of them an update and four gradient steps on each "
-            "batch (REINFORCE one). PPO takes segments of the sizes that PPO codes ship, four epochs of four "
-            "minibatches, and on CartPole also ten epochs, which makes it faster there.",
+            "Methods that learn from whole episodes take M = 16 of them an update (64 on bandits, as many pulls as "
+            "PPO takes) and four gradient steps on each batch (REINFORCE one). PPO takes segments of the sizes that "
+            "PPO codes ship, four epochs of four minibatches, and on CartPole also ten epochs, which makes it faster "
+            "there.",
             f"Reported are {scale.seeds} seeds from 0 up, all seeds of a method in one compiled program; on bandits "
             f"{scale.instance_seeds} seeds on each of {scale.instances} bandits. Curves and tables give interquartile "
             "means with 95% stratified bootstrap intervals unless they say otherwise.",

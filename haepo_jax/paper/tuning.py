@@ -36,6 +36,13 @@ class Task:
     """The metric of a member that has diverged."""
     window: float
     """Environment steps over which a curve is smoothed."""
+    judged_share: float = 1.0
+    """The end of the curve by whose mean settings are chosen, as a share of it: 1 is the whole of learning."""
+
+    def judged(self, curves: np.ndarray) -> np.ndarray:
+        """The mean over the end of curves `[..., points]` that settings are chosen by."""
+        points = max(1, round(self.judged_share * curves.shape[-1]))
+        return curves[..., -points:].mean(axis=-1)
 
     def curve(self, run: RunData) -> np.ndarray:
         """`[members, points]` the metric on this task's grid."""
@@ -56,7 +63,7 @@ class Tuned:
     """Everything but the seeds, by dotted name."""
     chosen: Mapping[str, float]
     score: float
-    """Of the chosen setting: the mean of the curve over its points and seeds."""
+    """Of the chosen setting: what its task judges by, mean over seeds."""
     tried: tuple[tuple[Mapping[str, float], float], ...]
     """Every setting with its score."""
 
@@ -75,7 +82,7 @@ def settings_for(runs: Runs, task: Task, method: Method) -> dict[str, Any]:
 
 
 def tune(runs: Runs, task: Task, method: Method, *, extra: Mapping[str, Any] | None = None) -> Tuned:
-    """Tries every setting of the method on the tuning seeds, and takes the one whose mean curve is best.
+    """Tries every setting of the method on the tuning seeds, and takes the one that the task judges best.
 
     Args:
       runs: where the runs are.
@@ -93,11 +100,11 @@ def tune(runs: Runs, task: Task, method: Method, *, extra: Mapping[str, Any] | N
     sweep = {f"sweep.{name}": values for name, values in method.grid.items()}
     seeds = {"seed": TUNING_SEED, "num_seeds": runs.scale.tuning_seeds}
     run = runs.get(f"{task.name}/tuning/{method.name}", {**settings, **sweep, **seeds, **(extra or {})})
-    curves = task.curve(run)
+    judged = task.judged(task.curve(run))
     scores: dict[tuple, list[float]] = {}
     for swept, rows in run.groups():
         key = tuple((name, swept[name]) for name in method.grid)
-        scores.setdefault(key, []).append(float(curves[rows].mean()))
+        scores.setdefault(key, []).append(float(judged[rows].mean()))
     tried = tuple((dict(key), float(np.mean(values))) for key, values in scores.items())
     chosen, score = max(tried, key=lambda pair: task.better * pair[1])
     return Tuned(task, method, {**settings, **chosen}, chosen, score, tried)

@@ -6,9 +6,10 @@ import numpy as np
 import optax
 
 from haepo_jax.algorithms import MAKERS, Learner
-from haepo_jax.algorithms.interface import make_optimizer, policy_for
+from haepo_jax.algorithms.interface import policy_for
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.environments import make
+from haepo_jax.optimizer import make_optimizer
 from haepo_jax.reference import make_reference
 from haepo_jax.rollout import Trajectories
 

@@ -1,11 +1,13 @@
 """Runs that nobody trained: folders as `haepo_jax.experiment.run` leaves them, with the numbers that a test wants."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 
 from haepo_jax.analysis.summary import summarize
+from haepo_jax.config import to_json
 from haepo_jax.paper.scale import Scale
 from haepo_jax.population import make_members
 from haepo_jax.recording import MetricsWriter
@@ -50,7 +52,7 @@ class Trainer:
 
     def __call__(self, config, workdir):
         members = make_members(config)
-        with opened(workdir, config, members):
+        with opened(workdir, to_json(config), [dataclasses.asdict(member) for member in members]):
             if is_complete(workdir):
                 return False
             self.configs.append(config)

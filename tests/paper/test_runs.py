@@ -1,5 +1,6 @@
 """Runs are done once and kept; what is damaged, missing or of another config is done again, and nothing else."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -162,7 +163,7 @@ def test_a_run_of_another_config_under_the_same_name_is_done_again(two_runs, tra
 
 
 def hold(folder, config, started, done):
-    with opened(folder, config, make_members(config)):
+    with opened(folder, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
         started.set()
         done.wait()
 

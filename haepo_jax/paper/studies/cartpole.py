@@ -143,7 +143,7 @@ def _figures(
             y_line=SOLVED,
             alt="Learning curves of all methods on CartPole-v1",
             caption="Interquartile mean over seeds of the return against environment steps, with 95% bootstrap "
-            f"bands. The dotted line is {SOLVED:g}.",
+            f"bands. The dashed line is {SOLVED:g}.",
         ),
         figures.responsive(
             figures.intervals,
@@ -223,14 +223,14 @@ def _claims(recommended: Method, curves: dict[str, np.ndarray], steps: dict[str,
             source="key results; abstract",
             verdict=verdict([bool(faster[paper.name].high < 0)], [bool(faster[recommended.name].high < 0)]),
             evidence=f"Environment steps to {SOLVED:g}, difference to PPO: {paper.label} "
-            f"{interval(faster[paper.name])}, {recommended.label} {interval(faster[recommended.name])}.",
+            f"{interval(faster[paper.name])}; {recommended.label} {interval(faster[recommended.name])}.",
         ),
         Claim(
             text="HAEPO's learning is smoother and more stable than PPO's on CartPole-v1.",
             source="key results",
             verdict=verdict([bool(smoother[paper.name].high < 1)], [bool(smoother[recommended.name].high < 1)]),
             evidence="Variance over seeds of the return averaged over the whole of learning, as a ratio to PPO's: "
-            f"{paper.label} {interval(smoother[paper.name])}, {recommended.label} "
+            f"{paper.label} {interval(smoother[paper.name])}; {recommended.label} "
             f"{interval(smoother[recommended.name])}.",
         ),
     )

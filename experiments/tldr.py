@@ -1,0 +1,51 @@
+"""Fine-tunes a language model to summarise, stage by stage, in one folder.
+
+python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=sft
+python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=reward
+python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=rl --config.algorithm=grpo
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+from haepo_jax.language.config import LanguageConfig, from_config_dict, run_name, setting_names
+
+STAGES = ("sft", "reward", "rl")
+
+command_line.define_config(setting_names)
+command_line.define_workdir()
+flags.DEFINE_enum("stage", None, STAGES, "What to do; each stage builds on those before it.")
+flags.DEFINE_float(
+    "checkpoint_seconds", 30.0, "Least seconds between two checkpoints; metrics are written with each.", lower_bound=0
+)
+
+
+def main() -> int:
+    """Runs the stage and prints its summary."""
+    workdir = command_line.workdir()
+    config = from_config_dict(command_line.config_values("configs/tldr_generated.py"))
+    stage = flags.FLAGS.stage
+    if stage is None:
+        raise command_line.ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
+
+    from haepo_jax.language import stages  # only now: a wrong flag is told at once
+
+    run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
+    folder = _folder(stage, config, workdir)
+    if not run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds):
+        print(f"{folder} is complete already; nothing to do.")
+        return 0
+    summary = json.loads((folder / "summary.json").read_text())
+    print(json.dumps(summary, indent=1))
+    return command_line.ALL_DIVERGED if summary["status"] == "diverged" else 0
+
+
+def _folder(stage: str, config: LanguageConfig, workdir: Path) -> Path:
+    return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,1 @@
+"""The language-model side: data, models, sampling, reward model, trainer."""

@@ -1,0 +1,229 @@
+"""Every setting of a language-model run, with its default and what it may be: the one place to add one.
+
+A stage is told by its own section and those that it builds on (`stage_settings`), so that tuning one stage leaves
+the run folders of the others valid.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from haepo_jax.config import (
+    DpoLossConfig,
+    GrpoLossConfig,
+    HaepoLossConfig,
+    OptimizerConfig,
+    from_mapping,
+    to_config_dict,
+)
+from haepo_jax.config_settings import MAX_SEED, choice, count, leaves, number
+from haepo_jax.errors import ConfigError
+
+METHODS = ("haepo", "grpo", "rloo", "dpo")
+FAMILIES = ("llama", "qwen2", "qwen3", "gpt_neox")
+DTYPES = ("float32", "bfloat16")
+DEMONSTRATIONS = ("openai_tldr", "trl_tldr")
+COMPARISONS = ("openai_comparisons", "trl_tldr_preference")
+PROMPTS = ("generated", "openai_tldr")
+GRADIENTS = ("smallest", "one_shot", "two_pass")
+POOLINGS = ("sum", "mean", "last")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The decoder: a Hugging Face folder, or sizes of one that starts from random parameters."""
+
+    path: str = ""
+    """Folder with `config.json`, `*.safetensors` and `tokenizer.json`; when empty, the sizes below."""
+    family: str = choice("qwen3", FAMILIES)
+    hidden_size: int = count(64, low=2)
+    num_layers: int = count(2, low=1)
+    num_heads: int = count(4, low=1)
+    num_kv_heads: int = count(2, low=1)
+    intermediate_size: int = count(256, low=1)
+    rope_theta: float = number(10_000.0, above=0.0, traced=False)
+    dtype: str = choice("float32", DTYPES)
+    """Dtype of the computation; softmax, losses and gradients stay float32."""
+    frozen_dtype: str = choice("float32", DTYPES)
+    """Dtype in which parameters that are not trained are held: the reference policy, the reward model, and what an
+    adapter adapts. Trained ones are float32."""
+    remat: bool = False
+    """Keep only the layers' inputs for the gradient."""
+    adapter_rank: int = count(0, low=0)
+    """Rank of the LoRA adapters that are trained instead of the parameters; 0 trains all parameters. The reference
+    policy is then the model with its adapters switched off, and takes no memory of its own."""
+    adapter_alpha: float = number(16.0, above=0.0, traced=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where posts, summaries and comparisons come from; the generated task when no path is given."""
+
+    demonstrations: str = ""
+    """File, folder or pattern of posts with reference summaries: `sft` learns from them, `rl` takes their posts."""
+    held_out_demonstrations: str = ""
+    """Those whose posts are kept for evaluation."""
+    demonstrations_schema: str = choice("openai_tldr", DEMONSTRATIONS)
+    comparisons: str = ""
+    """File, folder or pattern of comparisons, for `reward` and for DPO."""
+    held_out_comparisons: str = ""
+    """Those that the reward model is judged by."""
+    comparisons_schema: str = choice("openai_comparisons", COMPARISONS)
+    prompt: str = choice("generated", PROMPTS)
+    """The format of prompts, and the lengths that they and responses are brought to."""
+    num_held_out: int = count(1000, low=1)
+    """Most posts, and most comparisons, that are evaluated on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SftConfig:
+    """Supervised fine-tuning on reference summaries."""
+
+    num_steps: int = count(1500, low=1)
+    batch_size: int = count(32, low=1)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-3, schedule="cosine", max_grad_norm=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """The reward model: Bradley-Terry on comparisons, from the fine-tuned model."""
+
+    num_steps: int = count(1500, low=1)
+    batch_size: int = count(32, low=1)
+    """Comparisons."""
+    pooling: str = choice("sum", POOLINGS)
+    """How a response's score comes from those of its tokens: their `sum`, `mean`, or the `last` token's."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, schedule="cosine", max_grad_norm=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RlConfig:
+    """Learning from the reward model, or for DPO from the comparisons themselves."""
+
+    num_updates: int = count(200, low=1)
+    num_prompts: int = count(8, low=1)
+    """Groups of an update; for DPO its comparisons."""
+    num_samples: int = count(8, low=2)
+    """M, the responses to each prompt, which compete with one another."""
+    num_epochs: int = count(2, low=1)
+    """Gradient steps on each batch."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, schedule="linear", max_grad_norm=1.0)
+    temperature: float = number(1.0, above=0.0, traced=False)
+    top_p: float = number(1.0, above=0.0, high=1.0, traced=False)
+    missing_eos_penalty: float = number(1.0, low=0.0, traced=False)
+    """Taken off the reward of a response that does not end within its length."""
+    kl_penalty: float = number(0.05, low=0.0, traced=False)
+    """Taken off the reward for each nat of log pi - log pi_sft of the response, in every method but DPO."""
+    min_reward_accuracy: float = number(0.75, low=0.0, high=1.0, traced=False)
+    """`rl` refuses a reward model whose held-out accuracy is below this."""
+    gradient: str = choice("smallest", GRADIENTS)
+    """`two_pass` goes `microbatch` responses at a time; `smallest` takes what needs less memory at these shapes."""
+    microbatch: int = count(8, low=1)
+    chunk_size: int = count(0, low=0)
+    """Tokens whose logits exist at a time; 0 for all of a microbatch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How the devices share the work: `fsdp` of them hold one copy of the parameters, the rest of them copies."""
+
+    fsdp: int = count(1, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageConfig:
+    """Everything that decides the numbers of a language-model run."""
+
+    seed: int = count(0, low=0, high=MAX_SEED)
+    name: str = ""
+    """Of the run of stage `rl`; when empty, its algorithm, score and seed."""
+    algorithm: str = choice("haepo", METHODS)
+    sft_path: str = ""
+    """Hugging Face folder of the fine-tuned policy; when empty, what the stage `sft` made."""
+    reward_path: str = ""
+    """Hugging Face folder of the reward model; when empty, what the stage `reward` made."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    sft: SftConfig = SftConfig()
+    reward: RewardConfig = RewardConfig()
+    rl: RlConfig = RlConfig()
+    haepo: HaepoLossConfig = HaepoLossConfig()
+    grpo: GrpoLossConfig = GrpoLossConfig()
+    dpo: DpoLossConfig = DpoLossConfig()
+    mesh: MeshConfig = MeshConfig()
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The default configuration as a ConfigDict, for a `get_config` to change and flags to override."""
+    return to_config_dict(LanguageConfig())
+
+
+def from_config_dict(values: Mapping[str, Any]) -> LanguageConfig:
+    """Makes and validates the frozen configuration.
+
+    Args:
+      values: a ConfigDict, or nested dictionaries as in `config.json`; missing fields take their defaults.
+
+    Raises:
+      ConfigError: an unknown field, a value of the wrong kind or out of its bounds, or settings that make no
+        sense together.
+    """
+    config = from_mapping(LanguageConfig(), dict(values))
+    _check_combinations(config)
+    return config
+
+
+def setting_names() -> list[str]:
+    """Every setting by its dotted name."""
+    return [name for name, _, _ in leaves(LanguageConfig())]
+
+
+def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
+    """What `config.json` of a stage's folder holds: the settings that the stage reads, as nested dictionaries."""
+    sections = {
+        "sft": ("model", "data", "sft", "mesh"),
+        "reward": ("sft_path", "model", "data", "reward", "mesh"),
+        "rl": ("sft_path", "reward_path", "algorithm", config.algorithm, "model", "data", "reward", "rl", "mesh"),
+    }[stage]
+    everything = dataclasses.asdict(config)
+    return {name: everything[name] for name in ("seed", *sections) if name in everything}
+
+
+def run_name(config: LanguageConfig) -> str:
+    """The folder of a run of stage `rl`.
+
+    Example:
+      >>> run_name(LanguageConfig(seed=3))
+      'haepo-log_ratio-seed3'
+    """
+    score = f"-{config.haepo.score}" if config.algorithm == "haepo" else ""
+    return config.name or f"{config.algorithm}{score}-seed{config.seed}"
+
+
+def _check_combinations(config: LanguageConfig) -> None:
+    model = config.model
+    if not model.path:
+        if model.hidden_size % model.num_heads or model.hidden_size // model.num_heads % 2:
+            raise ConfigError(
+                f"config.model.hidden_size {model.hidden_size} must be an even multiple of num_heads, "
+                f"{model.num_heads}."
+            )
+        if model.num_heads % model.num_kv_heads:
+            raise ConfigError(
+                f"config.model.num_kv_heads {model.num_kv_heads} does not divide num_heads {model.num_heads}."
+            )
+    paths = ("demonstrations", "held_out_demonstrations", "comparisons", "held_out_comparisons")
+    if "/" in config.name:
+        raise ConfigError(f"config.name {config.name!r} is the name of a folder, and may hold no slash.")
+    missing = [f"config.data.{name}" for name in paths if not getattr(config.data, name)]
+    if 0 < len(missing) < len(paths):
+        raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
+    if config.rl.gradient != "two_pass":
+        return
+    rows = config.rl.num_prompts * (2 if config.algorithm == "dpo" else config.rl.num_samples)
+    if config.rl.microbatch > rows:
+        raise ConfigError(
+            f"config.rl.microbatch {config.rl.microbatch} is more than the {rows} responses of an update."
+        )

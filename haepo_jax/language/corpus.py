@@ -1,0 +1,79 @@
+"""The data of a run: where it lies, and its examples as arrays of ids, to learn from or to evaluate on."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from haepo_jax.language import datasets, generated_task
+from haepo_jax.language.config import DataConfig
+from haepo_jax.language.datasets import PromptCompletion
+from haepo_jax.language.prompts import (
+    as_completions,
+    as_preferences,
+    encode_completions,
+    encode_preferences,
+    encode_queries,
+    prompt_format,
+)
+from haepo_jax.language.scoring import Prompts, Sequences
+from haepo_jax.language.tokens import Tokenizer
+
+
+def located(config: DataConfig, folder: Path) -> DataConfig:
+    """The config with paths: as it is, or those of the generated task, which is written into `folder` once."""
+    if config.demonstrations:
+        return config
+    if not (folder / "complete").exists():
+        generated_task.write(folder)
+        (folder / "complete").touch()
+    return dataclasses.replace(
+        config,
+        demonstrations=str(folder / "tldr_3_filtered" / "train.jsonl"),
+        held_out_demonstrations=str(folder / "tldr_3_filtered" / "valid.jsonl"),
+        comparisons=str(folder / "comparisons" / "train.jsonl"),
+        held_out_comparisons=str(folder / "comparisons" / "valid.jsonl"),
+    )
+
+
+def completions(config: DataConfig, *, held_out: bool) -> tuple[PromptCompletion, ...]:
+    """The demonstrations as texts; of those held out at most `num_held_out`."""
+    path = config.held_out_demonstrations if held_out else config.demonstrations
+    rows = datasets.read(path, config.demonstrations_schema)
+    return as_completions(rows[: config.num_held_out] if held_out else rows, prompt_format(config.prompt))
+
+
+def demonstrations(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Sequences:
+    """Prompts and their reference summaries, `[N, P + R]`."""
+    rows = completions(config, held_out=held_out)
+    return _joined(*encode_completions(rows, tokenizer, prompt_format(config.prompt)))
+
+
+def queries(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Prompts:
+    """The prompts of the demonstrations."""
+    prompts = [row.prompt for row in completions(config, held_out=held_out)]
+    return Prompts(*encode_queries(prompts, tokenizer, prompt_format(config.prompt)))
+
+
+def comparisons(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Sequences:
+    """Comparisons, `[N, 2, P + C]`, the preferred response first; C is the format's `comparison_length`."""
+    path = config.held_out_comparisons if held_out else config.comparisons
+    splits = None
+    if config.comparisons_schema == "openai_comparisons":
+        splits = ("valid1", "valid2") if held_out else ("train",)
+    rows = datasets.read(path, config.comparisons_schema, splits=splits)
+    preferences = as_preferences(rows[: config.num_held_out] if held_out else rows, prompt_format(config.prompt))
+    arrays = encode_preferences(preferences, tokenizer, prompt_format(config.prompt))
+    chosen = _joined(arrays.queries, arrays.query_valid, arrays.chosen, arrays.chosen_valid)
+    rejected = _joined(arrays.queries, arrays.query_valid, arrays.rejected, arrays.rejected_valid)
+    return Sequences(
+        np.stack([chosen.tokens, rejected.tokens], axis=1), np.stack([chosen.valid, rejected.valid], axis=1)
+    )
+
+
+def _joined(
+    queries: np.ndarray, query_valid: np.ndarray, responses: np.ndarray, response_valid: np.ndarray
+) -> Sequences:
+    return Sequences(
+        np.concatenate([queries, responses], axis=1), np.concatenate([query_valid, response_valid], axis=1)
+    )

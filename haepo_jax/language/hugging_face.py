@@ -1,0 +1,273 @@
+"""Models as Hugging Face folders: `config.json` and safetensors, read and written without the network.
+
+Both ways go one leaf of the parameters at a time, so that never two whole copies of a model exist. A folder is whole
+once its `config.json`, which is written last, is there.
+"""
+
+import contextlib
+import functools
+import itertools
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from jax.typing import DTypeLike
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.language.architecture import Architecture
+from haepo_jax.language.hugging_face_config import TokenIds, make_config, read_architecture
+from haepo_jax.language.hugging_face_tensors import (
+    SCORE,
+    Leaf,
+    Params,
+    by_path,
+    from_tensors,
+    leaves,
+    tensor_sizes,
+    to_tensors,
+)
+from haepo_jax.run_folder import read_json, write_file, write_json
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_DTYPES = ("F32", "BF16", "F16")
+_HEADS = ("lm_head.weight", "embed_out.weight")
+# Constants that older versions of transformers stored beside the weights.
+_CONSTANTS = re.compile(r"\.rotary_emb\.inv_freq$|\.attention\.(masked_)?bias$")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+
+
+class Model(NamedTuple):
+    """What a folder holds."""
+
+    architecture: Architecture
+    params: Params
+    """Of a `Decoder` of this architecture."""
+    score: jax.Array | None
+    """`[D]`, the reward head, if it is a classifier with one label."""
+
+
+def read_model(
+    folder: str | Path, *, dtype: DTypeLike = jnp.float32, shardings: Callable[[Any], Any] | None = None
+) -> Model:
+    """Reads a model of one of the supported families.
+
+    Args:
+      folder: holds `config.json` and `model.safetensors`, or its shards with `model.safetensors.index.json`.
+      dtype: of the parameters; float32 holds exactly what is stored as bfloat16 or float16.
+      shardings: makes of a tree of `jax.ShapeDtypeStruct` (a dictionary by path) that of their shardings, such as
+        `functools.partial(for_parameters, mesh)`; each leaf goes to its devices before the next is read. When None,
+        all go to the first device.
+
+    Raises:
+      ConfigError: a file is missing or damaged, the config asks for what is not supported, or a tensor is missing,
+        unknown, or of another shape or dtype than the config says.
+    """
+    folder, dtype = Path(folder), jnp.dtype(dtype)
+    architecture = read_architecture(folder)
+    stored = leaves(architecture)
+    with contextlib.ExitStack() as stack:
+        tensors = _Tensors(folder, stack)
+        _check_names(tensors, architecture, stored)
+        if SCORE in tensors.names:
+            stored["score"] = Leaf(SCORE, (architecture.hidden_size,))
+        shapes = {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in stored.items()}
+        places = dict.fromkeys(shapes) if shardings is None else shardings(shapes)
+        params = {}
+        for path, leaf in stored.items():
+            read = functools.partial(tensors.read, shape=leaf.tensor_shape)
+            params[path] = _on_devices(from_tensors(leaf, read, architecture.num_heads, dtype), places[path])
+    score = params.pop("score", None)
+    return Model(architecture, unflatten_dict(params, sep="/"), score)
+
+
+def write_model(
+    folder: str | Path,
+    architecture: Architecture,
+    params: Params,
+    *,
+    token_ids: TokenIds,
+    score: jax.Array | None = None,
+    dtype: DTypeLike = jnp.float32,
+    tokenizer: str | Path | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Writes a model for transformers, and for `read_model`; another model in the folder is replaced.
+
+    Args:
+      folder: is made if needed; other files in it stay.
+      architecture: the model's.
+      params: of a `Decoder` of this architecture without adapter, all of them within reach of this process.
+      token_ids: its special tokens, for `config.json`.
+      score: `[D]`, a reward head. With one the folder holds a `...ForSequenceClassification` with one label, which
+        has no head over the vocabulary; transformers scores the last token that is not padding.
+      dtype: float32 or bfloat16, of what is stored.
+      tokenizer: a folder with `tokenizer.json`, which is copied with the tokenizer's other files.
+      max_shard_bytes: where the weights take more, they are cut into files of at most this size, or of one tensor.
+
+    Raises:
+      ConfigError: there is no `tokenizer.json`.
+      ValueError: the family cannot store this architecture, or the parameters are not of it.
+    """
+    folder, dtype = Path(folder), jnp.dtype(dtype)
+    config = make_config(architecture, token_ids=token_ids, dtype=dtype.name, classifier=score is not None)
+    stored, flat = leaves(architecture), by_path(params)
+    if score is not None:
+        stored.pop("head", None)
+        flat.pop("head", None)
+        stored["score"], flat["score"] = Leaf(SCORE, (architecture.hidden_size,)), score
+    wrong = {path for path in stored if path not in flat or flat[path].shape != stored[path].shape}
+    wrong |= flat.keys() - stored.keys()
+    if wrong:
+        raise ValueError(f"The parameters are not of this architecture: {', '.join(sorted(wrong))}.")
+    copied = [] if tokenizer is None else _tokenizer_files(Path(tokenizer), folder)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in ("config.json", _INDEX, _WEIGHTS, *(path.name for path in folder.glob("model-*-of-*.safetensors"))):
+        (folder / old).unlink(missing_ok=True)
+    tensors = to_tensors(stored, flat, architecture.num_heads, dtype)
+    _write_weights(folder, tensors, tensor_sizes(stored, dtype), max_shard_bytes)
+    for source in copied:
+        write_file(folder / source.name, functools.partial(shutil.copyfile, source))
+    write_json(folder / "config.json", config)
+
+
+class _Tensors:
+    """The tensors of a folder, in one file or in several."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        """Opens the files for as long as `stack` is open."""
+        library = _safetensors()
+        self.folder = folder
+        self._files: dict[str, Any] = {}
+        for path in _weight_files(folder):
+            try:
+                file = stack.enter_context(library.safe_open(path, framework="np"))
+            except (library.SafetensorError, OSError) as error:
+                raise ConfigError(f"{path} is damaged: {error}.") from error
+            self._files |= dict.fromkeys(file.keys(), file)
+        self.names = frozenset(self._files)
+
+    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The tensor, if it has this shape."""
+        header = self._files[name].get_slice(name)
+        if tuple(header.get_shape()) != shape:
+            raise ConfigError(
+                f"{self.folder}: tensor {name} has shape {header.get_shape()}; by config.json it is {list(shape)}."
+            )
+        if header.get_dtype() not in _DTYPES:
+            raise ConfigError(
+                f"{self.folder}: tensor {name} has dtype {header.get_dtype()}; supported: {', '.join(_DTYPES)}."
+            )
+        tensor: np.ndarray = self._files[name].get_tensor(name)
+        return tensor
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if not (folder / _INDEX).is_file():
+        hint = "; pytorch_model.bin is not read" if list(folder.glob("pytorch_model*.bin")) else ""
+        raise ConfigError(f"{folder} holds neither {_WEIGHTS} nor {_INDEX}{hint}.")
+    index = read_json(folder / _INDEX)
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise ConfigError(f"{folder / _INDEX}: weight_map must be an object that names the file of each tensor.")
+    paths = [folder / name for name in sorted(set(files.values()))]
+    for path in paths:
+        if not path.is_file():
+            raise ConfigError(f"{folder} holds no {path.name}, which its {_INDEX} names.")
+    return paths
+
+
+def _check_names(tensors: _Tensors, architecture: Architecture, stored: dict[str, Leaf]) -> None:
+    """Refuses missing and unknown tensors, and finds GPT-NeoX's head under its newer name."""
+    names = set(tensors.names) - {SCORE}
+    if "head" in stored:
+        if architecture.family == "gpt_neox" and _HEADS[0] in names:
+            stored["head"] = stored["head"]._replace(name=_HEADS[0])
+    else:
+        embedding = stored["embedding"]
+        for head in names.intersection(_HEADS):
+            if not np.array_equal(tensors.read(head, embedding.shape), tensors.read(embedding.name, embedding.shape)):
+                raise ConfigError(f"{tensors.folder}: tensor {head} differs from the embedding that it is tied to.")
+            names.remove(head)
+    needed = [name for leaf in stored.values() for name in leaf.tensor_names]
+    for name in needed:
+        if name not in names:
+            raise ConfigError(f"{tensors.folder} holds no tensor {name}, which config.json asks for.")
+    unknown = sorted(name for name in names.difference(needed) if not _CONSTANTS.search(name))
+    if unknown:
+        raise ConfigError(f"{tensors.folder} holds tensor {unknown[0]}, which config.json has no place for.")
+
+
+def _on_devices(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Array:
+    if sharding is None:
+        return jax.device_put(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _write_weights(
+    folder: Path, tensors: Iterator[tuple[str, np.ndarray]], sizes: Sequence[int], max_bytes: int
+) -> None:
+    counts: list[int] = []
+    room = 0
+    for size in sizes:
+        if not counts or size > room:
+            counts.append(0)
+            room = max_bytes
+        counts[-1] += 1
+        room -= size
+    weight_map: dict[str, str] = {}
+    for number, count in enumerate(counts, start=1):
+        file = _WEIGHTS if len(counts) == 1 else f"model-{number:05}-of-{len(counts):05}.safetensors"
+        shard = dict(itertools.islice(tensors, count))
+        write_file(folder / file, functools.partial(_save, shard))
+        weight_map |= dict.fromkeys(shard, file)
+    if len(counts) > 1:
+        write_json(folder / _INDEX, {"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map})
+
+
+def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # as any file; the library's are readable by their owner alone
+    _safetensors().numpy.save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
+def _tokenizer_files(source: Path, folder: Path) -> list[Path]:
+    if not (source / "tokenizer.json").is_file():
+        raise ConfigError(f"{source} holds no tokenizer.json.")
+    if source.resolve() == folder.resolve():
+        return []
+    return [source / name for name in _TOKENIZER_FILES if (source / name).is_file()]
+
+
+def _safetensors() -> Any:
+    """The library.
+
+    Raises:
+      ConfigError: it is not installed.
+    """
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "Language models need the safetensors library; install it with pip install 'haepo_jax[language]'."
+        ) from error
+    return safetensors

@@ -1,0 +1,105 @@
+"""The reward model: a decoder whose states are scored by one vector, learned from comparisons (Bradley-Terry)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.decoder import Decoder
+from haepo_jax.language.learner import Learner, descend
+from haepo_jax.language.scoring import Sequences
+from haepo_jax.losses import dpo_loss
+from haepo_jax.objectives import Metrics
+from haepo_jax.optimizer import make_optimizer
+
+Params = Any
+"""`{"decoder": the decoder's parameters, "score": [D]}`."""
+
+
+def init_reward_params(decoder_params: Params) -> Params:
+    """A reward model that begins as this decoder, with every score 0."""
+    return {"decoder": decoder_params, "score": jnp.zeros(decoder_params["embedding"].shape[1], jnp.float32)}
+
+
+def rewards(
+    decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int, pooling: str
+) -> jax.Array:
+    """The reward of each response.
+
+    Args:
+      decoder: the model.
+      params: of the reward model.
+      sequences: prompts with their responses.
+      response_length: R.
+      pooling: how a response's reward comes from the scores of its valid tokens: their `sum`, their `mean`, or
+        that of the `last` one, which is end-of-sequence unless the response was cut. Padding is never read.
+
+    Returns:
+      `[B]` float32; 0 for an empty response.
+    """
+    states, _ = decoder.apply({"params": params["decoder"]}, sequences.tokens, sequences.valid, method="hidden")
+    scores = jnp.matmul(states[:, -response_length:], params["score"].astype(states.dtype)).astype(jnp.float32)
+    valid = sequences.valid[:, -response_length:]
+    if pooling == "last":
+        after = jnp.pad(valid[:, 1:], ((0, 0), (0, 1)))
+        valid = valid & ~after
+    total = jnp.sum(jnp.where(valid, scores, 0), axis=-1)
+    return total / jnp.maximum(jnp.sum(valid, axis=-1), 1) if pooling == "mean" else total
+
+
+def bradley_terry_loss(chosen: jax.Array, rejected: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Loss and accuracy of rewards `[B]` for the preferred and for the other response of each comparison.
+
+    It is the loss of DPO with the reward in the place of the log-ratio, and beta 1.
+    """
+    nothing = jnp.zeros_like(chosen)
+    loss, terms = dpo_loss(chosen, rejected, nothing, nothing, beta=1.0)
+    return loss, jnp.mean(terms.accuracy)
+
+
+def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
+    """The stage's optimiser."""
+    return make_optimizer(config.reward.optimizer, config.reward.num_steps)
+
+
+def judge(
+    config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
+) -> tuple[jax.Array, jax.Array]:
+    """Loss and accuracy on comparisons, `[B, 2, P + R]`, the preferred response first."""
+    rows = Sequences(*(leaf.reshape(-1, leaf.shape[-1]) for leaf in comparisons))
+    given = rewards(decoder, params, rows, response_length=response_length, pooling=config.reward.pooling)
+    return bradley_terry_loss(given[0::2], given[1::2])
+
+
+def make_update(
+    config: LanguageConfig, decoder: Decoder, *, response_length: int
+) -> Callable[[Learner, None, Sequences], tuple[Learner, Metrics]]:
+    """`(learner, None, comparisons) -> (learner, metrics)`, on comparisons `[B, 2, P + R]`.
+
+    All parameters are trained. Metrics: `loss`, `accuracy`, `grad_norm` and `tokens`.
+    """
+    optimizer = make_optimizer_of(config)
+
+    def update(learner: Learner, frozen: None, comparisons: Sequences) -> tuple[Learner, Metrics]:
+        del frozen
+
+        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            return judge(config, decoder, params, comparisons, response_length=response_length)
+
+        (value, accuracy), gradient = jax.value_and_grad(loss, has_aux=True)(learner.trained)
+        trained, optimizer_state = descend(learner.trained, learner.optimizer_state, gradient, optimizer)
+        metrics = {
+            "loss": value,
+            "accuracy": accuracy,
+            "grad_norm": optax.tree.norm(gradient),
+            "tokens": jnp.sum(comparisons.valid[..., -response_length:], dtype=jnp.int32),
+        }
+        return dataclasses.replace(
+            learner, trained=trained, optimizer_state=optimizer_state, updates_done=learner.updates_done + 1
+        ), metrics
+
+    return update

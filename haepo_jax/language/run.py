@@ -1,0 +1,213 @@
+"""One stage's run, from its first update to its last: batches, metrics, checkpoints, signals.
+
+The run folder is that of every other run (config, members, provenance, metrics, checkpoints); what a stage makes of
+its result, and the summary that completes the folder, is the stage's own affair.
+"""
+
+import dataclasses
+import signal
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import numpy as np
+
+from haepo_jax import signals
+from haepo_jax.checkpointing import Checkpoint, Checkpointer
+from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.language import batches
+from haepo_jax.language.learner import Learner
+from haepo_jax.members import Member
+from haepo_jax.recording import MetricsWriter, ProgressReport
+from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
+
+
+class Stage(NamedTuple):
+    """What a run needs to know of its stage."""
+
+    total: int
+    """Updates."""
+    learner: Learner
+    """Before the first update, on the devices."""
+    frozen: Any
+    """Parameters that the updates read and do not change, on the devices."""
+    update: Callable[[Learner, Any, Any], tuple[Learner, dict[str, jax.Array]]]
+    """`(learner, frozen, batch) -> (learner, metrics)`; compiled, and donates the learner."""
+    examples: Any
+    """A pytree of NumPy arrays `[N, ...]`."""
+    batch_size: int
+    place: Callable[[Any], Any]
+    """Examples as the batch on the devices."""
+    seed: int
+    compile_seconds: float
+    watched: str
+    """The metric to tell while the run goes on."""
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    learner: Learner
+    diverged_at: int | None
+    """The update whose loss or gradient was not finite; the learner is the newest checkpoint's then."""
+    run_seconds: float
+    compile_seconds: float
+    tokens: int
+
+
+@flax.struct.dataclass
+class _State:
+    """A run between two updates, as NumPy arrays with a leading axis of one run."""
+
+    learner: Any
+    cursor: Any
+    updates_done: np.ndarray
+
+
+def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
+    """Goes from where the folder stands to the last update.
+
+    Args:
+      stage: what is run.
+      workdir: its folder, opened.
+      checkpoint_seconds: least time between two checkpoints; metrics are written with each.
+
+    Raises:
+      ConfigError: the frozen parameters are not those that the run was started with.
+      StorageError: the folder could not be written any more.
+      Interrupted: SIGTERM or SIGINT.
+    """
+    _check_frozen(stage.frozen, workdir)
+    return _Run(stage, workdir).go(checkpoint_seconds)
+
+
+class _Run:
+    """The state of one attempt, while it goes on."""
+
+    def __init__(self, stage: Stage, workdir: Path) -> None:
+        self._stage, self._workdir = stage, workdir
+        self._provenance = Provenance(workdir, jax.devices())
+        self._provenance.update(compile_seconds=stage.compile_seconds)
+        self._rows: list[dict[str, np.ndarray]] = []
+        self._run_seconds, self._tokens = 0.0, 0  # of this attempt
+        members = [Member(0, stage.seed, {})]
+        with storage_errors(workdir):
+            self._writer = MetricsWriter(workdir / "metrics", members, counter="tokens")
+            self._checkpointer = Checkpointer(workdir / "checkpoints")
+            self._saved = self._start()
+
+    @property
+    def _done(self) -> int:
+        return int(self._saved.state.updates_done[0])
+
+    def _start(self) -> Checkpoint:
+        """The newest good checkpoint, or the beginning; nothing of what comes after it stays in the folder."""
+        cursor = batches.start(self._stage.examples, seed=self._stage.seed)
+        fresh = Checkpoint(_to_host(self._stage.learner, cursor), np.zeros(1, np.int64))
+        found, damaged = self._checkpointer.restore(fresh)
+        for update, reason in damaged:
+            print(f"The checkpoint after update {update} is damaged ({reason}); it is set aside.")
+        start = fresh if found is None else found
+        done = int(start.state.updates_done[0])
+        self._writer.drop_from(done)
+        if done:
+            print(f"Going on after update {done} of {self._stage.total}.")
+        self._provenance.update(resumed_after_update=done)
+        return start
+
+    def go(self, checkpoint_seconds: float) -> Outcome:
+        stage, progress = self._stage, ProgressReport(self._stage.total, self._done)
+        diverged_at = None
+        try:
+            with signals.collected() as received:
+                learner, cursor = _from_host(self._saved.state, stage.learner)
+                done, last_save = self._done, time.monotonic()
+                while done < stage.total and not received:
+                    clock = time.monotonic()
+                    examples, cursor = batches.next_batch(stage.examples, cursor, stage.batch_size)
+                    learner, metrics = stage.update(learner, stage.frozen, stage.place(examples))
+                    row = {name: np.asarray(value) for name, value in metrics.items()}
+                    self._run_seconds += time.monotonic() - clock
+                    if not np.isfinite(row["loss"] + row["grad_norm"]):
+                        diverged_at = done
+                        break
+                    done += 1
+                    self._rows.append(row)
+                    progress.show(done, self._note(row))
+                    if done == stage.total or received or time.monotonic() - last_save >= checkpoint_seconds:
+                        self._save(learner, cursor)
+                        last_save = time.monotonic()
+                if received and self._done < stage.total:
+                    self._provenance.update(outcome=signal.Signals(received[0]).name)
+                    raise Interrupted(received[0], self._done, stage.total)
+        finally:
+            progress.close()
+            self._checkpointer.close()
+        self._provenance.update(outcome="complete" if diverged_at is None else "diverged")
+        if diverged_at is not None:
+            learner, _ = _from_host(self._saved.state, stage.learner)
+        return Outcome(
+            learner,
+            diverged_at,
+            self._provenance.total("run_seconds"),
+            self._provenance.total("compile_seconds"),
+            int(self._saved.env_steps[0]),
+        )
+
+    def _note(self, row: dict[str, np.ndarray]) -> str:
+        self._tokens += int(row["tokens"])
+        rate, watched = self._tokens / self._run_seconds, self._stage.watched
+        return f"{rate:,.0f} tokens/s  {watched.replace('_', ' ')} {float(row[watched]):.4g}"
+
+    def _save(self, learner: Learner, cursor: batches.Cursor) -> None:
+        """Writes the pending metrics, then the checkpoint that makes them count."""
+        metrics = {name: np.stack([row[name] for row in self._rows])[:, None] for name in self._rows[0]}
+        tokens = self._saved.env_steps + np.cumsum(metrics.pop("tokens").astype(np.int64), axis=0)
+        checkpoint = Checkpoint(_to_host(learner, cursor), tokens[-1])
+        with storage_errors(self._workdir):
+            self._writer.write(self._done, metrics, tokens)
+            # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
+            self._provenance.update(run_seconds=self._run_seconds)
+            self._checkpointer.save(checkpoint)
+        self._saved = checkpoint
+        self._rows.clear()
+
+
+def _to_host(learner: Learner, cursor: batches.Cursor) -> _State:
+    bare = dataclasses.replace(learner, key=jax.random.key_data(learner.key))
+    bare, cursor = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (bare, cursor))
+    return _State(bare, cursor, bare.updates_done)
+
+
+def _from_host(state: _State, like: Learner) -> tuple[Learner, batches.Cursor]:
+    """The learner on the devices, placed as `like`, and the cursor."""
+    bare = dataclasses.replace(like, key=jax.random.key_data(like.key))
+    learner = jax.tree.map(lambda leaf, like: jax.device_put(leaf[0], like.sharding), state.learner, bare)
+    return dataclasses.replace(learner, key=jax.random.wrap_key_data(learner.key)), jax.tree.map(
+        lambda leaf: leaf[0], state.cursor
+    )
+
+
+def _check_frozen(frozen: Any, workdir: Path) -> None:
+    """Notes a checksum of each frozen array when a run begins, and holds a resumed run to it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(frozen)
+    sums = {
+        jax.tree_util.keystr(path, simple=True, separator="."): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+        for path, leaf in leaves
+    }
+    path = workdir / "frozen.json"
+    if not path.exists():
+        with storage_errors(workdir):
+            write_json(path, sums)
+        return
+    noted = read_json(path)
+    changed = sorted(name for name in sums.keys() | noted.keys() if sums.get(name) != noted.get(name))
+    if changed:
+        raise ConfigError(
+            f"{workdir} was started with another reference policy or reward model ({changed[0]} differs); "
+            "use another --workdir, or those that it was started with."
+        )

@@ -1,0 +1,240 @@
+"""The stages of fine-tuning, each a run in a folder of its own: WORKDIR/sft, WORKDIR/reward, WORKDIR/rl/NAME.
+
+A stage is put together here; what it gives is a Hugging Face folder `model` beside the metrics of the run.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.language import corpus, preference, reward, rl, sft
+from haepo_jax.language.assembly import (
+    Setting,
+    compiled_stage,
+    first_model,
+    folded,
+    make_setting,
+    mean_over_batches,
+    policy_folder,
+    reward_folder,
+    trainable,
+    write,
+)
+from haepo_jax.language.config import LanguageConfig, run_name, stage_settings
+from haepo_jax.language.decoder import Decoder
+from haepo_jax.language.learner import start
+from haepo_jax.language.learning import make_optimizer_of
+from haepo_jax.language.prompts import prompt_format
+from haepo_jax.language.rl import Frozen
+from haepo_jax.language.run import Outcome, Stage, run
+from haepo_jax.language.tokens import Tokenizer
+from haepo_jax.run_folder import is_complete, opened, storage_errors, write_json
+
+Params = Any
+_HELD_OUT_BATCH = 64
+
+Finish = Callable[[Outcome], dict[str, Any]]
+"""Writes what the stage has made, and gives what its summary says of it."""
+
+
+def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+    """Fine-tunes the model on reference summaries; writes `WORKDIR/sft/model`.
+
+    Args:
+      config: the settings.
+      workdir: holds the folders of all stages.
+      checkpoint_seconds: least time between two checkpoints.
+
+    Returns:
+      False if it was complete already and nothing was done.
+
+    Raises:
+      ConfigError: a setting, a folder or data that cannot be used.
+      StorageError: the folder could not be written any more.
+      Interrupted: SIGTERM or SIGINT.
+    """
+    return _run("sft", workdir / "sft", config, workdir, _make_sft, checkpoint_seconds)
+
+
+def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+    """Trains the reward model on comparisons, from the fine-tuned policy; writes `WORKDIR/reward/model`.
+
+    Arguments, result and errors as of `run_sft`.
+    """
+    return _run("reward", workdir / "reward", config, workdir, _make_reward, checkpoint_seconds)
+
+
+def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+    """Trains the fine-tuned policy by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
+
+    Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
+    `config.rl.min_reward_accuracy` is refused, before anything is written.
+    """
+    return _run("rl", workdir / "rl" / run_name(config), config, workdir, _make_rl, checkpoint_seconds)
+
+
+def _run(
+    name: str,
+    folder: Path,
+    config: LanguageConfig,
+    workdir: Path,
+    make: Callable[[Setting, Path], tuple[Stage, Finish]],
+    checkpoint_seconds: float,
+) -> bool:
+    # Before the folder is made, as what a stage needs may not be there.
+    parts = None if is_complete(folder) else make(make_setting(config, workdir), folder)
+    with opened(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
+        if parts is None:
+            return False
+        stage, finish = parts
+        outcome = run(stage, folder, checkpoint_seconds=checkpoint_seconds)
+        summary = {
+            "stage": name,
+            "status": "ok" if outcome.diverged_at is None else "diverged",
+            "diverged_at": outcome.diverged_at,
+            "updates": int(outcome.learner.updates_done),
+            "tokens": outcome.tokens,
+            "wall_clock": {"compile_seconds": outcome.compile_seconds, "run_seconds": outcome.run_seconds},
+            **finish(outcome),
+        }
+        with storage_errors(folder):
+            write_json(folder / "summary.json", summary)
+    return True
+
+
+def _make_sft(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
+    config, length = setting.config, prompt_format(setting.config.data.prompt).response_length
+    model, tokenizer, source = first_model(setting)
+    decoder = setting.decoder(model.architecture, setting.adapter)
+    base, trained = trainable(setting, decoder, model.params)
+    stage, _ = compiled_stage(
+        setting,
+        start(trained, sft.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
+        base,
+        {"sft": sft.make_update(config, decoder, response_length=length)},
+        corpus.demonstrations(config.data, tokenizer, held_out=False),
+        batch_size=config.sft.batch_size,
+        total=config.sft.num_steps,
+        watched="loss",
+    )
+
+    def finish(outcome: Outcome) -> dict[str, Any]:
+        params = folded(setting, base, outcome.learner.trained)
+        write(folder, model.architecture, params, tokenizer, source)
+        nll = jax.jit(functools.partial(sft.nll, setting.decoder(model.architecture), response_length=length))
+        held_out = corpus.demonstrations(config.data, tokenizer, held_out=True)
+        return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out, _HELD_OUT_BATCH)}
+
+    return stage, finish
+
+
+def _make_reward(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
+    config, length = setting.config, prompt_format(setting.config.data.prompt).comparison_length
+    source = policy_folder(config, setting.workdir)
+    tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
+    architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
+    params = reward.init_reward_params({name: leaf for name, leaf in model.params.items() if name != "head"})
+    decoder = setting.decoder(architecture)
+    stage, _ = compiled_stage(
+        setting,
+        start(params, reward.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
+        None,
+        {"reward": reward.make_update(config, decoder, response_length=length)},
+        corpus.comparisons(config.data, tokenizer, held_out=False),
+        batch_size=config.reward.batch_size,
+        total=config.reward.num_steps,
+        watched="accuracy",
+    )
+
+    def finish(outcome: Outcome) -> dict[str, Any]:
+        params = outcome.learner.trained
+        write(folder, architecture, params["decoder"], tokenizer, source, score=params["score"])
+        return {"pooling": config.reward.pooling, "held_out_accuracy": _accuracy(setting, decoder, params, tokenizer)}
+
+    return stage, finish
+
+
+def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
+    config, texts = setting.config, prompt_format(setting.config.data.prompt)
+    source = policy_folder(config, setting.workdir)
+    tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
+    decoder = setting.decoder(model.architecture, setting.adapter)
+    base, trained = trainable(setting, decoder, model.params)
+    reference = setting.read(source, config.model.frozen_dtype).params if base is None else None
+    facts: dict[str, Any] = {}
+    if config.algorithm == "dpo":
+        reward_params = None
+        examples: Any = corpus.comparisons(config.data, tokenizer, held_out=False)
+        make_update: Callable[[LanguageConfig], rl.Update] = functools.partial(
+            preference.make_update, decoder=decoder, response_length=texts.comparison_length
+        )
+    else:
+        reward_decoder, reward_params = read_reward_model(setting, tokenizer)
+        facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, tokenizer)
+        _check_floor(config, facts["held_out_accuracy"])
+        examples = corpus.queries(config.data, tokenizer, held_out=False)
+        make_update = functools.partial(
+            rl.make_update,
+            decoder=decoder,
+            reward_decoder=reward_decoder,
+            tokenizer=tokenizer,
+            response_length=texts.response_length,
+        )
+    ways = ("one_shot", "two_pass") if config.rl.gradient == "smallest" else (config.rl.gradient,)
+    stage, facts["gradient"] = compiled_stage(
+        setting,
+        start(trained, make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
+        Frozen(base, reference, reward_params),
+        {
+            way: make_update(dataclasses.replace(config, rl=dataclasses.replace(config.rl, gradient=way)))
+            for way in ways
+        },
+        examples,
+        batch_size=config.rl.num_prompts,
+        total=config.rl.num_updates,
+        watched="loss" if config.algorithm == "dpo" else "reward",
+    )
+
+    def finish(outcome: Outcome) -> dict[str, Any]:
+        params = folded(setting, base, outcome.learner.trained)
+        write(folder, model.architecture, params, tokenizer, source)
+        return facts
+
+    return stage, finish
+
+
+def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, Params]:
+    """The reward model, as a decoder and its parameters.
+
+    Raises:
+      ConfigError: there is none, it has no reward head, or it was made for another tokenizer than the policy's.
+    """
+    folder = reward_folder(setting.config, setting.workdir)
+    model = setting.read(folder, setting.config.model.frozen_dtype)
+    if model.score is None:
+        raise ConfigError(f"{folder} is no reward model: it has no score.weight with one row.")
+    if Tokenizer.from_folder(folder).backend.get_vocab() != tokenizer.backend.get_vocab():
+        raise ConfigError(f"The reward model in {folder} was made for another tokenizer than the policy's.")
+    return setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
+
+
+def _accuracy(setting: Setting, decoder: Decoder, params: Params, tokenizer: Tokenizer) -> float:
+    """Share of the held-out comparisons that the reward model decides as people did."""
+    length = prompt_format(setting.config.data.prompt).comparison_length
+    judge = jax.jit(functools.partial(reward.judge, setting.config, decoder, response_length=length))
+    held_out = corpus.comparisons(setting.config.data, tokenizer, held_out=True)
+    return mean_over_batches(setting, lambda rows: judge(params, rows)[1], held_out, _HELD_OUT_BATCH)
+
+
+def _check_floor(config: LanguageConfig, accuracy: float) -> None:
+    if accuracy < config.rl.min_reward_accuracy:
+        raise ConfigError(
+            f"The reward model decides {accuracy:.3f} of the held-out comparisons rightly, less than "
+            f"config.rl.min_reward_accuracy {config.rl.min_reward_accuracy}: a policy that learns from it may end "
+            "worse than it began. Train it longer, or lower that floor."
+        )

@@ -1,0 +1,132 @@
+"""Each method's objective: its loss with all that it needs put together, and the diagnostics to report.
+
+An objective takes what the trained policy makes of the trajectories. Environments and language models share these.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.config import DpoLossConfig, GrpoLossConfig, HaepoLossConfig
+from haepo_jax.losses import (
+    dpo_loss,
+    group_relative_advantages,
+    grpo_loss,
+    haepo_loss,
+    rloo_loss,
+    trajectory_log_likelihood,
+    trajectory_scores,
+)
+
+Metrics = dict[str, jax.Array]
+Objective = Callable[[jax.Array], tuple[jax.Array, Metrics]]
+"""`log-likelihoods [..., M]`, or for GRPO `log-probabilities [..., M, T]`, `-> (loss, metrics)`."""
+
+
+class Group(NamedTuple):
+    """Groups of M trajectories, as they were sampled and as the reference sees them."""
+
+    returns: jax.Array
+    """`[..., M]`."""
+    where: jax.Array
+    """`[..., M, T]` boolean, True for the steps that count."""
+    behaviour_log_probs: jax.Array
+    """`[..., M, T]` under the policy that sampled them."""
+
+
+def haepo(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
+    """HAEPO, with `effective_sample_size`, `max_weight`, `weights_entropy`, `weights_kl` and
+    `returns_sum_not_positive` (1 where `sum` normalisation had to drop the returns).
+    """
+    behaviour = trajectory_log_likelihood(group.behaviour_log_probs, where=group.where)
+    lengths = group.where.sum(axis=-1)
+
+    def scores(log_likelihoods: jax.Array) -> jax.Array:
+        return trajectory_scores(
+            log_likelihoods, kind=settings.score, lengths=lengths, behaviour_log_likelihoods=behaviour
+        )
+
+    reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
+
+    def objective(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
+        loss, terms = haepo_loss(
+            scores(log_likelihoods),
+            group.returns,
+            reference_scores,
+            entropy_coef=settings.entropy_coef,
+            kl_coef=0 if reference_scores is None else settings.kl_coef,
+            temperature=settings.temperature,
+            normalization=settings.normalization,
+        )
+        metrics = {
+            "effective_sample_size": terms.effective_sample_size,
+            "max_weight": terms.max_weight,
+            "weights_entropy": terms.entropy,
+            "weights_kl": terms.kl,
+            "returns_sum_not_positive": terms.returns_sum_not_positive,
+        }
+        return loss, scalars(metrics)
+
+    return objective
+
+
+def grpo(settings: GrpoLossConfig, group: Group, reference_log_probs: jax.Array | None) -> Objective:
+    """GRPO, with `clip_fraction`, `approx_kl` and `reference_kl`."""
+    advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std")
+
+    def objective(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
+        loss, terms = grpo_loss(
+            log_probs,
+            group.behaviour_log_probs,
+            advantages,
+            reference_log_probs,
+            clip_epsilon=settings.clip_epsilon,
+            kl_coef=0 if reference_log_probs is None else settings.kl_coef,
+            where=group.where,
+            aggregation=settings.aggregation,
+        )
+        metrics = {"clip_fraction": terms.clip_fraction, "approx_kl": terms.approx_kl, "reference_kl": terms.kl}
+        return loss, scalars(metrics)
+
+    return objective
+
+
+def rloo(group: Group) -> Objective:
+    """RLOO, which reports nothing of its own."""
+    return lambda log_likelihoods: (rloo_loss(log_likelihoods, group.returns)[0], {})
+
+
+def dpo(
+    settings: DpoLossConfig,
+    pair: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    reference_log_likelihoods: jax.Array,
+    where: jax.Array | None = None,
+) -> Objective:
+    """DPO, with `accuracy`, `margin` and `num_pairs`.
+
+    Args:
+      settings: of the loss.
+      pair: `log-likelihoods [..., M] -> (chosen, rejected)`, of one shape.
+      reference_log_likelihoods: `[..., M]`.
+      where: which of the pairs count, in their shape; all when None.
+    """
+    reference_pair = pair(reference_log_likelihoods)
+
+    def objective(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
+        loss, terms = dpo_loss(
+            *pair(log_likelihoods),
+            *reference_pair,
+            beta=settings.beta,
+            label_smoothing=settings.label_smoothing,
+            where=where,
+        )
+        return loss, scalars({"accuracy": terms.accuracy, "margin": terms.margin, "num_pairs": terms.num_pairs})
+
+    return objective
+
+
+def scalars(metrics: Mapping[str, jax.Array]) -> Metrics:
+    """Diagnostics as float32 scalars, the mean of each over its groups."""
+    return {name: jnp.mean(values, dtype=jnp.float32) for name, values in metrics.items()}

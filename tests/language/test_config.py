@@ -1,0 +1,53 @@
+import pytest
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.language.config import LanguageConfig, default_config, from_config_dict, run_name, stage_settings
+
+
+def test_the_default_config_is_the_default():
+    assert from_config_dict(default_config()) == LanguageConfig()
+
+
+def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
+    config = from_config_dict({"sft": {"optimizer": {"learning_rate": 1e-4}}})
+    assert config.sft.optimizer.learning_rate == 1e-4
+    assert config.sft.optimizer.schedule == LanguageConfig().sft.optimizer.schedule == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"algorithm": "ppo"}, "config.algorithm 'ppo' is not known; allowed: haepo, grpo, rloo, dpo."),
+        ({"rl": {"num_sample": 3}}, "config.rl.num_sample is not a setting; did you mean num_samples?"),
+        ({"rl": {"num_samples": 1}}, "config.rl.num_samples must be at least 2, got 1."),
+        ({"rl": {"top_p": 0.0}}, "config.rl.top_p must be above 0.0 and at most 1.0, got 0.0."),
+        ({"model": {"remat": 1}}, "config.model.remat must be True or False, got 1."),
+        ({"model": {"num_heads": 3}}, "must be an even multiple of num_heads, 3"),
+        ({"model": {"num_kv_heads": 3}}, "config.model.num_kv_heads 3 does not divide num_heads 4."),
+        ({"name": "a/b"}, "config.name 'a/b' is the name of a folder, and may hold no slash."),
+        ({"data": {"comparisons": "x"}}, "config.data.demonstrations and config.data.held_out_demonstrations"),
+        (
+            {"rl": {"gradient": "two_pass", "microbatch": 65}},
+            "config.rl.microbatch 65 is more than the 64 responses of an update.",
+        ),
+    ],
+)
+def test_what_is_refused_is_told_in_a_sentence(values, sentence):
+    with pytest.raises(ConfigError) as error:
+        from_config_dict(values)
+    assert sentence in str(error.value)
+
+
+def test_a_stage_is_told_by_what_it_reads():
+    config = from_config_dict({"algorithm": "grpo"})
+    assert set(stage_settings(config, "sft")) == {"seed", "model", "data", "sft", "mesh"}
+    rl = stage_settings(config, "rl")
+    assert "grpo" in rl and "haepo" not in rl and "sft" not in rl
+
+
+def test_runs_have_names_of_their_own():
+    names = [
+        run_name(from_config_dict(values))
+        for values in ({}, {"haepo": {"score": "sum"}}, {"algorithm": "dpo"}, {"seed": 1}, {"name": "mine"})
+    ]
+    assert names == ["haepo-log_ratio-seed0", "haepo-sum-seed0", "dpo-seed0", "haepo-log_ratio-seed1", "mine"]

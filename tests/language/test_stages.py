@@ -1,0 +1,209 @@
+"""The stages end to end, on a tiny model and a little of the generated task."""
+
+import contextlib
+import shutil
+
+import jax
+import numpy as np
+import pyarrow.dataset
+import pytest
+
+from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.language import generated_task, run, stages
+from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.hugging_face import read_model
+from haepo_jax.run_folder import read_json
+
+SMALL = {
+    "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32},
+    "data": {"num_held_out": 16},
+    "sft": {"num_steps": 6, "batch_size": 8},
+    "reward": {"num_steps": 4, "batch_size": 8},
+    "rl": {"num_updates": 3, "num_prompts": 8, "num_samples": 4, "microbatch": 8, "min_reward_accuracy": 0.0},
+}
+
+
+def config_with(**changes):
+    values = {name: dict(value) for name, value in SMALL.items()}
+    for name, value in changes.items():
+        values[name] = values.get(name, {}) | value if isinstance(value, dict) else value
+    return from_config_dict(values)
+
+
+@pytest.fixture(scope="module")
+def little_data():
+    with pytest.MonkeyPatch.context() as patch:
+        write = generated_task.write
+        patch.setattr(
+            generated_task, "write", lambda folder: write(folder, num_posts=64, num_comparisons=64, num_held_out=16)
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(little_data, tmp_path_factory):
+    """A work folder with a fine-tuned policy and a reward model."""
+    workdir = tmp_path_factory.mktemp("made")
+    assert stages.run_sft(config_with(), workdir)
+    assert stages.run_reward(config_with(), workdir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(made, tmp_path):
+    for name in ("data", "sft", "reward"):
+        shutil.copytree(made / name, tmp_path / name)
+    return tmp_path
+
+
+def metrics_of(folder):
+    return pyarrow.dataset.dataset(folder / "metrics").to_table().sort_by("update").to_pydict()
+
+
+def params_of(folder):
+    return read_model(folder / "model").params
+
+
+def assert_same(a, b, tolerance=0.0):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
+
+
+def stop_after(monkeypatch, updates):
+    """Lets the next run be asked to stop after some updates."""
+
+    class Received(list):
+        asked = 0
+
+        def __bool__(self):
+            self.asked += 1
+            if self.asked > updates and not len(self):
+                self.append(15)
+            return len(self) > 0
+
+    monkeypatch.setattr(run.signals, "collected", lambda: contextlib.nullcontext(Received()))
+
+
+def test_fine_tuning_leaves_a_model_and_its_metrics(made):
+    summary = read_json(made / "sft" / "summary.json")
+    assert summary["status"] == "ok" and summary["updates"] == 6
+    assert 0 < summary["held_out_nll"] < 10
+    metrics = metrics_of(made / "sft")
+    assert metrics["update"] == list(range(6))
+    assert metrics["loss"][-1] < metrics["loss"][0]
+    assert np.all(np.diff(metrics["tokens"]) > 0) and metrics["tokens"][-1] == summary["tokens"]
+
+
+def test_the_reward_model_is_judged_on_held_out_comparisons(made):
+    summary = read_json(made / "reward" / "summary.json")
+    assert 0 <= summary["held_out_accuracy"] <= 1
+    assert summary["pooling"] == "sum"
+    assert read_model(made / "reward" / "model").score.shape == (16,)
+
+
+def test_a_complete_stage_is_not_done_again(made):
+    before = (made / "sft" / "summary.json").stat().st_mtime_ns
+    assert not stages.run_sft(config_with(), made)
+    assert (made / "sft" / "summary.json").stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
+    with pytest.raises(ConfigError, match=r"sft.num_steps \(was 6, now 7\)"):
+        stages.run_sft(config_with(sft={"num_steps": 7}), made)
+    assert not stages.run_sft(config_with(rl={"num_updates": 9}), made)
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "grpo", "rloo", "dpo"])
+def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algorithm):
+    config = config_with(algorithm=algorithm)
+    assert stages.run_rl(config, workdir)
+    folder = workdir / "rl" / stages.run_name(config)
+    metrics = metrics_of(folder)
+    assert len(metrics["loss"]) == 3 and np.isfinite(metrics["loss"]).all()
+    if algorithm != "dpo":
+        assert max(metrics["sampler_gap"]) < 1e-3
+        assert abs(metrics["reference_kl"][0]) < 1e-3  # the policy begins as the reference
+        assert min(metrics["response_length"]) >= 1
+    moved = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), params_of(folder), params_of(workdir / "sft"))
+    assert max(jax.tree.leaves(moved)) > 1e-5
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "dpo"])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(workdir, monkeypatch, algorithm):
+    whole, stopped = (config_with(algorithm=algorithm, name=name) for name in ("whole", "stopped"))
+    stages.run_rl(whole, workdir)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Interrupted, match=r"after update (1|2) of 3"):
+            stages.run_rl(stopped, workdir)
+    assert not (workdir / "rl" / "stopped" / "summary.json").exists()
+    stages.run_rl(stopped, workdir)
+    assert_same(params_of(workdir / "rl" / "stopped"), params_of(workdir / "rl" / "whole"))
+    one, other = (metrics_of(workdir / "rl" / name) for name in ("whole", "stopped"))
+    assert one == other
+
+
+def test_a_resumed_run_is_held_to_its_reference_and_its_reward_model(workdir, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Interrupted):
+            stages.run_rl(config_with(), workdir)
+    shutil.rmtree(workdir / "reward")
+    stages.run_reward(config_with(reward={"num_steps": 2}), workdir)
+    with pytest.raises(ConfigError, match="was started with another reference policy or reward model"):
+        stages.run_rl(config_with(reward={"num_steps": 4}), workdir)
+
+
+def test_a_poor_reward_model_is_refused_before_anything_is_written(workdir):
+    with pytest.raises(ConfigError, match=r"decides 0\.\d+ of the held-out comparisons rightly, less than .* 1.0"):
+        stages.run_rl(config_with(rl={"min_reward_accuracy": 1.0}), workdir)
+    assert not (workdir / "rl").exists()
+
+
+@pytest.mark.parametrize(("stage", "missing"), [(stages.run_reward, "sft"), (stages.run_rl, "reward")])
+def test_a_stage_says_which_stage_it_builds_on(workdir, stage, missing):
+    shutil.rmtree(workdir / missing)
+    with pytest.raises(ConfigError, match=f"run --stage={missing} first, or give config.{missing}_path"):
+        stage(config_with(reward={"num_steps": 5}), workdir)
+
+
+def test_a_policy_is_no_reward_model(workdir):
+    with pytest.raises(ConfigError, match="is no reward model"):
+        stages.run_rl(config_with(reward_path=str(workdir / "sft" / "model")), workdir)
+
+
+def test_an_adapter_learns_and_is_folded_into_what_is_written(workdir):
+    config = config_with(model={"adapter_rank": 2}, name="adapted")
+    stages.run_rl(config, workdir)
+    before, after = params_of(workdir / "sft"), params_of(workdir / "rl" / "adapted")
+    np.testing.assert_array_equal(after["embedding"], before["embedding"])
+    change = np.asarray(after["layers"]["mlp"]["up"]["kernel"] - before["layers"]["mlp"]["up"]["kernel"])
+    assert np.abs(change).max() > 1e-6
+    assert np.all(np.linalg.matrix_rank(change, tol=1e-7) <= 2)
+    assert abs(metrics_of(workdir / "rl" / "adapted")["reference_kl"][0]) < 1e-3
+
+
+def test_parameters_over_the_devices_change_nothing_but_rounding(workdir):
+    for name, fsdp in (("copies", 1), ("shared", 4)):
+        stages.run_rl(config_with(name=name, mesh={"fsdp": fsdp}, rl={"num_updates": 1}), workdir)
+    copies, shared = (metrics_of(workdir / "rl" / name) for name in ("copies", "shared"))
+    np.testing.assert_allclose(shared["reward"], copies["reward"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(shared["loss"], copies["loss"], rtol=1e-3, atol=1e-5)
+    assert_same(params_of(workdir / "rl" / "shared"), params_of(workdir / "rl" / "copies"), tolerance=2e-3)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
+    with pytest.raises(ConfigError, match="A batch of 6 cannot be shared by 8 devices"):
+        stages.run_rl(config_with(rl={"num_prompts": 6}), workdir)
+
+
+def test_data_of_ones_own_need_a_model(little_data, tmp_path):
+    generated_task.write(tmp_path / "own")
+    own = tmp_path / "own"
+    paths = {
+        "demonstrations": str(own / "tldr_3_filtered" / "train.jsonl"),
+        "held_out_demonstrations": str(own / "tldr_3_filtered" / "valid.jsonl"),
+        "comparisons": str(own / "comparisons"),
+        "held_out_comparisons": str(own / "comparisons"),
+    }
+    with pytest.raises(ConfigError, match=r"config.model.path is empty"):
+        stages.run_sft(config_with(data=paths), tmp_path / "work")
