@@ -37,6 +37,7 @@ setup(
         "six>=1.16,<2",  # gymnax imports it without declaring it
     ],
     extras_require={
+        "tunix": ["google-tunix==0.1.7"],
         "language": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
         "cuda": ["jax[cuda13]>=0.11.2,<0.12"],
         "tpu": ["jax[tpu]>=0.11.2,<0.12"],

@@ -1,5 +1,6 @@
 """What the documents show must run."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -34,3 +35,12 @@ def test_a_config_says_its_command_its_time_and_its_score(config):
     command = "experiments.tldr" if config.startswith("tldr_") else "experiments.train"
     assert f"python -m {command} --config=configs/{config} --workdir=" in header
     assert "Takes " in header and "Expect " in header
+
+
+def test_the_readme_tells_the_verdicts_that_the_paper_s_command_wrote():
+    told = json.loads((ROOT / "docs" / "paper" / "verdicts.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert told["headline"] in readme
+    section = readme.partition("## The paper's experiments")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+) \| (reproduced|not reproduced|mixed) \|$", section, re.MULTILINE)
+    assert rows == [(claim["text"], claim["verdict"]) for claim in told["claims"]]

@@ -138,9 +138,11 @@ class _Run:
                     done += 1
                     self._rows.append(row)
                     progress.show(done, self._note(row))
-                    if done == stage.total or received or time.monotonic() - last_save >= checkpoint_seconds:
+                    if time.monotonic() - last_save >= checkpoint_seconds:
                         self._save(learner, cursor)
                         last_save = time.monotonic()
+                if self._rows and diverged_at is None:
+                    self._save(learner, cursor)
                 if received and self._done < stage.total:
                     self._provenance.update(outcome=signal.Signals(received[0]).name)
                     raise Interrupted(received[0], self._done, stage.total)

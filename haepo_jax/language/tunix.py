@@ -18,7 +18,7 @@ from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.objectives import Group, haepo
 
 VERSION = "0.1.7"
-"""The version this is written for: the next one renames the cluster and wants losses to return another type."""
+"""The version this is written for: on its main branch a loss has to return a `LossOutput`."""
 
 try:
     if (installed := metadata.version("google-tunix")) != VERSION:

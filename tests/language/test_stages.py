@@ -19,7 +19,14 @@ SMALL = {
     "data": {"num_held_out": 16},
     "sft": {"num_steps": 6, "batch_size": 8},
     "reward": {"num_steps": 4, "batch_size": 8},
-    "rl": {"num_updates": 3, "num_prompts": 8, "num_samples": 4, "microbatch": 8, "min_reward_accuracy": 0.0},
+    "rl": {
+        "num_updates": 3,
+        "num_prompts": 8,
+        "num_samples": 4,
+        "microbatch": 8,
+        "gradient": "two_pass",
+        "min_reward_accuracy": 0.0,
+    },
 }
 
 
@@ -75,6 +82,7 @@ def stop_after(monkeypatch, updates):
         asked = 0
 
         def __bool__(self):
+            """Asked once before each update."""
             self.asked += 1
             if self.asked > updates and not len(self):
                 self.append(15)
@@ -112,7 +120,9 @@ def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
     assert not stages.run_sft(config_with(rl={"num_updates": 9}), made)
 
 
-@pytest.mark.parametrize("algorithm", ["haepo", "grpo", "rloo", "dpo"])
+@pytest.mark.parametrize(
+    "algorithm", ["haepo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
+)
 def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algorithm):
     config = config_with(algorithm=algorithm)
     assert stages.run_rl(config, workdir)
@@ -127,13 +137,14 @@ def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algori
     assert max(jax.tree.leaves(moved)) > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["haepo", "dpo"])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(workdir, monkeypatch, algorithm):
     whole, stopped = (config_with(algorithm=algorithm, name=name) for name in ("whole", "stopped"))
     stages.run_rl(whole, workdir)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
-        with pytest.raises(Interrupted, match=r"after update (1|2) of 3"):
+        with pytest.raises(Interrupted, match="after update 2 of 3"):
             stages.run_rl(stopped, workdir)
     assert not (workdir / "rl" / "stopped" / "summary.json").exists()
     stages.run_rl(stopped, workdir)
@@ -142,6 +153,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(workdir, monkeypatch, a
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_held_to_its_reference_and_its_reward_model(workdir, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
@@ -153,6 +165,7 @@ def test_a_resumed_run_is_held_to_its_reference_and_its_reward_model(workdir, mo
         stages.run_rl(config_with(reward={"num_steps": 4}), workdir)
 
 
+@pytest.mark.slow
 def test_a_poor_reward_model_is_refused_before_anything_is_written(workdir):
     with pytest.raises(ConfigError, match=r"decides 0\.\d+ of the held-out comparisons rightly, less than .* 1.0"):
         stages.run_rl(config_with(rl={"min_reward_accuracy": 1.0}), workdir)
@@ -171,6 +184,7 @@ def test_a_policy_is_no_reward_model(workdir):
         stages.run_rl(config_with(reward_path=str(workdir / "sft" / "model")), workdir)
 
 
+@pytest.mark.slow
 def test_an_adapter_learns_and_is_folded_into_what_is_written(workdir):
     config = config_with(model={"adapter_rank": 2}, name="adapted")
     stages.run_rl(config, workdir)
@@ -182,6 +196,7 @@ def test_an_adapter_learns_and_is_folded_into_what_is_written(workdir):
     assert abs(metrics_of(workdir / "rl" / "adapted")["reference_kl"][0]) < 1e-3
 
 
+@pytest.mark.slow
 def test_parameters_over_the_devices_change_nothing_but_rounding(workdir):
     for name, fsdp in (("copies", 1), ("shared", 4)):
         stages.run_rl(config_with(name=name, mesh={"fsdp": fsdp}, rl={"num_updates": 1}), workdir)

@@ -147,7 +147,8 @@ def _findings(
         ours, theirs = (_mean_estimate(finals[task][method.label]) for method in (recommended, rival))
         lines.append(
             f"{labels[task]}: {recommended.label} ends at a regret of {interval(ours)} a pull, the best of PPO, GRPO "
-            f"and DPO ({rival.label}) at {interval(theirs)}; difference {interval(difference)}."
+            f"and DPO ({rival.label}) at {interval(theirs)}; difference {interval(difference)}"
+            + ("." if difference.excludes(0.0) else ", a tie as far as this tells.")
         )
     lines.append("With one step an episode, the scores sum and mean are the same.")
     return tuple(lines)
