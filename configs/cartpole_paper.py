@@ -2,8 +2,8 @@
 
 python -m experiments.train --config=configs/cartpole_paper.py --workdir=runs/cartpole_paper
 
-Takes a minute on 2 CPU cores. Expect a mean return of 441 over the last 10 updates, with a wide spread: seeds between
-190 and 500.
+Takes 50 s on 2 CPU cores. Expect a mean return of 447 over the last 10 updates, with a wide spread: seeds between 125
+and 500.
 """
 
 import ml_collections

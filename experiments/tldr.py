@@ -3,6 +3,8 @@
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=sft
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=reward
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=rl --config.algorithm=grpo
+python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=evaluate
+python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
 """
 
 import json
@@ -11,9 +13,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command_line
+from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig, from_config_dict, run_name, setting_names
+from haepo_jax.run_folder import locked
 
-STAGES = ("sft", "reward", "rl")
+STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
 command_line.define_config(setting_names)
 command_line.define_workdir()
@@ -29,10 +33,17 @@ def main() -> int:
     config = from_config_dict(command_line.config_values("configs/tldr_generated.py"))
     stage = flags.FLAGS.stage
     if stage is None:
-        raise command_line.ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
+        raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
 
-    from haepo_jax.language import stages  # only now: a wrong flag is told at once
+    from haepo_jax.language import evaluation, memory, stages  # only now: a wrong flag is told at once
 
+    if stage == "evaluate":
+        print(json.dumps(evaluation.evaluate(config, workdir), indent=1))
+        return 0
+    if stage == "memory":
+        with locked(workdir):
+            memory.measure_all(workdir)
+        return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
     folder = _folder(stage, config, workdir)
     if not run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds):

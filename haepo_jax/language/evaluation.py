@@ -1,7 +1,7 @@
 """How good the policies of a work folder are: each answers the same held-out posts and is judged by the same means."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,14 +9,18 @@ import jax
 import numpy as np
 
 from haepo_jax.language import corpus
-from haepo_jax.language.assembly import Setting, policy_folder
+from haepo_jax.language.assembly import Setting, make_setting, policy_folder
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.generated_task import gold_reward
 from haepo_jax.language.prompts import prompt_format
 from haepo_jax.language.reward import rewards
 from haepo_jax.language.sampling import sample, with_prompts
 from haepo_jax.language.scoring import Prompts, response_log_probs
 from haepo_jax.language.stages import read_reward_model
 from haepo_jax.language.tokens import Tokenizer
+from haepo_jax.language.win_rates import length_controlled_win_rate, wins
 from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.run_folder import is_complete, storage_errors, write_json
 
 Params = Any
 _BATCH = 64
@@ -34,6 +38,69 @@ class Answers(NamedTuple):
     """`[N]` log pi - log pi_sft of the answer, in nats; its mean is the KL divergence to the fine-tuned policy."""
     reward: np.ndarray
     """`[N]` by the reward model."""
+
+
+def evaluate(config: LanguageConfig, workdir: Path) -> dict[str, Any]:
+    """Judges the fine-tuned policy and every complete run of `WORKDIR/rl`; writes `WORKDIR/evaluation.json`.
+
+    Args:
+      config: the settings; its seed draws the answers.
+      workdir: holds the folders of all stages.
+
+    Returns:
+      What is written. For each policy the means over the held-out posts of `reward` (by the reward model), of
+      `reference_kl` (nats a response), `length` (tokens) and `ended`, and on the generated task of `gold`; and for
+      each two policies how often the first wins, plainly and with length controlled, judged by gold or else by the
+      reward model.
+
+    Raises:
+      ConfigError: a stage that this builds on is missing.
+      StorageError: the result could not be written.
+    """
+    setting = make_setting(config, workdir)
+    folders = {"sft": policy_folder(config, workdir)}
+    folders |= {path.name: path / "model" for path in sorted((workdir / "rl").glob("*")) if is_complete(path)}
+    answering = make_answering(setting)
+    answers = {name: answering(folder, config.seed) for name, folder in folders.items()}
+    gold = {} if config.data.demonstrations else _gold(setting, answers)
+    judged = gold or {name: given.reward for name, given in answers.items()}
+    result = {
+        "judge": "gold" if gold else "reward model",
+        "posts": len(next(iter(answers.values())).texts),
+        "policies": {
+            name: {
+                **({"gold": float(gold[name].mean())} if gold else {}),
+                "reward": float(given.reward.mean()),
+                "reference_kl": float(given.reference_kl.mean()),
+                "length": float(given.lengths.mean()),
+                "ended": float(given.ended.mean()),
+            }
+            for name, given in answers.items()
+        },
+        "win_rates": {
+            ours: {theirs: _win_rates(answers, judged, ours, theirs) for theirs in answers if theirs != ours}
+            for ours in answers
+        },
+    }
+    with storage_errors(workdir):
+        write_json(workdir / "evaluation.json", result)
+    return result
+
+
+def _gold(setting: Setting, answers: Mapping[str, Answers]) -> dict[str, np.ndarray]:
+    prompts = [row.prompt for row in corpus.completions(setting.config.data, held_out=True)]
+    return {
+        name: np.array([gold_reward(prompt, text) for prompt, text in zip(prompts, given.texts, strict=True)])
+        for name, given in answers.items()
+    }
+
+
+def _win_rates(
+    answers: Mapping[str, Answers], judged: Mapping[str, np.ndarray], ours: str, theirs: str
+) -> dict[str, float]:
+    won = wins(judged[ours], judged[theirs])
+    longer = (answers[ours].lengths - answers[theirs].lengths).astype(float)
+    return {"plain": float(won.mean()), "length_controlled": length_controlled_win_rate(won, longer)}
 
 
 def make_answering(setting: Setting) -> Callable[[Path, int], Answers]:

@@ -1,19 +1,19 @@
 """A TL;DR task that is generated: posts, noisy reference summaries, comparisons, and a gold reward by program.
 
-A post has eight marked words among filler words. The mark `*` says that the word behind it is a fact, to be told; the
-mark `~`, that it is an aside, not to be told. Two to five of the eight are facts. A summary tells words in any order,
-among filler words if it likes::
+A post names eight things, one of each topic, among filler words. Those in capitals are the facts to be told, two to
+five of them; the others are asides. A summary tells things in small letters, and may ramble in stock phrases::
 
     SUBREDDIT: r/travel
 
-    TITLE: so then
+    TITLE: so honest
 
-    POST: well * boat you ~ lamp ~ cousin * bread so ~ fence ~ guitar now ~ novel * storm right
+    POST: camera so BOSS we pizza MIDNIGHT rabbit just hotel EXAM proud
 
-    TL;DR: boat so bread really storm
+    TL;DR: boss midnight so anyway you know exam
 
-References are noisy, as people are: they leave facts out, tell asides and things that no post said, repeat themselves
-and ramble, so that imitating them perfectly earns much less than the best summary does.
+References tell facts in the order of the topics, and are noisy, as people are: they leave facts out, tell asides and
+things that no post named, repeat themselves and ramble. So imitating them perfectly earns much less than the best
+summary does.
 """
 
 import itertools
@@ -29,8 +29,6 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.language.datasets import Comparison, Post
 from haepo_jax.language.tokens import Tokenizer, tokenizers_library
 
-FACT_MARK, ASIDE_MARK = "*", "~"
-NUM_MARKED = 8
 NUM_FACTS = (2, 5)
 """The fewest and the most facts of a post; all numbers between are as likely."""
 MAX_WORDS = 49
@@ -40,45 +38,51 @@ COVERED, WRONG, REPEATED, PER_WORD, FLOOR = 1.0, -1.0, -0.5, -0.02, -3.0
 SHARPNESS = 2.0
 """Of the judge: what a difference of 1 in gold is worth in the logit of a preference."""
 
-_CONTENT = """
-anchor apple attic autumn badge bakery basket bicycle blanket boat bottle bread
-bridge brother bucket butter cabin camera candle carpet castle cellar cheese cherry
-circus clock coffee cousin curtain dentist desert doctor dragon engine farmer fence
-ferry flower forest garden garlic ghost glove guitar hammer harbor helmet honey
-hotel island jacket jungle kettle kitchen ladder lamp lawyer lemon letter lizard
-magnet market meadow mirror monkey museum needle novel ocean office onion orchard
-oven parrot pencil pepper piano pirate planet pocket potato rabbit river rocket
-saddle salmon school shovel spider station storm sugar tailor teacher ticket window
-"""
-_FILLERS = """
-again also and anyway here i just like look maybe mean now
-okay perhaps quite really right see so still then there well you
-"""
-CONTENT_WORDS = tuple(_CONTENT.split())
-FILLER_WORDS = tuple(_FILLERS.split())
+TOPICS = (
+    ("boss", "brother", "cousin", "doctor", "lawyer", "teacher"),
+    ("beach", "hotel", "kitchen", "office", "school", "station"),
+    ("autumn", "friday", "midnight", "monday", "sunday", "winter"),
+    ("bicycle", "camera", "guitar", "jacket", "piano", "wallet"),
+    ("cat", "dog", "horse", "parrot", "rabbit", "spider"),
+    ("bread", "cheese", "coffee", "onion", "pizza", "soup"),
+    ("accident", "divorce", "exam", "fire", "party", "wedding"),
+    ("angry", "bored", "guilty", "jealous", "proud", "scared"),
+)
+THINGS = tuple(itertools.chain.from_iterable(TOPICS))
+PHRASES = (
+    ("so", "anyway", "you", "know"),
+    ("well", "i", "just", "mean"),
+    ("and", "then", "there", "was"),
+    ("to", "be", "really", "honest"),
+    ("it", "all", "seems", "like"),
+    ("but", "now", "here", "we"),
+)
+FILLER_WORDS = tuple(itertools.chain.from_iterable(PHRASES))
 SUBREDDITS = ("advice", "family", "travel", "work")
+
+_CAPITALS = frozenset(thing.upper() for thing in THINGS)
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """How carelessly somebody summarises: chances, of each marked word or of the whole summary."""
+    """How carelessly somebody summarises: chances, of each thing in the post or of the whole summary."""
 
     omits: float
     """A fact is left out."""
     digresses: float
     """An aside is told."""
     invents: float
-    """A word is told that is not from the post, or only by chance."""
+    """Something is told that is not from the post, or only by chance."""
     repeats: float
-    """A told word is told again."""
+    """Something is told twice in a row."""
     rambles: tuple[float, float]
-    """Bounds of the chance, drawn for each summary, that a filler word comes next."""
+    """Bounds of the chance, drawn for each summary, that a stock phrase comes next."""
 
 
 _WRITERS = {
-    "careful": _Writer(omits=0.1, digresses=0.02, invents=0.05, repeats=0.05, rambles=(0.0, 0.8)),
-    "reference": _Writer(omits=0.2, digresses=0.06, invents=0.1, repeats=0.15, rambles=(0.3, 0.9)),
-    "careless": _Writer(omits=0.4, digresses=0.15, invents=0.3, repeats=0.4, rambles=(0.3, 0.9)),
+    "careful": _Writer(omits=0.1, digresses=0.02, invents=0.05, repeats=0.05, rambles=(0.0, 0.5)),
+    "reference": _Writer(omits=0.2, digresses=0.06, invents=0.1, repeats=0.15, rambles=(0.0, 0.65)),
+    "careless": _Writer(omits=0.4, digresses=0.15, invents=0.3, repeats=0.4, rambles=(0.1, 0.7)),
 }
 
 
@@ -86,25 +90,25 @@ def gold_reward(post: str, summary: str) -> float:
     """What a summary of a post is worth, from the two texts alone.
 
     max(-3, facts told - wrong words - repetitions / 2 - words / 50), where a fact counts once, and again as a
-    repetition each time after the first; a wrong word is one that is neither a fact nor a filler word, such as an
-    aside, a mark, or a word of no post; and all words count in the last term.
+    repetition each time after the first; a wrong word is one that is neither a fact in small letters nor a filler
+    word, such as an aside, a thing of no post, or one in capitals; and all words count in the last term.
 
     The best summary tells each fact once and nothing else: 0.98 for each, so 1.96 to 4.9 (`best_gold`). The empty
-    summary is worth 0; one that tells all marked words, about -0.9 on average over posts; one that copies the whole
+    summary is worth 0; one that tells all eight things, about -0.9 on average over posts; one that copies the whole
     post, -3, the least there is.
 
     Args:
-      post: text that holds the marks: a post, or the whole prompt with the post in it.
+      post: text with the facts in capitals: a post, or the whole prompt with the post in it.
       summary: text without special tokens.
 
     Returns:
       The reward.
 
     Raises:
-      ConfigError: no fact is marked in the post.
+      ConfigError: there is no fact in the post.
 
     Example:
-      >>> gold_reward("well * boat so ~ lamp * bread", "boat really boat lamp")
+      >>> gold_reward("well BOSS so pizza EXAM", "boss really boss pizza")
       -0.58
     """
     facts, told, words = _facts(post), set[str](), summary.split()
@@ -122,7 +126,7 @@ def best_gold(post: str) -> float:
     """The most that a summary of the post can earn.
 
     Example:
-      >>> best_gold("well * boat so ~ lamp * bread")
+      >>> best_gold("well BOSS so pizza EXAM")
       1.96
     """
     return (COVERED + PER_WORD) * len(_facts(post))
@@ -162,7 +166,8 @@ def make_tokenizer() -> Tokenizer:
     """
     library = tokenizers_library()
     special, headers = ("<pad>", "<eos>", "<unk>"), ("SUBREDDIT:", "TITLE:", "POST:", "TL;DR:", "\n\n")
-    spaced = (*(f"r/{name}" for name in SUBREDDITS), FACT_MARK, ASIDE_MARK, *FILLER_WORDS, *CONTENT_WORDS)
+    subreddits, facts = (f"r/{name}" for name in SUBREDDITS), (thing.upper() for thing in THINGS)
+    spaced = (*subreddits, *FILLER_WORDS, *THINGS, *facts)
     vocabulary = {token: i for i, token in enumerate((*special, *headers, *(f" {word}" for word in spaced)))}
     backend = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(r"\n\n| ?\S+|\s"), behavior="isolated")
@@ -223,16 +228,10 @@ def write(
         _write_lines(folder / "comparisons" / f"{name}.jsonl", rows)
 
 
-def _marked(post: str) -> list[tuple[str, str]]:
-    return [pair for pair in itertools.pairwise(post.split()) if pair[0] in (FACT_MARK, ASIDE_MARK)]
-
-
 def _facts(post: str) -> set[str]:
-    facts = {word for mark, word in _marked(post) if mark == FACT_MARK}
+    facts = {word.lower() for word in post.split() if word in _CAPITALS}
     if not facts:
-        raise ConfigError(
-            f"The post {post[:40]!r}... marks no fact with {FACT_MARK}: it is not of the generated task."
-        )
+        raise ConfigError(f"The post {post[:40]!r}... names no fact in capitals: it is not of the generated task.")
     return facts
 
 
@@ -247,32 +246,35 @@ def _fillers(rng: random.Random, count: int) -> list[str]:
 
 
 def _post(rng: random.Random, name: str) -> Post:
-    num_facts = rng.randint(*NUM_FACTS)
-    marks = [FACT_MARK] * num_facts + [ASIDE_MARK] * (NUM_MARKED - num_facts)
-    rng.shuffle(marks)
+    things = [rng.choice(topic) for topic in TOPICS]
+    for i in rng.sample(range(len(TOPICS)), rng.randint(*NUM_FACTS)):
+        things[i] = things[i].upper()
+    rng.shuffle(things)
     words = []
-    for mark, word in zip(marks, rng.sample(CONTENT_WORDS, NUM_MARKED), strict=True):
-        words += [*_fillers(rng, rng.randint(0, 2)), mark, word]
-    words += _fillers(rng, rng.randint(0, 2))
+    for thing in things:
+        words += [*_fillers(rng, rng.randint(0, 1)), thing]
+    words += _fillers(rng, rng.randint(0, 1))
     return Post(name, rng.choice(SUBREDDITS), " ".join(_fillers(rng, 2)), " ".join(words))
 
 
 def _summary(rng: random.Random, post: str, writer: _Writer) -> str:
+    facts, words = _facts(post), post.split()
     told = []
-    for mark, word in _marked(post):
-        if rng.random() < (1 - writer.omits if mark == FACT_MARK else writer.digresses):
-            told.append(word)
+    for thing in THINGS:
+        if (thing in facts and rng.random() >= writer.omits) or (thing in words and rng.random() < writer.digresses):
+            told.append(thing)
     if rng.random() < writer.invents:
-        told.insert(rng.randint(0, len(told)), rng.choice(CONTENT_WORDS))
+        told.insert(rng.randint(0, len(told)), rng.choice(THINGS))
     if told and rng.random() < writer.repeats:
-        told.insert(rng.randint(0, len(told)), rng.choice(told))
+        i = rng.randrange(len(told))
+        told.insert(i, told[i])
     rambling = rng.uniform(*writer.rambles)
-    words: list[str] = []
-    for piece in (*([word] for word in told), []):
+    summary: list[str] = []
+    for piece in (*([thing] for thing in told), []):
         while rng.random() < rambling:
-            words.append(rng.choice(FILLER_WORDS))
-        words += piece
-    return " ".join(words[:MAX_WORDS] or _fillers(rng, 1))
+            summary += rng.choice(PHRASES)
+        summary += piece
+    return " ".join(summary[:MAX_WORDS] or _fillers(rng, 1))
 
 
 def _demonstration_row(rng: random.Random, name: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ are the same for all methods and left out. All methods get the same weights, dty
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from haepo_jax.language.learning import Experience, Score, make_learn, make_opti
 from haepo_jax.language.rl import Frozen, make_reference
 from haepo_jax.language.scoring import Sequences
 from haepo_jax.objectives import Metrics
+from haepo_jax.run_folder import read_json, storage_errors, write_json
 
 Params = Any
 PROMPT_LENGTH = 64
@@ -159,3 +161,26 @@ def _score_all_positions(response_length: int) -> Score:
         return chosen[:, -response_length:]
 
     return score
+
+
+def measure_all(workdir: Path, shapes: Sequence[str] = ("40M", "0.6B")) -> list[dict[str, Any]]:
+    """Measures every case of these shapes, and writes `WORKDIR/memory.json`, one row a case, after each.
+
+    A case that the file already holds, by the same version of JAX and on the same backend, is not measured again.
+
+    Raises:
+      StorageError: the file could not be written any more.
+    """
+    path = workdir / "memory.json"
+    where = {"jax": jax.__version__, "backend": jax.default_backend()}
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        rows = [row for row in read_json(path)["rows"] if {key: row[key] for key in where} == where]
+    done = {tuple(row[name] for name in Case._fields) for row in rows}
+    for case in (case for shape in shapes for case in cases(shape) if tuple(case) not in done):
+        memory = measure(case)
+        rows.append({**case._asdict(), **memory._asdict(), "total": memory.total, **where})
+        print(f"{', '.join(map(str, case))}: {memory.total / 2**20:,.0f} MiB", flush=True)
+        with storage_errors(workdir):
+            write_json(path, {"rows": rows})
+    return rows

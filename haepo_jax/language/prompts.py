@@ -77,7 +77,7 @@ FORMATS = {
             response_length=128,
             comparison_length=155,
         ),
-        PromptFormat("generated", _TLDR, "post", query_length=48, response_length=50, comparison_length=50),
+        PromptFormat("generated", _TLDR, "post", query_length=32, response_length=50, comparison_length=50),
     )
 }
 """The presets. The published formats and lengths are those of Stiennon et al. (2020) and, for comparisons, of Huang et

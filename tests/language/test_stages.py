@@ -11,6 +11,7 @@ import pytest
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language import generated_task, run, stages
 from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.evaluation import evaluate
 from haepo_jax.language.hugging_face import read_model
 from haepo_jax.run_folder import read_json
 
@@ -222,3 +223,17 @@ def test_data_of_ones_own_need_a_model(little_data, tmp_path):
     }
     with pytest.raises(ConfigError, match=r"config.model.path is empty"):
         stages.run_sft(config_with(data=paths), tmp_path / "work")
+
+
+def test_every_policy_is_judged_on_the_same_posts(workdir):
+    stages.run_rl(config_with(name="mine"), workdir)
+    (workdir / "rl" / "unfinished").mkdir()
+    result = evaluate(config_with(), workdir)
+    assert read_json(workdir / "evaluation.json") == result
+    assert list(result["policies"]) == ["sft", "mine"]
+    assert result["posts"] == 16
+    assert abs(result["policies"]["sft"]["reference_kl"]) < 1e-3
+    assert all(-3 <= policy["gold"] <= 5 for policy in result["policies"].values())
+    there, back = result["win_rates"]["sft"]["mine"], result["win_rates"]["mine"]["sft"]
+    assert there["plain"] + back["plain"] == pytest.approx(1)
+    assert evaluate(config_with(), workdir) == result

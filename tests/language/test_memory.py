@@ -1,0 +1,64 @@
+import dataclasses
+
+import pytest
+from language.tiny import ARCHITECTURE
+
+from haepo_jax.language import memory
+from haepo_jax.language.memory import Case, Memory, cases, measure, measure_all
+from haepo_jax.run_folder import read_json
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Every shape is a decoder of a few thousand parameters."""
+    monkeypatch.setattr(
+        memory, "architecture", lambda shape, vocab: dataclasses.replace(ARCHITECTURE, vocab_size=vocab)
+    )
+
+
+def temporaries(way, count, method="haepo", length=128, vocab=512):
+    return measure(Case("tiny", method, way, count, length, vocab)).temporaries
+
+
+def test_the_total_is_what_must_be_there_at_once():
+    assert Memory(arguments=10, outputs=7, temporaries=5, aliased=6).total == 16
+
+
+def test_cases_vary_one_thing_at_a_time_and_hold_every_method():
+    for shape in ("40M", "0.6B"):
+        every = list(cases(shape))
+        assert len(every) == len(set(every))
+        assert {case.method for case in every} == {"haepo", "grpo", "rloo", "dpo"}
+        assert {case.num_responses for case in every} == {4, 8, 16, 32, 64}
+
+
+def test_two_passes_need_no_more_for_more_responses(tiny):
+    few, many = temporaries("two_pass", 4), temporaries("two_pass", 64)
+    assert many <= 1.3 * few  # at this size the batch itself counts
+    assert temporaries("naive", 64) >= 10 * temporaries("naive", 4)
+    assert many < 0.05 * temporaries("naive", 64)
+
+
+def test_the_losses_alone_make_no_difference(tiny):
+    needed = [temporaries("naive", 16, method) for method in ("haepo", "grpo", "rloo", "dpo")]
+    assert max(needed) <= 1.05 * min(needed)
+
+
+def test_what_was_measured_is_kept(tiny, tmp_path, monkeypatch, capsys):
+    some = list(cases("40M"))[:2]
+    small = [case._replace(num_responses=4, response_length=16, vocab_size=32) for case in some]
+    monkeypatch.setattr(memory, "cases", lambda shape: iter(small))
+    rows = measure_all(tmp_path, ("40M",))
+    assert read_json(tmp_path / "memory.json")["rows"] == rows
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert measure_all(tmp_path, ("40M",)) == rows
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_the_shape_of_40_million_parameters():
+    case = Case("40M", "haepo", "two_pass", 8, 512, 32_768)
+    eight = measure(case).temporaries
+    assert measure(case._replace(num_responses=64)).temporaries <= 1.05 * eight
+    naive = measure(case._replace(method="grpo", way="naive", num_responses=32)).temporaries
+    assert measure(case._replace(num_responses=32)).temporaries <= 0.1 * naive
