@@ -22,7 +22,9 @@ def test_the_readme_runs():
     assert names["loss"].shape == ()
 
 
-@pytest.mark.parametrize("document", ["README.md", "BUILD_NOTES.md", "CONTRIBUTING.md", "docs/method.md", "docs/tunix.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "BUILD_NOTES.md", "CONTRIBUTING.md", "docs/method.md", "docs/tunix.md"]
+)
 def test_links_within_the_project_lead_somewhere(document):
     text = (ROOT / document).read_text()
     links = re.findall(r"\]\(([^)#:]+)\)", text)
