@@ -289,7 +289,8 @@ def _evidence(text: str) -> str:
     items = numbers.split("; ")
     if len(items) == 1:
         return escape(text)
-    lines = "; ".join(f'<span class="item">{escape(item)}</span>' for item in items)
+    ends = [";"] * (len(items) - 1) + [""]
+    lines = " ".join(f'<span class="item">{escape(item)}{end}</span>' for item, end in zip(items, ends, strict=True))
     return f"{escape(what)}: {lines}"
 
 

@@ -192,6 +192,7 @@ def _claims(
     gaussian: list[str],
     recommended: Method,
 ) -> tuple[Claim, ...]:
+    arms = {task: label.rpartition(", ")[2] for task, label in labels.items()}
     ratios = {
         (task, method.label, rival.label): variance_ratio(
             curves[task][method.label].mean(axis=-1), curves[task][rival.label].mean(axis=-1)
@@ -216,10 +217,9 @@ def _claims(
             text="HAEPO's per-step regret varies less than that of PPO and DPO, for K = 10, 20 and 30.",
             source="key results",
             verdict=verdict(lower(PAPER), lower(recommended)),
-            evidence="Variance over seeds of the regret over all pulls, ratio to the rival: "
+            evidence="Gaussian bandits, variance over seeds of the regret over all pulls, ratio to the rival: "
             + "; ".join(
-                f"{labels[task]}, {label} / {rival} {interval(ratio)}"
-                for (task, label, rival), ratio in ratios.items()
+                f"{arms[task]}, {label} / {rival} {interval(ratio)}" for (task, label, rival), ratio in ratios.items()
             )
             + ".",
         ),
@@ -230,9 +230,9 @@ def _claims(
                 [bool(differences[task, PAPER.label].value <= 0) for task in gaussian],
                 [bool(differences[task, recommended.label].value <= 0) for task in gaussian],
             ),
-            evidence="Final regret less the best rival's: "
+            evidence="Gaussian bandits, final regret less the best rival's: "
             + "; ".join(
-                f"{labels[task]}, {label} {interval(difference)}" for (task, label), difference in differences.items()
+                f"{arms[task]}, {label} {interval(difference)}" for (task, label), difference in differences.items()
             )
             + ".",
         ),
