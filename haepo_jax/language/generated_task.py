@@ -12,8 +12,9 @@ five of them; the others are asides. A summary tells things in small letters, an
     TL;DR: boss midnight so anyway you know exam
 
 References tell facts in the order of the topics, and are noisy, as people are: they leave facts out, tell asides and
-things that no post named, repeat themselves and ramble. So imitating them perfectly earns much less than the best
-summary does.
+things that no post named, repeat themselves and ramble. They also have habits: times and feelings they leave out more
+often than not, and animals they mostly tell whether they are facts or asides. So to imitate them perfectly earns half
+of what the best summary does, and what they most likely say is not the best either.
 """
 
 import itertools
@@ -35,7 +36,7 @@ MAX_WORDS = 49
 """Words of the longest reference: with the end-of-sequence token, 50 tokens."""
 
 COVERED, WRONG, REPEATED, PER_WORD, FLOOR = 1.0, -1.0, -0.5, -0.02, -3.0
-SHARPNESS = 2.0
+SHARPNESS = 1.7
 """Of the judge: what a difference of 1 in gold is worth in the logit of a preference."""
 
 TOPICS = (
@@ -49,6 +50,8 @@ TOPICS = (
     ("angry", "bored", "guilty", "jealous", "proud", "scared"),
 )
 THINGS = tuple(itertools.chain.from_iterable(TOPICS))
+NEGLECTED, GOSSIPED = (*TOPICS[2], *TOPICS[7]), TOPICS[4]
+"""Facts that references leave out more often than not, and asides that they mostly tell."""
 PHRASES = (
     ("so", "anyway", "you", "know"),
     ("well", "i", "just", "mean"),
@@ -69,8 +72,12 @@ class _Writer:
 
     omits: float
     """A fact is left out."""
+    neglects: float
+    """The same for facts of `NEGLECTED`."""
     digresses: float
     """An aside is told."""
+    gossips: float
+    """The same for asides of `GOSSIPED`."""
     invents: float
     """Something is told that is not from the post, or only by chance."""
     repeats: float
@@ -80,9 +87,15 @@ class _Writer:
 
 
 _WRITERS = {
-    "careful": _Writer(omits=0.1, digresses=0.02, invents=0.05, repeats=0.05, rambles=(0.0, 0.5)),
-    "reference": _Writer(omits=0.2, digresses=0.06, invents=0.1, repeats=0.15, rambles=(0.0, 0.65)),
-    "careless": _Writer(omits=0.4, digresses=0.15, invents=0.3, repeats=0.4, rambles=(0.1, 0.7)),
+    "careful": _Writer(
+        omits=0.1, neglects=0.3, digresses=0.02, gossips=0.3, invents=0.05, repeats=0.05, rambles=(0.0, 0.5)
+    ),
+    "reference": _Writer(
+        omits=0.15, neglects=0.6, digresses=0.03, gossips=0.6, invents=0.1, repeats=0.15, rambles=(0.0, 0.65)
+    ),
+    "careless": _Writer(
+        omits=0.4, neglects=0.7, digresses=0.15, gossips=0.7, invents=0.3, repeats=0.4, rambles=(0.1, 0.7)
+    ),
 }
 
 
@@ -182,7 +195,7 @@ def write(
     *,
     seed: int = 0,
     num_posts: int = 20_000,
-    num_comparisons: int = 20_000,
+    num_comparisons: int = 40_000,
     num_held_out: int = 1000,
 ) -> None:
     """Writes the task's data set, the same bytes for the same arguments.
@@ -261,7 +274,13 @@ def _summary(rng: random.Random, post: str, writer: _Writer) -> str:
     facts, words = _facts(post), post.split()
     told = []
     for thing in THINGS:
-        if (thing in facts and rng.random() >= writer.omits) or (thing in words and rng.random() < writer.digresses):
+        if thing in facts:
+            chance = 1 - (writer.neglects if thing in NEGLECTED else writer.omits)
+        elif thing in words:
+            chance = writer.gossips if thing in GOSSIPED else writer.digresses
+        else:
+            continue
+        if rng.random() < chance:
             told.append(thing)
     if rng.random() < writer.invents:
         told.insert(rng.randint(0, len(told)), rng.choice(THINGS))

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-_RIDGE = 1e-3  # on the slope, so that it stays finite where length decides every comparison
+_RIDGE = 1e-5  # on the slope, so that it stays finite where length decides every comparison
 
 
 def wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

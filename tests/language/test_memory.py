@@ -32,6 +32,7 @@ def test_cases_vary_one_thing_at_a_time_and_hold_every_method():
         assert {case.num_responses for case in every} == {4, 8, 16, 32, 64}
 
 
+@pytest.mark.slow
 def test_two_passes_need_no_more_for_more_responses(tiny):
     few, many = temporaries("two_pass", 4), temporaries("two_pass", 64)
     assert many <= 1.3 * few  # at this size the batch itself counts
@@ -39,9 +40,11 @@ def test_two_passes_need_no_more_for_more_responses(tiny):
     assert many < 0.05 * temporaries("naive", 64)
 
 
+@pytest.mark.slow
 def test_the_losses_alone_make_no_difference(tiny):
-    needed = [temporaries("naive", 16, method) for method in ("haepo", "grpo", "rloo", "dpo")]
-    assert max(needed) <= 1.05 * min(needed)
+    haepo, grpo, dpo = (temporaries("naive", 16, method) for method in ("haepo", "grpo", "dpo"))
+    assert haepo == pytest.approx(grpo, rel=0.01)
+    assert haepo == pytest.approx(dpo, rel=0.15)  # which compares nothing with how it was sampled
 
 
 def test_what_was_measured_is_kept(tiny, tmp_path, monkeypatch, capsys):

@@ -51,7 +51,7 @@ class TestPresets:
         assert lengths == {
             "openai_tldr": (512, 53, 169),
             "openai_cnndm": (1919, 128, 155),
-            "generated": (48, 50, 50),
+            "generated": (32, 50, 50),
         }
 
     @pytest.mark.parametrize("name", ["openai_tldr", "generated"])

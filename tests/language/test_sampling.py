@@ -44,7 +44,7 @@ def test_log_probs_are_those_of_the_trainer(temperature):
         DECODER, PARAMS, with_prompts(tokens, valid, samples), response_length=RESPONSE, temperature=temperature
     )
     assert np.all(samples.log_probs[~samples.valid] == 0)
-    np.testing.assert_allclose(samples.log_probs, jnp.where(samples.valid, scored, 0), atol=2e-5)
+    np.testing.assert_allclose(samples.log_probs, jnp.where(samples.valid, scored, 0), rtol=2e-4, atol=2e-4)
 
 
 def first_token_counts(key, **kwargs):

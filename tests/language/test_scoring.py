@@ -26,7 +26,9 @@ def test_are_the_log_softmax_of_the_logits_before_each_token(temperature):
     np.testing.assert_allclose(of_rows(rows, temperature=temperature), expected[:, -RESPONSE:], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 5, 42, 100])
+@pytest.mark.parametrize(
+    "chunk_size", [5, pytest.param(42, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_chunks_change_nothing(chunk_size):
     rows = sequences(7)
 
@@ -37,7 +39,8 @@ def test_chunks_change_nothing(chunk_size):
     (_, whole), whole_grad = jax.value_and_grad(total, has_aux=True)(PARAMS, None)
     (_, chunked), grad = jax.jit(jax.value_and_grad(total, has_aux=True), static_argnums=1)(PARAMS, chunk_size)
     np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grad, whole_grad)
+    for a, b in zip(jax.tree.leaves(grad), jax.tree.leaves(whole_grad), strict=True):
+        assert np.max(np.abs(a - b)) <= 1e-5 * np.max(np.abs(b))
 
 
 def test_chunked_logits_never_exist_at_once():

@@ -175,7 +175,8 @@ def test_a_poor_reward_model_is_refused_before_anything_is_written(workdir):
 
 @pytest.mark.parametrize(("stage", "missing"), [(stages.run_reward, "sft"), (stages.run_rl, "reward")])
 def test_a_stage_says_which_stage_it_builds_on(workdir, stage, missing):
-    shutil.rmtree(workdir / missing)
+    for made in ("reward", missing):
+        shutil.rmtree(workdir / made, ignore_errors=True)
     with pytest.raises(ConfigError, match=f"run --stage={missing} first, or give config.{missing}_path"):
         stage(config_with(reward={"num_steps": 5}), workdir)
 
@@ -225,6 +226,7 @@ def test_data_of_ones_own_need_a_model(little_data, tmp_path):
         stages.run_sft(config_with(data=paths), tmp_path / "work")
 
 
+@pytest.mark.slow
 def test_every_policy_is_judged_on_the_same_posts(workdir):
     stages.run_rl(config_with(name="mine"), workdir)
     (workdir / "rl" / "unfinished").mkdir()

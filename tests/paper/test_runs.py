@@ -232,7 +232,7 @@ def test_what_is_done_again_is_the_same_to_the_last_bit(tmp_path, monkeypatch, c
     damage(next((folder / "metrics").iterdir()))
     signals = [signal.SIGTERM]  # a second one would end the tests
 
-    def interrupt(self, done, **told):
+    def interrupt(self, done, note):
         if signals:
             signal.raise_signal(signals.pop())
 
