@@ -81,7 +81,7 @@ class _Writer:
     invents: float
     """Something is told that is not from the post, or only by chance."""
     repeats: float
-    """Something is told twice in a row."""
+    """Something that was told is told again, before anything else is."""
     rambles: tuple[float, float]
     """Bounds of the chance, drawn for each summary, that a stock phrase comes next."""
 
