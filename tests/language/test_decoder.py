@@ -121,6 +121,7 @@ def test_a_cache_gives_the_logits_of_the_whole_sequence(name, prefill):
     np.testing.assert_allclose(got[filled], whole[filled], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_remat_changes_neither_values_nor_gradients():
     decoder, params = decoder_and_params("qwen3")
     batch = left_padded(rows(), 10)
@@ -135,6 +136,7 @@ def test_remat_changes_neither_values_nor_gradients():
     assert jnp.all(jnp.any(plain[1]["embedding"] != 0, axis=-1)[rows()[0]])
 
 
+@pytest.mark.slow
 def test_remat_keeps_no_more_than_the_layers_inputs():
     def temporary(remat):
         arch = dataclasses.replace(ARCHITECTURES["qwen3"], num_layers=8)

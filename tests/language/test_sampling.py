@@ -36,7 +36,7 @@ def test_a_response_ends_with_its_first_end_of_sequence(samples):
     assert len(set(np.asarray(samples.valid.sum(axis=-1)))) == RESPONSE
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 0.7])
 def test_log_probs_are_those_of_the_trainer(temperature):
     tokens, valid = prompts(40)
     samples = drawn(PARAMS, tokens, valid, jax.random.key(1), num_samples=4, temperature=temperature)
@@ -56,7 +56,7 @@ def first_token_counts(key, **kwargs):
     return np.bincount(samples.tokens[:, 0], minlength=VOCAB), np.asarray(jax.nn.softmax(logits)), samples
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 0.5])
 def test_tokens_come_as_often_as_the_model_says(temperature):
     counts, probabilities, samples = first_token_counts(jax.random.key(2), temperature=temperature)
     deviation = np.sqrt(4000 * probabilities * (1 - probabilities))
