@@ -8,13 +8,12 @@ python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tld
 """
 
 import json
-from pathlib import Path
 
 from absl import flags
 
 from experiments import command_line
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig, from_config_dict, run_name, setting_names
+from haepo_jax.language.config import from_config_dict, setting_names
 from haepo_jax.run_folder import locked
 
 STAGES = ("sft", "reward", "rl", "evaluate", "memory")
@@ -45,17 +44,13 @@ def main() -> int:
             memory.measure_all(workdir)
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
-    folder = _folder(stage, config, workdir)
+    folder = stages.folder_of(stage, config, workdir)
     if not run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds):
         print(f"{folder} is complete already; nothing to do.")
         return 0
     summary = json.loads((folder / "summary.json").read_text())
     print(json.dumps(summary, indent=1))
     return command_line.ALL_DIVERGED if summary["status"] == "diverged" else 0
-
-
-def _folder(stage: str, config: LanguageConfig, workdir: Path) -> Path:
-    return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
 
 
 if __name__ == "__main__":

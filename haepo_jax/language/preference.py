@@ -9,7 +9,7 @@ from haepo_jax.language.decoder import Decoder
 from haepo_jax.language.learner import Learner
 from haepo_jax.language.learning import Experience, make_learn, make_score
 from haepo_jax.language.rl import Frozen, Update, make_reference
-from haepo_jax.language.scoring import Sequences
+from haepo_jax.language.scoring import Sequences, rows_of
 from haepo_jax.objectives import Metrics
 
 
@@ -29,7 +29,7 @@ def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: in
     learn = make_learn(config, decoder, response_length, score=score)
 
     def update(learner: Learner, frozen: Frozen, comparisons: Sequences) -> tuple[Learner, Metrics]:
-        rows = Sequences(*(leaf.reshape(-1, leaf.shape[-1]) for leaf in comparisons))
+        rows = rows_of(comparisons)
         learner, metrics = learn(learner, frozen.base, Experience(rows, reference_log_probs(frozen, rows)))
         metrics |= {"tokens": jnp.sum(rows.valid[:, -response_length:], dtype=jnp.int32)}
         return dataclasses.replace(learner, updates_done=learner.updates_done + 1), metrics

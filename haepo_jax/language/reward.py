@@ -11,7 +11,7 @@ import optax
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.decoder import Decoder
 from haepo_jax.language.learner import Learner, descend
-from haepo_jax.language.scoring import Sequences
+from haepo_jax.language.scoring import Sequences, rows_of
 from haepo_jax.losses import dpo_loss
 from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import make_optimizer
@@ -70,7 +70,7 @@ def judge(
     config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
 ) -> tuple[jax.Array, jax.Array]:
     """Loss and accuracy on comparisons, `[B, 2, P + R]`, the preferred response first."""
-    rows = Sequences(*(leaf.reshape(-1, leaf.shape[-1]) for leaf in comparisons))
+    rows = rows_of(comparisons)
     given = rewards(decoder, params, rows, response_length=response_length, pooling=config.reward.pooling)
     return bradley_terry_loss(given[0::2], given[1::2])
 

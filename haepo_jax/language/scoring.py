@@ -34,6 +34,11 @@ class Sequences(NamedTuple):
     """`[B, P + R]` boolean."""
 
 
+def rows_of(comparisons: Sequences) -> Sequences:
+    """Comparisons `[B, 2, P + R]` as `[2 B, P + R]`: rows 2i and 2i + 1 are those of comparison i."""
+    return Sequences(*(leaf.reshape(-1, leaf.shape[-1]) for leaf in comparisons))
+
+
 def token_log_probs(
     states: jax.Array, head: jax.Array, tokens: jax.Array, *, temperature: float = 1.0, chunk_size: int | None = None
 ) -> jax.Array:

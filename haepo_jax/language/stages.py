@@ -42,6 +42,11 @@ Finish = Callable[[Outcome], dict[str, Any]]
 """Writes what the stage has made, and gives what its summary says of it."""
 
 
+def folder_of(stage: str, config: LanguageConfig, workdir: Path) -> Path:
+    """The run folder of a stage."""
+    return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
+
+
 def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
     """Fine-tunes the model on reference summaries; writes `WORKDIR/sft/model`.
 
@@ -58,7 +63,7 @@ def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float 
       StorageError: the folder could not be written any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    return _run("sft", workdir / "sft", config, workdir, _make_sft, checkpoint_seconds)
+    return _run("sft", config, workdir, _make_sft, checkpoint_seconds)
 
 
 def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
@@ -66,7 +71,7 @@ def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: flo
 
     Arguments, result and errors as of `run_sft`.
     """
-    return _run("reward", workdir / "reward", config, workdir, _make_reward, checkpoint_seconds)
+    return _run("reward", config, workdir, _make_reward, checkpoint_seconds)
 
 
 def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
@@ -75,17 +80,17 @@ def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float =
     Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
     `config.rl.min_reward_accuracy` is refused, before anything is written.
     """
-    return _run("rl", workdir / "rl" / run_name(config), config, workdir, _make_rl, checkpoint_seconds)
+    return _run("rl", config, workdir, _make_rl, checkpoint_seconds)
 
 
 def _run(
     name: str,
-    folder: Path,
     config: LanguageConfig,
     workdir: Path,
     make: Callable[[Setting, Path], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
+    folder = folder_of(name, config, workdir)
     # Before the folder is made, as what a stage needs may not be there.
     parts = None if is_complete(folder) else make(make_setting(config, workdir), folder)
     with opened(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
