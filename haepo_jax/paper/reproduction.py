@@ -1,21 +1,20 @@
 """The whole reproduction: every study in turn, then the page and the files that it is quoted from."""
 
-import dataclasses
-import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.config import to_json
+from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.paper.methods import SETTINGS_PER_METHOD
-from haepo_jax.paper.report import ConfigListing, Fairness, Report, Table, render
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.scale import Scale
 from haepo_jax.paper.studies import ablations, bandits, cartpole, deep_sea, gradients, references, walk
 from haepo_jax.paper.tasks import CARTPOLE, WALK
 from haepo_jax.paper.tuning import TUNING_SEED, Tuned
-from haepo_jax.run_folder import read_json, storage_errors, write_file, write_json
+from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Table
+from haepo_jax.reporting.publishing import publish
+from haepo_jax.run_folder import read_json
 
 COMMAND = "python -m experiments.paper"
 
@@ -51,37 +50,14 @@ def reproduce(directory: Path, scale: Scale) -> Path:
         fairness=_fairness(scale, (poles.tuned, walk_tuned, bandit_tuned, sea_tuned)),
         quick=scale.quick,
     )
-    return _write(directory, report)
-
-
-def _write(directory: Path, report: Report) -> Path:
-    page = directory / "report.html"
-    with storage_errors(directory):
-        write_file(page, lambda temporary: temporary.write_text(render(report)))
-        claims = [
-            {"section": section.slug, **dataclasses.asdict(claim)}
-            for section in report.sections
-            for claim in section.claims
-        ]
-        write_json(directory / "verdicts.json", {"headline": report.first_paragraph, "claims": claims})
-        tables = {section.slug: [dataclasses.asdict(table) for table in section.tables] for section in report.sections}
-        write_json(directory / "tables.json", tables)
-        (directory / "figures").mkdir(exist_ok=True)
-        for section in report.sections:
-            for number, figure in enumerate(section.figures, start=1):
-                path = directory / "figures" / f"{section.slug}-{number}.svg"
-                write_file(path, functools.partial(_write_bytes, image=figure.image))
-    return page
-
-
-def _write_bytes(path: Path, *, image: Any) -> None:
-    path.write_bytes(image)
+    return publish(directory, report)
 
 
 def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
     flag = " --quick" if runs.scale.quick else ""
+    command, defaults = f"{COMMAND} --workdir=DIR{flag}", to_json(ExperimentConfig())
     return tuple(
-        ConfigListing(name, f"{config.algorithm} on {config.env}", to_json(config), f"{COMMAND} --workdir=DIR{flag}")
+        ConfigListing(name, f"{config.algorithm} on {config.env}", to_json(config), command, defaults)
         for name, config in sorted(runs.done.items())
     )
 

@@ -11,9 +11,9 @@ import pytest
 from command_runner import Command, run
 from paper.made_up_runs import contents, damage
 
-from haepo_jax.paper.report import VERDICTS
 from haepo_jax.paper.reproduction import reproduce
 from haepo_jax.paper.scale import Scale
+from haepo_jax.reporting.page import VERDICTS
 
 SMALLEST = Scale(
     quick=False,

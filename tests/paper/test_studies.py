@@ -13,15 +13,15 @@ import pytest
 from paper.made_up_runs import SMALL, UPDATES, Trainer, contents, damage
 
 from haepo_jax.config import sweep_points
-from haepo_jax.paper import figures
 from haepo_jax.paper import runs as paper_runs
 from haepo_jax.paper.methods import METHODS
-from haepo_jax.paper.report import VERDICTS
 from haepo_jax.paper.reproduction import reproduce
 from haepo_jax.paper.scale import FULL
 from haepo_jax.paper.studies import bandits, cartpole
 from haepo_jax.paper.studies import gradients as gradient_study
 from haepo_jax.paper.tuning import TUNING_SEED
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import VERDICTS
 
 SLUGS = ["bandits", "random-walk", "cartpole", "deep-sea", "ablations", "references", "gradients"]
 GOALS = {"CartPole-v1": 500.0, "RandomWalk-haepo": 1.0, "DeepSea-bsuite": 0.99}

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from haepo_jax.analysis.statistics import Estimate, difference_interval, interquartile_mean_band
-from haepo_jax.paper import figures
 from haepo_jax.paper.methods import HAEPO, Method
-from haepo_jax.paper.report import Claim, Section, Table
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import CARTPOLE, WALK
 from haepo_jax.paper.tuning import Task, Tuned, reported
-from haepo_jax.paper.words import interval, verdict
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import Claim, Section, Table
+from haepo_jax.reporting.words import interval, verdict
 
 VARIANTS = ("full", "beta = 0", "lambda = 0", "both 0")
 BETA, LAMBDA = "haepo.entropy_coef", "haepo.kl_coef"

@@ -11,14 +11,14 @@ from haepo_jax.analysis.statistics import (
     variance_interval,
     variance_ratio,
 )
-from haepo_jax.paper import figures
 from haepo_jax.paper.bandit_floor import RULES, regrets
 from haepo_jax.paper.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
-from haepo_jax.paper.report import Claim, Section, Table
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import bandit
 from haepo_jax.paper.tuning import Task, Tuned, reported, transferred, tune
-from haepo_jax.paper.words import interval, settings, verdict
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import Claim, Section, Table
+from haepo_jax.reporting.words import interval, settings, verdict
 
 GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
 _TUNING_INSTANCE = 1000

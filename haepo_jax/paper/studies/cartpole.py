@@ -14,14 +14,15 @@ from haepo_jax.analysis.statistics import (
     variance_interval,
     variance_ratio,
 )
-from haepo_jax.paper import figures, methods
+from haepo_jax.paper import methods
 from haepo_jax.paper.curves import RunData, steps_to
 from haepo_jax.paper.methods import HAEPO, PPO, Method
-from haepo_jax.paper.report import Claim, Section, Table
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import CARTPOLE
 from haepo_jax.paper.tuning import Tuned, reported, tune
-from haepo_jax.paper.words import interval, number, settings, verdict
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import Claim, Section, Table
+from haepo_jax.reporting.words import interval, number, settings, verdict
 
 SOLVED = 475.0
 

@@ -3,13 +3,13 @@
 import numpy as np
 
 from haepo_jax.analysis.statistics import Estimate, difference_interval, interquartile_mean_band, stratified_bootstrap
-from haepo_jax.paper import figures
 from haepo_jax.paper.methods import BASELINES, HAEPO, METHODS, Method
-from haepo_jax.paper.report import Claim, Section, Table
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import deep_sea
 from haepo_jax.paper.tuning import Tuned, reported, transferred, tune
-from haepo_jax.paper.words import interval, verdict
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import Claim, Section, Table
+from haepo_jax.reporting.words import interval, verdict
 
 FOUND = 0.5  # of a return that is 0.99 with the treasure, and at most 0 without
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from haepo_jax.analysis.statistics import interquartile_mean_band
 from haepo_jax.config import from_config_dict
-from haepo_jax.paper import figures
 from haepo_jax.paper.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
 from haepo_jax.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, Method
-from haepo_jax.paper.report import Claim, Section, Table
 from haepo_jax.paper.runs import Runs, nested
 from haepo_jax.paper.tuning import Tuned
-from haepo_jax.paper.words import number, verdict
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import Claim, Section, Table
+from haepo_jax.reporting.words import number, verdict
 
 METHODS = (*HAEPO.values(), PPO, GRPO, DPO, REINFORCE)
 STAGES = {"at the start": 0, "in the midst of learning": 25}

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from haepo_jax.analysis.statistics import difference_interval, interquartile_mean_band
-from haepo_jax.paper import figures
 from haepo_jax.paper.methods import Method
-from haepo_jax.paper.report import Section, Table
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import CARTPOLE
 from haepo_jax.paper.tuning import Tuned, reported
-from haepo_jax.paper.words import interval
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import Section, Table
+from haepo_jax.reporting.words import interval
 
 KL_COEF = 0.1  # enough to tell the rules apart; at the paper's largest, 0.01, they are alike
 PERIODS = (2, 5, 20)

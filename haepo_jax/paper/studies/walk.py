@@ -3,14 +3,14 @@
 import numpy as np
 
 from haepo_jax.analysis.statistics import difference_interval, interquartile_mean_band
-from haepo_jax.paper import figures
 from haepo_jax.paper.curves import RunData
 from haepo_jax.paper.methods import DPO, HAEPO, METHODS, PPO, Method
-from haepo_jax.paper.report import Claim, Section, Table
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import WALK
 from haepo_jax.paper.tuning import Tuned, reported, tune
-from haepo_jax.paper.words import interval, settings, verdict
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.page import Claim, Section, Table
+from haepo_jax.reporting.words import interval, settings, verdict
 
 CLOCK_POINTS = 100
 

@@ -15,7 +15,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.errors import choose
 
 PAPER = "https://arxiv.org/abs/2508.18884"
@@ -151,12 +150,14 @@ class ConfigListing:
       label: what it is, for people.
       config: as in its `config.json`.
       command: what runs it again.
+      defaults: the default configuration, in the same form.
     """
 
     name: str
     label: str
     config: Mapping[str, Any]
     command: str
+    defaults: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +199,7 @@ def render(report: Report) -> str:
       HTML without references to anything outside, apart from the link to the paper. The same report gives the same
       text.
     """
-    style = resources.files("haepo_jax.paper").joinpath("report.css").read_text()
+    style = resources.files("haepo_jax.reporting").joinpath("page.css").read_text()
     chapters = [
         _verdicts(report.sections),
         _contents(report),
@@ -420,7 +421,7 @@ def _configs(configs: Sequence[ConfigListing]) -> str:
 def _config(listing: ConfigListing) -> str:
     changed = [
         f"<tr><th scope=row><code>{escape(name)}</code></th><td><code>{escape(json.dumps(value))}</code></td></tr>"
-        for name, value in _changed(listing.config, to_json(ExperimentConfig()))
+        for name, value in _changed(listing.config, listing.defaults)
     ]
     return "\n".join(
         [

@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from haepo_jax.paper.report import Figure
+from haepo_jax.reporting.page import Figure
 
 WIDE, NARROW = 7.0, 3.9
 """Widths in inches: of the page, and of a phone."""

@@ -7,7 +7,7 @@ from itertools import cycle
 import pytest
 
 from haepo_jax.config import from_config_dict, to_json
-from haepo_jax.paper.report import (
+from haepo_jax.reporting.page import (
     VERDICTS,
     Claim,
     ConfigListing,
@@ -54,6 +54,9 @@ def claims(count, evidence="471 [455, 480]"):
     )
 
 
+DEFAULTS = to_json(from_config_dict({}))
+
+
 def report(**changes):
     table = Table("Final return", ("algorithm", "mean [95%]", "steps"), (("PPO", "1.5 [1, 2]", "never"),), "A note.")
     full = Report(
@@ -63,7 +66,9 @@ def report(**changes):
             Section("walk", "Random walk", "Who?", ("PPO.",), (Figure(SVG, "a", "b", SVG),), (table,), claims(4)),
             Section("chain", "Chain", "What?", claims=claims(2)),
         ),
-        configs=(ConfigListing("a-run", "A run", to_json(from_config_dict({"num_seeds": 5})), "python -m x"),),
+        configs=(
+            ConfigListing("a-run", "A run", to_json(from_config_dict({"num_seeds": 5})), "python -m x", DEFAULTS),
+        ),
         provenance={"date": "2025-01-01", "versions": {"jax": "0.11.2"}},
         fairness=Fairness(("All alike.",), (dataclasses.replace(table, marked=(0,), folded=True),)),
     )
@@ -116,7 +121,7 @@ def test_everything_is_escaped():
     section = Section(
         "evil", evil, evil, (evil,), (Figure(SVG, evil, evil),), (table,), (Claim(evil, evil, "mixed", evil),)
     )
-    config = ConfigListing(evil, evil, {evil: evil}, evil)
+    config = ConfigListing(evil, evil, {evil: evil}, evil, {})
     hostile = Report(evil, evil, (section,), (config,), {evil: evil}, Fairness((evil,), (table,)), quick=True)
     page = Page(render(hostile))
     assert page.open == []
@@ -166,11 +171,11 @@ def test_marked_rows_carry_a_sign():
 
 def test_a_config_tells_first_what_differs_from_the_defaults():
     config = to_json(from_config_dict({"num_seeds": 5, "ppo": {"clip_epsilon": 0.3}}))
-    text = render(report(configs=[ConfigListing("a-run", "A run", config, "python -m x")]))
+    text = render(report(configs=[ConfigListing("a-run", "A run", config, "python -m x", DEFAULTS)]))
     settings = re.search(r'<table class="settings">(.*?)</table>', text)[1]
     assert Page(settings).text == ["num_seeds", "5", "ppo.clip_epsilon", "0.3"]
     assert "All settings are the defaults." in render(
-        report(configs=[ConfigListing("a", "b", to_json(from_config_dict({})), "c")])
+        report(configs=[ConfigListing("a", "b", DEFAULTS, "c", DEFAULTS)])
     )
 
 

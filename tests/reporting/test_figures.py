@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from haepo_jax.paper import figures
-from haepo_jax.paper.figures import NARROW, STYLES, WIDE, Series, Style, styles
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.figures import NARROW, STYLES, WIDE, Series, Style, styles
 
 INF, NAN = np.inf, np.nan
 ARMS = (

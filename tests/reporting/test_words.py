@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from haepo_jax.analysis.statistics import Estimate
-from haepo_jax.paper.words import interval, number, settings, verdict
+from haepo_jax.reporting.words import interval, number, settings, verdict
 
 INF = np.inf
 PAIRS = list(itertools.product([True, False], repeat=2))

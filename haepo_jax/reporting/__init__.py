@@ -1,0 +1,1 @@
+"""Pages with figures and tables. Nothing here knows what a study measures."""

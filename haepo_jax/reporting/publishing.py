@@ -1,0 +1,41 @@
+"""Writes a report: the page, and beside it the files that documents quote its numbers and figures from."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from haepo_jax.reporting.page import Report, render
+from haepo_jax.run_folder import storage_errors, write_file, write_json
+
+
+def publish(directory: Path, report: Report) -> Path:
+    """Writes `report.html`, `verdicts.json`, `tables.json` and `figures/SECTION-NUMBER.svg`.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      StorageError: the folder could not be written to any more.
+    """
+    page = directory / "report.html"
+    with storage_errors(directory):
+        write_file(page, lambda temporary: temporary.write_text(render(report)))
+        claims = [
+            {"section": section.slug, **dataclasses.asdict(claim)}
+            for section in report.sections
+            for claim in section.claims
+        ]
+        write_json(directory / "verdicts.json", {"headline": report.first_paragraph, "claims": claims})
+        tables = {section.slug: [dataclasses.asdict(table) for table in section.tables] for section in report.sections}
+        write_json(directory / "tables.json", tables)
+        (directory / "figures").mkdir(exist_ok=True)
+        for section in report.sections:
+            for number, figure in enumerate(section.figures, start=1):
+                path = directory / "figures" / f"{section.slug}-{number}.svg"
+                write_file(path, functools.partial(_write_bytes, image=figure.image))
+    return page
+
+
+def _write_bytes(path: Path, *, image: Any) -> None:
+    path.write_bytes(image)
