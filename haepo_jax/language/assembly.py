@@ -21,14 +21,13 @@ from haepo_jax.language.corpus import located
 from haepo_jax.language.decoder import Adapter, Decoder
 from haepo_jax.language.hugging_face import Model, read_model, write_model
 from haepo_jax.language.hugging_face_config import TokenIds
-from haepo_jax.language.learner import Learner
-from haepo_jax.language.run import Stage
+from haepo_jax.language.learner import Learner, Update
+from haepo_jax.language.run import Evaluation, Stage
 from haepo_jax.language.sharding import for_parameters, make_mesh, over_rows
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.run_folder import storage_errors
 
 Params = Any
-Update = Callable[[Learner, Any, Any], tuple[Learner, dict[str, jax.Array]]]
 
 
 class Setting(NamedTuple):
@@ -38,6 +37,8 @@ class Setting(NamedTuple):
     """Its data have paths."""
     workdir: Path
     mesh: Mesh
+    generated: bool
+    """Whether the data are the generated task, which has a gold reward."""
 
     @property
     def adapter(self) -> Adapter | None:
@@ -68,7 +69,7 @@ def make_setting(config: LanguageConfig, workdir: Path) -> Setting:
     mesh = make_mesh(config.mesh.fsdp)
     with storage_errors(workdir):
         data = located(config.data, workdir / "data")
-    return Setting(dataclasses.replace(config, data=data), workdir, mesh)
+    return Setting(dataclasses.replace(config, data=data), workdir, mesh, generated=not config.data.demonstrations)
 
 
 def policy_folder(config: LanguageConfig, workdir: Path) -> Path:
@@ -156,6 +157,7 @@ def compiled_stage(
     batch_size: int,
     total: int,
     watched: str,
+    evaluation: Evaluation | None = None,
 ) -> tuple[Stage, str]:
     """A stage ready to run, with that of the updates, by name, which needs the least memory; and its name.
 
@@ -188,6 +190,7 @@ def compiled_stage(
         seed=setting.config.seed,
         compile_seconds=time.monotonic() - clock,
         watched=watched,
+        evaluation=evaluation,
     )
     return stage, name
 

@@ -64,7 +64,9 @@ class DataConfig:
     demonstrations: str = ""
     """File, folder or pattern of posts with reference summaries: `sft` learns from them, `rl` takes their posts."""
     held_out_demonstrations: str = ""
-    """Those whose posts are kept for evaluation."""
+    """Those whose posts a run is watched by while it goes on."""
+    test_demonstrations: str = ""
+    """Those whose posts the stage `evaluate` judges all policies by."""
     demonstrations_schema: str = choice("openai_tldr", DEMONSTRATIONS)
     comparisons: str = ""
     """File, folder or pattern of comparisons, for `reward` and for DPO."""
@@ -74,7 +76,7 @@ class DataConfig:
     prompt: str = choice("generated", PROMPTS)
     """The format of prompts, and the lengths that they and responses are brought to."""
     num_held_out: int = count(1000, low=1)
-    """Most posts, and most comparisons, that are evaluated on."""
+    """Most posts, and most comparisons, of those that are not trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,8 @@ class RlConfig:
     """Taken off the reward of a response that does not end within its length."""
     kl_penalty: float = number(0.05, low=0.0, traced=False)
     """Taken off the reward for each nat of log pi - log pi_sft of the response, in every method but DPO."""
+    evaluate_every: int = count(20, low=0)
+    """Updates between two looks at the held-out posts; 0 for none."""
     min_reward_accuracy: float = number(0.75, low=0.0, high=1.0, traced=False)
     """`rl` refuses a reward model whose held-out accuracy is below this."""
     gradient: str = choice("smallest", GRADIENTS)
@@ -214,7 +218,13 @@ def _check_combinations(config: LanguageConfig) -> None:
             raise ConfigError(
                 f"config.model.num_kv_heads {model.num_kv_heads} does not divide num_heads {model.num_heads}."
             )
-    paths = ("demonstrations", "held_out_demonstrations", "comparisons", "held_out_comparisons")
+    paths = (
+        "demonstrations",
+        "held_out_demonstrations",
+        "test_demonstrations",
+        "comparisons",
+        "held_out_comparisons",
+    )
     if "/" in config.name:
         raise ConfigError(f"config.name {config.name!r} is the name of a folder, and may hold no slash.")
     missing = [f"config.data.{name}" for name in paths if not getattr(config.data, name)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from haepo_jax.language.prompts import (
 from haepo_jax.language.scoring import Prompts, Sequences
 from haepo_jax.language.tokens import Tokenizer
 
+Split = Literal["train", "held_out", "test"]
+"""Posts to learn from, those that a run is watched by while it goes on, and those that it is judged by in the end."""
+
 
 def located(config: DataConfig, folder: Path) -> DataConfig:
     """The config with paths: as it is, or those of the generated task, which is written into `folder` once."""
@@ -31,27 +35,32 @@ def located(config: DataConfig, folder: Path) -> DataConfig:
         config,
         demonstrations=str(folder / "tldr_3_filtered" / "train.jsonl"),
         held_out_demonstrations=str(folder / "tldr_3_filtered" / "valid.jsonl"),
+        test_demonstrations=str(folder / "tldr_3_filtered" / "test.jsonl"),
         comparisons=str(folder / "comparisons" / "train.jsonl"),
         held_out_comparisons=str(folder / "comparisons" / "valid.jsonl"),
     )
 
 
-def completions(config: DataConfig, *, held_out: bool) -> tuple[PromptCompletion, ...]:
-    """The demonstrations as texts; of those held out at most `num_held_out`."""
-    path = config.held_out_demonstrations if held_out else config.demonstrations
+def completions(config: DataConfig, split: Split) -> tuple[PromptCompletion, ...]:
+    """The demonstrations as texts; at most `num_held_out` of those that are not trained on."""
+    path = {
+        "train": config.demonstrations,
+        "held_out": config.held_out_demonstrations,
+        "test": config.test_demonstrations,
+    }[split]
     rows = datasets.read(path, config.demonstrations_schema)
-    return as_completions(rows[: config.num_held_out] if held_out else rows, prompt_format(config.prompt))
+    return as_completions(rows if split == "train" else rows[: config.num_held_out], prompt_format(config.prompt))
 
 
-def demonstrations(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Sequences:
+def demonstrations(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Sequences:
     """Prompts and their reference summaries, `[N, P + R]`."""
-    rows = completions(config, held_out=held_out)
+    rows = completions(config, split)
     return _joined(*encode_completions(rows, tokenizer, prompt_format(config.prompt)))
 
 
-def queries(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Prompts:
+def queries(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Prompts:
     """The prompts of the demonstrations."""
-    prompts = [row.prompt for row in completions(config, held_out=held_out)]
+    prompts = [row.prompt for row in completions(config, split)]
     return Prompts(*encode_queries(prompts, tokenizer, prompt_format(config.prompt)))
 
 

@@ -18,7 +18,7 @@ from haepo_jax.language.config import METHODS, LanguageConfig
 from haepo_jax.language.decoder import Decoder
 from haepo_jax.language.learner import Learner
 from haepo_jax.language.learning import Experience, Score, make_learn, make_optimizer_of, make_score
-from haepo_jax.language.rl import Frozen, make_reference
+from haepo_jax.language.rollout import Frozen, make_reference
 from haepo_jax.language.scoring import Sequences
 from haepo_jax.objectives import Metrics
 from haepo_jax.run_folder import read_json, storage_errors, write_json

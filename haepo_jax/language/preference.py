@@ -6,9 +6,9 @@ import jax.numpy as jnp
 
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.decoder import Decoder
-from haepo_jax.language.learner import Learner
+from haepo_jax.language.learner import Learner, Update
 from haepo_jax.language.learning import Experience, make_learn, make_score
-from haepo_jax.language.rl import Frozen, Update, make_reference
+from haepo_jax.language.rollout import Frozen, make_reference
 from haepo_jax.language.scoring import Sequences, rows_of
 from haepo_jax.objectives import Metrics
 

@@ -1,7 +1,5 @@
 """The reward model: a decoder whose states are scored by one vector, learned from comparisons (Bradley-Terry)."""
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +8,7 @@ import optax
 
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.decoder import Decoder
-from haepo_jax.language.learner import Learner, descend
+from haepo_jax.language.learner import Update, make_supervised_update
 from haepo_jax.language.scoring import Sequences, rows_of
 from haepo_jax.losses import dpo_loss
 from haepo_jax.objectives import Metrics
@@ -75,31 +73,19 @@ def judge(
     return bradley_terry_loss(given[0::2], given[1::2])
 
 
-def make_update(
-    config: LanguageConfig, decoder: Decoder, *, response_length: int
-) -> Callable[[Learner, None, Sequences], tuple[Learner, Metrics]]:
+def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
     """`(learner, None, comparisons) -> (learner, metrics)`, on comparisons `[B, 2, P + R]`.
 
     All parameters are trained. Metrics: `loss`, `accuracy`, `grad_norm` and `tokens`.
     """
-    optimizer = make_optimizer_of(config)
 
-    def update(learner: Learner, frozen: None, comparisons: Sequences) -> tuple[Learner, Metrics]:
+    def loss(params: Params, frozen: None, comparisons: Sequences) -> tuple[jax.Array, Metrics]:
         del frozen
+        value, accuracy = judge(config, decoder, params, comparisons, response_length=response_length)
+        return value, {"accuracy": accuracy}
 
-        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            return judge(config, decoder, params, comparisons, response_length=response_length)
-
-        (value, accuracy), gradient = jax.value_and_grad(loss, has_aux=True)(learner.trained)
-        trained, optimizer_state = descend(learner.trained, learner.optimizer_state, gradient, optimizer)
-        metrics = {
-            "loss": value,
-            "accuracy": accuracy,
-            "grad_norm": optax.tree.norm(gradient),
-            "tokens": jnp.sum(comparisons.valid[..., -response_length:], dtype=jnp.int32),
-        }
-        return dataclasses.replace(
-            learner, trained=trained, optimizer_state=optimizer_state, updates_done=learner.updates_done + 1
-        ), metrics
-
-    return update
+    return make_supervised_update(
+        loss,
+        lambda comparisons: jnp.sum(comparisons.valid[..., -response_length:], dtype=jnp.int32),
+        make_optimizer_of(config),
+    )

@@ -20,10 +20,20 @@ from haepo_jax import signals
 from haepo_jax.checkpointing import Checkpoint, Checkpointer
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language import batches
-from haepo_jax.language.learner import Learner
+from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.recording import MetricsWriter, ProgressReport
 from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
+
+
+class Evaluation(NamedTuple):
+    """A look at the learner, now and then."""
+
+    every: int
+    """Updates."""
+    means: Callable[[Learner], dict[str, float]]
+    """What is seen, by name; the metrics hold it as `held_out_NAME`, and NaN after the updates between."""
+    names: tuple[str, ...]
 
 
 class Stage(NamedTuple):
@@ -35,8 +45,8 @@ class Stage(NamedTuple):
     """Before the first update, on the devices."""
     frozen: Any
     """Parameters that the updates read and do not change, on the devices."""
-    update: Callable[[Learner, Any, Any], tuple[Learner, dict[str, jax.Array]]]
-    """`(learner, frozen, batch) -> (learner, metrics)`; compiled, and donates the learner."""
+    update: Update
+    """Compiled, and donates the learner."""
     examples: Any
     """A pytree of NumPy arrays `[N, ...]`."""
     batch_size: int
@@ -46,6 +56,7 @@ class Stage(NamedTuple):
     compile_seconds: float
     watched: str
     """The metric to tell while the run goes on."""
+    evaluation: Evaluation | None = None
 
 
 class Outcome(NamedTuple):
@@ -136,7 +147,7 @@ class _Run:
                         diverged_at = done
                         break
                     done += 1
-                    self._rows.append(row)
+                    self._rows.append(row | self._evaluated(learner, done))
                     progress.show(done, self._note(row))
                     if time.monotonic() - last_save >= checkpoint_seconds:
                         self._save(learner, cursor)
@@ -159,6 +170,14 @@ class _Run:
             self._provenance.total("compile_seconds"),
             int(self._saved.env_steps[0]),
         )
+
+    def _evaluated(self, learner: Learner, done: int) -> dict[str, np.ndarray]:
+        """What is seen after this update; its time is not counted among the run's."""
+        evaluation = self._stage.evaluation
+        if evaluation is None:
+            return {}
+        seen = evaluation.means(learner) if done % evaluation.every == 0 else dict.fromkeys(evaluation.names, np.nan)
+        return {f"held_out_{name}": np.asarray(seen[name], np.float32) for name in evaluation.names}
 
     def _note(self, row: dict[str, np.ndarray]) -> str:
         self._tokens += int(row["tokens"])

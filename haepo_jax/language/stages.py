@@ -13,6 +13,7 @@ import jax
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import corpus, preference, reward, rl, sft
+from haepo_jax.language.answering import make_answering
 from haepo_jax.language.assembly import (
     Setting,
     compiled_stage,
@@ -27,11 +28,11 @@ from haepo_jax.language.assembly import (
 )
 from haepo_jax.language.config import LanguageConfig, run_name, stage_settings
 from haepo_jax.language.decoder import Decoder
-from haepo_jax.language.learner import start
+from haepo_jax.language.learner import Learner, Update, start, whole
 from haepo_jax.language.learning import make_optimizer_of
 from haepo_jax.language.prompts import prompt_format
-from haepo_jax.language.rl import Frozen
-from haepo_jax.language.run import Outcome, Stage, run
+from haepo_jax.language.rollout import Frozen
+from haepo_jax.language.run import Evaluation, Outcome, Stage, run
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.run_folder import is_complete, opened, storage_errors, write_json
 
@@ -122,7 +123,7 @@ def _make_sft(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
         start(trained, sft.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
         base,
         {"sft": sft.make_update(config, decoder, response_length=length)},
-        corpus.demonstrations(config.data, tokenizer, held_out=False),
+        corpus.demonstrations(config.data, tokenizer, "train"),
         batch_size=config.sft.batch_size,
         total=config.sft.num_steps,
         watched="loss",
@@ -132,7 +133,7 @@ def _make_sft(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
         params = folded(setting, base, outcome.learner.trained)
         write(folder, model.architecture, params, tokenizer, source)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(model.architecture), response_length=length))
-        held_out = corpus.demonstrations(config.data, tokenizer, held_out=True)
+        held_out = corpus.demonstrations(config.data, tokenizer, "held_out")
         return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out, _HELD_OUT_BATCH)}
 
     return stage, finish
@@ -172,17 +173,17 @@ def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
     base, trained = trainable(setting, decoder, model.params)
     reference = setting.read(source, config.model.frozen_dtype).params if base is None else None
     facts: dict[str, Any] = {}
+    reward_decoder = reward_params = None
     if config.algorithm == "dpo":
-        reward_params = None
         examples: Any = corpus.comparisons(config.data, tokenizer, held_out=False)
-        make_update: Callable[[LanguageConfig], rl.Update] = functools.partial(
+        make_update: Callable[[LanguageConfig], Update] = functools.partial(
             preference.make_update, decoder=decoder, response_length=texts.comparison_length
         )
     else:
         reward_decoder, reward_params = read_reward_model(setting, tokenizer)
         facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, tokenizer)
         _check_floor(config, facts["held_out_accuracy"])
-        examples = corpus.queries(config.data, tokenizer, held_out=False)
+        examples = corpus.queries(config.data, tokenizer, "train")
         make_update = functools.partial(
             rl.make_update,
             decoder=decoder,
@@ -190,11 +191,12 @@ def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
             tokenizer=tokenizer,
             response_length=texts.response_length,
         )
+    frozen = Frozen(base, reference, reward_params)
     ways = ("one_shot", "two_pass") if config.rl.gradient == "smallest" else (config.rl.gradient,)
     stage, facts["gradient"] = compiled_stage(
         setting,
         start(trained, make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
-        Frozen(base, reference, reward_params),
+        frozen,
         {
             way: make_update(dataclasses.replace(config, rl=dataclasses.replace(config.rl, gradient=way)))
             for way in ways
@@ -203,6 +205,7 @@ def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
         batch_size=config.rl.num_prompts,
         total=config.rl.num_updates,
         watched="loss" if config.algorithm == "dpo" else "reward",
+        evaluation=_make_evaluation(setting, decoder, reward_decoder, tokenizer, frozen),
     )
 
     def finish(outcome: Outcome) -> dict[str, Any]:
@@ -211,6 +214,21 @@ def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
         return facts
 
     return stage, finish
+
+
+def _make_evaluation(
+    setting: Setting, decoder: Decoder, reward_decoder: Decoder | None, tokenizer: Tokenizer, frozen: Frozen
+) -> Evaluation | None:
+    """What is looked at while a policy learns: its answers to the held-out posts."""
+    if not setting.config.rl.evaluate_every:
+        return None
+    answering = make_answering(setting, decoder, reward_decoder, tokenizer, "held_out")
+
+    def means(learner: Learner) -> dict[str, float]:
+        return answering(whole(frozen.base, learner.trained), frozen, setting.config.seed).means()
+
+    judges = ("gold",) * setting.generated + ("reward",) * (reward_decoder is not None)
+    return Evaluation(setting.config.rl.evaluate_every, means, (*judges, "reference_kl", "length", "ended"))
 
 
 def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, Params]:

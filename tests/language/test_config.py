@@ -25,7 +25,7 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
         ({"model": {"num_heads": 3}}, "must be an even multiple of num_heads, 3"),
         ({"model": {"num_kv_heads": 3}}, "config.model.num_kv_heads 3 does not divide num_heads 4."),
         ({"name": "a/b"}, "config.name 'a/b' is the name of a folder, and may hold no slash."),
-        ({"data": {"comparisons": "x"}}, "config.data.demonstrations and config.data.held_out_demonstrations"),
+        ({"data": {"comparisons": "x"}}, "config.data.demonstrations and config.data.held_out_demonstrations and"),
         (
             {"rl": {"gradient": "two_pass", "microbatch": 65}},
             "config.rl.microbatch 65 is more than the 64 responses of an update.",

@@ -27,6 +27,7 @@ SMALL = {
         "microbatch": 8,
         "gradient": "two_pass",
         "min_reward_accuracy": 0.0,
+        "evaluate_every": 2,
     },
 }
 
@@ -134,6 +135,9 @@ def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algori
         assert max(metrics["sampler_gap"]) < 1e-3
         assert abs(metrics["reference_kl"][0]) < 1e-3  # the policy begins as the reference
         assert min(metrics["response_length"]) >= 1
+    assert np.isfinite(metrics["held_out_gold"]).tolist() == [False, True, False]
+    assert np.isfinite(metrics["held_out_reference_kl"][1]) and metrics["held_out_length"][1] >= 1
+    assert ("held_out_reward" in metrics) == (algorithm != "dpo")
     moved = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), params_of(folder), params_of(workdir / "sft"))
     assert max(jax.tree.leaves(moved)) > 1e-5
 
@@ -151,7 +155,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(workdir, monkeypatch, a
     stages.run_rl(stopped, workdir)
     assert_same(params_of(workdir / "rl" / "stopped"), params_of(workdir / "rl" / "whole"))
     one, other = (metrics_of(workdir / "rl" / name) for name in ("whole", "stopped"))
-    assert one == other
+    np.testing.assert_equal(one, other)  # which takes NaN, where nothing was looked at, for equal
 
 
 @pytest.mark.slow
@@ -219,6 +223,7 @@ def test_data_of_ones_own_need_a_model(little_data, tmp_path):
     paths = {
         "demonstrations": str(own / "tldr_3_filtered" / "train.jsonl"),
         "held_out_demonstrations": str(own / "tldr_3_filtered" / "valid.jsonl"),
+        "test_demonstrations": str(own / "tldr_3_filtered" / "test.jsonl"),
         "comparisons": str(own / "comparisons"),
         "held_out_comparisons": str(own / "comparisons"),
     }
