@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 sto
 """
 
 import ast
+import ctypes
 import os
 import re
 import signal
@@ -60,6 +61,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     try:
         _parse(sys.argv)
         _use_every_core()
+        _keep_freed_memory()
         code = main()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
@@ -152,6 +154,20 @@ def _use_every_core() -> None:
     """Makes each CPU core a device, as a member's small operations do not fill more than one."""
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def _keep_freed_memory() -> None:
+    """Lets the process keep what it frees, where the C library is glibc.
+
+    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system each
+    time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # as malloc.h numbers them
+        set_option(mmap_max, 0)
+        set_option(trim_threshold, 2**31 - 1)
+        set_option(top_pad, 2**28)
 
 
 def _check_setting(name: str) -> None:
