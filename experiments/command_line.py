@@ -159,8 +159,8 @@ def _use_every_core() -> None:
 def _keep_freed_memory() -> None:
     """Lets the process keep what it frees, where the C library is glibc.
 
-    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system each
-    time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
+    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system
+    each time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
