@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from haepo_jax.language.architecture import Architecture
 from haepo_jax.language.rotary import rotary_angles, rotate
 
+_UNROLLED = 4
+"""Up to how many layers the scan is unrolled: the gradient of two layers takes 15% less time so, on a CPU."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
@@ -69,6 +72,7 @@ class Decoder(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast),
             length=arch.num_layers,
+            unroll=arch.num_layers if arch.num_layers <= _UNROLLED else 1,
         )(arch, self.dtype, self.adapter)
         self.final_norm = _norm(arch)
         if not arch.tie_embeddings:
@@ -187,12 +191,14 @@ class _Mlp(nn.Module):
     def __call__(self, states: jax.Array) -> jax.Array:
         arch = self.architecture
         project = functools.partial(_Projection, use_bias=arch.mlp_bias, dtype=self.dtype, adapter=self.adapter)
+        shape = states.shape
+        states = _rows(states)
         inner = project(arch.intermediate_size, name="up")(states)
         if arch.gated_mlp:
             inner = nn.silu(project(arch.intermediate_size, name="gate")(states)) * inner
         else:
             inner = nn.gelu(inner, approximate=not arch.exact_gelu)
-        return project(arch.hidden_size, name="down")(inner)
+        return project(arch.hidden_size, name="down")(inner).reshape(shape)
 
 
 class _Projection(nn.Module):
@@ -206,6 +212,7 @@ class _Projection(nn.Module):
     @nn.compact
     def __call__(self, states: jax.Array) -> jax.Array:
         size = states.shape[-1]
+        shape, states = (*states.shape[:-1], self.features), _rows(states)
         result = states @ self.param("kernel", nn.initializers.lecun_normal(), (size, self.features)).astype(
             self.dtype
         )
@@ -216,7 +223,12 @@ class _Projection(nn.Module):
             inward = self.param("adapter_in", nn.initializers.lecun_normal(), (size, rank)).astype(self.dtype)
             outward = self.param("adapter_out", nn.initializers.zeros, (rank, self.features)).astype(self.dtype)
             result += scale * ((states @ inward) @ outward)
-        return result
+        return result.reshape(shape)
+
+
+def _rows(states: jax.Array) -> jax.Array:
+    """`[..., D]` as `[N, D]`: XLA's CPU compiler takes twice as long for the gradient of the product of a cube."""
+    return states.reshape(-1, states.shape[-1])
 
 
 def _norm(architecture: Architecture, name: str | None = None) -> nn.Module:

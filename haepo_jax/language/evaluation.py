@@ -7,6 +7,7 @@ from typing import Any
 from haepo_jax.language.answering import Answers, make_answering
 from haepo_jax.language.assembly import Setting, make_setting, policy_folder
 from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.corpus import Split
 from haepo_jax.language.rollout import Frozen
 from haepo_jax.language.stages import read_reward_model
 from haepo_jax.language.tokens import Tokenizer
@@ -52,8 +53,8 @@ def finished_runs(workdir: Path) -> list[str]:
     return [path.name for path in sorted((workdir / "rl").glob("*")) if is_complete(path)]
 
 
-def answers_of(setting: Setting, names: Iterable[str]) -> dict[str, Answers]:
-    """What the fine-tuned policy, as `sft`, and the policies of these runs answer to the test posts.
+def answers_of(setting: Setting, names: Iterable[str], split: Split = "test") -> dict[str, Answers]:
+    """What the fine-tuned policy, as `sft`, and the policies of these runs answer to the posts of a split.
 
     Raises:
       ConfigError: a stage that this builds on is missing.
@@ -61,7 +62,7 @@ def answers_of(setting: Setting, names: Iterable[str]) -> dict[str, Answers]:
     source = policy_folder(setting.config, setting.workdir)
     tokenizer, reference = Tokenizer.from_folder(source), setting.read(source)
     reward_decoder, reward_params = read_reward_model(setting, tokenizer)
-    answering = make_answering(setting, setting.decoder(reference.architecture), reward_decoder, tokenizer, "test")
+    answering = make_answering(setting, setting.decoder(reference.architecture), reward_decoder, tokenizer, split)
     frozen = Frozen(None, reference.params, reward_params)
     folders = {FINE_TUNED: source} | {name: setting.workdir / "rl" / name / "model" for name in names}
     return {

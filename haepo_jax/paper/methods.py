@@ -5,6 +5,7 @@ its usual value. The network, the optimiser and M are the same for all.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,10 @@ class Method:
         combinations = math.prod(len(values) for values in self.grid.values())
         if combinations != SETTINGS_PER_METHOD:
             raise ValueError(f"{self.name} has {combinations} settings to choose from, not {SETTINGS_PER_METHOD}.")
+
+    def settings(self) -> list[dict[str, float]]:
+        """Every combination of the grid, by dotted name."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
 
 def _haepo(score: str, entropy_coefs: tuple[float, float], temperatures: tuple[float, float]) -> Method:
@@ -89,3 +94,15 @@ REINFORCE = Method(
 )
 BASELINES = (PPO, GRPO, DPO, REINFORCE)
 METHODS = (*HAEPO.values(), *BASELINES)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name as nested groups."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        *groups, leaf = name.split(".") if not name.startswith("sweep.") else ("sweep", name.removeprefix("sweep."))
+        group = nested
+        for step in groups:
+            group = group.setdefault(step, {})
+        group[leaf] = value
+    return nested

@@ -7,7 +7,7 @@ DIR/runs/NAME/seal.json   checksums of its files; its presence means that the ru
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from haepo_jax.config import ExperimentConfig, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.experiment import run
 from haepo_jax.paper.curves import RunData
+from haepo_jax.paper.methods import nested
 from haepo_jax.paper.scale import Scale
 from haepo_jax.run_folder import locked, read_json, storage_errors, write_json
 
@@ -56,39 +57,6 @@ class Runs:
             _finish(path, config)
             jax.clear_caches()  # the next run is another program
         return RunData(path)
-
-    def computed(self, name: str, compute: Callable[[], Any]) -> Any:
-        """A result that is no run: plain data, computed once and stored as `computed/NAME.json` with a checksum.
-
-        Args:
-          name: of the file.
-          compute: gives the data, as JSON can hold it; called unless the file is whole.
-
-        Returns:
-          The data as JSON gives it back.
-
-        Raises:
-          StorageError: the folder could not be written to any more.
-        """
-        path = self.directory / "computed" / f"{name}.json"
-        try:
-            stored = read_json(path) if path.exists() else {}
-            if stored and stored["sha256"] == _digest(stored["value"]):
-                return stored["value"]
-            if stored:
-                print(f"{path} is damaged; it is done again.", flush=True)
-        except (ConfigError, KeyError, TypeError):
-            print(f"{path} is damaged; it is done again.", flush=True)
-        print(f"{name}: measuring", flush=True)
-        value = json.loads(json.dumps(compute()))
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"sha256": _digest(value), "value": value})
-        return value
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _finish(path: Path, config: ExperimentConfig) -> None:
@@ -134,15 +102,3 @@ def _checksums(path: Path) -> dict[str, str]:
     files = [path / name for name in ("config.json", "members.json", "provenance.json", "summary.json")]
     files += sorted((path / "metrics").glob("*.parquet"))
     return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name as nested groups."""
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        *groups, leaf = name.split(".") if not name.startswith("sweep.") else ("sweep", name.removeprefix("sweep."))
-        group = nested
-        for step in groups:
-            group = group.setdefault(step, {})
-        group[leaf] = value
-    return nested

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from haepo_jax.config import from_config_dict, sweep_points, traced_settings
-from haepo_jax.paper.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD, Method
-from haepo_jax.paper.runs import Runs, nested
+from haepo_jax.paper.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD, Method, nested
+from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.scale import FULL, QUICK
 from haepo_jax.paper.studies import bandits, cartpole
 from haepo_jax.paper.tasks import CARTPOLE, WALK, bandit, deep_sea

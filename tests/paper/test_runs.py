@@ -10,13 +10,14 @@ import signal
 import numpy as np
 import pyarrow.dataset
 import pytest
-from paper.made_up_runs import SMALL, UPDATES, Trainer, contents, damage
+from paper.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty, remove, truncate
 
 from haepo_jax import experiment
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
 from haepo_jax.paper import runs as paper_runs
-from haepo_jax.paper.runs import Runs, nested
+from haepo_jax.paper.methods import nested
+from haepo_jax.paper.runs import Runs
 from haepo_jax.population import make_members
 from haepo_jax.run_folder import opened, read_json
 
@@ -84,18 +85,6 @@ def test_the_runs_asked_for_are_listed(trainer, tmp_path):
     runs.get("b", PLAIN)
     runs.get("a", PLAIN)
     assert runs.done == dict.fromkeys(["b", "a"], from_config_dict(nested(PLAIN)))
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def remove(path):
-    path.unlink()
 
 
 @pytest.mark.parametrize("name", ["config.json", "members.json", "provenance.json", "summary.json", "metrics"])
@@ -275,59 +264,3 @@ def test_settings_by_dotted_name_become_groups():
     assert config.env_kwargs == {"num_arms": 3} and config.haepo.score == "sum"
     assert config.sweep == {"haepo.kl_coef": (0.0, 0.1), "env_params.instance": (1, 2), "discount": (1.0,)}
     assert from_config_dict(to_json(config)) == config
-
-
-class Counting:
-    def __init__(self, value):
-        self.value, self.calls = value, 0
-
-    def __call__(self):
-        self.calls += 1
-        return self.value
-
-
-DATA = {"b": [1, 2.5, None], "a": {"1": "text", "0": float(np.float32(0.1))}}
-
-
-def test_computed_data_is_computed_once(tmp_path):
-    compute = Counting(DATA)
-    assert Runs(tmp_path, SMALL).computed("noise", compute) == DATA
-    before = contents(tmp_path)
-    assert list(before) == ["computed/noise.json"]
-    assert Runs(tmp_path, SMALL).computed("noise", compute) == DATA
-    assert compute.calls == 1
-    assert contents(tmp_path) == before
-
-
-def test_computed_data_is_as_json_gives_it_back_the_first_time_too(tmp_path):
-    first = Runs(tmp_path, SMALL).computed("x", lambda: {1: (2, 3)})
-    assert first == Runs(tmp_path, SMALL).computed("x", lambda: None) == {"1": [2, 3]}
-
-
-@pytest.mark.parametrize("harm", [truncate, empty, remove, lambda path: path.write_text("[1]\n")])
-def test_damaged_data_is_computed_again_alone(tmp_path, harm):
-    runs, compute = Runs(tmp_path, SMALL), Counting(DATA)
-    runs.computed("noise", compute)
-    runs.computed("neighbour", compute)
-    before = contents(tmp_path)
-    harm(tmp_path / "computed" / "noise.json")
-    assert runs.computed("noise", compute) == DATA
-    assert runs.computed("neighbour", compute) == DATA
-    assert compute.calls == 3
-    after = contents(tmp_path)
-    assert after["computed/neighbour.json"] == before["computed/neighbour.json"]
-    assert after["computed/noise.json"][0] == before["computed/noise.json"][0]
-
-
-def test_a_changed_digit_is_noticed(tmp_path, capsys):
-    Runs(tmp_path, SMALL).computed("noise", lambda: {"snr": 0.125})
-    path = tmp_path / "computed" / "noise.json"
-    path.write_text(path.read_text().replace("0.125", "0.625"))
-    assert Runs(tmp_path, SMALL).computed("noise", lambda: {"snr": 0.125}) == {"snr": 0.125}
-    assert f"{path} is damaged; it is done again." in capsys.readouterr().out
-
-
-def test_data_that_could_not_be_computed_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        Runs(tmp_path, SMALL).computed("noise", lambda: 1 / 0)
-    assert contents(tmp_path) == {}

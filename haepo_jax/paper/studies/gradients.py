@@ -7,9 +7,10 @@ import numpy as np
 
 from haepo_jax.analysis.statistics import interquartile_mean_band
 from haepo_jax.config import from_config_dict
+from haepo_jax.paper.computed import computed
 from haepo_jax.paper.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
-from haepo_jax.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, Method
-from haepo_jax.paper.runs import Runs, nested
+from haepo_jax.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, Method, nested
+from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tuning import Tuned
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Claim, Section, Table
@@ -25,8 +26,8 @@ _GROUPS = 16
 
 def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
     """Measures gradients on CartPole, with the settings chosen there, and sample sizes on the long chain."""
-    noise = runs.computed("gradients", lambda: _noise(runs, tuned))
-    sizes = runs.computed("sample_sizes", lambda: _sizes(runs))
+    noise = computed(runs.directory, "gradients", lambda: _noise(runs, tuned))
+    sizes = computed(runs.directory, "sample_sizes", lambda: _sizes(runs))
     return Section(
         slug="gradients",
         title="Gradients and effective sample size",

@@ -1,0 +1,45 @@
+"""Results that are no runs: computed once, kept with a checksum, and computed again alone when damaged."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.run_folder import read_json, storage_errors, write_json
+
+
+def computed(directory: Path, name: str, compute: Callable[[], Any]) -> Any:
+    """Plain data, computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
+
+    Args:
+      directory: of the whole study.
+      name: of the file.
+      compute: gives the data, as JSON can hold it; called unless the file is whole.
+
+    Returns:
+      The data as JSON gives it back.
+
+    Raises:
+      StorageError: the folder could not be written to any more.
+    """
+    path = directory / "computed" / f"{name}.json"
+    try:
+        stored = read_json(path) if path.exists() else {}
+        if stored and stored["sha256"] == _digest(stored["value"]):
+            return stored["value"]
+        if stored:
+            print(f"{path} is damaged; it is done again.", flush=True)
+    except (ConfigError, KeyError, TypeError):
+        print(f"{path} is damaged; it is done again.", flush=True)
+    print(f"{name}: measuring", flush=True)
+    value = json.loads(json.dumps(compute()))
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"sha256": _digest(value), "value": value})
+    return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

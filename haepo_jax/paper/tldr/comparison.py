@@ -1,0 +1,278 @@
+"""The methods on the generated task: gold reward against KL, win rates, effective sample size, and what they cost."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from haepo_jax.analysis.statistics import Estimate, difference_interval, stratified_bootstrap
+from haepo_jax.language.assembly import make_setting
+from haepo_jax.language.evaluation import FINE_TUNED, answers_of, win_rates
+from haepo_jax.paper.computed import computed
+from haepo_jax.paper.methods import Method
+from haepo_jax.paper.tldr.methods import BASELINES, HAEPO, METHODS
+from haepo_jax.paper.tldr.runs import Runs, Tuned
+from haepo_jax.reporting import figures
+from haepo_jax.reporting.figures import Series
+from haepo_jax.reporting.page import Figure, Section, Table
+from haepo_jax.reporting.words import interval, number, settings
+
+_WINDOW = 10
+"""Updates that the effective sample size is averaged over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What came out, for the report."""
+
+    section: Section
+    tuned: tuple[Tuned, ...]
+    headline: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """The numbers of the study."""
+
+    names: Mapping[str, tuple[str, ...]]
+    """The reported runs of each method."""
+    judged: Mapping[str, Any]
+    """`means` of each run and `win_rates` of each seed on the test posts, and `start`: the fine-tuned policy on the
+    held-out posts."""
+
+    def mean(self, method: Method, measure: str) -> np.ndarray:
+        """`[seeds]` on the test posts."""
+        return np.array([self.judged["means"][name][measure] for name in self.names[method.name]])
+
+    def wins(self, ours: str, theirs: str, kind: str = "length_controlled") -> np.ndarray:
+        """`[seeds]` how often a method wins against another or the fine-tuned policy."""
+        return np.array([rates[ours][theirs][kind] for rates in self.judged["win_rates"]])
+
+
+def study(runs: Runs) -> Comparison:
+    """Tunes every method, trains it on the reported seeds, and judges all policies on the same test posts."""
+    runs.prepare()
+    tuned = {method.name: runs.tune(method) for method in METHODS}
+    names = {method.name: runs.reported(tuned[method.name]) for method in METHODS}
+    found = _Found(names, computed(runs.directory, "judged", lambda: _judged(runs, names)))
+    recommended = HAEPO["log_ratio"]
+    if runs.scale.tuned:
+        recommended = max(HAEPO.values(), key=lambda method: max(score for _, score in tuned[method.name].tried))
+    headline = _headline(recommended, found, chosen=runs.scale.tuned)
+    section = Section(
+        slug="comparison",
+        title="HAEPO, GRPO, RLOO and DPO on the generated task",
+        question="How much gold reward does each method reach, how far from the fine-tuned policy does it go for it, "
+        "and whose summaries win where length is controlled for?",
+        findings=(headline, *_findings(runs, recommended, found)),
+        figures=_figures(runs, found),
+        tables=(_table(runs, tuned, found), _win_table(found)),
+    )
+    return Comparison(section, tuple(tuned.values()), headline)
+
+
+def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    setting = make_setting(runs.config({}), runs.directory)
+    answers = answers_of(setting, [name for group in names.values() for name in group])
+    rates = [
+        win_rates(
+            {FINE_TUNED: answers[FINE_TUNED], **{method: answers[group[seed]] for method, group in names.items()}}
+        )
+        for seed in range(runs.scale.seeds)
+    ]
+    return {
+        "posts": len(answers[FINE_TUNED].lengths),
+        "means": {name: given.means() for name, given in answers.items()},
+        "win_rates": rates,
+        "start": answers_of(setting, (), "held_out")[FINE_TUNED].means(),
+    }
+
+
+def _seed_mean(scores: np.ndarray) -> np.ndarray:
+    return scores.mean(axis=(0, 1))
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    """Mean over seeds with its interval; five seeds are too few to trim."""
+    return Estimate(values.mean(axis=0), *stratified_bootstrap(values[None], _seed_mean))
+
+
+def _less(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
+    return difference_interval(ours[None], theirs[None], _seed_mean)
+
+
+def _headline(recommended: Method, found: _Found, *, chosen: bool) -> str:
+    own = found.mean(recommended, "gold")
+    sentences = [
+        f"On the generated summaries the recommended HAEPO (score {recommended.base['haepo.score']}, "
+        f"{'chosen on a tuning seed' if chosen else 'as nothing was tuned'}) ends at a gold reward of "
+        f"{interval(_estimate(own))} (mean over seeds, 95% interval), from {number(_start(found, 'gold'))} after "
+        "fine-tuning."
+    ]
+    differences = {rival.name: _less(own, found.mean(rival, "gold")) for rival in BASELINES}
+    for rivals, words in (
+        ([rival for rival in BASELINES if differences[rival.name].low > 0], "more than"),
+        ([rival for rival in BASELINES if differences[rival.name].high < 0], "less than"),
+        (
+            [rival for rival in BASELINES if not differences[rival.name].excludes(0)],
+            "neither more nor less, as far as this tells, than",
+        ),
+    ):
+        if rivals:
+            names = ", ".join(f"{rival.label} ({number(float(found.mean(rival, 'gold').mean()))})" for rival in rivals)
+            sentences.append(f"That is {words} {names}.")
+    return " ".join(sentences)
+
+
+def _start(found: _Found, measure: str) -> float:
+    """Of the fine-tuned policy on the test posts."""
+    return found.judged["means"][FINE_TUNED][measure]
+
+
+def _findings(runs: Runs, recommended: Method, found: _Found) -> tuple[str, ...]:
+    own = found.mean(recommended, "gold")
+    findings = [
+        f"{recommended.label} less {rival.label}: {interval(_less(own, found.mean(rival, 'gold')))} in gold reward, "
+        f"{interval(_less(found.mean(recommended, 'reference_kl'), found.mean(rival, 'reference_kl')))} in nats of "
+        f"KL; length-controlled win rate {interval(_estimate(found.wins(recommended.name, rival.name)))}."
+        for rival in BASELINES
+    ]
+    for method in HAEPO.values():
+        sizes = np.stack([runs.metric(name, "effective_sample_size") for name in found.names[method.name]])
+        tenth = max(1, sizes.shape[1] // 10)
+        findings.append(
+            f"{method.label}: effective sample size {number(float(sizes[:, :tenth].mean()))} of "
+            f"{runs.config({}).rl.num_samples} over the first tenth of training, "
+            f"{number(float(sizes[:, -tenth:].mean()))} over the last."
+        )
+    return tuple(findings)
+
+
+def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
+    seeds = runs.scale.seeds
+    paths, learning = [], []
+    start, every = found.judged["start"], runs.config({}).rl.evaluate_every
+    for method in METHODS:
+        gold, kl = (_looks(runs, found.names[method.name], measure) for measure in ("gold", "reference_kl"))
+        gold = np.concatenate([np.full((seeds, 1), start["gold"]), gold], axis=1)
+        band = _estimate(gold)
+        paths.append(Series(method.label, np.concatenate([[start["reference_kl"]], kl.mean(axis=0)]), *band))
+        learning.append(Series(method.label, every * np.arange(gold.shape[1]), *band))
+    saturation = []
+    for method in HAEPO.values():
+        sizes = np.stack([runs.metric(name, "effective_sample_size") for name in found.names[method.name]])
+        smooth = np.stack([np.convolve(size, np.full(_WINDOW, 1 / _WINDOW), "valid") for size in sizes])
+        saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
+    rates = [(method.label, *map(float, _estimate(found.wins(method.name, FINE_TUNED)))) for method in METHODS]
+    return (
+        figures.responsive(
+            figures.curves,
+            paths,
+            x_label="KL to the fine-tuned policy, nats a response",
+            y_label="gold reward",
+            alt="Gold reward against KL for every method",
+            caption="Gold reward on held-out posts against KL to the fine-tuned policy, from the start of training to "
+            f"its end, with a point every {every} updates: means over {seeds} seeds, 95% bootstrap bands. Higher at "
+            "the same KL is better.",
+        ),
+        figures.responsive(
+            figures.curves,
+            learning,
+            x_label="updates",
+            y_label="gold reward",
+            alt="Gold reward against updates for every method",
+            caption="The same gold reward against updates. The methods but DPO sample as many responses an update; "
+            "DPO is offline and reads as many responses from given comparisons instead.",
+        ),
+        figures.responsive(
+            figures.intervals,
+            rates,
+            x_label="win rate against the fine-tuned policy, length controlled",
+            alt="Length-controlled win rate of every method against the fine-tuned policy",
+            caption="How often a summary earns more gold than the fine-tuned policy's on the same "
+            f"{found.judged['posts']} test posts, with the difference in length taken out: mean over seeds, 95% "
+            "interval.",
+        ),
+        figures.responsive(
+            figures.curves,
+            saturation,
+            x_label="updates",
+            y_label=f"effective sample size, of {runs.config({}).rl.num_samples}",
+            alt="Effective sample size of HAEPO's weights for each score",
+            caption="How many of the responses to a prompt HAEPO's weights are spread over, 1 / sum of squared "
+            f"weights, mean over {_WINDOW} updates and over seeds, 95% bands. At 1 one response has all the weight.",
+        ),
+    )
+
+
+def _looks(runs: Runs, names: tuple[str, ...], measure: str) -> np.ndarray:
+    """`[seeds, looks]`; a run that diverged stays at its last look."""
+    rows = [runs.looks(name, measure) for name in names]
+    longest = max(map(len, rows))
+    return np.stack([np.pad(row, (0, longest - len(row)), mode="edge") for row in rows])
+
+
+def _table(runs: Runs, tuned: Mapping[str, Tuned], found: _Found) -> Table:
+    rows = [
+        (
+            "fine-tuned policy",
+            "–",
+            *(f"{_start(found, measure):.{digits}f}" for measure, digits in (("gold", 2), ("reward", 2))),
+            "0",
+            f"{_start(found, 'length'):.1f}",
+            "–",
+            "–",
+            "–",
+            "–",
+        )
+    ]
+    for method in METHODS:
+        names = found.names[method.name]
+        rows.append(
+            (
+                method.label,
+                settings(tuned[method.name].chosen),
+                interval(_estimate(found.mean(method, "gold"))),
+                interval(_estimate(found.mean(method, "reward"))),
+                interval(_estimate(found.mean(method, "reference_kl"))),
+                interval(_estimate(found.mean(method, "length"))),
+                interval(_estimate(found.wins(method.name, FINE_TUNED, "plain"))),
+                interval(_estimate(found.wins(method.name, FINE_TUNED))),
+                f"{np.mean([runs.tokens(name) for name in names]):,.0f}",
+                f"{np.mean([runs.seconds(name) for name in names]):.0f}",
+            )
+        )
+    return Table(
+        caption=f"Policies at the end of training, on {found.judged['posts']} test posts",
+        columns=(
+            "policy",
+            "chosen settings",
+            "gold reward",
+            "reward model",
+            "KL, nats",
+            "length, tokens",
+            "wins against fine-tuned",
+            "the same, length controlled",
+            "tokens learned from",
+            "seconds",
+        ),
+        rows=rows,
+        note="Means over seeds; brackets: 95% bootstrap intervals over seeds. Seconds: compilation and updates of a "
+        "run, without looks at held-out posts. DPO samples nothing: its tokens are those of given comparisons.",
+    )
+
+
+def _win_table(found: _Found) -> Table:
+    rows = [
+        (
+            ours.label,
+            *("–" if ours is theirs else f"{found.wins(ours.name, theirs.name).mean():.2f}" for theirs in METHODS),
+        )
+        for ours in METHODS
+    ]
+    return Table(
+        caption="Length-controlled win rate of the row against the column, judged by gold, mean over seeds",
+        columns=("policy", *(method.label for method in METHODS)),
+        rows=rows,
+    )

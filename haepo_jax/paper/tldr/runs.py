@@ -1,0 +1,115 @@
+"""The runs behind the comparison, each in a folder of its own and done once: what an earlier call finished is kept."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from haepo_jax.analysis.metrics import read_metric
+from haepo_jax.errors import ConfigError
+from haepo_jax.language import stages
+from haepo_jax.language.config import LanguageConfig, from_config_dict
+from haepo_jax.paper.methods import Method, nested
+from haepo_jax.paper.tldr.scale import Scale
+from haepo_jax.run_folder import read_json
+
+TUNING_SEED = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """A method with its chosen settings."""
+
+    method: Method
+    chosen: Mapping[str, float]
+    """By dotted name."""
+    tried: tuple[tuple[Mapping[str, float], float], ...]
+    """Every setting with the gold reward that it ends at, -inf where it diverged; empty if nothing was tuned."""
+
+
+class Runs:
+    """The stages under one folder."""
+
+    def __init__(self, directory: Path, scale: Scale) -> None:
+        """Nothing is done before it is asked for."""
+        self.directory, self.scale = directory, scale
+        self.done: dict[str, LanguageConfig] = {}
+        """The configs of the runs of stage `rl` asked for so far, by name."""
+
+    def config(self, settings: Mapping[str, Any]) -> LanguageConfig:
+        """The config with these settings, by dotted name, at this scale."""
+        return from_config_dict(nested({**self.scale.settings, **settings}))
+
+    def prepare(self) -> None:
+        """Makes the fine-tuned policy and the reward model that all methods begin with."""
+        for name, stage in (("fine-tuning", stages.run_sft), ("reward model", stages.run_reward)):
+            if stage(self.config({}), self.directory):
+                print(f"{name}: done", flush=True)
+
+    def stage_seconds(self, stage: str) -> float:
+        """How long the stage `sft` or `reward` took, compilation included."""
+        return _seconds(self.directory / stage)
+
+    def tune(self, method: Method) -> Tuned:
+        """Tries every setting of the method, and takes the one whose policy ends at the most gold reward."""
+        settings = method.settings()
+        if not self.scale.tuned:
+            return Tuned(method, settings[0], ())
+        scores = []
+        for number, chosen in enumerate(settings):
+            name = f"tuning-{method.name}-{number}"
+            self._get(name, {**method.base, **chosen, "seed": TUNING_SEED})
+            scores.append(-np.inf if self.diverged(name) else float(self.looks(name, "gold")[-1]))
+        best = settings[int(np.argmax(scores))]
+        return Tuned(method, best, tuple(zip(settings, scores, strict=True)))
+
+    def reported(self, tuned: Tuned) -> tuple[str, ...]:
+        """The names of the runs of a tuned method on the reported seeds."""
+        names = tuple(f"{tuned.method.name}-seed{seed}" for seed in range(self.scale.seeds))
+        for seed, name in enumerate(names):
+            self._get(name, {**tuned.method.base, **tuned.chosen, "seed": seed})
+        return names
+
+    def _get(self, name: str, settings: Mapping[str, Any]) -> None:
+        config = self.config({**settings, "name": name})
+        self.done[name] = config
+        try:
+            if stages.run_rl(config, self.directory):
+                print(f"{name}: done in {self.seconds(name):.0f} s", flush=True)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+
+    def diverged(self, name: str) -> bool:
+        """Whether the run met a loss or gradient that was not finite."""
+        return read_json(self._folder(name) / "summary.json")["status"] == "diverged"
+
+    def metric(self, name: str, metric: str) -> np.ndarray:
+        """`[updates]`."""
+        return read_metric(self._folder(name), metric)[0]
+
+    def looks(self, name: str, measure: str) -> np.ndarray:
+        """`[looks]` what was seen of the held-out posts each time that they were looked at."""
+        values = self.metric(name, f"held_out_{measure}")
+        return values[~np.isnan(values)]
+
+    def seconds(self, name: str) -> float:
+        """How long the run took: compilation and updates, looks at held-out posts not counted."""
+        return _seconds(self._folder(name))
+
+    def tokens(self, name: str) -> int:
+        """Response tokens that the run learned from."""
+        return read_json(self._folder(name) / "summary.json")["tokens"]
+
+    def provenance(self, name: str) -> list[dict[str, Any]]:
+        """Its attempts."""
+        return read_json(self._folder(name) / "provenance.json")
+
+    def _folder(self, name: str) -> Path:
+        return self.directory / "rl" / name
+
+
+def _seconds(folder: Path) -> float:
+    clock = read_json(folder / "summary.json")["wall_clock"]
+    return clock["compile_seconds"] + clock["run_seconds"]
