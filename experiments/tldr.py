@@ -24,6 +24,11 @@ flags.DEFINE_enum("stage", None, STAGES, "What to do; each stage builds on those
 flags.DEFINE_float(
     "checkpoint_seconds", 30.0, "Least seconds between two checkpoints; metrics are written with each.", lower_bound=0
 )
+flags.DEFINE_string(
+    "topology",
+    "",
+    "For --stage=memory: a TPU topology to compile for too, such as v5e:2x2; needs jax[tpu], not a TPU.",
+)
 
 
 def main() -> int:
@@ -34,14 +39,16 @@ def main() -> int:
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
 
-    from haepo_jax.language import evaluation, memory, stages  # only now: a wrong flag is told at once
+    from haepo_jax.language import evaluation, stages  # only now: a wrong flag is told at once
 
     if stage == "evaluate":
         print(json.dumps(evaluation.evaluate(config, workdir), indent=1))
         return 0
     if stage == "memory":
+        from haepo_jax.paper.tldr import reproduction
+
         with locked(workdir):
-            memory.measure_all(workdir)
+            print(reproduction.report_memory(workdir, flags.FLAGS.topology))
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
     folder = stages.folder_of(stage, config, workdir)

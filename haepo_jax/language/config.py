@@ -75,7 +75,7 @@ class DataConfig:
     comparisons_schema: str = choice("openai_comparisons", COMPARISONS)
     prompt: str = choice("generated", PROMPTS)
     """The format of prompts, and the lengths that they and responses are brought to."""
-    num_held_out: int = count(1000, low=1)
+    num_held_out: int = count(500, low=1)
     """Most posts, and most comparisons, of those that are not trained on."""
 
 
@@ -92,7 +92,7 @@ class SftConfig:
 class RewardConfig:
     """The reward model: Bradley-Terry on comparisons, from the fine-tuned model."""
 
-    num_steps: int = count(1500, low=1)
+    num_steps: int = count(1000, low=1)
     batch_size: int = count(32, low=1)
     """Comparisons."""
     pooling: str = choice("sum", POOLINGS)
@@ -104,7 +104,7 @@ class RewardConfig:
 class RlConfig:
     """Learning from the reward model, or for DPO from the comparisons themselves."""
 
-    num_updates: int = count(200, low=1)
+    num_updates: int = count(80, low=1)
     num_prompts: int = count(8, low=1)
     """Groups of an update; for DPO its comparisons."""
     num_samples: int = count(8, low=2)
@@ -118,7 +118,7 @@ class RlConfig:
     """Taken off the reward of a response that does not end within its length."""
     kl_penalty: float = number(0.05, low=0.0, traced=False)
     """Taken off the reward for each nat of log pi - log pi_sft of the response, in every method but DPO."""
-    evaluate_every: int = count(20, low=0)
+    evaluate_every: int = count(10, low=0)
     """Updates between two looks at the held-out posts; 0 for none."""
     min_reward_accuracy: float = number(0.75, low=0.0, high=1.0, traced=False)
     """`rl` refuses a reward model whose held-out accuracy is below this."""

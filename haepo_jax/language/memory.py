@@ -1,18 +1,23 @@
 """How much device memory an update needs, by the compiler's own account, for every method and way to compute it.
 
-Nothing is allocated: programs are compiled for abstract shapes. What is counted is the update that learns, from
+Nothing is allocated: programs are compiled for abstract shapes, for the devices that are here or for a TPU topology
+that is not (with `jax[tpu]` installed, whose compiler needs no TPU). What is counted is the update that learns, from
 responses that are given: policy, optimiser, reference policy, batch and temporaries. Sampling and the reward model
 are the same for all methods and left out. All methods get the same weights, dtype, responses and lengths.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
 
+from haepo_jax.errors import ConfigError
 from haepo_jax.language.architecture import Architecture, of_family
 from haepo_jax.language.config import METHODS, LanguageConfig
 from haepo_jax.language.decoder import Decoder
@@ -78,23 +83,42 @@ def architecture(shape: str, vocab_size: int) -> Architecture:
     )
 
 
+BASE = {"40M": Case("40M", "haepo", "", 32, 512, 32_768), "0.6B": Case("0.6B", "haepo", "", 8, 53, 151_936)}
+"""The case of each shape from which one thing at a time is varied, but for the way."""
+
+
+def method_cases(shape: str) -> Iterator[Case]:
+    """Every method in every way at the base of a shape."""
+    yield from (BASE[shape]._replace(method=method, way=way) for method in METHODS for way in WAYS)
+
+
 def cases(shape: str) -> Iterator[Case]:
-    """What the report shows: every way against M, T and vocabulary, and every method at one shape."""
-    base = {
-        "40M": Case(shape, "haepo", "", 32, 512, 32_768),
-        "0.6B": Case(shape, "haepo", "", 8, 53, 151_936),
-    }[shape]
+    """What the report shows: every way against M, T and vocabulary, and every method at the base."""
+    base = BASE[shape]
     varied = [base._replace(num_responses=count) for count in (4, 8, 16, 32, 64)]
     if shape == "40M":
         varied += [base._replace(response_length=length) for length in (128, 256, 1024)]
         varied += [base._replace(vocab_size=size) for size in (8192, 131_072)]
-    yield from (case._replace(way=way) for case in varied for way in WAYS)
-    others = [method for method in METHODS if method != base.method]
-    yield from (base._replace(method=method, way=way) for method in others for way in WAYS)
+    yield from dict.fromkeys((*(case._replace(way=way) for case in varied for way in WAYS), *method_cases(shape)))
 
 
-def measure(case: Case) -> Memory:
-    """Compiles the update of a case, and reads what memory it needs."""
+def device_of_topology(name: str) -> jax.Device:
+    """A device of a TPU topology such as `v5e:2x2`, to compile for.
+
+    Raises:
+      ConfigError: there is no such topology, or no compiler for it.
+    """
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody is asked which TPU this machine has
+    try:
+        return topologies.get_topology_desc(name, platform="tpu").devices[0]
+    except Exception as error:
+        raise ConfigError(
+            f"--topology={name} cannot be compiled for ({error}); it is a name such as v5e:2x2, and needs jax[tpu]."
+        ) from error
+
+
+def measure(case: Case, device: jax.Device | None = None) -> Memory:
+    """Compiles the update of a case for this device, or for the first one here, and reads what memory it needs."""
     config = _config(case)
     decoder = Decoder(architecture(case.shape, case.vocab_size), remat=case.way != "naive")
     score = (
@@ -108,7 +132,11 @@ def measure(case: Case) -> Memory:
     ) -> tuple[Learner, Metrics]:
         return learn(learner, None, Experience(sequences, reference_of(frozen, sequences), behaviour, returns))
 
-    compiled = jax.jit(update, donate_argnums=0).lower(*_shapes(case, config, decoder)).compile()
+    shapes = _shapes(case, config, decoder)
+    if device is not None:
+        sharding = SingleDeviceSharding(device)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    compiled = jax.jit(update, donate_argnums=0).lower(*shapes).compile()
     analysis: Any = compiled.memory_analysis()
     return Memory(
         analysis.argument_size_in_bytes,
@@ -163,24 +191,33 @@ def _score_all_positions(response_length: int) -> Score:
     return score
 
 
-def measure_all(workdir: Path, shapes: Sequence[str] = ("40M", "0.6B")) -> list[dict[str, Any]]:
-    """Measures every case of these shapes, and writes `WORKDIR/memory.json`, one row a case, after each.
+def measure_all(workdir: Path, every: Iterable[Case], device: jax.Device | None = None) -> list[dict[str, Any]]:
+    """Measures these cases, and writes `WORKDIR/memory.json`, one row a case and kind of device, after each.
 
-    A case that the file already holds, by the same version of JAX and on the same backend, is not measured again.
+    A case that the file already holds, by the same version of JAX and for the same kind of device, is not measured
+    again.
+
+    Args:
+      workdir: is made if need be.
+      every: the cases.
+      device: what to compile for; the first device here when None.
+
+    Returns:
+      All rows of the file.
 
     Raises:
       StorageError: the file could not be written any more.
     """
     path = workdir / "memory.json"
-    where = {"jax": jax.__version__, "backend": jax.default_backend()}
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        rows = [row for row in read_json(path)["rows"] if {key: row[key] for key in where} == where]
-    done = {tuple(row[name] for name in Case._fields) for row in rows}
-    for case in (case for shape in shapes for case in cases(shape) if tuple(case) not in done):
-        memory = measure(case)
+    where = {"jax": jax.__version__, "device": (device or jax.devices()[0]).device_kind}
+    rows: list[dict[str, Any]] = read_json(path)["rows"] if path.exists() else []
+    rows = [row for row in rows if row["jax"] == where["jax"]]
+    done = {tuple(row[name] for name in (*Case._fields, "device")) for row in rows}
+    for case in (case for case in every if (*case, where["device"]) not in done):
+        memory = measure(case, device)
         rows.append({**case._asdict(), **memory._asdict(), "total": memory.total, **where})
-        print(f"{', '.join(map(str, case))}: {memory.total / 2**20:,.0f} MiB", flush=True)
+        print(f"{where['device']}, {', '.join(map(str, case))}: {memory.total / 2**20:,.0f} MiB", flush=True)
         with storage_errors(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
             write_json(path, {"rows": rows})
     return rows

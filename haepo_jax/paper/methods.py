@@ -25,12 +25,14 @@ class Method:
     """Settings by dotted name that are the same everywhere."""
     grid: Mapping[str, tuple[float, ...]]
     """Settings by dotted name to choose from: every combination is tried on tuning seeds."""
+    num_settings: int = SETTINGS_PER_METHOD
+    """What the grid must come to: the tuning budget, one for all methods of an experiment."""
 
     def __post_init__(self) -> None:
         """Holds the methods to one tuning budget."""
         combinations = math.prod(len(values) for values in self.grid.values())
-        if combinations != SETTINGS_PER_METHOD:
-            raise ValueError(f"{self.name} has {combinations} settings to choose from, not {SETTINGS_PER_METHOD}.")
+        if combinations != self.num_settings:
+            raise ValueError(f"{self.name} has {combinations} settings to choose from, not {self.num_settings}.")
 
     def settings(self) -> list[dict[str, float]]:
         """Every combination of the grid, by dotted name."""

@@ -52,6 +52,10 @@ class Runs:
         """How long the stage `sft` or `reward` took, compilation included."""
         return _seconds(self.directory / stage)
 
+    def reward_accuracy(self) -> float:
+        """Of the reward model, on held-out comparisons."""
+        return read_json(self.directory / "reward" / "summary.json")["held_out_accuracy"]
+
     def tune(self, method: Method) -> Tuned:
         """Tries every setting of the method, and takes the one whose policy ends at the most gold reward."""
         settings = method.settings()

@@ -1,0 +1,37 @@
+"""Compares HAEPO, GRPO, RLOO and DPO on generated TL;DR summaries, measures their memory, and writes report.html.
+
+python -m experiments.tldr_report --workdir=runs/tldr_report
+python -m experiments.tldr_report --workdir=runs/tldr_report_quick --quick
+"""
+
+import time
+
+import jax
+from absl import flags
+
+from experiments import command_line
+
+command_line.define_workdir()
+flags.DEFINE_boolean("quick", False, "Two seeds and a quarter of the updates, without memory: a look, not a result.")
+flags.DEFINE_string("topology", "", "A TPU topology to compile for too, such as v5e:2x2; needs jax[tpu], not a TPU.")
+
+
+def main() -> int:
+    """Does what is missing of the experiment, and writes the page."""
+    workdir = command_line.workdir()
+
+    from haepo_jax.paper.tldr.reproduction import reproduce  # only now: a wrong flag is told at once
+    from haepo_jax.paper.tldr.scale import FULL, QUICK
+    from haepo_jax.run_folder import locked
+
+    started = time.monotonic()
+    with locked(workdir):
+        # The runs of a method differ in their seeds alone, and the program is the same.
+        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+        page = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
+    print(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)
