@@ -126,16 +126,23 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer, Path]:
     return Model(architecture, params, None), tokenizer, folder
 
 
-def trainable(setting: Setting, decoder: Decoder, folder_or_params: Params) -> tuple[Params | None, Params]:
-    """`(base, trained)`: a fresh adapter on these parameters, or None and the parameters themselves."""
+def trainable(setting: Setting, decoder: Decoder, params: Params) -> tuple[Params | None, Params]:
+    """`(base, trained)`: these parameters as they are held and a fresh adapter on them, or None and they themselves."""
     if decoder.adapter is None:
-        return None, folder_or_params
-    return folder_or_params, init_adapter(decoder, jax.random.key(setting.config.seed))
+        return None, params
+    base = jax.tree.map(lambda leaf: leaf.astype(setting.config.model.frozen_dtype), params)
+    return base, init_adapter(decoder, jax.random.key(setting.config.seed))
 
 
-def folded(setting: Setting, base: Params | None, trained: Params) -> Params:
-    """The parameters of the plain model that a stage has made."""
-    return trained if base is None or setting.adapter is None else fold(join(base, trained), setting.adapter)
+def folded(setting: Setting, read: Callable[[], Params], trained: Params) -> Params:
+    """The parameters of the plain model that a stage has made, in float32.
+
+    Args:
+      setting: of the stage.
+      read: reads again what the adapter adapts, as that may be held in fewer digits.
+      trained: the parameters, or the adapter alone.
+    """
+    return trained if setting.adapter is None else fold(join(read(), trained), setting.adapter)
 
 
 def write(

@@ -116,7 +116,8 @@ def _run(
 def _make_sft(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
     config, length = setting.config, prompt_format(setting.config.data.prompt).response_length
     model, tokenizer, source = first_model(setting)
-    decoder = setting.decoder(model.architecture, setting.adapter)
+    architecture = model.architecture
+    decoder = setting.decoder(architecture, setting.adapter)
     base, trained = trainable(setting, decoder, model.params)
     stage, _ = compiled_stage(
         setting,
@@ -130,9 +131,9 @@ def _make_sft(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
     )
 
     def finish(outcome: Outcome) -> dict[str, Any]:
-        params = folded(setting, base, outcome.learner.trained)
-        write(folder, model.architecture, params, tokenizer, source)
-        nll = jax.jit(functools.partial(sft.nll, setting.decoder(model.architecture), response_length=length))
+        params = folded(setting, lambda: first_model(setting)[0].params, outcome.learner.trained)
+        write(folder, architecture, params, tokenizer, source)
+        nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
         held_out = corpus.demonstrations(config.data, tokenizer, "held_out")
         return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out, _HELD_OUT_BATCH)}
 
@@ -169,7 +170,8 @@ def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
     config, texts = setting.config, prompt_format(setting.config.data.prompt)
     source = policy_folder(config, setting.workdir)
     tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
-    decoder = setting.decoder(model.architecture, setting.adapter)
+    architecture = model.architecture
+    decoder = setting.decoder(architecture, setting.adapter)
     base, trained = trainable(setting, decoder, model.params)
     reference = setting.read(source, config.model.frozen_dtype).params if base is None else None
     facts: dict[str, Any] = {}
@@ -209,8 +211,8 @@ def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
     )
 
     def finish(outcome: Outcome) -> dict[str, Any]:
-        params = folded(setting, base, outcome.learner.trained)
-        write(folder, model.architecture, params, tokenizer, source)
+        params = folded(setting, lambda: setting.read(source).params, outcome.learner.trained)
+        write(folder, architecture, params, tokenizer, source)
         return facts
 
     return stage, finish
