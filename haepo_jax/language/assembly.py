@@ -127,7 +127,7 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer, Path]:
 
 
 def trainable(setting: Setting, decoder: Decoder, params: Params) -> tuple[Params | None, Params]:
-    """`(base, trained)`: these parameters as they are held and a fresh adapter on them, or None and they themselves."""
+    """`(base, trained)`: these parameters as they are held and a fresh adapter, or None and they themselves."""
     if decoder.adapter is None:
         return None, params
     base = jax.tree.map(lambda leaf: leaf.astype(setting.config.model.frozen_dtype), params)

@@ -1,0 +1,52 @@
+"""What a batch of given responses teaches, under the configs that are shipped."""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from language.tiny import DECODER, RESPONSE, params_of, sequences
+
+from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.learner import start
+from haepo_jax.language.learning import Experience, make_learn, make_optimizer_of, make_score
+from haepo_jax.language.sharding import make_mesh
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("tldr_*.py"))
+GROUPS, SAMPLES = 2, 4
+
+
+def shipped(path):
+    config = from_config_dict(runpy.run_path(str(path))["get_config"]())
+    rl = dataclasses.replace(config.rl, num_samples=SAMPLES, gradient="one_shot")
+    return dataclasses.replace(config, rl=rl)
+
+
+def learned(config):
+    """Parameters after the epochs of one batch, where the reference differs from the policy."""
+    rows = sequences(GROUPS * SAMPLES)
+    score = make_score(config, RESPONSE)
+    behaviour = score(DECODER, params_of(), rows)
+    experience = Experience(rows, score(DECODER, params_of(seed=1), rows), behaviour, jnp.arange(8.0) % 3)
+    learner = start(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1))
+    learn = jax.jit(make_learn(config, DECODER, RESPONSE, score=score))
+    learner, metrics = learn(learner, None, experience)
+    return learner.trained, metrics
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_lambda_changes_what_is_learned(path):
+    config = shipped(path)
+    assert config.haepo.kl_coef > 0
+    without = dataclasses.replace(config, haepo=dataclasses.replace(config.haepo, kl_coef=0.0))
+    ours, theirs = learned(config)[0], learned(without)[0]
+    change = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), ours, theirs)
+    assert max(jax.tree.leaves(change)) > 0.01 * config.rl.optimizer.learning_rate
+
+
+def test_the_sampler_s_gap_is_that_before_the_policy_moves():
+    _, metrics = learned(shipped(CONFIGS[0]))
+    assert float(metrics["sampler_gap"]) < 1e-4
