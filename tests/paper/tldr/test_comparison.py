@@ -1,0 +1,116 @@
+"""The comparison, from runs and answers that nobody trained."""
+
+import json
+
+import numpy as np
+import pytest
+
+from haepo_jax.language.answering import Answers
+from haepo_jax.language.config import from_config_dict
+from haepo_jax.paper.methods import nested
+from haepo_jax.paper.tldr import comparison
+from haepo_jax.paper.tldr.methods import METHODS
+from haepo_jax.paper.tldr.runs import Tuned
+from haepo_jax.paper.tldr.scale import FULL
+from haepo_jax.reporting.page import Report, render
+
+POSTS, UPDATES, LOOKS = 40, 20, 4
+GOLD = {"haepo_sum": 1.0, "haepo_mean": 2.0, "haepo_log_ratio": 2.5, "grpo": 2.5, "rloo": 2.0, "dpo": 3.0}
+
+
+class MadeUp:
+    """Stands in for `Runs`."""
+
+    scale = FULL
+
+    def __init__(self, directory):
+        self.directory, self.asked = directory, []
+
+    def prepare(self):
+        pass
+
+    def config(self, settings):
+        return from_config_dict(nested(settings))
+
+    def tune(self, method):
+        scores = tuple((chosen, GOLD[method.name] - number) for number, chosen in enumerate(method.settings()))
+        return Tuned(method, method.settings()[0], scores)
+
+    def reported(self, tuned):
+        self.asked.append(tuned.method.name)
+        return tuple(f"{tuned.method.name}-seed{seed}" for seed in range(FULL.seeds))
+
+    def metric(self, name, metric):
+        assert metric == "effective_sample_size"
+        return np.full(UPDATES, {"haepo_sum": 1.0, "haepo_mean": 6.0}.get(name.partition("-")[0], 8.0))
+
+    def looks(self, name, measure):
+        seed = int(name[-1])
+        looks = LOOKS - 2 if name == "rloo-seed1" else LOOKS  # it diverged
+        top = {"gold": GOLD[name.partition("-")[0]], "reference_kl": 2.0}[measure]
+        return np.linspace(0.25, 1.0, LOOKS)[:looks] * top + 0.01 * seed
+
+    def seconds(self, name):
+        return 20.0
+
+    def tokens(self, name):
+        return 60_000
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    def answers_of(setting, names, split="test"):
+        rng = np.random.default_rng(0)
+
+        def answers(gold):
+            noise = rng.normal(0, 0.2, POSTS)
+            return Answers(np.full(POSTS, 7), np.ones(POSTS, bool), np.full(POSTS, 1.5), noise, gold + noise)
+
+        return {"sft": answers(1.2)} | {name: answers(GOLD[name.partition("-")[0]]) for name in names}
+
+    monkeypatch.setattr(comparison, "make_setting", lambda config, workdir: None)
+    monkeypatch.setattr(comparison, "answers_of", answers_of)
+    return MadeUp(tmp_path)
+
+
+def test_the_headline_says_who_is_ahead_behind_and_level(made_up):
+    headline = comparison.study(made_up).headline
+    assert headline.startswith("On the generated summaries the recommended HAEPO (score log_ratio, chosen on a tuning")
+    assert "more than RLOO (2" in headline
+    assert "less than DPO (3" in headline
+    assert "neither more nor less, as far as this tells, than GRPO (2.5" in headline
+
+
+def test_every_method_is_reported_on_every_seed(made_up):
+    compared = comparison.study(made_up)
+    assert made_up.asked == [method.name for method in METHODS]
+    outcome, wins, costs = compared.section.tables
+    assert [row[0] for row in outcome.rows] == ["fine-tuned policy", *(method.label for method in METHODS)]
+    assert [len(table.rows) for table in (wins, costs)] == [6, 6]
+    assert costs.rows[0][2:] == ("60,000", "20")
+
+
+def test_wins_are_between_policies_of_the_same_seed(made_up):
+    comparison.study(made_up)
+    judged = json.loads((made_up.directory / "computed" / "judged.json").read_text())["value"]
+    assert len(judged["win_rates"]) == FULL.seeds
+    for rates in judged["win_rates"]:
+        assert set(rates) == {"sft", *(method.name for method in METHODS)}
+        assert rates["dpo"]["haepo_sum"]["plain"] == 1.0
+
+
+def test_answers_are_judged_once(made_up, monkeypatch):
+    first = comparison.study(made_up).section
+    monkeypatch.setattr(comparison, "answers_of", lambda *arguments: pytest.fail("judged again"))
+    assert comparison.study(made_up).section.tables == first.tables
+
+
+def test_the_saturation_of_each_score_is_told(made_up):
+    findings = "\n".join(comparison.study(made_up).section.findings)
+    assert "HAEPO, sum: effective sample size 1 of 8 over the first tenth" in findings
+
+
+def test_the_study_fits_a_page_though_a_run_diverged(made_up):
+    compared = comparison.study(made_up)
+    page = render(Report("TL;DR", compared.headline, (compared.section,)))
+    assert page.count("<figure>") == 4

@@ -1,0 +1,68 @@
+"""The study of memory, from rows that nobody measured."""
+
+import pytest
+
+from haepo_jax.language.memory import BASE, cases, method_cases
+from haepo_jax.paper.tldr import memory
+from haepo_jax.reporting.page import Report, render
+
+MIB = 2**20
+
+
+def row(case, device="cpu", haepo=1.0):
+    """Naive temporaries grow with M, two passes do not; HAEPO's may be another than the other methods'."""
+    size = {"naive": 100.0, "remat": 40.0, "chunked": 20.0, "two_pass": 160.0}[case.way]
+    size *= 1 if case.way == "two_pass" else case.num_responses
+    temporaries = int(size * (haepo if case.method == "haepo" else 1.0) * MIB)
+    parts = {"arguments": 0, "outputs": 0, "temporaries": temporaries, "aliased": 0, "total": temporaries}
+    return {**case._asdict(), **parts, "jax": "1", "device": device}
+
+
+def rows(haepo=1.0, shapes=tuple(BASE)):
+    return [row(case, haepo=haepo) for shape in shapes for case in cases(shape)]
+
+
+def test_the_findings_are_computed_from_the_rows():
+    findings = memory.section(rows(shapes=("40M",))).findings
+    assert findings[0].startswith(
+        "40M: two passes need 160 MiB of temporaries for M = 64 and 160 MiB for M = 8, 1.000"
+    )
+    assert "their temporaries are 5.0% of naive GRPO's" in findings[1]
+    assert "between 3,200 and 3,200 MiB with every method: the losses differ by 0.00%" in findings[2]
+    assert findings[3] == "40M: two passes need less than the best way in one pass from M = 16 up."
+
+
+@pytest.mark.parametrize(
+    ("haepo", "verdict"), [(1.0, "not reproduced"), (0.75, "not reproduced"), (0.7, "reproduced")]
+)
+def test_the_claim_of_the_paper_is_decided_by_the_totals(haepo, verdict):
+    (claim,) = memory.section(rows(haepo)).claims
+    assert claim.verdict == verdict
+    assert f"40M {1 - haepo:.2%} less than GRPO" in claim.evidence
+
+
+def test_every_device_has_rows_of_its_own():
+    both = rows(shapes=("40M",)) + [row(case, "TPU v5 lite") for case in method_cases("40M")]
+    (table,) = memory.section(both).tables
+    assert [cells[:2] for cells in table.rows] == [
+        (device, method) for device in ("cpu", "TPU v5 lite") for method in ("HAEPO", "GRPO", "RLOO", "DPO")
+    ]
+    assert table.rows[4][2] == "3,200"
+
+
+def test_the_study_fits_a_page():
+    page = render(Report("Memory", "All alike.", (memory.section(rows()),)))
+    assert page.count("<figure>") == 2 and "26.4%" in page
+
+
+def test_what_is_measured_first_is_measured_here_then_for_the_topology(tmp_path, monkeypatch):
+    asked = []
+
+    def measure_all(workdir, every, device=None):
+        asked.append((len(list(every)), device))
+        return []
+
+    monkeypatch.setattr(memory, "measure_all", measure_all)
+    monkeypatch.setattr(memory, "device_of_topology", lambda name: f"device of {name}")
+    memory.measured(tmp_path, ("40M",), "v5e:2x2")
+    assert asked == [(len(list(cases("40M"))), None), (16, "device of v5e:2x2")]
