@@ -22,6 +22,7 @@ from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.objectives import Metrics
 from haepo_jax.population import Population, make_members, make_population
 from haepo_jax.recording import MetricsWriter, ProgressReport
+from haepo_jax.resuming import starting_point
 from haepo_jax.run_folder import Provenance, is_complete, load_config, opened, storage_errors, write_json
 from haepo_jax.training import MemberState, make_environment
 
@@ -135,21 +136,9 @@ class _Run:
             write_json(self._workdir / "summary.json", summary)
 
     def _start(self) -> Checkpoint:
-        """The newest good checkpoint, or a fresh population; nothing of what comes after it stays in the folder."""
         fresh = _fresh(self._population)
         with storage_errors(self._workdir):
-            found, damaged = self._checkpointer.restore(fresh)
-            for update, reason in damaged:
-                print(f"The checkpoint after update {update} is damaged ({reason}); it is set aside.")
-            if damaged and found is None:
-                print("No good checkpoint is left: starting again from the first update.")
-            start = fresh if found is None else found
-            updates_done = int(start.state.updates_done[0])
-            self._writer.drop_from(updates_done)
-        if updates_done:
-            print(f"Going on after update {updates_done} of {self._total}.")
-        self._provenance.update(resumed_after_update=updates_done)
-        return start
+            return starting_point(fresh, self._checkpointer, self._writer, self._provenance, self._total)
 
     def _train(self, checkpoint_seconds: float, received: list[int]) -> None:
         """Chunk after chunk until the last update or a signal. Host work on a chunk overlaps with the next one."""

@@ -41,11 +41,6 @@ def join(base: Params, adapter: Params) -> Params:
     return unflatten_dict(flatten_dict(base) | flatten_dict(adapter))
 
 
-def strip(params: Params) -> Params:
-    """The parameters of the model without its adapter."""
-    return split_adapter(params)[0]
-
-
 def fold(params: Params, adapter: Adapter) -> Params:
     """The parameters of a model that has no adapter and gives the same logits.
 

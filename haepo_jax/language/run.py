@@ -23,6 +23,7 @@ from haepo_jax.language import batches
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.recording import MetricsWriter, ProgressReport
+from haepo_jax.resuming import starting_point
 from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
 
 
@@ -116,19 +117,9 @@ class _Run:
         return int(self._saved.state.updates_done[0])
 
     def _start(self) -> Checkpoint:
-        """The newest good checkpoint, or the beginning; nothing of what comes after it stays in the folder."""
         cursor = batches.start(self._stage.examples, seed=self._stage.seed)
         fresh = Checkpoint(_to_host(self._stage.learner, cursor), np.zeros(1, np.int64))
-        found, damaged = self._checkpointer.restore(fresh)
-        for update, reason in damaged:
-            print(f"The checkpoint after update {update} is damaged ({reason}); it is set aside.")
-        start = fresh if found is None else found
-        done = int(start.state.updates_done[0])
-        self._writer.drop_from(done)
-        if done:
-            print(f"Going on after update {done} of {self._stage.total}.")
-        self._provenance.update(resumed_after_update=done)
-        return start
+        return starting_point(fresh, self._checkpointer, self._writer, self._provenance, self._stage.total)
 
     def go(self, checkpoint_seconds: float) -> Outcome:
         stage, progress = self._stage, ProgressReport(self._stage.total, self._done)

@@ -1,8 +1,10 @@
 import dataclasses
 
+import jax
 import pytest
 from language.tiny import ARCHITECTURE
 
+from haepo_jax.errors import ConfigError
 from haepo_jax.language import memory
 from haepo_jax.language.memory import Case, Memory, cases, measure, measure_all
 from haepo_jax.run_folder import read_json
@@ -47,15 +49,31 @@ def test_the_losses_alone_make_no_difference(tiny):
     assert haepo == pytest.approx(dpo, rel=0.15)  # which compares nothing with how it was sampled
 
 
-def test_what_was_measured_is_kept(tiny, tmp_path, monkeypatch, capsys):
-    some = list(cases("40M"))[:2]
-    small = [case._replace(num_responses=4, response_length=16, vocab_size=32) for case in some]
-    monkeypatch.setattr(memory, "cases", lambda shape: iter(small))
-    rows = measure_all(tmp_path, ("40M",))
-    assert read_json(tmp_path / "memory.json")["rows"] == rows
+def test_what_was_measured_is_kept(tiny, tmp_path, capsys):
+    some = [Case("40M", "haepo", way, 4, 16, 32) for way in ("naive", "two_pass")]
+    rows = measure_all(tmp_path / "new", some)
+    assert read_json(tmp_path / "new" / "memory.json")["rows"] == rows
     assert len(capsys.readouterr().out.splitlines()) == 2
-    assert measure_all(tmp_path, ("40M",)) == rows
+    assert measure_all(tmp_path / "new", some) == rows
     assert capsys.readouterr().out == ""
+    (row,) = (row for row in rows if row["way"] == "naive")
+    assert row["total"] == row["arguments"] + row["outputs"] + row["temporaries"] - row["aliased"]
+
+
+def test_a_program_is_compiled_for_the_device_that_is_asked_for(tiny, tmp_path):
+    case = Case("40M", "haepo", "two_pass", 4, 16, 32)
+    assert measure(case, jax.devices()[-1]) == measure(case)
+
+
+def test_a_topology_that_cannot_be_compiled_for_is_refused(monkeypatch):
+    def refuse(name, platform):
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(memory.topologies, "get_topology_desc", refuse)
+    with pytest.raises(
+        ConfigError, match=r"--topology=v5e:9x9 cannot be compiled for \(no such thing\); it is a name"
+    ):
+        memory.device_of_topology("v5e:9x9")
 
 
 @pytest.mark.slow

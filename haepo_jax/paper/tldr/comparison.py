@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from haepo_jax.analysis.statistics import Estimate, difference_interval, stratified_bootstrap
+from haepo_jax.language import corpus, datasets
 from haepo_jax.language.assembly import make_setting
 from haepo_jax.language.evaluation import FINE_TUNED, answers_of, win_rates
+from haepo_jax.language.generated_task import best_gold, ceiling_accuracy, gold_reward
 from haepo_jax.paper.computed import computed
 from haepo_jax.paper.methods import Method
 from haepo_jax.paper.tldr.methods import BASELINES, HAEPO, METHODS
@@ -23,7 +25,7 @@ _WINDOW = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Compared:
     """What came out, for the report."""
 
     section: Section
@@ -50,12 +52,13 @@ class _Found:
         return np.array([rates[ours][theirs][kind] for rates in self.judged["win_rates"]])
 
 
-def study(runs: Runs) -> Comparison:
+def study(runs: Runs) -> Compared:
     """Tunes every method, trains it on the reported seeds, and judges all policies on the same test posts."""
     runs.prepare()
     tuned = {method.name: runs.tune(method) for method in METHODS}
     names = {method.name: runs.reported(tuned[method.name]) for method in METHODS}
     found = _Found(names, computed(runs.directory, "judged", lambda: _judged(runs, names)))
+    task = computed(runs.directory, "task", lambda: _task(runs))
     recommended = HAEPO["log_ratio"]
     if runs.scale.tuned:
         recommended = max(HAEPO.values(), key=lambda method: max(score for _, score in tuned[method.name].tried))
@@ -65,11 +68,11 @@ def study(runs: Runs) -> Comparison:
         title="HAEPO, GRPO, RLOO and DPO on the generated task",
         question="How much gold reward does each method reach, how far from the fine-tuned policy does it go for it, "
         "and whose summaries win where length is controlled for?",
-        findings=_findings(runs, recommended, found),
+        findings=(_reach(runs, task, found), *_findings(runs, recommended, found)),
         figures=_figures(runs, found),
         tables=(_table(found), _win_table(found), _cost_table(runs, tuned, found)),
     )
-    return Comparison(section, tuple(tuned.values()), headline)
+    return Compared(section, tuple(tuned.values()), headline)
 
 
 def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -87,6 +90,27 @@ def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
         "win_rates": rates,
         "start": answers_of(setting, (), "held_out")[FINE_TUNED].means(),
     }
+
+
+def _task(runs: Runs) -> dict[str, float]:
+    """What is to be had: gold rewards on the test posts, and the accuracy that knowing gold gives on comparisons."""
+    data = make_setting(runs.config({}), runs.directory).config.data
+    rows = corpus.completions(data, "test")
+    compared = datasets.read(data.held_out_comparisons, data.comparisons_schema)
+    return {
+        "best": float(np.mean([best_gold(row.prompt) for row in rows])),
+        "references": float(np.mean([gold_reward(row.prompt, row.completion) for row in rows])),
+        "ceiling": ceiling_accuracy([row for row in compared if isinstance(row, datasets.Comparison)]),
+    }
+
+
+def _reach(runs: Runs, task: Mapping[str, float], found: _Found) -> str:
+    """How far there is to go."""
+    return (
+        f"On the test posts the best summaries earn {task['best']:.2f}, the references {task['references']:.2f} and "
+        f"the fine-tuned policy {_start(found, 'gold'):.2f}. The reward model decides {runs.reward_accuracy():.3f} of "
+        f"the held-out comparisons rightly; knowing gold, one would decide {task['ceiling']:.3f}."
+    )
 
 
 def _seed_mean(scores: np.ndarray) -> np.ndarray:

@@ -50,6 +50,9 @@ class MadeUp:
         top = {"gold": GOLD[name.partition("-")[0]], "reference_kl": 2.0}[measure]
         return np.linspace(0.25, 1.0, LOOKS)[:looks] * top + 0.01 * seed
 
+    def reward_accuracy(self):
+        return 0.82
+
     def seconds(self, name):
         return 20.0
 
@@ -70,15 +73,22 @@ def made_up(tmp_path, monkeypatch):
 
     monkeypatch.setattr(comparison, "make_setting", lambda config, workdir: None)
     monkeypatch.setattr(comparison, "answers_of", answers_of)
+    monkeypatch.setattr(comparison, "_task", lambda runs: {"best": 3.4, "references": 1.6, "ceiling": 0.85})
     return MadeUp(tmp_path)
 
 
 def test_the_headline_says_who_is_ahead_behind_and_level(made_up):
     headline = comparison.study(made_up).headline
     assert headline.startswith("On the generated summaries the recommended HAEPO (score log_ratio, chosen on a tuning")
-    assert "more than RLOO (2" in headline
-    assert "less than DPO (3" in headline
-    assert "neither more nor less, as far as this tells, than GRPO (2.5" in headline
+    assert "That is more than RLOO (" in headline
+    assert "That is less than DPO (" in headline
+    assert "That is neither more nor less, as far as this tells, than GRPO (" in headline
+
+
+def test_what_is_to_be_had_is_told_first(made_up):
+    reach = comparison.study(made_up).section.findings[0]
+    assert reach.startswith("On the test posts the best summaries earn 3.40, the references 1.60 and the fine-tuned")
+    assert "decides 0.820 of the held-out comparisons rightly; knowing gold, one would decide 0.850" in reach
 
 
 def test_every_method_is_reported_on_every_seed(made_up):

@@ -24,9 +24,7 @@ def rows(haepo=1.0, shapes=tuple(BASE)):
 
 def test_the_findings_are_computed_from_the_rows():
     findings = memory.section(rows(shapes=("40M",))).findings
-    assert findings[0].startswith(
-        "40M: two passes need 160 MiB of temporaries for M = 64 and 160 MiB for M = 8, 1.000"
-    )
+    assert findings[0].startswith("40M: two passes need 160 MiB of temporaries for M = 64 and 160 for M = 8, 1.000")
     assert "their temporaries are 5.0% of naive GRPO's" in findings[1]
     assert "between 3,200 and 3,200 MiB with every method: the losses differ by 0.00%" in findings[2]
     assert findings[3] == "40M: two passes need less than the best way in one pass from M = 16 up."
