@@ -96,9 +96,12 @@ def cases(shape: str) -> Iterator[Case]:
     """What the report shows: every way against M, T and vocabulary, and every method at the base."""
     base = BASE[shape]
     varied = [base._replace(num_responses=count) for count in (4, 8, 16, 32, 64)]
-    if shape == "40M":
-        varied += [base._replace(response_length=length) for length in (128, 256, 1024)]
-        varied += [base._replace(vocab_size=size) for size in (8192, 131_072)]
+    lengths, vocabularies = {
+        "40M": ((128, 256, 1024), (8192, 131_072)),
+        "0.6B": ((128, 512), (32_768,)),
+    }[shape]
+    varied += [base._replace(response_length=length) for length in lengths]
+    varied += [base._replace(vocab_size=size) for size in vocabularies]
     yield from dict.fromkeys((*(case._replace(way=way) for case in varied for way in WAYS), *method_cases(shape)))
 
 

@@ -51,7 +51,7 @@ def section(rows: Sequence[Row]) -> Section:
         "method and by the way that its gradient is computed?",
         findings=_findings(here, shapes),
         figures=tuple(figure for shape in shapes for figure in _figures(here, shape)),
-        tables=tuple(_table(rows, shape) for shape in shapes),
+        tables=tuple(table for shape in shapes for table in (_table(rows, shape), _every_case(rows, shape))),
         claims=(_claim(here, shapes),),
     )
 
@@ -154,6 +154,30 @@ def _table(rows: Sequence[Row], shape: str) -> Table:
         note="All: arguments + outputs + temporaries - aliased, for parameters, two moments of the optimiser, "
         "reference policy, batch and temporaries. Two passes go one response at a time. A row for a device that is "
         "not the CPU was compiled for it, not run on it.",
+    )
+
+
+def _every_case(rows: Sequence[Row], shape: str) -> Table:
+    at = ("device", "method", "num_responses", "response_length", "vocab_size")
+    there = [row for row in rows if row["shape"] == shape]
+    cells = []
+    for place in sorted({tuple(row[name] for name in at) for row in there}):
+        wanted = dict(zip(at, place, strict=True))
+        device, method, *sizes = place
+        sized = [_value(there, measure, way=way, **wanted) for measure in ("total", "temporaries") for way in WAYS]
+        cells.append((device, _METHODS[method], *(f"{size:,}" for size in sizes), *map(_mib, sized)))
+    return Table(
+        caption=f"MiB of every update of the shape of {shape} parameters",
+        columns=(
+            "device",
+            "method",
+            "M",
+            "T",
+            "V",
+            *(f"{what}, {_LABELS[way]}" for what in ("all", "temporaries") for way in WAYS),
+        ),
+        rows=cells,
+        folded=True,
     )
 
 

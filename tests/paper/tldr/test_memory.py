@@ -41,7 +41,8 @@ def test_the_claim_of_the_paper_is_decided_by_the_totals(haepo, verdict):
 
 def test_every_device_has_rows_of_its_own():
     both = rows(shapes=("40M",)) + [row(case, "TPU v5 lite") for case in method_cases("40M")]
-    (table,) = memory.section(both).tables
+    table, every = memory.section(both).tables
+    assert len(every.rows) == len(list(cases("40M")) + list(method_cases("40M"))) / 4
     assert [cells[:2] for cells in table.rows] == [
         (device, method) for device in ("cpu", "TPU v5 lite") for method in ("HAEPO", "GRPO", "RLOO", "DPO")
     ]
