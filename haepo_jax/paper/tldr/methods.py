@@ -27,7 +27,7 @@ GRPO = _method(
     "grpo",
     "GRPO",
     {"algorithm": "grpo"},
-    {"rl.optimizer.learning_rate": (3e-4, 6e-4), "grpo.kl_coef": (5e-3, 0.05)},
+    {"rl.optimizer.learning_rate": (3e-4, 6e-4), "grpo.kl_coef": (5e-3, 0.15)},
 )
 RLOO = _method("rloo", "RLOO", {"algorithm": "rloo"}, {"rl.optimizer.learning_rate": (1.5e-4, 3e-4, 6e-4, 1.2e-3)})
 DPO = _method(

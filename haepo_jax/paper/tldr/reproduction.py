@@ -156,8 +156,9 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "for a response that does not end). DPO is offline: it samples nothing and asks no reward model, and "
             "reads as many given responses an update.",
             tuning,
-            "HAEPO got more attention than the others: its grids were set after eight runs of 80 updates on seed 0 of "
-            "the training posts (BUILD_NOTES.md), those of the others from three.",
+            "HAEPO got more attention than the others: its grids were set after ten runs of 80 to 100 updates, GRPO's "
+            "after three, those of RLOO and DPO after one each (BUILD_NOTES.md). The same care could well make those "
+            "better too.",
             f"Reported are seeds 0 to {runs.scale.seeds - 1}. Intervals are 95% bootstrap intervals over seeds, which "
             "five are few for: they tell how far seeds are apart, and little of what a new task would bring.",
         ),
