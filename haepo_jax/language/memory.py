@@ -120,8 +120,12 @@ def device_of_topology(name: str) -> jax.Device:
         ) from error
 
 
-def measure(case: Case, device: jax.Device | None = None) -> Memory:
-    """Compiles the update of a case for this device, or for the first one here, and reads what memory it needs."""
+def measure(case: Case, device: jax.Device | None = None) -> Memory | None:
+    """Compiles the update of a case for this device, or for the first one here, and reads what memory it needs.
+
+    Returns:
+      None where the compiler finds that the device's memory does not hold it.
+    """
     config = _config(case)
     decoder = Decoder(architecture(case.shape, case.vocab_size), remat=case.way != "naive")
     score = (
@@ -133,14 +137,21 @@ def measure(case: Case, device: jax.Device | None = None) -> Memory:
     def update(
         learner: Learner, frozen: Frozen, sequences: Sequences, behaviour: jax.Array, returns: jax.Array
     ) -> tuple[Learner, Metrics]:
-        return learn(learner, None, Experience(sequences, reference_of(frozen, sequences), behaviour, returns))
+        reference = reference_of(frozen, sequences)
+        learner, metrics = learn(learner, None, Experience(sequences, reference, behaviour, returns))
+        # Every method reports it, and so holds the reference, though RLOO's loss does not read it.
+        return learner, metrics | {"reference_kl": jnp.mean(jnp.sum(behaviour - reference, axis=-1))}
 
     shapes = _shapes(case, config, decoder)
     if device is not None:
         sharding = SingleDeviceSharding(device)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
-    compiled = jax.jit(update, donate_argnums=0).lower(*shapes).compile()
-    analysis: Any = compiled.memory_analysis()
+    try:
+        analysis: Any = jax.jit(update, donate_argnums=0).lower(*shapes).compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
     return Memory(
         analysis.argument_size_in_bytes,
         analysis.output_size_in_bytes,
@@ -206,7 +217,7 @@ def measure_all(workdir: Path, every: Iterable[Case], device: jax.Device | None 
       device: what to compile for; the first device here when None.
 
     Returns:
-      All rows of the file.
+      All rows of the file; the sizes of what does not fit are None.
 
     Raises:
       StorageError: the file could not be written any more.
@@ -218,8 +229,11 @@ def measure_all(workdir: Path, every: Iterable[Case], device: jax.Device | None 
     done = {tuple(row[name] for name in (*Case._fields, "device")) for row in rows}
     for case in (case for case in every if (*case, where["device"]) not in done):
         memory = measure(case, device)
-        rows.append({**case._asdict(), **memory._asdict(), "total": memory.total, **where})
-        print(f"{where['device']}, {', '.join(map(str, case))}: {memory.total / 2**20:,.0f} MiB", flush=True)
+        sizes = dict.fromkeys(Memory._fields) if memory is None else memory._asdict()
+        total = None if memory is None else memory.total
+        rows.append({**case._asdict(), **sizes, "total": total, **where})
+        told = "does not fit" if total is None else f"{total / 2**20:,.0f} MiB"
+        print(f"{where['device']}, {', '.join(map(str, case))}: {told}", flush=True)
         with storage_errors(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
             write_json(path, {"rows": rows})

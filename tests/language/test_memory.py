@@ -65,6 +65,13 @@ def test_a_program_is_compiled_for_the_device_that_is_asked_for(tiny, tmp_path):
     assert measure(case, jax.devices()[-1]) == measure(case)
 
 
+def test_what_does_not_fit_has_a_row_without_sizes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "measure", lambda case, device: None)
+    (row,) = measure_all(tmp_path, [Case("40M", "haepo", "naive", 4, 16, 32)])
+    assert row["total"] is None and row["temporaries"] is None
+    assert "does not fit" in capsys.readouterr().out
+
+
 def test_a_topology_that_cannot_be_compiled_for_is_refused(monkeypatch):
     def refuse(name, platform):
         raise RuntimeError("no such thing")

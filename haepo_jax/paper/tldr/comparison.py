@@ -1,8 +1,9 @@
 """The methods on the generated task: gold reward against KL, win rates, effective sample size, and what they cost."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from haepo_jax.language.evaluation import FINE_TUNED, answers_of, win_rates
 from haepo_jax.language.generated_task import best_gold, ceiling_accuracy, gold_reward
 from haepo_jax.paper.computed import computed
 from haepo_jax.paper.methods import Method
-from haepo_jax.paper.tldr.methods import BASELINES, HAEPO, METHODS
+from haepo_jax.paper.tldr.methods import BASELINES, GRPO, HAEPO, METHODS
 from haepo_jax.paper.tldr.runs import Runs, Tuned
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.figures import Series
@@ -62,13 +63,14 @@ def study(runs: Runs) -> Compared:
     recommended = HAEPO["log_ratio"]
     if runs.scale.tuned:
         recommended = max(HAEPO.values(), key=lambda method: max(score for _, score in tuned[method.name].tried))
-    headline = _headline(recommended, found, chosen=runs.scale.tuned)
+    equal = _at_equal_kl(runs, found)
+    headline = _headline(recommended, found, equal, chosen=runs.scale.tuned)
     section = Section(
         slug="comparison",
         title="HAEPO, GRPO, RLOO and DPO on the generated task",
         question="How much gold reward does each method reach, how far from the fine-tuned policy does it go for it, "
         "and whose summaries win where length is controlled for?",
-        findings=(_reach(runs, task, found), *_findings(runs, recommended, found)),
+        findings=(_reach(runs, task, found), *_findings(runs, recommended, found, equal)),
         figures=_figures(runs, found),
         tables=(_table(found), _win_table(found), _cost_table(runs, tuned, found)),
     )
@@ -126,7 +128,35 @@ def _less(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
     return difference_interval(ours[None], theirs[None], _seed_mean)
 
 
-def _headline(recommended: Method, found: _Found, *, chosen: bool) -> str:
+class _Equal(NamedTuple):
+    """Every method where its KL to the fine-tuned policy first reaches the same value."""
+
+    kl: float
+    """Nats a response: what all methods reach in the mean over seeds."""
+    gold: Mapping[str, np.ndarray]
+    """By method, `[seeds]` on the held-out posts; a seed that never gets there has its last."""
+
+
+def _at_equal_kl(runs: Runs, found: _Found) -> _Equal:
+    start = found.judged["start"]
+    looks = {
+        method.name: [_looks(runs, found.names[method.name], measure) for measure in ("gold", "reference_kl")]
+        for method in METHODS
+    }
+    reached = math.floor(10 * min(float(kl.mean(axis=0).max()) for _, kl in looks.values())) / 10
+    gold = {
+        name: np.array(
+            [
+                np.interp(reached, [start["reference_kl"], *np.maximum.accumulate(kl)], [start["gold"], *gold])
+                for gold, kl in zip(*both, strict=True)
+            ]
+        )
+        for name, both in looks.items()
+    }
+    return _Equal(reached, gold)
+
+
+def _headline(recommended: Method, found: _Found, equal: _Equal, *, chosen: bool) -> str:
     own = found.mean(recommended, "gold")
     sentences = [
         f"On the generated summaries the recommended HAEPO (score {recommended.base['haepo.score']}, "
@@ -146,6 +176,16 @@ def _headline(recommended: Method, found: _Found, *, chosen: bool) -> str:
         if rivals:
             names = ", ".join(f"{rival.label} ({number(float(found.mean(rival, 'gold').mean()))})" for rival in rivals)
             sentences.append(f"That is {words} {names}.")
+    kl = found.mean(recommended, "reference_kl")
+    others = ", ".join(
+        f"{rival.label} {number(float(equal.gold[rival.name].mean()))}"
+        for rival in (*(method for method in HAEPO.values() if method is not recommended), *BASELINES)
+    )
+    sentences.append(
+        f"It goes {number(float(kl.mean()))} nats of KL from the fine-tuned policy for that (GRPO "
+        f"{number(float(found.mean(GRPO, 'reference_kl').mean()))}). Where KL first reaches {equal.kl:.1f} nats, "
+        f"{recommended.label} has {number(float(equal.gold[recommended.name].mean()))} and the others have: {others}."
+    )
     return " ".join(sentences)
 
 
@@ -154,12 +194,17 @@ def _start(found: _Found, measure: str) -> float:
     return found.judged["means"][FINE_TUNED][measure]
 
 
-def _findings(runs: Runs, recommended: Method, found: _Found) -> tuple[str, ...]:
+def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> tuple[str, ...]:
     own = found.mean(recommended, "gold")
     findings = [
         f"{recommended.label} less {rival.label}: {interval(_less(own, found.mean(rival, 'gold')))} in gold reward, "
         f"{interval(_less(found.mean(recommended, 'reference_kl'), found.mean(rival, 'reference_kl')))} in nats of "
         f"KL; length-controlled win rate {interval(_estimate(found.wins(recommended.name, rival.name)))}."
+        for rival in BASELINES
+    ]
+    findings += [
+        f"Where KL first reaches {equal.kl:.1f} nats, {recommended.label} less {rival.label}: "
+        f"{interval(_less(equal.gold[recommended.name], equal.gold[rival.name]))} in gold reward on held-out posts."
         for rival in BASELINES
     ]
     for method in HAEPO.values():
