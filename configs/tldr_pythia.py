@@ -8,7 +8,7 @@ Lies beside the project: models/pythia-1b-deduped, a Hugging Face folder, and da
 tldr_3_filtered and comparisons; other places by --config.model.path=... and --config.data.demonstrations=... Who has
 a fine-tuned policy or a reward model gives --config.sft_path=... or --config.reward_path=... and leaves its stage out.
 
-Takes, by arithmetic, 20 GB for a billion trained parameters with gradient and optimiser, the reference policy and the
+Takes 20 GB, by arithmetic, for a billion trained parameters with gradient and optimiser, the reference policy and the
 reward model, and activations besides; it has not been run, as neither weights nor data could be had. Expect no score
 that was measured: learning rate, temperature, penalties and DPO's beta are those of the best known reproduction of the
 task (Huang et al. 2024, arXiv 2403.17031), and HAEPO's coefficients those of the generated task.

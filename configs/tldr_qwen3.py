@@ -7,7 +7,7 @@ python -m experiments.tldr --config=configs/tldr_qwen3.py --workdir=runs/tldr_qw
 Lies beside the project: models/Qwen3-0.6B, a Hugging Face folder, and the parquet files of the two data sets in
 data/tldr and data/tldr-preference; other places by --config.model.path=... and --config.data.demonstrations=...
 
-Takes, by arithmetic, 10 GB for the reward model, all of whose 0.6 billion parameters are trained, 3 GB for the other
+Takes 10 GB, by arithmetic, for the reward model, all of whose 0.6 billion parameters are trained, 3 GB for the other
 stages, and activations besides; it has not been run, as neither weights nor data could be had. Expect no score that
 was measured: the learning rates are usual ones for adapters, and HAEPO's coefficients those of the generated task.
 """

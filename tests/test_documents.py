@@ -23,7 +23,15 @@ def test_the_readme_runs():
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "BUILD_NOTES.md", "CONTRIBUTING.md", "docs/method.md", "docs/tunix.md"]
+    "document",
+    [
+        "README.md",
+        "BUILD_NOTES.md",
+        "CONTRIBUTING.md",
+        "docs/method.md",
+        "docs/language_models.md",
+        "docs/tunix.md",
+    ],
 )
 def test_links_within_the_project_lead_somewhere(document):
     text = (ROOT / document).read_text()
@@ -39,10 +47,10 @@ def test_a_config_says_its_command_its_time_and_its_score(config):
     assert "Takes " in header and "Expect " in header
 
 
-def test_the_readme_tells_the_verdicts_that_the_paper_s_command_wrote():
-    told = json.loads((ROOT / "docs" / "paper" / "verdicts.json").read_text())
-    readme = (ROOT / "README.md").read_text()
-    assert told["headline"] in readme
-    section = readme.partition("## The paper's experiments")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(("folder", "chapter"), [("paper", "The paper's experiments"), ("tldr", "Language models")])
+def test_the_readme_tells_the_verdicts_that_the_command_wrote(folder, chapter):
+    told = json.loads((ROOT / "docs" / folder / "verdicts.json").read_text())
+    section = (ROOT / "README.md").read_text().partition(f"## {chapter}")[2].partition("\n## ")[0]
+    assert told["headline"] in section
     rows = re.findall(r"^\| (.+) \| (reproduced|not reproduced|mixed) \|$", section, re.MULTILINE)
     assert rows == [(claim["text"], claim["verdict"]) for claim in told["claims"]]
