@@ -145,6 +145,7 @@ def test_evaluation_is_written_and_told(finished_run):
     assert "greedy" in evaluated.out and "sampled" in evaluated.out
 
 
+@pytest.mark.slow
 def test_a_run_killed_twice_ends_as_one_left_alone(finished_run, tmp_path):
     workdir = tmp_path / "run"
     for kills in (1, 2):
@@ -181,7 +182,9 @@ def test_ten_kills_at_random_moments_end_alike(tmp_path):
         assert_same_end(workdir, tmp_path / "alone")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_checkpoints_and_says_how_to_go_on(finished_run, tmp_path, number, code):
     workdir = tmp_path / "run"
     command = Command("experiments.train", *LONG, f"--workdir={workdir}")
@@ -258,7 +261,7 @@ def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):
     assert table(tmp_path / "run").num_rows == 3 * (max(deaths) + 1)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "reinforce"])
+@pytest.mark.parametrize("algorithm", ["grpo", pytest.param("reinforce", marks=pytest.mark.slow)])
 def test_an_algorithm_runs_by_its_name(tmp_path, algorithm):
     arguments = [*SMALL, "--config.num_updates=3", f"--config.algorithm={algorithm}"]
     finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
@@ -289,6 +292,7 @@ def test_ppo_trains_and_is_evaluated(ppo_run):
     assert all(-1 <= member["sampled_return"] <= 1 for member in result["members"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_ppo_goes_on_in_the_midst_of_its_episodes(ppo_run, tmp_path):
     """An episode takes 9 steps and an update 8, so that a restart of the environments would show."""
     workdir = tmp_path / "run"
@@ -357,7 +361,9 @@ def test_a_limited_run_that_was_killed_ends_as_one_left_alone(limited_run, tmp_p
     assert left["members"] == right["members"] and left["num_updates"] == right["num_updates"]
 
 
-@pytest.mark.parametrize(("batch", "cause"), [("large", "environment steps"), ("small", "divergence")])
+@pytest.mark.parametrize(
+    ("batch", "cause"), [pytest.param("large", "environment steps", marks=pytest.mark.slow), ("small", "divergence")]
+)
 def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause):
     """Three members on eight devices: padding beside a member, and devices with nothing but padding."""
     monkeypatch.setattr("haepo_jax.population._learns_one_by_one", lambda device, steps: batch == "large")

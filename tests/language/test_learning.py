@@ -37,7 +37,11 @@ def learned(config):
     return learner.trained, metrics
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [CONFIGS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in CONFIGS[1:])],
+    ids=lambda path: path.stem,
+)
 def test_lambda_changes_what_is_learned(path):
     config = shipped(path)
     assert config.haepo.kl_coef > 0
@@ -47,6 +51,7 @@ def test_lambda_changes_what_is_learned(path):
     assert max(jax.tree.leaves(change)) > 0.01 * config.rl.optimizer.learning_rate
 
 
+@pytest.mark.slow
 def test_the_sampler_s_gap_is_that_before_the_policy_moves():
     _, metrics = learned(shipped(CONFIGS[0]))
     assert float(metrics["sampler_gap"]) < 1e-4

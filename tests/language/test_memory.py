@@ -60,6 +60,7 @@ def test_what_was_measured_is_kept(tiny, tmp_path, capsys):
     assert row["total"] == row["arguments"] + row["outputs"] + row["temporaries"] - row["aliased"]
 
 
+@pytest.mark.slow
 def test_a_program_is_compiled_for_the_device_that_is_asked_for(tiny, tmp_path):
     case = Case("40M", "haepo", "two_pass", 4, 16, 32)
     assert measure(case, jax.devices()[-1]) == measure(case)

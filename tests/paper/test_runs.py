@@ -213,6 +213,7 @@ def test_an_environment_that_does_not_exist_is_told(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_what_is_done_again_is_the_same_to_the_last_bit(tmp_path, monkeypatch, capsys):
     """Really trained: damaged, done again, interrupted in that, and gone on with."""
     runs, folder = Runs(tmp_path, SMALL), tmp_path / "runs" / "bandit"
