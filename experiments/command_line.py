@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import jax
@@ -29,6 +30,17 @@ _known_settings: Callable[[], list[str]] = setting_names
 """The settings of the command's config."""
 _overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sweep": {}}
 """`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
+
+
+_AT_ONCE = "Stopped at once; the same command goes on from the last checkpoint."
+
+
+class _Terminated(BaseException):
+    """SIGTERM while no run is there to end with a checkpoint: between two of them, or while one compiles."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
 
 
 def define_config(settings: Callable[[], list[str]] = setting_names) -> None:
@@ -58,6 +70,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         _parse(sys.argv)
         _use_every_core()
@@ -70,7 +83,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     except Interrupted as error:
         code = _tell(error, 128 + error.signal_number)
     except KeyboardInterrupt:
-        code = _tell("Stopped at once; the same command goes on from the last checkpoint.", 128 + signal.SIGINT)
+        code = _tell(_AT_ONCE, 128 + signal.SIGINT)
+    except _Terminated:
+        code = _tell(_AT_ONCE, 128 + signal.SIGTERM)
     sys.exit(code)
 
 

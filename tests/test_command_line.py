@@ -205,3 +205,15 @@ def test_the_module_runs_as_a_plain_process(tmp_path):
     )
     assert finished.returncode == 2
     assert finished.stderr == "train: --workdir /proc/nowhere cannot be written: No such file or directory.\n"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_where_no_run_is_there_to_catch_it_is_told_too(name, code):
+    script = (
+        "import os, signal\nfrom experiments import command_line\n"
+        f"command_line.run(lambda: os.kill(os.getpid(), signal.{name}) or 0)"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == code
+    assert "Stopped at once; the same command goes on from the last checkpoint." in finished.stdout + finished.stderr
+    assert "Traceback" not in finished.stderr
