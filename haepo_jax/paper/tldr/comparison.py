@@ -208,7 +208,7 @@ def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> 
         for rival in BASELINES
     ]
     for method in HAEPO.values():
-        sizes = np.stack([runs.metric(name, "effective_sample_size") for name in found.names[method.name]])
+        sizes = _sample_sizes(runs, found.names[method.name])
         tenth = max(1, sizes.shape[1] // 10)
         findings.append(
             f"{method.label}: effective sample size {number(float(sizes[:, :tenth].mean()))} of "
@@ -230,7 +230,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
         learning.append(Series(method.label, every * np.arange(gold.shape[1]), *band))
     saturation = []
     for method in HAEPO.values():
-        sizes = np.stack([runs.metric(name, "effective_sample_size") for name in found.names[method.name]])
+        sizes = _sample_sizes(runs, found.names[method.name])
         smooth = np.stack([np.convolve(size, np.full(_WINDOW, 1 / _WINDOW), "valid") for size in sizes])
         saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
     rates = [(method.label, *map(float, _estimate(found.wins(method.name, FINE_TUNED)))) for method in METHODS]
@@ -280,6 +280,11 @@ def _looks(runs: Runs, names: tuple[str, ...], measure: str) -> np.ndarray:
     rows = [runs.looks(name, measure) for name in names]
     longest = max(map(len, rows))
     return np.stack([np.pad(row, (0, longest - len(row)), mode="edge") for row in rows])
+
+
+def _sample_sizes(runs: Runs, names: tuple[str, ...]) -> np.ndarray:
+    """`[seeds, updates]` the effective sample size of the weights."""
+    return np.stack([runs.metric(name, "effective_sample_size") for name in names])
 
 
 def _table(found: _Found) -> Table:
