@@ -1,6 +1,7 @@
 """What every command line shares: flags read strictly, and errors told in one sentence.
 
-Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 storage failed, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 storage failed, 42 stalled or another
+process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import ast
@@ -19,8 +20,9 @@ from absl import flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
+from haepo_jax import compilation_cache
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
-from haepo_jax.errors import ConfigError, Interrupted, StorageError, nearest
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
@@ -75,11 +77,17 @@ def run(main: Callable[[], int]) -> NoReturn:
         _parse(sys.argv)
         _use_every_core()
         _keep_freed_memory()
+        compilation_cache.use(compilation_cache.default_directory())
         code = main()
+        compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
     except StorageError as error:
         code = _tell(error, STORAGE)
+    except Stalled as error:
+        _tell(error, Stalled.EXIT_CODE)
+        sys.stdout.flush()
+        os._exit(Stalled.EXIT_CODE)  # at once: what runs at a usual exit waits for the process that is gone
     except Interrupted as error:
         code = _tell(error, 128 + error.signal_number)
     except KeyboardInterrupt:

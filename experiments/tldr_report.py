@@ -6,7 +6,6 @@ python -m experiments.tldr_report --workdir=runs/tldr_report_quick --quick
 
 import time
 
-import jax
 from absl import flags
 
 from experiments import command_line
@@ -26,8 +25,6 @@ def main() -> int:
 
     started = time.monotonic()
     with locked(workdir):
-        # The runs of a method differ in their seeds alone, and the program is the same.
-        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
         page = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
     print(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
     return 0

@@ -21,6 +21,28 @@ class Interrupted(Exception):
         self.signal_number = signal_number
 
 
+class Stalled(Exception):
+    """A process stood still, or another one of the run is gone; started again, the run goes on."""
+
+    EXIT_CODE = 42
+
+    @classmethod
+    def after(cls, seconds: float) -> "Stalled":
+        """No sign of life for so long."""
+        return cls(
+            f"Nothing has moved for {seconds:g} s: a device or another process of the run hangs. Stopped; the same "
+            "command goes on from the last checkpoint. If one chunk of updates takes longer, raise --stall_seconds."
+        )
+
+    @classmethod
+    def alone(cls, reason: str) -> "Stalled":
+        """Another process cannot be reached."""
+        return cls(
+            f"Another process of the run is gone ({reason}). Stopped; once all are started again, the same command "
+            "goes on from the last checkpoint."
+        )
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near.
 

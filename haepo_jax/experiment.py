@@ -1,50 +1,74 @@
-"""One run from its config to its complete folder: chunks of updates, with metrics and checkpoints between them.
+"""A run from its config to its complete folder: groups of members, in waves, each in chunks of updates.
 
-The device never waits for a file: while it works on a chunk, the host writes what the chunk before it gave.
+The devices never wait for a file: while they work on a chunk, the host reports on the chunk before it, and
+checkpoints are written in the background. All processes of a run go through the same steps together, and agree after
+each chunk on whether and how to go on.
 """
 
+import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Compiled
 
-from haepo_jax import signals
+from haepo_jax import compilation_cache, processes, signals
 from haepo_jax.analysis.summary import summarize
-from haepo_jax.checkpointing import Checkpoint, Checkpointer
-from haepo_jax.config import ExperimentConfig, to_json
-from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.checkpointing import Checkpointer
+from haepo_jax.config import ExperimentConfig
+from haepo_jax.errors import ConfigError, Interrupted, StorageError
 from haepo_jax.objectives import Metrics
-from haepo_jax.population import Population, make_members, make_population
-from haepo_jax.recording import MetricsWriter, ProgressReport
-from haepo_jax.resuming import starting_point
-from haepo_jax.run_folder import Provenance, is_complete, load_config, opened, storage_errors, write_json
-from haepo_jax.training import MemberState, make_environment
+from haepo_jax.planning import placed
+from haepo_jax.population import Population, make_population
+from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows, text_settings
+from haepo_jax.resuming import newest_checkpoint
+from haepo_jax.run_folder import Provenance, is_complete, opened, read_json, storage_errors, write_json
+from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
+from haepo_jax.training import MemberState, make_environment, total_steps
+from haepo_jax.watchdog import Watchdog
+from haepo_jax.waves import Wave, next_wave
 
 _CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
 _MAX_GROWTH = 8  # from one chunk to the next, as the first is short and its time uncertain
+STALL_SECONDS = 300.0
 
 
-class _Chunk(NamedTuple):
-    """Updates that have been computed and not yet been written."""
+class Placement(NamedTuple):
+    """How members lie on devices."""
 
-    metrics: dict[str, np.ndarray]
-    env_steps: np.ndarray
-    """`[updates, members]`, cumulative."""
+    members_per_device: int | None = None
+    """None: as many as let all members of a group run at once, on the devices of the first attempt."""
+    trajectory_devices: int = 1
 
 
 def run(config: ExperimentConfig, workdir: Path, *, checkpoint_seconds: float = 10.0) -> bool:
-    """Runs an experiment, or goes on with it, until its folder is complete.
+    """Runs an experiment, or goes on with it, until its folder is complete; see `run_sweep`."""
+    return run_sweep(of_experiment(config), workdir, checkpoint_seconds=checkpoint_seconds)
+
+
+def run_sweep(
+    sweep: Sweep,
+    workdir: Path,
+    *,
+    placement: Placement = Placement(),  # noqa: B008 - immutable
+    checkpoint_seconds: float = 60.0,
+    stall_seconds: float = STALL_SECONDS,
+) -> bool:
+    """Runs a sweep, or goes on with it, until its folder is complete. All processes of a run call it.
 
     Args:
-      config: the experiment.
-      workdir: the run folder.
-      checkpoint_seconds: least time between two checkpoints; metrics are written with each.
+      sweep: groups of members.
+      workdir: the run folder, the same for all processes.
+      placement: how members lie on devices.
+      checkpoint_seconds: least time between two checkpoints; metrics are written with each. The first chunk of a
+        wave and its last one always end with a checkpoint.
+      stall_seconds: a process in which nothing has moved for so long ends itself.
 
     Returns:
       False if the folder was complete already and nothing was done.
@@ -52,168 +76,359 @@ def run(config: ExperimentConfig, workdir: Path, *, checkpoint_seconds: float = 
     Raises:
       ConfigError: a folder that cannot be used, or an environment that does not exist.
       StorageError: the folder could not be written to any more.
-      Interrupted: SIGTERM or SIGINT.
+      Interrupted: SIGTERM or SIGINT, to any of the processes.
+      Stalled: another process is gone.
     """
-    make_environment(config)  # before the folder is made, as its name may be wrong
-    members = [dataclasses.asdict(member) for member in make_members(config)]
-    with opened(workdir, to_json(config), members):
-        if is_complete(workdir):
+    for group in sweep.groups:
+        make_environment(group.config)  # before the folder is made, as its name may be wrong
+    with _opened(workdir, sweep):
+        if processes.from_first(np.array(is_complete(workdir))):
             return False
-        _Run(config, workdir, make_population(config)).go(checkpoint_seconds)
+        _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds).go()
     return True
 
 
-def restore(workdir: Path) -> tuple[ExperimentConfig, Population, MemberState]:
-    """The newest good state of a run, on the devices; changes nothing in the folder.
+def restore(workdir: Path) -> Iterator[tuple[Population, MemberState, int]]:
+    """The newest good state of each wave of a run, on the devices, and its updates; changes nothing in the folder.
 
     Raises:
       ConfigError: the folder holds no run, or no good checkpoint.
     """
-    config = load_config(workdir)
+    if not (workdir / "config.json").exists():
+        raise ConfigError(f"--workdir {workdir} holds no run: there is no config.json in it.")
+    sweep = from_record(read_json(workdir / "config.json"))
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"--workdir {workdir} holds no checkpoint yet; train first.")
-    population = make_population(config)
-    checkpointer = Checkpointer(workdir / "checkpoints", read_only=True)
-    found, damaged = checkpointer.restore(_fresh(population))
-    checkpointer.close()
-    for update, reason in damaged:
-        print(f"The checkpoint after update {update} is damaged ({reason}); it is passed over.")
-    if found is None:
+    blocks = read_json(workdir / "placement.json")["members_per_device"]
+    found_any = False
+    for group in sweep.groups:
+        population = make_population(group.config, members=group.members, members_per_device=blocks[group.name])
+        done = 0
+        while done < len(group.members):
+            wave = next_wave(group.members, done, population.capacity, workdir / "checkpoints")
+            done += len(wave.members)
+            own = population.with_members(wave.members)
+            for directory, row in wave.sources:
+                checkpointer = Checkpointer(directory, read_only=True)
+                found, damaged = checkpointer.restore(own.template(), first=row)
+                checkpointer.close()
+                for update, reason in damaged:
+                    print(f"The checkpoint after update {update} is damaged ({reason}); it is passed over.")
+                if found is not None:
+                    found_any = True
+                    yield own, own.resumed(found.tree), found.update
+                    break
+    if not found_any:
         raise ConfigError(f"--workdir {workdir} holds no good checkpoint; train first.")
-    return config, population, population.from_host(found.state)
 
 
-def _fresh(population: Population) -> Checkpoint:
-    return Checkpoint(population.to_host(population.init()), np.zeros(len(population.members), np.int64))
+@contextlib.contextmanager
+def _opened(workdir: Path, sweep: Sweep) -> Iterator[None]:
+    """Holds the folder for this run; process 0 does, and what it refuses, all refuse."""
+    with contextlib.ExitStack() as stack:
+        refusal: Exception | None = None
+        if processes.is_first():
+            try:
+                stack.enter_context(
+                    opened(workdir, sweep.record, [dataclasses.asdict(member) for member in sweep.members])
+                )
+            except (ConfigError, StorageError) as error:
+                refusal = error
+        if processes.from_first(np.array(refusal is not None)):
+            raise refusal or ConfigError(f"Process 0 cannot use --workdir {workdir}, and says why.")
+        yield
 
 
-class _Run:
-    """The state of one attempt at a run, while it goes on."""
+class _Chunk(NamedTuple):
+    """Updates that have been computed and not yet been written, of the members of this process."""
 
-    def __init__(self, config: ExperimentConfig, workdir: Path, population: Population) -> None:
-        self._total = config.num_updates
-        self._workdir = workdir
-        self._population = population
-        self._provenance = Provenance(workdir, list(population.mesh.devices.flat))
-        self._pending: list[_Chunk] = []
-        self._run_seconds = 0.0
-        self._timeline: list[tuple[int, float]] = []  # updates done, seconds
-        with storage_errors(workdir):
-            self._writer = MetricsWriter(workdir / "metrics", population.members)
-            self._checkpointer = Checkpointer(workdir / "checkpoints")
-        self._saved = self._start()
-        self._first_steps = self._saved.env_steps.sum()
-        self._progress = ProgressReport(self._total, self._updates_saved)
+    metrics: dict[str, np.ndarray]
+    env_steps: np.ndarray
+    """`[updates, members]`, cumulative."""
+    ran: np.ndarray
+    """`[updates, members]` boolean, False once a member has stopped."""
 
-    @property
-    def _updates_saved(self) -> int:
-        return int(self._saved.state.updates_done[0])
 
-    def _finished(self, state: MemberState) -> bool:
-        """True once every update is done, or every member has stopped."""
-        return int(state.updates_done[0]) >= self._total or not np.any(self._population.train.runs(state))
+class _Decision(NamedTuple):
+    """What all processes have agreed on after a chunk."""
 
-    def go(self, checkpoint_seconds: float) -> None:
+    running: bool
+    """Whether any member goes on."""
+    signal: int
+    """One that any process received, or 0."""
+    seconds: float
+    """Of the slowest process."""
+    due: bool
+    """Whether it is time for a checkpoint."""
+
+
+class _Attempt:
+    """One attempt at a run: what its groups and waves share."""
+
+    def __init__(
+        self, sweep: Sweep, workdir: Path, placement: Placement, checkpoint_seconds: float, stall_seconds: float
+    ) -> None:
+        self.workdir = workdir
+        self.checkpoint_seconds = checkpoint_seconds
+        self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
+        self.watchdog = Watchdog(stall_seconds)
+        self.received: list[int] = []
+        self.run_seconds = self.compile_seconds = 0.0
+        self.timeline: list[tuple[int, float]] = []  # updates done of the wave, seconds of the attempt
+        self._sweep = sweep
+        self._placement = placement
+        self._text = text_settings(sweep.members)
+        self._programs: dict[Any, Compiled] = {}
+        self._populations = self._placed()
+        self._metrics = {
+            name: leaf.dtype for population in self._populations for name, leaf in population.metrics_shapes().items()
+        }
+
+    def go(self) -> None:
         """Trains from where the folder stands, and completes the folder."""
-        try:
-            with signals.collected() as received:
-                if not self._finished(self._saved.state):
-                    self._train(checkpoint_seconds, received)
-                if received and not self._finished(self._saved.state):
-                    self._provenance.update(outcome=signal.Signals(received[0]).name)
-                    raise Interrupted(received[0], self._updates_saved, self._total)
-        finally:
-            self._progress.close()
-            self._checkpointer.close()
-        self._provenance.update(outcome="complete")
-        with storage_errors(self._workdir):
-            summary = summarize(
-                self._workdir,
-                death_updates=np.asarray(self._saved.state.death_update),
-                compile_seconds=self._provenance.total("compile_seconds"),
-                run_seconds=self._provenance.total("run_seconds"),
-            )
-            write_json(self._workdir / "summary.json", summary)
+        with signals.collected() as self.received, self.watchdog:
+            for group, population in zip(self._sweep.groups, self._populations, strict=True):
+                self._train_group(group, population)
+        self.provenance.update(outcome="complete")
+        processes.barrier("every process has written its metrics")
+        if processes.is_first():
+            with storage_errors(self.workdir):
+                write_json(self.workdir / "summary.json", summarize(self.workdir))
+        processes.barrier("the summary is written")
 
-    def _start(self) -> Checkpoint:
-        fresh = _fresh(self._population)
-        with storage_errors(self._workdir):
-            return starting_point(fresh, self._checkpointer, self._writer, self._provenance, self._total)
+    def stop(self, number: int, done: int, total: int) -> Interrupted:
+        """What to raise when a signal has ended the run early."""
+        self.provenance.update(outcome=signal.Signals(number).name)
+        return Interrupted(number, done, total)
 
-    def _train(self, checkpoint_seconds: float, received: list[int]) -> None:
-        """Chunk after chunk until the last update or a signal. Host work on a chunk overlaps with the next one."""
-        state = self._population.from_host(self._saved.state)
-        done, size = self._updates_saved, 1
-        clock = last_save = time.monotonic()
-        advance = self._population.advance.lower(state, jnp.int32(1)).compile()
-        self._provenance.update(compile_seconds=time.monotonic() - clock)
-        members = len(self._population.members)  # padding, which may never run, lies behind them
-        still_run = jax.jit(lambda state: jnp.any(self._population.train.runs(state)[:members]))
-        chunk: tuple[int, Metrics] | None = None
-        snapshot: MemberState | None = None
-        while done < self._total and not received and still_run(state):
-            size = min(size, self._population.max_chunk, self._total - done)
+    def writer(self, population: Population) -> MetricsWriter:
+        """For the members of this process."""
+        return MetricsWriter(
+            self.workdir / "metrics",
+            population.members_here,
+            metrics=self._metrics,
+            text=self._text,
+            process=jax.process_index(),
+        )
+
+    def compiled(self, population: Population, state: MemberState) -> Compiled:
+        """The program of a group, which its waves share."""
+        if population.advance not in self._programs:
             clock = time.monotonic()
-            state, metrics = advance(state, jnp.int32(size))
-            if chunk is not None:
-                self._fetch(*chunk)
-            if snapshot is not None:
-                self._save(snapshot)
-            jax.block_until_ready(state)
-            seconds = time.monotonic() - clock
-            self._run_seconds += seconds
-            done, chunk, snapshot = done + size, (size, metrics), None
-            self._timeline.append((done, self._run_seconds))
-            if time.monotonic() - last_save >= checkpoint_seconds:
-                snapshot, last_save = self._population.to_host(state), time.monotonic()
-            size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / seconds * size)))
-        if chunk is not None:
-            self._fetch(*chunk)
-            self._save(self._population.to_host(state))
+            # That of the group before is dropped.
+            self._programs = {population.advance: population.advance.lower(state, jnp.int32(1)).compile()}
+            self.compile_seconds += time.monotonic() - clock
+            compilation_cache.seal()
+            self.note()
+        return self._programs[population.advance]
 
-    @property
-    def _updates_fetched(self) -> int:
-        return self._updates_saved + sum(len(chunk.env_steps) for chunk in self._pending)
+    def note(self, **entries: Any) -> None:
+        """Tells provenance how long things took, and more."""
+        self.provenance.update(
+            compile_seconds=self.compile_seconds, run_seconds=self.run_seconds, timeline=self.timeline, **entries
+        )
 
-    def _fetch(self, size: int, metrics: Metrics) -> None:
-        """Takes a chunk's metrics from the device and reports them."""
-        members = len(self._population.members)
-        rows = {name: np.asarray(values)[:size, :members] for name, values in metrics.items()}
-        # Once every member has stopped, the rest of the chunk is empty: no two ways to cut a run into chunks differ.
-        ran = np.flatnonzero(rows["env_steps"].any(axis=1))[-1] + 1
-        rows = {name: values[:ran] for name, values in rows.items()}
-        before = self._pending[-1].env_steps[-1] if self._pending else self._saved.env_steps
-        self._pending.append(_Chunk(rows, before + np.cumsum(rows.pop("env_steps").astype(np.int64), axis=0)))
-        newest = rows["episode_return"][-1]
-        rate = (self._pending[-1].env_steps[-1].sum() - self._first_steps) / self._run_seconds
-        mean_return = float(np.nanmean(newest)) if not np.isnan(newest).all() else float("nan")
-        self._progress.show(self._updates_fetched, f"{rate:,.0f} env steps/s  return {mean_return:.4g}")
+    def _placed(self) -> list[Population]:
+        """The population of each group, with as many members on a device as at the first attempt."""
+        path = self.workdir / "placement.json"
+        noted = read_json(path) if path.exists() else {"members_per_device": {}, "trajectory_devices": None}
+        given, spread = self._placement
+        populations = []
+        for group in self._sweep.groups:
+            block = noted["members_per_device"].get(group.name)
+            if None not in (block, given) and given != block:
+                raise ConfigError(
+                    f"--members_per_device={given} differs from the {block} that this run was started with, which "
+                    "decide the bits of its numbers; leave it out, or use another --workdir."
+                )
+            populations.append(placed(group, block or given, spread))
+        blocks = {
+            group.name: population.block for group, population in zip(self._sweep.groups, populations, strict=True)
+        }
+        processes.barrier("the placement is read")
+        if processes.is_first():
+            with storage_errors(self.workdir):
+                (self.workdir / "metrics").mkdir(exist_ok=True)
+                (self.workdir / "checkpoints").mkdir(exist_ok=True)
+                write_json(path, {"members_per_device": blocks, "trajectory_devices": spread})
+        processes.barrier("the folders are there")
+        return populations
 
-    def _save(self, state: MemberState) -> None:
+    def _train_group(self, group: Group, population: Population) -> None:
+        done = 0
+        while done < len(group.members):
+            with storage_errors(self.workdir):
+                wave = next_wave(group.members, done, population.capacity, self.workdir / "checkpoints")
+            several = len(self._sweep.groups) > 1 or len(wave.members) < len(group.members)
+            if several and processes.is_first():
+                first, last = wave.members[0].index, wave.members[-1].index
+                print(f"Group {group.name}: members {first} to {last} of {len(self._sweep.members)}.", flush=True)
+            _WaveRun(self, population.with_members(wave.members), wave).go()
+            done += len(wave.members)
+
+
+class _WaveRun:
+    """A wave, from where its checkpoints stand to its last update."""
+
+    def __init__(self, attempt: _Attempt, population: Population, wave: Wave) -> None:
+        self._attempt = attempt
+        self._population = population
+        self._total = population.config.num_updates
+        self._pending: list[_Chunk] = []
+        self._writer: MetricsWriter | None = None
+        with storage_errors(attempt.workdir):
+            if population.members_here:
+                self._writer = attempt.writer(population)
+            self._state, self._done = self._start(wave)
+            self._checkpointer = Checkpointer(wave.directory)
+        self._saved = self._done
+        arrays = population.to_arrays(self._state)
+        self._env_steps = total_steps(population.here(arrays.env_steps))
+        self._first_steps = self._env_steps.sum()
+        self._alive = population.here(arrays.alive)
+        self._seconds = 0.0
+
+    def go(self) -> None:
+        """Chunk after chunk until the last update or a signal."""
+        attempt, running = self._attempt, self._agree().running
+        try:
+            if running and self._done < self._total:
+                self._train()
+        finally:
+            self._checkpointer.close()
+            attempt.watchdog.pause()
+
+    def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
+        """What all processes do next, from what each of them sees."""
+        running = self._population.running(self._state if state is None else state).any()
+        received = self._attempt.received
+        vote = np.array([running, received[0] if received else 0, seconds * 1e3, due], np.int32)
+        most = processes.gathered(vote).max(axis=0)
+        return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]))
+
+    def _start(self, wave: Wave) -> tuple[MemberState, int]:
+        """The state to go on from, and its updates; nothing of what comes after it stays in the folder."""
+        state, done = self._population.init(), 0
+        for directory, row in wave.sources:
+            checkpointer = Checkpointer(directory)
+            found = newest_checkpoint(checkpointer, self._population.template(), first=row)
+            checkpointer.close()
+            if found is not None:
+                state, done = self._population.resumed(found.tree), found.update
+                break
+        if processes.is_first():
+            first = wave.members[0].index
+            drop_rows(self._attempt.workdir / "metrics", done, range(first, first + len(wave.members)))
+            if done:
+                print(f"Going on after update {done} of {self._total}.", flush=True)
+        processes.barrier("rows are dropped")
+        self._attempt.provenance.update(resumed_after_update=done)
+        return state, done
+
+    def _train(self) -> None:
+        attempt, population, size = self._attempt, self._population, 1
+        progress = ProgressReport(self._total, self._done, shown=processes.is_first())
+        advance = attempt.compiled(population, self._state)
+        chunk: tuple[int, Metrics] | None = None
+        last_save: float | None = None
+        state = self._state
+        try:
+            while True:
+                attempt.watchdog.alive()
+                size = min(size, population.max_chunk, self._total - self._done)
+                clock = time.monotonic()
+                state, metrics = advance(state, np.int32(size))
+                if chunk is not None:
+                    self._fetch(*chunk, progress)
+                jax.block_until_ready(state)
+                seconds = time.monotonic() - clock
+                self._seconds += seconds
+                attempt.run_seconds += seconds
+                self._done, chunk = self._done + size, (size, metrics)
+                attempt.timeline.append((self._done, attempt.run_seconds))
+                due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
+                decision = self._agree(seconds=seconds, state=state, due=due)
+                over = self._done >= self._total or not decision.running or decision.signal
+                if over or decision.due:
+                    self._fetch(*chunk, progress)
+                    chunk = None
+                    self._save(state if decision.running else self._without_idle_updates(state), progress)
+                    last_save = time.monotonic()
+                if over:
+                    break
+                size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / decision.seconds * size)))
+            with storage_errors(attempt.workdir):
+                self._checkpointer.wait()
+        finally:
+            progress.close()
+        if decision.signal and self._done < self._total and decision.running:
+            raise attempt.stop(decision.signal, self._done, self._total)
+
+    def _without_idle_updates(self, state: MemberState) -> MemberState:
+        """The state with its updates counted to the last one in which a member ran, whatever the chunks were."""
+        ran = np.concatenate([chunk.ran.any(axis=1) for chunk in self._pending])
+        last = self._saved + (np.flatnonzero(ran)[-1] + 1 if ran.any() else 0)
+        idle = self._done - int(processes.gathered(np.array(last)).max())
+        self._done -= idle
+        return dataclasses.replace(state, updates_done=state.updates_done - idle)
+
+    def _fetch(self, size: int, metrics: Metrics, progress: ProgressReport) -> None:
+        """Takes a chunk's metrics from the devices and reports them."""
+        rows = {name: self._population.here(values, axis=1)[:size] for name, values in metrics.items()}
+        taken = rows.pop("env_steps").astype(np.int64)
+        env_steps = self._env_steps + np.cumsum(taken, axis=0)
+        self._pending.append(_Chunk(rows, env_steps, taken > 0))
+        self._env_steps = env_steps[-1]
+        returns = rows["episode_return"][taken > 0]
+        rate = (self._env_steps.sum() - self._first_steps) / self._seconds
+        mean_return = float(returns[-taken.shape[1] :].mean()) if returns.size else float("nan")
+        done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)
+        progress.show(done, f"{rate:,.0f} env steps/s  return {mean_return:.4g}")
+
+    def _save(self, state: MemberState, progress: ProgressReport) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""
-        names = self._pending[0].metrics
-        metrics = {name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in names}
-        env_steps = np.concatenate([chunk.env_steps for chunk in self._pending])
-        done: Any = np.full_like(state.updates_done, self._updates_fetched)  # on the host, as all of this state
-        state = dataclasses.replace(state, updates_done=done)
-        checkpoint = Checkpoint(state, env_steps[-1])
-        with storage_errors(self._workdir):
-            self._writer.write(self._updates_saved, metrics, env_steps)
+        arrays = self._population.to_arrays(state)
+        deaths = self._population.here(arrays.death_update)
+        self._write_metrics(deaths)
+        with storage_errors(self._attempt.workdir):
             # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
-            self._provenance.update(run_seconds=self._run_seconds, timeline=self._timeline)
-            self._checkpointer.save(checkpoint)
-        self._report_deaths(state)
-        self._saved = checkpoint
+            self._attempt.note()
+            self._checkpointer.save(self._done, arrays)
+        self._report_deaths(self._population.here(arrays.alive), deaths, progress)
+        self._saved = self._done
         self._pending.clear()
 
-    def _report_deaths(self, state: MemberState) -> None:
-        for index in np.flatnonzero(self._saved.state.alive & ~state.alive):
-            member = self._population.members[index]
-            self._progress.say(
-                f"Member {index} (seed {member.seed}{_described(member.settings)}) diverged at update "
-                f"{state.death_update[index]}: it is frozen as it was before."
+    def _write_metrics(self, deaths: np.ndarray) -> None:
+        """The rows since the last checkpoint, on every process; where one fails, all stop."""
+        failure: StorageError | None = None
+        if self._writer is not None:
+            names = self._pending[0].metrics
+            ran = np.concatenate([chunk.ran for chunk in self._pending])
+            try:
+                with storage_errors(self._attempt.workdir):
+                    self._writer.write(
+                        self._saved,
+                        {name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in names},
+                        np.concatenate([chunk.env_steps for chunk in self._pending]),
+                        where=ran,
+                        diverged=self._saved + np.arange(len(ran))[:, None] == deaths,
+                    )
+            except StorageError as error:
+                failure = error
+        if processes.gathered(np.array([failure is not None])).any():
+            raise failure or StorageError(f"Another process could not write to {self._attempt.workdir}, and says why.")
+
+    def _report_deaths(self, alive: np.ndarray, deaths: np.ndarray, progress: ProgressReport) -> None:
+        for row in np.flatnonzero(self._alive & ~alive):
+            member = self._population.members_here[row]
+            progress.say(
+                f"Member {member.index} (seed {member.seed}{_described(member.settings)}) diverged at update "
+                f"{deaths[row]}: it is frozen as it was before."
             )
+        self._alive = alive
 
 
-def _described(settings: Mapping[str, float]) -> str:
-    return "".join(f", {name} {value:g}" for name, value in settings.items())
+def _described(settings: Mapping[str, Any]) -> str:
+    return "".join(
+        f", {name} {value:g}" if isinstance(value, float) else f", {name} {value}" for name, value in settings.items()
+    )

@@ -1,8 +1,12 @@
 """The members of a population: seeds x swept settings."""
 
 import dataclasses
+from typing import Any
 
 from haepo_jax.config import ExperimentConfig, sweep_points
+
+MEMBERS, TRAJECTORIES = "members", "trajectories"
+"""The axes of the mesh of devices: blocks of members, and the shares of one block's trajectories."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,8 +15,10 @@ class Member:
 
     index: int
     seed: int
-    settings: dict[str, float]
+    settings: dict[str, Any]
     """The swept settings by dotted name."""
+    group: str = "all"
+    """The members of a group share one compiled program."""
 
 
 def make_members(config: ExperimentConfig) -> tuple[Member, ...]:

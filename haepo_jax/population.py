@@ -1,14 +1,16 @@
-"""The outermost axis: a population of members (seeds x settings) in one compiled program, over all local devices.
+"""The outermost axis: members (seeds x settings) in one compiled program, over devices of any number of processes.
 
-How members lie on a device is decided here alone; the code of a member never sees it. Each device holds an
-equal block of members and runs it without a word to the others. Within a block rollouts are vmapped. Learning
-is vmapped too on accelerators, and on CPU where batches are small; on CPU large batches go one member at a time,
-which runs the gradient three times as fast there, as each then stops at its own longest episode and fits a cache.
+How members lie on devices is decided here alone; the code of a member never sees it. Each device holds a block of
+members and runs it without a word to the others, so that the bits of a member depend on the size of its block and
+not on how many devices or processes there are. Within a block rollouts are vmapped. Learning is vmapped too on
+accelerators, and on CPU where batches are small; on CPU large batches go one member at a time, which runs the
+gradient three times as fast there, as each then stops at its own longest episode and fits a cache.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,36 +19,177 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Wrapped
 
 from haepo_jax.config import ExperimentConfig, traced_settings
-from haepo_jax.members import Member, make_members
+from haepo_jax.errors import ConfigError
+from haepo_jax.members import MEMBERS, TRAJECTORIES, Member, make_members
 from haepo_jax.objectives import Metrics
 from haepo_jax.training import MemberState, Train, make_train, missing
 
-_AXIS = "members"
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
 _LARGE_BATCH = 2048  # steps; measured on CPU: 512 ran faster vmapped, 8000 one by one
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
+Arrays = Any
+"""A `MemberState` whose keys are their data, so that all its leaves are plain arrays."""
 
-class Population(NamedTuple):
-    """A population as functions on its state, whose leaves have a leading axis of members, padding included."""
 
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """A population as functions on its state, whose leaves have a leading axis of `capacity` members.
+
+    Rows beyond the members are padding: copies of the last one that never run.
+    """
+
+    config: ExperimentConfig
     members: tuple[Member, ...]
     train: Train
     mesh: Mesh
+    block: int
+    """Members of each device."""
     max_chunk: int
     """Most updates that one call of `advance` does."""
-    init: Callable[[], MemberState]
-    """The state before the first update."""
     advance: Wrapped
     """`(state, int32 number of updates) -> (state, metrics)`. Jitted; the state is donated. Metrics are
-    `[max_chunk, padded members]`, and only the rows of the updates done mean anything. A device whose members
+    `[max_chunk, capacity]`, and only the rows of the updates done mean anything. A device whose members
     have all stopped does no more work."""
-    map_members: Callable[[Callable[[MemberState], Any], MemberState], Any]
-    """`(function of one member's state, state) -> its results`, padding left out."""
-    to_host: Callable[[MemberState], MemberState]
-    """The members' state as NumPy arrays, without padding, PRNG keys as their data."""
-    from_host: Callable[[MemberState], MemberState]
-    """The way back, onto the devices."""
+    start: Wrapped
+    """`(seeds, settings, whether a member) -> state`. Jitted."""
+    still_runs: Wrapped
+    """`state -> [capacity] boolean`, False once a member has stopped. Jitted."""
+
+    @property
+    def capacity(self) -> int:
+        """The most members that run at once, padding included."""
+        return self.block * self.mesh.shape[MEMBERS]
+
+    def with_members(self, members: Sequence[Member]) -> "Population":
+        """The same programs for other members, at most `capacity` of them."""
+        if len(members) > self.capacity:
+            raise ValueError(
+                f"{len(members)} members do not fit {self.mesh.size} devices of {self.block} members each."
+            )
+        return dataclasses.replace(self, members=tuple(members))
+
+    def init(self) -> MemberState:
+        """The state before the first update."""
+        table = {
+            name: self._placed(np.asarray([m.settings.get(name, value) for m in self.members], _dtype(value)))
+            for name, value in traced_settings(self.config).items()
+        }
+        seeds = self._placed(np.asarray([member.seed for member in self.members], np.uint32))
+        return self.start(seeds, table, self._is_member())
+
+    def to_arrays(self, state: MemberState) -> Arrays:
+        """The state with its keys as data."""
+        return dataclasses.replace(state, key=jax.random.key_data(state.key))
+
+    def from_arrays(self, arrays: Arrays) -> MemberState:
+        """The way back."""
+        return dataclasses.replace(arrays, key=jax.random.wrap_key_data(arrays.key))
+
+    def template(self) -> Arrays:
+        """Shapes, dtypes and places of the arrays of a state."""
+        arrays = jax.eval_shape(self.to_arrays, jax.eval_shape(self.init))
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding), arrays)
+
+    def resumed(self, arrays: Arrays) -> MemberState:
+        """The state from arrays of a checkpoint, whose rows beyond the members may be anything."""
+        state = self.from_arrays(arrays)
+        return dataclasses.replace(state, alive=jax.jit(jnp.logical_and)(state.alive, self._is_member()))
+
+    def metrics_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of each metric but `env_steps`, by name."""
+        metrics = jax.eval_shape(self.advance, jax.eval_shape(self.init), jnp.int32(1))[1]
+        return {name: leaf for name, leaf in metrics.items() if name != "env_steps"}
+
+    def to_host(self, state: MemberState) -> Arrays:
+        """The arrays of the members, without padding, as NumPy arrays; in a run of one process."""
+        arrays = jax.device_get(self.to_arrays(state))
+        return jax.tree.map(lambda leaf: np.array(leaf)[: len(self.members)], arrays)
+
+    def from_host(self, arrays: Arrays) -> MemberState:
+        """The way back, onto the devices."""
+        return self.resumed(jax.tree.map(self._placed, arrays))
+
+    def here(self, values: jax.Array, axis: int = 0) -> np.ndarray:
+        """The part of an array that belongs to the members of this process, padding left out."""
+        shards = sorted(
+            (shard for shard in values.addressable_shards if shard.replica_id == 0),
+            key=lambda shard: shard.index[axis].start or 0,
+        )
+        if not shards:
+            return np.empty(tuple(0 if k == axis else size for k, size in enumerate(values.shape)), values.dtype)
+        rows = np.concatenate([np.asarray(shard.data) for shard in shards], axis=axis)
+        return np.take(rows, np.arange(len(self.members_here)), axis=axis)
+
+    @property
+    def members_here(self) -> tuple[Member, ...]:
+        """The members whose first copy is on a device of this process."""
+        first = [row[0] for row in self.mesh.devices.reshape(self.mesh.shape[MEMBERS], -1)]
+        return tuple(
+            member
+            for k, member in enumerate(self.members)
+            if first[k // self.block].process_index == jax.process_index()
+        )
+
+    def running(self, state: MemberState) -> np.ndarray:
+        """Which of the members of this process have not stopped."""
+        return self.here(self.still_runs(state))
+
+    def map_members(self, function: Callable[[MemberState], Any], state: MemberState) -> Any:
+        """The results of a function of one member's state, for the members of this process."""
+        over_members = PartitionSpec(MEMBERS)
+        return jax.tree.map(self.here, _on_blocks(self.mesh, jax.vmap(function), over_members, over_members)(state))
+
+    def run(self, settings: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> dict[str, np.ndarray]:
+        """Trains each setting with each seed from the first update to the last, and writes nothing.
+
+        It compiles at its first call alone. More members than `capacity` are run one wave after the other.
+
+        Args:
+          settings: traced settings by dotted name; what is left out is as in the config.
+          seeds: whole numbers.
+
+        Returns:
+          Each metric, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
+
+        Raises:
+          ConfigError: a setting that is no traced leaf of this program.
+        """
+        known = traced_settings(self.config)
+        for name in itertools.chain.from_iterable(settings):
+            if name not in known:
+                raise ConfigError(f"{name} cannot be set within one program; allowed: {', '.join(known)}.")
+        pairs = itertools.product(settings, seeds)
+        members = [Member(k, seed, dict(values)) for k, (values, seed) in enumerate(pairs)]
+        waves = [
+            self.with_members(members[first : first + self.capacity])._run_all()
+            for first in range(0, len(members), self.capacity)
+        ]
+        shape = (len(settings), len(seeds), self.config.num_updates)
+        return {name: np.concatenate([wave[name] for wave in waves], axis=1).T.reshape(shape) for name in waves[0]}
+
+    def _run_all(self) -> dict[str, np.ndarray]:
+        """Every metric `[updates, members]` of all updates."""
+        state, chunks, done = self.init(), [], 0
+        while done < self.config.num_updates:
+            size = min(self.max_chunk, self.config.num_updates - done)
+            state, metrics = self.advance(state, np.int32(size))
+            chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
+            done += size
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    @property
+    def _sharding(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(MEMBERS))
+
+    def _placed(self, rows: np.ndarray) -> jax.Array:
+        """Rows of the members on their devices, the last one repeated as padding."""
+        padded = np.concatenate([rows, np.repeat(rows[-1:], self.capacity - len(rows), axis=0)])
+        return jax.make_array_from_callback(padded.shape, self._sharding, lambda index: padded[index])
+
+    def _is_member(self) -> jax.Array:
+        rows = np.arange(self.capacity) < len(self.members)
+        return jax.make_array_from_callback(rows.shape, self._sharding, lambda index: rows[index])
 
 
 def make_population(
@@ -54,42 +197,42 @@ def make_population(
     *,
     members: Sequence[Member] | None = None,
     devices: Sequence[jax.Device] | None = None,
+    members_per_device: int | None = None,
+    trajectory_devices: int = 1,
 ) -> Population:
     """The population of an experiment.
 
     Args:
       config: the experiment.
-      members: who takes part; those of the config by default.
-      devices: where they live; all local devices by default. The members are padded to equal blocks with
-        copies of the last one, which are never reported.
+      members: who takes part, those of the config by default; of more than run at once, the first.
+      devices: where they live; all devices of all processes by default.
+      members_per_device: members of each device, which decides the bits of all; by default as many as let all
+        members run at once.
+      trajectory_devices: devices that share each block of members, every one with its part of the M trajectories.
 
     Returns:
       The `Population`.
 
     Raises:
-      ConfigError: an environment that does not exist.
+      ConfigError: an environment that does not exist; devices or trajectories that cannot be divided so.
     """
     train = make_train(config)
     members = make_members(config) if members is None else tuple(members)
-    devices = jax.local_devices() if devices is None else devices
-    mesh = jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    block = max(_MIN_BLOCK, -(-len(members) // len(devices)))
-    padding = block * len(devices) - len(members)
-    max_chunk = max(1, min(config.num_updates, _MAX_ROWS // (block * len(devices))))
-    over_members, everywhere = PartitionSpec(_AXIS), PartitionSpec()
-    sharding = NamedSharding(mesh, over_members)
-
-    def pad(leaf: np.ndarray) -> np.ndarray:
-        return np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)])
-
-    def is_padding() -> jax.Array:
-        return jax.lax.axis_index(_AXIS) * block + jnp.arange(block) >= len(members)
+    devices = jax.devices() if devices is None else devices
+    mesh = _make_mesh(devices, trajectory_devices, config.num_trajectories)
+    blocks = mesh.shape[MEMBERS]
+    block = max(_MIN_BLOCK, -(-len(members) // blocks)) if members_per_device is None else members_per_device
+    max_chunk = max(1, min(config.num_updates, _MAX_ROWS // (block * blocks)))
+    over_members, everywhere = PartitionSpec(MEMBERS), PartitionSpec()
 
     def update_block(state: MemberState) -> tuple[MemberState, Metrics]:
         batch = jax.vmap(train.collect)(state)
-        if not _learns_one_by_one(devices[0], batch.log_probs[0].size):
-            return jax.vmap(train.learn)(state, batch)
-        return _learn_one_by_one(train, state, batch, is_padding())
+        if trajectory_devices > 1:
+            spread = PartitionSpec(None, TRAJECTORIES)
+            batch = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, spread), batch)
+        elif _learns_one_by_one(devices[0], batch.log_probs[0].size):
+            return _learn_one_by_one(train, state, batch)
+        return jax.vmap(train.learn)(state, batch)
 
     def advance_block(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
         shapes = jax.eval_shape(update_block, state)[1]
@@ -97,7 +240,7 @@ def make_population(
 
         def goes_on(carry: tuple[jax.Array, MemberState, Metrics]) -> jax.Array:
             i, state, _ = carry
-            return (i < num_updates) & jnp.any(jax.vmap(train.runs)(state) & ~is_padding())
+            return (i < num_updates) & jnp.any(jax.vmap(train.runs)(state))
 
         def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
             i, state, buffers = carry
@@ -109,35 +252,44 @@ def make_population(
         # All devices keep one count of updates, also those that had nothing left to do.
         return dataclasses.replace(state, updates_done=first + num_updates), metrics
 
-    def shard(function: Callable, in_specs: tuple, out_specs: Any, donate: tuple[int, ...] = ()) -> Wrapped:
-        mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-        return jax.jit(mapped, donate_argnums=donate)
+    def start_block(seeds: jax.Array, settings: dict[str, jax.Array], is_member: jax.Array) -> MemberState:
+        state = jax.vmap(train.init)(jax.vmap(jax.random.key)(seeds), settings)
+        return dataclasses.replace(state, alive=is_member)
 
-    def init() -> MemberState:
-        defaults = traced_settings(config)
-        table = {
-            name: pad(np.asarray([member.settings.get(name, value) for member in members], _dtype(value)))
-            for name, value in defaults.items()
-        }
-        seeds = pad(np.asarray([member.seed for member in members], np.int64))
-        keys = jnp.stack([jax.random.key(int(seed)) for seed in seeds])
-        return start(jax.device_put(keys, sharding), jax.device_put(table, sharding))
+    return Population(
+        config,
+        tuple(members[: block * blocks]),
+        train,
+        mesh,
+        block,
+        max_chunk,
+        advance=_on_blocks(
+            mesh, advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, MEMBERS)), donate=(0,)
+        ),
+        start=_on_blocks(mesh, start_block, over_members, over_members),
+        still_runs=_on_blocks(mesh, jax.vmap(train.runs), over_members, over_members),
+    )
 
-    def map_members(function: Callable[[MemberState], Any], state: MemberState) -> Any:
-        result = shard(jax.vmap(function), (over_members,), over_members)(state)
-        return jax.tree.map(lambda leaf: leaf[: len(members)], result)
 
-    def to_host(state: MemberState) -> MemberState:
-        data = dataclasses.replace(state, key=jax.random.key_data(state.key))
-        return jax.tree.map(lambda leaf: np.array(leaf)[: len(members)], jax.device_get(data))
+def _make_mesh(devices: Sequence[jax.Device], trajectory_devices: int, num_trajectories: int) -> Mesh:
+    """Blocks of members along the first axis; neighbours, which talk fastest, share a block's trajectories."""
+    if len(devices) % trajectory_devices:
+        raise ConfigError(f"--trajectory_devices={trajectory_devices} does not divide the {len(devices)} devices.")
+    if num_trajectories % trajectory_devices:
+        raise ConfigError(
+            f"--trajectory_devices={trajectory_devices} does not divide config.num_trajectories {num_trajectories}."
+        )
+    grid = np.asarray(devices).reshape(-1, trajectory_devices)
+    return Mesh(grid, (MEMBERS, TRAJECTORIES), axis_types=(AxisType.Auto, AxisType.Auto))
 
-    def from_host(data: MemberState) -> MemberState:
-        state = jax.tree.map(lambda leaf: jax.device_put(pad(leaf), sharding), data)
-        return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
 
-    start = shard(jax.vmap(train.init), (over_members, over_members), over_members)
-    advance = shard(advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, _AXIS)), donate=(0,))
-    return Population(members, train, mesh, max_chunk, init, advance, map_members, to_host, from_host)
+def _on_blocks(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, donate: tuple[int, ...] = ()) -> Wrapped:
+    """The function of a block, on every block. Where trajectories are spread, the compiler sees to that."""
+    names = {MEMBERS} if mesh.shape[TRAJECTORIES] > 1 else {MEMBERS, TRAJECTORIES}
+    mapped = jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False, axis_names=names
+    )
+    return jax.jit(mapped, donate_argnums=donate)
 
 
 def _learns_one_by_one(device: jax.Device, steps: int) -> bool:
@@ -145,12 +297,10 @@ def _learns_one_by_one(device: jax.Device, steps: int) -> bool:
     return device.platform == "cpu" and steps >= _LARGE_BATCH
 
 
-def _learn_one_by_one(
-    train: Train, state: MemberState, batch: Any, is_padding: jax.Array
-) -> tuple[MemberState, Metrics]:
-    """`vmap(train.learn)` for a block, one member after the other; those that have stopped, and padding, left out."""
+def _learn_one_by_one(train: Train, state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
+    """`vmap(train.learn)` for a block, one member after the other; those that have stopped are left out."""
     block = state.alive.shape[0]
-    works = jax.vmap(train.runs)(state) & ~is_padding
+    works = jax.vmap(train.runs)(state)
 
     def take(tree: Any, i: jax.Array) -> Any:
         return jax.tree.map(lambda leaf: leaf[i], tree)

@@ -1,11 +1,14 @@
 """What a run tells while it goes on: metric files for later, progress for now."""
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,64 +16,150 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from haepo_jax.members import Member
 from haepo_jax.run_folder import write_file
 
+_REAL, _TEXT = pa.float64(), pa.string()
+
 
 class MetricsWriter:
-    """The `metrics/` of a run folder: one row for each member and update, in parquet parts.
+    """The `metrics/` of a run folder: one row for each member and update, in parquet parts that make one data set.
 
-    A part is named `part-PROCESS-FIRSTUPDATE.parquet`. Columns: member, seed, the swept settings by name,
-    update, env_steps (cumulative, after the update; language models count tokens instead), and the metrics; NaN
-    once a member has diverged.
+    A part is named `part-PROCESS-FIRSTMEMBER-FIRSTUPDATE.parquet`. Columns: member, seed, the swept settings by name,
+    update, env_steps (cumulative, after the update; language models count tokens instead), diverged (True in the last
+    row of a member that did), and the metrics. A member that has stopped has no more rows.
     """
 
     def __init__(
-        self, directory: Path, members: Sequence[Member], process: int = 0, counter: str = "env_steps"
+        self,
+        directory: Path,
+        members: Sequence[Member],
+        *,
+        metrics: Mapping[str, np.dtype | type],
+        counter: str = "env_steps",
+        text: Collection[str] = (),
+        process: int = 0,
     ) -> None:
-        """Opens the folder, and makes it if needed; `counter` names the column of what is counted."""
+        """Opens the folder, and makes it if needed.
+
+        Args:
+          directory: the folder.
+          members: those whose rows are written.
+          metrics: name and dtype of every metric of the data set; one that a part has not is null there.
+          counter: the name of the column of what is counted.
+          text: the swept settings that are written as text, as not all of their values are numbers.
+          process: which process writes.
+        """
         self._directory = directory
         self._members = members
-        self._process = process
+        self._metrics = dict(sorted(metrics.items()))
         self._counter = counter
+        self._text = text
+        self._process = process
         directory.mkdir(exist_ok=True)
 
-    def drop_from(self, update: int) -> None:
-        """Removes the parts that begin at this update or later: they are about to be written again."""
-        for part in self._directory.glob(f"part-{self._process:05d}-*.parquet"):
-            if int(part.stem.rsplit("-", 1)[1]) >= update:
-                part.unlink()
-
-    def write(self, first_update: int, metrics: dict[str, np.ndarray], counted: np.ndarray) -> None:
-        """Writes a part.
+    def write(
+        self,
+        first_update: int,
+        metrics: Mapping[str, np.ndarray],
+        counted: np.ndarray,
+        *,
+        where: np.ndarray | None = None,
+        diverged: np.ndarray | None = None,
+    ) -> None:
+        """Writes a part, unless it would be empty.
 
         Args:
           first_update: the update of its first row.
           metrics: arrays `[updates, members]` by name.
           counted: `[updates, members]` int64, environment steps or tokens so far.
+          where: `[updates, members]` boolean, the rows to write; all by default.
+          diverged: `[updates, members]` boolean, the updates at which members diverged; none by default.
         """
         num_updates, num_members = counted.shape
+        kept = np.ones(counted.shape, bool) if where is None else where
+        if not kept.any():
+            return
+        members = np.broadcast_to(np.arange(num_members), counted.shape)[kept]
 
-        def per_member(values: list, dtype: type) -> np.ndarray:
-            return np.tile(np.asarray(values, dtype), num_updates)
+        def per_member(values: list, kind: pa.DataType) -> pa.Array:
+            return pa.array(values, kind).take(pa.array(members))
 
         columns = {
-            "member": per_member([member.index for member in self._members], np.int32),
-            "seed": per_member([member.seed for member in self._members], np.int64),
+            "member": per_member([member.index for member in self._members], pa.int32()),
+            "seed": per_member([member.seed for member in self._members], pa.int64()),
         }
         for name in self._members[0].settings:
-            columns[name] = per_member([member.settings[name] for member in self._members], np.float64)
-        columns["update"] = np.repeat(np.arange(first_update, first_update + num_updates, dtype=np.int32), num_members)
-        columns[self._counter] = counted.ravel()
-        columns |= {name: values.ravel() for name, values in sorted(metrics.items())}
-        path = self._directory / f"part-{self._process:05d}-{first_update:08d}.parquet"
+            values = [member.settings[name] for member in self._members]
+            is_text = name in self._text
+            columns[name] = per_member(list(map(shown, values)) if is_text else values, _TEXT if is_text else _REAL)
+        updates = np.arange(first_update, first_update + num_updates, dtype=np.int32)[:, None]
+        columns["update"] = np.broadcast_to(updates, counted.shape)[kept]
+        columns[self._counter] = counted[kept]
+        columns["diverged"] = np.zeros(counted.shape, bool)[kept] if diverged is None else diverged[kept]
+        for name, kind in self._metrics.items():
+            there = name in metrics
+            columns[name] = metrics[name][kept] if there else pa.nulls(len(members), pa.from_numpy_dtype(kind))
+        first_member = self._members[0].index
+        path = self._directory / f"part-{self._process:05d}-{first_member:08d}-{first_update:08d}.parquet"
         table = pa.table(columns)
         write_file(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def drop_rows(directory: Path, first_update: int, members: range | None = None) -> None:
+    """Removes the rows of these members, all by default, from this update on: they are about to be written again.
+
+    Args:
+      directory: the `metrics/` of a run folder, of any processes.
+      first_update: the first update whose rows go.
+      members: consecutive indices.
+    """
+    for part in sorted(directory.glob("part-*.parquet")):
+        metadata = pq.read_metadata(part)
+        update, member = (_bounds(metadata, name) for name in ("update", "member"))
+        if update[1] < first_update or (members and (member[1] < members.start or member[0] >= members.stop)):
+            continue
+        table = pq.read_table(part)
+        goes = pc.greater_equal(table["update"], first_update)
+        if members is not None:
+            goes = pc.and_(goes, pc.greater_equal(table["member"], members.start))
+            goes = pc.and_(goes, pc.less(table["member"], members.stop))
+        rest = table.filter(pc.invert(goes))
+        if not rest.num_rows:
+            part.unlink()
+        elif rest.num_rows < table.num_rows:
+            write_file(part, functools.partial(pq.write_table, rest))
+
+
+def shown(value: Any) -> str:
+    """A setting that is no number, in a word."""
+    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def text_settings(members: Sequence[Member]) -> set[str]:
+    """The swept settings whose values are not all numbers."""
+    return {
+        name
+        for member in members
+        for name, value in member.settings.items()
+        if isinstance(value, bool) or not isinstance(value, int | float)
+    }
+
+
+def _bounds(metadata: pq.FileMetaData, column: str) -> tuple[int, int]:
+    """The least and the largest value of a column, from the part's own statistics."""
+    index = metadata.schema.names.index(column)
+    groups = [metadata.row_group(k).column(index).statistics for k in range(metadata.num_row_groups)]
+    return min(group.min for group in groups), max(group.max for group in groups)
 
 
 class ProgressReport:
     """Updates, what is said of them, and time left: a bar in a terminal, else now and then a line."""
 
-    def __init__(self, total: int, done: int, quiet_seconds: float = 10.0) -> None:
-        """Starts at `done` of `total` updates; without a terminal at most one line each `quiet_seconds`."""
+    def __init__(self, total: int, done: int, quiet_seconds: float = 10.0, *, shown: bool = True) -> None:
+        """Starts at `done` of `total` updates; without a terminal at most one line each `quiet_seconds`.
+
+        With `shown` False, as in all processes of a run but one, only what is said appears.
+        """
         self._console = Console(stderr=True)
+        self._shown = shown
         self._total = total
         self._started, self._from = time.monotonic(), done
         self._quiet_seconds, self._last_line = quiet_seconds, -quiet_seconds
@@ -81,7 +170,7 @@ class ProgressReport:
             TextColumn("{task.fields[note]}  left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (shown and self._console.is_terminal),
         )
         self._task = self._bar.add_task("updates", total=total, completed=done, note="")
         self._bar.start()
@@ -91,7 +180,7 @@ class ProgressReport:
         self._bar.update(self._task, completed=done, note=note)
         elapsed = time.monotonic() - self._started
         due = elapsed - self._last_line >= self._quiet_seconds or done == self._total
-        if due and not self._console.is_terminal:
+        if due and self._shown and not self._console.is_terminal:
             self._last_line = elapsed
             left = elapsed / max(done - self._from, 1) * (self._total - done)
             self._console.print(

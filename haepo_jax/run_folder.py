@@ -10,6 +10,7 @@ import fcntl
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,12 +96,12 @@ def is_complete(workdir: Path) -> bool:
 
 
 class Provenance:
-    """`provenance.json`: one entry for each attempt at the run."""
+    """One entry for each attempt: `provenance.json`, or `provenance-PROCESS.json` of the processes but the first."""
 
-    def __init__(self, workdir: Path, devices: Sequence[jax.Device]) -> None:
+    def __init__(self, workdir: Path, devices: Sequence[jax.Device], process: int = 0) -> None:
         """Adds the entry of this attempt."""
         self._workdir = workdir
-        self._path = workdir / "provenance.json"
+        self._path = workdir / (f"provenance-{process:05d}.json" if process else "provenance.json")
         self._attempts = read_json(self._path) if self._path.exists() else []
         self._attempts.append(
             {
@@ -109,9 +110,12 @@ class Provenance:
                 "packages": _package_versions(),
                 "python": sys.version.split()[0],
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
+                "compilation_cache": jax.config.jax_compilation_cache_dir,
                 "devices": [str(device) for device in devices],
                 "device_kind": devices[0].device_kind,
+                "process": process,
                 "processes": jax.process_count(),
+                "host": platform.node(),
                 "started": _now(),
             }
         )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from haepo_jax.algorithms import MAKERS, Learner
@@ -30,7 +31,7 @@ class MemberState:
     updates_done: jax.Array
     """int32."""
     env_steps: jax.Array
-    """int32, environment steps taken; stays at the largest int32 once there."""
+    """`[2]` uint32, environment steps taken: multiples of 2^31, and the rest; `total_steps` adds them up."""
     settings: dict[str, jax.Array]
     """The traced settings by dotted name."""
     alive: jax.Array
@@ -78,7 +79,7 @@ def make_train(config: ExperimentConfig) -> Train:
             learner=algorithm.init(with_settings(config, settings), jax.random.fold_in(key, _INIT)),
             key=key,
             updates_done=jnp.int32(0),
-            env_steps=jnp.int32(0),
+            env_steps=jnp.zeros(2, jnp.uint32),
             settings=dict(settings),
             alive=jnp.bool_(True),
             death_update=jnp.int32(-1),
@@ -91,7 +92,7 @@ def make_train(config: ExperimentConfig) -> Train:
     def runs(state: MemberState) -> jax.Array:
         if config.max_env_steps is None:
             return state.alive
-        return state.alive & (state.env_steps < config.max_env_steps)
+        return state.alive & (state.env_steps[0] == 0) & (state.env_steps[1] < config.max_env_steps)
 
     def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _LEARN), state.updates_done)
@@ -106,7 +107,7 @@ def make_train(config: ExperimentConfig) -> Train:
             state,
             learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), learner, state.learner),
             updates_done=state.updates_done + 1,
-            env_steps=state.env_steps + jnp.where(running, _room_for(metrics["env_steps"], state.env_steps), 0),
+            env_steps=_added(state.env_steps, jnp.where(running, metrics["env_steps"], 0)),
             alive=state.alive & ~died,
             death_update=jnp.where(died, state.updates_done, state.death_update),
         ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
@@ -132,9 +133,15 @@ def make_environment(config: ExperimentConfig) -> Environment:
     return environment
 
 
-def _room_for(steps: jax.Array, taken: jax.Array) -> jax.Array:
-    """The steps, or fewer where int32 would wrap around: a very long run must not fall below its limit again."""
-    return jnp.minimum(steps, jnp.iinfo(jnp.int32).max - taken)
+def _added(total: jax.Array, steps: jax.Array) -> jax.Array:
+    """The count with these steps added; a single int32 would wrap around in a very long run."""
+    rest = total[1] + steps.astype(jnp.uint32)
+    return jnp.stack([total[0] + (rest >> 31), rest & (2**31 - 1)])
+
+
+def total_steps(env_steps: np.ndarray) -> np.ndarray:
+    """`[..., 2]` counts as in `MemberState.env_steps`, added up to `[...]` int64."""
+    return env_steps[..., 0].astype(np.int64) * 2**31 + env_steps[..., 1]
 
 
 def missing(dtype: jnp.dtype) -> float | int:

@@ -41,10 +41,11 @@ class Finished(NamedTuple):
 class Command:
     """A command that has been started."""
 
-    def __init__(self, module, *arguments):
+    def __init__(self, module, *arguments, xla_flags=""):
         self._folder = Path(tempfile.mkdtemp())
         self._outputs = [self._folder / name for name in ("out", "err")]
-        self._process = _SERVER.Process(target=_main, args=(module, [str(a) for a in arguments], self._outputs))
+        command = (module, [str(argument) for argument in arguments], self._outputs, xla_flags)
+        self._process = _SERVER.Process(target=_main, args=command)
         self._process.start()
 
     @property
@@ -70,9 +71,9 @@ def run(module, *arguments):
     return Command(module, *arguments).wait()
 
 
-def _main(module, arguments, outputs):
+def _main(module, arguments, outputs, xla_flags):
     os.chdir(ROOT)
-    os.environ["XLA_FLAGS"] = ""
+    os.environ["XLA_FLAGS"] = xla_flags
     for number, path in enumerate(outputs, start=1):
         file = path.open("w")
         os.dup2(file.fileno(), number)

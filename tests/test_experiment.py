@@ -9,12 +9,12 @@ import signal
 import subprocess
 import time
 
-import jax
 import numpy as np
-import pyarrow.dataset
 import pytest
 from command_runner import Command, run
+from run_folders import assert_same_end, checkpoints, table, wait_for
 
+from haepo_jax.analysis.metrics import read_metric
 from haepo_jax.config import from_config_dict
 from haepo_jax.evaluation import evaluate
 from haepo_jax.experiment import restore
@@ -30,36 +30,6 @@ SMALL = (
 LONG = (*SMALL, "--config.num_updates=1000", "--checkpoint_seconds=0")
 
 
-def table(workdir):
-    """All metric rows in the order of (member, update)."""
-    rows = pyarrow.dataset.dataset(workdir / "metrics", format="parquet").to_table()
-    return rows.sort_by([("member", "ascending"), ("update", "ascending")])
-
-
-def assert_same_end(left, right):
-    rows, others = table(left), table(right)
-    assert rows.schema == others.schema
-    for name in rows.column_names:  # not Table.equals, to which NaN is unlike itself
-        np.testing.assert_array_equal(rows[name], others[name])
-    (_, a, state_a), (_, b, state_b) = restore(left), restore(right)
-    state_a, state_b = a.to_host(state_a), b.to_host(state_b)
-    for x, y in zip(jax.tree.leaves(state_a), jax.tree.leaves(state_b), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.01)
-
-
-def checkpoints(workdir):
-    folder = workdir / "checkpoints"
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
-
-
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     """A run of the long settings that nobody touched."""
@@ -72,8 +42,8 @@ def finished_run(tmp_path_factory):
 def test_the_folder_is_as_documented(finished_run):
     workdir, _ = finished_run
     names = {path.name for path in workdir.iterdir()}
-    expected = {"config.json", "members.json", "provenance.json", "metrics", "checkpoints", "summary.json"}
-    assert names - {".lock"} == expected | {"learning_curve.png"}
+    expected = {"config.json", "members.json", "placement.json", "provenance.json", "metrics", "checkpoints"}
+    assert names - {".lock"} == expected | {"summary.json", "learning_curve.png"}
     assert from_config_dict(json.loads((workdir / "config.json").read_text())).num_updates == 1000
 
 
@@ -206,7 +176,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(finished_run, tmp_pa
     os.kill(command.pid, signal.SIGTERM)
     command.wait()
     newest, before = checkpoints(workdir)[-1], checkpoints(workdir)[-2]
-    for path in (workdir / "checkpoints" / str(newest)).rglob("d/*"):
+    for path in next(workdir.glob(f"checkpoints/members-*/{newest}")).rglob("d/*"):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
@@ -258,7 +228,9 @@ def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):
     deaths = [member["death_update"] for member in summary["members"]]
     assert max(deaths) < 4
     assert summary["num_updates"] == max(deaths) + 1
-    assert table(tmp_path / "run").num_rows == 3 * (max(deaths) + 1)
+    rows = table(tmp_path / "run")
+    assert rows.num_rows == sum(death + 1 for death in deaths)
+    assert rows.filter(rows["diverged"])["update"].to_pylist() == deaths
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", pytest.param("reinforce", marks=pytest.mark.slow)])
@@ -331,17 +303,17 @@ def limited_run(tmp_path_factory):
 
 def test_a_run_ends_once_every_member_has_taken_its_steps(limited_run):
     summary = json.loads((limited_run / "summary.json").read_text())
-    rows = table(limited_run)
     updates = summary["num_updates"]
-    steps = rows["env_steps"].to_numpy().reshape(3, updates)
+    steps = read_metric(limited_run, "env_steps")
     ends = (steps < LIMIT).sum(1) + 1  # updates until each is there
     assert ends.max() == updates < 100_000 and ends.min() < updates
     assert [member["env_steps"] for member in summary["members"]] == steps[:, -1].tolist()
     assert (steps[:, -1] < LIMIT + 4 * 30).all()
     for name in ("episode_return", "loss"):
-        values = rows[name].to_numpy().reshape(3, updates)
+        values = read_metric(limited_run, name)
         np.testing.assert_array_equal(np.isnan(values), np.arange(updates) >= ends[:, None])
-    returns = rows["episode_return"].to_numpy().reshape(3, updates)
+    assert table(limited_run).num_rows == ends.sum()
+    returns = read_metric(limited_run, "episode_return")
     for member, end in enumerate(ends):
         final = summary["members"][member]
         assert final["status"] == "ok"
@@ -404,8 +376,8 @@ def test_a_sweep_over_a_parameter_of_the_environment(tmp_path):
     np.testing.assert_array_equal(rows["success"], rows["episode_return"])
     lengths = rows["episode_length"].to_numpy().reshape(2, 6)
     assert not np.array_equal(*lengths)
-    config, population, _ = restore(tmp_path / "run")
-    assert config.env_params == {"length": 3} and population.train.environment.name == "RandomWalk-haepo"
+    ((population, _, _),) = restore(tmp_path / "run")
+    assert population.config.env_params == {"length": 3} and population.train.environment.name == "RandomWalk-haepo"
     refused = run("experiments.train", *walk, "--config.env_params.length=4")
     assert refused.code == 2
     assert "holds a run with another config: env_params.length (was 3, now 4)" in refused.err

@@ -33,10 +33,10 @@ def test_a_new_folder_gets_its_config_and_members(tmp_path):
     assert load_config(tmp_path / "deep" / "run") == CONFIG
     members = read_json(tmp_path / "deep" / "run" / "members.json")
     assert members == [
-        {"index": 0, "seed": 0, "settings": {"discount": 0.9}},
-        {"index": 1, "seed": 1, "settings": {"discount": 0.9}},
-        {"index": 2, "seed": 0, "settings": {"discount": 1.0}},
-        {"index": 3, "seed": 1, "settings": {"discount": 1.0}},
+        {"index": 0, "seed": 0, "settings": {"discount": 0.9}, "group": "all"},
+        {"index": 1, "seed": 1, "settings": {"discount": 0.9}, "group": "all"},
+        {"index": 2, "seed": 0, "settings": {"discount": 1.0}, "group": "all"},
+        {"index": 3, "seed": 1, "settings": {"discount": 1.0}, "group": "all"},
     ]
 
 

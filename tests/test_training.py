@@ -10,7 +10,7 @@ import pytest
 
 from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
 from haepo_jax.errors import ConfigError
-from haepo_jax.training import make_train
+from haepo_jax.training import make_train, total_steps
 
 M, T = 4, 24
 EVERY_ALGORITHM = {
@@ -294,7 +294,7 @@ class TestBudget:
         taken = np.cumsum([int(metrics["env_steps"]) for metrics in free_history])
         last = int(np.argmax(taken >= LIMIT))
         assert 0 < last < 4
-        assert state.env_steps == taken[last]
+        assert total_steps(np.asarray(state.env_steps)) == taken[last]
         for update in range(last + 1):
             assert_identical(history[update], free_history[update])
         after, _ = free.run(free.init(), last + 1)
@@ -315,15 +315,17 @@ class TestBudget:
         assert not limited.train.runs(state) and limited.train.runs(limited.init())
         assert free.train.runs(state)
         for steps, expected in ((LIMIT - 1, True), (LIMIT, False)):
-            assert limited.train.runs(dataclasses.replace(state, env_steps=jnp.int32(steps))) == expected
+            assert limited.train.runs(dataclasses.replace(state, env_steps=jnp.uint32([0, steps]))) == expected
         assert not free.train.runs(dataclasses.replace(state, alive=jnp.bool_(False)))
 
-    def test_that_int32_just_holds_is_not_lost_by_wrapping_around(self):
-        most = 2**31 - 1
-        one = member()
-        state = dataclasses.replace(one.init(), env_steps=jnp.int32(most - 3))
-        state, _ = one.run(state, 2)
-        assert state.env_steps == most
+    @pytest.mark.parametrize("before", [2**31 - 3, 2**32 - 3, 2**40 - 3])
+    def test_is_counted_beyond_what_32_bits_hold(self, before):
+        one, limited = member(), member(max_env_steps=2**31 - 1)
+        state = dataclasses.replace(one.init(), env_steps=jnp.uint32([before >> 31, before % 2**31]))
+        state, history = one.run(state, 2)
+        taken = sum(int(metrics["env_steps"]) for metrics in history)
+        assert total_steps(np.asarray(state.env_steps)) == before + taken > before
+        assert not limited.train.runs(state)
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", "ppo", "reinforce"])

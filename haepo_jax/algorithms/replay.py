@@ -5,11 +5,13 @@ piece, computing each again, so that its memory is that of one piece.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.members import TRAJECTORIES
 from haepo_jax.policies import Params, Policy
 from haepo_jax.rollout import Trajectories
 
@@ -76,15 +78,29 @@ def _backward(policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
     params, observations, actions, longest = saved
     pieces = _Pieces(*observations.shape[:2])
 
-    def piece(i: jax.Array, grads: Params) -> Params:
-        _, pull_back = jax.vjp(
-            lambda params: policy.apply(params, pieces.take(observations, i)).log_prob(pieces.take(actions, i)), params
-        )
-        (here,) = pull_back(jnp.where(pieces.is_new(i), pieces.take(slopes, i), 0))
-        return jax.tree.map(jnp.add, grads, here)
+    def gradient(observations: jax.Array, actions: jax.Array, slopes: jax.Array) -> Params:
+        _, pull_back = jax.vjp(lambda params: policy.apply(params, observations).log_prob(actions), params)
+        return pull_back(slopes)[0]
 
-    grads = jax.lax.fori_loop(0, pieces.number(longest), piece, jax.tree.map(jnp.zeros_like, params))
-    return grads, None, None, None
+    def piece(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        new = jnp.where(pieces.is_new(i), pieces.take(slopes, i), 0)
+        return pieces.take(observations, i), pieces.take(actions, i), new
+
+    def summed(gradient: Callable[..., Params], zeros: Params, divided: Callable[[jax.Array], jax.Array]) -> Params:
+        return jax.lax.fori_loop(
+            0,
+            pieces.number(longest),
+            lambda i, grads: jax.tree.map(jnp.add, grads, gradient(*map(divided, piece(i)))),
+            zeros,
+        )
+
+    shares = jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1)
+    if shares == 1:
+        return summed(gradient, jax.tree.map(jnp.zeros_like, params), lambda array: array), None, None, None
+    # Devices that share the trajectories add up their own gradients, and meet once, at the end.
+    zeros = jax.tree.map(lambda leaf: jnp.zeros((shares, *leaf.shape), leaf.dtype), params)
+    each = summed(jax.vmap(gradient), zeros, lambda array: array.reshape(shares, -1, *array.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.sum(axis=0), each), None, None, None
 
 
 _log_probs.defvjp(_forward, _backward)

@@ -6,21 +6,17 @@ from typing import Any
 import numpy as np
 
 from haepo_jax.analysis.metrics import read_members, read_metric
+from haepo_jax.run_folder import read_json
 
 FINAL_UPDATES = 10
 """The final return of a member is its mean over this many updates, its last."""
 
 
-def summarize(
-    workdir: Path, *, death_updates: np.ndarray, compile_seconds: float, run_seconds: float
-) -> dict[str, Any]:
-    """What `summary.json` holds.
+def summarize(workdir: Path) -> dict[str, Any]:
+    """What `summary.json` holds, from `metrics/`, `members.json` and `provenance.json`.
 
     Args:
       workdir: a run folder with all its metrics.
-      death_updates: `[members]` update at which a member diverged, -1 for those that did not.
-      compile_seconds: time spent compiling, over all attempts.
-      run_seconds: time spent training, over all attempts.
 
     Returns:
       For each member its final return (mean over its last 10 updates; None once diverged), its best (largest
@@ -28,20 +24,26 @@ def summarize(
     """
     returns = read_metric(workdir, "episode_return")
     env_steps = read_metric(workdir, "env_steps")[:, -1]
+    diverged = read_metric(workdir, "diverged")
+    attempts = read_json(workdir / "provenance.json")
+    seconds = {
+        name: sum(attempt.get(name, 0.0) for attempt in attempts) for name in ("compile_seconds", "run_seconds")
+    }
     members = []
     for index, member in enumerate(read_members(workdir)):
-        series, death = returns[index][~np.isnan(returns[index])], death_updates[index]
-        diverged = bool(death >= 0)
+        series = returns[index][~np.isnan(returns[index])]
+        deaths = np.flatnonzero(diverged[index] == 1)
         members.append(
             {
                 "member": index,
                 "seed": member["seed"],
                 "settings": member["settings"],
-                "final_return": None if diverged else float(series[-FINAL_UPDATES:].mean()),
+                "group": member["group"],
+                "final_return": None if deaths.size else float(series[-FINAL_UPDATES:].mean()),
                 "best_return": float(series.max()),
                 "env_steps": int(env_steps[index]),
-                "status": "diverged" if diverged else "ok",
-                "death_update": int(death) if diverged else None,
+                "status": "diverged" if deaths.size else "ok",
+                "death_update": int(deaths[0]) if deaths.size else None,
             }
         )
     return {
@@ -49,8 +51,8 @@ def summarize(
         "final_updates": min(FINAL_UPDATES, returns.shape[1]),
         "num_updates": returns.shape[1],
         "env_steps": int(env_steps.sum()),
-        "env_steps_per_second": float(env_steps.sum() / run_seconds),
-        "wall_clock": {"compile_seconds": compile_seconds, "run_seconds": run_seconds},
+        "env_steps_per_second": float(env_steps.sum() / seconds["run_seconds"]),
+        "wall_clock": seconds,
         "rows_with_returns_sum_not_positive": _flagged(workdir),
     }
 

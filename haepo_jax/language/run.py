@@ -17,13 +17,13 @@ import jax
 import numpy as np
 
 from haepo_jax import signals
-from haepo_jax.checkpointing import Checkpoint, Checkpointer
+from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language import batches
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
-from haepo_jax.recording import MetricsWriter, ProgressReport
-from haepo_jax.resuming import starting_point
+from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
+from haepo_jax.resuming import newest_checkpoint
 from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
 
 
@@ -77,7 +77,8 @@ class _State:
 
     learner: Any
     cursor: Any
-    updates_done: np.ndarray
+    tokens: np.ndarray
+    """`[1]` int64, so far."""
 
 
 def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
@@ -106,27 +107,29 @@ class _Run:
         self._provenance.update(compile_seconds=stage.compile_seconds)
         self._rows: list[dict[str, np.ndarray]] = []
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
-        members = [Member(0, stage.seed, {})]
         with storage_errors(workdir):
-            self._writer = MetricsWriter(workdir / "metrics", members, counter="tokens")
+            (workdir / "metrics").mkdir(exist_ok=True)
             self._checkpointer = Checkpointer(workdir / "checkpoints")
-            self._saved = self._start()
+            self._saved, self._done = self._start()
 
-    @property
-    def _done(self) -> int:
-        return int(self._saved.state.updates_done[0])
-
-    def _start(self) -> Checkpoint:
+    def _start(self) -> tuple[_State, int]:
+        """The state to go on from, and its updates; nothing of what comes after it stays in the folder."""
         cursor = batches.start(self._stage.examples, seed=self._stage.seed)
-        fresh = Checkpoint(_to_host(self._stage.learner, cursor), np.zeros(1, np.int64))
-        return starting_point(fresh, self._checkpointer, self._writer, self._provenance, self._stage.total)
+        state, done = _to_host(self._stage.learner, cursor, np.zeros(1, np.int64)), 0
+        found = newest_checkpoint(self._checkpointer, state)
+        if found is not None:
+            state, done = found.tree, found.update
+            print(f"Going on after update {done} of {self._stage.total}.")
+        drop_rows(self._workdir / "metrics", done)
+        self._provenance.update(resumed_after_update=done)
+        return state, done
 
     def go(self, checkpoint_seconds: float) -> Outcome:
         stage, progress = self._stage, ProgressReport(self._stage.total, self._done)
         diverged_at = None
         try:
             with signals.collected() as received:
-                learner, cursor = _from_host(self._saved.state, stage.learner)
+                learner, cursor = _from_host(self._saved, stage.learner)
                 done, last_save = self._done, time.monotonic()
                 while done < stage.total and not received:
                     clock = time.monotonic()
@@ -153,13 +156,13 @@ class _Run:
             self._checkpointer.close()
         self._provenance.update(outcome="complete" if diverged_at is None else "diverged")
         if diverged_at is not None:
-            learner, _ = _from_host(self._saved.state, stage.learner)
+            learner, _ = _from_host(self._saved, stage.learner)
         return Outcome(
             learner,
             diverged_at,
             self._provenance.total("run_seconds"),
             self._provenance.total("compile_seconds"),
-            int(self._saved.env_steps[0]),
+            int(self._saved.tokens[0]),
         )
 
     def _evaluated(self, learner: Learner, done: int) -> dict[str, np.ndarray]:
@@ -178,21 +181,26 @@ class _Run:
     def _save(self, learner: Learner, cursor: batches.Cursor) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""
         metrics = {name: np.stack([row[name] for row in self._rows])[:, None] for name in self._rows[0]}
-        tokens = self._saved.env_steps + np.cumsum(metrics.pop("tokens").astype(np.int64), axis=0)
-        checkpoint = Checkpoint(_to_host(learner, cursor), tokens[-1])
+        tokens = self._saved.tokens + np.cumsum(metrics.pop("tokens").astype(np.int64), axis=0)
+        state, done = _to_host(learner, cursor, tokens[-1]), self._done + len(self._rows)
         with storage_errors(self._workdir):
-            self._writer.write(self._done, metrics, tokens)
+            kinds = {name: values.dtype for name, values in metrics.items()}
+            writer = MetricsWriter(
+                self._workdir / "metrics", [Member(0, self._stage.seed, {})], metrics=kinds, counter="tokens"
+            )
+            writer.write(self._done, metrics, tokens)
             # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
             self._provenance.update(run_seconds=self._run_seconds)
-            self._checkpointer.save(checkpoint)
-        self._saved = checkpoint
+            self._checkpointer.save(done, state)
+            self._checkpointer.wait()
+        self._saved, self._done = state, done
         self._rows.clear()
 
 
-def _to_host(learner: Learner, cursor: batches.Cursor) -> _State:
+def _to_host(learner: Learner, cursor: batches.Cursor, tokens: np.ndarray) -> _State:
     bare = dataclasses.replace(learner, key=jax.random.key_data(learner.key))
     bare, cursor = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (bare, cursor))
-    return _State(bare, cursor, bare.updates_done)
+    return _State(bare, cursor, tokens)
 
 
 def _from_host(state: _State, like: Learner) -> tuple[Learner, batches.Cursor]:

@@ -23,16 +23,21 @@ def workdir(tmp_path):
     returns[21:, 3] = np.nan
     write_json(tmp_path / "config.json", to_json(config))
     write_json(tmp_path / "members.json", [vars(member) for member in members])
-    writer = MetricsWriter(tmp_path / "metrics", members)
+    writer = MetricsWriter(tmp_path / "metrics", members, metrics={"episode_return": np.float32})
     steps = np.cumsum(np.ones((30, 4), np.int64), axis=0)
+    diverged = np.zeros((30, 4), bool)
+    diverged[20, 3] = True
     for rows in (slice(0, 12), slice(12, 30)):
-        writer.write(rows.start, {"episode_return": returns[rows].astype(np.float32)}, steps[rows])
+        metrics = {"episode_return": returns[rows].astype(np.float32)}
+        writer.write(rows.start, metrics, steps[rows], where=~np.isnan(returns[rows]), diverged=diverged[rows])
+    attempts = [{"compile_seconds": 1.0, "run_seconds": 4.0}, {"compile_seconds": 2.0, "run_seconds": 2.0}, {}]
+    write_json(tmp_path / "provenance.json", attempts)
     return tmp_path
 
 
 @pytest.fixture
 def summary(workdir):
-    return summarize(workdir, death_updates=np.array([-1, -1, -1, 20]), compile_seconds=3.0, run_seconds=6.0)
+    return summarize(workdir)
 
 
 def test_a_metric_is_read_by_member_and_update(workdir):
@@ -40,6 +45,10 @@ def test_a_metric_is_read_by_member_and_update(workdir):
     assert returns.shape == (4, 30)
     np.testing.assert_array_equal(returns[2], 200 + np.arange(30))
     assert np.isnan(returns[3, 21:]).all() and not np.isnan(returns[3, :21]).any()
+
+
+def test_steps_stand_still_once_a_member_has_stopped(workdir):
+    assert read_metric(workdir, "env_steps")[3].tolist() == [*range(1, 22), *[21] * 9]
 
 
 def test_an_unknown_metric_is_told_with_those_there_are(workdir):
@@ -66,8 +75,8 @@ def test_a_diverged_member_is_named_with_its_update(summary):
 
 
 def test_steps_and_time_are_summed(summary):
-    assert summary["env_steps"] == 4 * 30
-    assert summary["env_steps_per_second"] == 20.0
+    assert summary["env_steps"] == 3 * 30 + 21
+    assert summary["env_steps_per_second"] == 18.5
     assert summary["wall_clock"] == {"compile_seconds": 3.0, "run_seconds": 6.0}
 
 

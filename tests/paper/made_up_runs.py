@@ -59,12 +59,9 @@ class Trainer:
             series = [np.asarray(self._learn(config, member), np.float32) for member in members]
             write_metrics(workdir, members, series, metric=metric_of(config), budget=config.max_env_steps or 1200)
             timeline = [[update, 0.5 * update] for update in range(1, UPDATES + 1)]
-            write_json(workdir / "provenance.json", [self._attempt | {"timeline": timeline}])
-            deaths = np.array([-1 if len(values) == UPDATES else len(values) for values in series])
-            write_json(
-                workdir / "summary.json",
-                summarize(workdir, death_updates=deaths, compile_seconds=2.0, run_seconds=0.5 * UPDATES),
-            )
+            seconds = {"compile_seconds": 2.0, "run_seconds": 0.5 * UPDATES}
+            write_json(workdir / "provenance.json", [self._attempt | seconds | {"timeline": timeline}])
+            write_json(workdir / "summary.json", summarize(workdir))
             (workdir / "checkpoints").mkdir()
         return True
 
@@ -76,7 +73,7 @@ def metric_of(config):
 
 
 def write_metrics(workdir, members, series, *, metric, budget):
-    """`metrics/` with the same environment steps in each update, which stand still for a member that has stopped."""
+    """`metrics/` with the same environment steps in each update; a member with too few values has diverged."""
     values = np.full((UPDATES, len(members)), np.nan, np.float32)
     for index, own in enumerate(series):
         values[: len(own), index] = own
@@ -84,7 +81,9 @@ def write_metrics(workdir, members, series, *, metric, budget):
     ended = np.array([len(own) for own in series])
     steps = np.minimum(steps, ended * budget // UPDATES)
     metrics = {"episode_return": values} | {metric: values}
-    MetricsWriter(workdir / "metrics", members).write(0, metrics, steps.astype(np.int64))
+    diverged = (np.arange(UPDATES)[:, None] == ended - 1) & (ended < UPDATES)
+    writer = MetricsWriter(workdir / "metrics", members, metrics=dict.fromkeys(metrics, np.float32))
+    writer.write(0, metrics, steps.astype(np.int64), where=~np.isnan(values), diverged=diverged)
 
 
 def contents(folder):

@@ -14,7 +14,9 @@ INF = np.inf
 def write_run(path, values, steps, diverged=()):
     """A run from `[members, updates]` values and environment steps."""
     members = [Member(index, index, {}) for index in range(len(values))]
-    MetricsWriter(path / "metrics", members).write(0, {"score": np.float32(values).T}, np.int64(steps).T)
+    writer = MetricsWriter(path / "metrics", members, metrics={"score": np.float32})
+    scores = np.float32(values).T
+    writer.write(0, {"score": scores}, np.int64(steps).T, where=~np.isnan(scores))
     statuses = [{"status": "diverged" if index in diverged else "ok"} for index in range(len(values))]
     write_json(path / "summary.json", {"members": statuses})
     return RunData(path)

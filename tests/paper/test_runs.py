@@ -76,7 +76,7 @@ def test_a_sealed_run_has_no_checkpoints(two_runs):
     assert names == {"config.json", "members.json", "metrics", "provenance.json", "summary.json", "seal.json"}
     assert set(json.loads((two_runs / "damaged" / "seal.json").read_text())) == {
         *("config.json", "members.json", "provenance.json", "summary.json"),
-        "metrics/part-00000-00000000.parquet",
+        "metrics/part-00000-00000000-00000000.parquet",
     }
 
 

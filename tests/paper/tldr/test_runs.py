@@ -25,7 +25,8 @@ def asked(monkeypatch):
         configs.append(config)
         folder.mkdir(parents=True)
         looks = np.array([np.nan, rate], np.float32)[:, None]
-        writer = MetricsWriter(folder / "metrics", [Member(0, config.seed, {})], counter="tokens")
+        kinds = {"held_out_gold": np.float32}
+        writer = MetricsWriter(folder / "metrics", [Member(0, config.seed, {})], metrics=kinds, counter="tokens")
         writer.write(0, {"held_out_gold": looks}, np.array([[5], [9]], np.int64))
         clock = {"compile_seconds": 2.0, "run_seconds": 3.5}
         status = "diverged" if rate == max(RLOO.grid["rl.optimizer.learning_rate"]) else "ok"

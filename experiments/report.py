@@ -1,0 +1,22 @@
+"""The page of a sweep, also while it runs: its best settings, what matters, heat maps, learning curves.
+
+python -m experiments.report --workdir=runs/sweep
+"""
+
+from experiments import command_line
+
+command_line.define_workdir()
+
+
+def main() -> int:
+    """Writes `report.html` and `figures/` into the folder of the sweep."""
+    workdir = command_line.workdir()
+
+    from haepo_jax.analysis.sweep_report import write_report  # only now: a wrong flag is told at once
+
+    print(write_report(workdir))
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,100 @@
+"""Runs a sweep, settings x seeds, on all devices of all processes, or goes on with one that was stopped.
+
+python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=runs/beta_lambda
+
+Of a run of several processes the same command is started once on every host: docs/sweeps.md.
+"""
+
+import json
+
+import jax
+from absl import flags
+from rich.table import Table
+
+from experiments import command_line
+from haepo_jax import processes
+from haepo_jax.sweeps import Sweep, from_values, sweep_setting_names
+
+command_line.define_config(sweep_setting_names)
+command_line.define_workdir()
+flags.DEFINE_bool("dry_run", False, "Tell members, groups, waves and memory, and run nothing.")
+flags.DEFINE_integer(
+    "members_per_device",
+    None,
+    "Members of each device at once, which decides the bits of all; as many as are needed and fit by default.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("trajectory_devices", 1, "Devices that share the M trajectories of their members.", lower_bound=1)
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where JAX cannot find out for itself.")
+flags.DEFINE_integer("num_processes", None, "How many processes there are, with --coordinator.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0, with --coordinator.", lower_bound=0)
+flags.DEFINE_integer(
+    "heartbeat_seconds", processes.HEARTBEAT_SECONDS, "Silence after which a process counts as gone.", lower_bound=1
+)
+flags.DEFINE_float("stall_seconds", 300.0, "Standstill after which a process ends itself.", lower_bound=1)
+flags.DEFINE_float("checkpoint_seconds", 60.0, "Least seconds between two checkpoints.", lower_bound=0)
+
+
+def main() -> int:
+    """Runs the sweep or plans it, and prints its best settings."""
+    given = flags.FLAGS
+    values = command_line.config_values("configs/sweeps/beta_lambda.py")
+    workdir = None if given.dry_run else command_line.workdir()
+    sweep = from_values(values)
+    processes.initialize(given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds)
+    if workdir is None:
+        return _tell_plan(sweep)
+
+    from haepo_jax.experiment import Placement, run_sweep  # only now: a wrong flag is told at once
+
+    ran = run_sweep(
+        sweep,
+        workdir,
+        placement=Placement(given.members_per_device, given.trajectory_devices),
+        checkpoint_seconds=given.checkpoint_seconds,
+        stall_seconds=given.stall_seconds,
+    )
+    if not ran:
+        if processes.is_first():
+            print(f"{workdir} is complete already; nothing to do.")
+        return 0
+    summary = json.loads((workdir / "summary.json").read_text())
+    if processes.is_first():
+        clock = summary["wall_clock"]
+        print(
+            f"{len(summary['members']):,} members, {summary['env_steps']:,} env steps in {clock['run_seconds']:.1f} "
+            f"s, {summary['env_steps_per_second']:,.0f} a second; compiled in {clock['compile_seconds']:.1f} s. "
+            f"Read it with python -m experiments.report --workdir={workdir}"
+        )
+    if all(member["status"] == "diverged" for member in summary["members"]):
+        print("Every member diverged: lower the learning rates.")
+        return command_line.ALL_DIVERGED
+    return 0
+
+
+def _tell_plan(sweep: Sweep) -> int:
+    from haepo_jax.planning import device_bytes, plan
+
+    plans = plan(
+        sweep,
+        members_per_device=flags.FLAGS.members_per_device,
+        trajectory_devices=flags.FLAGS.trajectory_devices,
+    )
+    title = f"{len(sweep.members):,} members on {jax.device_count()} devices"
+    table = Table("group", title=title, title_justify="left")
+    for heading in ("members", "a device", "waves", "MiB a device"):
+        table.add_column(heading, justify="right")
+    for row in plans:
+        size = f"{row.bytes_per_device / 2**20:,.1f}"
+        table.add_row(row.group.name, f"{len(row.group.members):,}", str(row.members_per_device), str(row.waves), size)
+    if processes.is_first():
+        command_line.console().print(table)
+        print(
+            f"{len(plans)} program{'s' if len(plans) > 1 else ''} to compile. A device has "
+            f"{device_bytes() / 2**20:,.0f} MiB. Nothing was run."
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,88 @@
+"""What a sweep will need before it starts: groups, waves, and memory by the compiler's account."""
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.members import MEMBERS
+from haepo_jax.population import Population, make_population
+from haepo_jax.sweeps import Group, Sweep
+
+_SHARE = 0.9  # of a device's memory; the rest is the runtime's
+_MANY_TIMES = 30  # a program that needs more than so many times its batch and state has not been seen
+
+
+class GroupPlan(NamedTuple):
+    """A group of a sweep, placed."""
+
+    group: Group
+    members_per_device: int
+    waves: int
+    bytes_per_device: int
+    """Arguments, outputs and temporaries of a chunk of updates, less what is donated."""
+
+
+def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: int) -> list[GroupPlan]:
+    """Places each group and compiles its program, and runs nothing.
+
+    Args:
+      sweep: what is to run.
+      members_per_device: see `make_population`; by default what fits.
+      trajectory_devices: see `make_population`.
+    """
+    plans = []
+    for group in sweep.groups:
+        population = placed(group, members_per_device, trajectory_devices)
+        waves = -(-len(group.members) // population.capacity)
+        plans.append(GroupPlan(group, population.block, waves, _bytes_per_device(population)))
+    return plans
+
+
+def placed(group: Group, members_per_device: int | None, trajectory_devices: int) -> Population:
+    """The population of a group, with as many members on a device as memory holds if that is left open."""
+    population = make_population(
+        group.config,
+        members=group.members,
+        members_per_device=members_per_device,
+        trajectory_devices=trajectory_devices,
+    )
+    if members_per_device is not None or _is_small(population):
+        return population
+    needed, there = _bytes_per_device(population), _SHARE * device_bytes()
+    if needed <= there:
+        return population
+    fitting = max(2, int(population.block * there / needed))
+    return make_population(
+        group.config, members=group.members, members_per_device=fitting, trajectory_devices=trajectory_devices
+    )
+
+
+def device_bytes() -> int:
+    """Memory of a device; on CPU, its share of the machine's."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+
+
+def _is_small(population: Population) -> bool:
+    """True where it can be told without the compiler that memory holds it."""
+    state = jax.eval_shape(population.init)
+    batch = jax.eval_shape(jax.vmap(population.train.collect), state)
+    arrays = jax.tree.leaves((population.template(), batch))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
+    return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()
+
+
+def _bytes_per_device(population: Population) -> int:
+    compiled = population.advance.lower(jax.eval_shape(population.init), jnp.int32(1)).compile()
+    memory: Any = compiled.memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )

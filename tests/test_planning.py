@@ -1,0 +1,43 @@
+from haepo_jax import planning
+from haepo_jax.sweeps import from_values
+
+VALUES = {
+    "env": "Catch-bsuite",
+    "num_seeds": 5,
+    "num_updates": 10,
+    "num_trajectories": 4,
+    "policy": {"hidden_sizes": (8,)},
+    "sweep": {"haepo.score": ("sum", "mean"), "haepo.kl_coef": (0.0, 0.1)},
+}
+
+
+def test_each_group_is_placed_and_compiled():
+    plans = planning.plan(from_values(VALUES), members_per_device=None, trajectory_devices=1)
+    assert [plan.group.name for plan in plans] == ["haepo.score=sum", "haepo.score=mean"]
+    assert [(plan.members_per_device, plan.waves) for plan in plans] == [(2, 1)] * 2  # ten members on eight devices
+    assert all(plan.bytes_per_device > 0 for plan in plans)
+
+
+def test_more_members_need_more_memory_and_fewer_waves():
+    one, many = (
+        planning.plan(from_values(VALUES | {"num_seeds": 40}), members_per_device=block, trajectory_devices=1)[0]
+        for block in (2, 10)
+    )
+    assert (one.waves, many.waves) == (5, 1)
+    assert 2 < many.bytes_per_device / one.bytes_per_device < 10  # a part does not depend on the members
+
+
+def test_where_memory_is_short_a_device_gets_fewer_members_and_there_are_more_waves(monkeypatch):
+    sweep = from_values(VALUES | {"num_seeds": 400})
+    (whole, _) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
+    assert whole.waves == 1
+    monkeypatch.setattr(planning, "device_bytes", lambda: whole.bytes_per_device // 3)
+    (short, _) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
+    assert short.waves > 1
+    assert short.bytes_per_device <= whole.bytes_per_device // 3
+    (given, _) = planning.plan(sweep, members_per_device=whole.members_per_device, trajectory_devices=1)
+    assert given == whole  # who asks for a block gets it
+
+
+def test_a_device_without_statistics_has_its_share_of_the_machine():
+    assert 2**27 < planning.device_bytes() < 2**42
