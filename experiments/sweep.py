@@ -13,6 +13,7 @@ from rich.table import Table
 
 from experiments import command_line
 from haepo_jax import processes
+from haepo_jax.errors import ConfigError
 from haepo_jax.sweeps import Sweep, from_values, sweep_setting_names
 
 command_line.define_config(sweep_setting_names)
@@ -32,6 +33,7 @@ flags.DEFINE_integer(
     "heartbeat_seconds", processes.HEARTBEAT_SECONDS, "Silence after which a process counts as gone.", lower_bound=1
 )
 flags.DEFINE_float("stall_seconds", 300.0, "Standstill after which a process ends itself.", lower_bound=1)
+flags.DEFINE_list("tensorboard_members", [], "Members, such as 0,5, whose metrics TensorBoard shows too.")
 flags.DEFINE_float("checkpoint_seconds", 60.0, "Least seconds between two checkpoints.", lower_bound=0)
 
 
@@ -41,6 +43,7 @@ def main() -> int:
     values = command_line.config_values("configs/sweeps/beta_lambda.py")
     workdir = None if given.dry_run else command_line.workdir()
     sweep = from_values(values)
+    chosen = _whole_numbers("tensorboard_members", given.tensorboard_members)
     processes.initialize(given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds)
     if workdir is None:
         return _tell_plan(sweep)
@@ -53,6 +56,7 @@ def main() -> int:
         placement=Placement(given.members_per_device, given.trajectory_devices),
         checkpoint_seconds=given.checkpoint_seconds,
         stall_seconds=given.stall_seconds,
+        tensorboard_members=chosen,
     )
     if not ran:
         if processes.is_first():
@@ -70,6 +74,13 @@ def main() -> int:
         print("Every member diverged: lower the learning rates.")
         return command_line.ALL_DIVERGED
     return 0
+
+
+def _whole_numbers(flag: str, given: list[str]) -> set[int]:
+    for text in given:
+        if not text.isdecimal():
+            raise ConfigError(f"--{flag} must be whole numbers with commas between, such as 0,5; got {text!r}.")
+    return set(map(int, given))
 
 
 def _tell_plan(sweep: Sweep) -> int:

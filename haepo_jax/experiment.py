@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows, text_s
 from haepo_jax.resuming import newest_checkpoint
 from haepo_jax.run_folder import Provenance, is_complete, opened, read_json, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
+from haepo_jax.tensorboard import Scalars, check_request
 from haepo_jax.training import MemberState, make_environment, total_steps
 from haepo_jax.watchdog import Watchdog
 from haepo_jax.waves import Wave, next_wave
@@ -59,6 +60,7 @@ def run_sweep(
     placement: Placement = Placement(),  # noqa: B008 - immutable
     checkpoint_seconds: float = 60.0,
     stall_seconds: float = STALL_SECONDS,
+    tensorboard_members: Collection[int] = (),
 ) -> bool:
     """Runs a sweep, or goes on with it, until its folder is complete. All processes of a run call it.
 
@@ -69,6 +71,7 @@ def run_sweep(
       checkpoint_seconds: least time between two checkpoints; metrics are written with each. The first chunk of a
         wave and its last one always end with a checkpoint.
       stall_seconds: a process in which nothing has moved for so long ends itself.
+      tensorboard_members: indices of the members whose metrics TensorBoard shows too.
 
     Returns:
       False if the folder was complete already and nothing was done.
@@ -81,10 +84,11 @@ def run_sweep(
     """
     for group in sweep.groups:
         make_environment(group.config)  # before the folder is made, as its name may be wrong
+    check_request(tensorboard_members, len(sweep.members))
     with _opened(workdir, sweep):
         if processes.from_first(np.array(is_complete(workdir))):
             return False
-        _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds).go()
+        _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
     return True
 
 
@@ -166,10 +170,17 @@ class _Attempt:
     """One attempt at a run: what its groups and waves share."""
 
     def __init__(
-        self, sweep: Sweep, workdir: Path, placement: Placement, checkpoint_seconds: float, stall_seconds: float
+        self,
+        sweep: Sweep,
+        workdir: Path,
+        placement: Placement,
+        checkpoint_seconds: float,
+        stall_seconds: float,
+        tensorboard_members: Collection[int],
     ) -> None:
         self.workdir = workdir
         self.checkpoint_seconds = checkpoint_seconds
+        self.tensorboard_members = tensorboard_members
         self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
         self.watchdog = Watchdog(stall_seconds)
         self.received: list[int] = []
@@ -281,6 +292,9 @@ class _WaveRun:
                 self._writer = attempt.writer(population)
             self._state, self._done = self._start(wave)
             self._checkpointer = Checkpointer(wave.directory)
+        self._scalars = Scalars(
+            attempt.workdir / "tensorboard", population.members_here, attempt.tensorboard_members, self._done
+        )
         self._saved = self._done
         arrays = population.to_arrays(self._state)
         self._env_steps = total_steps(population.here(arrays.env_steps))
@@ -296,6 +310,7 @@ class _WaveRun:
                 self._train()
         finally:
             self._checkpointer.close()
+            self._scalars.close()
             attempt.watchdog.pause()
 
     def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
@@ -402,17 +417,21 @@ class _WaveRun:
         """The rows since the last checkpoint, on every process; where one fails, all stop."""
         failure: StorageError | None = None
         if self._writer is not None:
-            names = self._pending[0].metrics
             ran = np.concatenate([chunk.ran for chunk in self._pending])
+            metrics = {
+                name: np.concatenate([chunk.metrics[name] for chunk in self._pending])
+                for name in self._pending[0].metrics
+            }
             try:
                 with storage_errors(self._attempt.workdir):
                     self._writer.write(
                         self._saved,
-                        {name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in names},
+                        metrics,
                         np.concatenate([chunk.env_steps for chunk in self._pending]),
                         where=ran,
                         diverged=self._saved + np.arange(len(ran))[:, None] == deaths,
                     )
+                    self._scalars.write(self._saved, metrics, ran)
             except StorageError as error:
                 failure = error
         if processes.gathered(np.array([failure is not None])).any():

@@ -32,6 +32,10 @@ _SERVER.set_forkserver_preload(
 )
 
 
+_CACHE = tempfile.TemporaryDirectory(prefix="haepo_jax_compiled_")
+"""What the commands of one test process have compiled."""
+
+
 class Finished(NamedTuple):
     code: int
     out: str
@@ -44,7 +48,8 @@ class Command:
     def __init__(self, module, *arguments, xla_flags=""):
         self._folder = Path(tempfile.mkdtemp())
         self._outputs = [self._folder / name for name in ("out", "err")]
-        command = (module, [str(argument) for argument in arguments], self._outputs, xla_flags)
+        environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _CACHE.name}
+        command = (module, [str(argument) for argument in arguments], self._outputs, environment)
         self._process = _SERVER.Process(target=_main, args=command)
         self._process.start()
 
@@ -71,9 +76,9 @@ def run(module, *arguments):
     return Command(module, *arguments).wait()
 
 
-def _main(module, arguments, outputs, xla_flags):
+def _main(module, arguments, outputs, environment):
     os.chdir(ROOT)
-    os.environ["XLA_FLAGS"] = xla_flags
+    os.environ |= environment
     for number, path in enumerate(outputs, start=1):
         file = path.open("w")
         os.dup2(file.fileno(), number)

@@ -15,6 +15,14 @@ def test_the_example_learns():
     assert example["main"]() > 11.5
 
 
+def test_a_search_by_optuna_compiles_once_and_finds_its_best():
+    pytest.importorskip("optuna")
+    example = runpy.run_path(str(ROOT / "examples" / "optuna_search.py"))
+    study = example["search"](rounds=2, batch=2)
+    assert len(study.trials) == 4
+    assert study.best_value == max(trial.value for trial in study.trials) >= -1
+
+
 def test_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
