@@ -139,6 +139,7 @@ def _parse(argv: list[str]) -> None:
         names = [name for name in ("config", "workdir", *_own_flags()) if name in FLAGS]
         print("\n".join(f"  --{name}: {FLAGS[name].help} (default: {FLAGS[name].default})" for name in names))
         sys.exit(0)
+    given = sys.argv
     # In place too, as ml_collections looks there for itself.
     argv = sys.argv = _config_file_first(_take_overrides(argv))
     for argument in argv:
@@ -158,6 +159,7 @@ def _parse(argv: list[str]) -> None:
         raise ConfigError(_in_plain_words(str(error))) from error
     except Exception as error:
         raise ConfigError(f"The config file could not be loaded: {type(error).__name__}: {error}.") from error
+    sys.argv = given  # which provenance notes
     if rest[1:]:
         raise ConfigError(f"{rest[1]!r} is not a flag: flags begin with --, and take their value after a =.")
 

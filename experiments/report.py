@@ -12,7 +12,7 @@ def main() -> int:
     """Writes `report.html` and `figures/` into the folder of the sweep."""
     workdir = command_line.workdir()
 
-    from haepo_jax.analysis.sweep_report import write_report  # only now: a wrong flag is told at once
+    from haepo_jax.sweep_report.page import write_report  # only now: a wrong flag is told at once
 
     print(write_report(workdir))
     return 0

@@ -25,7 +25,9 @@ flags.DEFINE_integer(
     "Members of each device at once, which decides the bits of all; as many as are needed and fit by default.",
     lower_bound=1,
 )
-flags.DEFINE_integer("trajectory_devices", 1, "Devices that share the M trajectories of their members.", lower_bound=1)
+flags.DEFINE_integer(
+    "trajectory_devices", None, "Devices that share the M trajectories of their members; 1 by default.", lower_bound=1
+)
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where JAX cannot find out for itself.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are, with --coordinator.", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "Which of them this is, from 0, with --coordinator.", lower_bound=0)
@@ -89,7 +91,7 @@ def _tell_plan(sweep: Sweep) -> int:
     plans = plan(
         sweep,
         members_per_device=flags.FLAGS.members_per_device,
-        trajectory_devices=flags.FLAGS.trajectory_devices,
+        trajectory_devices=flags.FLAGS.trajectory_devices or 1,
     )
     title = f"{len(sweep.members):,} members on {jax.device_count()} devices"
     table = Table("group", title=title, title_justify="left")

@@ -8,6 +8,7 @@ each chunk on whether and how to go on.
 import contextlib
 import dataclasses
 import signal
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from haepo_jax import compilation_cache, processes, signals
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
-from haepo_jax.errors import ConfigError, Interrupted, StorageError
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.objectives import Metrics
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
@@ -45,7 +46,8 @@ class Placement(NamedTuple):
 
     members_per_device: int | None = None
     """None: as many as let all members of a group run at once, on the devices of the first attempt."""
-    trajectory_devices: int = 1
+    trajectory_devices: int | None = None
+    """None: as at the first attempt, and 1 then."""
 
 
 def run(config: ExperimentConfig, workdir: Path, *, checkpoint_seconds: float = 10.0) -> bool:
@@ -243,16 +245,12 @@ class _Attempt:
         """The population of each group, with as many members on a device as at the first attempt."""
         path = self.workdir / "placement.json"
         noted = read_json(path) if path.exists() else {"members_per_device": {}, "trajectory_devices": None}
-        given, spread = self._placement
+        spread = _as_noted("trajectory_devices", self._placement.trajectory_devices, noted["trajectory_devices"]) or 1
         populations = []
         for group in self._sweep.groups:
             block = noted["members_per_device"].get(group.name)
-            if None not in (block, given) and given != block:
-                raise ConfigError(
-                    f"--members_per_device={given} differs from the {block} that this run was started with, which "
-                    "decide the bits of its numbers; leave it out, or use another --workdir."
-                )
-            populations.append(placed(group, block or given, spread))
+            block = _as_noted("members_per_device", self._placement.members_per_device, block)
+            populations.append(placed(group, block, spread))
         blocks = {
             group.name: population.block for group, population in zip(self._sweep.groups, populations, strict=True)
         }
@@ -276,6 +274,16 @@ class _Attempt:
                 print(f"Group {group.name}: members {first} to {last} of {len(self._sweep.members)}.", flush=True)
             _WaveRun(self, population.with_members(wave.members), wave).go()
             done += len(wave.members)
+
+
+def _as_noted(flag: str, given: int | None, noted: int | None) -> int | None:
+    """What a run was started with, or what is given to one that begins."""
+    if None not in (given, noted) and given != noted:
+        raise ConfigError(
+            f"--{flag}={given} differs from the {noted} that this run was started with, which decides the bits of its "
+            "numbers; leave it out, or use another --workdir."
+        )
+    return noted or given
 
 
 class _WaveRun:
@@ -304,14 +312,17 @@ class _WaveRun:
 
     def go(self) -> None:
         """Chunk after chunk until the last update or a signal."""
-        attempt, running = self._attempt, self._agree().running
+        attempt, decision = self._attempt, self._agree()
         try:
-            if running and self._done < self._total:
+            if decision.running and self._done < self._total:
+                if decision.signal:
+                    raise attempt.stop(decision.signal, self._done, self._total)
                 self._train()
         finally:
-            self._checkpointer.close()
-            self._scalars.close()
             attempt.watchdog.pause()
+            self._scalars.close()
+            if not isinstance(sys.exception(), Stalled):  # to close it means to wait for the process that is gone
+                self._checkpointer.close()
 
     def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
         """What all processes do next, from what each of them sees."""
@@ -356,6 +367,7 @@ class _WaveRun:
                 if chunk is not None:
                     self._fetch(*chunk, progress)
                 jax.block_until_ready(state)
+                attempt.watchdog.alive()
                 seconds = time.monotonic() - clock
                 self._seconds += seconds
                 attempt.run_seconds += seconds
@@ -363,6 +375,7 @@ class _WaveRun:
                 attempt.timeline.append((self._done, attempt.run_seconds))
                 due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
                 decision = self._agree(seconds=seconds, state=state, due=due)
+                attempt.watchdog.alive()
                 over = self._done >= self._total or not decision.running or decision.signal
                 if over or decision.due:
                     self._fetch(*chunk, progress)
@@ -395,7 +408,8 @@ class _WaveRun:
         self._pending.append(_Chunk(rows, env_steps, taken > 0))
         self._env_steps = env_steps[-1]
         returns = rows["episode_return"][taken > 0]
-        rate = (self._env_steps.sum() - self._first_steps) / self._seconds
+        share = len(self._env_steps) / len(self._population.members)
+        rate = (self._env_steps.sum() - self._first_steps) / self._seconds / share
         mean_return = float(returns[-taken.shape[1] :].mean()) if returns.size else float("nan")
         done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)
         progress.show(done, f"{rate:,.0f} env steps/s  return {mean_return:.4g}")

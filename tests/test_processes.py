@@ -89,14 +89,14 @@ def test_a_killed_process_ends_the_other_and_all_go_on(alone, tmp_path, victim):
 def test_a_process_that_hangs_is_noticed_by_the_other(alone, tmp_path):
     workdir = tmp_path / "run"
     arguments = (*pods.SMALL, "--checkpoint_seconds=0", "--heartbeat_seconds=600")
-    first, second = pods.start(workdir, *arguments, "--stall_seconds=5", processes=2, devices_each=2)
+    first, second = pods.start(workdir, *arguments, "--stall_seconds=20", processes=2, devices_each=2)
     wait_for(lambda: len(checkpoints(workdir)) >= 1)
     os.kill(second.pid, signal.SIGSTOP)
     stalled = first.wait(seconds=120)
     os.kill(second.pid, signal.SIGKILL)
     second.wait()
     assert stalled.code == 42
-    assert "Nothing has moved for 5 s" in stalled.err
+    assert "Nothing has moved for 20 s" in stalled.err
     assert "most recent call first" in stalled.err  # the stacks
     for finished in pods.run(workdir, *arguments, processes=2, devices_each=2):
         assert finished.code == 0, finished.err

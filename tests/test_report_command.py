@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from analysis.made_up_sweeps import RATES, UPDATES, grid, hump_that_diverges, write_sweep
 from command_runner import run
+from sweep_report.made_up_sweeps import RATES, UPDATES, grid, hump_that_diverges, write_sweep
 
 POINTS = grid(optimizer__learning_rate=RATES[2:], haepo__entropy_coef=(0.0, 5e-3))
 

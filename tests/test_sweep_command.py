@@ -37,6 +37,12 @@ def test_groups_and_waves_are_told_and_summed_up(finished):
     assert summary["env_steps"] == 8 * 3 * 4 * 9
 
 
+def test_the_command_is_noted_as_it_was_given(finished):
+    workdir, arguments, _ = finished
+    command = json.loads((workdir / "provenance.json").read_text())[0]["command"]
+    assert command[-len(arguments) - 1 :] == [*arguments, f"--workdir={workdir}"]
+
+
 def test_the_rows_of_all_groups_are_one_data_set(finished):
     rows = table(finished[0])
     assert rows.num_rows == 8 * 3

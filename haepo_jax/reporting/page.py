@@ -358,7 +358,8 @@ def _table(table: Table) -> str:
     numeric = [_is_numeric([row[index] for row in table.rows]) for index in range(len(table.columns))]
     kinds = [' class="number"' if is_number else "" for is_number in numeric]
     headings = "".join(
-        f'<th scope="col"{kind}>{escape(heading)}</th>' for heading, kind in zip(table.columns, kinds, strict=True)
+        f'<th scope="col"{kind}>{escape(heading).replace("_", "_<wbr>")}</th>'
+        for heading, kind in zip(table.columns, kinds, strict=True)
     )
     rows = [
         f'<tr{" class=marked" if index in table.marked else ""}><th scope="row"{kinds[0]}>'

@@ -10,7 +10,7 @@ from haepo_jax.run_folder import storage_errors, write_file, write_json
 
 
 def publish(directory: Path, report: Report) -> Path:
-    """Writes `report.html`, `verdicts.json`, `tables.json` and `figures/SECTION-NUMBER.svg`.
+    """Writes `report.html`, `tables.json` and `figures/SECTION-NUMBER.svg`; `verdicts.json` where there are claims.
 
     Returns:
       The path of the page.
@@ -26,7 +26,8 @@ def publish(directory: Path, report: Report) -> Path:
             for section in report.sections
             for claim in section.claims
         ]
-        write_json(directory / "verdicts.json", {"headline": report.first_paragraph, "claims": claims})
+        if claims:
+            write_json(directory / "verdicts.json", {"headline": report.first_paragraph, "claims": claims})
         tables = {section.slug: [dataclasses.asdict(table) for table in section.tables] for section in report.sections}
         write_json(directory / "tables.json", tables)
         (directory / "figures").mkdir(exist_ok=True)

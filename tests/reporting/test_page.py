@@ -20,7 +20,7 @@ from haepo_jax.reporting.page import (
 )
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
-VOID = {"meta", "img", "source", "link", "br", "hr"}
+VOID = {"meta", "img", "source", "link", "br", "hr", "wbr"}
 
 
 class Page(HTMLParser):
@@ -159,6 +159,13 @@ def test_columns_of_numbers_are_set_flush_right():
     text = render(report(fairness=Fairness((), (Table("t", tuple("abcdefg"), cells),)), sections=()))
     kinds = [attributes.get("class") for tag, attributes in Page(text).elements if attributes.get("scope") == "col"]
     assert kinds == [None, "number", "number", "number", None, "number", "number"]
+
+
+def test_a_heading_may_break_behind_an_underscore():
+    table = Table("t", ("learning_rate", "a<b"), (("1", "2"),))
+    text = render(Report("Title", "Nothing.", (Section("s", "t", "q", tables=(table,)),)))
+    assert '<th scope="col" class="number">learning_<wbr>rate</th>' in text and ">a&lt;b</th>" in text
+    assert "".join(Page(re.search("<thead>.*</thead>", text)[0]).text) == "learning_ratea<b"
 
 
 def test_marked_rows_carry_a_sign():

@@ -1,0 +1,93 @@
+"""The levels of a swept setting: its values, or ranges of them where they are many."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_MOST_VALUES = 12
+"""A setting with more values than this is shown in bins."""
+_MOST_BINS = 6
+
+
+class Setting(NamedTuple):
+    """A swept setting.
+
+    Attributes:
+      name: dotted.
+      labels: its levels in order: its values, or ranges of them.
+      level: `[points]` index of each point's level.
+      binned: whether a level is a range of values.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    level: np.ndarray
+    binned: bool
+
+
+def make_setting(name: str, values: Sequence[Any], choice: Any) -> Setting:
+    """A setting and its levels.
+
+    Args:
+      name: dotted.
+      values: `[points]`.
+      choice: what they were chosen from: values, or a distribution, which is a mapping.
+    """
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        level, uniques = distinct(values)
+        return Setting(name, tuple(map(label_of, uniques)), level, False)
+    numbers = np.array(values, np.float64)
+    different, level = np.unique(numbers, return_inverse=True)
+    # So many that a cell of two settings holds two points on average.
+    bins = min(max(math.isqrt(len(values) // 2), 2), _MOST_BINS)
+    if len(different) <= (bins if isinstance(choice, Mapping) else _MOST_VALUES):
+        # As they were given: of two that are equal as numbers, the first.
+        given = [values[int(np.argmax(level == k))] for k in range(len(different))]
+        labels = tuple(map(label_of, given))
+        return Setting(name, labels if len(set(labels)) == len(labels) else tuple(map(str, given)), level, False)
+    edges = np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1])
+    _, level = np.unique(np.searchsorted(edges, numbers, side="right"), return_inverse=True)
+    ranges = [numbers[level == k] for k in range(level.max() + 1)]
+    return Setting(name, tuple(_range(inside.min(), inside.max()) for inside in ranges), level, True)
+
+
+def label_of(value: Any) -> str:
+    """A value of a setting in words; long numbers in three digits.
+
+    Example:
+      >>> [label_of(value) for value in (0.003, 0.00123456, 0.999999, 4096, "sum", [64, 64])]
+      ['0.003', '0.00123', '0.999999', '4096', 'sum', '64x64']
+    """
+    if isinstance(value, float):
+        long, short = f"{value:g}", f"{value:.3g}"
+        return short if len(long) > 6 and "." in short else long  # nearly 1 is not 1
+    return "x".join(map(label_of, value)) if isinstance(value, list) else str(value)
+
+
+def distinct[Item](items: Sequence[Item]) -> tuple[np.ndarray, list[Item]]:
+    """Which of the distinct items each one is, and these in the order in which they are met."""
+    numbers: dict[str, int] = {}
+    found: list[Item] = []
+    indices = np.empty(len(items), int)
+    for place, item in enumerate(items):
+        key = json.dumps(item, sort_keys=True)
+        if key not in numbers:
+            numbers[key] = len(found)
+            found.append(item)
+        indices[place] = numbers[key]
+    return indices, found
+
+
+def _range(low: float, high: float) -> str:
+    return _rounded(low) if low == high else f"{_rounded(low)} to {_rounded(high)}"
+
+
+def _rounded(value: float) -> str:
+    """A number in two digits, and few letters."""
+    if value and abs(value) < 1e-3:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return f"{digits.removesuffix('.0')}e{int(power)}"
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,0 +1,71 @@
+"""All that the page tells of, computed once, and how it words what comes up in several chapters."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from haepo_jax.analysis.statistics import interquartile_mean_band
+from haepo_jax.analysis.summary import FINAL_UPDATES
+from haepo_jax.reporting.words import interval
+from haepo_jax.sweep_report.folder import Sweep
+from haepo_jax.sweep_report.levels import Setting, label_of
+from haepo_jax.sweep_report.sensitivity import Sensitivity, sensitivities
+from haepo_jax.sweep_report.standings import Scores, Standings, rank_points, score_members
+
+
+class Numbers(NamedTuple):
+    """What is computed of a sweep."""
+
+    sweep: Sweep
+    scores: Scores
+    standings: Standings
+    sensitivities: tuple[Sensitivity, ...]
+    names: Mapping[str, str]
+    """The swept settings as the page calls them, by their dotted names."""
+
+    def final(self) -> str:
+        """What a final return is."""
+        return f"mean return of the last {count(min(FINAL_UPDATES, self.scores.updates), 'update')}"
+
+    def score(self, point: int) -> str:
+        """The score of a point with its interval."""
+        members = (self.sweep.point == point) & self.scores.compared
+        return interval(interquartile_mean_band(self.scores.finals[members]))
+
+    def settings(self, point: int) -> str:
+        """The settings of a point."""
+        return ", ".join(f"{self.names[setting.name]} {self.value(setting, point)}" for setting in self.sweep.settings)
+
+    def value(self, setting: Setting, point: int) -> str:
+        """One of its settings."""
+        if setting.binned:
+            return label_of(self.sweep.points[point][setting.name])
+        return setting.labels[setting.level[point]]
+
+
+def analyse(sweep: Sweep) -> Numbers:
+    """Everything that is computed of a sweep.
+
+    Raises:
+      ConfigError: no member has a finite return.
+    """
+    scores = score_members(sweep)
+    standings = rank_points(sweep, scores)
+    found = sensitivities(sweep, scores, standings)
+    return Numbers(sweep, scores, standings, found, short_names([setting.name for setting in sweep.settings]))
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted name, where that tells them apart.
+
+    Example:
+      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
+      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
+    """
+    counts = Counter(name.rpartition(".")[2] for name in names)
+    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
+
+
+def count(number_of: int, what: str) -> str:
+    """How many there are of what, `1 seed` or `1,152 members`."""
+    return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"
