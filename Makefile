@@ -1,5 +1,5 @@
 # make demo   trains 32 seeds on CartPole, prints their table and draws their learning curve
-# make test   style, types and tests; what takes minutes is left to make test-slow
+# make test   style, types and tests; what takes minutes is left to make test-slow, faults to make test-faults
 #
 # Each makes its own virtual environment in .venv first and needs nothing but Python 3.12 or newer, which
 # is looked for, or named: make test PYTHON=/usr/local/bin/python3.13
@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3.12 python3.13 python3.14 python3 python;
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow format
+.PHONY: demo test test-slow test-faults format
 
 demo: $(VENV)/.installed
 	$(RUN) -m experiments.train --config=configs/cartpole.py --workdir=runs/demo
@@ -21,7 +21,10 @@ test: $(VENV)/.installed-test
 	$(RUN) -m pytest -n 3 --dist loadfile
 
 test-slow: $(VENV)/.installed-test
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m 'slow and not faults'
+
+test-faults: $(VENV)/.installed-test
+	$(RUN) -m pytest -m faults --timeout=1800 -s tests/faults
 
 format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check --fix .

@@ -8,7 +8,6 @@ each chunk on whether and how to go on.
 import contextlib
 import dataclasses
 import signal
-import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -314,15 +313,22 @@ class _WaveRun:
         """Chunk after chunk until the last update or a signal."""
         attempt, decision = self._attempt, self._agree()
         try:
-            if decision.running and self._done < self._total:
-                if decision.signal:
-                    raise attempt.stop(decision.signal, self._done, self._total)
-                self._train()
+            with processes.company():
+                if decision.running and self._done < self._total:
+                    if decision.signal:
+                        raise attempt.stop(decision.signal, self._done, self._total)
+                    self._train()
+                with storage_errors(attempt.workdir):
+                    self._checkpointer.close()
+        except Stalled:
+            raise  # at once: to close the checkpoints means to wait for the process that is gone
+        except BaseException:
+            with contextlib.suppress(Exception):  # a save in the background may have failed for the same cause
+                self._checkpointer.close()
+            raise
         finally:
             attempt.watchdog.pause()
             self._scalars.close()
-            if not isinstance(sys.exception(), Stalled):  # to close it means to wait for the process that is gone
-                self._checkpointer.close()
 
     def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
         """What all processes do next, from what each of them sees."""

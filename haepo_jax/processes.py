@@ -14,6 +14,9 @@ from haepo_jax.errors import ConfigError, Stalled
 
 HEARTBEAT_SECONDS = 30
 
+# What JAX's coordination service and its collectives say of a process that is gone.
+_LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "Barrier", "onnection", "Gloo", "gloo")
+
 
 def initialize(
     coordinator: str | None, num_processes: int | None, process_id: int | None, heartbeat_seconds: int
@@ -54,7 +57,7 @@ def gathered(values: np.ndarray) -> np.ndarray:
     """Everyone's values, `[processes, ...]`; all must call it."""
     if jax.process_count() == 1:
         return values[None]
-    with _company():
+    with company():
         return np.asarray(multihost_utils.process_allgather(values))
 
 
@@ -62,24 +65,29 @@ def from_first(values: np.ndarray) -> np.ndarray:
     """The values of process 0; all must call it."""
     if jax.process_count() == 1:
         return values
-    with _company():
+    with company():
         return np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
 def barrier(name: str) -> None:
     """Waits until every process is here."""
     if jax.process_count() > 1:
-        with _company():
+        with company():
             multihost_utils.sync_global_devices(name)
 
 
 @contextlib.contextmanager
-def _company() -> Iterator[None]:
-    """Turns a lost connection into `Stalled`."""
+def company() -> Iterator[None]:
+    """Turns the errors of a process that has lost another one into `Stalled`, whoever passes them on."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        raise Stalled.alone(" ".join(str(error).split())[:200]) from error
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, jax.errors.JaxRuntimeError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or jax.process_count() == 1 or not any(sign in str(cause) for sign in _LOST):
+            raise
+        raise Stalled.alone(" ".join(str(cause).split())[:200]) from error
 
 
 def is_first() -> bool:

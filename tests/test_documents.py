@@ -37,6 +37,8 @@ def test_the_readme_runs():
         "BUILD_NOTES.md",
         "CONTRIBUTING.md",
         "docs/method.md",
+        "docs/pods.md",
+        "docs/sweeps.md",
         "docs/language_models.md",
         "docs/tunix.md",
     ],

@@ -5,13 +5,14 @@ import os
 import signal
 import time
 
+import jax
 import pods
 import pyarrow.dataset
 import pytest
 from run_folders import assert_same_end, checkpoints, wait_for
 
 from haepo_jax import processes
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, Stalled
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +133,24 @@ def test_flags_that_do_not_fit_are_told(given, sentence):
     with pytest.raises(ConfigError) as raised:
         processes.initialize(*given, heartbeat_seconds=30)
     assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "told", "expected"),
+    [
+        (2, "UNAVAILABLE: Task 1 heartbeat timeout.", Stalled),
+        (2, "INTERNAL: the program is wrong", TimeoutError),
+        (1, "UNAVAILABLE: Task 1 heartbeat timeout.", TimeoutError),
+    ],
+)
+def test_an_error_of_a_library_that_comes_from_a_lost_process_says_so(monkeypatch, count, told, expected):
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+
+    def save():
+        try:
+            raise jax.errors.JaxRuntimeError(told)
+        except jax.errors.JaxRuntimeError as error:
+            raise TimeoutError("a save timed out") from error
+
+    with pytest.raises(expected), processes.company():
+        save()
