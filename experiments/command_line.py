@@ -121,14 +121,19 @@ def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
     return values
 
 
-def workdir() -> Path:
+def workdir(example: str = "runs/cartpole") -> Path:
     """The folder of `--workdir`.
 
     Raises:
-      ConfigError: it is not given.
+      ConfigError: it is not given, or no path.
     """
     if not FLAGS.workdir:
-        raise ConfigError("--workdir is missing: give the run a folder, such as --workdir=runs/cartpole.")
+        raise ConfigError(f"--workdir is missing: give the run a folder, such as --workdir={example}.")
+    if "://" in FLAGS.workdir:
+        raise ConfigError(
+            f"--workdir={FLAGS.workdir} is no path: give a folder of a mounted file system; a bucket can be "
+            "mounted as one (docs/pods.md)."
+        )
     return Path(FLAGS.workdir).expanduser()
 
 

@@ -43,7 +43,7 @@ def main() -> int:
     """Runs the sweep or plans it, and prints its best settings."""
     given = flags.FLAGS
     values = command_line.config_values("configs/sweeps/beta_lambda.py")
-    workdir = None if given.dry_run else command_line.workdir()
+    workdir = None if given.dry_run else command_line.workdir("runs/beta_lambda")
     sweep = from_values(values)
     chosen = _whole_numbers("tensorboard_members", given.tensorboard_members)
     processes.initialize(given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds)
@@ -98,7 +98,7 @@ def _tell_plan(sweep: Sweep) -> int:
     for heading in ("members", "a device", "waves", "MiB a device"):
         table.add_column(heading, justify="right")
     for row in plans:
-        size = f"{row.bytes_per_device / 2**20:,.1f}"
+        size = "does not fit" if row.bytes_per_device is None else f"{row.bytes_per_device / 2**20:,.1f}"
         table.add_row(row.group.name, f"{len(row.group.members):,}", str(row.members_per_device), str(row.waves), size)
     if processes.is_first():
         command_line.console().print(table)

@@ -232,6 +232,7 @@ class _Attempt:
             self.compile_seconds += time.monotonic() - clock
             compilation_cache.seal()
             self.note()
+            processes.barrier("every process has compiled")  # which may take longer on some, and is no standstill
         return self._programs[population.advance]
 
     def note(self, **entries: Any) -> None:
@@ -359,8 +360,8 @@ class _WaveRun:
 
     def _train(self) -> None:
         attempt, population, size = self._attempt, self._population, 1
-        progress = ProgressReport(self._total, self._done, shown=processes.is_first())
         advance = attempt.compiled(population, self._state)
+        progress = ProgressReport(self._total, self._done, shown=processes.is_first())
         chunk: tuple[int, Metrics] | None = None
         last_save: float | None = None
         state = self._state

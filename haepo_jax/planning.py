@@ -11,6 +11,7 @@ from haepo_jax.population import Population, make_population
 from haepo_jax.sweeps import Group, Sweep
 
 _SHARE = 0.9  # of a device's memory; the rest is the runtime's
+_LEAST = 2  # members of a device: one alone is another program
 _MANY_TIMES = 30  # a program that needs more than so many times its batch and state has not been seen
 
 
@@ -20,8 +21,9 @@ class GroupPlan(NamedTuple):
     group: Group
     members_per_device: int
     waves: int
-    bytes_per_device: int
-    """Arguments, outputs and temporaries of a chunk of updates, less what is donated."""
+    bytes_per_device: int | None
+    """Arguments, outputs and temporaries of a chunk of updates, less what is donated; None where the compiler finds
+    that a device does not hold them."""
 
 
 def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: int) -> list[GroupPlan]:
@@ -50,13 +52,19 @@ def placed(group: Group, members_per_device: int | None, trajectory_devices: int
     )
     if members_per_device is not None or _is_small(population):
         return population
-    needed, there = _bytes_per_device(population), _SHARE * device_bytes()
-    if needed <= there:
-        return population
-    fitting = max(2, int(population.block * there / needed))
-    return make_population(
-        group.config, members=group.members, members_per_device=fitting, trajectory_devices=trajectory_devices
-    )
+    there = int(_SHARE * device_bytes())
+    while population.block > _LEAST:
+        needed = _bytes_per_device(population)
+        if needed is not None and needed <= there:
+            break
+        share = 0.5 if needed is None else there / needed
+        population = make_population(
+            group.config,
+            members=group.members,
+            members_per_device=max(_LEAST, int(population.block * share)),
+            trajectory_devices=trajectory_devices,
+        )
+    return population
 
 
 def device_bytes() -> int:
@@ -77,8 +85,13 @@ def _is_small(population: Population) -> bool:
     return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()
 
 
-def _bytes_per_device(population: Population) -> int:
-    compiled = population.advance.lower(jax.eval_shape(population.init), jnp.int32(1)).compile()
+def _bytes_per_device(population: Population) -> int | None:
+    try:
+        compiled = population.advance.lower(jax.eval_shape(population.init), jnp.int32(1)).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
     memory: Any = compiled.memory_analysis()
     return (
         memory.argument_size_in_bytes

@@ -43,6 +43,8 @@ def initialize(
         raise ConfigError(
             f"--process_id={process_id} must be below --num_processes={num_processes}; it counts from 0."
         )
+    # It would take SIGTERM away from the run, which saves and stops by itself.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=heartbeat_seconds)
     except ValueError as error:

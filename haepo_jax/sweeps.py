@@ -4,7 +4,8 @@ The settings to try are `config.sweep`, the way to choose among them `config.sea
 
 - a grid: `sweep.haepo.kl_coef = (0.0, 0.01)`, every combination of such values;
 - a random search: `search.num_samples = 64`, each setting drawn from its values, or from a distribution such as
-  `sweep.optimizer.learning_rate = {"log_uniform": (1e-4, 1e-2)}`; the first sample is the config as it stands;
+  `sweep.optimizer.learning_rate = {"log_uniform": (1e-4, 1e-2)}`; the first sample is the config as it stands, as far
+  as that may be drawn;
 - a list: `search.points = ({"haepo.kl_coef": 0.1}, ...)`.
 
 Every point is run with every seed. Numbers that are traced leaves of the program share one; points that differ in
@@ -260,9 +261,9 @@ def _points(base: ExperimentConfig, search: SearchConfig, choices: Mapping[str, 
 def _samples(
     base: ExperimentConfig, search: SearchConfig, choices: Mapping[str, tuple | Distribution]
 ) -> Iterator[Point]:
-    """The config's own settings, then drawn ones; more samples begin with those of fewer."""
+    """The config's own settings where they may be drawn, then drawn ones; more samples begin with those of fewer."""
     generator = np.random.default_rng(search.seed)
-    yield {name: _own_value(base, name) for name in choices}
+    yield {name: _first_value(base, name, choice) for name, choice in choices.items()}
     for _ in range((search.num_samples or 1) - 1):
         yield {
             name: choice.draw(generator)
@@ -272,14 +273,16 @@ def _samples(
         }
 
 
-def _own_value(base: ExperimentConfig, name: str) -> Any:
+def _first_value(base: ExperimentConfig, name: str, choice: tuple | Distribution) -> Any:
+    """The config's own value, or the first one to draw from where that is not among them."""
     section, _, leaf = name.rpartition(".")
     holder = getattr(base, section) if section else base
-    if isinstance(holder, Mapping):
-        if leaf not in holder:
-            raise ConfigError(f"config.{name} must be set, as it is the first sample of config.sweep.{name}.")
-        return holder[leaf]
-    return getattr(holder, leaf)
+    own = holder.get(leaf) if isinstance(holder, Mapping) else getattr(holder, leaf)
+    if isinstance(choice, tuple):
+        return own if own in choice else choice[0]
+    if own is None:
+        raise ConfigError(f"config.{name} must be set, as it is the first sample of config.sweep.{name}.")
+    return own
 
 
 def _check_name(path: str, name: str) -> None:

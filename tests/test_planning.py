@@ -39,5 +39,20 @@ def test_where_memory_is_short_a_device_gets_fewer_members_and_there_are_more_wa
     assert given == whole  # who asks for a block gets it
 
 
+def test_what_the_compiler_refuses_does_not_fit_and_is_tried_with_fewer_members(monkeypatch):
+    real = planning._bytes_per_device
+    tried = []
+
+    def refusing(population):
+        tried.append(population.block)
+        return None if population.block > 20 else real(population)
+
+    monkeypatch.setattr(planning, "_bytes_per_device", refusing)
+    monkeypatch.setattr(planning, "_is_small", lambda population: False)
+    (group, _) = from_values(VALUES | {"num_seeds": 400}).groups
+    assert planning.placed(group, None, 1).block <= 20
+    assert tried[0] == 100 and tried == sorted(tried, reverse=True)
+
+
 def test_a_device_without_statistics_has_its_share_of_the_machine():
     assert 2**27 < planning.device_bytes() < 2**42

@@ -108,7 +108,11 @@ def test_a_sweep_that_diverges_as_a_whole_exits_3(tmp_path):
         (("--trajectory_devices=0", "--workdir=w"), "--trajectory_devices=0 cannot be used"),
         (("--coordinator=localhost:1", "--workdir=w"), "go together; missing: --num_processes, --process_id."),
         (("--config.env=CartPole-v9", "--workdir=w"), "CartPole-v9"),
-        ((), "--workdir is missing"),
+        (
+            ("--workdir=gs://bucket/run",),
+            "--workdir=gs://bucket/run is no path: give a folder of a mounted file system",
+        ),
+        ((), "--workdir is missing: give the run a folder, such as --workdir=runs/beta_lambda."),
     ],
 )
 def test_bad_input_is_told_in_a_sentence_and_exits_2(arguments, sentence):

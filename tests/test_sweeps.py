@@ -98,7 +98,7 @@ class TestRandom:
         assert len(made) == 200
         drawn = made[1:]
         default = [point for point in made if point[RATE] == 3e-3]
-        assert default == [{RATE: 3e-3, BETA: 5e-3, SCORE: "log_ratio"}]
+        assert default == [{RATE: 3e-3, BETA: 5e-3, SCORE: "sum"}]  # log_ratio is not among the scores
         rates = np.array([point[RATE] for point in drawn if point[RATE] != 3e-3])
         assert rates.min() >= 1e-4 and rates.max() <= 1e-2
         assert 0.35 < np.mean(rates < 1e-3) < 0.65  # half of the logarithms lie below
