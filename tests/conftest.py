@@ -10,10 +10,19 @@ import jax
 import pytest
 
 FULLY_OPTIMIZED = (
-    *("losses", "test_checkpointing", "test_compiler", "test_memory", "test_planning", "test_population"),
-    *("test_replay", "test_spreading", "test_training"),
+    *(
+        "losses",
+        "test_adapters",
+        "test_checkpointing",
+        "test_compiler",
+        "test_decoder",
+        "test_gradients",
+        "test_memory",
+    ),
+    *("test_population", "test_replay", "test_sampling", "test_scoring", "test_spreading", "test_training"),
 )
-"""What is compiled as for users: the losses, and tests of bits, of memory and of the compiler itself. Elsewhere most
+"""What is compiled as for users: the losses, and tests of bits, of tight tolerances, of memory and of the compiler
+itself. Elsewhere most
 optimisations are left out, which takes a third less time, as compiling is most of what quick tests do."""
 
 

@@ -15,6 +15,7 @@ def test_the_example_learns():
     assert example["main"]() > 11.5
 
 
+@pytest.mark.slow
 def test_a_search_by_optuna_compiles_once_and_finds_its_best():
     pytest.importorskip("optuna")
     example = runpy.run_path(str(ROOT / "examples" / "optuna_search.py"))

@@ -233,7 +233,8 @@ def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):
     assert rows.filter(rows["diverged"])["update"].to_pylist() == deaths
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", pytest.param("reinforce", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["grpo", "reinforce"])
 def test_an_algorithm_runs_by_its_name(tmp_path, algorithm):
     arguments = [*SMALL, "--config.num_updates=3", f"--config.algorithm={algorithm}"]
     finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
@@ -320,6 +321,7 @@ def test_a_run_ends_once_every_member_has_taken_its_steps(limited_run):
         assert final["final_return"] == pytest.approx(returns[member, end - 10 : end].mean(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_limited_run_that_was_killed_ends_as_one_left_alone(limited_run, tmp_path):
     workdir = tmp_path / "run"
     command = Command("experiments.train", *LIMITED, f"--workdir={workdir}")
@@ -400,6 +402,7 @@ def test_evaluation_plays_in_each_members_own_environment(tmp_path):
     assert [round(member["sampled_return"]) for member in members] == [1, 1, 0, 0]
 
 
+@pytest.mark.slow
 def test_sum_normalisation_of_negative_returns_is_told(tmp_path):
     arguments = [*SMALL, "--config.num_updates=5", "--config.haepo.normalization=sum"]
     finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
@@ -438,6 +441,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(finished_run, small_disk):
     assert_same_end(workdir, finished_run[0])
 
 
+@pytest.mark.slow
 def test_a_disk_that_turns_read_only_stops_the_run(small_disk):
     workdir = small_disk / "run"
     command = Command("experiments.train", *LONG, f"--workdir={workdir}")

@@ -1,3 +1,5 @@
+import pytest
+
 from haepo_jax import planning
 from haepo_jax.sweeps import from_values
 
@@ -7,12 +9,13 @@ VALUES = {
     "num_updates": 10,
     "num_trajectories": 4,
     "policy": {"hidden_sizes": (8,)},
-    "sweep": {"haepo.score": ("sum", "mean"), "haepo.kl_coef": (0.0, 0.1)},
+    "sweep": {"haepo.kl_coef": (0.0, 0.1)},
 }
 
 
 def test_each_group_is_placed_and_compiled():
-    plans = planning.plan(from_values(VALUES), members_per_device=None, trajectory_devices=1)
+    sweep = from_values(VALUES | {"sweep": {"haepo.score": ("sum", "mean"), "haepo.kl_coef": (0.0, 0.1)}})
+    plans = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
     assert [plan.group.name for plan in plans] == ["haepo.score=sum", "haepo.score=mean"]
     assert [(plan.members_per_device, plan.waves) for plan in plans] == [(2, 1)] * 2  # ten members on eight devices
     assert all(plan.bytes_per_device > 0 for plan in plans)
@@ -27,18 +30,20 @@ def test_more_members_need_more_memory_and_fewer_waves():
     assert 2 < many.bytes_per_device / one.bytes_per_device < 10  # a part does not depend on the members
 
 
+@pytest.mark.slow
 def test_where_memory_is_short_a_device_gets_fewer_members_and_there_are_more_waves(monkeypatch):
     sweep = from_values(VALUES | {"num_seeds": 400})
-    (whole, _) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
+    (whole,) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
     assert whole.waves == 1
     monkeypatch.setattr(planning, "device_bytes", lambda: whole.bytes_per_device // 3)
-    (short, _) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
+    (short,) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
     assert short.waves > 1
     assert short.bytes_per_device <= whole.bytes_per_device // 3
-    (given, _) = planning.plan(sweep, members_per_device=whole.members_per_device, trajectory_devices=1)
+    (given,) = planning.plan(sweep, members_per_device=whole.members_per_device, trajectory_devices=1)
     assert given == whole  # who asks for a block gets it
 
 
+@pytest.mark.slow
 def test_what_the_compiler_refuses_does_not_fit_and_is_tried_with_fewer_members(monkeypatch):
     real = planning._bytes_per_device
     tried = []
@@ -49,7 +54,7 @@ def test_what_the_compiler_refuses_does_not_fit_and_is_tried_with_fewer_members(
 
     monkeypatch.setattr(planning, "_bytes_per_device", refusing)
     monkeypatch.setattr(planning, "_is_small", lambda population: False)
-    (group, _) = from_values(VALUES | {"num_seeds": 400}).groups
+    (group,) = from_values(VALUES | {"num_seeds": 400}).groups
     assert planning.placed(group, None, 1).block <= 20
     assert tried[0] == 100 and tried == sorted(tried, reverse=True)
 

@@ -284,6 +284,7 @@ def test_swept_parameters_of_the_environment_reach_their_members_in_one_program(
     np.testing.assert_array_equal(lengths[:, 1], expected["episode_length"][:, :2])
 
 
+@pytest.mark.slow
 def test_swept_settings_reach_their_members():
     swept = make_population(config(num_seeds=1, sweep={"optimizer.learning_rate": (1e-3, 1e-9, 1e-3)}), devices=ONE)
     start, (end, _) = swept.to_host(swept.init()), trained(swept, 2)

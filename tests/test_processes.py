@@ -42,6 +42,7 @@ def test_two_processes_give_the_bits_of_one(alone, tmp_path):
     assert names == {"provenance.json", "provenance-00001.json"}
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_at_the_same_update_and_others_go_on_from_there(alone, tmp_path):
     workdir = tmp_path / "run"
     first, second = pods.start(workdir, *pods.SMALL, "--checkpoint_seconds=0", processes=2, devices_each=2)

@@ -44,7 +44,7 @@ def collectives(text):
     return Counter(found)
 
 
-@pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
+@pytest.mark.parametrize("algorithm", ["haepo", pytest.param("ppo", marks=pytest.mark.slow)])
 def test_independent_members_never_talk(algorithm):
     population = make_population(config(algorithm=algorithm, num_seeds=16))
     assert population.mesh.size == 8

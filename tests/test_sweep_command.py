@@ -87,6 +87,7 @@ def test_a_dry_run_tells_what_is_needed():
     assert "Nothing was run." in planned.out
 
 
+@pytest.mark.slow
 def test_a_sweep_that_diverges_as_a_whole_exits_3(tmp_path):
     ended = sweep(*FEW, "--config.optimizer.learning_rate=1e38", f"--workdir={tmp_path / 'run'}")
     assert ended.code == 3

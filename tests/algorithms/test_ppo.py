@@ -21,7 +21,7 @@ from algorithms.updates import (
 from haepo_jax.algorithms import ppo
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.environments import make
-from haepo_jax.training import make_train
+from haepo_jax.training import make_train, total_steps
 
 N, S, HORIZON = 4, 16, 8
 ENVIRONMENT = make("CartPole-v1")
@@ -336,7 +336,7 @@ class TestEnvironments:
         assert max(newest) > S  # longer than a segment: it was not begun anew in between
         assert history[-1]["episode_return"] == pytest.approx(np.mean(newest))
         assert history[-1]["env_steps"] == N * S
-        assert state.env_steps == 4 * N * S
+        assert total_steps(np.asarray(state.env_steps)) == 4 * N * S
 
     def test_begin_once_with_the_seed(self):
         config = config_with()

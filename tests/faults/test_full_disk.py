@@ -28,8 +28,9 @@ def test_a_disk_that_is_full_twice_stops_the_sweep_and_loses_nothing(undisturbed
     filler = disk / "filler"
 
     def fill(command):
+        end = time.monotonic() + campaign.HANG_SECONDS
         with filler.open("wb", buffering=0) as file:
-            while command.running:  # what the sweep frees meanwhile is taken too
+            while command.running and time.monotonic() < end:  # what the sweep frees meanwhile is taken too
                 with contextlib.suppress(OSError):
                     file.write(bytes(4096))
                     continue

@@ -49,6 +49,7 @@ def test_the_losses_alone_make_no_difference(tiny):
     assert haepo == pytest.approx(dpo, rel=0.15)  # which compares nothing with how it was sampled
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_kept(tiny, tmp_path, capsys):
     some = [Case("40M", "haepo", way, 4, 16, 32) for way in ("naive", "two_pass")]
     rows = measure_all(tmp_path / "new", some)

@@ -272,7 +272,7 @@ def test_a_tie_is_no_success_but_at_most_the_same(told):
     assert set(verdicts.values()) == {"reproduced", "not reproduced"}
 
 
-@pytest.mark.parametrize("story", [haepo_never, all_equal])
+@pytest.mark.parametrize("story", [haepo_never, pytest.param(all_equal, marks=pytest.mark.slow)])
 def test_figures_are_drawn_whatever_the_numbers(tmp_path, story):
     told = tell(story, tmp_path, QUICK_SMALL, drawn=True)
     drawn = sorted((told.folder / "figures").glob("*.svg"))
