@@ -85,11 +85,17 @@ def company() -> Iterator[None]:
         yield
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, jax.errors.JaxRuntimeError):
+        while cause is not None and not _tells_of_a_loss(cause):
             cause = cause.__cause__ or cause.__context__
-        if cause is None or jax.process_count() == 1 or not any(sign in str(cause) for sign in _LOST):
+        if cause is None or jax.process_count() == 1:
             raise
         raise Stalled.alone(" ".join(str(cause).split())[:200]) from error
+
+
+def _tells_of_a_loss(error: BaseException) -> bool:
+    """Collectives of CPUs fail with a ValueError, all others with JAX's own."""
+    signs = _LOST if isinstance(error, jax.errors.JaxRuntimeError) else ("Gloo",)
+    return isinstance(error, jax.errors.JaxRuntimeError | ValueError) and any(sign in str(error) for sign in signs)
 
 
 def is_first() -> bool:

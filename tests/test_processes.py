@@ -137,20 +137,22 @@ def test_flags_that_do_not_fit_are_told(given, sentence):
 
 
 @pytest.mark.parametrize(
-    ("count", "told", "expected"),
+    ("count", "kind", "told", "expected"),
     [
-        (2, "UNAVAILABLE: Task 1 heartbeat timeout.", Stalled),
-        (2, "INTERNAL: the program is wrong", TimeoutError),
-        (1, "UNAVAILABLE: Task 1 heartbeat timeout.", TimeoutError),
+        (2, jax.errors.JaxRuntimeError, "UNAVAILABLE: Task 1 heartbeat timeout.", Stalled),
+        (2, jax.errors.JaxRuntimeError, "INTERNAL: the program is wrong", TimeoutError),
+        (1, jax.errors.JaxRuntimeError, "UNAVAILABLE: Task 1 heartbeat timeout.", TimeoutError),
+        (2, ValueError, "UNKNOWN: Gloo AllGather failed: Connection closed", Stalled),
+        (2, ValueError, "Connection is not the name of a setting", TimeoutError),
     ],
 )
-def test_an_error_of_a_library_that_comes_from_a_lost_process_says_so(monkeypatch, count, told, expected):
+def test_an_error_of_a_library_that_comes_from_a_lost_process_says_so(monkeypatch, count, kind, told, expected):
     monkeypatch.setattr(jax, "process_count", lambda: count)
 
     def save():
         try:
-            raise jax.errors.JaxRuntimeError(told)
-        except jax.errors.JaxRuntimeError as error:
+            raise kind(told)
+        except kind as error:
             raise TimeoutError("a save timed out") from error
 
     with pytest.raises(expected), processes.company():
