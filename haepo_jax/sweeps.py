@@ -278,7 +278,7 @@ def _first_value(base: ExperimentConfig, name: str, choice: tuple | Distribution
     section, _, leaf = name.rpartition(".")
     holder = getattr(base, section) if section else base
     own = holder.get(leaf) if isinstance(holder, Mapping) else getattr(holder, leaf)
-    if isinstance(choice, tuple):
+    if not isinstance(choice, Distribution):
         return own if own in choice else choice[0]
     if own is None:
         raise ConfigError(f"config.{name} must be set, as it is the first sample of config.sweep.{name}.")
