@@ -120,7 +120,8 @@ def send(number):
 
     def strike(command):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(command.pid, number)
+            if command.running:
+                os.kill(command.pid, number)
 
     return strike
 
