@@ -4,6 +4,7 @@ The process is forked from a server that has imported the heavy libraries once. 
 on import (gymnax does) are not among them: a backend does not survive the fork.
 """
 
+import functools
 import multiprocessing
 import os
 import runpy
@@ -32,8 +33,10 @@ _SERVER.set_forkserver_preload(
 )
 
 
-_CACHE = tempfile.TemporaryDirectory(prefix="haepo_jax_compiled_")
-"""What the commands of one test process have compiled."""
+@functools.cache
+def _compiled():
+    """The folder of what the commands of one test process have compiled; commands import this file too."""
+    return tempfile.TemporaryDirectory(prefix="haepo_jax_compiled_")
 
 
 class Finished(NamedTuple):
@@ -48,7 +51,7 @@ class Command:
     def __init__(self, module, *arguments, xla_flags=""):
         self._folder = Path(tempfile.mkdtemp())
         self._outputs = [self._folder / name for name in ("out", "err")]
-        environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _CACHE.name}
+        environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _compiled().name}
         command = (module, [str(argument) for argument in arguments], self._outputs, environment)
         self._process = _SERVER.Process(target=_main, args=command)
         self._process.start()

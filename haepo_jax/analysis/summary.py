@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from haepo_jax.analysis.endings import ended
 from haepo_jax.analysis.metrics import read_members, read_metric
 from haepo_jax.run_folder import read_json
 
@@ -55,6 +56,22 @@ def summarize(workdir: Path) -> dict[str, Any]:
         "wall_clock": seconds,
         "rows_with_returns_sum_not_positive": _flagged(workdir),
     }
+
+
+def unfinished(workdir: Path) -> list[int]:
+    """The members that have not ended by the metrics of a run, which a summary would miss."""
+    members = read_members(workdir)
+    updates, env_steps = np.zeros(len(members), int), np.zeros(len(members), np.int64)
+    diverged = np.zeros(len(members), bool)
+    if any((workdir / "metrics").glob("*.parquet")):
+        rows = read_metric(workdir, "diverged")
+        begun = slice(len(rows))
+        updates[begun] = np.isfinite(rows).sum(axis=1)
+        env_steps[begun] = np.nan_to_num(read_metric(workdir, "env_steps")[:, -1])
+        diverged[begun] = (rows == 1).any(axis=1)
+    config = read_json(workdir / "config.json")
+    done = ended(config, members, updates=updates, env_steps=env_steps, diverged=diverged)
+    return np.flatnonzero(~done).tolist()
 
 
 def _flagged(workdir: Path) -> int:

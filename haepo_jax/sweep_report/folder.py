@@ -4,7 +4,6 @@ A *point* is a combination of the swept settings; its members differ in their se
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.dataset
 
+from haepo_jax.analysis.endings import ended
 from haepo_jax.analysis.metrics import read_members
 from haepo_jax.config_checks import flatten
 from haepo_jax.errors import ConfigError
@@ -107,12 +107,7 @@ def read_sweep(workdir: Path) -> Sweep:
     rows = np.bincount(member, minlength=len(members))
     diverged = np.zeros(len(members), bool)
     diverged[member[columns["diverged"]]] = True
-    most_updates, most_steps = (
-        np.array([_limit(config, settings, name) for settings in points])[point]
-        for name in ("num_updates", "max_env_steps")
-    )
-    spent = env_steps.max(axis=1) >= most_steps
-    done = diverged | (rows >= most_updates) | spent | is_complete(workdir)
+    done = ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
     choices = config.get("sweep", {})
     return Sweep(
         config=config,
@@ -125,7 +120,7 @@ def read_sweep(workdir: Path) -> Sweep:
         env_steps=env_steps,
         rows=rows,
         diverged=diverged,
-        done=done,
+        done=done | is_complete(workdir),
     )
 
 
@@ -162,8 +157,3 @@ def _read_columns(workdir: Path) -> dict[str, np.ndarray]:
         raise ConfigError(f"{workdir / 'metrics'} is not that of a sweep: it has rows without {', '.join(missing)}.")
     table = table.set_column(3, "diverged", pa.compute.fill_null(table["diverged"], False))
     return {name: table[name].to_numpy() for name in _COLUMNS}
-
-
-def _limit(config: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> float:
-    limit = settings.get(name, config.get(name))
-    return math.inf if limit is None else limit
