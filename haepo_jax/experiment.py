@@ -185,7 +185,7 @@ class _Attempt:
         self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
         self.watchdog = Watchdog(stall_seconds)
         self.received: list[int] = []
-        self.run_seconds = self.compile_seconds = 0.0
+        self.run_seconds = self.compile_seconds = self.saving_seconds = 0.0
         self.timeline: list[tuple[int, float]] = []  # updates done of the wave, seconds of the attempt
         self._sweep = sweep
         self._placement = placement
@@ -201,7 +201,7 @@ class _Attempt:
         with signals.collected() as self.received, self.watchdog:
             for group, population in zip(self._sweep.groups, self._populations, strict=True):
                 self._train_group(group, population)
-        self.provenance.update(outcome="complete")
+        self.note(outcome="complete")
         processes.barrier("every process has written its metrics")
         if processes.is_first():
             with storage_errors(self.workdir):
@@ -210,7 +210,7 @@ class _Attempt:
 
     def stop(self, number: int, done: int, total: int) -> Interrupted:
         """What to raise when a signal has ended the run early."""
-        self.provenance.update(outcome=signal.Signals(number).name)
+        self.note(outcome=signal.Signals(number).name)
         return Interrupted(number, done, total)
 
     def writer(self, population: Population) -> MetricsWriter:
@@ -238,7 +238,11 @@ class _Attempt:
     def note(self, **entries: Any) -> None:
         """Tells provenance how long things took, and more."""
         self.provenance.update(
-            compile_seconds=self.compile_seconds, run_seconds=self.run_seconds, timeline=self.timeline, **entries
+            compile_seconds=self.compile_seconds,
+            run_seconds=self.run_seconds,
+            saving_seconds=self.saving_seconds,
+            timeline=self.timeline,
+            **entries,
         )
 
     def _placed(self) -> list[Population]:
@@ -365,6 +369,7 @@ class _WaveRun:
         chunk: tuple[int, Metrics] | None = None
         last_save: float | None = None
         state = self._state
+        ended = time.monotonic()
         try:
             while True:
                 attempt.watchdog.alive()
@@ -376,8 +381,7 @@ class _WaveRun:
                 jax.block_until_ready(state)
                 attempt.watchdog.alive()
                 seconds = time.monotonic() - clock
-                self._seconds += seconds
-                attempt.run_seconds += seconds
+                ended = self._lasted(ended)
                 self._done, chunk = self._done + size, (size, metrics)
                 attempt.timeline.append((self._done, attempt.run_seconds))
                 due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
@@ -392,12 +396,22 @@ class _WaveRun:
                 if over:
                     break
                 size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / decision.seconds * size)))
+            clock = time.monotonic()
             with storage_errors(attempt.workdir):
                 self._checkpointer.wait()
+            attempt.saving_seconds += time.monotonic() - clock
+            self._lasted(ended)
         finally:
             progress.close()
         if decision.signal and self._done < self._total and decision.running:
             raise attempt.stop(decision.signal, self._done, self._total)
+
+    def _lasted(self, since: float) -> float:
+        """Adds the time since then to that of the run, and returns the time that it is now."""
+        now = time.monotonic()
+        self._seconds += now - since
+        self._attempt.run_seconds += now - since
+        return now
 
     def _without_idle_updates(self, state: MemberState) -> MemberState:
         """The state with its updates counted to the last one in which a member ran, whatever the chunks were."""
@@ -429,7 +443,9 @@ class _WaveRun:
         with storage_errors(self._attempt.workdir):
             # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
             self._attempt.note()
+            clock = time.monotonic()
             self._checkpointer.save(self._done, arrays)
+            self._attempt.saving_seconds += time.monotonic() - clock
         self._report_deaths(self._population.here(arrays.alive), deaths, progress)
         self._saved = self._done
         self._pending.clear()

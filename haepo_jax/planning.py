@@ -87,7 +87,7 @@ def _is_small(population: Population) -> bool:
 
 def _bytes_per_device(population: Population) -> int | None:
     try:
-        compiled = population.advance.lower(jax.eval_shape(population.init), jnp.int32(1)).compile()
+        compiled = population.advance.lower(population.abstract_state(), jnp.int32(1)).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -86,10 +86,18 @@ class Population:
         """The way back."""
         return dataclasses.replace(arrays, key=jax.random.wrap_key_data(arrays.key))
 
+    def abstract_state(self) -> MemberState:
+        """Shapes, dtypes and places of a state, for which `advance` is traced as for a real one."""
+        rows = (self.capacity,)
+        table = {
+            name: jax.ShapeDtypeStruct(rows, _dtype(value)) for name, value in traced_settings(self.config).items()
+        }
+        seeds, is_member = jax.ShapeDtypeStruct(rows, np.uint32), jax.ShapeDtypeStruct(rows, bool)
+        return self._on_devices(jax.eval_shape(self.start, seeds, table, is_member))
+
     def template(self) -> Arrays:
         """Shapes, dtypes and places of the arrays of a state."""
-        arrays = jax.eval_shape(self.to_arrays, jax.eval_shape(self.init))
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding), arrays)
+        return self._on_devices(jax.eval_shape(self.to_arrays, self.abstract_state()))
 
     def resumed(self, arrays: Arrays) -> MemberState:
         """The state from arrays of a checkpoint, whose rows beyond the members may be anything."""
@@ -98,7 +106,7 @@ class Population:
 
     def metrics_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shape and dtype of each metric but `env_steps`, by name."""
-        metrics = jax.eval_shape(self.advance, jax.eval_shape(self.init), jnp.int32(1))[1]
+        metrics = jax.eval_shape(self.advance, self.abstract_state(), jnp.int32(1))[1]
         return {name: leaf for name, leaf in metrics.items() if name != "env_steps"}
 
     def to_host(self, state: MemberState) -> Arrays:
@@ -182,6 +190,9 @@ class Population:
     def _sharding(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(MEMBERS))
 
+    def _on_devices(self, shapes: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding), shapes)
+
     def _placed(self, rows: np.ndarray) -> jax.Array:
         """Rows of the members on their devices, the last one repeated as padding."""
         padded = np.concatenate([rows, np.repeat(rows[-1:], self.capacity - len(rows), axis=0)])
@@ -199,6 +210,7 @@ def make_population(
     devices: Sequence[jax.Device] | None = None,
     members_per_device: int | None = None,
     trajectory_devices: int = 1,
+    train: Train | None = None,
 ) -> Population:
     """The population of an experiment.
 
@@ -209,6 +221,7 @@ def make_population(
       members_per_device: members of each device, which decides the bits of all; by default as many as let all
         members run at once.
       trajectory_devices: devices that share each block of members, every one with its part of the M trajectories.
+      train: the functions of one member; those that the config describes by default.
 
     Returns:
       The `Population`.
@@ -216,7 +229,7 @@ def make_population(
     Raises:
       ConfigError: an environment that does not exist; devices or trajectories that cannot be divided so.
     """
-    train = make_train(config)
+    train = make_train(config) if train is None else train
     members = make_members(config) if members is None else tuple(members)
     devices = jax.devices() if devices is None else devices
     mesh = _make_mesh(devices, trajectory_devices, config.num_trajectories)

@@ -50,6 +50,9 @@ class Train(NamedTuple):
     learn: Callable[[MemberState, Any], tuple[MemberState, Metrics]]
     """`(state, batch) -> (state, metrics)`: scalars by name, float32 (NaN for a member that has stopped), and
     `env_steps`, int32 (0 for such a member)."""
+    learn_unguarded: Callable[[MemberState, Any], tuple[MemberState, Metrics]]
+    """The same without a look at whether numbers are finite or the member has stopped: what `learn` is measured
+    against."""
     runs: Callable[[MemberState], jax.Array]
     """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
     algorithm: Algorithm
@@ -94,25 +97,33 @@ def make_train(config: ExperimentConfig) -> Train:
             return state.alive
         return state.alive & (state.env_steps[0] == 0) & (state.env_steps[1] < config.max_env_steps)
 
-    def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
+    def learn_unguarded(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _LEARN), state.updates_done)
         learner, metrics = algorithm.learn(
             with_settings(config, state.settings), state.learner, batch, state.updates_done, key
         )
         metrics = algorithm.measure(batch) | metrics
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(learner.params))
+        return dataclasses.replace(
+            state,
+            learner=learner,
+            updates_done=state.updates_done + 1,
+            env_steps=_added(state.env_steps, metrics["env_steps"]),
+        ), metrics
+
+    def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
+        after, metrics = learn_unguarded(state, batch)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(after.learner.params))
         running = runs(state)
         keep, died = running & finite, running & ~finite
         return dataclasses.replace(
-            state,
-            learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), learner, state.learner),
-            updates_done=state.updates_done + 1,
-            env_steps=_added(state.env_steps, jnp.where(running, metrics["env_steps"], 0)),
+            after,
+            learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), after.learner, state.learner),
+            env_steps=jnp.where(running, after.env_steps, state.env_steps),
             alive=state.alive & ~died,
             death_update=jnp.where(died, state.updates_done, state.death_update),
         ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
 
-    return Train(init, collect, learn, runs, algorithm, environment, horizon)
+    return Train(init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon)
 
 
 def make_environment(config: ExperimentConfig) -> Environment:
