@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.environments.interface import Environment
+from haepo_jax.members import TRAJECTORIES
+from haepo_jax.members_together import largest
 from haepo_jax.policies import Params, Policy
+
+_MOST_STEPS = 32  # between two looks at whether an episode goes on
 
 
 class Trajectories(NamedTuple):
     """M episodes, each from its own reset, cut at T steps. Steps after an episode's end are masked."""
 
     observations: jax.Array
-    """`[M, T, O]` what the policy saw; the last valid observation repeated after the end."""
+    """`[M, T, O]` what the policy saw; after the end the last valid observation repeated, then zeros."""
     actions: jax.Array
     """`[M, T]` or `[M, T, A]` what it did."""
     log_probs: jax.Array
@@ -42,8 +46,8 @@ def collect(
 ) -> Trajectories:
     """Plays `num_trajectories` episodes of at most `horizon` steps.
 
-    The randomness of step t depends on `key` and t alone, so that a longer horizon begins with the steps
-    of a shorter one.
+    It stops soon after the longest episode has ended, of all that are played together under `vmap`. The randomness
+    of step t depends on `key` and t alone, so that a longer horizon begins with the steps of a shorter one.
 
     Args:
       environment: where to play.
@@ -85,9 +89,44 @@ def collect(
         record = (observation, action, log_prob, after.reward, alive, distribution.entropy(), after.measures)
         return (next_state, next_observation, goes_on), record
 
-    alive = jnp.ones((num_trajectories,), bool)
-    _, records = jax.lax.scan(step, (state, observation, alive), jnp.arange(horizon))
-    return Trajectories(*jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records))
+    start = (state, observation, jnp.ones((num_trajectories,), bool))
+    size = _steps_of_a_chunk(horizon)
+    # Where devices share the trajectories, to ask whether one of them goes on would make them wait for one another.
+    if size == horizon or TRAJECTORIES in jax.sharding.get_abstract_mesh().shape:
+        _, records = jax.lax.scan(step, start, jnp.arange(horizon))
+        return Trajectories(*_time_second(records))
+
+    def goes_on(playing: tuple[jax.Array, Any, Any]) -> jax.Array:
+        t, (_, _, alive), _ = playing
+        return (t < horizon) & (largest(alive.any().astype(jnp.int32)) > 0)
+
+    def play_chunk(playing: tuple[jax.Array, Any, Any]) -> tuple[jax.Array, Any, Any]:
+        t, carry, played = playing
+        carry, records = jax.lax.scan(step, carry, t + jnp.arange(size))
+        played = jax.tree.map(
+            lambda all_steps, chunk: jax.lax.dynamic_update_slice_in_dim(all_steps, chunk, t, axis=1),
+            played,
+            _time_second(records),
+        )
+        return t + size, carry, played
+
+    padded = -(-horizon // size) * size
+    shapes = jax.eval_shape(step, start, jnp.int32(0))[1]
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[1:]), leaf.dtype), shapes)
+    _, _, played = jax.lax.while_loop(goes_on, play_chunk, (jnp.int32(0), start, nothing))
+    return Trajectories(*jax.tree.map(lambda record: record[:, :horizon], played))
+
+
+def _steps_of_a_chunk(horizon: int) -> int:
+    """A divisor of the horizon if one is near, so that nothing is played beyond it."""
+    if horizon <= _MOST_STEPS:
+        return horizon
+    divisors = [size for size in range(_MOST_STEPS // 2, _MOST_STEPS + 1) if horizon % size == 0]
+    return max(divisors, default=_MOST_STEPS)
+
+
+def _time_second(records: Any) -> Any:
+    return jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records)
 
 
 def episode_metrics(trajectories: Trajectories) -> dict[str, jax.Array]:

@@ -164,6 +164,51 @@ class TestEpisodes:
         assert (cartpole.mask.sum(-1) < 24).any()
 
 
+def playing_steps(horizon, members=0):
+    """The steps that `counter` is asked for when episodes take `LONGEST` at most; of so many members together."""
+    asked = []
+
+    def step(params, key, state, action):
+        jax.debug.callback(lambda: asked.append(1))
+        return counter().step(params, key, state, action)
+
+    environment = counter()._replace(step=step)
+    policy = policy_for(environment)
+    play_one = functools.partial(collect, environment, policy, params_for(policy), num_trajectories=2, horizon=horizon)
+    keys = jax.random.split(jax.random.key(0), members) if members else jax.random.key(0)
+    jax.block_until_ready(jax.jit(jax.vmap(play_one) if members else play_one)(keys))
+    jax.effects_barrier()
+    return len(asked)
+
+
+class TestLongHorizons:
+    @pytest.mark.parametrize("members", [0, 3])
+    def test_play_stops_soon_after_the_longest_episode(self, members):
+        assert playing_steps(1000, members) <= 32
+        assert playing_steps(7, members) == 7
+
+    @pytest.mark.parametrize("horizon", [33, 64, 97, 100])
+    def test_change_nothing_but_what_is_masked(self, counted, horizon):
+        longer = play(counter(), horizon=horizon)
+        assert longer.mask.shape == (M, horizon) and not longer.mask[:, T:].any()
+        for ours, theirs in zip(longer[1:6], counted[1:6], strict=True):
+            np.testing.assert_array_equal(np.where(counted.mask, ours[:, :T], 0), np.where(counted.mask, theirs, 0))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(longer))
+
+    @pytest.mark.parametrize("horizon", [33, 50, 97])
+    def test_are_played_to_their_end(self, horizon):
+        """Where the pole cannot fall, and a horizon is no whole number of chunks."""
+        policy = policy_for(make("CartPole-v1"))
+        endless = {"theta_threshold_radians": 1e9, "x_threshold": 1e9}
+        options = {"num_trajectories": 2, "env_params": endless}
+        play_to = functools.partial(
+            collect, make("CartPole-v1"), policy, params_for(policy), jax.random.key(0), **options
+        )
+        batch, longer = play_to(horizon=horizon), play_to(horizon=horizon + 40)
+        assert batch.mask.all() and longer.mask.all()
+        np.testing.assert_array_equal(batch.actions, longer.actions[:, :horizon])
+
+
 class TestEnvironmentParams:
     def test_reach_the_environment_and_have_its_defaults_where_left_out(self, counted):
         policy = policy_for(counter())

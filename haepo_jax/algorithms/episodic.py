@@ -1,12 +1,14 @@
 """What the algorithms that learn from complete episodes share: all but their loss.
 
-An update is `num_epochs` gradient steps on the loss of one batch of M episodes, then the reference moves.
+An update is `num_epochs` gradient steps on the loss of one batch of M episodes, then the reference moves. A loss sees
+the batch and the log-probabilities of its actions, and nothing of where these come from.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from haepo_jax.algorithms.interface import (
@@ -16,17 +18,19 @@ from haepo_jax.algorithms.interface import (
     gradient_step,
     policy_for,
 )
+from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.config import ExperimentConfig, ReferenceConfig
 from haepo_jax.environments import Environment
-from haepo_jax.losses import trajectory_returns
-from haepo_jax.objectives import Group, Metrics
+from haepo_jax.losses import trajectory_log_likelihood, trajectory_returns
+from haepo_jax.objectives import Group, Metrics, Objective
 from haepo_jax.optimizer import make_optimizer
-from haepo_jax.policies import Params, Policy
+from haepo_jax.policies import Params
 from haepo_jax.reference import make_reference
 from haepo_jax.rollout import Trajectories, collect, episode_metrics
 
-EpisodeLoss = Callable[[ExperimentConfig, Policy, Params | None, Trajectories], Loss]
-"""`(config, policy, reference parameters, trajectories) -> loss`."""
+EpisodeLoss = Callable[[ExperimentConfig, Trajectories, jax.Array | None], Objective]
+"""`(config, trajectories, log-probabilities [M, T] under the reference, if there is one) -> objective` of the
+log-probabilities `[M, T]` under the parameters that learn."""
 
 
 def make_episodic(
@@ -71,8 +75,15 @@ def make_episodic(
             env_params=config.env_params,
         )
 
+    def objective(config: ExperimentConfig, learner: Learner, trajectories: Trajectories) -> Objective:
+        reference_log_probs = None
+        if learner.reference is not None:
+            reference_log_probs = log_probs(policy, learner.reference, trajectories)
+        return loss(config, trajectories, reference_log_probs)
+
     def batch_loss(config: ExperimentConfig, learner: Learner, trajectories: Trajectories) -> Loss:
-        return loss(config, policy, learner.reference, trajectories)
+        of_log_probs = objective(config, learner, trajectories)
+        return lambda params: of_log_probs(log_probs(policy, params, trajectories))
 
     def learn(
         config: ExperimentConfig,
@@ -82,14 +93,18 @@ def make_episodic(
         key: jax.Array,
     ) -> tuple[Learner, Metrics]:
         del key
-        loss_fn = batch_loss(config, learner, trajectories)
+        of_log_probs = objective(config, learner, trajectories)
 
-        def epoch(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], Metrics]:
-            params, optimizer_state, metrics = gradient_step(loss_fn, optimizer(config), *carry)
+        def epoch(carry: tuple[Params, Any], number: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
+            params, optimizer_state, metrics = gradient_step(
+                lambda params: of_log_probs(log_probs(policy, params, trajectories, fresh=number == 0)),
+                optimizer(config),
+                *carry,
+            )
             return (params, optimizer_state), metrics
 
         (params, optimizer_state), metrics = jax.lax.scan(
-            epoch, (learner.params, learner.optimizer_state), length=num_epochs
+            epoch, (learner.params, learner.optimizer_state), jnp.arange(num_epochs)
         )
         moved = learner.reference
         if reference is not None:
@@ -103,3 +118,8 @@ def as_group(config: ExperimentConfig, trajectories: Trajectories) -> Group:
     """The batch as one group of an objective."""
     returns = trajectory_returns(trajectories.rewards, discount=config.discount, where=trajectories.mask)
     return Group(returns, trajectories.mask, trajectories.log_probs)
+
+
+def of_likelihoods(objective: Objective, trajectories: Trajectories) -> Objective:
+    """An objective of log-likelihoods `[M]` as one of log-probabilities `[M, T]`."""
+    return lambda log_probs: objective(trajectory_log_likelihood(log_probs, where=trajectories.mask))

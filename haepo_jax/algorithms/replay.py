@@ -10,27 +10,32 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.members import TRAJECTORIES
+from haepo_jax.members_together import largest
 from haepo_jax.policies import Params, Policy
 from haepo_jax.rollout import Trajectories
 
 _ROWS = 128  # about the steps x episodes of a piece: what a policy of this size does with them fits a core's cache
 
 
-def log_probs(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
-    """`[M, T]` log-probability of each action under these parameters, in nats; 0 or anything where masked."""
-    return _log_probs(policy, params, trajectories.observations, trajectories.actions, _longest(trajectories))
+def log_probs(
+    policy: Policy, params: Params, trajectories: Trajectories, *, fresh: jax.Array | bool = False
+) -> jax.Array:
+    """The log-probability of each action under these parameters.
 
+    Args:
+      policy: whose they are.
+      params: where to take them.
+      trajectories: M episodes.
+      fresh: whether these parameters have played the episodes. What they had then is not computed again; its
+        gradient is.
 
-def log_likelihoods(policy: Policy, params: Params, trajectories: Trajectories) -> jax.Array:
-    """`[M]` log-likelihood of each trajectory under these parameters, in nats."""
-    return trajectory_log_likelihood(log_probs(policy, params, trajectories), where=trajectories.mask)
-
-
-def _longest(trajectories: Trajectories) -> jax.Array:
-    """int32, the steps of the longest episode."""
-    return jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32))
+    Returns:
+      `[M, T]` in nats; anything where masked.
+    """
+    longest = largest(jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32)))
+    batch = (trajectories.observations, trajectories.actions, trajectories.log_probs)
+    return _log_probs(policy, params, *batch, jnp.where(fresh, 0, longest), longest)
 
 
 class _Pieces:
@@ -59,23 +64,33 @@ class _Pieces:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _log_probs(
-    policy: Policy, params: Params, observations: jax.Array, actions: jax.Array, longest: jax.Array
+    policy: Policy,
+    params: Params,
+    observations: jax.Array,
+    actions: jax.Array,
+    known: jax.Array,
+    steps: jax.Array,
+    longest: jax.Array,
 ) -> jax.Array:
+    """`known`, with the first `steps` computed; the gradient is that of the first `longest`."""
     pieces = _Pieces(*observations.shape[:2])
 
     def piece(i: jax.Array, result: jax.Array) -> jax.Array:
         distribution = policy.apply(params, pieces.take(observations, i))
         return pieces.put(result, distribution.log_prob(pieces.take(actions, i)), i)
 
-    return jax.lax.fori_loop(0, pieces.number(longest), piece, jnp.zeros(observations.shape[:2], jnp.float32))
+    return jax.lax.fori_loop(0, pieces.number(steps), piece, known)
 
 
-def _forward(policy: Policy, params: Params, *batch: jax.Array) -> tuple[jax.Array, tuple]:
-    return _log_probs(policy, params, *batch), (params, *batch)
+def _forward(
+    policy: Policy, params: Params, observations: jax.Array, actions: jax.Array, *others: jax.Array
+) -> tuple[jax.Array, tuple]:
+    return _log_probs(policy, params, observations, actions, *others), (params, observations, actions, others[-1])
 
 
 def _backward(policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
     params, observations, actions, longest = saved
+    constants = (None,) * 5  # none but the parameters has a gradient
     pieces = _Pieces(*observations.shape[:2])
 
     def gradient(observations: jax.Array, actions: jax.Array, slopes: jax.Array) -> Params:
@@ -96,11 +111,11 @@ def _backward(policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
 
     shares = jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1)
     if shares == 1:
-        return summed(gradient, jax.tree.map(jnp.zeros_like, params), lambda array: array), None, None, None
+        return summed(gradient, jax.tree.map(jnp.zeros_like, params), lambda array: array), *constants
     # Devices that share the trajectories add up their own gradients, and meet once, at the end.
     zeros = jax.tree.map(lambda leaf: jnp.zeros((shares, *leaf.shape), leaf.dtype), params)
     each = summed(jax.vmap(gradient), zeros, lambda array: array.reshape(shares, -1, *array.shape[1:]))
-    return jax.tree.map(lambda leaf: leaf.sum(axis=0), each), None, None, None
+    return jax.tree.map(lambda leaf: leaf.sum(axis=0), each), *constants
 
 
 _log_probs.defvjp(_forward, _backward)

@@ -1,12 +1,13 @@
 """RLOO: one gradient step a batch, each return against the mean of the others."""
 
+import jax
+
 from haepo_jax import objectives
-from haepo_jax.algorithms.episodic import as_group, make_episodic
-from haepo_jax.algorithms.interface import Algorithm, Loss
-from haepo_jax.algorithms.replay import log_likelihoods
+from haepo_jax.algorithms.episodic import as_group, make_episodic, of_likelihoods
+from haepo_jax.algorithms.interface import Algorithm
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
-from haepo_jax.policies import Params, Policy
+from haepo_jax.objectives import Objective
 from haepo_jax.rollout import Trajectories
 
 
@@ -15,10 +16,11 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
     Returns keep their scale, which the gradient's clip and Adam's normalisation mostly take out again.
     """
-    return make_episodic(config, environment, _loss)
+    return make_episodic(config, environment, _objective)
 
 
-def _loss(config: ExperimentConfig, policy: Policy, reference: Params | None, trajectories: Trajectories) -> Loss:
-    del reference
-    objective = objectives.rloo(as_group(config, trajectories))
-    return lambda params: objective(log_likelihoods(policy, params, trajectories))
+def _objective(
+    config: ExperimentConfig, trajectories: Trajectories, reference_log_probs: jax.Array | None
+) -> Objective:
+    del reference_log_probs
+    return of_likelihoods(objectives.rloo(as_group(config, trajectories)), trajectories)

@@ -20,12 +20,13 @@ from algorithms.updates import (
     config_for,
     distance,
     learn,
-    learn_again_and_again,
     learner_for,
     log_probs,
     results_of_changes,
     returns_of,
     shifted,
+    step,
+    step_again_and_again,
 )
 
 from haepo_jax.algorithms import dpo
@@ -70,9 +71,10 @@ class TestAgainstTheLossByHand:
     def test_an_update_equals_the_composition(self, settings):
         config = config_with(**settings, discount=0.9, optimizer={"max_grad_norm": 0.05})
         start = shifted(PARAMS, 0.1)
-        learner, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        batch = batch_from(start)
+        learner, metrics = learn(config, learner_for(config, start, REFERENCE), batch)
         expected, history = by_hand(
-            config, start, lambda params: loss_by_hand(config, params, REFERENCE, BATCH), [()] * settings["num_epochs"]
+            config, start, lambda params: loss_by_hand(config, params, REFERENCE, batch), [()] * settings["num_epochs"]
         )
         assert_close(learner.params, expected)
         assert_close({name: metrics[name] for name in history[-1]}, history[-1])
@@ -91,7 +93,7 @@ class TestMetrics:
     @pytest.mark.parametrize("pairs", PAIRS)
     def test_describe_the_pairs(self, pairs):
         config, start = config_with(pairs=pairs), shifted(PARAMS, 0.1)
-        _, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        _, metrics = step(config, learner_for(config, start, REFERENCE), BATCH)
         log_ratio = np.asarray((log_probs(start, BATCH) - log_probs(REFERENCE, BATCH)).sum(-1))
         margins = np.array([log_ratio[i] - log_ratio[j] for i, j in pairs_of(BATCH, pairs)])
         assert metrics["num_pairs"] == len(margins) == {"all": M * (M - 1) // 2, "best_worst": 1}[pairs]
@@ -107,7 +109,7 @@ class TestMetrics:
     def test_are_those_of_the_last_epoch(self):
         learner = learner_for(config_with(reference="frozen"), PARAMS, REFERENCE)
         _, metrics = learn(config_with(reference="frozen", num_epochs=3), learner, BATCH)
-        _, history = learn_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
+        _, history = step_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
         assert_close(metrics, history[2])
         assert history[2]["margin"] > history[0]["margin"] + 1e-3
 
@@ -116,14 +118,14 @@ class TestEpochs:
     @pytest.mark.parametrize("pairs", PAIRS)
     def test_each_lowers_the_loss_of_its_batch(self, pairs):
         config = config_with(pairs=pairs, reference="frozen", optimizer={"learning_rate": 1e-3})
-        _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+        _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
         assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
         assert (np.diff([float(metrics["margin"]) for metrics in history]) > 0).all()
 
     def test_equal_updates_on_the_same_batch(self):
         learner = learner_for(config_with(reference="frozen"), PARAMS, REFERENCE)
         together, _ = learn(config_with(reference="frozen", num_epochs=3), learner, BATCH)
-        one_by_one, _ = learn_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
+        one_by_one, _ = step_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
         assert_close(together.params, one_by_one.params)
 
 
@@ -139,7 +141,7 @@ class TestReference:
         learner, params = learner_for(config, PARAMS), [PARAMS]
         for update in range(3):
             reference = learner.reference
-            learner, _ = learn(config, learner, batch_from(PARAMS, update), update)
+            learner, _ = learn(config, learner, batch_from(learner.params, update), update)
             params.append(learner.params)
             half = jax.tree.map(lambda old, new: (old + new) / 2, reference, learner.params)
             expected = {"frozen": PARAMS, "periodic": params[update + 1 - (update + 1) % 2]}

@@ -20,12 +20,13 @@ from algorithms.updates import (
     config_for,
     distance,
     learn,
-    learn_again_and_again,
     learner_for,
     log_probs,
     results_of_changes,
     returns_of,
     shifted,
+    step,
+    step_again_and_again,
 )
 
 from haepo_jax.algorithms import grpo
@@ -72,9 +73,10 @@ class TestAgainstTheLossByHand:
     def test_an_update_equals_the_composition(self, settings):
         config = config_with(**settings, discount=0.9, optimizer={"max_grad_norm": 0.05})
         start = shifted(PARAMS, 0.1)
-        learner, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        batch = batch_from(start)
+        learner, metrics = learn(config, learner_for(config, start, REFERENCE), batch)
         expected, history = by_hand(
-            config, start, lambda params: loss_by_hand(config, params, REFERENCE, BATCH), [()] * settings["num_epochs"]
+            config, start, lambda params: loss_by_hand(config, params, REFERENCE, batch), [()] * settings["num_epochs"]
         )
         assert_close(learner.params, expected)
         assert_close({name: metrics[name] for name in history[-1]}, history[-1])
@@ -99,7 +101,7 @@ class TestMetrics:
 
     def test_tell_how_far_policy_behaviour_and_reference_are_apart(self):
         config, start = config_with(clip_epsilon=0.05), shifted(PARAMS, 0.1)
-        _, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
+        _, metrics = step(config, learner_for(config, start, REFERENCE), BATCH)
         now, mask = np.asarray(log_probs(start, BATCH)), np.asarray(BATCH.mask)
         log_ratio = (now - np.where(mask, BATCH.log_probs, 0))[mask]
         returns = returns_of(BATCH)
@@ -116,7 +118,7 @@ class TestMetrics:
         options = {"reference": "frozen"}
         learner = learner_for(config_with(**options), PARAMS, REFERENCE)
         _, metrics = learn(config_with(**options, num_epochs=3), learner, BATCH)
-        _, history = learn_again_and_again(config_with(**options), learner, BATCH, 3)
+        _, history = step_again_and_again(config_with(**options), learner, BATCH, 3)
         assert_close(metrics, history[2])
         assert history[2]["approx_kl"] > history[0]["approx_kl"] + 1e-5
 
@@ -125,13 +127,13 @@ class TestEpochs:
     @pytest.mark.parametrize("aggregation", AGGREGATIONS)
     def test_each_lowers_the_loss_of_its_batch(self, aggregation):
         config = config_with(aggregation=aggregation, reference="frozen", optimizer={"learning_rate": 1e-3})
-        _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+        _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
         assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
 
     def test_equal_updates_on_the_same_batch(self):
         learner = learner_for(config_with(reference="frozen"), PARAMS, REFERENCE)
         together, _ = learn(config_with(reference="frozen", num_epochs=3), learner, BATCH)
-        one_by_one, _ = learn_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
+        one_by_one, _ = step_again_and_again(config_with(reference="frozen"), learner, BATCH, 3)
         assert_close(together.params, one_by_one.params)
 
 
@@ -151,7 +153,7 @@ class TestReference:
             learner = learner_for(config, PARAMS)
             for update in range(3):
                 reference = learner.reference
-                learner, _ = learn(config, learner, batch_from(PARAMS, update), update)
+                learner, _ = learn(config, learner, batch_from(learner.params, update), update)
                 if kl_coef:
                     params.append(learner.params)
                     half = jax.tree.map(lambda old, new: (old + new) / 2, reference, learner.params)
@@ -173,7 +175,7 @@ class TestReference:
         divergences = []
         for kl_coef in (0.0, 10.0):
             config = config_with(kl_coef=kl_coef, reference="frozen")
-            _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+            _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
             divergences.append(float(history[-1]["reference_kl"]))
         assert divergences[1] < 0.5 * divergences[0]
 

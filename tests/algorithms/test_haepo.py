@@ -28,12 +28,12 @@ from algorithms.updates import (
     config_for,
     distance,
     learn,
-    learn_again_and_again,
     learner_for,
     log_probs,
     results_of_changes,
     returns_of,
     shifted,
+    step_again_and_again,
 )
 
 from haepo_jax.algorithms import haepo, reinforce
@@ -94,8 +94,9 @@ class TestAgainstTheLossByHand:
     def test_an_update_equals_the_composition(self, settings):
         config = config_with(**settings, optimizer={"max_grad_norm": 0.05}, discount=0.9)
         start = shifted(PARAMS, 0.1)
-        learner, metrics = learn(config, learner_for(config, start, REFERENCE), BATCH)
-        expected, history = self.expected(config, start, REFERENCE, BATCH)
+        batch = batch_from(start)
+        learner, metrics = learn(config, learner_for(config, start, REFERENCE), batch)
+        expected, history = self.expected(config, start, REFERENCE, batch)
         assert_close(learner.params, expected)
         assert_close({name: metrics[name] for name in history[-1]}, history[-1])
         assert distance(learner.params, start) > 0.01
@@ -119,7 +120,7 @@ class TestMetrics:
         options = {"score": "log_ratio", "reference": "frozen"}
         learner = learner_for(config_with(**options), PARAMS, REFERENCE)
         _, metrics = learn(config_with(**options, num_epochs=3), learner, BATCH)
-        _, history = learn_again_and_again(config_with(**options), learner, BATCH, 3)
+        _, history = step_again_and_again(config_with(**options), learner, BATCH, 3)
         assert_close(metrics, history[2])
         assert history[2]["effective_sample_size"] < history[0]["effective_sample_size"] - 1e-3
 
@@ -134,14 +135,14 @@ class TestEpochs:
     @pytest.mark.parametrize("score", SCORES)
     def test_each_lowers_the_loss_of_its_batch(self, score):
         config = config_with(score=score, reference="frozen", optimizer={"learning_rate": 1e-3})
-        _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+        _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
         assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
 
     def test_equal_updates_on_the_same_batch(self):
         options = {"score": "log_ratio", "reference": "frozen"}
         learner = learner_for(config_with(**options), PARAMS, REFERENCE)
         together, _ = learn(config_with(**options, num_epochs=3), learner, BATCH)
-        one_by_one, _ = learn_again_and_again(config_with(**options), learner, BATCH, 3)
+        one_by_one, _ = step_again_and_again(config_with(**options), learner, BATCH, 3)
         assert_close(together.params, one_by_one.params)
 
 
@@ -219,7 +220,7 @@ class TestKlCoefficient:
         divergences = []
         for kl_coef in (0.0, 10.0):
             config = config_with(kl_coef=kl_coef, score="mean", reference="frozen")
-            _, history = learn_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
+            _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
             divergences.append(float(history[-1]["weights_kl"]))
         assert divergences[1] < 0.5 * divergences[0]
 
@@ -238,7 +239,7 @@ class TestEntropyCoefficient:
         sizes = {}
         for entropy_coef in (0.0, 0.1):
             config = config_with(entropy_coef=entropy_coef, kl_coef=0.0, score="sum", reference="frozen")
-            _, history = learn_again_and_again(config, learner_for(config, PARAMS), equal_returns, 10)
+            _, history = step_again_and_again(config, learner_for(config, PARAMS), equal_returns, 10)
             sizes[entropy_coef] = [float(metrics["effective_sample_size"]) for metrics in history]
         assert set(sizes[0.0]) == {sizes[0.0][0]}
         assert sizes[0.1][-1] > sizes[0.1][0] + 0.5

@@ -38,16 +38,16 @@ def config_with(*, normalization="zscore", num_updates=5, **optimizer):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_updates_equal_the_composition_by_hand(normalization):
     config = config_with(normalization=normalization, max_grad_norm=0.1)
-    batches = [batch_from(PARAMS, seed) for seed in range(3)]
-    advantages = [normalize_returns(returns_of(batch, DISCOUNT), method=normalization) for batch in batches]
 
     def loss_fn(params, batch, advantages):
         return reinforce_loss(log_probs(params, batch).sum(-1), advantages)[0]
 
-    learner = learner_for(config, PARAMS)
-    for update, batch in enumerate(batches):
-        learner, metrics = learn(config, learner, batch, update)
+    learner, batches = learner_for(config, PARAMS), []
+    for update in range(3):
+        batches.append(batch_from(learner.params, update))
+        learner, metrics = learn(config, learner, batches[-1], update)
         assert metrics["grad_norm"] > 0.1  # so that the clip acts
+    advantages = [normalize_returns(returns_of(batch, DISCOUNT), method=normalization) for batch in batches]
     expected, history = by_hand(config, PARAMS, loss_fn, zip(batches, advantages, strict=True))
     assert_close(learner.params, expected)
     assert_close(metrics, history[-1])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from haepo_jax.algorithms.replay import log_likelihoods, log_probs
+from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.environments import Box, Discrete
 from haepo_jax.policies import Policy, make_policy
 from haepo_jax.rollout import Trajectories
@@ -166,9 +166,39 @@ def test_without_jit_it_is_the_same():
     assert_equal(values, functions(space)[1](params, batch)[1])
 
 
-def test_likelihoods_are_sums_over_the_steps_of_an_episode():
-    space, policy = Discrete(3), policy_for()
+@pytest.mark.parametrize("space", [Discrete(3), Box(2)], ids=["discrete", "real"])
+def test_of_fresh_episodes_the_log_probs_are_those_they_were_played_with(space):
+    policy = policy_for(space)
     params, batch = params_for(policy), batch_of(space, 16, 19, 12)
-    expected = functions(space)[1](params, batch)[1].sum(-1)
-    np.testing.assert_allclose(log_likelihoods(policy, params, batch), expected, rtol=1e-5)
-    assert (np.asarray(log_likelihoods(policy, params, batch))[~np.asarray(batch.mask).any(-1)] == 0).all()
+    batch = batch._replace(log_probs=policy.apply(params, batch.observations).log_prob(batch.actions))
+
+    def gradient(fresh):
+        def loss(params):
+            return weighted(log_probs(policy, params, batch, fresh=fresh), batch)
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    assert_equal(gradient(True), functions(space)[1](params, batch))
+    shifted = batch._replace(log_probs=batch.log_probs + 1)
+    np.testing.assert_array_equal(
+        np.where(batch.mask, log_probs(policy, params, shifted, fresh=True), 0),
+        np.where(batch.mask, shifted.log_probs, 0),
+    )
+
+
+def test_members_of_any_length_are_replayed_together_in_one_loop_for_all():
+    """Where members may leave a loop at different times, each takes its pieces from a place of its own."""
+    policy, batch = policy_for(), jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), batch_of(Discrete(3), 16, 19, 12))
+    params = params_for(policy)
+    program = jax.make_jaxpr(jax.vmap(lambda batch: log_probs(policy, params, batch)))(batch)
+    (loop,) = [equation for equation in _equations(program.jaxpr) if equation.primitive.name == "while"]
+    (goes_on,) = loop.params["cond_jaxpr"].out_avals
+    assert goes_on.shape == ()
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        if equation.primitive.name in ("jit", "custom_vjp_call"):
+            inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
+            yield from _equations(inner.jaxpr)

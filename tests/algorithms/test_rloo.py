@@ -42,14 +42,14 @@ def advantages_of(batch):
 
 def test_updates_equal_the_composition_by_hand():
     config = config_with(optimizer={"max_grad_norm": 0.1})
-    batches = [batch_from(PARAMS, seed) for seed in range(3)]
 
     def loss_fn(params, batch, advantages):
         return -jnp.mean(advantages * log_probs(params, batch).sum(-1))
 
-    learner = learner_for(config, PARAMS)
-    for update, batch in enumerate(batches):
-        learner, metrics = learn(config, learner, batch, update)
+    learner, batches = learner_for(config, PARAMS), []
+    for update in range(3):
+        batches.append(batch_from(learner.params, update))
+        learner, metrics = learn(config, learner, batches[-1], update)
         assert metrics["grad_norm"] > 0.1  # so that the clip acts
     inputs = [(batch, jnp.asarray(advantages_of(batch), jnp.float32)) for batch in batches]
     expected, history = by_hand(config, PARAMS, loss_fn, inputs)

@@ -1,12 +1,14 @@
 """What the tests of algorithms share: a batch of episodes, learners, updates in as few programs as can be."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from haepo_jax.algorithms import MAKERS, Learner
-from haepo_jax.algorithms.interface import policy_for
+from haepo_jax.algorithms.interface import gradient_step, policy_for
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.environments import make
 from haepo_jax.optimizer import make_optimizer
@@ -93,27 +95,48 @@ PROGRAMS, TRACES = {}, []
 
 
 def learn(config, learner, batch, updates_done=0):
-    """One update. Configs that differ in traced settings alone share one compiled program."""
+    """One update on a batch that the learner has played itself."""
+    key = jax.random.key(0)
+    return _run(config, "learn", lambda algorithm: algorithm.learn, learner, batch, jnp.int32(updates_done), key)
+
+
+def step(config, learner, batch):
+    """One gradient step on any batch."""
+
+    def make(algorithm):
+        def take(config, learner, batch):
+            optimizer = make_optimizer(config.optimizer, config.num_updates)
+            loss = algorithm.loss(config, learner, batch)
+            params, state, metrics = gradient_step(loss, optimizer, learner.params, learner.optimizer_state)
+            return dataclasses.replace(learner, params=params, optimizer_state=state), metrics
+
+        return take
+
+    return _run(config, "step", make, learner, batch)
+
+
+def step_again_and_again(config, learner, batch, steps):
+    """Gradient steps on the same batch, and the metrics of each."""
+    history = []
+    for _ in range(steps):
+        learner, metrics = step(config, learner, batch)
+        history.append(metrics)
+    return learner, history
+
+
+def _run(config, kind, make, *inputs):
+    """Configs that differ in traced settings alone share one compiled program."""
     settings = arrays_of(traced_settings(config))
-    name = str(with_settings(config, dict.fromkeys(settings)))
+    name = f"{kind} {with_settings(config, dict.fromkeys(settings))}"
     if name not in PROGRAMS:
-        algorithm = MAKERS[config.algorithm](config, ENVIRONMENT)
+        function = make(MAKERS[config.algorithm](config, ENVIRONMENT))
 
         def traced(settings, *inputs):
             TRACES.append(name)
-            return algorithm.learn(with_settings(config, settings), *inputs)
+            return function(with_settings(config, settings), *inputs)
 
         PROGRAMS[name] = jax.jit(traced)
-    return PROGRAMS[name](settings, learner, batch, jnp.int32(updates_done), jax.random.key(0))
-
-
-def learn_again_and_again(config, learner, batch, updates):
-    """Updates on the same batch, and the metrics of each."""
-    history = []
-    for update in range(updates):
-        learner, metrics = learn(config, learner, batch, update)
-        history.append(metrics)
-    return learner, history
+    return PROGRAMS[name](settings, *inputs)
 
 
 def by_hand(config, params, loss_fn, inputs):
@@ -140,7 +163,7 @@ def results_of_changes(config, changes, reference=None):
     results = []
     for settings in [{}] + [{name: value} for name, value in changes.items()]:
         changed = with_settings(config, settings)
-        learner, metrics = learn(changed, learner_for(changed, shifted(PARAMS, 0.1), reference), BATCH)
+        learner, metrics = step(changed, learner_for(changed, shifted(PARAMS, 0.1), reference), BATCH)
         results.append((distance(learner.params, shifted(PARAMS, 0.1)), float(metrics["grad_norm"])))
     return results
 
