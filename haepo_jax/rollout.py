@@ -1,6 +1,6 @@
 """Complete episodes on the device: from a policy and a key to trajectories."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -62,14 +62,114 @@ def collect(
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
-    env_params = {} if env_params is None else dict(env_params)
+    start, step = _game(environment, policy, params, key, num_trajectories, env_params or {}, greedy)
+    size = _steps_of_a_chunk(horizon)
+    # Where devices share the trajectories, to ask whether one of them goes on would make them wait for one another.
+    if size == horizon or TRAJECTORIES in jax.sharding.get_abstract_mesh().shape:
+        _, records = jax.lax.scan(step, start, jnp.arange(horizon))
+        return Trajectories(*_time_second(records))
+
+    def play_chunk(t: jax.Array, playing: _Playing, played: Any) -> tuple[_Playing, Any]:
+        playing, records = jax.lax.scan(step, playing, t + jnp.arange(size))
+        return playing, jax.tree.map(
+            lambda all_steps, chunk: jax.lax.dynamic_update_slice_in_dim(all_steps, chunk, t, axis=1),
+            played,
+            _time_second(records),
+        )
+
+    padded = -(-horizon // size) * size
+    shapes = jax.eval_shape(step, start, jnp.int32(0))[1]
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[1:]), leaf.dtype), shapes)
+    played = _until_all_have_ended(play_chunk, start, nothing, horizon, size)
+    return Trajectories(*jax.tree.map(lambda record: record[:, :horizon], played))
+
+
+class Outcome(NamedTuple):
+    """M episodes of which nothing more is kept."""
+
+    returns: jax.Array
+    """`[M]` float32, undiscounted."""
+    log_likelihoods: jax.Array
+    """`[M]` float32, under the policy that played them, in nats."""
+    lengths: jax.Array
+    """`[M]` int32, steps."""
+
+
+def play(
+    environment: Environment,
+    policy: Policy,
+    params: Params,
+    key: jax.Array,
+    *,
+    num_trajectories: int,
+    horizon: int,
+    env_params: Mapping[str, jax.Array | float] | None = None,
+) -> Outcome:
+    """Plays the episodes that `collect` collects, in memory that does not grow with the horizon.
+
+    Args:
+      environment: where to play.
+      policy: who plays.
+      params: the policy's parameters.
+      key: typed PRNG key.
+      num_trajectories: M.
+      horizon: T.
+      env_params: numbers of the environment, by name; its defaults for those left out.
+
+    Returns:
+      `Outcome`.
+    """
+    start, step = _game(environment, policy, params, key, num_trajectories, env_params or {}, greedy=False)
+    size = _steps_of_a_chunk(horizon)
+
+    def play_step(carry: tuple[_Playing, Outcome], t: jax.Array) -> tuple[tuple[_Playing, Outcome], None]:
+        playing, (_, _, log_prob, reward, alive, *_) = step(carry[0], t)
+        # A horizon that is no whole number of chunks ends within one.
+        counts = alive & (t < horizon)
+        outcome = carry[1]
+        return (
+            playing,
+            Outcome(
+                outcome.returns + jnp.where(counts, reward, 0),
+                outcome.log_likelihoods + jnp.where(counts, log_prob, 0),
+                outcome.lengths + counts,
+            ),
+        ), None
+
+    def play_chunk(t: jax.Array, playing: _Playing, outcome: Outcome) -> tuple[_Playing, Outcome]:
+        return jax.lax.scan(play_step, (playing, outcome), t + jnp.arange(size))[0]
+
+    zeros = jnp.zeros((num_trajectories,), jnp.float32)
+    nothing = Outcome(zeros, zeros, jnp.zeros((num_trajectories,), jnp.int32))
+    return _until_all_have_ended(play_chunk, start, nothing, horizon, size)
+
+
+class _Playing(NamedTuple):
+    """M episodes that are going on."""
+
+    state: Any
+    observation: jax.Array
+    alive: jax.Array
+    """`[M]` boolean."""
+
+
+def _game(
+    environment: Environment,
+    policy: Policy,
+    params: Params,
+    key: jax.Array,
+    num_trajectories: int,
+    env_params: Mapping[str, jax.Array | float],
+    greedy: bool,
+) -> tuple[_Playing, Callable[[_Playing, jax.Array], tuple[_Playing, tuple]]]:
+    """M episodes at their start, and `(playing, t) -> (playing, the fields of Trajectories at step t)`."""
     reset_key, step_key = jax.random.split(key)
     reset = jax.vmap(environment.reset, in_axes=(None, 0))
     step_environments = jax.vmap(environment.step, in_axes=(None, 0, 0, 0))
     state, observation = reset(env_params, jax.random.split(reset_key, num_trajectories))
 
-    def step(carry: Any, t: jax.Array) -> Any:
-        state, observation, alive = carry
+    def step(playing: _Playing, t: jax.Array) -> tuple[_Playing, tuple]:
+        state, observation, alive = playing
         act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
         distribution = policy.apply(params, observation)
         if greedy:
@@ -87,34 +187,29 @@ def collect(
             (state, observation),
         )
         record = (observation, action, log_prob, after.reward, alive, distribution.entropy(), after.measures)
-        return (next_state, next_observation, goes_on), record
+        return _Playing(next_state, next_observation, goes_on), record
 
-    start = (state, observation, jnp.ones((num_trajectories,), bool))
-    size = _steps_of_a_chunk(horizon)
-    # Where devices share the trajectories, to ask whether one of them goes on would make them wait for one another.
-    if size == horizon or TRAJECTORIES in jax.sharding.get_abstract_mesh().shape:
-        _, records = jax.lax.scan(step, start, jnp.arange(horizon))
-        return Trajectories(*_time_second(records))
+    return _Playing(state, observation, jnp.ones((num_trajectories,), bool)), step
 
-    def goes_on(playing: tuple[jax.Array, Any, Any]) -> jax.Array:
-        t, (_, _, alive), _ = playing
-        return (t < horizon) & (largest(alive.any().astype(jnp.int32)) > 0)
 
-    def play_chunk(playing: tuple[jax.Array, Any, Any]) -> tuple[jax.Array, Any, Any]:
-        t, carry, played = playing
-        carry, records = jax.lax.scan(step, carry, t + jnp.arange(size))
-        played = jax.tree.map(
-            lambda all_steps, chunk: jax.lax.dynamic_update_slice_in_dim(all_steps, chunk, t, axis=1),
-            played,
-            _time_second(records),
-        )
-        return t + size, carry, played
+def _until_all_have_ended(
+    play_chunk: Callable[[jax.Array, _Playing, Any], tuple[_Playing, Any]],
+    start: _Playing,
+    nothing: Any,
+    horizon: int,
+    size: int,
+) -> Any:
+    """What `play_chunk(t, playing, so far)` has made of all chunks up to the end of the longest episode."""
 
-    padded = -(-horizon // size) * size
-    shapes = jax.eval_shape(step, start, jnp.int32(0))[1]
-    nothing = jax.tree.map(lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[1:]), leaf.dtype), shapes)
-    _, _, played = jax.lax.while_loop(goes_on, play_chunk, (jnp.int32(0), start, nothing))
-    return Trajectories(*jax.tree.map(lambda record: record[:, :horizon], played))
+    def goes_on(carry: tuple[jax.Array, _Playing, Any]) -> jax.Array:
+        t, playing, _ = carry
+        return (t < horizon) & (largest(playing.alive.any().astype(jnp.int32)) > 0)
+
+    def next_chunk(carry: tuple[jax.Array, _Playing, Any]) -> tuple[jax.Array, _Playing, Any]:
+        t, playing, so_far = carry
+        return (t + size, *play_chunk(t, playing, so_far))
+
+    return jax.lax.while_loop(goes_on, next_chunk, (jnp.int32(0), start, nothing))[2]
 
 
 def _steps_of_a_chunk(horizon: int) -> int:

@@ -61,11 +61,12 @@ class Train(NamedTuple):
     """T, the steps at which episodes are cut."""
 
 
-def make_train(config: ExperimentConfig) -> Train:
+def make_train(config: ExperimentConfig, *, environment: Environment | None = None) -> Train:
     """Training as the config describes it, for one member; vmap it over members.
 
     Args:
       config: the experiment. Its traced settings only matter as defaults: members carry their own.
+      environment: where to play, say one of your own; by default the config's.
 
     Returns:
       `Train`.
@@ -73,7 +74,7 @@ def make_train(config: ExperimentConfig) -> Train:
     Raises:
       ConfigError: an environment that does not exist, or that has no such parameters.
     """
-    environment = make_environment(config)
+    environment = make_environment(config) if environment is None else environment
     algorithm = MAKERS[config.algorithm](config, environment)
     horizon = min(config.horizon or environment.max_steps, environment.max_steps)
 

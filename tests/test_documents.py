@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+CONFIGS = (ROOT / "configs").rglob("*.py")
 
 
 def test_the_example_learns():
@@ -50,10 +51,10 @@ def test_links_within_the_project_lead_somewhere(document):
     assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("config", sorted(path.name for path in (ROOT / "configs").glob("*.py")))
+@pytest.mark.parametrize("config", sorted(str(path.relative_to(ROOT / "configs")) for path in CONFIGS))
 def test_a_config_says_its_command_its_time_and_its_score(config):
     header = (ROOT / "configs" / config).read_text().split('"""')[1]
-    command = "experiments.tldr" if config.startswith("tldr_") else "experiments.train"
+    command = {"tldr_": "experiments.tldr", "sweep": "experiments.sweep"}.get(config[:5], "experiments.train")
     assert f"python -m {command} --config=configs/{config} --workdir=" in header
     assert "Takes " in header and "Expect " in header
 

@@ -12,6 +12,7 @@ from haepo_jax.environments import Box, Discrete, Environment, make
 from haepo_jax.environments.interface import Step
 from haepo_jax.policies import make_policy
 from haepo_jax.rollout import collect, episode_metrics
+from haepo_jax.rollout import play as play_only
 
 M, T = 16, 8
 LONGEST = 5
@@ -207,6 +208,30 @@ class TestLongHorizons:
         batch, longer = play_to(horizon=horizon), play_to(horizon=horizon + 40)
         assert batch.mask.all() and longer.mask.all()
         np.testing.assert_array_equal(batch.actions, longer.actions[:, :horizon])
+
+
+class TestPlay:
+    """What is kept of episodes of which no step is kept."""
+
+    @pytest.mark.parametrize("horizon", [3, T, 33, 100])
+    def test_is_the_sum_of_what_collect_collects(self, horizon):
+        policy = policy_for(counter())
+        inputs = (counter(), policy, params_for(policy), jax.random.key(0))
+        outcome = jax.jit(lambda: play_only(*inputs, num_trajectories=M, horizon=horizon))()
+        batch = play(counter(), horizon=horizon)
+        np.testing.assert_array_equal(outcome.lengths, batch.mask.sum(-1))
+        np.testing.assert_allclose(outcome.returns, np.where(batch.mask, batch.rewards, 0).sum(-1), rtol=1e-6)
+        np.testing.assert_allclose(
+            outcome.log_likelihoods, np.where(batch.mask, batch.log_probs, 0).sum(-1), rtol=1e-5
+        )
+
+    def test_ends_at_a_horizon_within_a_chunk(self):
+        policy = policy_for(make("CartPole-v1"))
+        inputs = (make("CartPole-v1"), policy, params_for(policy), jax.random.key(0))
+        endless = {"theta_threshold_radians": 1e9, "x_threshold": 1e9}
+        outcome = play_only(*inputs, num_trajectories=2, horizon=37, env_params=endless)
+        np.testing.assert_array_equal(outcome.lengths, 37)
+        np.testing.assert_array_equal(outcome.returns, 37)
 
 
 class TestEnvironmentParams:

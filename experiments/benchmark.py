@@ -1,0 +1,58 @@
+"""Measures environment steps a second on CartPole: random play, play by a policy, training, and other codes.
+
+python -m experiments.benchmark --workdir=runs/benchmark
+python -m experiments.benchmark --workdir=runs/benchmark --peer="NAME=COMMAND"
+
+The machine must have nothing else to do. A command of --peer is run by the shell and prints, as its last line,
+{"env_steps": ..., "seconds": ..., "compile_seconds": ...}.
+"""
+
+from absl import flags
+from rich.table import Table
+
+from experiments import command_line
+from haepo_jax.errors import ConfigError
+
+command_line.define_workdir()
+flags.DEFINE_list("seeds", ["1", "32", "256", "1024"], "Numbers of seeds to measure.")
+flags.DEFINE_multi_string("peer", [], "NAME=COMMAND of another code to measure in turn with ours; repeatable.")
+flags.DEFINE_integer("peer_seeds", 32, "Seeds of our training beside the peers.", lower_bound=1)
+flags.DEFINE_integer("repeats", 5, "Measurements of each; their median counts.", lower_bound=1)
+
+
+def main() -> int:
+    """Measures, prints the table, and writes `benchmark.json` and `benchmark.svg`."""
+    given = flags.FLAGS
+    workdir = command_line.workdir("runs/benchmark")
+    seeds = [_positive(text) for text in given.seeds]
+
+    from haepo_jax.benchmark import peers, report, speed  # only now: a wrong flag is told at once
+    from haepo_jax.benchmark.ceilings import measure_ceilings
+    from haepo_jax.run_folder import locked
+
+    others = [peers.parse(text) for text in given.peer]
+    with locked(workdir):
+        ceilings = measure_ceilings(given.repeats)
+        rows = [row for number in seeds for row in speed.measure_rows(number, repeats=given.repeats)]
+        result = report.write(workdir, rows, ceilings)  # already now: a peer may fail
+        if others:
+            rows += speed.compare(others, num_seeds=given.peer_seeds, repeats=given.repeats)
+            result = report.write(workdir, rows, ceilings)
+    table = Table(title=result["title"], title_justify="left")
+    for heading in report.COLUMNS:
+        table.add_column(heading, justify="left" if heading == "measure" else "right")
+    for cells in report.table(rows):
+        table.add_row(*cells)
+    command_line.console().print(table)
+    print(report.about_floor(result))
+    return 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigError(f"--seeds must be whole numbers from 1 on with commas between, such as 1,32; got {text!r}.")
+    return int(text)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
