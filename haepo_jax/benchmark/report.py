@@ -55,7 +55,7 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The cells of each row, under `COLUMNS`."""
     return [
         (
-            LABELS.get(row["measure"], row.get("name", "")) + (", beside peers" if "beside" in row else ""),
+            row["name"] if "name" in row else LABELS[row["measure"]] + (", beside peers" if "beside" in row else ""),
             str(row.get("seeds", "")),
             f"{row['env_steps_per_second']:,.0f}",
             f"{row['env_steps_per_second_least']:,.0f} to {row['env_steps_per_second_most']:,.0f}",

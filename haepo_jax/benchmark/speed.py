@@ -60,10 +60,10 @@ def compare(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) -> lis
 
     measures = {"training": ours} | {peer.name: measure(peer) for peer in given}
     times = in_turn(measures, repeats)
-    first = {"measure": "training", "seeds": num_seeds, "beside": "peers"} | _rates(times["training"])
+    first: Row = {"measure": "training", "seeds": num_seeds, "beside": "peers"} | _rates(times["training"])
     rows = [first]
     for peer in given:
-        row = {"measure": "peer", "name": peer.name, "command": peer.command} | _rates(times[peer.name])
+        row: Row = {"measure": "peer", "name": peer.name, "command": peer.command} | _rates(times[peer.name])
         row["compile_seconds"] = min(compiled[peer.name])
         row["training_is_times_this"] = first["env_steps_per_second"] / row["env_steps_per_second"]
         rows.append(row)
