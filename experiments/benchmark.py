@@ -7,6 +7,7 @@ The machine must have nothing else to do. A command of --peer is run by the shel
 {"env_steps": ..., "seconds": ..., "compile_seconds": ...}.
 """
 
+import jax
 from absl import flags
 from rich.table import Table
 
@@ -31,6 +32,7 @@ def main() -> int:
     from haepo_jax.run_folder import locked
 
     others = [peers.parse(text) for text in given.peer]
+    jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too
     with locked(workdir):
         before = measure_ceilings(given.repeats)
         rows = [row for number in seeds for row in speed.measure_rows(number, repeats=given.repeats)]

@@ -39,6 +39,7 @@ def test_the_readme_runs():
         "BUILD_NOTES.md",
         "CONTRIBUTING.md",
         "docs/method.md",
+        "docs/performance.md",
         "docs/pods.md",
         "docs/sweeps.md",
         "docs/language_models.md",
