@@ -211,6 +211,8 @@ def test_the_module_runs_as_a_plain_process(tmp_path):
 def test_a_signal_where_no_run_is_there_to_catch_it_is_told_too(name, code):
     script = (
         "import os, signal\nfrom experiments import command_line\n"
+        # Where the tests themselves run in the background of a shell, it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"command_line.run(lambda: os.kill(os.getpid(), signal.{name}) or 0)"
     )
     finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
