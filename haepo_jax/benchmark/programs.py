@@ -1,8 +1,9 @@
 """The programs that `experiments.benchmark` times: CartPole whose pole never falls, so that every step counts.
 
-Each is a function of a number of rounds, which plays or trains that often and returns the valid environment steps.
+Each is a function of a number of rounds, which plays or trains that often and tells seconds and valid steps.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,14 +25,14 @@ MEASURES = ("random_rollout", "policy_rollout", "training", "training_on_short_e
 NUM_TRAJECTORIES, HORIZON = 16, 500
 SHORT = 25  # steps of a short episode, of HORIZON that it might have taken
 _NEVER = 1e9
-_MOST_ROUNDS = 100_000
+_MOST_ROUNDS = 1_000
 
 
 class Program(NamedTuple):
     """A compiled program."""
 
-    run: Callable[[int], int]
-    """`rounds -> valid environment steps`, once they are done."""
+    run: Callable[[int], tuple[float, int]]
+    """`rounds -> (seconds, valid environment steps)`, what comes before the first round left out."""
     compiled: jax.stages.Compiled
 
 
@@ -80,10 +81,12 @@ def _training(population: Population) -> Program:
     """Whole updates, as `experiments.train` does them."""
     compiled = population.advance.lower(population.abstract_state(), jnp.int32(1)).compile()
 
-    def run(rounds: int) -> int:
-        state = population.init()
+    def run(rounds: int) -> tuple[float, int]:
+        state = jax.block_until_ready(population.init())
+        clock = time.perf_counter()
         state, _ = jax.block_until_ready(compiled(state, np.int32(rounds)))
-        return int(total_steps(population.here(state.env_steps)).sum())
+        seconds = time.perf_counter() - clock
+        return seconds, int(total_steps(population.here(state.env_steps)).sum())
 
     return Program(run, compiled)
 
@@ -160,8 +163,10 @@ def _of_block(population: Population, block: Callable, state: MemberState) -> Pr
     state = jax.device_put(state, NamedSharding(population.mesh, over_members))
     compiled = mapped.lower(state, jnp.int32(1)).compile()
 
-    def run(rounds: int) -> int:
-        steps, _ = compiled(state, np.int32(rounds))
-        return int(np.asarray(steps, np.int64)[: len(population.members)].sum())
+    def run(rounds: int) -> tuple[float, int]:
+        clock = time.perf_counter()
+        steps, _ = jax.block_until_ready(compiled(state, np.int32(rounds)))
+        seconds = time.perf_counter() - clock
+        return seconds, int(np.asarray(steps, np.int64)[: len(population.members)].sum())
 
     return Program(run, compiled)

@@ -72,17 +72,11 @@ def compare(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) -> lis
 
 def _timed(program: Program) -> Callable[[], float]:
     """Seconds of a step, in runs of so many rounds that the clock's own unrest does not count."""
-
-    def run(rounds: int) -> tuple[float, int]:
-        clock = time.perf_counter()
-        steps = program.run(rounds)
-        return time.perf_counter() - clock, steps
-
-    run(1)
-    rounds = max(1, math.ceil(_SECONDS / run(1)[0]))
+    program.run(1)
+    rounds = max(1, math.ceil(_SECONDS / program.run(1)[0]))
 
     def seconds_a_step() -> float:
-        seconds, steps = run(rounds)
+        seconds, steps = program.run(rounds)
         return seconds / steps
 
     return seconds_a_step
