@@ -78,7 +78,7 @@ def device_bytes() -> int:
 
 def _is_small(population: Population) -> bool:
     """True where it can be told without the compiler that memory holds it."""
-    state = jax.eval_shape(population.init)
+    state = population.abstract_state()
     batch = jax.eval_shape(jax.vmap(population.train.collect), state)
     arrays = jax.tree.leaves((population.template(), batch))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
