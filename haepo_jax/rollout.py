@@ -65,7 +65,7 @@ def collect(
     start, step = _game(environment, policy, params, key, num_trajectories, env_params or {}, greedy)
     size = _steps_of_a_chunk(horizon)
     # Where devices share the trajectories, to ask whether one of them goes on would make them wait for one another.
-    if size == horizon or TRAJECTORIES in jax.sharding.get_abstract_mesh().shape:
+    if size == horizon or jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1) > 1:
         _, records = jax.lax.scan(step, start, jnp.arange(horizon))
         return Trajectories(*_time_second(records))
 
