@@ -14,6 +14,7 @@ import numpy as np
 from haepo_jax.config_settings import (
     ALGORITHMS,
     MAX_SEED,
+    ON_LOG_LIKELIHOODS,
     REFERENCES,
     ExperimentConfig,
     GrpoConfig,
@@ -33,6 +34,11 @@ def check_combinations(config: ExperimentConfig) -> None:
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
     _check_swept_are_read(config)
+    if config.memory == "recompute" and config.algorithm not in ON_LOG_LIKELIHOODS:
+        raise ConfigError(
+            f"config.memory recompute keeps no steps, which {config.algorithm} learns from; it goes with "
+            f"{', '.join(ON_LOG_LIKELIHOODS)}."
+        )
     if config.algorithm == "ppo":
         _check_minibatches(config)
     if config.algorithm in ("haepo", "grpo"):

@@ -12,10 +12,13 @@ from typing import Any
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
 
 ALGORITHMS = ("haepo", "ppo", "grpo", "rloo", "dpo", "reinforce")
+ON_LOG_LIKELIHOODS = ("haepo", "rloo", "dpo", "reinforce")
+"""The algorithms whose loss sees of each episode its log-likelihood alone, so that it need not be kept."""
 REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
 SCHEDULES = ("constant", "linear", "cosine")
 ACTIVATIONS = ("tanh", "relu", "silu")
 ADVANTAGE_SCALES = ("std", "none")
+MEMORIES = ("auto", "store", "remat", "recompute")
 
 MAX_SEED = 2**32 - 1
 """A PRNG key holds 32 bits of its seed; beyond, seeds would repeat."""
@@ -166,6 +169,9 @@ class ExperimentConfig:
     horizon: int | None = count(None, low=1)
     """T, the steps at which an episode is cut; the environment's own limit when unset."""
     discount: float = number(1.0, low=0.0, high=1.0)
+    memory: str = choice("auto", MEMORIES)
+    """What is kept of an update's episodes for the gradient: `store` all, `remat` their steps, `recompute` nothing, so
+    that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     haepo: HaepoConfig = HaepoConfig()

@@ -104,10 +104,14 @@ def restore(workdir: Path) -> Iterator[tuple[Population, MemberState, int]]:
     sweep = from_record(read_json(workdir / "config.json"))
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"--workdir {workdir} holds no checkpoint yet; train first.")
-    blocks = read_json(workdir / "placement.json")["members_per_device"]
+    placement = read_json(workdir / "placement.json")
     found_any = False
     for group in sweep.groups:
-        population = make_population(group.config, members=group.members, members_per_device=blocks[group.name])
+        population = make_population(
+            dataclasses.replace(group.config, memory=placement["memory"][group.name]),
+            members=group.members,
+            members_per_device=placement["members_per_device"][group.name],
+        )
         done = 0
         while done < len(group.members):
             wave = next_wave(group.members, done, population.capacity, workdir / "checkpoints")
@@ -246,24 +250,32 @@ class _Attempt:
         )
 
     def _placed(self) -> list[Population]:
-        """The population of each group, with as many members on a device as at the first attempt."""
+        """The population of each group, with as many members on a device as at the first attempt, and its memory."""
         path = self.workdir / "placement.json"
-        noted = read_json(path) if path.exists() else {"members_per_device": {}, "trajectory_devices": None}
+        nothing: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
+        noted = read_json(path) if path.exists() else nothing
         spread = _as_noted("trajectory_devices", self._placement.trajectory_devices, noted["trajectory_devices"]) or 1
         populations = []
         for group in self._sweep.groups:
             block = noted["members_per_device"].get(group.name)
             block = _as_noted("members_per_device", self._placement.members_per_device, block)
-            populations.append(placed(group, block, spread))
-        blocks = {
-            group.name: population.block for group, population in zip(self._sweep.groups, populations, strict=True)
+            populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+        pairs = list(zip(self._sweep.groups, populations, strict=True))
+        placement = {
+            "members_per_device": {group.name: population.block for group, population in pairs},
+            "memory": {group.name: population.config.memory for group, population in pairs},
+            "trajectory_devices": spread,
         }
         processes.barrier("the placement is read")
         if processes.is_first():
             with storage_errors(self.workdir):
                 (self.workdir / "metrics").mkdir(exist_ok=True)
                 (self.workdir / "checkpoints").mkdir(exist_ok=True)
-                write_json(path, {"members_per_device": blocks, "trajectory_devices": spread})
+                write_json(path, placement)
+            for group, population in pairs:
+                if group.config.memory == "auto":
+                    named = f" in group {group.name}" if len(pairs) > 1 else ""
+                    print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
         processes.barrier("the folders are there")
         return populations
 

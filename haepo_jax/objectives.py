@@ -26,7 +26,18 @@ Objective = Callable[[jax.Array], tuple[jax.Array, Metrics]]
 
 
 class Group(NamedTuple):
-    """Groups of M trajectories, as they were sampled and as the reference sees them."""
+    """Groups of M trajectories as they were sampled, each as a whole."""
+
+    returns: jax.Array
+    """`[..., M]`."""
+    lengths: jax.Array
+    """`[..., M]` integers, steps that count."""
+    behaviour_log_likelihoods: jax.Array
+    """`[..., M]` under the policy that sampled them."""
+
+
+class StepGroup(NamedTuple):
+    """Groups of M trajectories as they were sampled, step by step."""
 
     returns: jax.Array
     """`[..., M]`."""
@@ -35,17 +46,23 @@ class Group(NamedTuple):
     behaviour_log_probs: jax.Array
     """`[..., M, T]` under the policy that sampled them."""
 
+    def whole(self) -> Group:
+        """The trajectories as wholes."""
+        behaviour = trajectory_log_likelihood(self.behaviour_log_probs, where=self.where)
+        return Group(self.returns, self.where.sum(axis=-1), behaviour)
+
 
 def haepo(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
     """HAEPO, with `effective_sample_size`, `max_weight`, `weights_entropy`, `weights_kl` and
     `returns_sum_not_positive` (1 where `sum` normalisation had to drop the returns).
     """
-    behaviour = trajectory_log_likelihood(group.behaviour_log_probs, where=group.where)
-    lengths = group.where.sum(axis=-1)
 
     def scores(log_likelihoods: jax.Array) -> jax.Array:
         return trajectory_scores(
-            log_likelihoods, kind=settings.score, lengths=lengths, behaviour_log_likelihoods=behaviour
+            log_likelihoods,
+            kind=settings.score,
+            lengths=group.lengths,
+            behaviour_log_likelihoods=group.behaviour_log_likelihoods,
         )
 
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
@@ -72,7 +89,7 @@ def haepo(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: ja
     return objective
 
 
-def grpo(settings: GrpoLossConfig, group: Group, reference_log_probs: jax.Array | None) -> Objective:
+def grpo(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: jax.Array | None) -> Objective:
     """GRPO, with `clip_fraction`, `approx_kl` and `reference_kl`."""
     advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std")
 
@@ -93,9 +110,9 @@ def grpo(settings: GrpoLossConfig, group: Group, reference_log_probs: jax.Array 
     return objective
 
 
-def rloo(group: Group) -> Objective:
-    """RLOO, which reports nothing of its own."""
-    return lambda log_likelihoods: (rloo_loss(log_likelihoods, group.returns)[0], {})
+def rloo(returns: jax.Array) -> Objective:
+    """RLOO on trajectories of returns `[..., M]`; it reports nothing of its own."""
+    return lambda log_likelihoods: (rloo_loss(log_likelihoods, returns)[0], {})
 
 
 def dpo(

@@ -1,12 +1,13 @@
 """What a sweep will need before it starts: groups, waves, and memory by the compiler's account."""
 
-import os
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from haepo_jax.members import MEMBERS
+from haepo_jax.memory import device_bytes
 from haepo_jax.population import Population, make_population
 from haepo_jax.sweeps import Group, Sweep
 
@@ -42,10 +43,20 @@ def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: in
     return plans
 
 
-def placed(group: Group, members_per_device: int | None, trajectory_devices: int) -> Population:
-    """The population of a group, with as many members on a device as memory holds if that is left open."""
+def placed(
+    group: Group, members_per_device: int | None, trajectory_devices: int, memory: str | None = None
+) -> Population:
+    """The population of a group, with as many members on a device as memory holds if that is left open.
+
+    Args:
+      group: of a sweep.
+      members_per_device: see `make_population`.
+      trajectory_devices: see `make_population`.
+      memory: in place of `config.memory`.
+    """
+    config = group.config if memory is None else dataclasses.replace(group.config, memory=memory)
     population = make_population(
-        group.config,
+        config,
         members=group.members,
         members_per_device=members_per_device,
         trajectory_devices=trajectory_devices,
@@ -59,21 +70,12 @@ def placed(group: Group, members_per_device: int | None, trajectory_devices: int
             break
         share = 0.5 if needed is None else there / needed
         population = make_population(
-            group.config,
+            config,
             members=group.members,
             members_per_device=max(_LEAST, int(population.block * share)),
             trajectory_devices=trajectory_devices,
         )
     return population
-
-
-def device_bytes() -> int:
-    """Memory of a device; on CPU, its share of the machine's."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
 
 
 def _is_small(population: Population) -> bool:

@@ -23,6 +23,10 @@ class Policy(NamedTuple):
     """`key -> params`."""
     apply: Callable[[Params, jax.Array], distrax.Distribution]
     """`(params, observations [..., O]) -> distribution over actions` with batch shape `[...]`."""
+    noise: Callable[[jax.Array, tuple[int, ...]], jax.Array]
+    """`(key, batch shape) -> noise`, all that chance has in one action for each of the batch."""
+    act: Callable[[distrax.Distribution, jax.Array], jax.Array]
+    """`(distribution, noise) -> actions`."""
 
 
 class MLP(nn.Module):
@@ -41,6 +45,13 @@ class MLP(nn.Module):
         for size in self.hidden_sizes:
             x = activation(nn.Dense(size, kernel_init=nn.initializers.orthogonal(2**0.5))(x))
         return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.output_scale))(x)
+
+
+def action_log_probs(policy: Policy, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
+    """The log-probabilities `[M, T]`, in nats, of actions `[M, T]` or `[M, T, A]` at observations `[M, T, O]`."""
+    # As products of plain matrices, which take a tenth less time on CPU than those of [M, T, O].
+    rows = [array.reshape(-1, *array.shape[2:]) for array in (observations, actions)]
+    return policy.apply(params, rows[0]).log_prob(rows[1]).reshape(observations.shape[:2])
 
 
 class Value(NamedTuple):
@@ -104,10 +115,13 @@ def make_policy(
       The `Policy`.
     """
     module: nn.Module
+    draw: Callable[[jax.Array, tuple[int, ...]], jax.Array]
     if isinstance(action_space, Discrete):
-        module = CategoricalPolicy(tuple(hidden_sizes), action_space.n, activation)
+        size, draw, act = action_space.n, jax.random.gumbel, _act_discrete
+        module = CategoricalPolicy(tuple(hidden_sizes), size, activation)
     else:
-        module = GaussianPolicy(tuple(hidden_sizes), action_space.size, activation, initial_log_std)
+        size, draw, act = action_space.size, jax.random.normal, _act_real
+        module = GaussianPolicy(tuple(hidden_sizes), size, activation, initial_log_std)
 
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros((observation_size,)))["params"]
@@ -115,7 +129,18 @@ def make_policy(
     def apply(params: Params, observations: jax.Array) -> distrax.Distribution:
         return module.apply({"params": params}, observations)
 
-    return Policy(init, apply)
+    def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return draw(key, (*shape, size))
+
+    return Policy(init, apply, noise, act)
+
+
+def _act_discrete(distribution: distrax.Categorical, noise: jax.Array) -> jax.Array:
+    return jnp.argmax(distribution.logits + noise, axis=-1)
+
+
+def _act_real(distribution: distrax.MultivariateNormalDiag, noise: jax.Array) -> jax.Array:
+    return distribution.mean() + distribution.stddev() * noise
 
 
 def make_value(observation_size: int, *, hidden_sizes: Sequence[int], activation: str) -> Value:

@@ -2,9 +2,9 @@
 
 How members lie on devices is decided here alone; the code of a member never sees it. Each device holds a block of
 members and runs it without a word to the others, so that the bits of a member depend on the size of its block and
-not on how many devices or processes there are. Within a block rollouts are vmapped. Learning is vmapped too on
-accelerators, and on CPU where batches are small; on CPU large batches go one member at a time, which runs the
-gradient three times as fast there, as each then stops at its own longest episode and fits a cache.
+not on how many devices or processes there are. Within a block members are vmapped. On CPU those with large batches go
+in tiles instead: a few members play together and then learn one by one, which runs the gradient three times as fast
+there, as each then stops at its own longest episode and fits a cache, and a tile's batch is all that is kept.
 """
 
 import dataclasses
@@ -21,11 +21,13 @@ from jax.stages import Wrapped
 from haepo_jax.config import ExperimentConfig, traced_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.members import MEMBERS, TRAJECTORIES, Member, make_members
+from haepo_jax.memory import with_memory
 from haepo_jax.objectives import Metrics
 from haepo_jax.training import MemberState, Train, make_train, missing
 
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
 _LARGE_BATCH = 2048  # steps; measured on CPU: 512 ran faster vmapped, 8000 one by one
+_TILE_ROWS = 256  # episodes that play together in a tile; measured on CPU: with fewer, play slows down
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
 Arrays = Any
@@ -221,34 +223,46 @@ def make_population(
       members_per_device: members of each device, which decides the bits of all; by default as many as let all
         members run at once.
       trajectory_devices: devices that share each block of members, every one with its part of the M trajectories.
-      train: the functions of one member; those that the config describes by default.
+      train: the functions of one member; those that the config describes by default, of the fastest `memory` that
+        fits where that is left open.
 
     Returns:
-      The `Population`.
+      The `Population`, whose config tells the `memory`.
 
     Raises:
       ConfigError: an environment that does not exist; devices or trajectories that cannot be divided so.
     """
-    train = make_train(config) if train is None else train
     members = make_members(config) if members is None else tuple(members)
     devices = jax.devices() if devices is None else devices
     mesh = _make_mesh(devices, trajectory_devices, config.num_trajectories)
     blocks = mesh.shape[MEMBERS]
     block = max(_MIN_BLOCK, -(-len(members) // blocks)) if members_per_device is None else members_per_device
     max_chunk = max(1, min(config.num_updates, _MAX_ROWS // (block * blocks)))
+    described = make_train(config) if train is None else train
+    steps = described.algorithm.batch_steps // trajectory_devices
+    in_tiles = trajectory_devices == 1 and _goes_in_tiles(devices[0], steps)
+    tile = min(block, max(_MIN_BLOCK, _TILE_ROWS // config.num_trajectories)) if in_tiles else block
+    if train is None:
+        config = with_memory(config, described.environment, tile * steps)
+        train = make_train(config)
+    if trajectory_devices > 1 and config.memory == "recompute":
+        raise ConfigError(
+            f"--trajectory_devices={trajectory_devices} spreads trajectories that are kept, and config.memory "
+            "recompute keeps none; choose store or remat."
+        )
     over_members, everywhere = PartitionSpec(MEMBERS), PartitionSpec()
 
-    def update_block(state: MemberState) -> tuple[MemberState, Metrics]:
+    def update_block(state: MemberState, shapes: Metrics) -> tuple[MemberState, Metrics]:
+        if in_tiles:
+            return _update_in_tiles(train, state, _no_metrics(shapes, block), tile)
         batch = jax.vmap(train.collect)(state)
         if trajectory_devices > 1:
-            spread = PartitionSpec(None, TRAJECTORIES)
-            batch = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, spread), batch)
-        elif _learns_one_by_one(devices[0], batch.log_probs[0].size):
-            return _learn_one_by_one(train, state, batch)
+            shares = PartitionSpec(None, TRAJECTORIES)
+            batch = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, shares), batch)
         return jax.vmap(train.learn)(state, batch)
 
     def advance_block(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
-        shapes = jax.eval_shape(update_block, state)[1]
+        shapes = _shapes_of_metrics(train, state)
         first = state.updates_done
 
         def goes_on(carry: tuple[jax.Array, MemberState, Metrics]) -> jax.Array:
@@ -257,10 +271,10 @@ def make_population(
 
         def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
             i, state, buffers = carry
-            state, metrics = update_block(state)
+            state, metrics = update_block(state, shapes)
             return i + 1, state, jax.tree.map(lambda buffer, row: buffer.at[i].set(row), buffers, metrics)
 
-        start = (jnp.int32(0), state, _no_metrics(shapes, max_chunk))
+        start = (jnp.int32(0), state, _no_metrics(shapes, max_chunk, block))
         _, state, metrics = jax.lax.while_loop(goes_on, update, start)
         # All devices keep one count of updates, also those that had nothing left to do.
         return dataclasses.replace(state, updates_done=first + num_updates), metrics
@@ -305,15 +319,42 @@ def _on_blocks(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, do
     return jax.jit(mapped, donate_argnums=donate)
 
 
-def _learns_one_by_one(device: jax.Device, steps: int) -> bool:
+def _shapes_of_metrics(train: Train, state: MemberState) -> Metrics:
+    """Those of one member's update."""
+    member = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], state))
+    return jax.eval_shape(lambda state: train.learn(state, train.collect(state)), member)[1]
+
+
+def _goes_in_tiles(device: jax.Device, steps: int) -> bool:
     """For a member's batch of so many steps."""
     return device.platform == "cpu" and steps >= _LARGE_BATCH
 
 
-def _learn_one_by_one(train: Train, state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
-    """`vmap(train.learn)` for a block, one member after the other; those that have stopped are left out."""
+def _update_in_tiles(train: Train, state: MemberState, metrics: Metrics, size: int) -> tuple[MemberState, Metrics]:
+    """An update of a block in tiles of at most `size` members; it writes into `metrics`, `[block]` each."""
     block = state.alive.shape[0]
-    works = jax.vmap(train.runs)(state)
+    tiles = -(-block // size)
+    size = -(-block // tiles)
+
+    def update_tile(tile: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+        first = jnp.minimum(tile * size, block - size)  # the last tile reaches back over members that have had theirs
+        members, rows = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size), carry)
+        due = first + jnp.arange(size) >= tile * size
+        return jax.tree.map(
+            lambda leaf, rows: jax.lax.dynamic_update_slice_in_dim(leaf, rows, first, axis=0),
+            carry,
+            _update_one_by_one(train, members, rows, due),
+        )
+
+    return jax.lax.fori_loop(0, tiles, update_tile, (state, metrics))
+
+
+def _update_one_by_one(
+    train: Train, state: MemberState, metrics: Metrics, due: jax.Array
+) -> tuple[MemberState, Metrics]:
+    """Members play together, then those that are due and have not stopped learn one after the other."""
+    batch = jax.vmap(train.collect)(state)
+    works = due & jax.vmap(train.runs)(state)
 
     def take(tree: Any, i: jax.Array) -> Any:
         return jax.tree.map(lambda leaf: leaf[i], tree)
@@ -321,21 +362,18 @@ def _learn_one_by_one(train: Train, state: MemberState, batch: Any) -> tuple[Mem
     def put(tree: Any, row: Any, i: jax.Array) -> Any:
         return jax.tree.map(lambda leaf, value: leaf.at[i].set(value), tree, row)
 
-    def learn(carry: tuple[MemberState, Metrics], i: jax.Array) -> tuple[MemberState, Metrics]:
-        state, metrics = carry
+    def learn(k: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+        i, (state, metrics) = order[k], carry
         member, row = train.learn(take(state, i), take(batch, i))
         return put(state, member, i), put(metrics, row, i)
 
     # The members that work, in order, come first: the others are never reached.
     order = jnp.argsort(~works, stable=True)
-    shapes = jax.eval_shape(train.learn, *(take(tree, jnp.int32(0)) for tree in (state, batch)))[1]
-    return jax.lax.fori_loop(
-        0, works.sum(), lambda k, carry: learn(carry, order[k]), (state, _no_metrics(shapes, block))
-    )
+    return jax.lax.fori_loop(0, works.sum(), learn, (state, metrics))
 
 
-def _no_metrics(shapes: Metrics, length: int) -> Metrics:
-    return jax.tree.map(lambda leaf: jnp.full((length, *leaf.shape), missing(leaf.dtype), leaf.dtype), shapes)
+def _no_metrics(shapes: Metrics, *rows: int) -> Metrics:
+    return jax.tree.map(lambda leaf: jnp.full((*rows, *leaf.shape), missing(leaf.dtype), leaf.dtype), shapes)
 
 
 def _dtype(value: float | int) -> type:

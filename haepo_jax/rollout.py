@@ -1,5 +1,6 @@
 """Complete episodes on the device: from a policy and a key to trajectories."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -62,86 +63,18 @@ def collect(
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
-    start, step = _game(environment, policy, params, key, num_trajectories, env_params or {}, greedy)
-    size = _steps_of_a_chunk(horizon)
-    # Where devices share the trajectories, to ask whether one of them goes on would make them wait for one another.
-    if size == horizon or jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1) > 1:
-        _, records = jax.lax.scan(step, start, jnp.arange(horizon))
-        return Trajectories(*_time_second(records))
+    game = Game(environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
 
-    def play_chunk(t: jax.Array, playing: _Playing, played: Any) -> tuple[_Playing, Any]:
-        playing, records = jax.lax.scan(step, playing, t + jnp.arange(size))
-        return playing, jax.tree.map(
-            lambda all_steps, chunk: jax.lax.dynamic_update_slice_in_dim(all_steps, chunk, t, axis=1),
-            played,
-            _time_second(records),
+    def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
+        return jax.tree.map(
+            lambda all_steps, chunk: jax.lax.dynamic_update_slice_in_dim(all_steps, chunk, t, axis=1), kept, steps
         )
 
-    padded = -(-horizon // size) * size
-    shapes = jax.eval_shape(step, start, jnp.int32(0))[1]
-    nothing = jax.tree.map(lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[1:]), leaf.dtype), shapes)
-    played = _until_all_have_ended(play_chunk, start, nothing, horizon, size)
-    return Trajectories(*jax.tree.map(lambda record: record[:, :horizon], played))
-
-
-class Outcome(NamedTuple):
-    """M episodes of which nothing more is kept."""
-
-    returns: jax.Array
-    """`[M]` float32, undiscounted."""
-    log_likelihoods: jax.Array
-    """`[M]` float32, under the policy that played them, in nats."""
-    lengths: jax.Array
-    """`[M]` int32, steps."""
-
-
-def play(
-    environment: Environment,
-    policy: Policy,
-    params: Params,
-    key: jax.Array,
-    *,
-    num_trajectories: int,
-    horizon: int,
-    env_params: Mapping[str, jax.Array | float] | None = None,
-) -> Outcome:
-    """Plays the episodes that `collect` collects, in memory that does not grow with the horizon.
-
-    Args:
-      environment: where to play.
-      policy: who plays.
-      params: the policy's parameters.
-      key: typed PRNG key.
-      num_trajectories: M.
-      horizon: T.
-      env_params: numbers of the environment, by name; its defaults for those left out.
-
-    Returns:
-      `Outcome`.
-    """
-    start, step = _game(environment, policy, params, key, num_trajectories, env_params or {}, greedy=False)
-    size = _steps_of_a_chunk(horizon)
-
-    def play_step(carry: tuple[_Playing, Outcome], t: jax.Array) -> tuple[tuple[_Playing, Outcome], None]:
-        playing, (_, _, log_prob, reward, alive, *_) = step(carry[0], t)
-        # A horizon that is no whole number of chunks ends within one.
-        counts = alive & (t < horizon)
-        outcome = carry[1]
-        return (
-            playing,
-            Outcome(
-                outcome.returns + jnp.where(counts, reward, 0),
-                outcome.log_likelihoods + jnp.where(counts, log_prob, 0),
-                outcome.lengths + counts,
-            ),
-        ), None
-
-    def play_chunk(t: jax.Array, playing: _Playing, outcome: Outcome) -> tuple[_Playing, Outcome]:
-        return jax.lax.scan(play_step, (playing, outcome), t + jnp.arange(size))[0]
-
-    zeros = jnp.zeros((num_trajectories,), jnp.float32)
-    nothing = Outcome(zeros, zeros, jnp.zeros((num_trajectories,), jnp.int32))
-    return _until_all_have_ended(play_chunk, start, nothing, horizon, size)
+    padded = -(-horizon // game.chunk) * game.chunk
+    nothing = jax.tree.map(
+        lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[2:]), leaf.dtype), game.chunk_shapes()
+    )
+    return jax.tree.map(lambda record: record[:, :horizon], game.fold(keep, nothing))
 
 
 class _Playing(NamedTuple):
@@ -153,31 +86,105 @@ class _Playing(NamedTuple):
     """`[M]` boolean."""
 
 
-def _game(
-    environment: Environment,
-    policy: Policy,
-    params: Params,
-    key: jax.Array,
-    num_trajectories: int,
-    env_params: Mapping[str, jax.Array | float],
-    greedy: bool,
-) -> tuple[_Playing, Callable[[_Playing, jax.Array], tuple[_Playing, tuple]]]:
-    """M episodes at their start, and `(playing, t) -> (playing, the fields of Trajectories at step t)`."""
-    reset_key, step_key = jax.random.split(key)
-    reset = jax.vmap(environment.reset, in_axes=(None, 0))
-    step_environments = jax.vmap(environment.step, in_axes=(None, 0, 0, 0))
-    state, observation = reset(env_params, jax.random.split(reset_key, num_trajectories))
+class _Chance(NamedTuple):
+    """What chance has in a step of M episodes."""
 
-    def step(playing: _Playing, t: jax.Array) -> tuple[_Playing, tuple]:
+    noise: jax.Array
+    """Of the actions, as the policy draws it."""
+    environments: jax.Array
+    """A key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """M episodes that are played in chunks of steps, of which only what is made of each chunk is kept.
+
+    Played again with the same arguments they are the same episodes. The arguments are those of `collect`.
+    """
+
+    environment: Environment
+    policy: Policy
+    params: Params
+    key: jax.Array
+    num_trajectories: int
+    horizon: int
+    env_params: Mapping[str, jax.Array | float]
+    greedy: bool = False
+
+    @property
+    def chunk(self) -> int:
+        """Steps of a chunk: a divisor of the horizon if one is near, so that nothing is played beyond it."""
+        if self.horizon <= _MOST_STEPS:
+            return self.horizon
+        sizes = range(_MOST_STEPS // 2, _MOST_STEPS + 1)
+        return max((size for size in sizes if self.horizon % size == 0), default=_MOST_STEPS)
+
+    def fold(self, visit: Callable[[jax.Array, Trajectories, Any], Any], initial: Any) -> Any:
+        """What `visit(t, steps, so far)` makes of all chunks up to the end of the longest episode.
+
+        Args:
+          visit: takes the first time of a chunk, its steps as `Trajectories` `[M, chunk, ...]`, and what it made of
+            those before. Where the chunk is no divisor of the horizon, the last one's steps beyond it are masked.
+          initial: what there is before the first chunk.
+        """
+
+        def play_chunk(carry: tuple[jax.Array, _Playing, Any]) -> tuple[jax.Array, _Playing, Any]:
+            t, playing, so_far = carry
+            times = t + jnp.arange(self.chunk)
+            playing, records = jax.lax.scan(self._step, playing, self._chances(times))
+            steps = Trajectories(*jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records))
+            if self.horizon % self.chunk:
+                steps = steps._replace(mask=steps.mask & (times < self.horizon))
+            return t + self.chunk, playing, visit(t, steps, so_far)
+
+        def goes_on(carry: tuple[jax.Array, _Playing, Any]) -> jax.Array:
+            t, playing, _ = carry
+            in_time = t < self.horizon
+            # Devices that share the trajectories would have to wait for one another to know.
+            return in_time if shared else in_time & (largest(playing.alive.any().astype(jnp.int32)) > 0)
+
+        shared = jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1) > 1
+        start = (jnp.int32(0), self._start(), initial)
+        if self.chunk == self.horizon:
+            return play_chunk(start)[2]
+        return jax.lax.while_loop(goes_on, play_chunk, start)[2]
+
+    def chunk_shapes(self) -> Trajectories:
+        """Shapes and dtypes of a chunk's steps."""
+
+        def one_step() -> Any:
+            chance = jax.tree.map(lambda leaf: leaf[0], self._chances(jnp.arange(1)))
+            return Trajectories(*self._step(self._start(), chance)[1])
+
+        def with_time(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.num_trajectories, self.chunk, *leaf.shape[1:]), leaf.dtype)
+
+        return jax.tree.map(with_time, jax.eval_shape(one_step))
+
+    def _start(self) -> _Playing:
+        reset_key, _ = jax.random.split(self.key)
+        reset = jax.vmap(self.environment.reset, in_axes=(None, 0))
+        state, observation = reset(self.env_params, jax.random.split(reset_key, self.num_trajectories))
+        return _Playing(state, observation, jnp.ones((self.num_trajectories,), bool))
+
+    def _chances(self, times: jax.Array) -> _Chance:
+        """Of steps `[S]`. To draw a chunk's at once costs a fraction of drawing each at its step."""
+        _, step_key = jax.random.split(self.key)
+
+        def chance(t: jax.Array) -> _Chance:
+            act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
+            return _Chance(self.policy.noise(act_key, (self.num_trajectories,)), env_key)
+
+        return jax.vmap(chance)(times)
+
+    def _step(self, playing: _Playing, chance: _Chance) -> tuple[_Playing, tuple]:
+        """A step, and its record: the fields of `Trajectories`."""
         state, observation, alive = playing
-        act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
-        distribution = policy.apply(params, observation)
-        if greedy:
-            action = distribution.mode()
-            log_prob = distribution.log_prob(action)
-        else:
-            action, log_prob = distribution.sample_and_log_prob(seed=act_key)
-        after = step_environments(env_params, jax.random.split(env_key, num_trajectories), state, action)
+        distribution = self.policy.apply(self.params, observation)
+        action = distribution.mode() if self.greedy else self.policy.act(distribution, chance.noise)
+        env_keys = jax.random.split(chance.environments, self.num_trajectories)
+        step = jax.vmap(self.environment.step, in_axes=(None, 0, 0, 0))
+        after = step(self.env_params, env_keys, state, action)
         goes_on = alive & ~after.done
         # An ended episode stands still at its last valid step: what comes after could hold infinities, which
         # reach the gradient through the policy though the step is masked.
@@ -186,63 +193,6 @@ def _game(
             (after.state, after.observation),
             (state, observation),
         )
-        record = (observation, action, log_prob, after.reward, alive, distribution.entropy(), after.measures)
+        log_prob, entropy = distribution.log_prob(action), distribution.entropy()
+        record = (observation, action, log_prob, after.reward, alive, entropy, after.measures)
         return _Playing(next_state, next_observation, goes_on), record
-
-    return _Playing(state, observation, jnp.ones((num_trajectories,), bool)), step
-
-
-def _until_all_have_ended(
-    play_chunk: Callable[[jax.Array, _Playing, Any], tuple[_Playing, Any]],
-    start: _Playing,
-    nothing: Any,
-    horizon: int,
-    size: int,
-) -> Any:
-    """What `play_chunk(t, playing, so far)` has made of all chunks up to the end of the longest episode."""
-
-    def goes_on(carry: tuple[jax.Array, _Playing, Any]) -> jax.Array:
-        t, playing, _ = carry
-        return (t < horizon) & (largest(playing.alive.any().astype(jnp.int32)) > 0)
-
-    def next_chunk(carry: tuple[jax.Array, _Playing, Any]) -> tuple[jax.Array, _Playing, Any]:
-        t, playing, so_far = carry
-        return (t + size, *play_chunk(t, playing, so_far))
-
-    return jax.lax.while_loop(goes_on, next_chunk, (jnp.int32(0), start, nothing))[2]
-
-
-def _steps_of_a_chunk(horizon: int) -> int:
-    """A divisor of the horizon if one is near, so that nothing is played beyond it."""
-    if horizon <= _MOST_STEPS:
-        return horizon
-    divisors = [size for size in range(_MOST_STEPS // 2, _MOST_STEPS + 1) if horizon % size == 0]
-    return max(divisors, default=_MOST_STEPS)
-
-
-def _time_second(records: Any) -> Any:
-    return jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records)
-
-
-def episode_metrics(trajectories: Trajectories) -> dict[str, jax.Array]:
-    """What is reported of any batch of episodes.
-
-    Args:
-      trajectories: M episodes.
-
-    Returns:
-      float32 scalars, means over the episodes: `episode_return` (undiscounted), `episode_length`, and the sum of
-      each of the environment's measures over an episode; `policy_entropy`, the mean over all steps; and
-      `env_steps`, int32.
-    """
-    lengths = trajectories.mask.sum(axis=-1)
-
-    def total(values: jax.Array) -> jax.Array:
-        return jnp.where(trajectories.mask, values, 0).sum(axis=-1, dtype=jnp.float32)
-
-    return {
-        "episode_return": total(trajectories.rewards).mean(),
-        "episode_length": jnp.mean(lengths, dtype=jnp.float32),
-        "policy_entropy": total(trajectories.entropies).sum() / lengths.sum(),
-        "env_steps": lengths.sum(dtype=jnp.int32),
-    } | {name: total(values).mean() for name, values in trajectories.measures.items()}

@@ -96,17 +96,22 @@ def collect_segment(
     num = running.observation.shape[0]
     step_environments = jax.vmap(environment.step, in_axes=(None, 0, 0, 0))
 
-    def step(running: Running, key: jax.Array) -> tuple[Running, tuple]:
+    @jax.vmap
+    def chances(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         act_key, env_key, reset_key = jax.random.split(key, 3)
+        return policy.noise(act_key, (num,)), env_key, reset_key
+
+    def step(running: Running, chance: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Running, tuple]:
+        noise, env_key, reset_key = chance
         distribution = policy.apply(params, running.observation)
-        action, log_prob = distribution.sample_and_log_prob(seed=act_key)
+        action = policy.act(distribution, noise)
         after = step_environments(env_params, jax.random.split(env_key, num), running.state, action)
         done = after.done | (running.current.lengths + 1 >= horizon)
         record = (
             running.observation,
             after.observation,
             action,
-            log_prob,
+            distribution.log_prob(action),
             after.reward,
             after.terminated,
             done,
@@ -114,7 +119,8 @@ def collect_segment(
         )
         return _go_on(running, after, done, *_reset(environment, env_params, reset_key, num)), record
 
-    running, records = jax.lax.scan(step, running, jax.random.split(key, num_steps))
+    # All steps' chances at once cost a fraction of drawing each at its step.
+    running, records = jax.lax.scan(step, running, chances(jax.random.split(key, num_steps)))
     by_environment: list[jax.Array] = [jnp.moveaxis(record, 0, 1) for record in records]
     return Segment._make([*by_environment, running])
 

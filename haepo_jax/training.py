@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from haepo_jax.algorithms import MAKERS, Learner
-from haepo_jax.algorithms.interface import Algorithm
+from haepo_jax.algorithms.interface import Algorithm, horizon_of
 from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.environments import Environment, check_params, make
 from haepo_jax.errors import ConfigError
@@ -76,7 +76,6 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
     """
     environment = make_environment(config) if environment is None else environment
     algorithm = MAKERS[config.algorithm](config, environment)
-    horizon = min(config.horizon or environment.max_steps, environment.max_steps)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
         return MemberState(
@@ -124,7 +123,7 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
             death_update=jnp.where(died, state.updates_done, state.death_update),
         ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
 
-    return Train(init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon)
+    return Train(init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon_of(config, environment))
 
 
 def make_environment(config: ExperimentConfig) -> Environment:

@@ -8,7 +8,7 @@ import pytest
 
 from configs import cartpole
 from haepo_jax.config import from_config_dict
-from haepo_jax.population import _learns_one_by_one, make_members, make_population
+from haepo_jax.population import _goes_in_tiles, make_members, make_population
 from haepo_jax.training import make_train, total_steps
 
 ONE = jax.devices()[:1]
@@ -50,7 +50,7 @@ def spread():
 def laid_out(*, one_by_one, config=config(), **options):  # noqa: B008
     """A population, compiled, whose members learn one after the other or all together."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("haepo_jax.population._learns_one_by_one", lambda device, steps: one_by_one)
+        patch.setattr("haepo_jax.population._goes_in_tiles", lambda device, steps: one_by_one)
         population = make_population(config, **options)
         trained(population, 1, 1)
     return population
@@ -174,9 +174,9 @@ def test_both_layouts_agree(on_one_device, one_by_one):
 
 def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_cpu():
     (cpu,) = ONE
-    assert [_learns_one_by_one(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
+    assert [_goes_in_tiles(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
     accelerator = types.SimpleNamespace(platform="gpu")
-    assert not any(_learns_one_by_one(accelerator, steps) for steps in (2, 8000, 10**6))
+    assert not any(_goes_in_tiles(accelerator, steps) for steps in (2, 8000, 10**6))
 
 
 LIMIT = 300

@@ -1,96 +1,15 @@
 """Rollouts: complete episodes, what is masked, and which key decides what."""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from games import LONGEST, M, T, counter, params_for, play, play_cartpole, player, policy_for, quitter
 
-from haepo_jax.environments import Box, Discrete, Environment, make
-from haepo_jax.environments.interface import Step
-from haepo_jax.policies import make_policy
-from haepo_jax.rollout import collect, episode_metrics
-from haepo_jax.rollout import play as play_only
-
-M, T = 16, 8
-LONGEST = 5
-
-
-class Count(NamedTuple):
-    steps: jax.Array
-    length: jax.Array
-
-
-@functools.cache
-def counter(action_space=Discrete(3)):  # noqa: B008
-    """Observes (steps done, length of the episode), drawn from the key; the reward of step t is 10^t.
-
-    Its measure is the reward doubled. Ends by itself, and says so, when the length is even.
-    """
-
-    def observe(state):
-        return jnp.stack([state.steps, state.length]).astype(jnp.float32)
-
-    def reset(params, key):
-        state = Count(jnp.int32(0), jax.random.randint(key, (), 1, LONGEST + 1))
-        return state, observe(state)
-
-    def step(params, key, state, action):
-        after = Count(state.steps + 1, state.length)
-        reward, done = params.get("scale", 1.0) * 10.0**state.steps, after.steps == state.length
-        return Step(after, observe(after), reward, done, done & (state.length % 2 == 0), {"double": 2 * reward})
-
-    return Environment("counter", 2, action_space, LONGEST, {"scale": 1.0}, ("double",), reset, step)
-
-
-@functools.cache
-def quitter():
-    """Ends at the first action 0. Its observation is 0, where the policy is uniform."""
-
-    def reset(params, key):
-        return jnp.int32(0), jnp.zeros(1)
-
-    def step(params, key, state, action):
-        return Step(state, jnp.zeros(1), jnp.float32(1), action == 0, action == 0, {})
-
-    return Environment("quitter", 1, Discrete(3), 100, {}, (), reset, step)
-
-
-def policy_for(environment):
-    return make_policy(
-        environment.observation_size,
-        environment.action_space,
-        hidden_sizes=(8,),
-        activation="tanh",
-        initial_log_std=0.0,
-    )
-
-
-def params_for(policy, seed=0):
-    """Parameters of a policy whose actions depend on what it observes."""
-    noise = jax.random.key(9)
-    return jax.tree.map(
-        lambda leaf: leaf + (leaf.ndim == 2) * jax.random.normal(noise, leaf.shape),
-        policy.init(jax.random.key(seed)),
-    )
-
-
-@functools.cache
-def player(environment, num_trajectories=M, horizon=T, greedy=False):
-    """`(params, key) -> trajectories`, compiled once for all tests."""
-    policy = policy_for(environment)
-    options = {"num_trajectories": num_trajectories, "horizon": horizon, "greedy": greedy}
-    return jax.jit(lambda params, key: collect(environment, policy, params, key, **options))
-
-
-def play(environment, seed=0, **options):
-    return player(environment, **options)(params_for(policy_for(environment)), jax.random.key(seed))
-
-
-def play_cartpole(horizon=24):
-    return play(make("CartPole-v1"), num_trajectories=8, horizon=horizon)
+from haepo_jax.environments import Box, Discrete, make
+from haepo_jax.rollout import collect
 
 
 @pytest.fixture(scope="module")
@@ -210,30 +129,6 @@ class TestLongHorizons:
         np.testing.assert_array_equal(batch.actions, longer.actions[:, :horizon])
 
 
-class TestPlay:
-    """What is kept of episodes of which no step is kept."""
-
-    @pytest.mark.parametrize("horizon", [3, T, 33, 100])
-    def test_is_the_sum_of_what_collect_collects(self, horizon):
-        policy = policy_for(counter())
-        inputs = (counter(), policy, params_for(policy), jax.random.key(0))
-        outcome = jax.jit(lambda: play_only(*inputs, num_trajectories=M, horizon=horizon))()
-        batch = play(counter(), horizon=horizon)
-        np.testing.assert_array_equal(outcome.lengths, batch.mask.sum(-1))
-        np.testing.assert_allclose(outcome.returns, np.where(batch.mask, batch.rewards, 0).sum(-1), rtol=1e-6)
-        np.testing.assert_allclose(
-            outcome.log_likelihoods, np.where(batch.mask, batch.log_probs, 0).sum(-1), rtol=1e-5
-        )
-
-    def test_ends_at_a_horizon_within_a_chunk(self):
-        policy = policy_for(make("CartPole-v1"))
-        inputs = (make("CartPole-v1"), policy, params_for(policy), jax.random.key(0))
-        endless = {"theta_threshold_radians": 1e9, "x_threshold": 1e9}
-        outcome = play_only(*inputs, num_trajectories=2, horizon=37, env_params=endless)
-        np.testing.assert_array_equal(outcome.lengths, 37)
-        np.testing.assert_array_equal(outcome.returns, 37)
-
-
 class TestEnvironmentParams:
     def test_reach_the_environment_and_have_its_defaults_where_left_out(self, counted):
         policy = policy_for(counter())
@@ -251,31 +146,6 @@ class TestEnvironmentParams:
             ).rewards
 
         np.testing.assert_allclose(rewards(3.0), 3 * np.asarray(counted.rewards))
-
-
-class TestMetrics:
-    def test_are_means_over_episodes_and_steps_as_counted_by_hand(self, counted):
-        lengths = np.asarray(counted.mask).sum(-1)
-        returns = np.array([sum(10.0**t for t in range(length)) for length in lengths])
-        metrics = episode_metrics(counted)
-        assert metrics["episode_return"] == pytest.approx(returns.mean(), rel=1e-6)
-        assert metrics["double"] == pytest.approx(2 * returns.mean(), rel=1e-6)
-        assert metrics["episode_length"] == lengths.mean()
-        assert metrics["env_steps"] == lengths.sum() and metrics["env_steps"].dtype == jnp.int32
-        entropies = np.concatenate([row[:n] for row, n in zip(np.asarray(counted.entropies), lengths, strict=True)])
-        assert metrics["policy_entropy"] == pytest.approx(entropies.mean(), rel=1e-6)
-        assert set(metrics) == {"episode_return", "episode_length", "policy_entropy", "env_steps", "double"}
-
-    def test_masked_steps_are_left_out(self, counted):
-        def garbage(values):
-            return jnp.where(counted.mask, values, jnp.nan)
-
-        spoiled = counted._replace(
-            rewards=garbage(counted.rewards),
-            entropies=garbage(counted.entropies),
-            measures={"double": garbage(counted.measures["double"])},
-        )
-        jax.tree.map(np.testing.assert_array_equal, episode_metrics(spoiled), episode_metrics(counted))
 
 
 class TestPolicy:

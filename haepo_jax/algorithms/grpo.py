@@ -3,12 +3,12 @@
 import jax
 
 from haepo_jax import objectives
-from haepo_jax.algorithms.episodic import as_group, make_episodic
+from haepo_jax.algorithms.batches import on_log_probs
+from haepo_jax.algorithms.episodic import make_episodic
 from haepo_jax.algorithms.interface import Algorithm
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
-from haepo_jax.objectives import Objective
-from haepo_jax.rollout import Trajectories
+from haepo_jax.objectives import Objective, StepGroup
 
 
 def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
@@ -17,11 +17,13 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     The group is the batch: environments have no prompts, and all episodes answer the same question.
     """
     return make_episodic(
-        config, environment, _objective, num_epochs=config.grpo.num_epochs, reference=lambda config: config.grpo
+        config,
+        environment,
+        on_log_probs(_objective),
+        num_epochs=config.grpo.num_epochs,
+        reference=lambda config: config.grpo,
     )
 
 
-def _objective(
-    config: ExperimentConfig, trajectories: Trajectories, reference_log_probs: jax.Array | None
-) -> Objective:
-    return objectives.grpo(config.grpo, as_group(config, trajectories), reference_log_probs)
+def _objective(config: ExperimentConfig, group: StepGroup, reference_log_probs: jax.Array | None) -> Objective:
+    return objectives.grpo(config.grpo, group, reference_log_probs)

@@ -36,6 +36,8 @@ class Algorithm(NamedTuple):
     """
 
     policy: Policy
+    batch_steps: int
+    """The most steps of a batch."""
     init: Callable[[ExperimentConfig, jax.Array], Learner]
     """`(config, key) -> learner`."""
     collect: Callable[[ExperimentConfig, Learner, jax.Array], Any]
@@ -59,6 +61,11 @@ def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
         activation=config.policy.activation,
         initial_log_std=config.policy.initial_log_std,
     )
+
+
+def horizon_of(config: ExperimentConfig, environment: Environment) -> int:
+    """T, the steps at which episodes are cut."""
+    return min(config.horizon or environment.max_steps, environment.max_steps)
 
 
 def gradient_step(

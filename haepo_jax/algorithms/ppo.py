@@ -11,6 +11,7 @@ from haepo_jax.algorithms.interface import (
     Learner,
     Loss,
     gradient_step,
+    horizon_of,
     policy_for,
 )
 from haepo_jax.config import ExperimentConfig
@@ -54,8 +55,10 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             "value": critic.init(jax.random.fold_in(key, 1)),
         },
         apply=lambda params, observations: actor.apply(params["policy"], observations),
+        noise=actor.noise,
+        act=actor.act,
     )
-    horizon = min(config.horizon or environment.max_steps, environment.max_steps)
+    horizon = horizon_of(config, environment)
     num_epochs, num_minibatches = config.ppo.num_epochs, config.ppo.num_minibatches
     num_steps = config.ppo.num_steps
 
@@ -144,4 +147,4 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         learner = Learner(params, optimizer_state, environments=segment.running)
         return learner, {name: jnp.mean(values[-1]) for name, values in metrics.items()}
 
-    return Algorithm(policy, init, collect, batch_loss, learn, segment_metrics)
+    return Algorithm(policy, config.num_trajectories * num_steps, init, collect, batch_loss, learn, segment_metrics)

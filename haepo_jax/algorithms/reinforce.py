@@ -2,27 +2,25 @@
 
 import jax
 
-from haepo_jax.algorithms.episodic import as_group, make_episodic, of_likelihoods
+from haepo_jax.algorithms.batches import on_log_likelihoods
+from haepo_jax.algorithms.episodic import make_episodic
 from haepo_jax.algorithms.interface import Algorithm
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import normalize_returns, reinforce_loss
-from haepo_jax.objectives import Metrics, Objective
-from haepo_jax.rollout import Trajectories
+from haepo_jax.objectives import Group, Metrics, Objective
 
 
 def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     """REINFORCE for this config and environment; no metrics of its own."""
-    return make_episodic(config, environment, _objective)
+    return make_episodic(config, environment, on_log_likelihoods(_objective))
 
 
-def _objective(
-    config: ExperimentConfig, trajectories: Trajectories, reference_log_probs: jax.Array | None
-) -> Objective:
-    del reference_log_probs
-    advantages = normalize_returns(as_group(config, trajectories).returns, method=config.reinforce.normalization)
+def _objective(config: ExperimentConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
+    del reference_log_likelihoods
+    advantages = normalize_returns(group.returns, method=config.reinforce.normalization)
 
     def objective(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
         return reinforce_loss(log_likelihoods, advantages)[0], {}
 
-    return of_likelihoods(objective, trajectories)
+    return objective

@@ -3,12 +3,12 @@
 import jax
 
 from haepo_jax import objectives
-from haepo_jax.algorithms.episodic import as_group, make_episodic, of_likelihoods
+from haepo_jax.algorithms.batches import on_log_likelihoods
+from haepo_jax.algorithms.episodic import make_episodic
 from haepo_jax.algorithms.interface import Algorithm
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
-from haepo_jax.objectives import Objective
-from haepo_jax.rollout import Trajectories
+from haepo_jax.objectives import Group, Objective
 
 
 def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
@@ -16,11 +16,9 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
     Returns keep their scale, which the gradient's clip and Adam's normalisation mostly take out again.
     """
-    return make_episodic(config, environment, _objective)
+    return make_episodic(config, environment, on_log_likelihoods(_objective))
 
 
-def _objective(
-    config: ExperimentConfig, trajectories: Trajectories, reference_log_probs: jax.Array | None
-) -> Objective:
-    del reference_log_probs
-    return of_likelihoods(objectives.rloo(as_group(config, trajectories)), trajectories)
+def _objective(config: ExperimentConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
+    del config, reference_log_likelihoods
+    return objectives.rloo(group.returns)

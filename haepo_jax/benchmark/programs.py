@@ -17,8 +17,9 @@ from haepo_jax.config import ExperimentConfig, from_config_dict, with_settings
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Step
 from haepo_jax.members import MEMBERS
+from haepo_jax.outcomes import play
 from haepo_jax.population import Population, make_population
-from haepo_jax.rollout import play
+from haepo_jax.rollout import Game
 from haepo_jax.training import MemberState, make_train, total_steps
 
 MEASURES = ("random_rollout", "policy_rollout", "training", "training_on_short_episodes")
@@ -97,13 +98,15 @@ def _policy_rollout(population: Population) -> Program:
 
     def play_once(state: MemberState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         outcome = play(
-            train.environment,
-            train.algorithm.policy,
-            state.learner.params,
-            key,
-            num_trajectories=config.num_trajectories,
-            horizon=train.horizon,
-            env_params=with_settings(config, state.settings).env_params,
+            Game(
+                train.environment,
+                train.algorithm.policy,
+                state.learner.params,
+                key,
+                config.num_trajectories,
+                train.horizon,
+                with_settings(config, state.settings).env_params,
+            )
         )
         # All of it is used, or the compiler would leave it out.
         return outcome.lengths.sum(), outcome.returns.sum() + outcome.log_likelihoods.sum()

@@ -18,7 +18,7 @@ from haepo_jax.language.gradients import one_shot, two_pass
 from haepo_jax.language.learner import Learner, descend, whole
 from haepo_jax.language.scoring import Sequences, response_log_probs
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.objectives import Group, Metrics, Objective
+from haepo_jax.objectives import Metrics, Objective, StepGroup
 from haepo_jax.optimizer import make_optimizer
 
 Params = Any
@@ -120,14 +120,14 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
     assert experience.returns is not None
     assert experience.behaviour_log_probs is not None
     behaviour = grouped(experience.behaviour_log_probs)
-    group = Group(grouped(experience.returns), where, behaviour)
+    group = StepGroup(grouped(experience.returns), where, behaviour)
     if config.algorithm == "grpo":
         of_tokens = objectives.grpo(config.grpo, group, reference)
     else:
         of_sums = (
-            objectives.haepo(config.haepo, group, sums(reference))
+            objectives.haepo(config.haepo, group.whole(), sums(reference))
             if config.algorithm == "haepo"
-            else objectives.rloo(group)
+            else objectives.rloo(group.returns)
         )
 
         def of_tokens(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -15,7 +15,7 @@ from flax import nnx
 from haepo_jax.config import HaepoLossConfig, from_mapping
 from haepo_jax.errors import ConfigError
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.objectives import Group, haepo
+from haepo_jax.objectives import StepGroup, haepo
 
 VERSION = "0.1.7"
 """The version this is written for: on its main branch a loss has to return a `LossOutput`."""
@@ -118,11 +118,11 @@ def policy_loss(
         return rows.reshape(-1, algo_config.num_generations, *rows.shape[1:])
 
     where = grouped(train_example.completion_mask.astype(bool))
-    group = Group(returns=grouped(train_example.advantages), where=where, behaviour_log_probs=grouped(behaviour))
+    group = StepGroup(returns=grouped(train_example.advantages), where=where, behaviour_log_probs=grouped(behaviour))
     reference_log_likelihoods = (
         None if reference is None else trajectory_log_likelihood(grouped(reference), where=where)
     )
-    objective = haepo(algo_config.haepo, group, reference_log_likelihoods)
+    objective = haepo(algo_config.haepo, group.whole(), reference_log_likelihoods)
     loss, metrics = objective(trajectory_log_likelihood(grouped(log_probs), where=where))
     kl = jnp.zeros(())
     if reference is not None:

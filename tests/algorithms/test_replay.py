@@ -9,7 +9,7 @@ import pytest
 
 from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.environments import Box, Discrete
-from haepo_jax.policies import Policy, make_policy
+from haepo_jax.policies import make_policy
 from haepo_jax.rollout import Trajectories
 
 OBSERVATION_SIZE = 3
@@ -139,13 +139,13 @@ def test_pieces_after_the_longest_episode_are_never_evaluated(longest):
     policy = policy_for()
 
     def apply(params, observations):
-        jax.debug.callback(lambda: calls.append(observations.shape[:2]))
+        jax.debug.callback(lambda: calls.append(observations.shape))
         return policy.apply(params, observations)
 
     batch = batch_of(Discrete(3), 16, 19, longest)
-    jax.block_until_ready(log_probs(Policy(policy.init, apply), params_for(policy), batch))
+    jax.block_until_ready(log_probs(policy._replace(apply=apply), params_for(policy), batch))
     jax.effects_barrier()
-    assert calls == [(16, 8)] * -(-longest // 8)
+    assert calls == [(16 * 8, 3)] * -(-longest // 8)
 
 
 def test_members_under_vmap_equal_members_one_by_one():
