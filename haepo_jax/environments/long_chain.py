@@ -62,8 +62,15 @@ class LongChain(Chain):
     goes forward) or -1 (action 0 does). By default (length 100, no slip, 10 000 steps) the uniform policy, which
     walks without direction, needs length * (length + 1) = 10 100 steps on average and reaches the end in 62.47% of
     its episodes; following the cue takes about length / (1 - 2 * slip) steps, 100. A longer chain makes the reward
-    rare: at length 300 the uniform policy sees it in 0.53% of its episodes.
+    rare: at length 300 the uniform policy sees it in 0.53% of its episodes. Episodes are cut at `max_steps`.
     """
+
+    def __init__(self, max_steps: int = 10_000) -> None:
+        """The chain with episodes of at most so many steps."""
+        super().__init__()
+        if max_steps < 1:
+            raise ValueError(f"an episode has at least 1 step, got max_steps {max_steps}.")
+        self._max_steps = max_steps
 
     @property
     def name(self) -> str:
@@ -72,8 +79,8 @@ class LongChain(Chain):
 
     @property
     def default_params(self) -> EnvParams:
-        """Length 100, no slip, instance 0, 10 000 steps."""
-        return EnvParams()
+        """Length 100, no slip, instance 0, `max_steps` steps."""
+        return EnvParams(max_steps_in_episode=self._max_steps)
 
     def forward(self, state: EnvState, action: Any, params: EnvParams) -> jax.Array:
         """The action that the cue of the cell names is forward."""

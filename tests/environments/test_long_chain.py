@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, assert_binomial, chance_of_goal, play, steps_to_goal, uniform
+from environments.play import always, assert_binomial, chance_of_goal, play, refusal, steps_to_goal, uniform
 
 from haepo_jax.environments import Discrete, make
 from haepo_jax.environments.long_chain import cue
@@ -138,6 +138,16 @@ def test_has_the_documented_sizes():
     assert environment.params == {"length": 100, "slip": 0.0, "instance": 0}
     assert environment.observation_size == 2 and environment.max_steps == 10_000
     assert environment.action_space == Discrete(2) and environment.measures == ("success",)
+
+
+def test_is_cut_at_as_many_steps_as_asked_for():
+    environment = make(NAME, (("max_steps", 20_000),))
+    assert environment.max_steps == 20_000 and make(NAME).max_steps == 10_000
+    after, _ = play(environment, oppose)
+    assert np.flatnonzero(after.done[0]).tolist() == [19_999]
+    assert refusal(make, NAME, (("max_steps", 0),)) == (
+        f"config.env_kwargs (max_steps=0) cannot be used by {NAME}: an episode has at least 1 step, got max_steps 0."
+    )
 
 
 def test_of_many_instances_compiles_once_each_member_with_its_own():
