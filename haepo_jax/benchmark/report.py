@@ -1,7 +1,5 @@
 """What a benchmark leaves behind: its rows with the machine they are from, a table, a figure."""
 
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import jax
 import numpy as np
 
 from haepo_jax.benchmark.ceilings import Ceilings, floor
+from haepo_jax.benchmark.machine import describe
 from haepo_jax.benchmark.programs import HORIZON, NUM_TRAJECTORIES, SHORT
 from haepo_jax.benchmark.speed import Row
 from haepo_jax.reporting import figures
@@ -27,18 +26,11 @@ _POLICY = (4, 64, 64, 2)  # widths on CartPole
 
 def write(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> dict[str, Any]:
     """Writes `benchmark.json`, `benchmark.svg` and the provenance, and returns what is in the first."""
-    device = jax.devices()[0]
+    machine = describe()
     result = {
         "title": f"CartPole-v1, {NUM_TRAJECTORIES} episodes of {HORIZON} steps a seed and update, "
-        f"{jax.device_count()} x {device.device_kind}",
-        "machine": {
-            "platform": device.platform,
-            "devices": jax.device_count(),
-            "device_kind": device.device_kind,
-            "cores": len(os.sched_getaffinity(0)),
-            "processor": platform.processor() or platform.machine(),
-            "jax": jax.__version__,
-        },
+        f"{machine['devices']} x {machine['device_kind']}",
+        "machine": machine,
         "ceilings": ceilings._asdict(),
         "floor_seconds": floor(ceilings, _POLICY)._asdict(),
         "rows": list(rows),
