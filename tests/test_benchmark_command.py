@@ -1,4 +1,4 @@
-"""`python -m experiments.benchmark` and `experiments.overheads` as their user has them: what is refused."""
+"""`python -m experiments.benchmark`, `race` and `overheads` as their user has them: what is refused."""
 
 import pytest
 from command_runner import run
@@ -11,6 +11,8 @@ from command_runner import run
         ("benchmark", ["--seeds=0"], "got '0'"),
         ("benchmark", ["--peer=rejax"], "--peer must be NAME=COMMAND, such as 'rejax=python rejax.py'; got 'rejax'."),
         ("benchmark", ["--repeats=0"], "--repeats=0"),
+        ("race", ["--peer=rejax"], "--peer must be NAME=COMMAND, such as 'rejax=python rejax.py'; got 'rejax'."),
+        ("race", ["--seeds=0"], "--seeds=0"),
         ("overheads", ["--part=gard"], "--part=gard"),
     ],
 )
@@ -20,7 +22,7 @@ def test_bad_flags_are_told_in_one_sentence(tmp_path, command, flags, sentence):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", ["benchmark", "overheads"])
+@pytest.mark.parametrize("command", ["benchmark", "race", "overheads"])
 def test_a_folder_is_asked_for(command):
     finished = run(f"experiments.{command}")
     assert finished.code == 2 and f"such as --workdir=runs/{command}" in finished.err

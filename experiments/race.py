@@ -1,0 +1,44 @@
+"""Races other codes from a cold start, compiling included, to all seeds at a mean return of 475 on CartPole-v1.
+
+python -m experiments.race --workdir=runs/race --peer="NAME=COMMAND"
+
+The machine must have nothing else to do. Ours is configs/cartpole.py. A command of --peer is run by the shell and
+prints, as its last line, {"seconds": ..., "seeds": ..., "seeds_at_475": ..., "share_until_all_at_475": ...}: the
+seconds of its training and, where all its seeds came there, the part of them after which the last was there; when
+a seed is, docs/performance.md says.
+"""
+
+from absl import flags
+from rich.table import Table
+
+from experiments import command_line
+
+command_line.define_workdir()
+flags.DEFINE_multi_string("peer", [], "NAME=COMMAND of another code to race against; repeatable.")
+flags.DEFINE_integer("seeds", 32, "Seeds that each of them trains.", lower_bound=1)
+flags.DEFINE_integer("repeats", 3, "Runs of each; their median counts.", lower_bound=1)
+
+
+def main() -> int:
+    """Runs each in turn, prints the table and writes `race.json`."""
+    given = flags.FLAGS
+    workdir = command_line.workdir("runs/race")
+
+    from haepo_jax.benchmark import peers, race  # only now: a wrong flag is told at once
+    from haepo_jax.run_folder import locked
+
+    others = [peers.parse(text) for text in given.peer]
+    with locked(workdir):
+        rows = race.race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
+        result = race.write(workdir, rows)
+    table = Table(title=result["title"], title_justify="left")
+    for heading in race.COLUMNS:
+        table.add_column(heading, justify="left" if heading == "code" else "right")
+    for cells in race.table(rows):
+        table.add_row(*cells)
+    command_line.console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)
