@@ -39,6 +39,7 @@ from algorithms.updates import (
 from haepo_jax.algorithms import haepo, reinforce
 from haepo_jax.config import REFERENCES, SCORES, from_config_dict, traced_settings
 from haepo_jax.losses import haepo_loss
+from haepo_jax.population import make_population
 from haepo_jax.training import make_train
 
 METRICS = {
@@ -294,6 +295,17 @@ class TestShippedConfigs:
             assert state.alive
             params[kl_coef] = state.learner.params
         assert distance(params[0.0], params[shipped]) > 1e-5 * distance(params[0.0], start.learner.params)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("score", "learns"), [("log_ratio", True), ("sum", False)])
+    def test_the_long_horizon_is_learned_unless_the_weights_saturate(self, score, learns):
+        values = load(Path(__file__).parents[2] / "configs" / "long_horizon.py")
+        values.num_updates, values.haepo.score = 10, score
+        values.num_seeds = 1
+        population = make_population(from_config_dict(values), devices=jax.devices()[:1])
+        success = population.run([{}], [2])["success"][0, 0]  # seed 2 is among the first to see a reward
+        assert success[0] < 0.1
+        assert (success[-3:].min() >= 0.9) == learns
 
 
 class TestOptimizer:
