@@ -11,10 +11,11 @@ to 18 updates. The same command with other scores; seeds: how many of 16 have a 
     mean, 8              1.000   1.000   16      --config.haepo.score=mean
     sum, 8               0.304   0.003    2      --config.haepo.score=sum LIMIT
     sum, 1, one epoch    0.209   0.002    0      --config.haepo.{score=sum,temperature=1,num_epochs=1} LIMIT
+    sum, 1,000           1.000   1.000   16      --config.haepo.{score=sum,temperature=1e3}
     sum, 10,000          1.000   1.000   16      --config.haepo.{score=sum,temperature=1e4}
 
 LIMIT: --config.max_env_steps=12000000, about what the slowest seed of log_ratio takes in all. The fourth row is the
-paper's form. A temperature as large as the horizon brings `sum` near `mean`, and it learns too.
+paper's form. A temperature of a thousand keeps the weights of `sum` from saturating, and it learns too.
 """
 
 import ml_collections
