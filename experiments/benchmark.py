@@ -29,7 +29,7 @@ def main() -> int:
 
     from haepo_jax.benchmark import peers, report, speed  # only now: a wrong flag is told at once
     from haepo_jax.benchmark.ceilings import Ceilings, measure_ceilings
-    from haepo_jax.run_folder import locked
+    from haepo_jax.run_folder import Provenance, locked
 
     others = [peers.parse(text) for text in given.peer]
     jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too
@@ -42,6 +42,7 @@ def main() -> int:
         if others:
             rows += speed.compare(others, num_seeds=given.peer_seeds, repeats=given.repeats)
             result = report.write(workdir, rows, ceilings)
+        Provenance(workdir, jax.devices()).update(outcome="complete")
     table = Table(title=result["title"], title_justify="left")
     for heading in report.COLUMNS:
         table.add_column(heading, justify="left" if heading == "measure" else "right")

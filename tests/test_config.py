@@ -55,6 +55,7 @@ OTHER = ExperimentConfig(
 )
 SWEPT_ENVIRONMENT = dataclasses.replace(OTHER, sweep={"env_params.g": (9.5, 10.5), "env_params.other": (1, 2)})
 CHOICES = {
+    "memory": ("auto", "store", "remat", "recompute"),
     "algorithm": config_module.ALGORITHMS,
     "policy.activation": config_module.ACTIVATIONS,
     "optimizer.schedule": config_module.SCHEDULES,

@@ -1,7 +1,6 @@
 """`config.memory`: what `auto` chooses, and that memory does not grow with the horizon where nothing is kept."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -67,6 +66,7 @@ def test_recompute_keeps_nothing_that_devices_could_share():
         make_population(config_of(memory="recompute"), trajectory_devices=2)
 
 
+@pytest.mark.slow
 def test_populations_learn_alike():
     ends = []
     for chosen in ("recompute", "store"):
@@ -78,13 +78,13 @@ def test_populations_learn_alike():
 
 
 def temporaries(chosen, horizon):
-    """Bytes, by the compiler's account."""
-    config = config_of(memory=chosen, horizon=horizon, haepo={"num_epochs": 2})
-    plain = make_train(config)
-    endless = plain.environment._replace(max_steps=10**6)
-    population = make_population(config, train=make_train(config, environment=endless), devices=jax.devices()[:1])
-    assert population.train.horizon == horizon
-    compiled = population.advance.lower(population.abstract_state(), jnp.int32(1)).compile()
+    """Bytes of an update of one member, by the compiler's account."""
+    config = config_of(memory=chosen, horizon=horizon, num_trajectories=16)
+    endless = make_train(config).environment._replace(max_steps=10**6)
+    train = make_train(config, environment=endless)
+    assert train.horizon == horizon
+    state = jax.eval_shape(lambda: train.init(jax.random.key(0), {}))
+    compiled = jax.jit(lambda state: train.learn(state, train.collect(state))).lower(state).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

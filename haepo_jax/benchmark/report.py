@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from haepo_jax.benchmark.ceilings import Ceilings, floor
@@ -12,7 +11,7 @@ from haepo_jax.benchmark.machine import describe
 from haepo_jax.benchmark.programs import HORIZON, NUM_TRAJECTORIES, SHORT
 from haepo_jax.benchmark.speed import Row
 from haepo_jax.reporting import figures
-from haepo_jax.run_folder import Provenance, storage_errors, write_file, write_json
+from haepo_jax.run_folder import storage_errors, write_file, write_json
 
 COLUMNS = ("measure", "seeds", "env steps/s", "least to most", "of random", "of policy", "compile", "temporaries")
 LABELS = {
@@ -25,7 +24,7 @@ _POLICY = (4, 64, 64, 2)  # widths on CartPole
 
 
 def write(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> dict[str, Any]:
-    """Writes `benchmark.json`, `benchmark.svg` and the provenance, and returns what is in the first."""
+    """Writes `benchmark.json` and `benchmark.svg`, and returns what is in the first."""
     machine = describe()
     result = {
         "title": f"CartPole-v1, {NUM_TRAJECTORIES} episodes of {HORIZON} steps a seed and update, "
@@ -35,7 +34,6 @@ def write(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> dict[str, A
         "floor_seconds": floor(ceilings, _POLICY)._asdict(),
         "rows": list(rows),
     }
-    Provenance(workdir, jax.devices()).update(outcome="complete")
     with storage_errors(workdir):
         write_json(workdir / "benchmark.json", result)
         drawing = _figure(rows)

@@ -36,7 +36,6 @@ def test_rows_and_machine_are_written_and_drawn(tmp_path, rows):
     assert written["ceilings"] == {"flops_per_second": 1e11, "tanh_per_second": 1e9}
     assert written["machine"]["devices"] == 8
     assert "</svg>" in (tmp_path / "benchmark.svg").read_text()
-    assert (tmp_path / "provenance.json").exists()
 
 
 def test_a_row_of_the_table_says_how_much_of_the_others_it_is(rows):

@@ -9,7 +9,7 @@ from haepo_jax.config import DpoLossConfig, GrpoLossConfig, HaepoLossConfig
 from haepo_jax.language.gradients import in_microbatches, one_shot, two_pass
 from haepo_jax.language.scoring import response_log_probs
 from haepo_jax.losses import haepo_coefficients, trajectory_log_likelihood, trajectory_scores
-from haepo_jax.objectives import Group
+from haepo_jax.objectives import StepGroup
 
 GROUPS, SAMPLES = 3, 4
 ROWS = sequences(GROUPS * SAMPLES)
@@ -29,7 +29,7 @@ def grouped(rows):
 BEHAVIOUR = grouped(log_probs_of(params_of(seed=1), ROWS))
 REFERENCE = grouped(log_probs_of(params_of(seed=2), ROWS))
 RETURNS = jax.random.normal(jax.random.key(0), (GROUPS, SAMPLES))
-GROUP = Group(RETURNS, VALID, BEHAVIOUR)
+GROUP = StepGroup(RETURNS, VALID, BEHAVIOUR)
 
 
 def sums(log_probs):
@@ -42,14 +42,14 @@ def of_sums(objective):
 
 def haepo(score):
     settings = HaepoLossConfig(score=score, entropy_coef=0.3, kl_coef=0.2, temperature=5.0)
-    return of_sums(objectives.haepo(settings, GROUP, sums(REFERENCE)))
+    return of_sums(objectives.haepo(settings, GROUP.whole(), sums(REFERENCE)))
 
 
 LOSSES = {
     "haepo_sum": haepo("sum"),
     "haepo_mean": haepo("mean"),
     "haepo_log_ratio": haepo("log_ratio"),
-    "rloo": of_sums(objectives.rloo(GROUP)),
+    "rloo": of_sums(objectives.rloo(RETURNS)),
     "grpo": lambda log_probs: objectives.grpo(GrpoLossConfig(kl_coef=0.1), GROUP, REFERENCE)(grouped(log_probs)),
     "dpo": of_sums(objectives.dpo(DpoLossConfig(), lambda sums: (sums[..., 0], sums[..., 1]), sums(REFERENCE))),
 }
