@@ -12,7 +12,7 @@ from haepo_jax.members import TRAJECTORIES
 from haepo_jax.members_together import largest
 from haepo_jax.policies import Params, Policy
 
-_MOST_STEPS = 32  # between two looks at whether an episode goes on
+_MOST_STEPS = 25  # between two looks at whether an episode goes on; divides most horizons that people choose
 
 
 class Trajectories(NamedTuple):
