@@ -1,7 +1,7 @@
 """What a device's memory holds, and which `config.memory` a population trains with where that is left open.
 
-Measured on CPU, `remat` is the fastest or within a few percent of it (docs/performance.md); where the steps of an
-update do not fit, `recompute` is all that is left.
+Measured on CPU, `remat` is the fastest (docs/long_horizon.md); where the steps of an update do not fit, `recompute` is
+all that is left.
 """
 
 import dataclasses
