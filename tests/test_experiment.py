@@ -47,6 +47,12 @@ def test_the_folder_is_as_documented(finished_run):
     assert from_config_dict(json.loads((workdir / "config.json").read_text())).num_updates == 1000
 
 
+def test_the_memory_that_fits_is_told_and_noted(finished_run):
+    workdir, finished = finished_run
+    assert "Memory: remat, the fastest that fits." in finished.out
+    assert json.loads((workdir / "placement.json").read_text())["memory"] == {"all": "remat"}
+
+
 def test_every_member_and_update_has_one_row(finished_run):
     rows = table(finished_run[0])
     assert rows.num_rows == 3 * 1000

@@ -1,6 +1,6 @@
 import pytest
 
-from haepo_jax import planning
+from haepo_jax import memory, planning
 from haepo_jax.sweeps import from_values
 
 VALUES = {
@@ -57,6 +57,14 @@ def test_what_the_compiler_refuses_does_not_fit_and_is_tried_with_fewer_members(
     (group,) = from_values(VALUES | {"num_seeds": 400}).groups
     assert planning.placed(group, None, 1).block <= 20
     assert tried[0] == 100 and tried == sorted(tried, reverse=True)
+
+
+def test_a_run_goes_on_with_the_memory_that_it_was_started_with(monkeypatch):
+    (group,) = from_values(VALUES).groups
+    assert planning.placed(group, None, 1).config.memory == "remat"
+    monkeypatch.setattr(memory, "device_bytes", lambda: 100)
+    assert planning.placed(group, 2, 1).config.memory == "recompute"
+    assert planning.placed(group, 2, 1, memory="remat").config.memory == "remat"
 
 
 def test_a_device_without_statistics_has_its_share_of_the_machine():
