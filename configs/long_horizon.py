@@ -9,7 +9,7 @@ to 18 updates. The same command with other scores; seeds: how many of 16 have a 
     score, temperature   mean    worst   seeds   added to the command
     log_ratio, 8         1.000   1.000   16
     mean, 8              1.000   1.000   16      --config.haepo.score=mean
-    sum, 8               0.304   0.003    2      --config.haepo.score=sum LIMIT
+    sum, 8               0.303   0.003    2      --config.haepo.score=sum LIMIT
     sum, 1, one epoch    0.209   0.002    0      --config.haepo.{score=sum,temperature=1,num_epochs=1} LIMIT
     sum, 1,000           1.000   1.000   16      --config.haepo.{score=sum,temperature=1e3}
     sum, 10,000          1.000   1.000   16      --config.haepo.{score=sum,temperature=1e4}
