@@ -61,13 +61,16 @@ def test_the_gradient_is_that_of_store_for_every_score(score):
         assert value == pytest.approx(float(expected_metrics[name]), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["rloo", "reinforce", "dpo"])
 def test_the_other_losses_of_log_likelihoods_too(algorithm):
     left, right = (gradient_of(settings_of(algorithm, memory=memory))[1] for memory in ("recompute", "store"))
     assert_same_gradient(left, right)
 
 
-@pytest.mark.parametrize(("env", "horizon"), [("Pendulum-v1", 37), ("LongChain-haepo", 333)])
+@pytest.mark.parametrize(
+    ("env", "horizon"), [("Pendulum-v1", 37), pytest.param("LongChain-haepo", 333, marks=pytest.mark.slow)]
+)
 def test_for_real_actions_measures_and_horizons_within_a_chunk(env, horizon):
     left, right = (
         gradient_of(settings_of(memory=memory, env=env, horizon=horizon), make(env))
@@ -96,6 +99,7 @@ def test_an_update_of_several_epochs_is_that_of_store():
             assert value == pytest.approx(float(ends[-1][1][name]), rel=1e-3, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_under_vmap_each_member_has_its_own_gradient():
     config = settings_of(memory="recompute")
     algorithm = MAKERS[config.algorithm](config, ENVIRONMENT)
@@ -112,7 +116,8 @@ def test_under_vmap_each_member_has_its_own_gradient():
         assert_same_gradient(jax.tree.map(lambda leaf, k=k: leaf[k], together), jax.jit(gradient)(k))
 
 
-@pytest.mark.parametrize("score", ["sum", "mean"])
+@pytest.mark.slow
+@pytest.mark.parametrize("score", SCORES)
 def test_its_slopes_are_the_closed_form_of_the_loss(score):
     """What the gradient is made of: `haepo_coefficients`, through the score."""
     config = settings_of(memory="recompute", score=score, kl_coef=0.1, entropy_coef=0.1)

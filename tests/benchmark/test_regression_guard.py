@@ -116,7 +116,7 @@ def loops(text):
     return len(re.findall(r"= .* while\(", text))
 
 
-@pytest.mark.parametrize("memory", ["remat", "recompute"])
+@pytest.mark.parametrize("memory", ["remat", pytest.param("recompute", marks=pytest.mark.slow)])
 def test_no_work_is_done_on_episodes_that_have_ended(memory):
     """Of a population as it is trained, with all that lies around the update of a member."""
     steps = []
