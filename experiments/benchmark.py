@@ -9,7 +9,6 @@ The machine must have nothing else to do. A command of --peer is run by the shel
 
 import jax
 from absl import flags
-from rich.table import Table
 
 from experiments import command_line
 from haepo_jax.errors import ConfigError
@@ -43,12 +42,7 @@ def main() -> int:
             rows += speed.compare(others, num_seeds=given.peer_seeds, repeats=given.repeats)
             result = report.write(workdir, rows, ceilings)
         Provenance(workdir, jax.devices()).update(outcome="complete")
-    table = Table(title=result["title"], title_justify="left")
-    for heading in report.COLUMNS:
-        table.add_column(heading, justify="left" if heading == "measure" else "right")
-    for cells in report.table(rows):
-        table.add_row(*cells)
-    command_line.console().print(table)
+    command_line.print_table(result["title"], report.COLUMNS, report.table(rows))
     print(report.about_floor(result))
     return 0
 

@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,6 +19,7 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 from rich.console import Console
+from rich.table import Table
 
 from haepo_jax import compilation_cache
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
@@ -65,6 +66,16 @@ def console() -> Console:
     """Where tables go: as wide as the terminal, and wide enough for them where there is none."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=120)
+
+
+def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table, its first column to the left and the others to the right."""
+    table = Table(title=title, title_justify="left")
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if k else "left")
+    for cells in rows:
+        table.add_row(*cells)
+    console().print(table)
 
 
 def run(main: Callable[[], int]) -> NoReturn:

@@ -9,7 +9,6 @@ a seed is, docs/performance.md says.
 """
 
 from absl import flags
-from rich.table import Table
 
 from experiments import command_line
 
@@ -31,12 +30,7 @@ def main() -> int:
     with locked(workdir):
         rows = race.race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
         result = race.write(workdir, rows)
-    table = Table(title=result["title"], title_justify="left")
-    for heading in race.COLUMNS:
-        table.add_column(heading, justify="left" if heading == "code" else "right")
-    for cells in race.table(rows):
-        table.add_row(*cells)
-    command_line.console().print(table)
+    command_line.print_table(result["title"], race.COLUMNS, race.table(rows))
     return 0
 
 

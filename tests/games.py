@@ -20,19 +20,23 @@ class Count(NamedTuple):
     length: jax.Array
 
 
+def observe(state):
+    """Steps done, length of the episode."""
+    return jnp.stack([state.steps, state.length]).astype(jnp.float32)
+
+
+def reset(params, key):
+    """An episode whose length is drawn from the key."""
+    state = Count(jnp.int32(0), jax.random.randint(key, (), 1, LONGEST + 1))
+    return state, observe(state)
+
+
 @functools.cache
 def counter(action_space=Discrete(3)):  # noqa: B008
     """Observes (steps done, length of the episode), drawn from the key; the reward of step t is 10^t.
 
     Its measure is the reward doubled. Ends by itself, and says so, when the length is even.
     """
-
-    def observe(state):
-        return jnp.stack([state.steps, state.length]).astype(jnp.float32)
-
-    def reset(params, key):
-        state = Count(jnp.int32(0), jax.random.randint(key, (), 1, LONGEST + 1))
-        return state, observe(state)
 
     def step(params, key, state, action):
         after = Count(state.steps + 1, state.length)
@@ -55,6 +59,7 @@ def quitter():
     return Environment("quitter", 1, Discrete(3), 100, {}, (), reset, step)
 
 
+@functools.cache
 def policy_for(environment):
     return make_policy(
         environment.observation_size,

@@ -7,20 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from games import LONGEST, Count, observe, policy_for, reset
 
 from haepo_jax.environments import Box, Discrete, Environment, make
 from haepo_jax.environments.interface import Step
-from haepo_jax.policies import make_policy
 from haepo_jax.segments import collect_segment, segment_metrics, start
 
 N, S = 6, 7
-LONGEST = 5
 NEVER = 1000
-
-
-class Count(NamedTuple):
-    steps: jax.Array
-    length: jax.Array
 
 
 @functools.cache
@@ -31,13 +25,6 @@ def counter(action_space=Discrete(3)):  # noqa: B008
     terminates, one of even length is cut by the environment.
     """
 
-    def observe(state):
-        return jnp.stack([state.steps, state.length]).astype(jnp.float32)
-
-    def reset(params, key):
-        state = Count(jnp.int32(0), jax.random.randint(key, (), 1, LONGEST + 1))
-        return state, observe(state)
-
     def step(params, key, state, action):
         after = Count(state.steps + 1, state.length)
         done = after.steps == state.length
@@ -46,17 +33,6 @@ def counter(action_space=Discrete(3)):  # noqa: B008
         return Step(after, observe(after), reward, done, done & (state.length % 2 == 1), measures)
 
     return Environment("counter", 2, action_space, LONGEST, {"scale": 1.0}, ("ends",), reset, step)
-
-
-@functools.cache
-def policy_for(environment):
-    return make_policy(
-        environment.observation_size,
-        environment.action_space,
-        hidden_sizes=(8,),
-        activation="tanh",
-        initial_log_std=0.0,
-    )
 
 
 @functools.cache
