@@ -1,5 +1,6 @@
 # make demo   trains 32 seeds on CartPole, prints their table and draws their learning curve
-# make test   style, types and tests; what takes minutes is left to make test-slow, faults to make test-faults
+# make test   style, types and tests, which are compiled with few optimisations. make test-slow runs those that take
+#             minutes, and all others compiled as for users; make test-faults those that disturb runs.
 #
 # Each makes its own virtual environment in .venv first and needs nothing but Python 3.12 or newer, which
 # is looked for, or named: make test PYTHON=/usr/local/bin/python3.13
@@ -21,10 +22,11 @@ test: $(VENV)/.installed-test
 	$(RUN) -m pytest -n 3 --dist loadfile
 
 test-slow: $(VENV)/.installed-test
-	$(RUN) -m pytest -m 'slow and not faults'
+	$(RUN) -m pytest -m 'slow and not faults' --optimized
+	$(RUN) -m pytest -n 3 --dist loadfile --optimized
 
 test-faults: $(VENV)/.installed-test
-	$(RUN) -m pytest -m faults --timeout=1800 -s tests/faults
+	$(RUN) -m pytest -m faults --optimized --timeout=1800 -s tests/faults
 
 format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check --fix .

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 ROOT = Path(__file__).parent.parent
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -52,7 +54,10 @@ class Command:
         self._folder = Path(tempfile.mkdtemp())
         self._outputs = [self._folder / name for name in ("out", "err")]
         environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _compiled().name}
-        command = (module, [str(argument) for argument in arguments], self._outputs, environment)
+        # As in the tests that start it, which conftest.py decides.
+        few_optimizations = jax.config.read("jax_disable_most_optimizations")
+        arguments = [str(argument) for argument in arguments]
+        command = (module, arguments, self._outputs, environment, few_optimizations)
         self._process = _SERVER.Process(target=_main, args=command)
         self._process.start()
 
@@ -79,9 +84,10 @@ def run(module, *arguments):
     return Command(module, *arguments).wait()
 
 
-def _main(module, arguments, outputs, environment):
+def _main(module, arguments, outputs, environment, few_optimizations):
     os.chdir(ROOT)
     os.environ |= environment
+    jax.config.update("jax_disable_most_optimizations", few_optimizations)
     for number, path in enumerate(outputs, start=1):
         file = path.open("w")
         os.dup2(file.fileno(), number)

@@ -9,27 +9,22 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 import jax
 import pytest
 
-FULLY_OPTIMIZED = (
-    *(
-        "losses",
-        "test_adapters",
-        "test_checkpointing",
-        "test_compiler",
-        "test_decoder",
-        "test_gradients",
-        "test_memory",
-    ),
-    *("test_population", "test_replay", "test_sampling", "test_scoring", "test_spreading", "test_training"),
-)
-"""What is compiled as for users: the losses, and tests of bits, of tight tolerances, of memory and of the compiler
-itself. Elsewhere most
-optimisations are left out, which takes a third less time, as compiling is most of what quick tests do."""
+FULLY_OPTIMIZED = ("test_decoder",)
+"""Where a tolerance needs programs as users have them."""
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--optimized",
+        action="store_true",
+        help="Compile as for users. Without it most optimisations are left out, which takes two fifths less time, as "
+        "compiling is most of what quick tests do.",
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _compilation(request):
-    quick = request.config.option.markexpr == "not slow"
-    optimized = not quick or bool(set(FULLY_OPTIMIZED) & {request.path.stem, *request.path.parent.parts})
+    optimized = request.config.option.optimized or request.path.stem in FULLY_OPTIMIZED
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", not optimized)
     yield
