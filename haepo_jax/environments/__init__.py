@@ -1,6 +1,6 @@
 """Environments by name: any gymnax environment, and our own, behind one small interface.
 
-This is the only part of the package that knows gymnax.
+This is the only part of the package that knows gymnax; it is imported in `gymnax_library.py` alone.
 """
 
 from haepo_jax.environments.adapter import check_params

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.gymnax_library import spaces
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.errors import ConfigError, nearest
 

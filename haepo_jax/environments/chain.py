@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import environment, spaces
+
+from haepo_jax.environments.gymnax_library import environment, spaces
 
 
 @struct.dataclass

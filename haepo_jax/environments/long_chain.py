@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import environment, spaces
 from jax.typing import ArrayLike
 
 from haepo_jax.environments.chain import Chain, EnvState
+from haepo_jax.environments.gymnax_library import environment, spaces
 
 
 @struct.dataclass

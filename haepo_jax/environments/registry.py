@@ -5,12 +5,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import gymnax
 import jax
-from gymnax.registration import register, registered_envs
 
+from haepo_jax.environments import gymnax_library as gymnax
 from haepo_jax.environments.adapter import adapt, suggestion
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
+from haepo_jax.environments.gymnax_library import register, registered_envs
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
