@@ -10,6 +10,7 @@ import dataclasses
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,6 +172,20 @@ class _Decision(NamedTuple):
     """Whether it is time for a checkpoint."""
 
 
+class _Program(NamedTuple):
+    """What advances a population."""
+
+    compiled: Compiled
+    seconds: float
+    """That tracing and compiling it took."""
+
+
+def _compile(population: Population) -> _Program:
+    clock = time.monotonic()
+    compiled = population.advance.lower(population.abstract_state(), jnp.int32(1)).compile()
+    return _Program(compiled, time.monotonic() - clock)
+
+
 class _Attempt:
     """One attempt at a run: what its groups and waves share."""
 
@@ -194,7 +209,9 @@ class _Attempt:
         self._sweep = sweep
         self._placement = placement
         self._text = text_settings(sweep.members)
-        self._programs: dict[Any, Compiled] = {}
+        self._compiler = ThreadPoolExecutor(1)
+        self._programs: dict[Any, Future[_Program]] = {}
+        self._noted: Any = None
         self._populations = self._placed()
         self._metrics = {
             name: leaf.dtype for population in self._populations for name, leaf in population.metrics_shapes().items()
@@ -227,17 +244,23 @@ class _Attempt:
             process=jax.process_index(),
         )
 
-    def compiled(self, population: Population, state: MemberState) -> Compiled:
-        """The program of a group, which its waves share."""
+    def begin_compiling(self, population: Population) -> None:
+        """Compiles the program of a group, which its waves share, beside what else there is to do."""
         if population.advance not in self._programs:
-            clock = time.monotonic()
             # That of the group before is dropped.
-            self._programs = {population.advance: population.advance.lower(state, jnp.int32(1)).compile()}
-            self.compile_seconds += time.monotonic() - clock
+            self._programs = {population.advance: self._compiler.submit(_compile, population)}
+
+    def compiled(self, population: Population) -> Compiled:
+        """The program of a group."""
+        self.begin_compiling(population)
+        program = self._programs[population.advance].result()
+        if population.advance is not self._noted:
+            self._noted = population.advance
+            self.compile_seconds += program.seconds
             compilation_cache.seal()
             self.note()
             processes.barrier("every process has compiled")  # which may take longer on some, and is no standstill
-        return self._programs[population.advance]
+        return program.compiled
 
     def note(self, **entries: Any) -> None:
         """Tells provenance how long things took, and more."""
@@ -311,6 +334,8 @@ class _WaveRun:
         self._total = population.config.num_updates
         self._pending: list[_Chunk] = []
         self._writer: MetricsWriter | None = None
+        if not wave.sources:  # it begins; one that goes on may have nothing left to do
+            attempt.begin_compiling(population)
         with storage_errors(attempt.workdir):
             if population.members_here:
                 self._writer = attempt.writer(population)
@@ -376,7 +401,7 @@ class _WaveRun:
 
     def _train(self) -> None:
         attempt, population, size = self._attempt, self._population, 1
-        advance = attempt.compiled(population, self._state)
+        advance = attempt.compiled(population)
         progress = ProgressReport(self._total, self._done, shown=processes.is_first())
         chunk: tuple[int, Metrics] | None = None
         last_save: float | None = None
