@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from rich.table import Table
 
 from experiments import command_line
 from haepo_jax.config import ExperimentConfig
@@ -69,10 +68,10 @@ def _measure(part: str, workdir: Path) -> None:
                 rows = overheads.scale_out(_updates(5), members_per_device=8, repeats=8)
         with storage_errors(workdir):
             write_json(workdir / f"{part}.json", {"what": _PARTS[part], "rows": rows})
-    table = Table(*(name.replace("_", " ") for name in rows[-1]), title=_PARTS[part], title_justify="left")
-    for row in rows:
-        table.add_row(*(_shown(row.get(name, "")) for name in rows[-1]))
-    command_line.console().print(table)
+    headings = [name.replace("_", " ") for name in rows[-1]]
+    command_line.print_table(
+        _PARTS[part], headings, [[_shown(row.get(name, "")) for name in rows[-1]] for row in rows]
+    )
 
 
 def _updates(number: int) -> ExperimentConfig:

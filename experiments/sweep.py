@@ -9,7 +9,6 @@ import json
 
 import jax
 from absl import flags
-from rich.table import Table
 
 from experiments import command_line
 from haepo_jax import processes
@@ -93,15 +92,18 @@ def _tell_plan(sweep: Sweep) -> int:
         members_per_device=flags.FLAGS.members_per_device,
         trajectory_devices=flags.FLAGS.trajectory_devices or 1,
     )
-    title = f"{len(sweep.members):,} members on {jax.device_count()} devices"
-    table = Table("group", title=title, title_justify="left")
-    for heading in ("members", "a device", "waves", "MiB a device"):
-        table.add_column(heading, justify="right")
-    for row in plans:
-        size = "does not fit" if row.bytes_per_device is None else f"{row.bytes_per_device / 2**20:,.1f}"
-        table.add_row(row.group.name, f"{len(row.group.members):,}", str(row.members_per_device), str(row.waves), size)
     if processes.is_first():
-        command_line.console().print(table)
+        command_line.print_table(
+            f"{len(sweep.members):,} members on {jax.device_count()} devices",
+            ("group", "members", "a device", "waves", "MiB a device"),
+            [
+                (
+                    *(row.group.name, f"{len(row.group.members):,}", str(row.members_per_device), str(row.waves)),
+                    "does not fit" if row.bytes_per_device is None else f"{row.bytes_per_device / 2**20:,.1f}",
+                )
+                for row in plans
+            ],
+        )
         print(
             f"{len(plans)} program{'s' if len(plans) > 1 else ''} to compile. A device has "
             f"{device_bytes() / 2**20:,.0f} MiB. Nothing was run."
