@@ -9,7 +9,7 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 import jax
 import pytest
 
-FULLY_OPTIMIZED = ("test_decoder",)
+FULLY_OPTIMIZED = ("language/test_decoder", "language/test_gradients")
 """Where a tolerance needs programs as users have them."""
 
 
@@ -24,7 +24,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture(autouse=True, scope="module")
 def _compilation(request):
-    optimized = request.config.option.optimized or request.path.stem in FULLY_OPTIMIZED
+    optimized = request.config.option.optimized or f"{request.path.parent.name}/{request.path.stem}" in FULLY_OPTIMIZED
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", not optimized)
     yield

@@ -175,6 +175,7 @@ def test_a_signal_checkpoints_and_says_how_to_go_on(finished_run, tmp_path, numb
     assert_same_end(workdir, finished_run[0])
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_falls_back_and_says_so(finished_run, tmp_path):
     workdir = tmp_path / "run"
     command = Command("experiments.train", *LONG, f"--workdir={workdir}")
@@ -260,6 +261,7 @@ def ppo_run(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_ppo_trains_and_is_evaluated(ppo_run):
     rows = table(ppo_run)
     assert rows.num_rows == 3 * 1000
@@ -368,6 +370,7 @@ def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause)
     assert not train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_parameter_of_the_environment(tmp_path):
     walk = [
         *("--config=configs/catch.py", "--config.env=RandomWalk-haepo", "--config.policy.hidden_sizes=(4,)"),

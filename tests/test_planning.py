@@ -13,6 +13,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 def test_each_group_is_placed_and_compiled():
     sweep = from_values(VALUES | {"sweep": {"haepo.score": ("sum", "mean"), "haepo.kl_coef": (0.0, 0.1)}})
     plans = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
@@ -21,6 +22,7 @@ def test_each_group_is_placed_and_compiled():
     assert all(plan.bytes_per_device > 0 for plan in plans)
 
 
+@pytest.mark.slow
 def test_more_members_need_more_memory_and_fewer_waves():
     one, many = (
         planning.plan(from_values(VALUES | {"num_seeds": 40}), members_per_device=block, trajectory_devices=1)[0]

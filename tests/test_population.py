@@ -115,7 +115,7 @@ def test_the_block_of_a_device_decides_the_bits_not_the_number_of_devices():
     assert_identical(few, jax.tree.map(lambda leaf: leaf[:4], many))
 
 
-@pytest.mark.parametrize("member", [0, 4])
+@pytest.mark.parametrize("member", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_seed_alone_equals_that_seed_in_a_population(on_one_device, member):
     alone = make_population(config(seed=member, num_seeds=1), devices=ONE)
     (state, metrics), (whole, whole_metrics) = trained(alone, 5), trained(on_one_device, 5)
@@ -270,6 +270,7 @@ def test_members_that_all_die_leave_nothing_to_do(on_one_device):
     assert (metrics["env_steps"][0] > 0).all() and not metrics["env_steps"][1:].any()
 
 
+@pytest.mark.slow
 def test_swept_parameters_of_the_environment_reach_their_members_in_one_program():
     walk = {"env": "RandomWalk-haepo", "env_params": {"length": 3}, "num_seeds": 2}
     swept = make_population(config(**walk, sweep={"env_params.slip": (0.0, 0.5, 1.0)}), devices=ONE)

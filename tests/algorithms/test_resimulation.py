@@ -48,7 +48,9 @@ def assert_same_gradient(left, right, rtol=1e-5):
     assert difference <= rtol * norm
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize(
+    "score", ["sum", *(pytest.param(score, marks=pytest.mark.slow) for score in SCORES if score != "sum")]
+)
 def test_the_gradient_is_that_of_store_for_every_score(score):
     (loss, grads, metrics), (expected, expected_grads, expected_metrics) = (
         gradient_of(settings_of(memory=memory, score=score, kl_coef=0.1, entropy_coef=0.1))
@@ -80,6 +82,7 @@ def test_for_real_actions_measures_and_horizons_within_a_chunk(env, horizon):
     assert left[2]["env_steps"] == right[2]["env_steps"]
 
 
+@pytest.mark.slow
 def test_an_update_of_several_epochs_is_that_of_store():
     ends = []
     for memory in ("recompute", "remat", "store"):

@@ -27,6 +27,7 @@ def names(rows):
     return [row["what"] for row in rows]
 
 
+@pytest.mark.slow
 def test_without_the_guard_a_finite_member_learns_the_same():
     train = make_train(CONFIG)
     state = train.init(jax.random.key(0), {})
