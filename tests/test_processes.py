@@ -46,7 +46,7 @@ def test_two_processes_give_the_bits_of_one(alone, tmp_path):
 def test_a_signal_to_one_stops_all_at_the_same_update_and_others_go_on_from_there(alone, tmp_path):
     workdir = tmp_path / "run"
     first, second = pods.start(workdir, *pods.SMALL, "--checkpoint_seconds=0", processes=2, devices_each=2)
-    wait_for(lambda: len(checkpoints(workdir)) >= 2)
+    wait_for(lambda: len(checkpoints(workdir)) >= 1)
     os.kill(second.pid, signal.SIGTERM)
     stopped = [command.wait() for command in (first, second)]
     assert [finished.code for finished in stopped] == [143, 143], stopped
