@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.stages import Compiled
 
@@ -182,7 +181,7 @@ class _Program(NamedTuple):
 
 def _compile(population: Population) -> _Program:
     clock = time.monotonic()
-    compiled = population.advance.lower(population.abstract_state(), jnp.int32(1)).compile()
+    compiled = population.compiled()
     return _Program(compiled, time.monotonic() - clock)
 
 

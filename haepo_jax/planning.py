@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from haepo_jax.members import MEMBERS
 from haepo_jax.memory import device_bytes
@@ -89,7 +88,7 @@ def _is_small(population: Population) -> bool:
 
 def _bytes_per_device(population: Population) -> int | None:
     try:
-        compiled = population.advance.lower(population.abstract_state(), jnp.int32(1)).compile()
+        compiled = population.compiled()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

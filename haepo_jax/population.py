@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jax.stages import Wrapped
+from jax.stages import Compiled, Wrapped
 
 from haepo_jax.config import ExperimentConfig, traced_settings
 from haepo_jax.errors import ConfigError
@@ -96,6 +96,10 @@ class Population:
         }
         seeds, is_member = jax.ShapeDtypeStruct(rows, np.uint32), jax.ShapeDtypeStruct(rows, bool)
         return self._on_devices(jax.eval_shape(self.start, seeds, table, is_member))
+
+    def compiled(self) -> Compiled:
+        """`advance`, compiled for any state of this population."""
+        return self.advance.lower(self.abstract_state(), jnp.int32(1)).compile()
 
     def template(self) -> Arrays:
         """Shapes, dtypes and places of the arrays of a state."""

@@ -80,7 +80,7 @@ def _ending_after(environment: Environment, steps: int) -> Environment:
 
 def _training(population: Population) -> Program:
     """Whole updates, as `experiments.train` does them."""
-    compiled = population.advance.lower(population.abstract_state(), jnp.int32(1)).compile()
+    compiled = population.compiled()
 
     def run(rounds: int) -> tuple[float, int]:
         state = jax.block_until_ready(population.init())

@@ -10,7 +10,6 @@ import jax
 from haepo_jax.environments import gymnax_library as gymnax
 from haepo_jax.environments.adapter import adapt, suggestion
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
-from haepo_jax.environments.gymnax_library import register, registered_envs
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
@@ -30,8 +29,8 @@ def register_ours() -> None:
     """Puts our environments into gymnax's registry, for `gymnax.make` too; those already there stay."""
     for name, factory in _OURS.items():
         # gymnax refuses an id twice, which a reload of this module would be.
-        if name not in registered_envs:
-            register(name, factory)
+        if name not in gymnax.registered_envs:
+            gymnax.register(name, factory)
 
 
 register_ours()
@@ -39,7 +38,7 @@ register_ours()
 
 def environment_names() -> tuple[str, ...]:
     """The ids that `make` accepts."""
-    return tuple(registered_envs)
+    return tuple(gymnax.registered_envs)
 
 
 def make(name: str, kwargs: Kwargs = ()) -> Environment:
