@@ -481,6 +481,7 @@ class _WaveRun:
         self._pending.append(_Chunk(rows, env_steps, taken > 0))
         self._env_steps = env_steps[-1]
         returns = rows["episode_return"][taken > 0]
+        returns = returns[~np.isnan(returns)]
         share = len(self._env_steps) / len(self._population.members)
         rate = (self._env_steps.sum() - self._first_steps) / self._seconds / share
         mean_return = float(returns[-taken.shape[1] :].mean()) if returns.size else float("nan")

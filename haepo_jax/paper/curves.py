@@ -54,9 +54,9 @@ class RunData:
         Args:
           name: the metric.
           grid: `[points]` environment steps.
-          failure: the value of a member that has diverged, from there on.
+          failure: the value of a member that has diverged, from there on, and of one that never had a value.
           window: a point is the mean over the updates that ended in this many steps before it, and the newest
-            value where none did. Before its first update a member has its first value; after its last, its last.
+            value where none did. Before its first value a member has that one; after its last, its last.
 
         Returns:
           `[members, points]`.
@@ -66,6 +66,9 @@ class RunData:
         rows = []
         for series, ends, dead in zip(values, steps, diverged, strict=True):
             valid = ~np.isnan(series)
+            if not valid.any():
+                rows.append(np.full(len(grid), failure))
+                continue
             row = _on_grid(ends[valid], series[valid], grid, window)
             rows.append(np.where(dead & (grid > ends[valid][-1]), failure, row))
         return np.array(rows)
