@@ -2,7 +2,7 @@ import pytest
 from sweep_report.made_up_sweeps import ATTEMPT
 
 from haepo_jax.run_folder import write_json
-from haepo_jax.sweep_report.provenance import provenance, attempts_so_far
+from haepo_jax.sweep_report.provenance import attempts_so_far, provenance
 
 EARLIER = ATTEMPT | {"processes": 2, "outcome": "SIGTERM", "git": {"commit": "89ab", "dirty": True}}
 LATER = ATTEMPT | {
