@@ -15,8 +15,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import StrPath, read_members
 from haepo_jax.opening import run_id
-from haepo_jax.run_folder import read_json
 
 _NAME = re.compile(r"part-[0-9]{5,}-([0-9]{8,})-([0-9]{8,})\.parquet", re.ASCII)
 _STATEMENT = b"haepo_jax"
@@ -60,12 +60,14 @@ class _NoPart(Exception):
     """Why a file is not read."""
 
 
-def metrics_parts(workdir: Path) -> Parts:
+def metrics_parts(workdir: StrPath) -> Parts:
     """Sorts what lies in the `metrics/` of a run folder; changes nothing.
 
     Raises:
-      ConfigError: there are parts of several runs and no `run.json` that says which is this one's.
+      ConfigError: there are parts of several runs and no `run.json` that says which is this one's, or `run.json` or
+        `members.json` is damaged.
     """
+    workdir = Path(workdir)
     directory, others = workdir / "metrics", {}
     contents: list[_Content] = []
     num_members = _num_members(workdir)
@@ -82,7 +84,7 @@ def metrics_parts(workdir: Path) -> Parts:
     return Parts(own, others, members, whole, gap, run)
 
 
-def metrics_dataset(workdir: Path, schema: pa.Schema | None = None) -> pyarrow.dataset.Dataset:
+def metrics_dataset(workdir: StrPath, schema: pa.Schema | None = None) -> pyarrow.dataset.Dataset:
     """The rows of a run as a data set, from its own parts alone; flipped bits in them raise an `OSError`.
 
     Args:
@@ -92,6 +94,7 @@ def metrics_dataset(workdir: Path, schema: pa.Schema | None = None) -> pyarrow.d
     Raises:
       ConfigError: there are none yet, or rows are missing before others.
     """
+    workdir = Path(workdir)
     parts = metrics_parts(workdir)
     if parts.gap:
         raise ConfigError(f"{workdir / 'metrics'} has lost rows: {parts.gap}.")
@@ -192,9 +195,7 @@ def _rows(parquet: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _num_members(workdir: Path) -> int | None:
-    path = workdir / "members.json"
-    members = read_json(path) if path.is_file() else None
-    return len(members) if isinstance(members, list) else None
+    return len(read_members(workdir)) if (workdir / "members.json").exists() else None
 
 
 def _of_one_run(workdir: Path, contents: list[_Content], others: dict[str, str]) -> tuple[str | None, list[_Content]]:

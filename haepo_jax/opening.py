@@ -6,6 +6,7 @@ JAX under which it was begun.
 
 import contextlib
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ import jax
 
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.run_folder import clear_leftovers, locked, read_json, storage_errors, write_json
+from haepo_jax.folder_files import read_json, read_record
+from haepo_jax.run_folder import clear_leftovers, locked, storage_errors, write_json
 
 NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
@@ -60,7 +62,7 @@ def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
       ConfigError: it holds a run with another config (the differing fields are named), other members, or one begun
         under other settings of JAX or another version of the numbers; or files of a run without its config.
     """
-    if not (workdir / "config.json").exists():
+    if not _is_there(workdir / "config.json"):
         left = [name for name in ("checkpoints", "metrics") if _holds_something(workdir / name)]
         if left:
             raise ConfigError(
@@ -68,13 +70,13 @@ def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
                 "back, or use another folder."
             )
         return
-    differences = differing_fields(read_json(workdir / "config.json"), config)
+    differences = differing_fields(read_record(workdir), config)
     if differences:
         raise ConfigError(
             f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "
             "use another folder, or the settings it was started with."
         )
-    if (workdir / "members.json").exists():
+    if _is_there(workdir / "members.json"):
         _check_members(workdir, read_json(workdir / "members.json"), json.loads(json.dumps(list(members))))
     noted = _identity(workdir)
     if noted is not None:
@@ -99,10 +101,10 @@ def begin(
         for folder in (workdir, workdir / "metrics"):
             if folder.is_dir():
                 clear_leftovers(folder)
-        begun = (workdir / "config.json").exists()
-        if not begun or not (workdir / "members.json").exists():
+        begun = _is_there(workdir / "config.json")
+        if not begun or not _is_there(workdir / "members.json"):
             write_json(workdir / "members.json", list(members))
-        if not begun or not (workdir / "run.json").exists():
+        if not begun or not _is_there(workdir / "run.json"):
             identity = {"run": run if begun else secrets.token_hex(16), "numbers": numbers()}
             write_json(workdir / "run.json", identity)
         if not begun:
@@ -151,16 +153,12 @@ def check_numbers(what: str, noted: Mapping[str, Any]) -> None:
 def _identity(workdir: Path) -> dict[str, Any] | None:
     """What `run.json` holds; None where there is none."""
     path = workdir / "run.json"
-    if not path.exists():
-        return None
-    noted = read_json(path)
-    if (
-        not isinstance(noted, dict)
-        or not isinstance(noted.get("run"), str | None)
-        or not isinstance(noted.get("numbers"), dict)
-    ):
-        raise ConfigError(f"{path} is damaged: it must hold a run and its numbers.")
-    return noted
+    return read_json(path, {"run": str | None, "numbers": dict}) if _is_there(path) else None
+
+
+def _is_there(path: Path) -> bool:
+    """Also where it is a link to nothing, or no file."""
+    return os.path.lexists(path)
 
 
 def _check_members(workdir: Path, found: Any, expected: list[Any]) -> None:

@@ -10,7 +10,7 @@ import datetime
 import errno
 import fcntl
 import importlib.metadata
-import json
+import itertools
 import os
 import platform
 import re
@@ -25,6 +25,29 @@ import jax
 
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.folder_files import (
+    StrPath,
+    is_complete,
+    provenance_path,
+    read_attempts,
+    read_json,
+    read_record,
+    to_json_text,
+)
+from haepo_jax.terminal import visible
+
+__all__ = [
+    "Provenance",
+    "clear_leftovers",
+    "is_complete",
+    "load_config",
+    "locked",
+    "read_json",
+    "set_aside",
+    "storage_errors",
+    "write_file",
+    "write_json",
+]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
@@ -76,21 +99,13 @@ def _locked_file(path: Path) -> Any:
         lock.close()
 
 
-def load_config(workdir: Path) -> ExperimentConfig:
-    """The config of the run in this folder.
+def load_config(workdir: StrPath) -> ExperimentConfig:
+    """Reads the config of the run in this folder.
 
     Raises:
       ConfigError: there is no run, or its `config.json` is damaged.
     """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise ConfigError(f"--workdir {workdir} holds no run: there is no config.json in it.")
-    return from_config_dict(read_json(path))
-
-
-def is_complete(workdir: Path) -> bool:
-    """True once `summary.json`, which is written last, is there."""
-    return (workdir / "summary.json").exists()
+    return from_config_dict(read_record(workdir))
 
 
 class Provenance:
@@ -99,8 +114,8 @@ class Provenance:
     def __init__(self, workdir: Path, devices: Sequence[jax.Device], process: int = 0) -> None:
         """Adds the entry of this attempt."""
         self._workdir = workdir
-        self._path = workdir / (f"provenance-{process:05d}.json" if process else "provenance.json")
-        self._attempts = read_json(self._path) if self._path.exists() else []
+        self._path = provenance_path(workdir, process)
+        self._attempts = self._attempts_so_far(process)
         self._attempts.append(
             {
                 "command": [sys.executable, *sys.argv],
@@ -119,6 +134,16 @@ class Provenance:
         )
         self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
 
+    def _attempts_so_far(self, process: int) -> list[dict[str, Any]]:
+        """The attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
+        if not os.path.lexists(self._path):
+            return []
+        try:
+            return read_attempts(self._workdir, process)
+        except ConfigError as error:
+            set_aside(self._path, error)
+            return []
+
     def update(self, **entries: Any) -> None:
         """Changes the entry of this attempt and writes the file."""
         self._attempts[-1] |= entries | {"last_written": _now()}
@@ -128,6 +153,19 @@ class Provenance:
     def total(self, name: str) -> float:
         """The sum of a number over all attempts."""
         return sum(attempt.get(name, 0) for attempt in self._attempts)
+
+
+def set_aside(path: Path, why: ConfigError) -> None:
+    """Renames a file that cannot be used, so that a new one can take its place, and says so.
+
+    Raises:
+      StorageError: it cannot be renamed.
+    """
+    names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in itertools.count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    with storage_errors(path.parent):
+        path.rename(aside)
+    print(visible(f"{why} It is kept as {aside.name}, and made again."), flush=True)
 
 
 @contextlib.contextmanager
@@ -190,21 +228,9 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    write_file(path, lambda temporary: temporary.write_text(text))
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-      ConfigError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}.") from error
+    """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
+    text = to_json_text(value)
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _now() -> str:

@@ -30,7 +30,7 @@ def write(workdir, first_update, run="ours", members=(0, 1), where=None, process
 def workdir(tmp_path):
     """Four updates of two members, in two parts."""
     write_json(tmp_path / "run.json", {"run": "ours", "numbers": {}})
-    write_json(tmp_path / "members.json", [{}, {}])
+    write_json(tmp_path / "members.json", [{"index": k, "seed": k, "settings": {}} for k in range(2)])
     write(tmp_path, 0)
     write(tmp_path, 2)
     return tmp_path

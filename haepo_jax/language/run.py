@@ -5,6 +5,7 @@ its result, and the summary that completes the folder, is the stage's own affair
 """
 
 import dataclasses
+import os
 import signal
 import time
 import zlib
@@ -225,11 +226,11 @@ def _check_frozen(frozen: Any, workdir: Path) -> None:
         for path, leaf in leaves
     }
     path = workdir / "frozen.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         with storage_errors(workdir):
             write_json(path, sums)
         return
-    noted = read_json(path)
+    noted = read_json(path, dict)
     changed = sorted(name for name in sums.keys() | noted.keys() if sums.get(name) != noted.get(name))
     if changed:
         raise ConfigError(
