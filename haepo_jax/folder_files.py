@@ -138,6 +138,16 @@ def read_members(workdir: StrPath) -> list[dict[str, Any]]:
     return members
 
 
+def read_identity(workdir: StrPath) -> dict[str, Any] | None:
+    """Reads `run.json`: the id of the run, and what its numbers follow from; None where there is none.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    path = Path(workdir) / "run.json"
+    return read_json(path, {"run": str | None, "numbers": dict}) if os.path.lexists(path) else None
+
+
 def read_placement(workdir: StrPath, groups: Sequence[str]) -> dict[str, Any]:
     """Reads `placement.json`: how members lie on devices, and the memory that each group's program holds.
 

@@ -24,8 +24,9 @@ from haepo_jax.language import batches
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.opening import run_id
-from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
-from haepo_jax.resuming import newest_checkpoint
+from haepo_jax.recorder import Recorder, Rows
+from haepo_jax.recording import MetricsWriter, ProgressReport
+from haepo_jax.restore import Source, go_on, tidy_metrics
 from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
 
 
@@ -111,28 +112,30 @@ class _Run:
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
         with storage_errors(workdir):
             (workdir / "metrics").mkdir(exist_ok=True)
-            self._checkpointer = Checkpointer(workdir / "checkpoints")
-            self._saved, self._done = self._start()
+            self._saved, self._recorder = self._start()
 
-    def _start(self) -> tuple[_State, int]:
-        """The state to go on from, and its updates; nothing of what comes after it stays in the folder."""
+    def _start(self) -> tuple[_State, Recorder]:
+        """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
+        only, workdir = range(1), self._workdir
         cursor = batches.start(self._stage.examples, seed=self._stage.seed)
-        state, done = _to_host(self._stage.learner, cursor, np.zeros(1, np.int64)), 0
-        found = newest_checkpoint(self._checkpointer, state)
-        if found is not None:
-            state, done = found.tree, found.update
-            print(f"Going on after update {done} of {self._stage.total}.")
-        drop_rows(self._workdir, done)
-        self._provenance.update(resumed_after_update=done)
-        return state, done
+        state, directory = _to_host(self._stage.learner, cursor, np.zeros(1, np.int64)), workdir / "checkpoints"
+        begun = go_on(workdir, [Source(directory, only)] if directory.exists() else [], state, only)
+        tidy_metrics(workdir)
+        if begun.update:
+            print(f"Going on after update {begun.update} of {self._stage.total}.")
+        self._provenance.update(resumed_after_update=begun.update)
+        run = run_id(workdir)
+        writer = MetricsWriter(workdir / "metrics", [Member(0, self._stage.seed, {})], counter="tokens", run=run)
+        recorder = Recorder(workdir, Checkpointer(directory, only, run=run), writer, begun)
+        return state if begun.tree is None else begun.tree, recorder
 
     def go(self, checkpoint_seconds: float) -> Outcome:
-        stage, progress = self._stage, ProgressReport(self._stage.total, self._done)
+        stage, progress = self._stage, ProgressReport(self._stage.total, self._recorder.done)
         diverged_at = None
         try:
             with signals.collected() as received:
                 learner, cursor = _from_host(self._saved, stage.learner)
-                done, last_save = self._done, time.monotonic()
+                done, last_save = self._recorder.done, time.monotonic()
                 while done < stage.total and not received:
                     clock = time.monotonic()
                     examples, cursor = batches.next_batch(stage.examples, cursor, stage.batch_size)
@@ -150,12 +153,12 @@ class _Run:
                         last_save = time.monotonic()
                 if self._rows and diverged_at is None:
                     self._save(learner, cursor)
-                if received and self._done < stage.total:
+                if received and self._recorder.done < stage.total:
                     self._provenance.update(outcome=signal.Signals(received[0]).name)
-                    raise Interrupted(received[0], self._done, stage.total)
+                    raise Interrupted(received[0], self._recorder.done, stage.total)
         finally:
             progress.close()
-            self._checkpointer.close()
+            self._recorder.close()
         self._provenance.update(outcome="complete" if diverged_at is None else "diverged")
         if diverged_at is not None:
             learner, _ = _from_host(self._saved, stage.learner)
@@ -184,22 +187,13 @@ class _Run:
         """Writes the pending metrics, then the checkpoint that makes them count."""
         metrics = {name: np.stack([row[name] for row in self._rows])[:, None] for name in self._rows[0]}
         tokens = self._saved.tokens + np.cumsum(metrics.pop("tokens").astype(np.int64), axis=0)
-        state, done = _to_host(learner, cursor, tokens[-1]), self._done + len(self._rows)
-        with storage_errors(self._workdir):
-            kinds = {name: values.dtype for name, values in metrics.items()}
-            writer = MetricsWriter(
-                self._workdir / "metrics",
-                [Member(0, self._stage.seed, {})],
-                metrics=kinds,
-                counter="tokens",
-                run=run_id(self._workdir),
-            )
-            writer.write(self._done, metrics, tokens)
-            # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
-            self._provenance.update(run_seconds=self._run_seconds)
-            self._checkpointer.save(done, state)
-            self._checkpointer.wait()
-        self._saved, self._done = state, done
+        state, done = _to_host(learner, cursor, tokens[-1]), self._recorder.done + len(self._rows)
+        rows = Rows(metrics, tokens, where=np.ones_like(tokens, bool), diverged=np.zeros_like(tokens, bool))
+        self._recorder.commit(
+            done, state, rows, note=lambda: self._provenance.update(run_seconds=self._run_seconds), beside=lambda: None
+        )
+        self._recorder.wait()
+        self._saved = state
         self._rows.clear()
 
 
