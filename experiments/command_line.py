@@ -5,11 +5,11 @@ process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import ast
-import ctypes
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
-from haepo_jax import compilation_cache
+from haepo_jax import compilation_cache, runtime
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
 
@@ -35,6 +35,7 @@ _overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sw
 """`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
 
 
+_NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
 _AT_ONCE = "Stopped at once; the same command goes on from the last checkpoint."
 
 
@@ -85,10 +86,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.unraisablehook = _without_storage_noise
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        runtime.use_every_core()  # before the config file, which may compute with JAX
         _parse(sys.argv)
-        _use_every_core()
-        _keep_freed_memory()
-        compilation_cache.use(compilation_cache.default_directory())
+        runtime.setup()
         code = main()
         compilation_cache.seal()
     except ConfigError as error:
@@ -105,6 +105,18 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = _tell(_AT_ONCE, 128 + signal.SIGINT)
     except _Terminated:
         code = _tell(_AT_ONCE, 128 + signal.SIGTERM)
+    except Exception as error:
+        if _NO_DEVICES in str(error):
+            code = _tell(" ".join(str(error).split()), BAD_INPUT)
+        elif jax.distributed.is_initialized():
+            traceback.print_exc()
+            code = 1
+        else:
+            raise
+    if code and jax.distributed.is_initialized():
+        from haepo_jax import processes
+
+        processes.leave(code)  # a usual exit waits for the others, who may wait for this one
     sys.exit(code)
 
 
@@ -189,26 +201,6 @@ def _without_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
 def _own_flags() -> list[str]:
     """The flags that the command itself defines."""
     return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
-
-
-def _use_every_core() -> None:
-    """Makes each CPU core a device, as a member's small operations do not fill more than one."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-
-
-def _keep_freed_memory() -> None:
-    """Lets the process keep what it frees, where the C library is glibc.
-
-    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system
-    each time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # as malloc.h numbers them
-        set_option(mmap_max, 0)
-        set_option(trim_threshold, 2**31 - 1)
-        set_option(top_pad, 2**28)
 
 
 def _check_setting(name: str) -> None:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax import compilation_cache, processes, signals
+from haepo_jax import agreement, compilation_cache, processes, runtime, signals
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
@@ -83,9 +83,13 @@ def run_sweep(
       Interrupted: SIGTERM or SIGINT, to any of the processes.
       Stalled: another process is gone.
     """
-    for group in sweep.groups:
-        make_environment(group.config)  # before the folder is made, as its name may be wrong
-    check_request(tensorboard_members, len(sweep.members))
+    runtime.check_flags()
+    agreement.check(sweep, placement._asdict() | {"dry_run": False})
+    with processes.all_or_none():
+        for group in sweep.groups:
+            make_environment(group.config)  # before the folder is made, as its name may be wrong
+        check_request(tensorboard_members, len(sweep.members))
+    agreement.check_folder(workdir)
     with _opened(workdir, sweep):
         if processes.from_first(np.array(is_complete(workdir))):
             return False
@@ -200,7 +204,8 @@ class _Attempt:
         self.workdir = workdir
         self.checkpoint_seconds = checkpoint_seconds
         self.tensorboard_members = tensorboard_members
-        self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
+        with processes.all_or_none():
+            self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
         self.watchdog = Watchdog(stall_seconds)
         self.received: list[int] = []
         self.run_seconds = self.compile_seconds = self.saving_seconds = 0.0
@@ -278,10 +283,11 @@ class _Attempt:
         noted = read_json(path) if path.exists() else nothing
         spread = _as_noted("trajectory_devices", self._placement.trajectory_devices, noted["trajectory_devices"]) or 1
         populations = []
-        for group in self._sweep.groups:
-            block = noted["members_per_device"].get(group.name)
-            block = _as_noted("members_per_device", self._placement.members_per_device, block)
-            populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+        with processes.all_or_none():
+            for group in self._sweep.groups:
+                block = noted["members_per_device"].get(group.name)
+                block = _as_noted("members_per_device", self._placement.members_per_device, block)
+                populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
         pairs = list(zip(self._sweep.groups, populations, strict=True))
         placement = {
             "members_per_device": {group.name: population.block for group, population in pairs},
@@ -466,7 +472,7 @@ class _WaveRun:
         self._env_steps = env_steps[-1]
         returns = rows["episode_return"][taken > 0]
         returns = returns[~np.isnan(returns)]
-        share = len(self._env_steps) / len(self._population.members)
+        share = max(1, len(self._env_steps)) / len(self._population.members)
         rate = (self._env_steps.sum() - self._first_steps) / self._seconds / share
         mean_return = float(returns[-taken.shape[1] :].mean()) if returns.size else float("nan")
         done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)

@@ -1,10 +1,10 @@
 """The whole reproduction: every study in turn, then the page and the files that it is quoted from."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from haepo_jax import runtime
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.paper.methods import SETTINGS_PER_METHOD
 from haepo_jax.paper.runs import Runs
@@ -76,7 +76,7 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
         "first run": min(attempt["started"] for attempt in attempts),
         "last run": newest["last_written"],
         "minutes of all runs, compilation included": round(seconds / 60, 1),
-        "CPU cores": len(os.sched_getaffinity(0)),
+        "CPU cores": runtime.usable_cores(),
         "device": f"{len(newest['devices'])} x {newest['device_kind']}",
         "commit": sorted({str(attempt["git"]) for attempt in attempts}),
         "python": newest["python"],

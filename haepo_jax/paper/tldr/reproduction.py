@@ -1,11 +1,11 @@
 """The whole experiment: stages, comparison and memory, then the page and the files that it is quoted from."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from haepo_jax import runtime
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.memory import BASE
 from haepo_jax.paper.tldr import comparison, memory
@@ -116,7 +116,7 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
         "minutes of the reward model": round(seconds["reward"] / 60, 1),
         "minutes of all runs, compilation included": round(sum(map(runs.seconds, runs.done)) / 60, 1),
         "held-out accuracy of the reward model": round(runs.reward_accuracy(), 3),
-        "CPU cores": len(os.sched_getaffinity(0)),
+        "CPU cores": runtime.usable_cores(),
         "device": f"{len(newest['devices'])} x {newest['device_kind']}",
         "commit": sorted({str(attempt["git"]) for attempt in attempts}),
         "python": newest["python"],
