@@ -79,8 +79,14 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     console().print(table)
 
 
-def run(main: Callable[[], int]) -> NoReturn:
-    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
+def run(main: Callable[[], int], *, refused: Callable[[list[str], ConfigError], object] | None = None) -> NoReturn:
+    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error.
+
+    Args:
+      main: the command.
+      refused: called with the arguments and the error where bad input ended the command before it had joined
+        other processes.
+    """
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
@@ -93,6 +99,8 @@ def run(main: Callable[[], int]) -> NoReturn:
         compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
+        if refused is not None and not jax.distributed.is_initialized():
+            refused(sys.argv, error)
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:

@@ -121,4 +121,4 @@ def _tell_plan(sweep: Sweep) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, refused=processes.report_refusal)

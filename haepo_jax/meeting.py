@@ -22,6 +22,7 @@ _LONGEST = 4096  # bytes of a message
 _RETRY_SECONDS = 0.1
 _PATIENCE_SECONDS = 2.0  # for one answer of a computer that may not be one of ours
 _WORD_AFTER_SECONDS = 5.0
+_REPORT_SECONDS = 5.0
 
 
 class Address(NamedTuple):
@@ -29,6 +30,10 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+class NotMet(ConfigError):
+    """The processes did not come together, which those that came have learnt."""
 
 
 class _Guest(NamedTuple):
@@ -63,7 +68,8 @@ def meet(address: Address, num_processes: int, process_id: int, seconds: float) 
       seconds: how long to wait for the others.
 
     Raises:
-      ConfigError: they do not fit together, or do not come in time.
+      NotMet: they do not fit together, or do not come in time.
+      ConfigError: process 0 cannot listen at the port.
     """
     if num_processes == 1:
         return
@@ -74,24 +80,40 @@ def meet(address: Address, num_processes: int, process_id: int, seconds: float) 
         return
     refusal = _ask(address, message, seconds, end)
     if refusal:
-        raise ConfigError(refusal)
+        raise NotMet(refusal)
 
 
 def report_refusal(address: Address, num_processes: int, process_id: int, reason: str) -> None:
-    """Says to process 0, if it listens already, that this process cannot take part and why."""
-    message = {
-        "greeting": _GREETING,
-        "process_id": process_id,
-        "num_processes": num_processes,
-        "refusal": reason[: _LONGEST // 2],
-    }
-    with contextlib.suppress(ConfigError):
-        _ask(address, message, _PATIENCE_SECONDS, time.monotonic() + _PATIENCE_SECONDS)
+    """Lets the others know that this process cannot take part and why, as far as they come within a few seconds.
+
+    Args:
+      address: of process 0.
+      num_processes: how many there are.
+      process_id: which of them this is, from 0.
+      reason: a sentence.
+    """
+    reason = reason[: _LONGEST // 4]
+    end = time.monotonic() + _REPORT_SECONDS
+    if process_id:
+        message = {"greeting": _GREETING, "process_id": process_id, "num_processes": num_processes, "refusal": reason}
+        _ask(address, message, _REPORT_SECONDS, end)
+        return
+    answered: set[int] = set()
+    with contextlib.suppress(ConfigError), _listening(address) as server:
+        while len(answered) < num_processes - 1 and (left := end - time.monotonic()) > 0:
+            server.settimeout(left)
+            with contextlib.suppress(OSError):
+                guest = _greeted(server.accept()[0])
+                if guest is not None:
+                    with guest.connection:
+                        _answer(guest, f"Process 0 cannot take part: {reason}")
+                    answered.add(guest.message["process_id"])
 
 
 def _receive_all(address: Address, num_processes: int, seconds: float, end: float) -> None:
     """What process 0 does: it lets the others come, and answers them all."""
     guests: dict[int, _Guest] = {}
+    to_answer: list[_Guest] = []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listening(address))
         refusal = None
@@ -115,13 +137,13 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
                 if guest is None:
                     continue
                 stack.enter_context(guest.connection)
+                to_answer.append(guest)
                 refusal = _objection(guest.message, num_processes, guests)
                 guests[guest.message["process_id"]] = guest
-        for guest in guests.values():
-            with contextlib.suppress(OSError):
-                _send(guest.connection, {"greeting": _GREETING, "refusal": refusal})
+        for guest in to_answer:
+            _answer(guest, refusal)
     if refusal is not None:
-        raise ConfigError(refusal)
+        raise NotMet(refusal)
 
 
 def _greeted(connection: socket.socket) -> _Guest | None:
@@ -131,6 +153,11 @@ def _greeted(connection: socket.socket) -> _Guest | None:
         connection.close()
         return None
     return _Guest(connection, message)
+
+
+def _answer(guest: _Guest, refusal: str | None) -> None:
+    with contextlib.suppress(OSError):  # it has left
+        _send(guest.connection, {"greeting": _GREETING, "refusal": refusal})
 
 
 def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[int, _Guest]) -> str | None:
@@ -180,8 +207,9 @@ def _listening(address: Address) -> Iterator[socket.socket]:
             ("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual, backlog=1024
         )
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise ConfigError(
-            f"Process 0 cannot listen at port {port} of this host ({error.strerror}); give --coordinator a free port."
+            f"Process 0 cannot listen at port {port} of this host ({reason}); give --coordinator a free port."
         ) from error
     with server:
         yield server

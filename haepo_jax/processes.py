@@ -6,10 +6,11 @@ In a run of one process everything here returns at once.
 import collections
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -75,6 +76,26 @@ def initialize(
                 "--coordinator, --num_processes and --process_id say where they are."
             ) from error
     _check_devices()
+
+
+def report_refusal(arguments: Sequence[str], reason: ConfigError) -> None:
+    """Lets the others of a run know why this process did not come as far as to meet them.
+
+    Args:
+      arguments: of the command, some of which may be what is wrong.
+      reason: what ended it.
+    """
+    if isinstance(reason, meeting.NotMet):
+        return
+    found: dict[str, str] = {}
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        match = re.fullmatch(r"--?(coordinator|num_processes|process_id)(?:=(.*))?", argument)
+        if match is not None:
+            found[match[1]] = after if match[2] is None else match[2]
+    with contextlib.suppress(ValueError, KeyError):  # they are what is wrong, or it is the only process
+        given = _checked(found["coordinator"], int(found["num_processes"]), int(found["process_id"]))
+        if given is not None:
+            meeting.report_refusal(*given, str(reason))
 
 
 def _checked(
