@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
 _MIN_SECONDS = 1.0  # what compiles faster is not kept
 _OURS = "haepo_jax"
@@ -77,6 +78,7 @@ def use(directory: Path) -> list[str]:
         _remove(_checksum_file(entry))
         _remove(entry)
     _used.append(str(directory))
+    jax_cache.reset_cache()  # JAX looks for a folder once
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_SECONDS)
     return [entry.name for entry in removed]

@@ -207,9 +207,9 @@ def test_a_process_without_members_has_nothing_to_warn_of(tmp_path):
 def test_what_one_process_refuses_all_refuse(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     monkeypatch.setattr(processes, "texts", lambda own: ["", "config.seed is wrong.", ""])
-    with pytest.raises(ConfigError, match=r"Process 1 cannot take part: config\.seed is wrong\."):
-        with processes.all_or_none():
-            pass
+    sentence = r"Process 1 cannot take part: config\.seed is wrong\."
+    with pytest.raises(ConfigError, match=sentence), processes.all_or_none():
+        pass
     told = []
     monkeypatch.setattr(processes, "texts", lambda own: told.append(own) or ["", own, ""])
     with pytest.raises(ConfigError, match=r"^config\.seed is wrong\.$"), processes.all_or_none():

@@ -61,7 +61,7 @@ class _Constant:
 @contextlib.contextmanager
 def _constants_for_later() -> Iterator[None]:
     """While it is open, `jnp.array` gives stand-ins."""
-    make, jnp.array = jnp.array, _Constant  # type: ignore[assignment,misc]
+    make, jnp.array = jnp.array, _Constant  # type: ignore[assignment]
     try:
         yield
     finally:
