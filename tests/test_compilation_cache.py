@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 def compile_one():
     jax.clear_caches()
-    return jax.jit(lambda x: jnp.sin(x) * 3 + 1)(2.0)
+    return float(jax.jit(lambda x: jnp.sin(x) * 3 + 1)(2.0))
 
 
 def entries(directory):
