@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from haepo_jax.analysis.metrics import by_setting, read_members, read_metric
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
@@ -32,7 +29,10 @@ def learning_curve(workdir: Path) -> Path:
     returns = read_metric(workdir, "episode_return")
     groups = by_setting(read_members(workdir))
     updates = np.unique(np.linspace(0, returns.shape[1] - 1, _MAX_POINTS).astype(int))
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    # Not by pyplot, whose backend is what the user's environment says, and may not be there.
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
     for number, (label, members) in enumerate(groups.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         values = returns[np.ix_(members, updates)]
@@ -53,5 +53,4 @@ def learning_curve(workdir: Path) -> Path:
         axes.legend(frameon=False, loc="best")
     path = workdir / "learning_curve.png"
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
-    plt.close(figure)
     return path

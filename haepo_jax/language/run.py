@@ -23,7 +23,7 @@ from haepo_jax.language import batches
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
-from haepo_jax.resuming import newest_checkpoint
+from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
 
 
@@ -95,7 +95,8 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
       Interrupted: SIGTERM or SIGINT.
     """
     _check_frozen(stage.frozen, workdir)
-    return _Run(stage, workdir).go(checkpoint_seconds)
+    with signals.leaving(lambda: what_is_left(workdir)):
+        return _Run(stage, workdir).go(checkpoint_seconds)
 
 
 class _Run:
@@ -148,9 +149,9 @@ class _Run:
                         last_save = time.monotonic()
                 if self._rows and diverged_at is None:
                     self._save(learner, cursor)
-                if received and self._done < stage.total:
-                    self._provenance.update(outcome=signal.Signals(received[0]).name)
-                    raise Interrupted(received[0], self._done, stage.total)
+            if received:
+                self._provenance.update(outcome=signal.Signals(received[0]).name)
+                raise Interrupted(received[0], self._done, stage.total)
         finally:
             progress.close()
             self._checkpointer.close()
