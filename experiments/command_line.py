@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import beginning
-from haepo_jax import compilation_cache, processes, signals, terminal
+from haepo_jax import compilation_cache, processes, signals, streams
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
 
@@ -68,7 +68,7 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
-    terminal.make_best_effort(beginning.said)
+    streams.make_best_effort(beginning.said)
     signals.watch(lambda sentence: _tell(sentence, 0))
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
@@ -92,7 +92,7 @@ def run(main: Callable[[], int]) -> NoReturn:
             _leave(code)  # at once: a usual exit waits for a program that is being compiled
     finally:
         beginning.said()
-        terminal.close_quietly()
+        streams.close_quietly()
     signals.unwatch()
     sys.exit(code)
 
@@ -263,5 +263,5 @@ def _tell(message: object, code: int) -> int:
 
 
 def _leave(code: int) -> NoReturn:
-    terminal.close_quietly()
+    streams.close_quietly()
     os._exit(code)
