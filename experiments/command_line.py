@@ -7,12 +7,10 @@ process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 import ast
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import jax
@@ -21,7 +19,8 @@ from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
-from haepo_jax import compilation_cache, runtime
+from experiments import beginning
+from haepo_jax import compilation_cache, processes, runtime, signals, streams
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
 
@@ -36,15 +35,6 @@ _overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sw
 
 
 _NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
-_AT_ONCE = "Stopped at once; the same command goes on from the last checkpoint."
-
-
-class _Terminated(BaseException):
-    """SIGTERM while no run is there to end with a checkpoint: between two of them, or while one compiles."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
 
 
 def define_config(settings: Callable[[], list[str]] = setting_names) -> None:
@@ -79,18 +69,13 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     console().print(table)
 
 
-def run(main: Callable[[], int], *, refused: Callable[[list[str], ConfigError], object] | None = None) -> NoReturn:
-    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error.
-
-    Args:
-      main: the command.
-      refused: called with the arguments and the error where bad input ended the command before it had joined
-        other processes.
-    """
+def run(main: Callable[[], int]) -> NoReturn:
+    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
+    streams.make_best_effort(beginning.said)
+    signals.watch(lambda sentence: _tell(sentence, 0))
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         runtime.use_every_core()  # before the config file, which may compute with JAX
         _parse(sys.argv)
@@ -99,32 +84,30 @@ def run(main: Callable[[], int], *, refused: Callable[[list[str], ConfigError], 
         compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
-        if refused is not None and not jax.distributed.is_initialized():
-            refused(sys.argv, error)
+        if not processes.joined():
+            processes.report_refusal(sys.argv, error)
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:
-        _tell(error, Stalled.EXIT_CODE)
-        sys.stdout.flush()
-        os._exit(Stalled.EXIT_CODE)  # at once: what runs at a usual exit waits for the process that is gone
+        _leave(_tell(error, Stalled.EXIT_CODE))  # at once: a usual exit waits for the process that is gone
     except Interrupted as error:
         code = _tell(error, 128 + error.signal_number)
-    except KeyboardInterrupt:
-        code = _tell(_AT_ONCE, 128 + signal.SIGINT)
-    except _Terminated:
-        code = _tell(_AT_ONCE, 128 + signal.SIGTERM)
+        if not processes.joined():
+            _leave(code)  # at once: a usual exit waits for a program that is being compiled
     except Exception as error:
         if _NO_DEVICES in str(error):
             code = _tell(" ".join(str(error).split()), BAD_INPUT)
-        elif jax.distributed.is_initialized():
+        elif processes.joined():
             traceback.print_exc()
             code = 1
         else:
             raise
-    if code and jax.distributed.is_initialized():
-        from haepo_jax import processes
-
+    finally:
+        beginning.said()
+        streams.close_quietly()
+    if code and processes.joined():
         processes.leave(code)  # a usual exit waits for the others, who may wait for this one
+    signals.unwatch()
     sys.exit(code)
 
 
@@ -269,5 +252,10 @@ def _in_plain_words(message: str) -> str:
 
 
 def _tell(message: object, code: int) -> int:
-    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+    print(f"{beginning.command()}: {message}", file=sys.stderr)
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    streams.close_quietly()
+    os._exit(code)

@@ -5,6 +5,11 @@ python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=run
 Of a run of several processes the same command is started once on every host: docs/sweeps.md.
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import json
 
 import jax
@@ -121,4 +126,4 @@ def _tell_plan(sweep: Sweep) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main, refused=processes.report_refusal)
+    command_line.run(main)

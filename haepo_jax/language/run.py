@@ -5,6 +5,7 @@ its result, and the summary that completes the folder, is the stage's own affair
 """
 
 import dataclasses
+import os
 import signal
 import time
 import zlib
@@ -22,8 +23,9 @@ from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language import batches
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
+from haepo_jax.opening import run_id
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
-from haepo_jax.resuming import newest_checkpoint
+from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
 
 
@@ -95,7 +97,8 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
       Interrupted: SIGTERM or SIGINT.
     """
     _check_frozen(stage.frozen, workdir)
-    return _Run(stage, workdir).go(checkpoint_seconds)
+    with signals.leaving(lambda: what_is_left(workdir)):
+        return _Run(stage, workdir).go(checkpoint_seconds)
 
 
 class _Run:
@@ -120,7 +123,7 @@ class _Run:
         if found is not None:
             state, done = found.tree, found.update
             print(f"Going on after update {done} of {self._stage.total}.")
-        drop_rows(self._workdir / "metrics", done)
+        drop_rows(self._workdir, done)
         self._provenance.update(resumed_after_update=done)
         return state, done
 
@@ -148,9 +151,9 @@ class _Run:
                         last_save = time.monotonic()
                 if self._rows and diverged_at is None:
                     self._save(learner, cursor)
-                if received and self._done < stage.total:
-                    self._provenance.update(outcome=signal.Signals(received[0]).name)
-                    raise Interrupted(received[0], self._done, stage.total)
+            if received:
+                self._provenance.update(outcome=signal.Signals(received[0]).name)
+                raise Interrupted(received[0], self._done, stage.total)
         finally:
             progress.close()
             self._checkpointer.close()
@@ -186,7 +189,11 @@ class _Run:
         with storage_errors(self._workdir):
             kinds = {name: values.dtype for name, values in metrics.items()}
             writer = MetricsWriter(
-                self._workdir / "metrics", [Member(0, self._stage.seed, {})], metrics=kinds, counter="tokens"
+                self._workdir / "metrics",
+                [Member(0, self._stage.seed, {})],
+                metrics=kinds,
+                counter="tokens",
+                run=run_id(self._workdir),
             )
             writer.write(self._done, metrics, tokens)
             # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
@@ -220,11 +227,11 @@ def _check_frozen(frozen: Any, workdir: Path) -> None:
         for path, leaf in leaves
     }
     path = workdir / "frozen.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         with storage_errors(workdir):
             write_json(path, sums)
         return
-    noted = read_json(path)
+    noted = read_json(path, dict)
     changed = sorted(name for name in sums.keys() | noted.keys() if sums.get(name) != noted.get(name))
     if changed:
         raise ConfigError(
