@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
 from absl import flags, logging
 from ml_collections import config_flags
 from rich.console import Console
