@@ -552,7 +552,8 @@ def _draw_curves(
         style = looks[curve.label]
         x, centre = _drawable(curve.x, x_log), _drawable(curve.centre, y_log)
         # An infinite end of a band is drawn at the edge, and so is one that a logarithm lacks.
-        band = [np.clip(end, *y_limits) for end in (curve.low, curve.high) if end is not None]
+        ends = [end for end in (curve.low, curve.high) if end is not None and not np.isnan(end).all()]
+        band = [np.clip(end, *y_limits) for end in ends]
         heights = np.stack([_share(y, y_limits, y_log) for y in (centre, *band)])
         shares = _share(x, x_limits, x_log)
         points = _telling_points(shares, heights)

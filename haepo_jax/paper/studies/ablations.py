@@ -136,8 +136,8 @@ def _findings(
 
 
 def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> figures.Figure:
-    bands = [[interquartile_mean_of(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
-    values, lows, highs = (np.array([[float(band[k]) for band in row] for row in bands]) for k in range(3))
+    cells = [[interquartile_mean_of(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
+    values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
     return figures.responsive(
         figures.bars_by_group,
         [f"score {score}" for score in HAEPO],

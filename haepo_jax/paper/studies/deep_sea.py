@@ -85,17 +85,15 @@ def _claims(
     sizes: tuple[int, ...], found: dict[tuple[int, str], np.ndarray], recommended: Method, *, quick: bool
 ) -> tuple[Claim, ...]:
     paper = HAEPO["sum"]
-    best = {size: max(BASELINES, key=lambda method: float(found[size, method.name].mean())) for size in sizes}
+    most = {size: max(BASELINES, key=lambda method: float(found[size, method.name].mean())) for size in sizes}
     return judge(
         "HAEPO explores better than step-level methods where rewards are sparse and horizons long.",
         "abstract; mechanism 2",
         "Share of seeds at the treasure less that of the baseline with the most",
         {
             method.label: {
-                f"size {size} against {best[size].label}": _more(
-                    found[size, method.name], found[size, best[size].name]
-                )
-                for size in sizes
+                f"size {size} against {rival.label}": _more(found[size, method.name], found[size, rival.name])
+                for size, rival in most.items()
             }
             for method in (paper, recommended)
         },

@@ -38,7 +38,8 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 y_label="success rate",
                 alt="Success rate against environment steps",
                 caption="Share of episodes that reach the goal, interquartile mean over seeds, "
-                f"{bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps its last value.",
+                f"{bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps its "
+                "last value.",
             ),
             figures.responsive(
                 figures.curves,
