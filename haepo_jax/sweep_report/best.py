@@ -25,11 +25,9 @@ def best_chapter(numbers: Numbers) -> Chapter:
     findings = [about_highest(numbers), *_named_ties(numbers)]
     if default is None:
         findings.append("The sweep does not hold the default, which is the setting of the base configuration itself.")
-    elif default == best:
-        findings.append("That is the default.")
     elif not standings.seeds[default]:
         findings.append("The default has not come so far yet.")
-    else:
+    elif default != best:
         place = int(np.flatnonzero(standings.ranking == default)[0]) + 1
         findings.append(
             f"The default, {numbers.settings(default)}, is number {place:,} of {len(standings.ranking):,} with "

@@ -88,7 +88,7 @@ def test_less_variance_is_a_ratio_below_one():
     assert verdict(compare_variances(small, small[:, ::-1])) == NO_DIFFERENCE
 
 
-@pytest.mark.parametrize("words", itertools.chain.from_iterable(itertools.product(VERDICTS, repeat=n) for n in (1, 3)))
+@pytest.mark.parametrize("words", list(itertools.product(VERDICTS, repeat=2)), ids=" and ".join)
 def test_a_claim_stands_for_all_of_its_comparisons(words):
     if CONTRADICTED in words:
         expected = CONTRADICTED
