@@ -10,13 +10,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from html import escape as escape_markup
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, RULE, UNDECIDED, VERDICTS
 from haepo_jax.errors import choose
+from haepo_jax.terminal import visible
 
 PAPER = "https://arxiv.org/abs/2508.18884"
 
@@ -235,6 +236,11 @@ def render(report: Report) -> str:
     )
 
 
+def escape(text: str) -> str:
+    """Makes text safe in a page: markup, and characters that steer a terminal or turn the direction of writing."""
+    return escape_markup(visible(text))
+
+
 def _header(report: Report) -> str:
     banner = (
         '<p class="banner" role="note"><strong>Quick version.</strong> Fewer seeds and shorter runs than the full '
@@ -444,7 +450,7 @@ def _config(listing: ConfigListing) -> str:
             if changed
             else "<p>All settings are the defaults.</p>",
             "<details><summary>config.json</summary>",
-            f"<pre>{escape(json.dumps(listing.config, indent=2))}</pre>",
+            f"<pre>{escape_markup(json.dumps(listing.config, indent=2))}</pre>",
             "</details>",
             "</details>",
         ]

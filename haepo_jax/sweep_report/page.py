@@ -39,7 +39,7 @@ def write_report(workdir: StrPath) -> Path:
     chapters = make_chapters(numbers)
     report = Report(
         title=_title(numbers),
-        first_paragraph=_headline(numbers),
+        first_paragraph=headline(numbers),
         sections=tuple(_with_figures(chapter) for chapter in chapters),
         configs=(_listing(workdir, numbers.sweep, attempts),),
         provenance=provenance(workdir, attempts),
@@ -72,7 +72,8 @@ def _title(numbers: Numbers) -> str:
     return f"Sweep: {algorithm} on {env}"
 
 
-def _headline(numbers: Numbers) -> str:
+def headline(numbers: Numbers) -> str:
+    """Says which settings have the highest final return, whether they may be called the best, and how far it is."""
     sweep, standings = numbers.sweep, numbers.standings
     ranked, total = len(standings.ranking), len(sweep.points)
     best, default = int(standings.ranking[0]), default_point(sweep)
