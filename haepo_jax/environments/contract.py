@@ -148,7 +148,8 @@ def _check_observation(name: str, what: str, observation: Any, space: Any) -> No
 
 
 def _same_fields(before: Any, after: Any) -> bool:
-    return jax.tree.structure(before) == jax.tree.structure(after)
+    structure: Any = jax.tree.structure(before)  # whose type has no == for mypy
+    return bool(structure == jax.tree.structure(after))
 
 
 def _as_after(before: jax.ShapeDtypeStruct, after: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
