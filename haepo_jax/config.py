@@ -136,8 +136,11 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
     """
     settings = {name: value for name, value, field in leaves(config) if field.metadata.get("traced")}
     settings |= {ENV_PARAMS + name: value for name, value in config.env_params.items()}
-    # A parameter of the environment that is swept need not be set besides.
-    return settings | {name: values[0] for name, values in config.sweep.items() if name.startswith(ENV_PARAMS)}
+    # What is swept need not be set besides: a parameter of the environment, or a setting that may be unset.
+    for name, values in config.sweep.items():
+        if name.startswith(ENV_PARAMS) or settings[name] is None:
+            settings[name] = values[0]
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
@@ -187,7 +190,7 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
         if dataclasses.is_dataclass(value):
             value = to_config_dict(value)
         elif value is None:
-            value = config_dict.placeholder(int)
+            value = config_dict.placeholder(float if field.type == float | None else int)
         elif isinstance(value, Mapping):
             value = ml_collections.ConfigDict(dict(value))
         result[field.name] = value

@@ -130,11 +130,11 @@ def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
     """The value in the field's own type, or a ConfigError."""
     if "choices" in field.metadata:
         return choose(f"config.{path}", value, field.metadata["choices"])
-    if field.type is float:
+    if value is None and field.type in (int | None, float | None):
+        return None
+    if field.type in (float, float | None):
         return _check_bounds(path, _as_float(path, value), field.metadata)
     if field.type in (int, int | None):
-        if value is None and field.type is not int:
-            return None
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"config.{path} must be a whole number, got {value!r}.")
         return _check_bounds(path, value, field.metadata)
@@ -192,6 +192,10 @@ def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
             hint = nearest(name, list(fields)) or f"; allowed: {', '.join(fields)}."
             raise ConfigError(f"config.sweep.{name} cannot be swept in one program{hint}")
         _check_is_tuple(name, values)
+        if None in values:
+            raise ConfigError(
+                f"config.sweep.{name} cannot be unset within a sweep, as that is another program; give numbers alone."
+            )
         swept[name] = tuple(check_value(f"sweep.{name}", item, fields[name]) for item in values)
     return swept
 

@@ -31,6 +31,11 @@ def number(
     return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
 
 
+def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> Any:
+    """As `number`, or unset, which is the default; whether it is set decides the program, its value does not."""
+    return dataclasses.field(default=None, metadata={"low": low, "above": above, "high": high, "traced": True})
+
+
 def count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
     """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
@@ -101,6 +106,9 @@ class PpoConfig:
     num_minibatches: int = count(4, low=1)
     """Gradient steps of an epoch, each on its own share of the segments' steps."""
     clip_epsilon: float = number(0.2, above=0.0)
+    """Bound on how far the probability ratio of a step may move from 1."""
+    value_clip_epsilon: float | None = optional_number(above=0.0)
+    """Bound on how far a value may move in an update, in the unit of returns; no bound when unset."""
     gae_lambda: float = number(0.95, low=0.0, high=1.0)
     value_coef: float = number(0.5, low=0.0)
     entropy_coef: float = number(0.01, low=0.0)

@@ -31,7 +31,7 @@ class Running:
     current: Totals
     """Of the episode that is going on."""
     last: Totals
-    """Of the newest episode that has ended; of the one going on where none has."""
+    """Of the newest episode that has ended; 0 where none has."""
     has_ended: jax.Array
     """`[N]` boolean, True once an episode has ended."""
 
@@ -133,16 +133,21 @@ def segment_metrics(segment: Segment) -> dict[str, jax.Array]:
 
     Returns:
       float32 scalars: `episode_return` (undiscounted), `episode_length` and the environment's measures, each the
-      mean over the environments' newest ended episodes (where none has ended yet, of the one going on);
+      mean over the newest ended episodes of the environments in which one has ended, NaN before there is any;
       `policy_entropy`, the mean over all steps; and `env_steps`, int32.
     """
-    last = segment.running.last
+    last, has_ended = segment.running.last, segment.running.has_ended
+
+    def mean(values: jax.Array) -> jax.Array:
+        # An episode that has not ended would count with the part of its return that it has so far.
+        return jnp.mean(values, where=has_ended)
+
     return {
-        "episode_return": last.returns.mean(),
-        "episode_length": last.lengths.mean(),
+        "episode_return": mean(last.returns),
+        "episode_length": mean(last.lengths),
         "policy_entropy": segment.entropies.mean(dtype=jnp.float32),
         "env_steps": jnp.int32(segment.rewards.size),
-    } | {name: values.mean() for name, values in last.measures.items()}
+    } | {name: mean(values) for name, values in last.measures.items()}
 
 
 def _reset(
@@ -157,7 +162,6 @@ def _go_on(running: Running, after: Step, done: jax.Array, fresh_state: Any, fre
 
     taken = Totals(after.reward, jnp.ones_like(after.reward), after.measures)
     current = jax.tree.map(jnp.add, running.current, taken)
-    report = done | ~running.has_ended
     state, observation = jax.tree.map(
         lambda fresh, old: choose(done, fresh, old),
         (fresh_state, fresh_observation),
@@ -167,6 +171,6 @@ def _go_on(running: Running, after: Step, done: jax.Array, fresh_state: Any, fre
         state=state,
         observation=observation,
         current=jax.tree.map(lambda values: jnp.where(done, 0, values), current),
-        last=jax.tree.map(lambda new, old: jnp.where(report, new, old), current, running.last),
+        last=jax.tree.map(lambda new, old: jnp.where(done, new, old), current, running.last),
         has_ended=running.has_ended | done,
     )

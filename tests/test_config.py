@@ -44,7 +44,7 @@ OTHER = ExperimentConfig(
     policy=PolicyConfig(hidden_sizes=(8, 4), activation="relu", initial_log_std=-1.0),
     optimizer=OptimizerConfig(learning_rate=0.1, schedule="cosine", max_grad_norm=1.5),
     haepo=HaepoConfig(score="mean", normalization="sum", reference="ema", num_epochs=1),
-    ppo=PpoConfig(num_steps=32, num_minibatches=2, gae_lambda=0.5),
+    ppo=PpoConfig(num_steps=32, num_minibatches=2, value_clip_epsilon=0.3, gae_lambda=0.5),
     grpo=GrpoConfig(advantage_scale="none", aggregation="token_mean", reference="frozen"),
     dpo=DpoConfig(beta=0.5, label_smoothing=0.1, pairs="best_worst"),
     sweep={
@@ -234,6 +234,8 @@ class TestBounds:
             ("ppo.num_minibatches", 0, "must be at least 1, got 0."),
             ("ppo.num_epochs", -1, "must be at least 1, got -1."),
             ("ppo.clip_epsilon", 0.0, "must be above 0.0, got 0.0."),
+            ("ppo.value_clip_epsilon", 0.0, "must be above 0.0, got 0.0."),
+            ("ppo.value_clip_epsilon", "off", "must be a number, got 'off'."),
             ("ppo.gae_lambda", 1.5, "must be at least 0.0 and at most 1.0, got 1.5."),
             ("ppo.value_coef", -0.5, "must be at least 0.0, got -0.5."),
             ("ppo.entropy_coef", -0.01, "must be at least 0.0, got -0.01."),
@@ -267,6 +269,8 @@ class TestBounds:
             ("horizon", 1),
             ("horizon", None),
             ("max_env_steps", None),
+            ("ppo.value_clip_epsilon", None),
+            ("ppo.value_clip_epsilon", 10.0),
             ("max_env_steps", 2**31 - 1),
             ("ppo.gae_lambda", 0.0),
             ("ppo.entropy_coef", 0.0),
@@ -332,8 +336,14 @@ class TestSweep:
     def test_of_a_setting_that_is_not_read_is_refused(self, values, name):
         assert message(values | {"sweep": {name: (1, 1)}}).startswith(f"config.sweep.{name} has no effect, as config.")
 
+    def test_to_unset_is_refused(self):
+        expected = "config.sweep.ppo.value_clip_epsilon cannot be unset within a sweep, as that is another program"
+        swept = {"algorithm": "ppo", "sweep": {"ppo.value_clip_epsilon": (None, 0.2)}}
+        assert message(swept) == f"{expected}; give numbers alone."
+
     def test_of_an_unlike_name_is_refused_with_all_that_can_be_swept(self):
-        allowed = ", ".join(traced_settings(ExperimentConfig()))
+        may_be_unset = {"ppo": {"value_clip_epsilon": 0.2}}
+        allowed = ", ".join(traced_settings(from_config_dict(may_be_unset)))
         expected = f"config.sweep.zzz cannot be swept in one program; allowed: {allowed}."
         assert message({"sweep": {"zzz": (1,)}}) == expected
 

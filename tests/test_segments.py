@@ -1,5 +1,6 @@
 """Segments: episodes that go on from one segment to the next, their ends, and what is reported of them."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -138,16 +139,27 @@ class TestEpisodesByHand:
                 assert totals.measures["ends"][n] == episode.ends
         assert lengths == set(range(1, min(LONGEST, horizon) + 1)) or (number == 1 and len(lengths) > 2)
 
-    def test_where_none_has_ended_the_one_going_on_is_reported(self):
+    def test_an_episode_that_has_not_ended_is_not_reported(self):
         environment = counter()
         running = starter(environment)({}, jax.random.key(0))
         segment = jax.device_get(player(environment, num_steps=2)(running, jax.random.key(1), {}))
         lengths = segment.observations[:, 0, 1]
-        assert (segment.running.has_ended == (lengths <= 2)).all() and not segment.running.has_ended.all()
-        for n in range(N):
-            ended, current = played_by_hand(segment.observations[n], 2)
-            assert segment.running.last.returns[n] == (ended[-1] if ended else current).returns
-            assert segment.running.last.lengths[n] == (ended[-1] if ended else current).length
+        has_ended = lengths <= 2
+        assert (segment.running.has_ended == has_ended).all() and 0 < has_ended.sum() < N
+        newest = [played_by_hand(row, 2)[0][-1] for row in segment.observations[has_ended]]
+        metrics = segment_metrics(segment)
+        assert metrics["episode_return"] == pytest.approx(np.mean([episode.returns for episode in newest]))
+        assert metrics["episode_length"] == pytest.approx(np.mean([episode.length for episode in newest]))
+        assert metrics["ends"] == pytest.approx(100.0)
+
+    def test_before_any_episode_has_ended_there_is_no_return(self):
+        environment = counter()
+        running = starter(environment)({}, jax.random.key(0))
+        never_ends = running.state._replace(length=jnp.full((N,), LONGEST))
+        running = dataclasses.replace(running, state=never_ends)
+        metrics = segment_metrics(player(environment, num_steps=2)(running, jax.random.key(1), {}))
+        assert all(np.isnan(metrics[name]) for name in ("episode_return", "episode_length", "ends"))
+        assert np.isfinite(metrics["policy_entropy"]) and metrics["env_steps"] == 2 * N
 
     def test_metrics_are_means_over_the_newest_ended(self):
         parts = segments(counter(), 4)

@@ -111,7 +111,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
                 critic.apply(params["value"], samples.observations),
                 samples.values,
                 samples.targets,
-                clip_epsilon=ppo.clip_epsilon,
+                clip_epsilon=ppo.value_clip_epsilon,
             )
             entropy = distribution.entropy().mean()
             metrics = {

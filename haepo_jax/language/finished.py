@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.json_text import read_object
+from haepo_jax.folder_files import read_summary
 from haepo_jax.language.sealed import is_whole
 
 MODEL = "model"
@@ -15,7 +15,7 @@ LAST_FINITE = "model_before_divergence"
 def ending(folder: Path) -> dict[str, Any] | None:
     """Reads the summary of a stage, None where it is missing or damaged."""
     try:
-        return read_object(folder / "summary.json")
+        return read_summary(folder)
     except ConfigError:
         return None
 

@@ -1,5 +1,6 @@
 """What a run must not change under way: it is noted when the run begins, and a resumed run is held to it."""
 
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.json_text import read_object
+from haepo_jax.folder_files import read_json
 from haepo_jax.run_folder import storage_errors, write_json
 
 
@@ -53,9 +54,9 @@ def _changed(tree: Any, path: Path) -> list[str]:
         jax.tree_util.keystr(path, simple=True, separator="."): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
         for path, leaf in leaves
     }
-    if not path.exists():
+    if not os.path.lexists(path):
         with storage_errors(path.parent):
             write_json(path, sums)
         return []
-    noted = read_object(path)
+    noted = read_json(path, dict)
     return sorted(name for name in sums.keys() | noted.keys() if sums.get(name) != noted.get(name))

@@ -64,7 +64,7 @@ PROGRAMS, TRACES = {}, []
 def learn(config, segment=None, key=0, learner=None):
     """One update. Configs that differ in traced settings alone share one compiled program."""
     settings = arrays_of(traced_settings(config))
-    name = str(with_settings(config, dict.fromkeys(settings)))
+    name = str(with_settings(config, dict.fromkeys(settings, "traced")))
     if name not in PROGRAMS:
 
         def traced(settings, *inputs):
@@ -124,7 +124,8 @@ def loss_by_hand(config):
         ratio = jnp.exp(distribution.log_prob(actions) - log_probs)
         policy_loss = -jnp.minimum(ratio * scaled, jnp.clip(ratio, low, high) * scaled).mean()
         now = value(params, observations)
-        near = values + jnp.clip(now - values, -settings.clip_epsilon, settings.clip_epsilon)
+        bound = np.inf if settings.value_clip_epsilon is None else settings.value_clip_epsilon
+        near = values + jnp.clip(now - values, -bound, bound)
         value_loss = 0.5 * jnp.maximum((now - targets) ** 2, (near - targets) ** 2).mean()
         return policy_loss + settings.value_coef * value_loss - settings.entropy_coef * distribution.entropy().mean()
 
@@ -164,6 +165,7 @@ class TestAgainstTheLossByHand:
             {"num_epochs": 3, "gae_lambda": 0.7, "value_coef": 2.0, "entropy_coef": 0.3},
             {"gae_lambda": 0.0, "clip_epsilon": 0.05, "discount": 1.0},
             {"gae_lambda": 1.0, "optimizer": {"max_grad_norm": 100.0}},
+            {"num_epochs": 3, "value_clip_epsilon": 0.01},
         ],
         ids=str,
     )
@@ -193,6 +195,30 @@ class TestAgainstTheLossByHand:
         _, learned = learn(config)
         assert loss == pytest.approx(float(learned["loss"]), rel=1e-5)
         assert_close(metrics, {name: learned[name] for name in metrics})
+
+
+class TestValueClip:
+    def test_is_off_unless_it_is_set(self):
+        assert config_with().ppo.value_clip_epsilon is None
+
+    def test_values_move_as_far_as_they_must_whatever_bounds_the_ratio(self):
+        """Targets far away, as where returns are in the hundreds: a bound of 0.2 holds every value that has moved."""
+        learner, segment = started()
+        far = segment._replace(rewards=segment.rewards - 50.0)
+        before, moved = value(learner.params, segment.observations), {}
+        for bound in (None, 0.2):
+            config = config_with(num_epochs=60, clip_epsilon=0.2, value_clip_epsilon=bound)
+            after, _ = learn(config, far)
+            moved[bound] = float(jnp.abs(value(after.params, segment.observations) - before).mean())
+        assert moved[0.2] < 1 < 3 * moved[0.2] < moved[None]
+
+    def test_is_swept_in_one_program_also_where_it_is_unset_besides(self):
+        config = from_config_dict(
+            {"algorithm": "ppo", "sweep": {"ppo": {"value_clip_epsilon": (0.1, 0.3)}}},
+        )
+        assert config.ppo.value_clip_epsilon is None
+        assert traced_settings(config)["ppo.value_clip_epsilon"] == 0.1
+        assert "ppo.value_clip_epsilon" not in traced_settings(from_config_dict({"algorithm": "ppo"}))
 
 
 class TestEnds:
@@ -332,7 +358,7 @@ class TestEnvironments:
         newest = []
         for ends, row in zip(done, rewards, strict=True):
             borders = [-1, *np.flatnonzero(ends)]
-            newest.append(row[borders[-2] + 1 : borders[-1] + 1].sum() if len(borders) > 1 else row.sum())
+            newest += [row[borders[-2] + 1 : borders[-1] + 1].sum()] if len(borders) > 1 else []
         assert max(newest) > S  # longer than a segment: it was not begun anew in between
         assert history[-1]["episode_return"] == pytest.approx(np.mean(newest))
         assert history[-1]["env_steps"] == N * S
