@@ -7,6 +7,11 @@ python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tld
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 from absl import flags
 
 from experiments import command_line

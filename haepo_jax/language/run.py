@@ -24,7 +24,7 @@ from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.opening import run_id
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
-from haepo_jax.resuming import newest_checkpoint
+from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, storage_errors
 
 
@@ -99,7 +99,8 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
     """
     hold_to_frozen(stage.frozen, workdir)
     hold_to_examples(stage.examples, stage.source, workdir)
-    return _Run(stage, workdir).go(checkpoint_seconds)
+    with signals.leaving(lambda: what_is_left(workdir)):
+        return _Run(stage, workdir).go(checkpoint_seconds)
 
 
 class _Run:
@@ -152,9 +153,9 @@ class _Run:
                         last_save = time.monotonic()
                 if self._rows and diverged_at is None:
                     self._save(learner, cursor)
-                if received and self._done < stage.total:
-                    self._provenance.update(outcome=signal.Signals(received[0]).name)
-                    raise Interrupted(received[0], self._done, stage.total)
+            if received:
+                self._provenance.update(outcome=signal.Signals(received[0]).name)
+                raise Interrupted(received[0], self._done, stage.total)
         finally:
             progress.close()
             self._checkpointer.close()
