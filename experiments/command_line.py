@@ -8,11 +8,9 @@ import ast
 import ctypes
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import jax
@@ -21,7 +19,8 @@ from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
-from haepo_jax import compilation_cache
+from experiments import beginning
+from haepo_jax import compilation_cache, processes, signals, streams
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
 from haepo_jax.terminal import cell
@@ -34,17 +33,6 @@ _known_settings: Callable[[], list[str]] = setting_names
 """The settings of the command's config."""
 _overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sweep": {}}
 """`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
-
-
-_AT_ONCE = "Stopped at once; the same command goes on from the last checkpoint."
-
-
-class _Terminated(BaseException):
-    """SIGTERM while no run is there to end with a checkpoint: between two of them, or while one compiles."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
 
 
 def define_config(settings: Callable[[], list[str]] = setting_names) -> None:
@@ -80,11 +68,12 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
+    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
+    streams.make_best_effort(beginning.said)
+    signals.watch(lambda sentence: _tell(sentence, 0))
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         _parse(sys.argv)
         _use_every_core()
@@ -97,15 +86,15 @@ def run(main: Callable[[], int]) -> NoReturn:
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:
-        _tell(error, Stalled.EXIT_CODE)
-        sys.stdout.flush()
-        os._exit(Stalled.EXIT_CODE)  # at once: what runs at a usual exit waits for the process that is gone
+        _leave(_tell(error, Stalled.EXIT_CODE))  # at once: a usual exit waits for the process that is gone
     except Interrupted as error:
         code = _tell(error, 128 + error.signal_number)
-    except KeyboardInterrupt:
-        code = _tell(_AT_ONCE, 128 + signal.SIGINT)
-    except _Terminated:
-        code = _tell(_AT_ONCE, 128 + signal.SIGTERM)
+        if not processes.joined():
+            _leave(code)  # at once: a usual exit waits for a program that is being compiled
+    finally:
+        beginning.said()
+        streams.close_quietly()
+    signals.unwatch()
     sys.exit(code)
 
 
@@ -270,5 +259,10 @@ def _in_plain_words(message: str) -> str:
 
 
 def _tell(message: object, code: int) -> int:
-    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+    print(f"{beginning.command()}: {message}", file=sys.stderr)
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    streams.close_quietly()
+    os._exit(code)

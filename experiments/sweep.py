@@ -5,6 +5,11 @@ python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=run
 Of a run of several processes the same command is started once on every host: docs/sweeps.md.
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import json
 
 import jax

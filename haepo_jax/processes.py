@@ -98,6 +98,11 @@ def _tells_of_a_loss(error: BaseException) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError | ValueError) and any(sign in str(error) for sign in signs)
 
 
+def joined() -> bool:
+    """Whether this process has joined others."""
+    return jax.distributed.is_initialized()
+
+
 def is_first() -> bool:
     """Whether this is process 0, which writes what is written once."""
     return jax.process_index() == 0
