@@ -35,11 +35,10 @@ def judge(
     Returns:
       One claim; or one for each comparison, where some reproduce it and others contradict it.
     """
+    parts: dict[str, Mapping[str, Comparisons]] = {text: forms}
     if any(disagree(map(verdict, forms[form].values())) for form in (paper, recommended)) and not quick:
         alone = {label: {form: {label: by[label]} for form, by in forms.items()} for label in forms[paper]}
         parts = {f"{text.removesuffix('.')} ({label}).": part for label, part in alone.items()}
-    else:
-        parts = {text: forms}
     return tuple(_claim(part, source, measured, by, (paper, recommended), quick) for part, by in parts.items())
 
 
