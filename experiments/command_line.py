@@ -22,6 +22,7 @@ from experiments import beginning
 from haepo_jax import compilation_cache, processes, runtime, signals, streams
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
+from haepo_jax.terminal import cell
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
@@ -60,11 +61,11 @@ def console() -> Console:
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table, its first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=cell(title), title_justify="left")
     for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left")
+        table.add_column(cell(heading), justify="right" if k else "left")
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*map(cell, cells))
     console().print(table)
 
 

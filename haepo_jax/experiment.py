@@ -20,6 +20,7 @@ import numpy as np
 from jax.stages import Compiled
 
 from haepo_jax import agreement, compilation_cache, processes, runtime, signals
+from haepo_jax.algorithms.interface import horizon_without_effect
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
@@ -334,6 +335,11 @@ class _Attempt:
                 (self.workdir / "metrics").mkdir(exist_ok=True)
                 (self.workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(path, placement)
+            notes = [
+                horizon_without_effect(population.config, population.train.environment) for _, population in pairs
+            ]
+            for note in dict.fromkeys(note for note in notes if note is not None):
+                print(note, flush=True)
             for group, population in pairs:
                 if group.config.memory == "auto":
                     named = f" in group {group.name}" if len(pairs) > 1 else ""

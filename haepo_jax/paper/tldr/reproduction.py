@@ -14,7 +14,7 @@ from haepo_jax.paper.tldr.runs import TUNING_SEED, Runs, Tuned
 from haepo_jax.paper.tldr.scale import Scale
 from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Section, Table
 from haepo_jax.reporting.publishing import publish
-from haepo_jax.reporting.words import settings
+from haepo_jax.reporting.words import bands, settings
 
 COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
@@ -159,8 +159,9 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "HAEPO got more attention than the others: its grids were set after ten runs of 80 to 100 updates, GRPO's "
             "after three, those of RLOO and DPO after one each (BUILD_NOTES.md). The same care could well make those "
             "better too.",
-            f"Reported are seeds 0 to {runs.scale.seeds - 1}. Intervals are 95% bootstrap intervals over seeds, which "
-            "five are few for: they tell how far seeds are apart, and little of what a new task would bring.",
+            f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
+            f"{bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far seeds are "
+            "apart, and little of what a new task would bring.",
         ),
         tables=(table,) if rows else (),
     )
