@@ -130,7 +130,7 @@ class Checkpointer:
         self._orbax.wait_until_finished()
         if processes.is_first():
             folders = [path.name for path in self._directory.iterdir() if path.is_dir()]
-            steps = sorted(int(name) for name in folders if _UPDATE.fullmatch(name))
+            steps = sorted(int(name) for name in folders if is_update(name))
             for step in steps[:-_KEEP]:
                 # Renamed first: what an interrupted removal leaves must not look like a checkpoint.
                 gone = self._directory / f"{step}{_UNFINISHED}-old"
@@ -171,6 +171,11 @@ def _found_in(directory: Path) -> list[Saved]:
     """The newest first; of the same update first the damaged ones, then that with the right name."""
     found = [saved for path in sorted(directory.iterdir()) if (saved := _saved(path)) is not None]
     return sorted(found, key=lambda saved: (-saved.update, not saved.damage, saved.path.name != str(saved.update)))
+
+
+def is_update(name: str) -> bool:
+    """Returns whether a folder of this name holds a checkpoint."""
+    return _UPDATE.fullmatch(name) is not None
 
 
 def structure_of(tree: Tree) -> Structure:
@@ -231,7 +236,7 @@ def read(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
 
 def _saved(path: Path) -> Saved | None:
     """The checkpoint in a folder; None where there is none."""
-    named = int(path.name) if _UPDATE.fullmatch(path.name) else None
+    named = int(path.name) if is_update(path.name) else None
     stated = path / _RECORD / "metadata"  # as orbax calls it
     if _UNFINISHED in path.name or (named is None and not stated.is_file()):
         return None

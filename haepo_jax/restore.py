@@ -21,6 +21,7 @@ from haepo_jax.checkpointing import (
     Structure,
     Tree,
     first_difference,
+    is_update,
     misnamed_in,
     read,
     saved_in,
@@ -127,6 +128,18 @@ def look(workdir: Path, sources: Sequence[Source], template: Tree, members: rang
     return None if found is None else Restored(found.saved.update, tree, 0)
 
 
+def what_is_left(workdir: Path) -> str:
+    """Says where the same command begins if the process ends now.
+
+    Args:
+      workdir: a run folder whose run is under way.
+    """
+    folders = [*workdir.glob("checkpoints/*"), *workdir.glob("checkpoints/*/*")]
+    if any(is_update(folder.name) for folder in folders):  # others are not yet whole
+        return "the same command resumes from the last checkpoint."
+    return "there is no checkpoint yet, so the same command starts from the first update."
+
+
 def tidy_metrics(workdir: Path) -> None:
     """Sets aside what looks like rows in `metrics/` and is none of the run's, and names what else is not read.
 
@@ -176,24 +189,14 @@ def _agreed(
         except (ConfigError, OSError) as error:
             seen = {"refusal": str(error), "storage": isinstance(error, OSError)}
     if jax.process_count() > 1:
-        seen = _from_first(seen)
+        seen = json.loads(processes.texts(json.dumps(seen, default=str))[0])
+        seen["candidates"] = [
+            _Candidate(Saved(Path(path), update, None if record is None else Record(*record), damage), *rest)
+            for (path, update, record, damage), *rest in seen.get("candidates", [])
+        ]
     if "refusal" in seen:
         raise StorageError(seen["refusal"]) if seen["storage"] else ConfigError(seen["refusal"])
     return seen["candidates"]
-
-
-def _from_first(seen: dict[str, Any]) -> dict[str, Any]:
-    """What process 0 has seen, by way of arrays."""
-    text = json.dumps(seen, default=str).encode()
-    length = int(processes.from_first(np.array([len(text)], np.int32))[0])
-    own = np.frombuffer(text[:length].ljust(length), np.uint8)
-    seen = json.loads(processes.from_first(own).tobytes())
-    if "candidates" in seen:
-        seen["candidates"] = [
-            _Candidate(Saved(Path(path), update, None if record is None else Record(*record), damage), *rest)
-            for (path, update, record, damage), *rest in seen["candidates"]
-        ]
-    return seen
 
 
 def _candidates(

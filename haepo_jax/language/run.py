@@ -5,10 +5,8 @@ its result, and the summary that completes the folder, is the stage's own affair
 """
 
 import dataclasses
-import os
 import signal
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +17,16 @@ import numpy as np
 
 from haepo_jax import signals
 from haepo_jax.checkpointing import Checkpointer
-from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.errors import Interrupted
 from haepo_jax.language import batches
+from haepo_jax.language.fixed import hold_to_examples, hold_to_frozen
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.opening import run_id
 from haepo_jax.recorder import Recorder, Rows
 from haepo_jax.recording import MetricsWriter, ProgressReport
-from haepo_jax.restore import Source, go_on, tidy_metrics
-from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
+from haepo_jax.restore import Source, check_way_back, go_on, tidy_metrics, what_is_left
+from haepo_jax.run_folder import Provenance, storage_errors
 
 
 class Evaluation(NamedTuple):
@@ -53,6 +52,8 @@ class Stage(NamedTuple):
     """Compiled, and donates the learner."""
     examples: Any
     """A pytree of NumPy arrays `[N, ...]`."""
+    source: str
+    """The file or folder that they are from."""
     batch_size: int
     place: Callable[[Any], Any]
     """Examples as the batch on the devices."""
@@ -93,12 +94,14 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
       checkpoint_seconds: least time between two checkpoints; metrics are written with each.
 
     Raises:
-      ConfigError: the frozen parameters are not those that the run was started with.
+      ConfigError: the frozen parameters or the examples are not those that the run was started with.
       StorageError: the folder could not be written any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    _check_frozen(stage.frozen, workdir)
-    return _Run(stage, workdir).go(checkpoint_seconds)
+    hold_to_frozen(stage.frozen, workdir)
+    hold_to_examples(stage.examples, stage.source, workdir)
+    with signals.leaving(lambda: what_is_left(workdir)):
+        return _Run(stage, workdir).go(checkpoint_seconds)
 
 
 class _Run:
@@ -106,8 +109,6 @@ class _Run:
 
     def __init__(self, stage: Stage, workdir: Path) -> None:
         self._stage, self._workdir = stage, workdir
-        self._provenance = Provenance(workdir, jax.devices())
-        self._provenance.update(compile_seconds=stage.compile_seconds)
         self._rows: list[dict[str, np.ndarray]] = []
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
         with storage_errors(workdir):
@@ -116,16 +117,18 @@ class _Run:
 
     def _start(self) -> tuple[_State, Recorder]:
         """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
-        only, workdir = range(1), self._workdir
-        cursor = batches.start(self._stage.examples, seed=self._stage.seed)
-        state, directory = _to_host(self._stage.learner, cursor, np.zeros(1, np.int64)), workdir / "checkpoints"
-        begun = go_on(workdir, [Source(directory, only)] if directory.exists() else [], state, only)
+        stage, workdir, directory, only = self._stage, self._workdir, self._workdir / "checkpoints", range(1)
+        state = _to_host(stage.learner, batches.start(stage.examples, seed=stage.seed), np.zeros(1, np.int64))
+        sources = [Source(directory, only)] if directory.exists() else []
+        check_way_back(workdir, sources, state)
         tidy_metrics(workdir)
+        self._provenance = Provenance(workdir, jax.devices())
+        begun = go_on(workdir, sources, state, only)
         if begun.update:
-            print(f"Going on after update {begun.update} of {self._stage.total}.")
-        self._provenance.update(resumed_after_update=begun.update)
+            print(f"Going on after update {begun.update} of {stage.total}.")
+        self._provenance.update(compile_seconds=stage.compile_seconds, resumed_after_update=begun.update)
         run = run_id(workdir)
-        writer = MetricsWriter(workdir / "metrics", [Member(0, self._stage.seed, {})], counter="tokens", run=run)
+        writer = MetricsWriter(workdir / "metrics", [Member(0, stage.seed, {})], counter="tokens", run=run)
         recorder = Recorder(workdir, Checkpointer(directory, only, run=run), writer, begun)
         return state if begun.tree is None else begun.tree, recorder
 
@@ -153,9 +156,9 @@ class _Run:
                         last_save = time.monotonic()
                 if self._rows and diverged_at is None:
                     self._save(learner, cursor)
-                if received and self._recorder.done < stage.total:
-                    self._provenance.update(outcome=signal.Signals(received[0]).name)
-                    raise Interrupted(received[0], self._recorder.done, stage.total)
+            if received:
+                self._provenance.update(outcome=signal.Signals(received[0]).name)
+                raise Interrupted(received[0], self._recorder.done, stage.total)
         finally:
             progress.close()
             self._recorder.close()
@@ -210,24 +213,3 @@ def _from_host(state: _State, like: Learner) -> tuple[Learner, batches.Cursor]:
     return dataclasses.replace(learner, key=jax.random.wrap_key_data(learner.key)), jax.tree.map(
         lambda leaf: leaf[0], state.cursor
     )
-
-
-def _check_frozen(frozen: Any, workdir: Path) -> None:
-    """Notes a checksum of each frozen array when a run begins, and holds a resumed run to it."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(frozen)
-    sums = {
-        jax.tree_util.keystr(path, simple=True, separator="."): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
-        for path, leaf in leaves
-    }
-    path = workdir / "frozen.json"
-    if not os.path.lexists(path):
-        with storage_errors(workdir):
-            write_json(path, sums)
-        return
-    noted = read_json(path, dict)
-    changed = sorted(name for name in sums.keys() | noted.keys() if sums.get(name) != noted.get(name))
-    if changed:
-        raise ConfigError(
-            f"{workdir} was started with another reference policy or reward model ({changed[0]} differs); "
-            "use another --workdir, or those that it was started with."
-        )
