@@ -240,9 +240,7 @@ def _compare(
     resume: bool,
 ) -> None:
     if record.run != run:
-        raise ConfigError(
-            f"{path} is a checkpoint of another run than that of --workdir {workdir}. {_NOTHING_CHANGED}"
-        )
+        raise ConfigError(f"{path} is of another run than that of --workdir {workdir}. {_NOTHING_CHANGED}")
     if range(record.first, record.end) != source.members:
         raise ConfigError(
             f"{path} holds members {record.first} to {record.end - 1}, where members {source.members.start} to "
