@@ -5,24 +5,24 @@ process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import ast
-import ctypes
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
 from absl import flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
 from experiments import beginning
-from haepo_jax import compilation_cache, processes, signals, streams
+from haepo_jax import compilation_cache, processes, runtime, signals, streams
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
+from haepo_jax.terminal import cell
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
@@ -32,6 +32,9 @@ _known_settings: Callable[[], list[str]] = setting_names
 """The settings of the command's config."""
 _overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sweep": {}}
 """`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
+
+
+_NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
 
 
 def define_config(settings: Callable[[], list[str]] = setting_names) -> None:
@@ -58,11 +61,11 @@ def console() -> Console:
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table, its first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=cell(title), title_justify="left")
     for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left")
+        table.add_column(cell(heading), justify="right" if k else "left")
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*map(cell, cells))
     console().print(table)
 
 
@@ -74,14 +77,15 @@ def run(main: Callable[[], int]) -> NoReturn:
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
     try:
+        runtime.use_every_core()  # before the config file, which may compute with JAX
         _parse(sys.argv)
-        _use_every_core()
-        _keep_freed_memory()
-        compilation_cache.use(compilation_cache.default_directory())
+        runtime.setup()
         code = main()
         compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
+        if not processes.joined():
+            processes.report_refusal(sys.argv, error)
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:
@@ -90,9 +94,19 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = _tell(error, 128 + error.signal_number)
         if not processes.joined():
             _leave(code)  # at once: a usual exit waits for a program that is being compiled
+    except Exception as error:
+        if _NO_DEVICES in str(error):
+            code = _tell(" ".join(str(error).split()), BAD_INPUT)
+        elif processes.joined():
+            traceback.print_exc()
+            code = 1
+        else:
+            raise
     finally:
         beginning.said()
         streams.close_quietly()
+    if code and processes.joined():
+        processes.leave(code)  # a usual exit waits for the others, who may wait for this one
     signals.unwatch()
     sys.exit(code)
 
@@ -178,26 +192,6 @@ def _without_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
 def _own_flags() -> list[str]:
     """The flags that the command itself defines."""
     return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
-
-
-def _use_every_core() -> None:
-    """Makes each CPU core a device, as a member's small operations do not fill more than one."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-
-
-def _keep_freed_memory() -> None:
-    """Lets the process keep what it frees, where the C library is glibc.
-
-    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system
-    each time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # as malloc.h numbers them
-        set_option(mmap_max, 0)
-        set_option(trim_threshold, 2**31 - 1)
-        set_option(top_pad, 2**28)
 
 
 def _check_setting(name: str) -> None:

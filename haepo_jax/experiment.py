@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax import compilation_cache, processes, signals
+from haepo_jax import agreement, compilation_cache, processes, runtime, signals
 from haepo_jax.algorithms.interface import horizon_without_effect
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpointer
@@ -97,9 +97,13 @@ def run_sweep(
       Stalled: another process is gone.
     """
     workdir = Path(workdir)
-    for group in sweep.groups:
-        make_environment(group.config)  # before the folder is made, as its name may be wrong
-    check_request(tensorboard_members, len(sweep.members))
+    runtime.check_flags()
+    agreement.check(sweep, placement._asdict() | {"dry_run": False})
+    with processes.all_or_none():
+        for group in sweep.groups:
+            make_environment(group.config)  # before the folder is made, as its name may be wrong
+        check_request(tensorboard_members, len(sweep.members))
+    agreement.check_folder(workdir)
     with _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
         if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
             return False
@@ -230,7 +234,8 @@ class _Attempt:
         self.workdir = workdir
         self.checkpoint_seconds = checkpoint_seconds
         self.tensorboard_members = tensorboard_members
-        self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
+        with processes.all_or_none():
+            self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
         self.watchdog = Watchdog(stall_seconds)
         self.received: list[int] = []
         self.run_seconds = self.compile_seconds = self.saving_seconds = 0.0
@@ -317,14 +322,16 @@ class _Attempt:
         """The population of each group, with as many members on a device as at the first attempt, and its memory."""
         path = self.workdir / "placement.json"
         noted: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
-        if os.path.lexists(path):
-            noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
-        spread = _as_noted("trajectory_devices", self._placement.trajectory_devices, noted["trajectory_devices"]) or 1
-        populations = []
-        for group in self._sweep.groups:
-            block = noted["members_per_device"].get(group.name)
-            block = _as_noted("members_per_device", self._placement.members_per_device, block)
-            populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+        spread, populations = 1, []
+        with processes.all_or_none():
+            if os.path.lexists(path):
+                noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
+            given = self._placement
+            spread = _as_noted("trajectory_devices", given.trajectory_devices, noted["trajectory_devices"]) or 1
+            for group in self._sweep.groups:
+                block = noted["members_per_device"].get(group.name)
+                block = _as_noted("members_per_device", given.members_per_device, block)
+                populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
         pairs = list(zip(self._sweep.groups, populations, strict=True))
         placement = {
             "members_per_device": {group.name: population.block for group, population in pairs},

@@ -1,7 +1,7 @@
 """Runs a command line of `experiments` as its user would, in a process of its own.
 
-The process is forked from a server that has imported the heavy libraries once. Libraries that start a JAX backend
-on import (gymnax does) are not among them: a backend does not survive the fork.
+The process is forked from a server that has imported the heavy libraries once. None of them may start a JAX backend
+on import, as gymnax by itself does: a backend does not survive the fork.
 """
 
 import functools
@@ -29,6 +29,7 @@ _SERVER.set_forkserver_preload(
             "orbax.checkpoint",
             "ml_collections.config_flags",
             "haepo_jax.config",
+            "haepo_jax.environments",
         ),
         *("matplotlib.pyplot", "scipy.stats", "pyarrow.dataset", "rich.progress"),
     ]
