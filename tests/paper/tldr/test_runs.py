@@ -6,7 +6,7 @@ import pytest
 from haepo_jax.errors import ConfigError
 from haepo_jax.members import Member
 from haepo_jax.paper.tldr import runs as tldr_runs
-from haepo_jax.paper.tldr.methods import GRPO, RLOO
+from haepo_jax.paper.tldr.methods import GRPO, METHODS, RLOO
 from haepo_jax.paper.tldr.runs import TUNING_SEED, Runs
 from haepo_jax.paper.tldr.scale import FULL, QUICK
 from haepo_jax.recording import MetricsWriter
@@ -77,3 +77,27 @@ def test_an_error_says_which_run_it_is_of(tmp_path, monkeypatch):
     monkeypatch.setattr(tldr_runs.stages, "run_rl", refuse)
     with pytest.raises(ConfigError, match="tuning-grpo-0: something is wrong"):
         Runs(tmp_path, FULL).tune(GRPO)
+
+
+def test_each_run_is_announced_with_its_number_among_all(tmp_path, asked, monkeypatch, capsys):
+    for stage in ("sft", "reward"):
+        monkeypatch.setattr(tldr_runs.stages, f"run_{stage}", _stands_in(stage))
+    runs = Runs(tmp_path, QUICK)
+    runs.prepare()
+    for method in METHODS:
+        runs.reported(runs.tune(method))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "fine-tuning (run 1 of 14)",
+        "reward model (run 2 of 14, about 1 min 18 s left)",
+        "haepo_sum-seed0 (run 3 of 14, about 1 min 12 s left)",
+    ]
+    assert len(lines) == 14
+
+
+def _stands_in(stage):
+    def run(config, workdir):
+        (workdir / stage).mkdir()
+        write_json(workdir / stage / "summary.json", {"wall_clock": {"compile_seconds": 2.0, "run_seconds": 4.0}})
+
+    return run
