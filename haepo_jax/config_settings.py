@@ -192,6 +192,12 @@ class ExperimentConfig:
     is run with every seed."""
 
 
+def gradient_steps(config: ExperimentConfig) -> int:
+    """Counts the gradient steps of an update."""
+    section = getattr(config, config.algorithm, None)
+    return getattr(section, "num_epochs", 1) * getattr(section, "num_minibatches", 1)
+
+
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
     """Every setting as `(dotted name, value, field)`."""
     for field in dataclasses.fields(config):
