@@ -32,6 +32,7 @@ from haepo_jax.config import (
     traced_settings,
 )
 from haepo_jax.config_checks import ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
+from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_reads import unread
 from haepo_jax.config_settings import count, leaves
 from haepo_jax.errors import ConfigError, nearest, quoted
@@ -54,11 +55,11 @@ class SearchConfig:
     """How points are chosen; a grid when nothing is set."""
 
     num_samples: int | None = count(None, low=1)
-    """Points of a random search."""
+    """Points of a random search, drawn from the choices of `sweep`."""
     seed: int = count(0, low=0)
-    """Of the random search."""
+    """Seed of the random search."""
     points: tuple[Point, ...] = ()
-    """The points themselves."""
+    """The points themselves, such as ({"haepo.kl_coef": 0.1}, {"haepo.kl_coef": 0.2}), in place of `sweep`."""
 
 
 class Distribution(NamedTuple):
@@ -129,7 +130,12 @@ def with_search(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 def sweep_setting_names() -> list[str]:
     """Every setting of a sweep's config by its dotted name."""
-    return [*setting_names(), *(f"search.{field.name}" for field in dataclasses.fields(SearchConfig))]
+    return [setting.name for setting in sweep_settings()]
+
+
+def sweep_settings() -> list[Setting]:
+    """Lists every setting of a sweep's config with its meaning."""
+    return [*settings_of(ExperimentConfig()), *settings_of(SearchConfig(), "search.")]
 
 
 def from_values(values: Mapping[str, Any]) -> Sweep:

@@ -5,7 +5,7 @@ the run folders of the others valid.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -18,6 +18,7 @@ from haepo_jax.config import (
     from_mapping,
     to_config_dict,
 )
+from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_settings import MAX_SEED, choice, count, leaves, number
 from haepo_jax.errors import ConfigError
 
@@ -29,6 +30,7 @@ COMPARISONS = ("openai_comparisons", "trl_tldr_preference")
 PROMPTS = ("generated", "openai_tldr")
 GRADIENTS = ("smallest", "one_shot", "two_pass")
 POOLINGS = ("sum", "mean", "last")
+_SIZES = ("family", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size", "rope_theta")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +186,11 @@ def setting_names() -> list[str]:
     return [name for name, _, _ in leaves(LanguageConfig())]
 
 
+def settings() -> Iterator[Setting]:
+    """Yields every setting with its meaning."""
+    return settings_of(LanguageConfig())
+
+
 def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
     """What `config.json` of a stage's folder holds: the settings that the stage reads, as nested dictionaries."""
     sections = {
@@ -193,6 +200,23 @@ def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
     }[stage]
     everything = dataclasses.asdict(config)
     return {name: everything[name] for name in ("seed", *sections) if name in everything}
+
+
+def unread(config: LanguageConfig) -> dict[str, str]:
+    """Finds the settings that no stage reads, by dotted name, each with the reason: as `config_reads.unread` does."""
+    reasons = {
+        name: f"config.algorithm is {config.algorithm}"
+        for name in setting_names()
+        if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
+    }
+    if config.algorithm == "dpo":
+        of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
+        reasons |= dict.fromkeys(of_samples, "config.algorithm is dpo, which learns from comparisons")
+    if config.model.path:
+        reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
+    if not config.model.adapter_rank:
+        reasons["model.adapter_alpha"] = "config.model.adapter_rank is 0"
+    return reasons
 
 
 def run_name(config: LanguageConfig) -> str:
