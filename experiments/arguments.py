@@ -75,6 +75,8 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues, settings: Mapping[
         if flag.name in seen and not flag.allow_overwrite_by_many:
             raise ConfigError(f"--{flag.name} is given twice; give it once.")
         seen.add(flag.name)
+        if text is not None and name != flag.name:
+            raise ConfigError(f"--{name} is written without a value.")
         if text is None and not flag.is_boolean:
             text = next(rest, None)
             if text is None:

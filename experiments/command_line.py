@@ -134,7 +134,9 @@ def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
         if given:
             raise ConfigError(f"--config.{given[0].name} needs --config=FILE, the config that it changes.")
         raise ConfigError(f"--config is missing: give a config file, such as --config={example}.")
-    return config_file.load(FLAGS.config, given, [setting.name for setting in _settings().values() if setting.is_group])
+    return config_file.load(
+        FLAGS.config, given, [setting.name for setting in _settings().values() if setting.is_group]
+    )
 
 
 def check_read(configs: Sequence[ExperimentConfig], swept: Iterable[str] = ()) -> None:

@@ -1,7 +1,7 @@
-"""What `--help` prints: the flags of a command, and every setting of its config with type, default, range and meaning."""
+"""What `--help` prints: the flags of a command, and every setting of its config with type, default and meaning."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -20,12 +20,15 @@ def help_text(purpose: str, own: Sequence[flags.Flag], settings: Mapping[str, Se
     """
     lines = [purpose.strip(), "", "Flags:", *(line for flag in own for line in _of_flag(flag))]
     if settings:
-        lines += ["", "Settings, over those of the config file; the defaults are those of a file that leaves them out:"]
+        lines += [
+            "",
+            "Settings, over those of the config file; the defaults are those of a file that leaves them out:",
+        ]
         lines += [line for setting in settings.values() for line in _of_setting(setting)]
     return "\n".join(lines)
 
 
-def _of_flag(flag: flags.Flag) -> Iterator[str]:
+def _of_flag(flag: flags.Flag) -> list[str]:
     kind = flag.parser.syntactic_help if flag.name not in ("config", "workdir") else "a path"
     choices = getattr(flag.parser, "enum_values", None)
     if choices:
@@ -34,16 +37,14 @@ def _of_flag(flag: flags.Flag) -> Iterator[str]:
         kind = "true or false"
     default = "" if flag.default in (None, [], "") else f"; default: {_shown(flag.default)}"
     repeated = "; repeatable" if isinstance(flag, flags.MultiFlag) else ""
-    yield f"  --{flag.name}  ({kind or 'text'}{default}{repeated})"
-    yield from _below(flag.help or "")
+    return _entry(flag.name, flag.help or "", f"{kind or 'text'}{default}{repeated}")
 
 
-def _of_setting(setting: Setting) -> Iterator[str]:
+def _of_setting(setting: Setting) -> list[str]:
     name = f"{setting.name}.NAME" if setting.is_group else setting.name
     allowed = f"{setting.allowed}; default: {_shown(setting.default)}"
     swept = "; swept within one program" if setting.field.metadata.get("traced") else ""
-    yield f"  --config.{name}  ({allowed}{swept})"
-    yield from _below(setting.meaning)
+    return _entry(f"config.{name}", setting.meaning, f"{allowed}{swept}")
 
 
 def _shown(value: object) -> str:
@@ -56,5 +57,8 @@ def _shown(value: object) -> str:
     return "none" if isinstance(value, Mapping) or value == () else str(value)
 
 
-def _below(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+def _entry(name: str, meaning: str, allowed: str) -> list[str]:
+    text = f"--{name}: {meaning} ({allowed})"
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
+    )

@@ -139,12 +139,14 @@ def check_env_kwarg(path: str, value: Any) -> int | float | str:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"config.{path} must be finite, got {value}.")
     if isinstance(value, int) and abs(value) > _INT32_MAX:
-        raise ConfigError(f"config.{path} must be at least {-_INT32_MAX} and at most {_INT32_MAX}, got {quoted(value)}.")
+        raise ConfigError(
+            f"config.{path} must be at least {-_INT32_MAX} and at most {_INT32_MAX}, got {quoted(value)}."
+        )
     return value
 
 
 def check_env_param(path: str, value: Any) -> float:
-    """A number of the environment, as an integer where it is one: 3 and 3.0 are one config, so they must be one program."""
+    """A number of the environment, as an integer where it is one: 3 and 3.0 are one config, so one program."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _check_bounds(path, value, {"low": -(2**31), "high": 2**31 - 1})
     number = _check_bounds(path, _as_float(path, value), {"low": -math.inf, "high": math.inf})

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-_KINDS = {
+_KINDS: dict[Any, str] = {
     float: "number",
     float | None: "number",
     int: "whole number",
@@ -41,7 +41,7 @@ class Setting(NamedTuple):
         """What it may be, in words."""
         if "choices" in self.field.metadata:
             return f"one of {', '.join(self.field.metadata['choices'])}"
-        kind = _KINDS.get(self.field.type, "group of settings" if self.is_group else "tuple")  # type: ignore[call-overload]
+        kind = _KINDS.get(self.field.type, "group of settings" if self.is_group else "tuple")
         bounds = [
             f"{word} {self.field.metadata[key]:g}" if kind == "number" else f"{word} {self.field.metadata[key]}"
             for key, word in (("low", "at least"), ("above", "above"), ("high", "at most"))
@@ -58,7 +58,8 @@ def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:
       >>> next(setting.meaning for setting in settings_of(ExperimentConfig()) if setting.name == "horizon")
       'T, the steps at which an episode is cut; the environment's own limit when unset.'
     """
-    meanings = _meanings(type(config))
+    kind: Any = type(config)
+    meanings = _meanings(kind)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):

@@ -46,7 +46,7 @@ class Stalled(Exception):
 
 
 def printable(text: str) -> str:
-    """Escapes line breaks and all that a terminal would act on, so that foreign text stays on its line.
+    r"""Escapes line breaks and all that a terminal would act on, so that foreign text stays on its line.
 
     Example:
       >>> printable("red \x1b[31m text")

@@ -49,7 +49,9 @@ def check_number(num_settings: int, num_seeds: int) -> None:
     """
     needed, there = num_settings * num_seeds * _BYTES, host.memory_bytes()
     if needed > there // 2:
-        settings = f"{num_settings:,} settings with {num_seeds:,} seeds each" if num_settings > 1 else "config.num_seeds"
+        settings = (
+            f"{num_settings:,} settings with {num_seeds:,} seeds each" if num_settings > 1 else "config.num_seeds"
+        )
         raise ConfigError(
             f"{settings} makes {num_settings * num_seeds:,} members, whose list alone takes about "
             f"{host.in_words(needed)}, and this machine has {host.in_words(there)} of memory; take fewer seeds or "

@@ -1,5 +1,6 @@
 """Paths that people give, looked at before anything is made of them."""
 
+import stat
 from pathlib import Path
 
 from haepo_jax.errors import ConfigError, quoted
@@ -25,16 +26,16 @@ def folder(what: str, given: str) -> Path:
         path = Path(given).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{named} begins with the home folder of a user whom this machine does not know.") from error
-    try:
-        if path.is_dir():
-            return path
-        is_there = path.exists()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{named} cannot be a folder: {reason}.") from error
-    if is_there:
-        raise ConfigError(f"{named} is a file; give a folder.")
-    file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
-    if file is not None:
-        raise ConfigError(f"{named} lies below {file}, which is a file; give a folder.")
+    for part in (path, *path.parents):
+        try:
+            is_folder = stat.S_ISDIR(part.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(f"{named} cannot be a folder: {reason}.") from error
+        if not is_folder:
+            what = "is a file" if part == path else f"lies below {quoted(str(part))[1:-1]}, which is a file"
+            raise ConfigError(f"{named} {what}; give a folder.")
+        break
     return path

@@ -1,6 +1,6 @@
 """Values from config files and callers as plain Python, before they are checked.
 
-A config file may compute its numbers with NumPy or JAX. What these hold is taken over where nothing is lost by it; what
+A config file may compute its numbers with NumPy or JAX. Their values are taken over where nothing is lost by it; what
 is of no such kind is left as it is, for the checks to refuse.
 """
 

@@ -268,7 +268,9 @@ def _points(base: ExperimentConfig, search: SearchConfig, choices: Mapping[str, 
     if search.points and (choices or search.num_samples is not None):
         raise ConfigError("config.search.points names every point; leave config.sweep and search.num_samples unset.")
     check_number(
-        len(search.points) or search.num_samples or math.prod(_number_of_values(choice) for choice in choices.values()),
+        len(search.points)
+        or search.num_samples
+        or math.prod(_number_of_values(choice) for choice in choices.values()),
         base.num_seeds,
     )
     if search.points:

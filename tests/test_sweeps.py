@@ -226,7 +226,7 @@ def test_a_bound_that_is_never_drawn_need_not_be_allowed():
 
 @pytest.mark.parametrize("values", [{1: (0.1,)}, {"haepo": {2: (0.1,)}}, {("a",): (0.1,)}])
 def test_names_that_are_no_text_are_refused(values):
-    with pytest.raises(ConfigError, match="has the name .*, and names are text"):
+    with pytest.raises(ConfigError, match=r"has the name .*, and names are text"):
         from_values({"sweep": values})
 
 
