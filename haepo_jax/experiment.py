@@ -7,6 +7,7 @@ each chunk on whether and how to go on.
 
 import contextlib
 import dataclasses
+import os
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -23,12 +24,14 @@ from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
+from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
 from haepo_jax.objectives import Metrics
+from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows, text_settings
 from haepo_jax.resuming import newest_checkpoint
-from haepo_jax.run_folder import Provenance, is_complete, opened, read_json, storage_errors, write_json
+from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
 from haepo_jax.training import MemberState, make_environment, total_steps
@@ -49,14 +52,14 @@ class Placement(NamedTuple):
     """None: as at the first attempt, and 1 then."""
 
 
-def run(config: ExperimentConfig, workdir: Path, *, checkpoint_seconds: float = 10.0) -> bool:
+def run(config: ExperimentConfig, workdir: StrPath, *, checkpoint_seconds: float = 10.0) -> bool:
     """Runs an experiment, or goes on with it, until its folder is complete; see `run_sweep`."""
     return run_sweep(of_experiment(config), workdir, checkpoint_seconds=checkpoint_seconds)
 
 
 def run_sweep(
     sweep: Sweep,
-    workdir: Path,
+    workdir: StrPath,
     *,
     placement: Placement = Placement(),  # noqa: B008 - immutable
     checkpoint_seconds: float = 60.0,
@@ -83,28 +86,41 @@ def run_sweep(
       Interrupted: SIGTERM or SIGINT, to any of the processes.
       Stalled: another process is gone.
     """
+    workdir = Path(workdir)
     for group in sweep.groups:
         make_environment(group.config)  # before the folder is made, as its name may be wrong
     check_request(tensorboard_members, len(sweep.members))
     with _opened(workdir, sweep):
-        if processes.from_first(np.array(is_complete(workdir))):
+        if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
             return False
         _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
     return True
 
 
-def restore(workdir: Path) -> Iterator[tuple[Population, MemberState, int]]:
+def _has_summary(workdir: Path) -> bool:
+    """Whether the folder is complete. A summary that is not whole is set aside, and made again at the end."""
+    path = workdir / "summary.json"
+    if not os.path.lexists(path):
+        return False
+    try:
+        read_summary(workdir)
+    except ConfigError as error:
+        set_aside(path, error)
+        return False
+    return True
+
+
+def restore(workdir: StrPath) -> Iterator[tuple[Population, MemberState, int]]:
     """The newest good state of each wave of a run, on the devices, and its updates; changes nothing in the folder.
 
     Raises:
       ConfigError: the folder holds no run, or no good checkpoint.
     """
-    if not (workdir / "config.json").exists():
-        raise ConfigError(f"--workdir {workdir} holds no run: there is no config.json in it.")
-    sweep = from_record(read_json(workdir / "config.json"))
+    workdir = Path(workdir)
+    sweep = from_record(read_record(workdir))
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"--workdir {workdir} holds no checkpoint yet; train first.")
-    placement = read_json(workdir / "placement.json")
+    placement = read_placement(workdir, [group.name for group in sweep.groups])
     found_any = False
     for group in sweep.groups:
         population = make_population(
@@ -241,6 +257,7 @@ class _Attempt:
             metrics=self._metrics,
             text=self._text,
             process=jax.process_index(),
+            run=run_id(self.workdir),
         )
 
     def begin_compiling(self, population: Population) -> None:
@@ -274,8 +291,9 @@ class _Attempt:
     def _placed(self) -> list[Population]:
         """The population of each group, with as many members on a device as at the first attempt, and its memory."""
         path = self.workdir / "placement.json"
-        nothing: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
-        noted = read_json(path) if path.exists() else nothing
+        noted: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
+        if os.path.lexists(path):
+            noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
         spread = _as_noted("trajectory_devices", self._placement.trajectory_devices, noted["trajectory_devices"]) or 1
         populations = []
         for group in self._sweep.groups:
@@ -391,7 +409,7 @@ class _WaveRun:
                 break
         if processes.is_first():
             first = wave.members[0].index
-            drop_rows(self._attempt.workdir / "metrics", done, range(first, first + len(wave.members)))
+            drop_rows(self._attempt.workdir, done, range(first, first + len(wave.members)))
             if done:
                 print(f"Going on after update {done} of {self._total}.", flush=True)
         processes.barrier("rows are dropped")

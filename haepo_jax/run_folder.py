@@ -1,6 +1,8 @@
 """The run folder: who may use it, what run it holds, and how its files are written.
 
 Every file is written under a temporary name, synced and renamed, so that a reader sees it whole or not at all.
+Temporary names are drawn at random and made anew, never through a link; who writes one holds a lock on it, so that
+what a killed process has left can be told from what another one is writing.
 """
 
 import contextlib
@@ -8,9 +10,11 @@ import datetime
 import errno
 import fcntl
 import importlib.metadata
-import json
+import itertools
 import os
 import platform
+import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,43 +23,39 @@ from typing import Any
 
 import jax
 
-from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict
+from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.folder_files import (
+    StrPath,
+    is_complete,
+    provenance_path,
+    read_attempts,
+    read_json,
+    read_record,
+    to_json_text,
+)
+from haepo_jax.terminal import visible
 
+__all__ = [
+    "Provenance",
+    "clear_leftovers",
+    "is_complete",
+    "load_config",
+    "locked",
+    "read_json",
+    "set_aside",
+    "storage_errors",
+    "write_file",
+    "write_json",
+]
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Holds the run folder for this run alone, after making it or checking that it holds this very run.
-
-    Args:
-      workdir: the run folder.
-      config: what its `config.json` holds.
-      members: what its `members.json` holds.
-
-    Raises:
-      ConfigError: the folder cannot be made or written, another process uses it, or it holds a run with
-        another config (the differing fields are named).
-    """
-    with locked(workdir):
-        if (workdir / "config.json").exists():
-            differences = differing_fields(read_json(workdir / "config.json"), config)
-            if differences:
-                raise ConfigError(
-                    f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "
-                    "use another folder, or the settings it was started with."
-                )
-        else:
-            with storage_errors(workdir):
-                write_json(workdir / "members.json", list(members))
-                write_json(workdir / "config.json", dict(config))
-        yield
-
-
-@contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Makes a folder if needed, and holds it for this process alone.
+    """Makes a folder if needed, and holds it for this process alone; one that nothing was written to is removed again.
 
     Args:
       workdir: the folder.
@@ -63,36 +63,49 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
       ConfigError: it cannot be made or written, or another process holds it.
     """
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("w")
+        new = not (workdir / ".lock").exists()
+        lock = _locked_file(workdir / ".lock")
+    except BlockingIOError:
+        raise ConfigError(
+            f"--workdir {workdir} is in use by another run; give this one a folder of its own."
+        ) from None
     except OSError as error:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}.") from error
     with lock:
         try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it may have been moved away
+                if new and [path.name for path in workdir.iterdir()] == [".lock"]:
+                    (workdir / ".lock").unlink()
+                    for folder in made:
+                        folder.rmdir()
+
+
+def _locked_file(path: Path) -> Any:
+    """The file, opened and locked; made anew where its last holder has removed it meanwhile."""
+    while True:
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--workdir {workdir} is in use by another run; give this one a folder of its own."
-            ) from None
-        yield
+            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
 
 
-def load_config(workdir: Path) -> ExperimentConfig:
-    """The config of the run in this folder.
+def load_config(workdir: StrPath) -> ExperimentConfig:
+    """Reads the config of the run in this folder.
 
     Raises:
       ConfigError: there is no run, or its `config.json` is damaged.
     """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise ConfigError(f"--workdir {workdir} holds no run: there is no config.json in it.")
-    return from_config_dict(read_json(path))
-
-
-def is_complete(workdir: Path) -> bool:
-    """True once `summary.json`, which is written last, is there."""
-    return (workdir / "summary.json").exists()
+    return from_config_dict(read_record(workdir))
 
 
 class Provenance:
@@ -101,8 +114,8 @@ class Provenance:
     def __init__(self, workdir: Path, devices: Sequence[jax.Device], process: int = 0) -> None:
         """Adds the entry of this attempt."""
         self._workdir = workdir
-        self._path = workdir / (f"provenance-{process:05d}.json" if process else "provenance.json")
-        self._attempts = read_json(self._path) if self._path.exists() else []
+        self._path = provenance_path(workdir, process)
+        self._attempts = self._attempts_so_far(process)
         self._attempts.append(
             {
                 "command": [sys.executable, *sys.argv],
@@ -121,6 +134,16 @@ class Provenance:
         )
         self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
 
+    def _attempts_so_far(self, process: int) -> list[dict[str, Any]]:
+        """The attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
+        if not os.path.lexists(self._path):
+            return []
+        try:
+            return read_attempts(self._workdir, process)
+        except ConfigError as error:
+            set_aside(self._path, error)
+            return []
+
     def update(self, **entries: Any) -> None:
         """Changes the entry of this attempt and writes the file."""
         self._attempts[-1] |= entries | {"last_written": _now()}
@@ -130,6 +153,19 @@ class Provenance:
     def total(self, name: str) -> float:
         """The sum of a number over all attempts."""
         return sum(attempt.get(name, 0) for attempt in self._attempts)
+
+
+def set_aside(path: Path, why: ConfigError) -> None:
+    """Renames a file that cannot be used, so that a new one can take its place, and says so.
+
+    Raises:
+      StorageError: it cannot be renamed.
+    """
+    names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in itertools.count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    with storage_errors(path.parent):
+        path.rename(aside)
+    print(visible(f"{why} It is kept as {aside.name}, and made again."), flush=True)
 
 
 @contextlib.contextmanager
@@ -162,15 +198,18 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file, syncs it and renames it to `path`; on failure nothing is left."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)) as file:
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write(temporary)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -178,22 +217,20 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         os.close(directory)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Removes the temporary files that a killed process has left in a folder, and none that is being written."""
+    for path in folder.iterdir():
+        if not _TEMPORARY.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    write_file(path, lambda temporary: temporary.write_text(text))
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-      ConfigError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}.") from error
+    """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
+    text = to_json_text(value)
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _now() -> str:

@@ -2,18 +2,20 @@ import dataclasses
 import errno
 import json
 import multiprocessing
+import os
 
 import jax
+import numpy as np
 import pytest
 
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.opening import opened
 from haepo_jax.population import make_members
 from haepo_jax.run_folder import (
     Provenance,
-    is_complete,
+    clear_leftovers,
     load_config,
-    opened,
     read_json,
     storage_errors,
     write_file,
@@ -85,12 +87,6 @@ def test_one_run_at_a_time(tmp_path):
     open_once(tmp_path)
 
 
-def test_complete_means_the_summary_is_there(tmp_path):
-    assert not is_complete(tmp_path)
-    write_json(tmp_path / "summary.json", {})
-    assert is_complete(tmp_path)
-
-
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file"
     write_file(path, lambda temporary: temporary.write_text("old"))
@@ -124,9 +120,31 @@ def test_other_errors_stay_what_they_are(tmp_path):
         raise ZeroDivisionError
 
 
-def test_json_never_holds_nan(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "file.json", {"value": float("nan")})
+def test_json_has_null_for_numbers_that_are_not_finite(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"values": [float("nan"), float("inf"), (-np.inf, 1.5)], "count": 2})
+    assert json.loads(path.read_text()) == {"values": [None, None, [None, 1.5]], "count": 2}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text("[" * 100_000),
+        lambda path: path.write_text('{"attempts": []}'),
+        lambda path: path.write_text('[{"started": "today"}]'),
+        lambda path: path.write_bytes(b"\xff\xfe\x00"),
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to(path.parent),
+    ],
+)
+def test_provenance_that_cannot_be_read_is_set_aside_with_a_word(tmp_path, capsys, damage):
+    path = tmp_path / "provenance.json"
+    damage(path)
+    Provenance(tmp_path, jax.devices()).update(run_seconds=2.0)
+    assert [attempt["run_seconds"] for attempt in json.loads(path.read_text())] == [2.0]
+    assert os.path.lexists(tmp_path / "provenance.damaged-1.json")
+    out = capsys.readouterr().out
+    assert str(path) in out and "It is kept as provenance.damaged-1.json, and made again." in out
 
 
 def test_provenance_adds_an_entry_for_each_attempt(tmp_path):
@@ -139,3 +157,35 @@ def test_provenance_adds_an_entry_for_each_attempt(tmp_path):
     assert [attempt["outcome"] for attempt in attempts] == ["SIGTERM", "complete"]
     assert attempts[0]["packages"]["jax"] == jax.__version__
     assert {"command", "git", "xla_flags", "devices", "processes", "started", "python"} < set(attempts[1])
+
+
+def test_a_temporary_file_never_goes_through_a_link(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    names = []
+    write_file(tmp_path / "first", lambda temporary: names.append(temporary.name))
+    assert names[0] != ".first.tmp"
+    for name in (".file.json.tmp", *names):
+        (tmp_path / name).symlink_to(elsewhere)
+    write_json(tmp_path / "file.json", {})
+    assert elsewhere.read_text() == "mine"
+    clear_leftovers(tmp_path)
+    assert (tmp_path / names[0]).is_symlink()
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_is_being_written_is_not(tmp_path):
+    (tmp_path / f".{'0' * 16}.tmp").write_text("half")
+
+    def write(temporary):
+        clear_leftovers(tmp_path)
+        assert list(tmp_path.iterdir()) == [temporary]
+        temporary.write_text("whole")
+
+    write_file(tmp_path / "file", write)
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_files_have_the_rights_that_the_user_s_mask_gives(tmp_path):
+    (tmp_path / "usual").touch()
+    write_json(tmp_path / "file.json", {})
+    assert (tmp_path / "file.json").stat().st_mode == (tmp_path / "usual").stat().st_mode

@@ -8,10 +8,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 
-from haepo_jax.analysis.metrics import by_setting, read_members, read_metric
+from haepo_jax.analysis.metrics import by_setting, read_metric
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
-from haepo_jax.run_folder import load_config, write_file
+from haepo_jax.folder_files import StrPath, read_members
+from haepo_jax.run_folder import load_config, storage_errors, write_file
 
 _MAX_POINTS = 200
 _MAX_SEED_LINES = 64
@@ -19,7 +21,7 @@ _MAX_SEED_LINES = 64
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def learning_curve(workdir: Path) -> Path:
+def learning_curve(workdir: StrPath) -> Path:
     """Draws the return over the updates: mean over seeds, its 95% bootstrap band, and each seed faintly.
 
     Args:
@@ -28,8 +30,10 @@ def learning_curve(workdir: Path) -> Path:
     Returns:
       The path of the figure, `learning_curve.png` in the folder.
     """
+    workdir = Path(workdir)
     config = load_config(workdir)
-    returns = read_metric(workdir, "episode_return")
+    returns = read_metric(workdir, "episode_return").astype(np.float64)
+    returns[~np.isfinite(returns)] = np.nan
     groups = by_setting(read_members(workdir))
     updates = np.unique(np.linspace(0, returns.shape[1] - 1, _MAX_POINTS).astype(int))
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -52,6 +56,19 @@ def learning_curve(workdir: Path) -> Path:
     if len(groups) <= 2 * len(_COLOURS):
         axes.legend(frameon=False, loc="best")
     path = workdir / "learning_curve.png"
-    write_file(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
-    plt.close(figure)
+    try:
+        with storage_errors(workdir):
+            write_file(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    finally:
+        plt.close(figure)
     return path
+
+
+def has_learning_curve(workdir: StrPath) -> bool:
+    """Returns whether the folder holds a whole `learning_curve.png`."""
+    try:
+        with PIL.Image.open(Path(workdir) / "learning_curve.png") as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True

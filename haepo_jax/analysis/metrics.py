@@ -1,16 +1,84 @@
-"""Reading the metrics of a run folder."""
+"""Reading the metrics of a run folder: the rows of its own members, each once, with none left out."""
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 
-from haepo_jax.recording import shown
-from haepo_jax.run_folder import read_json
+from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import StrPath, read_members
+from haepo_jax.members import Member
+from haepo_jax.recording import shown, text_settings
 
 
-def read_metric(workdir: Path, name: str) -> np.ndarray:
-    """One metric of a run.
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The rows of a run. The updates of a member follow one another from 0."""
+
+    members: list[dict[str, Any]]
+    """As of `read_members`."""
+    member: np.ndarray
+    """`[rows]`."""
+    update: np.ndarray
+    """`[rows]`."""
+    columns: Mapping[str, np.ndarray]
+    """What was asked for, each `[rows]`."""
+
+    @property
+    def count(self) -> np.ndarray:
+        """`[members]` how many rows each member has."""
+        return np.bincount(self.member, minlength=len(self.members))
+
+    def by_update(self, name: str, missing: Any) -> np.ndarray:
+        """A column as `[members, updates]`, with `missing` where there is no row."""
+        values = self.columns[name]
+        shape = (len(self.members), int(self.count.max(initial=0)))
+        result = np.full(shape, missing, dtype=np.result_type(values, np.asarray(missing)))
+        result[self.member, self.update] = values
+        return result
+
+
+def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
+    """Reads columns of all rows of a run, whether it is complete or still running.
+
+    Args:
+      workdir: the run folder.
+      columns: their names. One that has no value in a row is NaN there, or False.
+
+    Raises:
+      ConfigError: the folder holds no run; a part cannot be read, or is of another run; a column or rows are missing.
+    """
+    directory, members = Path(workdir) / "metrics", read_members(workdir)
+    text = text_settings([Member(m["index"], m["seed"], m["settings"]) for m in members])
+    types = {"member": pa.int32(), "seed": pa.int64(), "update": pa.int32()}
+    types |= {name: pa.string() if name in text else pa.float64() for name in members[0]["settings"]}
+    with _sentences(directory):
+        found = _data_set(directory)
+        if found is None:
+            table = pa.schema(types | dict.fromkeys(columns, pa.float32())).empty_table()
+        else:
+            if missing := [name for name in columns if name not in found.schema.names]:
+                raise ConfigError(f"{directory} is not that of such a run: it has rows without {', '.join(missing)}.")
+            # The parts of its groups may differ in the columns that are not read here.
+            types |= {name: found.schema.field(name).type for name in columns}
+            table = found.replace_schema(pa.schema(types)).to_table()
+    _check(directory, table, members, text)
+    return Rows(
+        members,
+        table["member"].to_numpy(),
+        table["update"].to_numpy(),
+        {name: _values(table[name]) for name in columns},
+    )
+
+
+def read_metric(workdir: StrPath, name: str) -> np.ndarray:
+    """Reads one metric of a run.
 
     Args:
       workdir: the run folder.
@@ -21,32 +89,101 @@ def read_metric(workdir: Path, name: str) -> np.ndarray:
 
     Raises:
       KeyError: the run's algorithm does not write this metric.
+      ConfigError: as of `read_rows`.
     """
-    rows = pyarrow.dataset.dataset(workdir / "metrics", format="parquet")
-    if name not in rows.schema.names:
-        raise KeyError(f"{workdir} has no metric {name}; it has {', '.join(rows.schema.names)}.")
-    table = rows.to_table(["member", "update", name])
-    member, update, values = (table[column].to_numpy() for column in ("member", "update", name))
-    result = np.full((member.max() + 1, update.max() + 1), np.nan, dtype=np.result_type(values, np.float32))
-    result[member, update] = values
-    if name == "env_steps":
-        last = np.isfinite(result).sum(axis=1) - 1
+    directory = Path(workdir) / "metrics"
+    with _sentences(directory):
+        found = _data_set(directory)
+    if found is not None and name not in found.schema.names:
+        raise KeyError(f"{workdir} has no metric {name}; it has {', '.join(found.schema.names)}.")
+    rows = read_rows(workdir, (name,))
+    result = rows.by_update(name, np.float32(np.nan))
+    if name == "env_steps" and result.size:
+        last = np.maximum(rows.count - 1, 0)
         result = np.take_along_axis(result, np.minimum(np.arange(result.shape[1]), last[:, None]), axis=1)
     return result
 
 
-def read_members(workdir: Path) -> list[dict]:
-    """The members of a run in order, each with its `seed` and swept `settings`."""
-    return read_json(workdir / "members.json")
+def _data_set(directory: Path) -> pyarrow.dataset.Dataset | None:
+    """The parts of `metrics/`; None where there is none yet. Names of the folders above them are no columns."""
+    parts = [str(part) for part in sorted(directory.glob("part-*.parquet"))]
+    return pyarrow.dataset.dataset(parts, format="parquet", partitioning=None) if parts else None
 
 
-def by_setting(members: list[dict]) -> dict[str, list[int]]:
-    """The indices of members that share their swept settings, under a label of those settings."""
+@contextlib.contextmanager
+def _sentences(directory: Path) -> Iterator[None]:
+    """Turns what pyarrow raises of a part that it cannot read into a sentence."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{directory} cannot be read: {reason} (while the run goes on, ask again).") from error
+
+
+def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Returns the indices of members that share their swept settings, under a label of those settings."""
     groups: dict[str, list[int]] = {}
     for index, member in enumerate(members):
-        label = ", ".join(
-            f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={shown(value)}"
-            for name, value in member["settings"].items()
-        )
-        groups.setdefault(label, []).append(index)
+        groups.setdefault(setting_label(member["settings"]), []).append(index)
     return groups
+
+
+def setting_label(settings: Mapping[str, Any]) -> str:
+    """Returns settings in words.
+
+    Example:
+      >>> setting_label({"haepo.kl_coef": 0.005, "haepo.score": "sum"})
+      'haepo.kl_coef=0.005, haepo.score=sum'
+    """
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={shown(value)}"
+        for name, value in settings.items()
+    )
+
+
+def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
+    """Holds the rows to be those of the members, each once.
+
+    Raises:
+      ConfigError: they are not.
+    """
+    identity = ["member", "seed", "update", *members[0]["settings"]]
+    empty = [name for name in identity if table[name].null_count]
+    if empty:
+        raise ConfigError(f"{directory} is not that of a run: it has rows without {', '.join(empty)}.")
+    member, update = table["member"].to_numpy().astype(np.int64), table["update"].to_numpy()
+    outside = (member < 0) | (member >= len(members))
+    if outside.any():
+        raise ConfigError(
+            f"{directory} has rows of member {member[outside][0]}, but members.json has {len(members)} members: "
+            "one of them is of another run."
+        )
+    for name in ("seed", *members[0]["settings"]):
+        own = [m["seed"] if name == "seed" else m["settings"][name] for m in members]
+        expected = np.array([shown(value) for value in own] if name in text else own)
+        wrong = np.flatnonzero(table[name].to_numpy() != expected[member])
+        if wrong.size:
+            raise ConfigError(
+                f"{directory} has rows of member {member[wrong[0]]} with {name} "
+                f"{table[name][int(wrong[0])].as_py()}, which is {expected[member[wrong[0]]]} in members.json: one of "
+                "them is of another run."
+            )
+    count = np.bincount(member, minlength=len(members))
+    outside = (update < 0) | (update >= count[member])
+    if outside.any():
+        raise ConfigError(
+            f"{directory} lacks rows of member {member[outside][0]} before its update {update[outside][0]}."
+        )
+    places = member * max(int(count.max(initial=0)), 1) + update.astype(np.int64)
+    if len(np.unique(places)) < len(places):
+        double = np.flatnonzero(np.bincount(places) > 1)[0]
+        raise ConfigError(
+            f"{directory} has more than one row of member {double // count.max()} at update {double % count.max()}."
+        )
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as an array; what has no value is NaN, or False."""
+    if pa.types.is_boolean(column.type):
+        column = pc.fill_null(column, False)
+    return column.to_numpy()

@@ -22,7 +22,8 @@ from haepo_jax.benchmark import peers
 from haepo_jax.benchmark.machine import describe
 from haepo_jax.benchmark.peers import Arrival, Peer
 from haepo_jax.errors import ConfigError
-from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
+from haepo_jax.folder_files import read_attempts
+from haepo_jax.run_folder import Provenance, storage_errors, write_json
 
 SOLVED = 475.0
 CONFIG = "configs/cartpole.py"
@@ -70,7 +71,7 @@ def arrival_of(run: Path, whole_seconds: float) -> Arrival:
     """
     there = read_metric(run, "episode_return") >= SOLVED
     reached = there.any(axis=1)
-    (attempt,) = read_json(run / "provenance.json")
+    (attempt,) = read_attempts(run)
     share = None
     if reached.all():
         updates, seconds = zip((0, 0.0), *attempt["timeline"], strict=True)

@@ -224,7 +224,8 @@ def measure_all(workdir: Path, every: Iterable[Case], device: jax.Device | None 
     """
     path = workdir / "memory.json"
     where = {"jax": jax.__version__, "device": (device or jax.devices()[0]).device_kind}
-    rows: list[dict[str, Any]] = read_json(path)["rows"] if path.exists() else []
+    row_shape = dict.fromkeys((*Case._fields, "device", "jax", "total"), object)
+    rows: list[dict[str, Any]] = read_json(path, {"rows": [row_shape]})["rows"] if os.path.lexists(path) else []
     rows = [row for row in rows if row["jax"] == where["jax"]]
     done = {tuple(row[name] for name in (*Case._fields, "device")) for row in rows}
     for case in (case for case in every if (*case, where["device"]) not in done):

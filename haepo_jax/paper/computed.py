@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.run_folder import read_json, storage_errors, write_json
+from haepo_jax.folder_files import read_json, to_json_text
+from haepo_jax.run_folder import set_aside, storage_errors, write_json
 
 
 def computed(directory: Path, name: str, compute: Callable[[], Any]) -> Any:
@@ -26,15 +28,15 @@ def computed(directory: Path, name: str, compute: Callable[[], Any]) -> Any:
     """
     path = directory / "computed" / f"{name}.json"
     try:
-        stored = read_json(path) if path.exists() else {}
-        if stored and stored["sha256"] == _digest(stored["value"]):
-            return stored["value"]
-        if stored:
-            print(f"{path} is damaged; it is done again.", flush=True)
-    except (ConfigError, KeyError, TypeError):
-        print(f"{path} is damaged; it is done again.", flush=True)
+        if os.path.lexists(path):
+            stored = read_json(path, {"sha256": str, "value": object})
+            if stored["sha256"] == _digest(stored["value"]):
+                return stored["value"]
+            set_aside(path, ConfigError(f"{path} is damaged: its checksum does not hold."))
+    except ConfigError as error:
+        set_aside(path, error)
     print(f"{name}: measuring", flush=True)
-    value = json.loads(json.dumps(compute()))
+    value = json.loads(to_json_text(compute()))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"sha256": _digest(value), "value": value})

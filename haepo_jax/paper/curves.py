@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from haepo_jax.analysis.metrics import by_setting, read_members, read_metric
-from haepo_jax.run_folder import read_json
+from haepo_jax.analysis.metrics import by_setting, read_metric
+from haepo_jax.folder_files import StrPath, read_attempts, read_members, read_record, read_summary
 
 GRID_POINTS = 100
 
@@ -15,19 +15,19 @@ GRID_POINTS = 100
 class RunData:
     """A finished run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: StrPath) -> None:
         """Reads nothing yet."""
-        self.path = path
+        self.path = Path(path)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The config as JSON has it."""
-        return read_json(self.path / "config.json")
+        return read_record(self.path)
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """`summary.json`."""
-        return read_json(self.path / "summary.json")
+        return read_summary(self.path)
 
     @functools.cached_property
     def members(self) -> list[dict]:
@@ -76,7 +76,7 @@ class RunData:
     def seconds(self) -> np.ndarray:
         """`[updates]` wall-clock seconds of training after each update, compilation left out, for all members."""
         done, clock, before = [0], [0.0], 0.0
-        for attempt in read_json(self.path / "provenance.json"):
+        for attempt in read_attempts(self.path):
             for updates, seconds in attempt.get("timeline", []):
                 if updates > done[-1]:
                     done.append(updates)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.config import ExperimentConfig, to_json
+from haepo_jax.folder_files import read_attempts, read_summary
 from haepo_jax.paper.methods import SETTINGS_PER_METHOD
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.scale import Scale
@@ -14,7 +15,6 @@ from haepo_jax.paper.tasks import CARTPOLE, WALK
 from haepo_jax.paper.tuning import TUNING_SEED, Tuned
 from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Table
 from haepo_jax.reporting.publishing import publish
-from haepo_jax.run_folder import read_json
 
 COMMAND = "python -m experiments.paper"
 
@@ -67,8 +67,8 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
     attempts, seconds = [], 0.0
     for name in runs.done:
         folder = runs.directory / "runs" / name
-        attempts += read_json(folder / "provenance.json")
-        clock = read_json(folder / "summary.json")["wall_clock"]
+        attempts += read_attempts(folder)
+        clock = read_summary(folder)["wall_clock"]
         seconds += clock["compile_seconds"] + clock["run_seconds"]
     newest = max(attempts, key=lambda attempt: attempt["last_written"])
     return {

@@ -6,6 +6,7 @@ DIR/runs/NAME/seal.json   checksums of its files; its presence means that the ru
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any
 
 import jax
 
-from haepo_jax.config import ExperimentConfig, from_config_dict, to_json
+from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.experiment import run
+from haepo_jax.folder_files import read_json, read_record
 from haepo_jax.paper.curves import RunData
 from haepo_jax.paper.methods import nested
 from haepo_jax.paper.scale import Scale
-from haepo_jax.run_folder import locked, read_json, storage_errors, write_json
+from haepo_jax.run_folder import locked, storage_errors, write_json
+from haepo_jax.terminal import visible
 
 _SEAL = "seal.json"
 
@@ -45,18 +48,39 @@ class Runs:
           What it recorded.
 
         Raises:
-          ConfigError: settings that are not allowed.
+          ConfigError: settings that are not allowed, or a folder that holds a run of other settings.
           StorageError: the folder could not be written to any more.
           Interrupted: SIGTERM or SIGINT; asked again, the run goes on.
         """
         config = from_config_dict(nested(settings))
         self.done[name] = config
         path = self.directory / "runs" / name
-        if not _is_whole(path, config):
+        if not self._is_whole(path, config):
             print(f"{name}: {config.num_seeds} seeds of {config.algorithm} on {config.env}", flush=True)
             _finish(path, config)
             jax.clear_caches()  # the next run is another program
         return RunData(path)
+
+    def _is_whole(self, path: Path, config: ExperimentConfig) -> bool:
+        """Whether a sealed run with this config is there, all of whose files are as they were.
+
+        One whose own seal does not hold is removed. A sound one of other settings is refused, sealed or begun: it may
+        be days of another study.
+        """
+        sealed = os.path.lexists(path / _SEAL)
+        if sealed and not _seal_holds(path):
+            print(visible(f"{path} is damaged: its seal does not hold. It is done again."), flush=True)
+            _remove(path)
+            return False
+        if os.path.lexists(path / "config.json"):
+            differences = differing_fields(read_record(path), _plain(config))
+            if differences:
+                own, other = ("quick", "full") if self.scale.quick else ("full", "quick")
+                raise ConfigError(
+                    f"{path} holds a run of other settings: {', '.join(differences)}. Is it of the {other} study, or "
+                    f"of an earlier version? This is the {own} one. Use another --workdir, or remove that folder."
+                )
+        return sealed
 
 
 def _finish(path: Path, config: ExperimentConfig) -> None:
@@ -67,22 +91,14 @@ def _finish(path: Path, config: ExperimentConfig) -> None:
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
 
 
-def _is_whole(path: Path, config: ExperimentConfig) -> bool:
-    """True for a sealed run with this config, all of whose files are as they were.
-
-    What is neither that nor the beginning of this very run is removed.
-    """
-    sealed = (path / _SEAL).exists()
+def _seal_holds(path: Path) -> bool:
     try:
-        begun = not (path / "config.json").exists() or read_json(path / "config.json") == _plain(config)
-        for name in ("members.json", "provenance.json"):
-            if (path / name).exists():
-                read_json(path / name)
-        if begun and (not sealed or read_json(path / _SEAL) == _checksums(path)):
-            return sealed
+        return read_json(path / _SEAL, dict) == _checksums(path)
     except (ConfigError, OSError):
-        pass
-    print(f"{path} is damaged or of another version; it is done again.", flush=True)
+        return False
+
+
+def _remove(path: Path) -> None:
     with locked(path), storage_errors(path):
         # Renamed first: what an interrupted removal leaves must not look like a run.
         rest = path.with_name(f".{path.name}.damaged")
@@ -90,7 +106,6 @@ def _is_whole(path: Path, config: ExperimentConfig) -> bool:
             shutil.rmtree(rest)
         path.rename(rest)
         shutil.rmtree(rest)
-    return False
 
 
 def _plain(config: ExperimentConfig) -> Any:

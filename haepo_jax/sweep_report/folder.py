@@ -5,28 +5,16 @@ A *point* is a combination of the swept settings; its members differ in their se
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
-import pyarrow.dataset
 
 from haepo_jax.analysis.endings import ended
-from haepo_jax.analysis.metrics import read_members
+from haepo_jax.analysis.metrics import read_rows
 from haepo_jax.config_checks import flatten
 from haepo_jax.errors import ConfigError
-from haepo_jax.run_folder import is_complete, read_json
+from haepo_jax.folder_files import StrPath, is_complete, read_members, read_record
 from haepo_jax.sweep_report.levels import Setting, distinct, make_setting
-
-_COLUMNS = {
-    "member": pa.int32(),
-    "update": pa.int32(),
-    "env_steps": pa.int64(),
-    "diverged": pa.bool_(),
-    "episode_return": pa.float32(),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +58,7 @@ class Sweep:
         return tuple(setting for setting in self.settings if len(setting.labels) > 1)
 
 
-def read_sweep(workdir: Path) -> Sweep:
+def read_sweep(workdir: StrPath) -> Sweep:
     """What a sweep has recorded so far.
 
     Args:
@@ -79,34 +67,20 @@ def read_sweep(workdir: Path) -> Sweep:
     Raises:
       ConfigError: there is no sweep in the folder, it has written nothing yet, or a file of it is damaged.
     """
-    for name in ("config.json", "members.json"):
-        if not (workdir / name).is_file():
-            raise ConfigError(f"--workdir {workdir} holds no run: there is no {name} in it.")
-    config, members = read_json(workdir / "config.json"), read_members(workdir)
-    if not members or not members[0]["settings"]:
+    config, members = read_record(workdir), read_members(workdir)
+    if not members[0]["settings"]:
         raise ConfigError(
             f"--workdir {workdir} holds a run without swept settings; a report is made of the folder of a sweep."
         )
-    columns = _read_columns(workdir)
-    if not len(columns["member"]):
+    read = read_rows(workdir, ("env_steps", "diverged", "episode_return"))
+    if not read.member.size:
         raise ConfigError(
             f"--workdir {workdir} holds a sweep that has written no metrics yet; ask again after its first updates."
         )
     point, points = distinct([member["settings"] for member in members])
     group, groups = distinct([member["group"] for member in members])
-    member, update = columns["member"], columns["update"]
-    if member.max() >= len(members):
-        raise ConfigError(
-            f"{workdir / 'metrics'} has rows of member {member.max()}, but members.json has {len(members)} members: "
-            "one of them is of another sweep."
-        )
-    shape = (len(members), int(update.max()) + 1)
-    returns, env_steps = np.full(shape, np.nan, np.float32), np.zeros(shape, np.int64)
-    returns[member, update] = columns["episode_return"]
-    env_steps[member, update] = columns["env_steps"]
-    rows = np.bincount(member, minlength=len(members))
-    diverged = np.zeros(len(members), bool)
-    diverged[member[columns["diverged"]]] = True
+    returns, env_steps = read.by_update("episode_return", np.float32(np.nan)), read.by_update("env_steps", 0)
+    rows, diverged = read.count, read.by_update("diverged", False).any(axis=1)
     done = ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
     choices = config.get("sweep", {})
     return Sweep(
@@ -139,21 +113,3 @@ def is_grid(sweep: Sweep) -> bool:
 def counts_steps(sweep: Sweep) -> bool:
     """Whether members stop at a number of environment steps, which curves are then drawn against."""
     return sweep.config.get("max_env_steps") is not None
-
-
-def _read_columns(workdir: Path) -> dict[str, np.ndarray]:
-    """The rows of all parts, each column `[rows]`."""
-    schema = pa.schema(_COLUMNS)  # as the parts of groups may differ in the columns that are not read here
-    if not (workdir / "metrics").is_dir():
-        return {name: np.empty(0, int) for name in _COLUMNS}
-    try:
-        table = pyarrow.dataset.dataset(workdir / "metrics", format="parquet", schema=schema).to_table()
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"{workdir / 'metrics'} cannot be read: {str(error).splitlines()[0]} (while the sweep runs, ask again)."
-        ) from error
-    missing = [name for name in ("member", "update", "env_steps") if table[name].null_count]
-    if missing:
-        raise ConfigError(f"{workdir / 'metrics'} is not that of a sweep: it has rows without {', '.join(missing)}.")
-    table = table.set_column(3, "diverged", pa.compute.fill_null(table["diverged"], False))
-    return {name: table[name].to_numpy() for name in _COLUMNS}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from haepo_jax.config import ExperimentConfig, to_json
+from haepo_jax.folder_files import StrPath
 from haepo_jax.reporting.page import ConfigListing, Report, Section
 from haepo_jax.reporting.publishing import publish
 from haepo_jax.run_folder import storage_errors, write_file
@@ -16,10 +17,10 @@ from haepo_jax.sweep_report.matters import sensitivity_chapter
 from haepo_jax.sweep_report.numbers import Numbers, analyse, count
 from haepo_jax.sweep_report.pairs import levels_chapter
 from haepo_jax.sweep_report.progress import progress_chapter
-from haepo_jax.sweep_report.provenance import Attempt, provenance, read_attempts
+from haepo_jax.sweep_report.provenance import Attempt, attempts_so_far, provenance
 
 
-def write_report(workdir: Path) -> Path:
+def write_report(workdir: StrPath) -> Path:
     """Writes `report.html` into the folder of a sweep, and its figures as SVG and PNG into `figures/`.
 
     Args:
@@ -32,8 +33,9 @@ def write_report(workdir: Path) -> Path:
       ConfigError: there is no sweep in the folder, or it has written nothing yet.
       StorageError: the folder cannot be written to.
     """
+    workdir = Path(workdir)
     numbers = analyse(read_sweep(workdir))
-    attempts = read_attempts(workdir)
+    attempts = attempts_so_far(workdir)
     chapters = make_chapters(numbers)
     report = Report(
         title=_title(numbers),

@@ -1,19 +1,19 @@
 """What a sweep is run with: where, by how many processes, and for how long."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.run_folder import read_json
+from haepo_jax.folder_files import provenance_path, read_attempts
 
 Attempt = Mapping[str, Any]
 """An entry of a file of provenance."""
 
 
-def read_attempts(workdir: Path) -> Sequence[Attempt]:
-    """The attempts at a sweep as its first process tells of them; none where the file is missing."""
-    path = workdir / "provenance.json"
-    return read_json(path) if path.exists() else []
+def attempts_so_far(workdir: Path, process: int = 0) -> Sequence[Attempt]:
+    """The attempts at a sweep as a process, by default the first, tells of them; none where the file is missing."""
+    return read_attempts(workdir, process) if os.path.lexists(provenance_path(workdir, process)) else []
 
 
 def provenance(workdir: Path, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
@@ -40,15 +40,14 @@ def _processes(workdir: Path, attempts: Sequence[Attempt]) -> dict[str, Any]:
     newest, before = attempts[-1], attempts[-2]["last_written"] if len(attempts) > 1 else ""
     lines: dict[str, Any] = {"processes": newest["processes"], "process 0": _place(newest)}
     for process in range(1, newest["processes"]):
-        path = workdir / f"provenance-{process:05d}.json"
         # One that has not begun yet may have left entries of the attempts before.
-        own = [attempt for attempt in read_json(path) if attempt["started"] >= before] if path.exists() else []
+        own = [attempt for attempt in attempts_so_far(workdir, process) if attempt["started"] >= before]
         lines[f"process {process}"] = _place(own[-1]) if own else "has not written yet"
     return lines
 
 
 def _place(attempt: Attempt) -> str:
-    return f"{attempt['host']}, {_devices(attempt)}"
+    return f"{attempt.get('host', 'a host')}, {_devices(attempt)}"
 
 
 def _devices(attempt: Attempt) -> str:
@@ -58,4 +57,4 @@ def _devices(attempt: Attempt) -> str:
 def _commit(git: Mapping[str, Any] | None) -> str:
     if git is None:
         return "not in a checkout"
-    return f"{git['commit']}{', with changes' if git['dirty'] else ''}"
+    return f"{git.get('commit')}{', with changes' if git.get('dirty') else ''}"

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
+from sweep_report.made_up_sweeps import ATTEMPT
 
 from haepo_jax.analysis import figures, tables
 from haepo_jax.analysis.metrics import by_setting, read_metric
@@ -30,7 +31,8 @@ def workdir(tmp_path):
     for rows in (slice(0, 12), slice(12, 30)):
         metrics = {"episode_return": returns[rows].astype(np.float32)}
         writer.write(rows.start, metrics, steps[rows], where=~np.isnan(returns[rows]), diverged=diverged[rows])
-    attempts = [{"compile_seconds": 1.0, "run_seconds": 4.0}, {"compile_seconds": 2.0, "run_seconds": 2.0}, {}]
+    seconds = ((1.0, 4.0), (2.0, 2.0), (0.0, 0.0))
+    attempts = [ATTEMPT | {"compile_seconds": compiling, "run_seconds": running} for compiling, running in seconds]
     write_json(tmp_path / "provenance.json", attempts)
     return tmp_path
 

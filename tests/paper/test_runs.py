@@ -15,11 +15,13 @@ from paper.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty,
 from haepo_jax import experiment
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
+from haepo_jax.opening import opened
 from haepo_jax.paper import runs as paper_runs
 from haepo_jax.paper.methods import nested
 from haepo_jax.paper.runs import Runs
+from haepo_jax.paper.scale import QUICK
 from haepo_jax.population import make_members
-from haepo_jax.run_folder import opened, read_json
+from haepo_jax.run_folder import read_json
 
 PLAIN = {"num_seeds": 2, "num_updates": 12, "optimizer.learning_rate": 1e-3}
 TINY = {
@@ -73,7 +75,8 @@ def test_a_run_is_done_once_and_kept(two_runs, trainer):
 
 def test_a_sealed_run_has_no_checkpoints(two_runs):
     names = {path.name for path in (two_runs / "damaged").iterdir()} - {".lock"}
-    assert names == {"config.json", "members.json", "metrics", "provenance.json", "summary.json", "seal.json"}
+    expected = {"config.json", "members.json", "run.json", "metrics", "provenance.json", "summary.json", "seal.json"}
+    assert names == expected
     assert set(json.loads((two_runs / "damaged" / "seal.json").read_text())) == {
         *("config.json", "members.json", "provenance.json", "summary.json"),
         "metrics/part-00000-00000000-00000000.parquet",
@@ -97,7 +100,7 @@ def test_a_damaged_run_is_done_again_alone(two_runs, trainer, capsys, harm, name
     assert [config.seed for config in trainer.configs] == [0]
     assert table(two_runs / "damaged").equals(whole)
     assert contents(two_runs / "neighbour") == neighbour
-    assert f"{two_runs / 'damaged'} is damaged or of another version; it is done again." in capsys.readouterr().out
+    assert f"{two_runs / 'damaged'} is damaged: its seal does not hold. It is done again." in capsys.readouterr().out
     trainer.configs.clear()
     ask_for_both(two_runs)
     assert trainer.configs == []
@@ -141,14 +144,28 @@ def test_a_run_killed_just_before_its_seal_is_sealed_as_it_is(two_runs, trainer)
 
 
 @pytest.mark.parametrize("sealed", [True, False])
-def test_a_run_of_another_config_under_the_same_name_is_done_again(two_runs, trainer, sealed):
+@pytest.mark.parametrize(("scale", "own", "other"), [(SMALL, "full", "quick"), (QUICK, "quick", "full")])
+def test_a_sound_run_of_other_settings_is_refused_and_kept(two_runs, trainer, sealed, scale, own, other):
     if not sealed:
         (two_runs / "damaged" / "seal.json").unlink()
-    neighbour = contents(two_runs / "neighbour")
-    found = ask_for_both(two_runs, {"discount": 0.5})
-    assert [config.discount for config in trainer.configs] == [0.5]
-    assert found.config["discount"] == 0.5
-    assert contents(two_runs / "neighbour") == neighbour
+        (two_runs / "damaged" / "checkpoints").mkdir()
+    before = contents(two_runs)
+    with pytest.raises(ConfigError) as error:
+        Runs(two_runs.parent.parent, scale).get("task/damaged", PLAIN | {"num_seeds": 3})
+    for words in (str(two_runs / "damaged"), "num_seeds (was 2, now 3)", f"the {other} study", f"the {own} one"):
+        assert words in str(error.value)
+    assert trainer.configs == [] and contents(two_runs) == before
+    assert sealed or (two_runs / "damaged" / "checkpoints").is_dir()
+
+
+def test_a_setting_that_an_earlier_version_did_not_have_makes_no_other_run(two_runs, trainer):
+    config = two_runs / "damaged" / "config.json"
+    record = json.loads(config.read_text())
+    assert record["ppo"].pop("target_kl", None) is None and record.pop("max_env_steps") is None
+    config.write_text(json.dumps(record))
+    (two_runs / "damaged" / "seal.json").unlink()
+    ask_for_both(two_runs)
+    assert trainer.configs == []
 
 
 def hold(folder, config, started, done):

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 
+from haepo_jax.analysis.summary import summarize
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.members import Member
 from haepo_jax.recording import MetricsWriter, text_settings
@@ -90,7 +91,7 @@ def write_sweep(
     write_json(folder / "provenance.json", [ATTEMPT])
     write_metrics(folder / "metrics", members, learn, rows)
     if complete:
-        write_json(folder / "summary.json", {"members": []})
+        write_json(folder / "summary.json", summarize(folder))
     return folder
 
 

@@ -126,7 +126,7 @@ def nothing_swept(folder):
         (damaged_members, "members.json is damaged"),
         (damaged_part, "metrics cannot be read: "),
         (foreign_rows, "has rows of member 99, but members.json has 24 members"),
-        (rows_of_something_else, "is not that of a sweep: it has rows without env_steps."),
+        (rows_of_something_else, "is not that of such a run: it has rows without env_steps."),
         (nothing_swept, "holds a run without swept settings"),
     ],
 )

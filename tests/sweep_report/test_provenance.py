@@ -2,7 +2,7 @@ import pytest
 from sweep_report.made_up_sweeps import ATTEMPT
 
 from haepo_jax.run_folder import write_json
-from haepo_jax.sweep_report.provenance import provenance, read_attempts
+from haepo_jax.sweep_report.provenance import attempts_so_far, provenance
 
 EARLIER = ATTEMPT | {"processes": 2, "outcome": "SIGTERM", "git": {"commit": "89ab", "dirty": True}}
 LATER = ATTEMPT | {
@@ -17,7 +17,7 @@ LATER = ATTEMPT | {
 def told(folder, **files):
     for name, attempts in files.items():
         write_json(folder / f"{name.replace('_', '-')}.json", attempts)
-    return provenance(folder, read_attempts(folder))
+    return provenance(folder, attempts_so_far(folder))
 
 
 def test_one_process_has_its_device_told(tmp_path):

@@ -9,11 +9,11 @@ import numpy as np
 
 from haepo_jax.analysis.metrics import read_metric
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import read_attempts, read_summary
 from haepo_jax.language import stages
 from haepo_jax.language.config import LanguageConfig, from_config_dict
 from haepo_jax.paper.methods import Method, nested
 from haepo_jax.paper.tldr.scale import Scale
-from haepo_jax.run_folder import read_json
 
 TUNING_SEED = 1000
 
@@ -54,7 +54,7 @@ class Runs:
 
     def reward_accuracy(self) -> float:
         """Of the reward model, on held-out comparisons."""
-        return read_json(self.directory / "reward" / "summary.json")["held_out_accuracy"]
+        return read_summary(self.directory / "reward")["held_out_accuracy"]
 
     def tune(self, method: Method) -> Tuned:
         """Tries every setting of the method, and takes the one whose policy ends at the most gold reward."""
@@ -87,7 +87,7 @@ class Runs:
 
     def diverged(self, name: str) -> bool:
         """Whether the run met a loss or gradient that was not finite."""
-        return read_json(self._folder(name) / "summary.json")["status"] == "diverged"
+        return read_summary(self._folder(name))["status"] == "diverged"
 
     def metric(self, name: str, metric: str) -> np.ndarray:
         """`[updates]`."""
@@ -104,16 +104,16 @@ class Runs:
 
     def tokens(self, name: str) -> int:
         """Response tokens that the run learned from."""
-        return read_json(self._folder(name) / "summary.json")["tokens"]
+        return read_summary(self._folder(name))["tokens"]
 
     def provenance(self, name: str) -> list[dict[str, Any]]:
         """Its attempts."""
-        return read_json(self._folder(name) / "provenance.json")
+        return read_attempts(self._folder(name))
 
     def _folder(self, name: str) -> Path:
         return self.directory / "rl" / name
 
 
 def _seconds(folder: Path) -> float:
-    clock = read_json(folder / "summary.json")["wall_clock"]
+    clock = read_summary(folder)["wall_clock"]
     return clock["compile_seconds"] + clock["run_seconds"]
