@@ -4,10 +4,10 @@ import json
 
 import pods
 import pytest
-from command_runner import run
+from command_runner import last_of_each, run
 from run_folders import table
 
-FEW = (*pods.SMALL, "--config.num_updates=3")
+FEW = last_of_each((*pods.SMALL, "--config.num_updates=3"))
 
 
 def sweep(*arguments):
@@ -18,9 +18,11 @@ def sweep(*arguments):
 def finished(tmp_path_factory):
     """Two groups, in waves, with scalars of a member."""
     workdir = tmp_path_factory.mktemp("sweep") / "run"
-    arguments = (
-        *(*FEW, '--config.sweep.haepo.score=("sum","mean")', "--config.sweep.haepo.kl_coef=(0.0,0.02)"),
-        *("--config.sweep.haepo.entropy_coef=(0.1,)", "--tensorboard_members=1", "--members_per_device=2"),
+    arguments = last_of_each(
+        (
+            *(*FEW, '--config.sweep.haepo.score=("sum","mean")', "--config.sweep.haepo.kl_coef=(0.0,0.02)"),
+            *("--config.sweep.haepo.entropy_coef=(0.1,)", "--tensorboard_members=1", "--members_per_device=2"),
+        )
     )
     ended = sweep(*arguments, f"--workdir={workdir}")
     assert ended.code == 0, ended.err
