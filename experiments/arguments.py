@@ -17,6 +17,8 @@ from absl import flags
 from haepo_jax.config_meanings import Setting
 from haepo_jax.errors import ConfigError, nearest, quoted
 
+_INT32_MAX = 2**31 - 1
+_MOST_SECONDS = 10**9  # which the clocks of threads and of JAX hold; every real number among the flags is of seconds
 HELP = ("help", "helpshort", "helpfull", "h")
 
 
@@ -130,6 +132,20 @@ def whole_number(path: str, text: str) -> int:
     return int(text)
 
 
+def whole_numbers(path: str, texts: Sequence[str], *, low: int) -> list[int]:
+    """Reads the whole numbers of a list, each at least `low` and held by int32.
+
+    Raises:
+      ConfigError: one of them is none.
+    """
+    for text in texts:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not low <= int(text) <= _INT32_MAX:
+            raise ConfigError(
+                f"{path} must be whole numbers with commas between, from {low} to {_INT32_MAX}; got {quoted(text)}."
+            )
+    return list(map(int, texts))
+
+
 def _real_number(path: str, text: str) -> float:
     try:
         if "_" in text or not text.isascii():
@@ -213,11 +229,16 @@ def _reason(error: Exception) -> str:
 
 def _check_number(flag: _Flag, text: str, flag_values: flags.FlagValues) -> None:
     """What absl takes for a number and nobody means as one."""
-    parser = flag_values[flag.name].parser
+    parser, path = flag_values[flag.name].parser, f"--{flag.name}"
     if isinstance(parser, flags.IntegerParser):
-        whole_number(f"--{flag.name}", text)
-    elif isinstance(parser, flags.FloatParser) and not math.isfinite(_real_number(f"--{flag.name}", text)):
-        raise _cannot_be_used(f"--{flag.name}", text, "it must be a finite number")
+        if whole_number(path, text) > _INT32_MAX:
+            raise _cannot_be_used(path, text, f"it must be at most {_INT32_MAX}")
+    elif isinstance(parser, flags.FloatParser):
+        number = _real_number(path, text)
+        if not math.isfinite(number):
+            raise _cannot_be_used(path, text, "it must be a finite number")
+        if number > _MOST_SECONDS:
+            raise _cannot_be_used(path, text, f"it must be at most {_MOST_SECONDS:,} seconds")
 
 
 def _in_plain_words(message: str) -> str:

@@ -4,28 +4,25 @@ Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 sto
 process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
-import contextlib
-import ctypes
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
-import jax
 from absl import flags, logging
 from rich.console import Console
 from rich.table import Table
 
-from experiments import arguments, config_file, flag_help
-from haepo_jax import compilation_cache
+from experiments import arguments, beginning, config_file, flag_help
+from haepo_jax import compilation_cache, processes, runtime, signals, streams
 from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
 from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_reads import set_and_unread, unread, unread_by_all
-from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, printable
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.paths import folder
+from haepo_jax.terminal import cell, visible
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
@@ -37,15 +34,7 @@ _given = arguments.Arguments((), asks_for_help=False)
 """What the command was given besides its own flags."""
 
 
-_AT_ONCE = "Stopped at once; the same command goes on from the last checkpoint."
-
-
-class _Terminated(BaseException):
-    """SIGTERM while no run is there to end with a checkpoint: between two of them, or while one compiles."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+_NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
 
 
 def define_config(
@@ -76,41 +65,53 @@ def console() -> Console:
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table, its first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=cell(title), title_justify="left")
     for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left")
+        table.add_column(cell(heading), justify="right" if k else "left")
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*map(cell, cells))
     console().print(table)
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
+    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
+    streams.make_best_effort(beginning.said)
+    signals.watch(lambda sentence: _tell(sentence, 0))
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
-    signal.signal(signal.SIGTERM, _terminate)
     try:
+        runtime.use_every_core()  # before the config file, which may compute with JAX
         _parse(sys.argv)
-        _use_every_core()
-        _keep_freed_memory()
-        compilation_cache.use(compilation_cache.default_directory())
+        runtime.setup()
         code = main()
         compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
+        if not processes.joined():
+            processes.report_refusal(sys.argv, error)
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:
-        _tell(error, Stalled.EXIT_CODE)
-        sys.stdout.flush()
-        os._exit(Stalled.EXIT_CODE)  # at once: what runs at a usual exit waits for the process that is gone
+        _leave(_tell(error, Stalled.EXIT_CODE))  # at once: a usual exit waits for the process that is gone
     except Interrupted as error:
         code = _tell(error, 128 + error.signal_number)
-    except KeyboardInterrupt:
-        code = _tell(_AT_ONCE, 128 + signal.SIGINT)
-    except _Terminated:
-        code = _tell(_AT_ONCE, 128 + signal.SIGTERM)
+        if not processes.joined():
+            _leave(code)  # at once: a usual exit waits for a program that is being compiled
+    except Exception as error:
+        if _NO_DEVICES in str(error):
+            code = _tell(" ".join(str(error).split()), BAD_INPUT)
+        elif processes.joined():
+            traceback.print_exc()
+            code = 1
+        else:
+            raise
+    finally:
+        beginning.said()
+        streams.close_quietly()
+    if code and processes.joined():
+        processes.leave(code)  # a usual exit waits for the others, who may wait for this one
+    signals.unwatch()
     sys.exit(code)
 
 
@@ -186,7 +187,7 @@ def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:
                 f"--config.{override.name}={override.text} has no effect, as {reasons[override.name]}; leave it out."
             )
     for reason, names in set_and_unread(config, reasons).items():
-        print(printable(f"The config file sets what is not read, as {reason}: {', '.join(names)}."), flush=True)
+        print(visible(f"The config file sets what is not read, as {reason}: {', '.join(names)}."), flush=True)
 
 
 def workdir(example: str = "runs/cartpole") -> Path:
@@ -226,27 +227,11 @@ def _own_flags() -> list[str]:
     return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
 
 
-def _use_every_core() -> None:
-    """Makes each CPU core a device, as a member's small operations do not fill more than one."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        with contextlib.suppress(RuntimeError):  # JAX has begun already, with the devices that it has
-            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-
-
-def _keep_freed_memory() -> None:
-    """Lets the process keep what it frees, where the C library is glibc.
-
-    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system
-    each time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # as malloc.h numbers them
-        set_option(mmap_max, 0)
-        set_option(trim_threshold, 2**31 - 1)
-        set_option(top_pad, 2**28)
-
-
 def _tell(message: object, code: int) -> int:
-    print(f"{Path(sys.argv[0]).stem}: {printable(str(message))}", file=sys.stderr)
+    print(f"{beginning.command()}: {visible(message)}", file=sys.stderr)
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    streams.close_quietly()
+    os._exit(code)

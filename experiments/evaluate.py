@@ -3,6 +3,11 @@
 python -m experiments.evaluate --workdir=runs/cartpole
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin(prints_results=True)  # before what takes seconds to import
+
 from absl import flags
 
 from experiments import command_line

@@ -3,6 +3,11 @@
 python -m experiments.summarize --workdir=runs/sweep
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin(prints_results=True)  # before what takes seconds to import
+
 from experiments import command_line
 from haepo_jax.errors import ConfigError
 

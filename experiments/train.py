@@ -3,6 +3,11 @@
 python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import json
 
 from absl import flags
@@ -14,6 +19,12 @@ command_line.define_workdir()
 flags.DEFINE_float(
     "checkpoint_seconds", 10.0, "Least seconds between two checkpoints; metrics are written with each.", lower_bound=0
 )
+flags.DEFINE_float(
+    "stall_seconds",
+    300.0,
+    "Standstill after which the process ends itself; the first update has no limit.",
+    lower_bound=1,
+)
 
 
 def main() -> int:
@@ -23,7 +34,8 @@ def main() -> int:
 
     from haepo_jax.experiment import run  # only now: a wrong flag is told at once
 
-    if not run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds):
+    given = flags.FLAGS
+    if not run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds):
         print(f"{workdir} is complete already; nothing to do.")
         return 0
 

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Sequence
 
+from haepo_jax.terminal import visible
+
 _LONGEST_NAME = 100  # compared with others; what is longer is no slip of the finger
 
 
@@ -33,7 +35,8 @@ class Stalled(Exception):
         """No sign of life for so long."""
         return cls(
             f"Nothing has moved for {seconds:g} s: a device or another process of the run hangs. Stopped; the same "
-            "command goes on from the last checkpoint. If one chunk of updates takes longer, raise --stall_seconds."
+            "command goes on from the last checkpoint. If a chunk of updates takes longer, give train or sweep "
+            "a larger --stall_seconds."
         )
 
     @classmethod
@@ -45,18 +48,6 @@ class Stalled(Exception):
         )
 
 
-def printable(text: str) -> str:
-    r"""Escapes line breaks and all that a terminal would act on, so that foreign text stays on its line.
-
-    Example:
-      >>> printable("red \x1b[31m text")
-      'red \\x1b[31m text'
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
 def quoted(value: object, longest: int = 200) -> str:
     """Writes any value as a sentence can hold it: on one line, and not too long.
 
@@ -65,7 +56,7 @@ def quoted(value: object, longest: int = 200) -> str:
       "'aaaaaaaa..."
     """
     try:
-        text = printable(repr(value))
+        text = visible(repr(value))
     except Exception:  # of a foreign class, or a number of more digits than Python writes
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= longest else f"{text[:longest]}..."

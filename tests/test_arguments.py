@@ -118,6 +118,8 @@ def test_help_is_asked_for_whatever_else_is_given(asked):
         (["--stall_seconds=1e999"], "--stall_seconds=1e999 cannot be used: it must be a finite number."),
         (["--stall_seconds=4_0"], "--stall_seconds=4_0 cannot be used: it must be a number."),
         (["--stall_seconds=long"], "--stall_seconds=long cannot be used: it must be a number."),
+        (["--stall_seconds=1e30"], "--stall_seconds=1e30 cannot be used: it must be at most 1,000,000,000 seconds."),
+        (["--episodes=2147483648"], "--episodes=2147483648 cannot be used: it must be at most 2147483647."),
         (["--quick=maybe"], "--quick=maybe cannot be used: it must be true or false."),
         (["--noquick=true"], "--noquick is written without a value."),
         (["--stage=evaluation"], "--stage=evaluation cannot be used: value should be one of <sft|rl>."),
@@ -134,6 +136,13 @@ def test_help_is_asked_for_whatever_else_is_given(asked):
 )
 def test_what_cannot_be_meant_is_refused_in_one_sentence(given, sentence):
     assert refusal(*given).startswith(sentence)
+
+
+@pytest.mark.parametrize("text", ["x", "1_0", "-1", "", "0", "2147483648", "9" * 5000, "\u0661"])
+def test_a_list_of_what_are_no_whole_numbers_is_refused(text):
+    assert arguments.whole_numbers("--seeds", ["1", "32"], low=1) == [1, 32]
+    with pytest.raises(ConfigError, match="--seeds must be whole numbers with commas between, from 1 to 2147483647"):
+        arguments.whole_numbers("--seeds", ["1", text], low=1)
 
 
 def test_a_command_without_a_config_takes_no_settings():

@@ -106,7 +106,7 @@ def test_a_sweep_that_diverges_as_a_whole_exits_3(tmp_path):
         ),
         (
             ("--tensorboard_members=a", "--workdir=w"),
-            "--tensorboard_members must be whole numbers with commas between",
+            "--tensorboard_members must be whole numbers with commas between, from 0 to 2147483647; got 'a'.",
         ),
         (("--trajectory_devices=0", "--workdir=w"), "--trajectory_devices=0 cannot be used"),
         (("--coordinator=localhost:1", "--workdir=w"), "go together; missing: --num_processes, --process_id."),
