@@ -28,9 +28,9 @@ def asked(monkeypatch):
         kinds = {"held_out_gold": np.float32}
         writer = MetricsWriter(folder / "metrics", [Member(0, config.seed, {})], metrics=kinds, counter="tokens")
         writer.write(0, {"held_out_gold": looks}, np.array([[5], [9]], np.int64))
-        clock = {"compile_seconds": 2.0, "run_seconds": 3.5}
         status = "diverged" if rate == max(RLOO.grid["rl.optimizer.learning_rate"]) else "ok"
-        write_json(folder / "summary.json", {"status": status, "tokens": 9, "wall_clock": clock})
+        write_json(folder / "members.json", [{"index": 0, "seed": config.seed, "settings": {}}])
+        write_json(folder / "summary.json", _summary("rl", 3.5, status))
         return True
 
     monkeypatch.setattr(tldr_runs.stages, "run_rl", run_rl)
@@ -98,6 +98,11 @@ def test_each_run_is_announced_with_its_number_among_all(tmp_path, asked, monkey
 def _stands_in(stage):
     def run(config, workdir):
         (workdir / stage).mkdir()
-        write_json(workdir / stage / "summary.json", {"wall_clock": {"compile_seconds": 2.0, "run_seconds": 4.0}})
+        write_json(workdir / stage / "summary.json", _summary(stage, 4.0))
 
     return run
+
+
+def _summary(stage, run_seconds, status="ok"):
+    clock = {"compile_seconds": 2.0, "run_seconds": run_seconds}
+    return {"stage": stage, "status": status, "updates": 2, "tokens": 9, "wall_clock": clock}
