@@ -75,9 +75,8 @@ def read_model(
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
     architecture, facts = read_architecture(folder), check(folder)
-    stored = leaves(architecture)
     with contextlib.ExitStack() as stack:
-        tensors = _Tensors(folder, stack)
+        tensors, stored = _Tensors(folder, stack), leaves(architecture)
         _check_names(tensors, architecture, stored)
         if SCORE in tensors.names:
             stored["score"] = Leaf(SCORE, (architecture.hidden_size,))
