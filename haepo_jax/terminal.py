@@ -1,5 +1,7 @@
 """Text for a terminal: what comes from files, flags and names is shown, and never obeyed."""
 
+from rich.text import Text
+
 
 def visible(text: object) -> str:
     r"""Returns text in one line in which nothing moves the cursor, changes colours or reorders letters.
@@ -13,3 +15,8 @@ def visible(text: object) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
     )
+
+
+def cell(text: object) -> Text:
+    """Returns text for a table of rich, with neither escapes nor the markup of rich obeyed."""
+    return Text(visible(text))

@@ -7,6 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from haepo_jax.analysis.metrics import by_setting
+from haepo_jax.terminal import cell
 
 
 def final_returns(summary: Mapping[str, Any], title: str) -> Table:
@@ -16,7 +17,7 @@ def final_returns(summary: Mapping[str, Any], title: str) -> Table:
     table = _table(title, f"mean return, {last}", "std", "worst seed", "best seed", "diverged")
     for label, indices in by_setting(members).items():
         finals = np.array([members[i]["final_return"] for i in indices if members[i]["status"] == "ok"])
-        table.add_row(label or "all", str(len(indices)), *_spread(finals), str(len(indices) - finals.size))
+        table.add_row(cell(label or "all"), str(len(indices)), *_spread(finals), str(len(indices) - finals.size))
     return table
 
 
@@ -28,12 +29,12 @@ def evaluation(result: Mapping[str, Any]) -> Table:
     for label, indices in by_setting(members).items():
         for kind in ("greedy", "sampled"):
             values = np.array([members[i][f"{kind}_return"] for i in indices])
-            table.add_row(label or "all", str(len(indices)), kind, *_spread(values))
+            table.add_row(cell(label or "all"), str(len(indices)), kind, *_spread(values))
     return table
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table("setting", title=title, title_justify="left")
+    table = Table("setting", title=cell(title), title_justify="left")
     for heading in ("seeds", *headings):
         table.add_column(heading, justify="right")
     return table
