@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
-from haepo_jax.language import generated_task, run, stages
+from haepo_jax.language import assembly, generated_task, run, stages
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.evaluation import evaluate
 from haepo_jax.language.hugging_face import read_model
@@ -225,6 +225,15 @@ def test_a_stage_that_is_refused_leaves_what_was_there(workdir):
     with pytest.raises(ConfigError):
         stages.run_rl(config_with(reward_path="nowhere"), workdir)
     assert sorted(workdir.rglob("*")) == before
+
+
+def test_a_model_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    def fail(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(assembly.os, "listdir", fail)
+    with pytest.raises(ConfigError, match=rf"^--config\.sft_path={tmp_path} cannot be read: Permission denied\.$"):
+        assembly.policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
 
 
 @pytest.mark.slow
