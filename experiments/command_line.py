@@ -19,11 +19,11 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 from rich.console import Console
-from rich.table import Table
 
 from haepo_jax import compilation_cache
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
+from haepo_jax.terminal import add_row, make_table, visible
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
@@ -70,11 +70,9 @@ def console() -> Console:
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table, its first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left")
-    for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left")
+    table = make_table(title, headings)
     for cells in rows:
-        table.add_row(*cells)
+        add_row(table, cells)
     console().print(table)
 
 
@@ -269,5 +267,5 @@ def _in_plain_words(message: str) -> str:
 
 
 def _tell(message: object, code: int) -> int:
-    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+    print(visible(f"{Path(sys.argv[0]).stem}: {message}"), file=sys.stderr)
     return code

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,23 +124,40 @@ def _sentences(directory: Path) -> Iterator[None]:
 
 def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     """Returns the indices of members that share their swept settings, under a label of those settings."""
-    groups: dict[str, list[int]] = {}
+    points: dict[str, list[int]] = {}
     for index, member in enumerate(members):
-        groups.setdefault(setting_label(member["settings"]), []).append(index)
-    return groups
+        points.setdefault(json.dumps(member["settings"]), []).append(index)
+    chosen = [members[indices[0]]["settings"] for indices in points.values()]
+    labels = [setting_label(settings) for settings in chosen]
+    if len(set(labels)) < len(labels):
+        labels = [setting_label(settings, exact=True) for settings in chosen]
+    return dict(zip(labels, points.values(), strict=True))
 
 
-def setting_label(settings: Mapping[str, Any]) -> str:
-    """Returns settings in words.
+def setting_label(settings: Mapping[str, Any], *, exact: bool = False) -> str:
+    """Returns settings in words, their numbers in six digits unless they are to be exact.
 
     Example:
-      >>> setting_label({"haepo.kl_coef": 0.005, "haepo.score": "sum"})
-      'haepo.kl_coef=0.005, haepo.score=sum'
+      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2, "haepo.score": "sum"})
+      'haepo.kl_coef=0.3, haepo.score=sum'
+      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2}, exact=True)
+      'haepo.kl_coef=0.30000000000000004'
     """
     return ", ".join(
-        f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={shown(value)}"
+        f"{name}={value:g}" if isinstance(value, int | float) and not exact else f"{name}={shown(value)}"
         for name, value in settings.items()
     )
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns the last part of each dotted name, where that tells them apart.
+
+    Example:
+      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
+      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
+    """
+    counts = Counter(name.rpartition(".")[2] for name in names)
+    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
 
 
 def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:

@@ -1,9 +1,9 @@
 """All that the page tells of, computed once, and how it words what comes up in several chapters."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from haepo_jax.analysis.metrics import short_names
 from haepo_jax.analysis.statistics import interquartile_mean_band
 from haepo_jax.analysis.summary import FINAL_UPDATES
 from haepo_jax.reporting.words import interval
@@ -53,17 +53,6 @@ def analyse(sweep: Sweep) -> Numbers:
     standings = rank_points(sweep, scores)
     found = sensitivities(sweep, scores, standings)
     return Numbers(sweep, scores, standings, found, short_names([setting.name for setting in sweep.settings]))
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted name, where that tells them apart.
-
-    Example:
-      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
-      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
-    """
-    counts = Counter(name.rpartition(".")[2] for name in names)
-    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
 
 
 def count(number_of: int, what: str) -> str:
