@@ -26,11 +26,12 @@ from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
 from haepo_jax.objectives import Metrics
+from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows, text_settings
 from haepo_jax.resuming import newest_checkpoint
-from haepo_jax.run_folder import Provenance, opened, set_aside, storage_errors, write_json
+from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
 from haepo_jax.training import MemberState, make_environment, total_steps
@@ -256,6 +257,7 @@ class _Attempt:
             metrics=self._metrics,
             text=self._text,
             process=jax.process_index(),
+            run=run_id(self.workdir),
         )
 
     def begin_compiling(self, population: Population) -> None:
@@ -407,7 +409,7 @@ class _WaveRun:
                 break
         if processes.is_first():
             first = wave.members[0].index
-            drop_rows(self._attempt.workdir / "metrics", done, range(first, first + len(wave.members)))
+            drop_rows(self._attempt.workdir, done, range(first, first + len(wave.members)))
             if done:
                 print(f"Going on after update {done} of {self._total}.", flush=True)
         processes.barrier("rows are dropped")

@@ -1,6 +1,5 @@
 """What a run tells while it goes on: metric files for later, progress for now."""
 
-import functools
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from haepo_jax.members import Member
+from haepo_jax.metrics_parts import bounds, metrics_parts, read_part, statement
 from haepo_jax.run_folder import write_file
 
 _REAL, _TEXT = pa.float64(), pa.string()
@@ -36,6 +36,7 @@ class MetricsWriter:
         counter: str = "env_steps",
         text: Collection[str] = (),
         process: int = 0,
+        run: str | None = None,
     ) -> None:
         """Opens the folder, and makes it if needed.
 
@@ -46,6 +47,7 @@ class MetricsWriter:
           counter: the name of the column of what is counted.
           text: the swept settings that are written as text, as not all of their values are numbers.
           process: which process writes.
+          run: the id of the run, which every part states.
         """
         self._directory = directory
         self._members = members
@@ -53,6 +55,7 @@ class MetricsWriter:
         self._counter = counter
         self._text = text
         self._process = process
+        self._run = run
         directory.mkdir(exist_ok=True)
 
     def write(
@@ -98,25 +101,27 @@ class MetricsWriter:
             there = name in metrics
             columns[name] = metrics[name][kept] if there else pa.nulls(len(members), pa.from_numpy_dtype(kind))
         first_member = self._members[0].index
-        path = self._directory / f"part-{self._process:05d}-{first_member:08d}-{first_update:08d}.parquet"
-        table = pa.table(columns)
-        write_file(path, lambda temporary: pq.write_table(table, temporary))
+        name = f"part-{self._process:05d}-{first_member:08d}-{first_update:08d}.parquet"
+        _write_part(self._directory / name, pa.table(columns, metadata=statement(self._run, name)))
 
 
-def drop_rows(directory: Path, first_update: int, members: range | None = None) -> None:
+def drop_rows(workdir: Path, first_update: int, members: range | None = None) -> None:
     """Removes the rows of these members, all by default, from this update on: they are about to be written again.
 
     Args:
-      directory: the `metrics/` of a run folder, of any processes.
+      workdir: a run folder, of any processes; what is not of its run stays as it is.
       first_update: the first update whose rows go.
       members: consecutive indices.
     """
-    for part in sorted(directory.glob("part-*.parquet")):
-        metadata = pq.read_metadata(part)
-        update, member = (_bounds(metadata, name) for name in ("update", "member"))
-        if update[1] < first_update or (members and (member[1] < members.start or member[0] >= members.stop)):
+    for part in reversed(metrics_parts(workdir).own):  # the last first: no gap, whenever it is stopped
+        with part.open("rb") as file:
+            metadata = pq.read_metadata(file)
+        update, member = (bounds(metadata, name) for name in ("update", "member"))
+        if update and update[1] < first_update:
             continue
-        table = pq.read_table(part)
+        if member and members and (member[1] < members.start or member[0] >= members.stop):
+            continue
+        table = read_part(part)
         goes = pc.greater_equal(table["update"], first_update)
         if members is not None:
             goes = pc.and_(goes, pc.greater_equal(table["member"], members.start))
@@ -125,7 +130,11 @@ def drop_rows(directory: Path, first_update: int, members: range | None = None) 
         if not rest.num_rows:
             part.unlink()
         elif rest.num_rows < table.num_rows:
-            write_file(part, functools.partial(pq.write_table, rest))
+            _write_part(part, rest)
+
+
+def _write_part(path: Path, table: pa.Table) -> None:
+    write_file(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
 def shown(value: Any) -> str:
@@ -141,13 +150,6 @@ def text_settings(members: Sequence[Member]) -> set[str]:
         for name, value in member.settings.items()
         if isinstance(value, bool) or not isinstance(value, int | float)
     }
-
-
-def _bounds(metadata: pq.FileMetaData, column: str) -> tuple[int, int]:
-    """The least and the largest value of a column, from the part's own statistics."""
-    index = metadata.schema.names.index(column)
-    groups = [metadata.row_group(k).column(index).statistics for k in range(metadata.num_row_groups)]
-    return min(group.min for group in groups), max(group.max for group in groups)
 
 
 class ProgressReport:

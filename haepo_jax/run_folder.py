@@ -1,6 +1,8 @@
 """The run folder: who may use it, what run it holds, and how its files are written.
 
 Every file is written under a temporary name, synced and renamed, so that a reader sees it whole or not at all.
+Temporary names are drawn at random and made anew, never through a link; who writes one holds a lock on it, so that
+what a killed process has left can be told from what another one is writing.
 """
 
 import contextlib
@@ -11,6 +13,8 @@ import importlib.metadata
 import itertools
 import os
 import platform
+import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +23,7 @@ from typing import Any
 
 import jax
 
-from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict
+from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.folder_files import (
     StrPath,
@@ -34,10 +38,10 @@ from haepo_jax.terminal import visible
 
 __all__ = [
     "Provenance",
+    "clear_leftovers",
     "is_complete",
     "load_config",
     "locked",
-    "opened",
     "read_json",
     "set_aside",
     "storage_errors",
@@ -45,40 +49,13 @@ __all__ = [
     "write_json",
 ]
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Holds the run folder for this run alone, after making it or checking that it holds this very run.
-
-    Args:
-      workdir: the run folder.
-      config: what its `config.json` holds.
-      members: what its `members.json` holds.
-
-    Raises:
-      ConfigError: the folder cannot be made or written, another process uses it, or it holds a run with
-        another config (the differing fields are named).
-    """
-    with locked(workdir):
-        if os.path.lexists(workdir / "config.json"):
-            differences = differing_fields(read_record(workdir), config)
-            if differences:
-                raise ConfigError(
-                    f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "
-                    "use another folder, or the settings it was started with."
-                )
-        else:
-            with storage_errors(workdir):
-                write_json(workdir / "members.json", list(members))
-                write_json(workdir / "config.json", dict(config))
-        yield
-
-
-@contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Makes a folder if needed, and holds it for this process alone.
+    """Makes a folder if needed, and holds it for this process alone; one that nothing was written to is removed again.
 
     Args:
       workdir: the folder.
@@ -86,19 +63,40 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
       ConfigError: it cannot be made or written, or another process holds it.
     """
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("w")
+        new = not (workdir / ".lock").exists()
+        lock = _locked_file(workdir / ".lock")
+    except BlockingIOError:
+        raise ConfigError(
+            f"--workdir {workdir} is in use by another run; give this one a folder of its own."
+        ) from None
     except OSError as error:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}.") from error
     with lock:
         try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it may have been moved away
+                if new and [path.name for path in workdir.iterdir()] == [".lock"]:
+                    (workdir / ".lock").unlink()
+                    for folder in made:
+                        folder.rmdir()
+
+
+def _locked_file(path: Path) -> Any:
+    """The file, opened and locked; made anew where its last holder has removed it meanwhile."""
+    while True:
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--workdir {workdir} is in use by another run; give this one a folder of its own."
-            ) from None
-        yield
+            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
 
 
 def load_config(workdir: StrPath) -> ExperimentConfig:
@@ -200,20 +198,33 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file, syncs it and renames it to `path`; on failure nothing is left."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)) as file:
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write(temporary)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes the temporary files that a killed process has left in a folder, and none that is being written."""
+    for path in folder.iterdir():
+        if not _TEMPORARY.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

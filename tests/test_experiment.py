@@ -42,7 +42,15 @@ def finished_run(tmp_path_factory):
 def test_the_folder_is_as_documented(finished_run):
     workdir, _ = finished_run
     names = {path.name for path in workdir.iterdir()}
-    expected = {"config.json", "members.json", "placement.json", "provenance.json", "metrics", "checkpoints"}
+    expected = {
+        "config.json",
+        "members.json",
+        "run.json",
+        "placement.json",
+        "provenance.json",
+        "metrics",
+        "checkpoints",
+    }
     assert names - {".lock"} == expected | {"summary.json", "learning_curve.png"}
     assert from_config_dict(json.loads((workdir / "config.json").read_text())).num_updates == 1000
 

@@ -79,12 +79,12 @@ class TestDroppedRows:
     def test_are_those_at_or_after_an_update(self, writer, tmp_path):
         for first in (0, 5, 8):
             write(writer, first, 1)
-        drop_rows(tmp_path / "metrics", 5)
+        drop_rows(tmp_path, 5)
         assert self.names(tmp_path) == ["part-00000-00000000-00000000.parquet"]
 
     def test_are_cut_out_of_a_part_that_holds_others(self, writer, tmp_path):
         write(writer, 0, 4)
-        drop_rows(tmp_path / "metrics", 2, range(1, 2))
+        drop_rows(tmp_path, 2, range(1, 2))
         part = rows(tmp_path)
         assert list(zip(part["member"], part["update"], strict=True)) == [
             (0, 0),
@@ -99,12 +99,12 @@ class TestDroppedRows:
         write(writer, 0, 4)
         part = tmp_path / "metrics" / "part-00000-00000000-00000000.parquet"
         before = part.stat().st_mtime_ns
-        drop_rows(tmp_path / "metrics", 0, range(2, 9))
+        drop_rows(tmp_path, 0, range(2, 9))
         assert part.stat().st_mtime_ns == before
 
     def test_may_be_of_any_process(self, tmp_path):
         write(made(tmp_path, process=1), 3, 1)
-        drop_rows(tmp_path / "metrics", 0)
+        drop_rows(tmp_path, 0)
         assert self.names(tmp_path) == []
 
 

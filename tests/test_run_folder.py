@@ -10,11 +10,12 @@ import pytest
 
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.opening import opened
 from haepo_jax.population import make_members
 from haepo_jax.run_folder import (
     Provenance,
+    clear_leftovers,
     load_config,
-    opened,
     read_json,
     storage_errors,
     write_file,
@@ -156,3 +157,35 @@ def test_provenance_adds_an_entry_for_each_attempt(tmp_path):
     assert [attempt["outcome"] for attempt in attempts] == ["SIGTERM", "complete"]
     assert attempts[0]["packages"]["jax"] == jax.__version__
     assert {"command", "git", "xla_flags", "devices", "processes", "started", "python"} < set(attempts[1])
+
+
+def test_a_temporary_file_never_goes_through_a_link(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    names = []
+    write_file(tmp_path / "first", lambda temporary: names.append(temporary.name))
+    assert names[0] != ".first.tmp"
+    for name in (".file.json.tmp", *names):
+        (tmp_path / name).symlink_to(elsewhere)
+    write_json(tmp_path / "file.json", {})
+    assert elsewhere.read_text() == "mine"
+    clear_leftovers(tmp_path)
+    assert (tmp_path / names[0]).is_symlink()
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_is_being_written_is_not(tmp_path):
+    (tmp_path / f".{'0' * 16}.tmp").write_text("half")
+
+    def write(temporary):
+        clear_leftovers(tmp_path)
+        assert list(tmp_path.iterdir()) == [temporary]
+        temporary.write_text("whole")
+
+    write_file(tmp_path / "file", write)
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_files_have_the_rights_that_the_user_s_mask_gives(tmp_path):
+    (tmp_path / "usual").touch()
+    write_json(tmp_path / "file.json", {})
+    assert (tmp_path / "file.json").stat().st_mode == (tmp_path / "usual").stat().st_mode

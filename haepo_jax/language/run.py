@@ -23,6 +23,7 @@ from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language import batches
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
+from haepo_jax.opening import run_id
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
 from haepo_jax.resuming import newest_checkpoint
 from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
@@ -121,7 +122,7 @@ class _Run:
         if found is not None:
             state, done = found.tree, found.update
             print(f"Going on after update {done} of {self._stage.total}.")
-        drop_rows(self._workdir / "metrics", done)
+        drop_rows(self._workdir, done)
         self._provenance.update(resumed_after_update=done)
         return state, done
 
@@ -187,7 +188,11 @@ class _Run:
         with storage_errors(self._workdir):
             kinds = {name: values.dtype for name, values in metrics.items()}
             writer = MetricsWriter(
-                self._workdir / "metrics", [Member(0, self._stage.seed, {})], metrics=kinds, counter="tokens"
+                self._workdir / "metrics",
+                [Member(0, self._stage.seed, {})],
+                metrics=kinds,
+                counter="tokens",
+                run=run_id(self._workdir),
             )
             writer.write(self._done, metrics, tokens)
             # Before the checkpoint: a run killed just after its last one is summed up from what is written here.

@@ -34,7 +34,8 @@ from haepo_jax.language.prompts import prompt_format
 from haepo_jax.language.rollout import Frozen
 from haepo_jax.language.run import Evaluation, Outcome, Stage, run
 from haepo_jax.language.tokens import Tokenizer
-from haepo_jax.run_folder import is_complete, opened, storage_errors, write_json
+from haepo_jax.opening import opened
+from haepo_jax.run_folder import is_complete, storage_errors, write_json
 
 Params = Any
 _HELD_OUT_BATCH = 64

@@ -8,10 +8,11 @@ import numpy as np
 
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.config import to_json
+from haepo_jax.opening import opened, run_id
 from haepo_jax.paper.scale import Scale
 from haepo_jax.population import make_members
 from haepo_jax.recording import MetricsWriter
-from haepo_jax.run_folder import Provenance, is_complete, opened, read_json, write_json
+from haepo_jax.run_folder import Provenance, is_complete, read_json, write_json
 
 SMALL = Scale(
     quick=False,
@@ -82,7 +83,9 @@ def write_metrics(workdir, members, series, *, metric, budget):
     steps = np.minimum(steps, ended * budget // UPDATES)
     metrics = {"episode_return": values} | {metric: values}
     diverged = (np.arange(UPDATES)[:, None] == ended - 1) & (ended < UPDATES)
-    writer = MetricsWriter(workdir / "metrics", members, metrics=dict.fromkeys(metrics, np.float32))
+    writer = MetricsWriter(
+        workdir / "metrics", members, metrics=dict.fromkeys(metrics, np.float32), run=run_id(workdir)
+    )
     writer.write(0, metrics, steps.astype(np.int64), where=~np.isnan(values), diverged=diverged)
 
 

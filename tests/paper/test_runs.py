@@ -15,12 +15,13 @@ from paper.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty,
 from haepo_jax import experiment
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
+from haepo_jax.opening import opened
 from haepo_jax.paper import runs as paper_runs
 from haepo_jax.paper.methods import nested
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.scale import QUICK
 from haepo_jax.population import make_members
-from haepo_jax.run_folder import opened, read_json
+from haepo_jax.run_folder import read_json
 
 PLAIN = {"num_seeds": 2, "num_updates": 12, "optimizer.learning_rate": 1e-3}
 TINY = {
@@ -74,7 +75,8 @@ def test_a_run_is_done_once_and_kept(two_runs, trainer):
 
 def test_a_sealed_run_has_no_checkpoints(two_runs):
     names = {path.name for path in (two_runs / "damaged").iterdir()} - {".lock"}
-    assert names == {"config.json", "members.json", "metrics", "provenance.json", "summary.json", "seal.json"}
+    expected = {"config.json", "members.json", "run.json", "metrics", "provenance.json", "summary.json", "seal.json"}
+    assert names == expected
     assert set(json.loads((two_runs / "damaged" / "seal.json").read_text())) == {
         *("config.json", "members.json", "provenance.json", "summary.json"),
         "metrics/part-00000-00000000-00000000.parquet",
