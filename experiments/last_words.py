@@ -7,12 +7,19 @@ from typing import Any
 
 from experiments import command_line
 from haepo_jax.analysis.tables import about_returns
+from haepo_jax.metrics_parts import metrics_parts
 from haepo_jax.terminal import visible
 
 
 def say(sentence: str) -> None:
     """Prints a sentence."""
     print(visible(sentence), flush=True)
+
+
+def say_passed_over(workdir: Path) -> None:
+    """Prints what lies in `metrics/` and is not of the run, so that it was not read."""
+    for name, reason in metrics_parts(workdir).others.items():
+        say(f"{workdir / 'metrics' / name} is passed over: {reason}.")
 
 
 def say_next(command: str, workdir: Path, *arguments: str) -> None:

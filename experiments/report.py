@@ -16,6 +16,7 @@ def main() -> int:
     from haepo_jax.sweep_report.page import report
 
     page, finding = report(workdir)
+    last_words.say_passed_over(workdir)
     last_words.say(f"Written to {page}.")
     last_words.say(finding)
     last_words.say_next("evaluate", workdir)

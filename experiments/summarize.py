@@ -31,6 +31,7 @@ def main() -> int:
     if not read_attempts(workdir):
         raise ConfigError(f"{workdir / 'provenance.json'} holds no attempt, so that the time of the run is not known.")
     with locked(workdir):
+        last_words.say_passed_over(workdir)
         missing = unfinished(workdir)
         if missing:
             named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")

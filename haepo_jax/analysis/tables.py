@@ -15,8 +15,8 @@ _NO_NUMBER = "-"
 def final_returns(summary: Mapping[str, Any], title: str) -> Table:
     """Makes the table of the final returns of a run, a line for each swept setting, the best first."""
     table = make_table(
-        f"{title}: mean return of the last {summary['final_updates']} updates",
-        ("setting", "seeds", "mean", "std", "worst seed", "best seed", "diverged"),
+        f"{title}: mean return of the last {summary['final_updates']} updates, over seeds",
+        ("setting", "seeds", "mean", "std", "worst", "best", "diverged"),
     )
     for label, members in _ranked(summary["members"], "final_return"):
         diverged = sum(member["status"] == "diverged" for member in members)
@@ -27,8 +27,10 @@ def final_returns(summary: Mapping[str, Any], title: str) -> Table:
 
 def evaluation(result: Mapping[str, Any]) -> Table:
     """Makes the table of an evaluation, two lines for each swept setting, the best greedy return first."""
-    title = f"{result['env']} after update {result['update']}, {result['episodes']} fresh episodes a policy"
-    table = make_table(title, ("setting", "seeds", "actions", "mean", "std", "worst seed", "best seed"))
+    title = (
+        f"{result['env']} after update {result['update']}, {result['episodes']} fresh episodes a policy, over seeds"
+    )
+    table = make_table(title, ("setting", "seeds", "actions", "mean", "std", "worst", "best"))
     for label, members in _ranked(result["members"], "greedy_return"):
         for kind in ("greedy", "sampled"):
             values = _finite(members, f"{kind}_return")
