@@ -7,6 +7,11 @@ The machine must have nothing else to do. A command of --peer is run by the shel
 {"env_steps": ..., "seconds": ..., "compile_seconds": ...}.
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import jax
 from absl import flags
 

@@ -5,22 +5,20 @@ process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import ast
-import ctypes
 import os
 import re
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
-import jax
 from absl import flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from haepo_jax import compilation_cache
+from experiments import beginning
+from haepo_jax import compilation_cache, processes, runtime, signals, streams
 from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
 from haepo_jax.terminal import add_row, make_table, visible
@@ -35,15 +33,7 @@ _overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sw
 """`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
 
 
-_AT_ONCE = "Stopped at once; the same command goes on from the last checkpoint."
-
-
-class _Terminated(BaseException):
-    """SIGTERM while no run is there to end with a checkpoint: between two of them, or while one compiles."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+_NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
 
 
 def define_config(settings: Callable[[], list[str]] = setting_names) -> None:
@@ -77,32 +67,44 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error."""
+    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
+    streams.make_best_effort(beginning.said)
+    signals.watch(lambda sentence: _tell(sentence, 0))
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
-    signal.signal(signal.SIGTERM, _terminate)
     try:
+        runtime.use_every_core()  # before the config file, which may compute with JAX
         _parse(sys.argv)
-        _use_every_core()
-        _keep_freed_memory()
-        compilation_cache.use(compilation_cache.default_directory())
+        runtime.setup()
         code = main()
         compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
+        if not processes.joined():
+            processes.report_refusal(sys.argv, error)
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:
-        _tell(error, Stalled.EXIT_CODE)
-        sys.stdout.flush()
-        os._exit(Stalled.EXIT_CODE)  # at once: what runs at a usual exit waits for the process that is gone
+        _leave(_tell(error, Stalled.EXIT_CODE))  # at once: a usual exit waits for the process that is gone
     except Interrupted as error:
         code = _tell(error, 128 + error.signal_number)
-    except KeyboardInterrupt:
-        code = _tell(_AT_ONCE, 128 + signal.SIGINT)
-    except _Terminated:
-        code = _tell(_AT_ONCE, 128 + signal.SIGTERM)
+        if not processes.joined():
+            _leave(code)  # at once: a usual exit waits for a program that is being compiled
+    except Exception as error:
+        if _NO_DEVICES in str(error):
+            code = _tell(" ".join(str(error).split()), BAD_INPUT)
+        elif processes.joined():
+            traceback.print_exc()
+            code = 1
+        else:
+            raise
+    finally:
+        beginning.said()
+        streams.close_quietly()
+    if code and processes.joined():
+        processes.leave(code)  # a usual exit waits for the others, who may wait for this one
+    signals.unwatch()
     sys.exit(code)
 
 
@@ -189,26 +191,6 @@ def _own_flags() -> list[str]:
     return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
 
 
-def _use_every_core() -> None:
-    """Makes each CPU core a device, as a member's small operations do not fill more than one."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-
-
-def _keep_freed_memory() -> None:
-    """Lets the process keep what it frees, where the C library is glibc.
-
-    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system
-    each time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # as malloc.h numbers them
-        set_option(mmap_max, 0)
-        set_option(trim_threshold, 2**31 - 1)
-        set_option(top_pad, 2**28)
-
-
 def _check_setting(name: str) -> None:
     known = _known_settings()
     if name not in known:
@@ -267,5 +249,10 @@ def _in_plain_words(message: str) -> str:
 
 
 def _tell(message: object, code: int) -> int:
-    print(visible(f"{Path(sys.argv[0]).stem}: {message}"), file=sys.stderr)
+    print(visible(f"{beginning.command()}: {message}"), file=sys.stderr)
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    streams.close_quietly()
+    os._exit(code)

@@ -3,6 +3,10 @@
 python -m experiments.evaluate --workdir=runs/cartpole
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin(prints_results=True)  # before what takes seconds to import
 import errno
 
 from absl import flags

@@ -5,15 +5,20 @@ python -m experiments.overheads --workdir=runs/overheads
 Takes ten minutes on 2 CPU cores, which must have nothing else to do: seconds are those of the fastest repeat.
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import dataclasses
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from absl import flags
 
 from experiments import command_line
+from haepo_jax import signals
 from haepo_jax.config import ExperimentConfig
 
 _PARTS = {
@@ -39,7 +44,7 @@ def main() -> int:
         command = [sys.executable, "-m", "experiments.overheads", f"--workdir={workdir}", f"--part={part}"]
         devices = f" --xla_force_host_platform_device_count={_VIRTUAL_DEVICES}" if part == "scale_out" else ""
         environment = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + devices}
-        code = subprocess.run(command, env=environment, check=False).returncode
+        code = signals.run_child(command, env=environment).returncode
         if code:
             return code
     return 0

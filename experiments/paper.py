@@ -4,6 +4,11 @@ python -m experiments.paper --workdir=runs/paper
 python -m experiments.paper --workdir=runs/paper_quick --quick
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import os
 import time
 

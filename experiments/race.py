@@ -8,6 +8,11 @@ seconds of its training and, where all its seeds came there, the part of them af
 a seed is, docs/performance.md says.
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 from absl import flags
 
 from experiments import command_line

@@ -3,6 +3,11 @@
 python -m experiments.report --workdir=runs/sweep
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin(prints_results=True)  # before what takes seconds to import
+
 from experiments import command_line
 
 command_line.define_workdir()

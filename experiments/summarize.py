@@ -3,6 +3,10 @@
 python -m experiments.summarize --workdir=runs/sweep
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin(prints_results=True)  # before what takes seconds to import
 import dataclasses
 import json
 

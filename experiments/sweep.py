@@ -5,6 +5,11 @@ python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=run
 Of a run of several processes the same command is started once on every host: docs/sweeps.md.
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import jax
 from absl import flags
 
@@ -32,6 +37,9 @@ flags.DEFINE_integer("process_id", None, "Which of them this is, from 0, with --
 flags.DEFINE_integer(
     "heartbeat_seconds", processes.HEARTBEAT_SECONDS, "Silence after which a process counts as gone.", lower_bound=1
 )
+flags.DEFINE_float(
+    "join_seconds", processes.JOIN_SECONDS, "How long processes wait for each other at the start.", lower_bound=1
+)
 flags.DEFINE_float("stall_seconds", 300.0, "Standstill after which a process ends itself.", lower_bound=1)
 flags.DEFINE_list("tensorboard_members", [], "Members, such as 0,5, whose metrics TensorBoard shows too.")
 flags.DEFINE_float("checkpoint_seconds", 60.0, "Least seconds between two checkpoints.", lower_bound=0)
@@ -44,7 +52,9 @@ def main() -> int:
     workdir = None if given.dry_run else command_line.workdir("runs/beta_lambda")
     sweep = from_values(values)
     chosen = _whole_numbers("tensorboard_members", given.tensorboard_members)
-    processes.initialize(given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds)
+    processes.initialize(
+        given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds, given.join_seconds
+    )
     if workdir is None:
         return _tell_plan(sweep)
 
@@ -78,8 +88,12 @@ def _whole_numbers(flag: str, given: list[str]) -> set[int]:
 
 
 def _tell_plan(sweep: Sweep) -> int:
+    from haepo_jax import agreement
+    from haepo_jax.experiment import Placement
     from haepo_jax.planning import device_bytes, plan
 
+    placement = Placement(flags.FLAGS.members_per_device, flags.FLAGS.trajectory_devices)
+    agreement.check(sweep, placement._asdict() | {"dry_run": True})
     plans = plan(
         sweep,
         members_per_device=flags.FLAGS.members_per_device,

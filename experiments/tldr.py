@@ -7,7 +7,10 @@ python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tld
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
 """
 
-import json
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
 
 from absl import flags
 
@@ -39,10 +42,11 @@ def main() -> int:
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
 
-    from haepo_jax.language import evaluation, stages  # only now: a wrong flag is told at once
+    from haepo_jax.language import evaluation, finished, stages  # only now: a wrong flag is told at once
 
     if stage == "evaluate":
-        print(json.dumps(evaluation.evaluate(config, workdir), indent=1))
+        evaluation.evaluate(config, workdir)
+        print((workdir / "evaluation.json").read_text(), end="")
         return 0
     if stage == "memory":
         from haepo_jax.paper.tldr import reproduction
@@ -52,12 +56,15 @@ def main() -> int:
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
     folder = stages.folder_of(stage, config, workdir)
-    if not run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds):
+    done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
+    update = finished.diverged_at(folder)
+    if done:
+        print((folder / "summary.json").read_text(), end="")
+    elif update is None:
         print(f"{folder} is complete already; nothing to do.")
-        return 0
-    summary = json.loads((folder / "summary.json").read_text())
-    print(json.dumps(summary, indent=1))
-    return command_line.ALL_DIVERGED if summary["status"] == "diverged" else 0
+    else:
+        print(f"{folder} diverged at update {update} already; nothing to do.")
+    return 0 if update is None else command_line.ALL_DIVERGED
 
 
 if __name__ == "__main__":

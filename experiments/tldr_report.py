@@ -4,6 +4,11 @@ python -m experiments.tldr_report --workdir=runs/tldr_report
 python -m experiments.tldr_report --workdir=runs/tldr_report_quick --quick
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 import time
 
 from absl import flags

@@ -3,6 +3,11 @@
 python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 """
 
+from experiments import beginning
+
+if __name__ == "__main__":
+    beginning.begin()  # before what takes seconds to import
+
 from absl import flags
 
 from experiments import command_line
@@ -13,6 +18,12 @@ command_line.define_workdir()
 flags.DEFINE_float(
     "checkpoint_seconds", 10.0, "Least seconds between two checkpoints; metrics are written with each.", lower_bound=0
 )
+flags.DEFINE_float(
+    "stall_seconds",
+    300.0,
+    "Standstill after which the process ends itself; the first update has no limit.",
+    lower_bound=1,
+)
 
 
 def main() -> int:
@@ -21,7 +32,8 @@ def main() -> int:
 
     from haepo_jax.experiment import run  # only now: a wrong flag is told at once
 
-    ran = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
+    given = flags.FLAGS
+    ran = run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds)
 
     from experiments import last_words
     from haepo_jax.analysis import figures, tables  # only now: drawing costs a second to import

@@ -31,7 +31,8 @@ class Stalled(Exception):
         """No sign of life for so long."""
         return cls(
             f"Nothing has moved for {seconds:g} s: a device or another process of the run hangs. Stopped; the same "
-            "command goes on from the last checkpoint. If one chunk of updates takes longer, raise --stall_seconds."
+            "command goes on from the last checkpoint. If a chunk of updates takes longer, give train or sweep "
+            "a larger --stall_seconds."
         )
 
     @classmethod

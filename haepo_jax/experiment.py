@@ -19,7 +19,8 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax import compilation_cache, processes, signals
+from haepo_jax import agreement, compilation_cache, processes, runtime, signals
+from haepo_jax.algorithms.interface import horizon_without_effect
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
@@ -30,10 +31,11 @@ from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows, text_settings
-from haepo_jax.resuming import newest_checkpoint
+from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
+from haepo_jax.terminal import visible
 from haepo_jax.training import MemberState, make_environment, total_steps
 from haepo_jax.watchdog import Watchdog
 from haepo_jax.waves import Wave, next_wave
@@ -52,9 +54,16 @@ class Placement(NamedTuple):
     """None: as at the first attempt, and 1 then."""
 
 
-def run(config: ExperimentConfig, workdir: StrPath, *, checkpoint_seconds: float = 10.0) -> bool:
-    """Runs an experiment, or goes on with it, until its folder is complete; see `run_sweep`."""
-    return run_sweep(of_experiment(config), workdir, checkpoint_seconds=checkpoint_seconds)
+def run(
+    config: ExperimentConfig,
+    workdir: StrPath,
+    *,
+    checkpoint_seconds: float = 10.0,
+    stall_seconds: float = STALL_SECONDS,
+) -> bool:
+    """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`."""
+    sweep = of_experiment(config)
+    return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)
 
 
 def run_sweep(
@@ -74,7 +83,8 @@ def run_sweep(
       placement: how members lie on devices.
       checkpoint_seconds: least time between two checkpoints; metrics are written with each. The first chunk of a
         wave and its last one always end with a checkpoint.
-      stall_seconds: a process in which nothing has moved for so long ends itself.
+      stall_seconds: a process in which nothing has moved for so long ends itself, but never before a chunk of
+        updates has taken ten times as long as was to be expected, nor while one process alone does the first update.
       tensorboard_members: indices of the members whose metrics TensorBoard shows too.
 
     Returns:
@@ -87,10 +97,14 @@ def run_sweep(
       Stalled: another process is gone.
     """
     workdir = Path(workdir)
-    for group in sweep.groups:
-        make_environment(group.config)  # before the folder is made, as its name may be wrong
-    check_request(tensorboard_members, len(sweep.members))
-    with _opened(workdir, sweep):
+    runtime.check_flags()
+    agreement.check(sweep, placement._asdict() | {"dry_run": False})
+    with processes.all_or_none():
+        for group in sweep.groups:
+            make_environment(group.config)  # before the folder is made, as its name may be wrong
+        check_request(tensorboard_members, len(sweep.members))
+    agreement.check_folder(workdir)
+    with _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
         if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
             return False
         _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
@@ -138,7 +152,7 @@ def restore(workdir: StrPath) -> Iterator[tuple[Population, MemberState, int]]:
                 found, damaged = checkpointer.restore(own.template(), first=row)
                 checkpointer.close()
                 for update, reason in damaged:
-                    print(f"The checkpoint after update {update} is damaged ({reason}); it is passed over.")
+                    print(visible(f"The checkpoint after update {update} is damaged ({reason}); it is passed over."))
                 if found is not None:
                     found_any = True
                     yield own, own.resumed(found.tree), found.update
@@ -216,7 +230,8 @@ class _Attempt:
         self.workdir = workdir
         self.checkpoint_seconds = checkpoint_seconds
         self.tensorboard_members = tensorboard_members
-        self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
+        with processes.all_or_none():
+            self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
         self.watchdog = Watchdog(stall_seconds)
         self.received: list[int] = []
         self.run_seconds = self.compile_seconds = self.saving_seconds = 0.0
@@ -234,7 +249,11 @@ class _Attempt:
 
     def go(self) -> None:
         """Trains from where the folder stands, and completes the folder."""
-        with signals.collected() as self.received, self.watchdog:
+        # Several processes stop together; one alone has nothing to finish but the updates of `_WaveRun`.
+        with contextlib.ExitStack() as stack:
+            if jax.process_count() > 1:
+                self.received = stack.enter_context(signals.collected(together=True))
+            stack.enter_context(self.watchdog)
             for group, population in zip(self._sweep.groups, self._populations, strict=True):
                 self._train_group(group, population)
         self.note(outcome="complete")
@@ -243,6 +262,9 @@ class _Attempt:
             with storage_errors(self.workdir):
                 write_json(self.workdir / "summary.json", summarize(self.workdir))
         processes.barrier("the summary is written")
+        if self.received:  # after the last decision
+            total = self._populations[-1].config.num_updates
+            raise Interrupted(self.received[0], total, total)
 
     def stop(self, number: int, done: int, total: int) -> Interrupted:
         """What to raise when a signal has ended the run early."""
@@ -292,14 +314,16 @@ class _Attempt:
         """The population of each group, with as many members on a device as at the first attempt, and its memory."""
         path = self.workdir / "placement.json"
         noted: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
-        if os.path.lexists(path):
-            noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
-        spread = _as_noted("trajectory_devices", self._placement.trajectory_devices, noted["trajectory_devices"]) or 1
-        populations = []
-        for group in self._sweep.groups:
-            block = noted["members_per_device"].get(group.name)
-            block = _as_noted("members_per_device", self._placement.members_per_device, block)
-            populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+        spread, populations = 1, []
+        with processes.all_or_none():
+            if os.path.lexists(path):
+                noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
+            given = self._placement
+            spread = _as_noted("trajectory_devices", given.trajectory_devices, noted["trajectory_devices"]) or 1
+            for group in self._sweep.groups:
+                block = noted["members_per_device"].get(group.name)
+                block = _as_noted("members_per_device", given.members_per_device, block)
+                populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
         pairs = list(zip(self._sweep.groups, populations, strict=True))
         placement = {
             "members_per_device": {group.name: population.block for group, population in pairs},
@@ -312,6 +336,11 @@ class _Attempt:
                 (self.workdir / "metrics").mkdir(exist_ok=True)
                 (self.workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(path, placement)
+            notes = [
+                horizon_without_effect(population.config, population.train.environment) for _, population in pairs
+            ]
+            for note in dict.fromkeys(note for note in notes if note is not None):
+                print(note, flush=True)
             for group, population in pairs:
                 if group.config.memory == "auto":
                     named = f" in group {group.name}" if len(pairs) > 1 else ""
@@ -327,7 +356,8 @@ class _Attempt:
             several = len(self._sweep.groups) > 1 or len(wave.members) < len(group.members)
             if several and processes.is_first():
                 first, last = wave.members[0].index, wave.members[-1].index
-                print(f"Group {group.name}: members {first} to {last} of {len(self._sweep.members)}.", flush=True)
+                of_all = f"members {first} to {last} of {len(self._sweep.members)}"
+                print(visible(f"Group {group.name}: {of_all}."), flush=True)
             _WaveRun(self, population.with_members(wave.members), wave).go()
             done += len(wave.members)
 
@@ -417,48 +447,63 @@ class _WaveRun:
         return state, done
 
     def _train(self) -> None:
-        attempt, population, size = self._attempt, self._population, 1
-        advance = attempt.compiled(population)
+        attempt = self._attempt
+        advance = attempt.compiled(self._population)
         progress = ProgressReport(self._total, self._done, shown=processes.is_first())
-        chunk: tuple[int, Metrics] | None = None
-        last_save: float | None = None
-        state = self._state
-        ended = time.monotonic()
+        alone = jax.process_count() == 1
         try:
-            while True:
-                attempt.watchdog.alive()
-                size = min(size, population.max_chunk, self._total - self._done)
-                clock = time.monotonic()
-                state, metrics = advance(state, np.int32(size))
-                if chunk is not None:
-                    self._fetch(*chunk, progress)
-                jax.block_until_ready(state)
-                attempt.watchdog.alive()
-                seconds = time.monotonic() - clock
-                ended = self._lasted(ended)
-                self._done, chunk = self._done + size, (size, metrics)
-                attempt.timeline.append((self._done, attempt.run_seconds))
-                due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
-                decision = self._agree(seconds=seconds, state=state, due=due)
-                attempt.watchdog.alive()
-                over = self._done >= self._total or not decision.running or decision.signal
-                if over or decision.due:
-                    self._fetch(*chunk, progress)
-                    chunk = None
-                    self._save(state if decision.running else self._without_idle_updates(state), progress)
-                    last_save = time.monotonic()
-                if over:
-                    break
-                size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / decision.seconds * size)))
-            clock = time.monotonic()
-            with storage_errors(attempt.workdir):
-                self._checkpointer.wait()
-            attempt.saving_seconds += time.monotonic() - clock
-            self._lasted(ended)
+            with signals.collected() if alone else contextlib.nullcontext(attempt.received) as attempt.received:
+                number = self._train_chunks(advance, progress).signal
         finally:
             progress.close()
-        if decision.signal and self._done < self._total and decision.running:
-            raise attempt.stop(decision.signal, self._done, self._total)
+        if alone and attempt.received:  # maybe after the last decision
+            number = attempt.received[0]
+        if number:
+            raise attempt.stop(number, self._done, self._total)
+
+    def _train_chunks(self, advance: Compiled, progress: ProgressReport) -> _Decision:
+        """Chunk after chunk, until what was decided last; its state is in a checkpoint then."""
+        attempt, population, size = self._attempt, self._population, 1
+        chunk: tuple[int, Metrics] | None = None
+        last_save: float | None = None
+        an_update: float | None = None  # seconds
+        state = self._state
+        ended = time.monotonic()
+        while True:
+            size = min(size, population.max_chunk, self._total - self._done)
+            if an_update is None and jax.process_count() == 1:
+                attempt.watchdog.pause()  # nobody knows how long one takes
+            else:
+                attempt.watchdog.alive((an_update or 0.0) * size)
+            clock = time.monotonic()
+            state, metrics = advance(state, np.int32(size))
+            if chunk is not None:
+                self._fetch(*chunk, progress)
+            jax.block_until_ready(state)
+            attempt.watchdog.alive()
+            seconds = time.monotonic() - clock
+            ended = self._lasted(ended)
+            self._done, chunk = self._done + size, (size, metrics)
+            attempt.timeline.append((self._done, attempt.run_seconds))
+            due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
+            decision = self._agree(seconds=seconds, state=state, due=due)
+            attempt.watchdog.alive()
+            over = self._done >= self._total or not decision.running or decision.signal
+            if over or decision.due:
+                self._fetch(*chunk, progress)
+                chunk = None
+                self._save(state if decision.running else self._without_idle_updates(state), progress)
+                last_save = time.monotonic()
+            if over:
+                break
+            an_update = decision.seconds / size
+            size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / an_update)))
+        clock = time.monotonic()
+        with storage_errors(attempt.workdir):
+            self._checkpointer.wait()
+        attempt.saving_seconds += time.monotonic() - clock
+        self._lasted(ended)
+        return decision
 
     def _lasted(self, since: float) -> float:
         """Adds the time since then to that of the run, and returns the time that it is now."""
@@ -484,7 +529,7 @@ class _WaveRun:
         self._env_steps = env_steps[-1]
         returns = rows["episode_return"][taken > 0]
         returns = returns[~np.isnan(returns)]
-        share = len(self._env_steps) / len(self._population.members)
+        share = max(1, len(self._env_steps)) / len(self._population.members)
         rate = (self._env_steps.sum() - self._first_steps) / self._seconds / share
         mean_return = float(returns[-taken.shape[1] :].mean()) if returns.size else float("nan")
         done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)

@@ -110,9 +110,22 @@ def grpo(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: jax.Ar
     return objective
 
 
-def rloo(returns: jax.Array) -> Objective:
-    """RLOO on trajectories of returns `[..., M]`; it reports nothing of its own."""
-    return lambda log_likelihoods: (rloo_loss(log_likelihoods, returns)[0], {})
+def rloo(returns: jax.Array, behaviour_log_likelihoods: jax.Array | None = None) -> Objective:
+    """RLOO on trajectories of returns `[..., M]`; it reports nothing of its own.
+
+    Args:
+      returns: `[..., M]`.
+      behaviour_log_likelihoods: `[..., M]` under the policy that sampled them, where more than one step is taken on
+        them: each then counts by its importance ratio, and the loss is minus the mean of advantage times ratio. Its
+        gradient is that of plain RLOO as long as the policy has not moved.
+    """
+
+    def objective(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
+        if behaviour_log_likelihoods is None:
+            return rloo_loss(log_likelihoods, returns)[0], {}
+        return rloo_loss(jnp.exp(log_likelihoods - behaviour_log_likelihoods), returns)[0], {}
+
+    return objective
 
 
 def dpo(

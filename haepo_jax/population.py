@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
 from haepo_jax.config import ExperimentConfig, traced_settings
+from haepo_jax.empty_constants import with_empty_constants_inside
 from haepo_jax.errors import ConfigError
 from haepo_jax.members import MEMBERS, TRAJECTORIES, Member, make_members
 from haepo_jax.memory import with_memory
@@ -318,7 +319,12 @@ def _on_blocks(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, do
     """The function of a block, on every block. Where trajectories are spread, the compiler sees to that."""
     names = {MEMBERS} if mesh.shape[TRAJECTORIES] > 1 else {MEMBERS, TRAJECTORIES}
     mapped = jax.shard_map(
-        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False, axis_names=names
+        with_empty_constants_inside(function),
+        mesh=mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        check_vma=False,
+        axis_names=names,
     )
     return jax.jit(mapped, donate_argnums=donate)
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from haepo_jax.members import Member
 from haepo_jax.metrics_parts import bounds, metrics_parts, read_part, statement
 from haepo_jax.run_folder import write_file
+from haepo_jax.terminal import visible
 
 _REAL, _TEXT = pa.float64(), pa.string()
 
@@ -193,7 +194,7 @@ class ProgressReport:
 
     def say(self, sentence: str) -> None:
         """Prints a sentence above the bar."""
-        self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(visible(sentence), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the bar."""

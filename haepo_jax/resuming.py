@@ -1,5 +1,7 @@
 """Where an attempt at a run begins: at the newest good checkpoint, or at the first update."""
 
+from pathlib import Path
+
 from haepo_jax import processes
 from haepo_jax.checkpointing import Checkpoint, Checkpointer, Tree
 
@@ -22,3 +24,15 @@ def newest_checkpoint(checkpointer: Checkpointer, template: Tree, *, first: int 
         if damaged and found is None:
             print("No good checkpoint is left: starting again from the first update.")
     return found
+
+
+def what_is_left(workdir: Path) -> str:
+    """Says where the same command begins if the process ends now.
+
+    Args:
+      workdir: a run folder whose run is under way.
+    """
+    folders = [*workdir.glob("checkpoints/*"), *workdir.glob("checkpoints/*/*")]
+    if any(folder.name.isdecimal() for folder in folders):  # others are not yet whole
+        return "the same command resumes from the last checkpoint."
+    return "there is no checkpoint yet, so the same command starts from the first update."

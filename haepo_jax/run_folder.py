@@ -120,7 +120,7 @@ class Provenance:
             {
                 "command": [sys.executable, *sys.argv],
                 "git": _git_state(),
-                "packages": _package_versions(),
+                "packages": package_versions(),
                 "python": sys.version.split()[0],
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
                 "compilation_cache": jax.config.jax_compilation_cache_dir,
@@ -237,7 +237,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _package_versions() -> Mapping[str, str]:
+def package_versions() -> Mapping[str, str]:
+    """The versions of the packages that decide what a run computes."""
     versions = {}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -20,15 +20,20 @@ def visible(text: object) -> str:
     )
 
 
+def cell(text: object) -> Text:
+    """Returns text for a table of rich, with neither escapes nor the markup of rich obeyed."""
+    return Text(visible(text))
+
+
 def make_table(title: str, headings: Sequence[str]) -> Table:
     """Makes a table, its first column to the left and the others to the right. Fill it by `add_row`.
 
     The first column gives way where the terminal is narrow, by line breaks; no number is ever cut.
     """
-    table = Table(title=Text(visible(title)), title_justify="left")
+    table = Table(title=cell(title), title_justify="left")
     for k, heading in enumerate(headings):
         table.add_column(
-            Text(visible(heading)),
+            cell(heading),
             justify="right" if k else "left",
             no_wrap=bool(k),
             overflow="ellipsis" if k else "fold",
@@ -37,5 +42,5 @@ def make_table(title: str, headings: Sequence[str]) -> Table:
 
 
 def add_row(table: Table, cells: Sequence[str]) -> None:
-    """Adds a row of plain text: nothing in it is markup, or obeyed by a terminal."""
-    table.add_row(*(Text(visible(cell)) for cell in cells))
+    """Adds a row of plain text."""
+    table.add_row(*map(cell, cells))

@@ -130,9 +130,11 @@ def make_environment(config: ExperimentConfig) -> Environment:
     """The environment of an experiment.
 
     Raises:
-      ConfigError: an environment that does not exist, or that has no such parameters, or not of such values.
+      ConfigError: an environment that does not exist, that has no such parameters, or not of such values, or that
+        needs a horizon.
     """
     environment = make(config.env, tuple(sorted(config.env_kwargs.items())))
+    horizon_of(config, environment)
     given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
     given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
     for path, values in given.items():

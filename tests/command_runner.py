@@ -1,7 +1,7 @@
 """Runs a command line of `experiments` as its user would, in a process of its own.
 
-The process is forked from a server that has imported the heavy libraries once. Libraries that start a JAX backend
-on import (gymnax does) are not among them: a backend does not survive the fork.
+The process is forked from a server that has imported the heavy libraries once. None of them may start a JAX backend
+on import, as gymnax by itself does: a backend does not survive the fork.
 """
 
 import functools
@@ -29,6 +29,7 @@ _SERVER.set_forkserver_preload(
             "orbax.checkpoint",
             "ml_collections.config_flags",
             "haepo_jax.config",
+            "haepo_jax.environments",
         ),
         *("matplotlib.pyplot", "scipy.stats", "pyarrow.dataset", "rich.progress"),
     ]
@@ -50,14 +51,15 @@ class Finished(NamedTuple):
 class Command:
     """A command that has been started."""
 
-    def __init__(self, module, *arguments, xla_flags=""):
+    def __init__(self, module, *arguments, xla_flags="", prepare=None):
+        """`prepare` is called in the process before the command begins."""
         self._folder = Path(tempfile.mkdtemp())
         self._outputs = [self._folder / name for name in ("out", "err")]
         environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _compiled().name}
         # As in the tests that start it, which conftest.py decides.
         few_optimizations = jax.config.read("jax_disable_most_optimizations")
         arguments = [str(argument) for argument in arguments]
-        command = (module, arguments, self._outputs, environment, few_optimizations)
+        command = (module, arguments, self._outputs, environment, few_optimizations, prepare)
         self._process = _SERVER.Process(target=_main, args=command)
         self._process.start()
 
@@ -84,7 +86,7 @@ def run(module, *arguments):
     return Command(module, *arguments).wait()
 
 
-def _main(module, arguments, outputs, environment, few_optimizations):
+def _main(module, arguments, outputs, environment, few_optimizations, prepare):
     os.chdir(ROOT)
     os.environ |= environment
     jax.config.update("jax_disable_most_optimizations", few_optimizations)
@@ -94,4 +96,6 @@ def _main(module, arguments, outputs, environment, few_optimizations):
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.path.insert(0, str(ROOT))
     sys.argv = [module, *arguments]
+    if prepare is not None:
+        prepare()
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -210,12 +210,13 @@ def test_the_module_runs_as_a_plain_process(tmp_path):
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_where_no_run_is_there_to_catch_it_is_told_too(name, code):
     script = (
-        "import os, signal\nfrom experiments import command_line\n"
+        "import gc, os, signal\nfrom experiments import command_line\n"
         # Where the tests themselves run in the background of a shell, it is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"command_line.run(lambda: os.kill(os.getpid(), signal.{name}) or 0)"
+        # Where an exception would be lost: JAX has such a callback too.
+        f"gc.callbacks.append(lambda *_: gc.callbacks.clear() or os.kill(os.getpid(), signal.{name}))\n"
+        "command_line.run(lambda: 0 * gc.collect())"
     )
     finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == code
-    assert "Stopped at once; the same command goes on from the last checkpoint." in finished.stdout + finished.stderr
-    assert "Traceback" not in finished.stderr
+    assert finished.stderr == "-c: Stopped at once; the same command does what is left.\n"

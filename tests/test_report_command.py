@@ -17,7 +17,7 @@ def test_the_page_and_its_figures_are_written(tmp_path):
     assert (finished.code, finished.err) == (0, "")
     written, finding, following = finished.out.splitlines()
     assert written == f"Written to {folder / 'report.html'}."
-    assert "entropy_coef" in finding and "is best: its final return is" in finding
+    assert "entropy_coef" in finding and "has the highest final return" in finding
     assert following == f"Next: python -m experiments.evaluate --workdir={folder}"
     assert "learning_rate" in (folder / "report.html").read_text()
     written = sorted(path.name for path in (folder / "figures").glob("*.png"))

@@ -21,7 +21,7 @@ def test_a_summary_is_made_again_from_the_metrics(tmp_path):
     assert (finished.code, finished.err) == (0, "")
     first, finding, following = finished.out.splitlines()
     assert first == f"Written to {written}."
-    assert finding.startswith("Best of 6 settings by the mean final return: learning_rate=0.003 with ")
+    assert finding.startswith("Of 6 settings learning_rate=0.003 has the highest final return: ")
     assert following == f"Next: python -m experiments.report --workdir={tmp_path}"
     summary = json.loads(written.read_text())
     assert summary == summarize(tmp_path)

@@ -9,6 +9,7 @@ import optax
 
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
+from haepo_jax.errors import ConfigError
 from haepo_jax.objectives import Metrics
 from haepo_jax.policies import Params, Policy, make_policy
 
@@ -64,8 +65,28 @@ def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
 
 
 def horizon_of(config: ExperimentConfig, environment: Environment) -> int:
-    """T, the steps at which episodes are cut."""
-    return min(config.horizon or environment.max_steps, environment.max_steps)
+    """Computes T, the steps at which episodes are cut.
+
+    Raises:
+      ConfigError: neither the config nor the environment sets a limit.
+    """
+    limits = [limit for limit in (config.horizon, environment.max_steps) if limit is not None]
+    if not limits:
+        raise ConfigError(
+            f"env {environment.name} sets no max_steps_in_episode of its own: give config.horizon, the steps at which "
+            "its episodes are cut."
+        )
+    return min(limits)
+
+
+def horizon_without_effect(config: ExperimentConfig, environment: Environment) -> str | None:
+    """Writes a sentence about a horizon that the environment's own limit comes before; None where there is none."""
+    if config.horizon is None or environment.max_steps is None or config.horizon <= environment.max_steps:
+        return None
+    return (
+        f"{environment.name} ends its episodes after {environment.max_steps} steps; config.horizon {config.horizon} "
+        "has no effect."
+    )
 
 
 def gradient_step(

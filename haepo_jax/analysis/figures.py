@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from haepo_jax.analysis.metrics import by_setting, read_metric
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
@@ -36,7 +33,10 @@ def learning_curve(workdir: StrPath) -> Path:
     returns[~np.isfinite(returns)] = np.nan
     groups = by_setting(read_members(workdir))
     updates = np.unique(np.linspace(0, returns.shape[1] - 1, _MAX_POINTS).astype(int))
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    # Not by pyplot, whose backend is what the user's environment says, and may not be there.
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
     for number, (label, members) in enumerate(groups.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         values = returns[np.ix_(members, updates)]
@@ -56,11 +56,8 @@ def learning_curve(workdir: StrPath) -> Path:
     if len(groups) <= 2 * len(_COLOURS):
         axes.legend(frameon=False, loc="best")
     path = workdir / "learning_curve.png"
-    try:
-        with storage_errors(workdir):
-            write_file(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
-    finally:
-        plt.close(figure)
+    with storage_errors(workdir):
+        write_file(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
     return path
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
 from haepo_jax.analysis.metrics import by_setting, short_names
 from haepo_jax.terminal import add_row, make_table
 
@@ -39,7 +40,7 @@ def evaluation(result: Mapping[str, Any]) -> Table:
 
 
 def about_returns(members: Sequence[Mapping[str, Any]], name: str, words: str) -> str:
-    """Says in a sentence which setting is best, or how good the only one is.
+    """Says which setting has the highest return, or how high that of the only one is.
 
     Args:
       members: of a summary or of an evaluation.
@@ -56,7 +57,8 @@ def about_returns(members: Sequence[Mapping[str, Any]], name: str, words: str) -
     told = f"{values.mean():.4g}, the mean over {seeds}{worst}"
     if len(ranked) == 1:
         return f"The {words} is {told}."
-    return f"Best of {len(ranked)} settings by the mean {words}: {label} with {told}."
+    few = "" if enough(values.size) else f" Fewer than {FEWEST_SEEDS} seeds decide nothing."
+    return f"Of {len(ranked)} settings {label} has the highest {words}: {told}.{few}"
 
 
 def about_speed(summary: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from haepo_jax import signals
 from haepo_jax.errors import ConfigError
 
 _SPEED = ("env_steps", "seconds", "compile_seconds")
@@ -107,8 +108,13 @@ def run(who: str, command: str | Sequence[str], environment: Mapping[str, str] |
       ConfigError: it failed.
     """
     clock = time.perf_counter()
-    done = subprocess.run(
-        command, shell=isinstance(command, str), env=environment, capture_output=True, text=True, check=False
+    done = signals.run_child(
+        command,
+        shell=isinstance(command, str),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     seconds = time.perf_counter() - clock
     if done.returncode:

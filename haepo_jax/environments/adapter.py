@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.contract import check_state, checked_state, own_limit
 from haepo_jax.environments.gymnax_library import spaces
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.errors import ConfigError, nearest
@@ -36,13 +37,18 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
       The `Environment`.
 
     Raises:
-      ConfigError: its observations or actions are of a kind that is not supported.
+      ConfigError: its observations or actions are of a kind that is not supported, or its step does not return what
+        its reset does.
     """
+    max_steps = own_limit(name, defaults)
+    if max_steps is None and hasattr(defaults, "max_steps_in_episode"):
+        defaults = defaults.replace(max_steps_in_episode=2**31 - 1)
     observe, observation_size = _observer(name, env.observation_space(defaults))
     act, action_space = _actor(name, env, defaults)
     derived = _DERIVED.get(name, {})
     numbers = _numbers(defaults, derived)
     measures = tuple(getattr(env, "measures", ()))
+    types = checked_state(name, env, defaults, act, action_space, measures)
 
     def complete(params: Mapping[str, ArrayLike]) -> Any:
         _check(name, numbers, params)
@@ -52,15 +58,14 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
 
     def reset(params: Mapping[str, ArrayLike], key: jax.Array) -> tuple[Any, jax.Array]:
         observation, state = env.reset_env(key, complete(params))
-        return jax.tree.map(_strong, state), observe(observation)
+        return jax.tree.map(lambda leaf, kind: jnp.asarray(leaf, kind.dtype), state, types), observe(observation)
 
     def step(params: Mapping[str, ArrayLike], key: jax.Array, state: Any, action: jax.Array) -> Step:
         full = complete(params)
         observation, next_state, reward, terminated, info = env.step_env(key, state, act(action, full), full)
-        # Same dtypes and shapes in as out, so that a loop can carry the state.
-        next_state = jax.tree.map(
-            lambda new, old: jnp.reshape(jnp.asarray(new, old.dtype), old.shape), next_state, state
-        )
+        # Again, as parameters of other dtypes than the defaults may give the state another one.
+        check_state(name, state, next_state)
+        next_state = jax.tree.map(_strong, next_state)
         return Step(
             next_state,
             observe(observation),
@@ -70,7 +75,6 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
             {measure: _scalar(info[measure], jnp.float32) for measure in measures},
         )
 
-    max_steps = int(defaults.max_steps_in_episode)
     return Environment(name, observation_size, action_space, max_steps, numbers, measures, reset, step)
 
 
@@ -127,7 +131,7 @@ def _numbers(defaults: Any, derived: Mapping[str, Any]) -> dict[str, float | int
 
 
 def _strong(leaf: Any) -> jax.Array:
-    """Strips the weak type of Python numbers in a fresh state, which would make a second call recompile."""
+    """Strips the weak type of Python numbers in a state, which would make a second call recompile."""
     return jnp.asarray(leaf, jnp.asarray(leaf).dtype)
 
 

@@ -46,8 +46,8 @@ class Environment(NamedTuple):
     observation_size: int
     """O: observations are flat float32 vectors `[O]`."""
     action_space: Discrete | Box
-    max_steps: int
-    """The environment's own limit on the length of an episode."""
+    max_steps: int | None
+    """The environment's own limit on the length of an episode; None where it has none."""
     params: dict[str, float | int]
     """The numbers of the environment that may vary inside one compiled program, with their defaults."""
     measures: tuple[str, ...]

@@ -78,6 +78,10 @@ def _make(name: str, kwargs: tuple[tuple[str, Any], ...]) -> Environment:
         if kwargs:
             given = ", ".join(f"{key}={value!r}" for key, value in kwargs)
             raise ConfigError(f"config.env_kwargs ({given}) cannot be used by {name}: {reason}") from error
+        if isinstance(error, OSError):
+            raise ConfigError(
+                f"env {name} downloads its data, which failed ({reason}); it needs a network, or another env."
+            ) from error
         raise ConfigError(f"env {name} could not be made: {reason}") from error
     return adapt(name, env, params)
 

@@ -17,7 +17,6 @@ from haepo_jax.language.scoring import Prompts
 from haepo_jax.language.tokens import Tokenizer
 
 Params = Any
-_BATCH = 64
 
 
 class Answers(NamedTuple):
@@ -71,9 +70,9 @@ def make_answering(
     posts = [row.prompt for row in corpus.completions(setting.config.data, split)]
 
     def answers(params: Params, frozen: Frozen, seed: int) -> Answers:
-        count, parts = len(posts), []
-        for number, at in enumerate(range(0, count, _BATCH)):
-            rows = np.arange(at, at + _BATCH) % count  # the last batch is filled up with the first posts
+        count, size, parts = len(posts), setting.held_out_rows, []
+        for number, at in enumerate(range(0, count, size)):
+            rows = np.arange(at, at + size) % count  # the last batch is filled up with the first posts
             batch = setting.place(Prompts(queries.tokens[rows], queries.valid[rows]))
             given = rollout(params, frozen, batch, jax.random.fold_in(jax.random.key(seed), number))
             samples = given.samples

@@ -1,9 +1,11 @@
 """What the stages are put together from: models on the devices, compiled updates, and folders to read and write."""
 
+import contextlib
 import dataclasses
 import functools
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +21,19 @@ from haepo_jax.language.architecture import Architecture, of_family
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.corpus import located
 from haepo_jax.language.decoder import Adapter, Decoder
+from haepo_jax.language.finished import MODEL, diverged_at
 from haepo_jax.language.hugging_face import Model, read_model, write_model
 from haepo_jax.language.hugging_face_config import TokenIds
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.language.run import Evaluation, Stage
+from haepo_jax.language.scoring import Sequences
 from haepo_jax.language.sharding import for_parameters, make_mesh, over_rows
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.run_folder import storage_errors
 
 Params = Any
+_HELD_OUT_ROWS = 64
+"""Of a batch of held-out posts or comparisons, where the devices can share that many."""
 
 
 class Setting(NamedTuple):
@@ -54,22 +60,47 @@ class Setting(NamedTuple):
         """The model of a Hugging Face folder, on the devices."""
         return read_model(folder, dtype=dtype, shardings=functools.partial(for_parameters, self.mesh))
 
+    @property
+    def held_out_rows(self) -> int:
+        """Rows of a batch of held-out posts or comparisons, a multiple of the devices."""
+        return max(_HELD_OUT_ROWS // self.mesh.size, 1) * self.mesh.size
+
     def place(self, examples: Any) -> Any:
         """Examples as a batch on the devices."""
         return jax.device_put(examples, over_rows(self.mesh))
 
 
-def make_setting(config: LanguageConfig, workdir: Path) -> Setting:
+def make_setting(config: LanguageConfig, workdir: Path, *, batch_size: int = _HELD_OUT_ROWS) -> Setting:
     """Finds or generates the data, and the devices.
+
+    Args:
+      config: the settings.
+      workdir: holds the folders of all stages.
+      batch_size: what the devices must share evenly.
 
     Raises:
       ConfigError: the devices cannot be shared out as the config says.
       StorageError: the generated data could not be written.
     """
-    mesh = make_mesh(config.mesh.fsdp)
+    mesh = make_mesh(config.mesh.fsdp, batch_size)
     with storage_errors(workdir):
         data = located(config.data, workdir / "data")
     return Setting(dataclasses.replace(config, data=data), workdir, mesh, generated=not config.data.demonstrations)
+
+
+@contextlib.contextmanager
+def leaving_nothing(workdir: Path) -> Iterator[None]:
+    """Removes the generated data again where what follows is refused, if they are new and all that there is."""
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    new = not (workdir / "data").exists()
+    try:
+        yield
+    except ConfigError:
+        if new and workdir.is_dir() and {path.name for path in workdir.iterdir()} == {"data"}:
+            shutil.rmtree(workdir / "data")
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def policy_folder(config: LanguageConfig, workdir: Path) -> Path:
@@ -83,15 +114,21 @@ def reward_folder(config: LanguageConfig, workdir: Path) -> Path:
 
 
 def _made_by(stage: str, path: str, workdir: Path) -> Path:
-    folder = Path(path).expanduser() if path else workdir / stage / "model"
+    folder = Path(path).expanduser() if path else workdir / stage / MODEL
+    update = None if path else diverged_at(workdir / stage)
+    if update is not None:
+        raise ConfigError(
+            f"The stage {stage} in {workdir / stage} diverged at update {update}, so that there is no model to go on "
+            f"from; try it in another --workdir, with a smaller config.{stage}.optimizer.learning_rate."
+        )
     if not (folder / "config.json").is_file():
         advice = "it holds no config.json" if path else f"run --stage={stage} first, or give config.{stage}_path"
         raise ConfigError(f"There is no model in {folder}: {advice}.")
     return folder
 
 
-def first_model(setting: Setting) -> tuple[Model, Tokenizer, Path]:
-    """The model that fine-tuning begins with, its tokenizer, and the folder that the tokenizer is from.
+def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
+    """The model that fine-tuning begins with, and its tokenizer.
 
     Raises:
       ConfigError: the config names no model, and its data are not the generated task, which has a tokenizer.
@@ -99,11 +136,10 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer, Path]:
     model, seed = setting.config.model, setting.config.seed
     if model.path:
         folder = Path(model.path).expanduser()
-        return setting.read(folder), Tokenizer.from_folder(folder), folder
-    folder = setting.workdir / "data"
-    if not (folder / "tokenizer.json").is_file():
+        return setting.read(folder), Tokenizer.from_folder(folder)
+    if not setting.generated:
         raise ConfigError("config.model.path is empty: data of your own need a model with its tokenizer.")
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = Tokenizer.from_folder(setting.workdir / "data")
     architecture = of_family(
         model.family,
         head_dim=model.hidden_size // model.num_heads,
@@ -123,7 +159,7 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer, Path]:
         return decoder.init(jax.random.key(seed), *nothing)["params"]
 
     params = jax.jit(init, out_shardings=for_parameters(setting.mesh, jax.eval_shape(init)))()
-    return Model(architecture, params, None), tokenizer, folder
+    return Model(architecture, params, None, {}), tokenizer
 
 
 def trainable(setting: Setting, decoder: Decoder, params: Params) -> tuple[Params | None, Params]:
@@ -146,12 +182,19 @@ def folded(setting: Setting, read: Callable[[], Params], trained: Params) -> Par
 
 
 def write(
-    folder: Path, architecture: Architecture, params: Params, tokenizer: Tokenizer, source: Path, score: Any = None
+    folder: Path,
+    architecture: Architecture,
+    params: Params,
+    tokenizer: Tokenizer,
+    *,
+    score: Any = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes `model` into a stage's folder, with the tokenizer's files of the folder `source`."""
-    token_ids = TokenIds(tokenizer.eos_id, tokenizer.pad_id)
-    with storage_errors(folder):
-        write_model(folder / "model", architecture, params, token_ids=token_ids, score=score, tokenizer=source)
+    """Writes a stage's model with its tokenizer; see `write_model`."""
+    eos = tokenizer.eos_ids if tokenizer.other_eos_ids else tokenizer.eos_id
+    token_ids = TokenIds(eos, tokenizer.pad_id, tokenizer.bos_id)
+    with storage_errors(folder.parent):
+        write_model(folder, architecture, params, token_ids=token_ids, score=score, tokenizer=tokenizer, facts=facts)
 
 
 def compiled_stage(
@@ -160,22 +203,14 @@ def compiled_stage(
     frozen: Any,
     updates: dict[str, Update],
     examples: Any,
+    source: str,
     *,
     batch_size: int,
     total: int,
     watched: str,
     evaluation: Evaluation | None = None,
 ) -> tuple[Stage, str]:
-    """A stage ready to run, with that of the updates, by name, which needs the least memory; and its name.
-
-    Raises:
-      ConfigError: the devices do not divide the batch.
-    """
-    devices = setting.mesh.size
-    if batch_size % devices:
-        raise ConfigError(
-            f"A batch of {batch_size} cannot be shared by {devices} devices; make it a multiple of them."
-        )
+    """A stage ready to run, with that of the updates, by name, which needs the least memory; and its name."""
     clock = time.monotonic()
     batch = setting.place(jax.tree.map(lambda array: np.resize(array, (batch_size, *array.shape[1:])), examples))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, learner)
@@ -192,6 +227,7 @@ def compiled_stage(
         frozen=frozen,
         update=programs[name],
         examples=examples,
+        source=source,
         batch_size=batch_size,
         place=setting.place,
         seed=setting.config.seed,
@@ -208,12 +244,20 @@ def _temporary_bytes(program: Compiled) -> int:
     return 0 if analysis is None else analysis.temp_size_in_bytes
 
 
-def mean_over_batches(setting: Setting, function: Callable[[Any], jax.Array], examples: Any, size: int) -> float:
-    """The mean of `function` of whole batches of these examples; the few that fill no batch are left out."""
-    count = len(jax.tree.leaves(examples)[0])
-    size = min(size, count)
-    starts = range(0, count - size + 1, size)
-    values = [
-        function(setting.place(jax.tree.map(lambda array, at=at: array[at : at + size], examples))) for at in starts
-    ]
+def mean_over_batches(setting: Setting, function: Callable[[Sequences], jax.Array], examples: Sequences) -> float:
+    """Computes the mean of a function of whole batches of held-out examples.
+
+    Args:
+      setting: gives the size of the batches, and the devices.
+      function: `batch -> mean over its rows`, to which rows without any valid token count nothing.
+      examples: N rows. The few that fill no batch are left out; fewer than one batch are filled up with such rows.
+    """
+    count, devices = len(examples.tokens), setting.mesh.size
+    size = min(setting.held_out_rows, -(-count // devices) * devices)
+    if count < size:
+        examples = jax.tree.map(
+            lambda array: np.pad(array, [(0, size - count)] + [(0, 0)] * (array.ndim - 1)), examples
+        )
+    starts = range(0, len(examples.tokens) - size + 1, size)
+    values = [function(setting.place(Sequences(*(array[at : at + size] for array in examples)))) for at in starts]
     return float(np.mean([np.asarray(value) for value in values]))

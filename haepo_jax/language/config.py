@@ -29,6 +29,7 @@ COMPARISONS = ("openai_comparisons", "trl_tldr_preference")
 PROMPTS = ("generated", "openai_tldr")
 GRADIENTS = ("smallest", "one_shot", "two_pass")
 POOLINGS = ("sum", "mean", "last")
+_LONGEST_NAME = 200  # bytes; file systems take 255, and files are written under longer names for a while
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +115,7 @@ class RlConfig:
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, schedule="linear", max_grad_norm=1.0)
     temperature: float = number(1.0, above=0.0, traced=False)
     top_p: float = number(1.0, above=0.0, high=1.0, traced=False)
+    """Below 1, no KL divergence can be had from the samples: none is reported, and none may be penalised."""
     missing_eos_penalty: float = number(1.0, low=0.0, traced=False)
     """Taken off the reward of a response that does not end within its length."""
     kl_penalty: float = number(0.05, low=0.0, traced=False)
@@ -225,15 +227,44 @@ def _check_combinations(config: LanguageConfig) -> None:
         "comparisons",
         "held_out_comparisons",
     )
-    if "/" in config.name:
-        raise ConfigError(f"config.name {config.name!r} is the name of a folder, and may hold no slash.")
+    _check_name(config.name)
     missing = [f"config.data.{name}" for name in paths if not getattr(config.data, name)]
     if 0 < len(missing) < len(paths):
         raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
+    if config.rl.top_p < 1.0 and config.algorithm != "dpo":
+        _check_penalties(config)
     if config.rl.gradient != "two_pass":
         return
     rows = config.rl.num_prompts * (2 if config.algorithm == "dpo" else config.rl.num_samples)
     if config.rl.microbatch > rows:
         raise ConfigError(
             f"config.rl.microbatch {config.rl.microbatch} is more than the {rows} responses of an update."
+        )
+
+
+def _check_name(name: str) -> None:
+    """A run's name is a folder in `rl`, on any system, and one among the policies that are compared."""
+    allowed = (
+        "it names a folder and may hold no slash, backslash or control character, nor begin with a dot, nor begin or "
+        "end with a space"
+    )
+    if set(name) & {"/", "\\"} or not name.isprintable() or name.startswith(".") or name != name.strip():
+        raise ConfigError(f"config.name {name!r} cannot be used; {allowed}.")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ConfigError(f"config.name {name[:20]!r}... has {len(name.encode())} bytes, and at most {_LONGEST_NAME}.")
+    if name == "sft":
+        raise ConfigError("config.name 'sft' is how the fine-tuned policy is called where policies are compared.")
+
+
+def _check_penalties(config: LanguageConfig) -> None:
+    """Log-likelihoods of what `top_p` samples say nothing of the divergence of the policy itself."""
+    penalties = {"config.rl.kl_penalty": config.rl.kl_penalty}
+    if config.algorithm == "grpo":
+        penalties["config.grpo.kl_coef"] = config.grpo.kl_coef
+    given = [name for name, value in penalties.items() if value > 0]
+    if given:
+        raise ConfigError(
+            f"config.rl.top_p {config.rl.top_p} does not go with {' and '.join(given)}: samples from a part of the "
+            f"policy's distribution say nothing true of its KL divergence; set {' and '.join(given)} to 0, or top_p "
+            "to 1."
         )

@@ -13,16 +13,21 @@ trl_tldr_preference prompt, chosen, rejected                                    
 
 The first two are `tldr_3_filtered` and `comparisons` of openai/summarize_from_feedback, the others trl-lib/tldr and
 trl-lib/tldr-preference, whose prompts are formatted already; `haepo_jax.language.prompts` brings the first two to the
-form of the others.
+form of the others. Fields that no prompt and no choice of rows needs (id, site, title of an article, policy, note,
+worker, confidence, and all that the table does not name) are not judged: what is not as published counts as missing.
 """
 
+import codecs
+import glob
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError, choose
+from haepo_jax.language.json_text import loads
 
 SCHEMAS = ("openai_tldr", "openai_comparisons", "trl_tldr", "trl_tldr_preference")
 SOURCES = ("tldr", "cnndm")
@@ -30,7 +35,16 @@ CNNDM_BATCHES = ("batch0_cnndm", "cnndm0", "cnndm2")
 """The batches of `openai_comparisons` whose texts are CNN/DailyMail articles; those of all others are posts."""
 
 _SUFFIXES = (".jsonl", ".json", ".parquet")
-_KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+_KINDS = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    bytes: "binary data",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ class Comparison:
     summaries: tuple[str, str]
     choice: int
     """Of the preferred one: 0 or 1."""
-    policies: tuple[str, str]
+    policies: tuple[str | None, str | None]
     """What wrote each of them."""
     worker: str | None
     batch: str
@@ -105,7 +119,8 @@ def read(
 
     Args:
       path: a file, a folder all of whose data files are read, or a pattern such as `data/train-*.parquet`. JSON
-        lines end in `.jsonl` or `.json`, parquet files in `.parquet`; other files of a folder are passed over.
+        lines end in `.jsonl` or `.json`, parquet files in `.parquet`; other files of a folder are passed over, as are
+        hidden ones, and with a word those that have none of the schema's fields, such as `dataset_info.json`.
       schema: one of `SCHEMAS`.
       source: which comparisons of `openai_comparisons` are wanted: `tldr`, of Reddit posts, or `cnndm`, of the
         articles of `CNNDM_BATCHES`. They are never mixed.
@@ -124,8 +139,8 @@ def read(
     if schema != "openai_comparisons" and (source != "tldr" or splits is not None):
         raise ConfigError(f"Only rows of schema openai_comparisons have a source and a split, not those of {schema}.")
     rows: list[Row] = []
-    for file in _files(Path(path)):
-        parsed = [_PARSERS[schema](record) for record in _records(file)]
+    for file in _files(Path(os.path.expanduser(path)), schema):
+        parsed = [_PARSERS[schema](record) for record in _records(file, schema)]
         if not parsed:
             raise ConfigError(f"{file} is empty: there is no row in it.")
         rows += parsed
@@ -148,13 +163,24 @@ def _labels(comparisons: Sequence[Comparison]) -> tuple[set[str], set[str]]:
     return {row.batch for row in comparisons}, {row.split for row in comparisons}
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, schema: str) -> list[Path]:
+    try:
+        return _files_of(path, schema)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError(f"{path} cannot be read: {reason or error}.") from error
+
+
+def _files_of(path: Path, schema: str) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+        files = _not_foreign(path, sorted(file for file in _shown(path.iterdir()) if file.suffix in _SUFFIXES), schema)
         if not files:
             raise ConfigError(f"Folder {path} holds no data file; those end in {', '.join(_SUFFIXES)}.")
-    elif "*" in path.name:
-        files = sorted(path.parent.glob(path.name))
+    elif glob.has_magic(path.name) and not path.exists():
+        found = path.parent.glob(path.name)
+        files = sorted(found if path.name.startswith(".") else _shown(found))
         if not files:
             raise ConfigError(f"No file fits the pattern {path}.")
     elif path.is_file():
@@ -169,6 +195,22 @@ def _files(path: Path) -> list[Path]:
             f"{path} holds both JSON lines and parquet files, maybe of the same rows; name those to read."
         )
     return files
+
+
+def _shown(paths: Iterable[Path]) -> list[Path]:
+    """The files that are not hidden, as those are that systems and editors leave beside others."""
+    return [path for path in paths if not path.name.startswith(".") and path.is_file()]
+
+
+def _not_foreign(folder: Path, files: list[Path], schema: str) -> list[Path]:
+    """The files but for those that describe others; all, if no other is left, so that reading says what is missing."""
+    foreign = [file for file in files if _is_foreign(file, schema)]
+    if len(foreign) == len(files):
+        return files
+    if foreign:
+        names = ", ".join(file.name for file in foreign)
+        print(f"Passes over {names} in {folder}: no field there is one of {', '.join(_FIELDS[schema])}.")
+    return [file for file in files if file not in foreign]
 
 
 @dataclass(frozen=True)
@@ -190,7 +232,8 @@ class _Record:
     def checked(self, name: str, value: Any, kind: type, what: str) -> Any:
         # The exact type: True is an int to isinstance.
         if type(value) is not kind:
-            raise self.error(name, f"is {_KINDS.get(type(value), 'an object')}, not {what}")
+            given = _KINDS.get(type(value), f"a value of type {type(value).__name__}")
+            raise self.error(name, f"is {given}, not {what}")
         return value
 
     def text(self, name: str) -> str:
@@ -201,8 +244,9 @@ class _Record:
             raise self.error(name, f"holds half a character at {error.start}: {text[error.start]!r}") from None
         return text
 
-    def text_or_none(self, name: str) -> str | None:
-        return None if self.fields.get(name) is None else self.text(name)
+    def unjudged[T](self, name: str, kind: type[T]) -> T | None:
+        value = self.fields.get(name)
+        return value if type(value) is kind else None
 
     def object(self, name: str) -> "_Record":
         return _Record(self.where, f"{self.prefix}{name}.", self.get(name, dict, "an object"))
@@ -224,7 +268,7 @@ def _demonstration(record: _Record) -> Demonstration:
 
 def _post(record: _Record) -> Post:
     return Post(
-        id=record.text_or_none("id"),
+        id=record.unjudged("id", str),
         subreddit=record.text("subreddit"),
         title=record.text("title"),
         post=record.text("post"),
@@ -233,9 +277,9 @@ def _post(record: _Record) -> Post:
 
 def _article(record: _Record) -> Article:
     return Article(
-        id=record.text_or_none("id"),
-        site=record.text_or_none("site"),
-        title=record.text_or_none("title"),
+        id=record.unjudged("id", str),
+        site=record.unjudged("site", str),
+        title=record.unjudged("title", str),
         article=record.text("article"),
     )
 
@@ -246,20 +290,17 @@ def _comparison(record: _Record) -> Comparison:
     choice = record.get("choice", int, "0 or 1")
     if choice not in (0, 1):
         raise record.error("choice", f"is {choice}, not 0 or 1")
-    # Early batches asked for no confidence.
-    extra = record.object("extra") if record.fields.get("extra") is not None else None
-    confidence = None
-    if extra is not None and extra.fields.get("confidence") is not None:
-        confidence = extra.get("confidence", int, "a whole number")
+    extra = record.unjudged("extra", dict) or {}  # early batches asked for no confidence
+    confidence = extra.get("confidence")
     return Comparison(
         post=_article(info) if batch in CNNDM_BATCHES else _post(info),
         summaries=(first.text("text"), second.text("text")),
         choice=choice,
-        policies=(first.text("policy"), second.text("policy")),
-        worker=record.text_or_none("worker"),
+        policies=(first.unjudged("policy", str), second.unjudged("policy", str)),
+        worker=record.unjudged("worker", str),
         batch=batch,
         split=record.text("split"),
-        confidence=confidence,
+        confidence=confidence if type(confidence) is int else None,
     )
 
 
@@ -279,9 +320,17 @@ _PARSERS: dict[str, Callable[[_Record], Row]] = {
 }
 
 
-def _records(file: Path) -> Iterator[_Record]:
+_FIELDS = {
+    "openai_tldr": ("id", "subreddit", "title", "post", "summary"),
+    "openai_comparisons": ("info", "summaries", "choice", "worker", "batch", "split", "extra"),
+    "trl_tldr": ("prompt", "completion"),
+    "trl_tldr_preference": ("prompt", "chosen", "rejected"),
+}
+
+
+def _records(file: Path, schema: str) -> Iterator[_Record]:
     try:
-        yield from _parquet_records(file) if file.suffix == ".parquet" else _json_records(file)
+        yield from _parquet_records(file, schema) if file.suffix == ".parquet" else _json_records(file)
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}.") from error
 
@@ -290,30 +339,71 @@ def _json_records(file: Path) -> Iterator[_Record]:
     # In binary, where a line ends at a newline alone: text may hold other characters that end lines.
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
+            text = line.removeprefix(codecs.BOM_UTF8)
+            if not text.strip():
                 continue
             where = f"{file}, line {number}"
             try:
-                fields = json.loads(line.rstrip().decode())
+                fields = loads(text.rstrip().decode())
             except UnicodeDecodeError as error:
                 raise ConfigError(f"{where}: byte {error.start + 1} is not UTF-8.") from None
             except json.JSONDecodeError as error:
                 raise ConfigError(f"{where}: not valid JSON at column {error.colno} ({error.msg}).") from None
+            except ValueError as error:
+                raise ConfigError(f"{where}: not valid JSON: {error}.") from None
             if not isinstance(fields, dict):
                 raise ConfigError(f"{where}: a row is an object with fields, not {_KINDS[type(fields)]}.")
             yield _Record(where, "", fields)
 
 
-def _parquet_records(file: Path) -> Iterator[_Record]:
+def _parquet_records(file: Path, schema: str) -> Iterator[_Record]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(file) as rows:
+            columns = [name for name in rows.schema_arrow.names if name in _FIELDS[schema]]
+            if not columns and rows.metadata.num_rows:
+                yield _Record(f"{file}, row 0", "", {})
             number = 0
-            for batch in rows.iter_batches():
-                for fields in batch.to_pylist():
+            for batch in rows.iter_batches(columns=columns):
+                for fields in _pylist(file, batch, number):
                     yield _Record(f"{file}, row {number}", "", fields)
                     number += 1
-    except pyarrow.ArrowInvalid as error:
+    except pyarrow.ArrowException as error:
         raise ConfigError(f"{file} is not a whole parquet file: {str(error).rstrip('.')}.") from error
+
+
+def _pylist(file: Path, batch: Any, start: int) -> list[dict[str, Any]]:
+    """The rows of a batch that begins with row `start`."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except UnicodeDecodeError:
+        for name in batch.schema.names:
+            for number, value in enumerate(batch.column(name)):
+                try:
+                    value.as_py()
+                except UnicodeDecodeError:
+                    raise ConfigError(f"{file}, row {start + number}: field {name} is not UTF-8.") from None
+        raise
+    return rows
+
+
+def _is_foreign(file: Path, schema: str) -> bool:
+    """Whether a file holds one JSON object, or a table, with no field of the schema; not where it is damaged."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        if file.suffix == ".parquet":
+            names = dict.fromkeys(parquet.read_schema(file).names)
+        else:
+            with file.open("rb") as lines:
+                first = next((line for line in lines if line.strip()), b"")
+                if first.rstrip().endswith(b"}") and any(line.strip() for line in lines):
+                    return False  # rows
+                lines.seek(0)
+                names = loads(lines.read())
+    except (pyarrow.ArrowException, OSError, ValueError):
+        return False
+    return isinstance(names, dict) and names.keys().isdisjoint(_FIELDS[schema])

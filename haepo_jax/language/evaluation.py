@@ -5,21 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.language.answering import Answers, make_answering
-from haepo_jax.language.assembly import Setting, make_setting, policy_folder
+from haepo_jax.language.assembly import Setting, leaving_nothing, make_setting, policy_folder
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.corpus import Split
+from haepo_jax.language.finished import diverged_at, is_finished, model_of
 from haepo_jax.language.rollout import Frozen
 from haepo_jax.language.stages import read_reward_model
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.language.win_rates import length_controlled_win_rate, wins
-from haepo_jax.run_folder import is_complete, storage_errors, write_json
+from haepo_jax.run_folder import storage_errors, write_json
 
 FINE_TUNED = "sft"
 """The fine-tuned policy, among the names of runs."""
 
 
 def evaluate(config: LanguageConfig, workdir: Path) -> dict[str, Any]:
-    """Judges the fine-tuned policy and every complete run of `WORKDIR/rl`; writes `WORKDIR/evaluation.json`.
+    """Judges the fine-tuned policy and every finished run of `WORKDIR/rl`; writes `WORKDIR/evaluation.json`.
+
+    Runs that diverged are left out, with a word.
 
     Args:
       config: the settings; its seed draws the answers.
@@ -35,8 +38,9 @@ def evaluate(config: LanguageConfig, workdir: Path) -> dict[str, Any]:
       ConfigError: a stage that this builds on is missing.
       StorageError: the result could not be written.
     """
-    setting = make_setting(config, workdir)
-    answers = answers_of(setting, finished_runs(workdir))
+    with leaving_nothing(workdir):
+        setting = make_setting(config, workdir)
+        answers = answers_of(setting, finished_runs(workdir))
     result = {
         "judge": "gold" if setting.generated else "reward model",
         "posts": len(answers[FINE_TUNED].lengths),
@@ -49,8 +53,12 @@ def evaluate(config: LanguageConfig, workdir: Path) -> dict[str, Any]:
 
 
 def finished_runs(workdir: Path) -> list[str]:
-    """The names of the complete runs of stage `rl`."""
-    return [path.name for path in sorted((workdir / "rl").glob("*")) if is_complete(path)]
+    """The names of the finished runs of stage `rl`, but for those that diverged, which are printed."""
+    folders = [folder for folder in sorted((workdir / "rl").glob("*")) if is_finished(folder)]
+    for folder in folders:
+        if (update := diverged_at(folder)) is not None:
+            print(f"Leaves out {folder.name}, which diverged at update {update}.")
+    return [folder.name for folder in folders if diverged_at(folder) is None]
 
 
 def answers_of(setting: Setting, names: Iterable[str], split: Split = "test") -> dict[str, Answers]:
@@ -64,7 +72,7 @@ def answers_of(setting: Setting, names: Iterable[str], split: Split = "test") ->
     reward_decoder, reward_params = read_reward_model(setting, tokenizer)
     answering = make_answering(setting, setting.decoder(reference.architecture), reward_decoder, tokenizer, split)
     frozen = Frozen(None, reference.params, reward_params)
-    folders = {FINE_TUNED: source} | {name: setting.workdir / "rl" / name / "model" for name in names}
+    folders = {FINE_TUNED: source} | {name: model_of(setting.workdir / "rl" / name) for name in names}
     return {
         name: answering(setting.read(folder).params, frozen, setting.config.seed) for name, folder in folders.items()
     }

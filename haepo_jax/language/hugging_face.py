@@ -1,15 +1,16 @@
 """Models as Hugging Face folders: `config.json` and safetensors, read and written without the network.
 
 Both ways go one leaf of the parameters at a time, so that never two whole copies of a model exist. A folder is whole
-once its `config.json`, which is written last, is there.
+once its `config.json`, which is written last, is there; a folder that we wrote has checksums (`sealed.py`).
 """
 
 import contextlib
 import functools
 import itertools
+import json
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,23 +33,16 @@ from haepo_jax.language.hugging_face_tensors import (
     tensor_sizes,
     to_tensors,
 )
-from haepo_jax.run_folder import read_json, write_file, write_json
+from haepo_jax.language.json_text import read_object
+from haepo_jax.language.sealed import SEAL, check, is_plain_name, seal
+from haepo_jax.language.tokens import Tokenizer
+from haepo_jax.run_folder import write_file, write_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = ("F32", "BF16", "F16")
 _HEADS = ("lm_head.weight", "embed_out.weight")
 # Constants that older versions of transformers stored beside the weights.
 _CONSTANTS = re.compile(r"\.rotary_emb\.inv_freq$|\.attention\.(masked_)?bias$")
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-)
 
 
 class Model(NamedTuple):
@@ -59,6 +53,8 @@ class Model(NamedTuple):
     """Of a `Decoder` of this architecture."""
     score: jax.Array | None
     """`[D]`, the reward head, if it is a classifier with one label."""
+    facts: Mapping[str, Any]
+    """What was written with it for later stages, by name; nothing in a folder from elsewhere."""
 
 
 def read_model(
@@ -74,25 +70,28 @@ def read_model(
         all go to the first device.
 
     Raises:
-      ConfigError: a file is missing or damaged, the config asks for what is not supported, or a tensor is missing,
-        unknown, or of another shape or dtype than the config says.
+      ConfigError: a file is missing, damaged or not the one that was written, the config asks for what is not
+        supported, or a tensor is missing, unknown, or of another shape or dtype than the config says.
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
-    architecture = read_architecture(folder)
+    architecture, facts = read_architecture(folder), check(folder)
     stored = leaves(architecture)
     with contextlib.ExitStack() as stack:
         tensors = _Tensors(folder, stack)
         _check_names(tensors, architecture, stored)
         if SCORE in tensors.names:
             stored["score"] = Leaf(SCORE, (architecture.hidden_size,))
+        for leaf in stored.values():  # before anything is allocated by what the config says
+            for name in leaf.tensor_names:
+                tensors.check(name, leaf.tensor_shape)
         shapes = {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in stored.items()}
         places = dict.fromkeys(shapes) if shardings is None else shardings(shapes)
         params = {}
         for path, leaf in stored.items():
-            read = functools.partial(tensors.read, shape=leaf.tensor_shape)
-            params[path] = _on_devices(from_tensors(leaf, read, architecture.num_heads, dtype), places[path])
+            array = from_tensors(leaf, tensors.read, architecture.num_heads, dtype)
+            params[path] = _on_devices(array, places[path])
     score = params.pop("score", None)
-    return Model(architecture, unflatten_dict(params, sep="/"), score)
+    return Model(architecture, unflatten_dict(params, sep="/"), score, facts)
 
 
 def write_model(
@@ -103,7 +102,8 @@ def write_model(
     token_ids: TokenIds,
     score: jax.Array | None = None,
     dtype: DTypeLike = jnp.float32,
-    tokenizer: str | Path | None = None,
+    tokenizer: Tokenizer | None = None,
+    facts: Mapping[str, Any] | None = None,
     max_shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Writes a model for transformers, and for `read_model`; another model in the folder is replaced.
@@ -116,11 +116,11 @@ def write_model(
       score: `[D]`, a reward head. With one the folder holds a `...ForSequenceClassification` with one label, which
         has no head over the vocabulary; transformers scores the last token that is not padding.
       dtype: float32 or bfloat16, of what is stored.
-      tokenizer: a folder with `tokenizer.json`, which is copied with the tokenizer's other files.
+      tokenizer: is saved beside the model.
+      facts: what later stages must know of the model, by name; `read_model` gives them back.
       max_shard_bytes: where the weights take more, they are cut into files of at most this size, or of one tensor.
 
     Raises:
-      ConfigError: there is no `tokenizer.json`.
       ValueError: the family cannot store this architecture, or the parameters are not of it.
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
@@ -134,16 +134,18 @@ def write_model(
     wrong |= flat.keys() - stored.keys()
     if wrong:
         raise ValueError(f"The parameters are not of this architecture: {', '.join(sorted(wrong))}.")
-    copied = [] if tokenizer is None else _tokenizer_files(Path(tokenizer), folder)
 
     folder.mkdir(parents=True, exist_ok=True)
-    for old in ("config.json", _INDEX, _WEIGHTS, *(path.name for path in folder.glob("model-*-of-*.safetensors"))):
+    shards = (path.name for path in folder.glob("model-*-of-*.safetensors"))
+    for old in ("config.json", SEAL, _INDEX, _WEIGHTS, *shards):
         (folder / old).unlink(missing_ok=True)
     tensors = to_tensors(stored, flat, architecture.num_heads, dtype)
-    _write_weights(folder, tensors, tensor_sizes(stored, dtype), max_shard_bytes)
-    for source in copied:
-        write_file(folder / source.name, functools.partial(shutil.copyfile, source))
-    write_json(folder / "config.json", config)
+    files = _write_weights(folder, tensors, tensor_sizes(stored, dtype), max_shard_bytes)
+    if tokenizer is not None:
+        files += tokenizer.save(folder)
+    text = json.dumps(config, indent=1) + "\n"
+    seal(folder, files, {"config.json": zlib.crc32(text.encode())}, facts or {})
+    write_file(folder / "config.json", lambda path: path.write_text(text))
 
 
 class _Tensors:
@@ -159,11 +161,14 @@ class _Tensors:
                 file = stack.enter_context(library.safe_open(path, framework="np"))
             except (library.SafetensorError, OSError) as error:
                 raise ConfigError(f"{path} is damaged: {error}.") from error
-            self._files |= dict.fromkeys(file.keys(), file)
+            for name in file.keys():  # noqa: SIM118
+                if name in self._files:
+                    raise ConfigError(f"{folder}: tensor {name!r} is in two files, one of them {path.name}.")
+                self._files[name] = file
         self.names = frozenset(self._files)
 
-    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The tensor, if it has this shape."""
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Refuses the tensor if it has not this shape, or a dtype that is not supported; nothing is read."""
         header = self._files[name].get_slice(name)
         if tuple(header.get_shape()) != shape:
             raise ConfigError(
@@ -173,6 +178,9 @@ class _Tensors:
             raise ConfigError(
                 f"{self.folder}: tensor {name} has dtype {header.get_dtype()}; supported: {', '.join(_DTYPES)}."
             )
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor."""
         tensor: np.ndarray = self._files[name].get_tensor(name)
         return tensor
 
@@ -183,11 +191,14 @@ def _weight_files(folder: Path) -> list[Path]:
     if not (folder / _INDEX).is_file():
         hint = "; pytorch_model.bin is not read" if list(folder.glob("pytorch_model*.bin")) else ""
         raise ConfigError(f"{folder} holds neither {_WEIGHTS} nor {_INDEX}{hint}.")
-    index = read_json(folder / _INDEX)
-    files = index.get("weight_map") if isinstance(index, dict) else None
+    files = read_object(folder / _INDEX).get("weight_map")
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise ConfigError(f"{folder / _INDEX}: weight_map must be an object that names the file of each tensor.")
-    paths = [folder / name for name in sorted(set(files.values()))]
+    names = sorted(set(files.values()))
+    for name in names:
+        if not is_plain_name(name):
+            raise ConfigError(f"{folder / _INDEX}: weight_map names {name!r}, which is no file of this folder.")
+    paths = [folder / name for name in names]
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{folder} holds no {path.name}, which its {_INDEX} names.")
@@ -203,7 +214,9 @@ def _check_names(tensors: _Tensors, architecture: Architecture, stored: dict[str
     else:
         embedding = stored["embedding"]
         for head in names.intersection(_HEADS):
-            if not np.array_equal(tensors.read(head, embedding.shape), tensors.read(embedding.name, embedding.shape)):
+            for name in (head, embedding.name):
+                tensors.check(name, embedding.shape)
+            if not np.array_equal(tensors.read(head), tensors.read(embedding.name)):
                 raise ConfigError(f"{tensors.folder}: tensor {head} differs from the embedding that it is tied to.")
             names.remove(head)
     needed = [name for leaf in stored.values() for name in leaf.tensor_names]
@@ -212,7 +225,8 @@ def _check_names(tensors: _Tensors, architecture: Architecture, stored: dict[str
             raise ConfigError(f"{tensors.folder} holds no tensor {name}, which config.json asks for.")
     unknown = sorted(name for name in names.difference(needed) if not _CONSTANTS.search(name))
     if unknown:
-        raise ConfigError(f"{tensors.folder} holds tensor {unknown[0]}, which config.json has no place for.")
+        shown = unknown[0] if unknown[0].isprintable() else repr(unknown[0])
+        raise ConfigError(f"{tensors.folder} holds tensor {shown}, which config.json has no place for.")
 
 
 def _on_devices(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Array:
@@ -223,7 +237,8 @@ def _on_devices(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> ja
 
 def _write_weights(
     folder: Path, tensors: Iterator[tuple[str, np.ndarray]], sizes: Sequence[int], max_bytes: int
-) -> None:
+) -> list[str]:
+    """Writes the weights, and gives the names of the files."""
     counts: list[int] = []
     room = 0
     for size in sizes:
@@ -240,6 +255,7 @@ def _write_weights(
         weight_map |= dict.fromkeys(shard, file)
     if len(counts) > 1:
         write_json(folder / _INDEX, {"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map})
+    return [*dict.fromkeys(weight_map.values()), *([_INDEX] if len(counts) > 1 else [])]
 
 
 def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
@@ -247,14 +263,6 @@ def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
     mode = path.stat().st_mode  # as any file; the library's are readable by their owner alone
     _safetensors().numpy.save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(mode)
-
-
-def _tokenizer_files(source: Path, folder: Path) -> list[Path]:
-    if not (source / "tokenizer.json").is_file():
-        raise ConfigError(f"{source} holds no tokenizer.json.")
-    if source.resolve() == folder.resolve():
-        return []
-    return [source / name for name in _TOKENIZER_FILES if (source / name).is_file()]
 
 
 def _safetensors() -> Any:

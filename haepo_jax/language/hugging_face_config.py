@@ -5,20 +5,22 @@ and how weights were initialised are passed over.
 """
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from haepo_jax.errors import ConfigError, choose
 from haepo_jax.language.architecture import Architecture, RopeScaling
 from haepo_jax.language.hugging_face_fields import Fields
+from haepo_jax.language.json_text import read_object
 
 CLASSES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt_neox": "GPTNeoX"}
 """The supported families, and what the names of their transformers classes begin with."""
 
 _CLASSIFIER = "ForSequenceClassification"
 _EXACT_GELU = {"gelu": True, "gelu_new": False, "gelu_fast": False, "gelu_pytorch_tanh": False}
+_MOST_LAYERS = 10_000
+_LONGEST = 2**31 - 1  # int32 holds positions
 _ROPE_KINDS = ("default", "linear", "llama3")
 _ROPE_FIELDS = (
     "rope_type",
@@ -35,7 +37,8 @@ _ROPE_FIELDS = (
 class TokenIds(NamedTuple):
     """The special tokens that `config.json` names."""
 
-    eos: int
+    eos: int | Sequence[int]
+    """One, or all that end a response."""
     pad: int
     bos: int | None = None
 
@@ -54,13 +57,7 @@ def read_architecture(folder: Path) -> Architecture:
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder} holds no config.json.")
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} does not hold a JSON object.")
-    return _architecture(Fields(path, values))
+    return _architecture(Fields(path, read_object(path)))
 
 
 def make_config(
@@ -92,7 +89,7 @@ def make_config(
         "rope_scaling": _rope_scaling_json(architecture.rope_scaling),
         "attention_bias": architecture.output_bias,
         "torch_dtype": dtype,
-        "eos_token_id": token_ids.eos,
+        "eos_token_id": token_ids.eos if isinstance(token_ids.eos, int) else list(token_ids.eos),
         "pad_token_id": token_ids.pad,
         "bos_token_id": token_ids.bos,
     }
@@ -140,13 +137,13 @@ def _architecture(fields: Fields) -> Architecture:
         family=family,
         vocab_size=fields.count("vocab_size"),
         hidden_size=fields.count("hidden_size"),
-        num_layers=fields.count("num_hidden_layers"),
+        num_layers=fields.count("num_hidden_layers", high=_MOST_LAYERS),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
         intermediate_size=fields.count("intermediate_size"),
         rope_theta=theta,
-        max_length=fields.count("max_position_embeddings"),
+        max_length=fields.count("max_position_embeddings", high=_LONGEST),
         norm_epsilon=fields.number("layer_norm_eps" if neox else "rms_norm_eps"),
         rotary_dim=rotary_dim,
         rope_scaling=scaling,
@@ -203,7 +200,7 @@ def _rope(fields: Fields, family: str, head_dim: int) -> tuple[float, int | None
             rope.number("factor"),
             rope.number("low_freq_factor"),
             rope.number("high_freq_factor"),
-            rope.count("original_max_position_embeddings"),
+            rope.count("original_max_position_embeddings", high=_LONGEST),
         )
         if scaling.high_freq_factor <= scaling.low_freq_factor:
             raise rope.refusal("high_freq_factor", f"it must be above low_freq_factor, {scaling.low_freq_factor}")

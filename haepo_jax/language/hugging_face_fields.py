@@ -1,10 +1,19 @@
 """The fields of a `config.json`, read with a check of each."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
+
+_MOST = 2**24
+"""Of most counts: 16 million is far above every size of a model that exists."""
+_LARGEST = 1e30
+"""Of numbers, so that float32 holds them and what is computed from them."""
+
+shown = reprlib.Repr(maxlevel=3, maxstring=100, maxother=100).repr
+"""Shows a value in a sentence; what is long or deep is cut."""
 
 
 class Fields:
@@ -26,21 +35,26 @@ class Fields:
 
     def refusal(self, name: str, allowed: str) -> ConfigError:
         """The error for a value."""
-        given = f"is {self._values[name]!r}" if name in self._values else "is missing"
-        return ConfigError(f"{self.path}: {self._section}{name} {given}; {allowed}.")
+        given = f"is {shown(self._values[name])}" if name in self._values else "is missing"
+        field = name if name.isprintable() else repr(name)
+        return ConfigError(f"{self.path}: {self._section}{field} {given}; {allowed}.")
 
-    def count(self, name: str, default: int | None = None) -> int:
-        """A whole number above 0."""
+    def count(self, name: str, default: int | None = None, *, high: int = _MOST) -> int:
+        """A whole number above 0, and not above `high`."""
         value = self._values.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise self.refusal(name, "it must be a whole number above 0")
+        if value > high:
+            raise self.refusal(name, f"it must be at most {high}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A number above 0."""
+        """A number above 0, which float32 holds."""
         value = self._values.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
             raise self.refusal(name, "it must be a number above 0")
+        if value > _LARGEST:
+            raise self.refusal(name, f"it must be at most {_LARGEST:g}")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:

@@ -127,7 +127,7 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
         of_sums = (
             objectives.haepo(config.haepo, group.whole(), sums(reference))
             if config.algorithm == "haepo"
-            else objectives.rloo(group.returns)
+            else objectives.rloo(group.returns, sums(behaviour))
         )
 
         def of_tokens(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -1,9 +1,10 @@
 """Prompt formats: from rows of a data set to formatted texts, and from those to ids of fixed shapes.
 
 Lengths count tokens. Prompts are padded on the left, so that every response starts at the same position; responses
-are padded on the right. Prompt and response are tokenised each on its own, as when one is sampled behind the other.
+are padded on the right. A response is tokenised as it continues its prompt, as when it is sampled behind it.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ class PromptFormat:
             raise ConfigError(
                 f"Prompt format {self.name} has the field {error.args[0]}, and {what} has none."
             ) from None
+
+    def response(self, text: str) -> str:
+        """A summary as it follows the prompt: with one leading space, whether its source has one or not."""
+        return f" {text.lstrip()}" if text.strip() else ""
 
     def parts(self, prompt: str) -> tuple[str, str, str]:
         """Splits a formatted prompt into what precedes the long field, that field, and what follows it.
@@ -128,7 +133,7 @@ def as_completions(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Pr
 
     Args:
       rows: of `openai_tldr` or `trl_tldr`.
-      prompt_format: formats the posts of the former; the latter have their prompts already.
+      prompt_format: formats posts and summaries of the former; the latter are formatted already and stay as they are.
 
     Raises:
       ConfigError: rows of a schema of comparisons.
@@ -137,7 +142,7 @@ def as_completions(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Pr
     for row in rows:
         match row:
             case Demonstration(post, summary):
-                completions.append(PromptCompletion(prompt_format.render(post), summary))
+                completions.append(PromptCompletion(prompt_format.render(post), prompt_format.response(summary)))
             case PromptCompletion():
                 completions.append(row)
             case _:
@@ -150,7 +155,7 @@ def as_preferences(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Pr
 
     Args:
       rows: of `openai_comparisons` or `trl_tldr_preference`.
-      prompt_format: formats the posts of the former; the latter have their prompts already.
+      prompt_format: formats posts and summaries of the former; the latter are formatted already and stay as they are.
 
     Raises:
       ConfigError: rows of a schema without comparisons.
@@ -160,7 +165,8 @@ def as_preferences(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Pr
         match row:
             case Comparison(post, summaries, choice):
                 prompt = prompt_format.render(post)
-                preferences.append(Preference(prompt, summaries[choice], summaries[1 - choice]))
+                chosen, rejected = (prompt_format.response(summaries[i]) for i in (choice, 1 - choice))
+                preferences.append(Preference(prompt, chosen, rejected))
             case Preference():
                 preferences.append(row)
             case _:
@@ -184,9 +190,11 @@ def encode_completions(
     Raises:
       ConfigError: as `encode_queries`.
     """
+    prompts = [example.prompt for example in examples]
+    completions = [example.completion for example in examples]
     return CompletionArrays(
-        *encode_queries([example.prompt for example in examples], tokenizer, prompt_format),
-        *encode_responses([example.completion for example in examples], tokenizer, prompt_format.response_length),
+        *encode_queries(prompts, tokenizer, prompt_format),
+        *encode_responses(prompts, completions, tokenizer, prompt_format.response_length),
     )
 
 
@@ -203,11 +211,11 @@ def encode_preferences(
     Raises:
       ConfigError: as `encode_queries`.
     """
-    length = prompt_format.comparison_length
+    prompts, length = [example.prompt for example in examples], prompt_format.comparison_length
     return PreferenceArrays(
-        *encode_queries([example.prompt for example in examples], tokenizer, prompt_format),
-        *encode_responses([example.chosen for example in examples], tokenizer, length),
-        *encode_responses([example.rejected for example in examples], tokenizer, length),
+        *encode_queries(prompts, tokenizer, prompt_format),
+        *encode_responses(prompts, [example.chosen for example in examples], tokenizer, length),
+        *encode_responses(prompts, [example.rejected for example in examples], tokenizer, length),
     )
 
 
@@ -216,12 +224,12 @@ def encode_queries(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Formatted prompts as ids, padded on the left.
 
-    A prompt that is too long loses the end of its post: from its last newline on, again and again until it fits,
-    and when no newline is left, as many characters as it takes. What stands before and behind the post stays whole.
+    A prompt that is too long loses the end of its post: it is cut at the last newline at which it fits, and where
+    there is none, as many characters go as it takes. What stands before and behind the post stays whole.
 
     Args:
       prompts: N formatted prompts, at least one.
-      tokenizer: that of the model; its `begin_ids` come first and count.
+      tokenizer: that of the model; its `begin_ids` come first, unless the prompt spells them out, and count.
       prompt_format: gives P and says where the post is.
 
     Returns:
@@ -233,13 +241,12 @@ def encode_queries(
     """
     if not prompts:
         raise ConfigError("There are no examples to encode.")
-    length, begin = prompt_format.query_length, list(tokenizer.begin_ids)
-    rows: list[list[int]] = []
+    length, rows = prompt_format.query_length, list[list[int]]()
     for prompt, text_ids in zip(prompts, tokenizer.encode(prompts), strict=True):
-        ids = begin + text_ids
+        ids = _begun(text_ids, tokenizer)
         if not ids:
             raise ConfigError(f"Prompt {len(rows)} (the first is 0) is empty.")
-        rows.append(ids if len(ids) <= length else begin + _cut(prompt, tokenizer, prompt_format))
+        rows.append(ids if len(ids) <= length else _cut(prompt, tokenizer, prompt_format))
     queries = np.full((len(rows), length), tokenizer.pad_id, np.int32)
     for query, row in zip(queries, rows, strict=True):
         query[length - len(row) :] = row
@@ -247,62 +254,93 @@ def encode_queries(
     return queries, np.arange(length) >= length - lengths[:, None]
 
 
-def encode_responses(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Responses as ids, each with one leading space and the end-of-sequence token, padded on the right.
+def encode_responses(
+    prompts: Sequence[str], texts: Sequence[str], tokenizer: Tokenizer, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Responses as ids, each as it continues its prompt and with the end-of-sequence token, padded on the right.
 
-    Sources differ in whether a text starts with a space; here all do, but for the empty text. A text that spells an
-    end-of-sequence token ends there. A response that is too long keeps its first `length` tokens, and so has no
-    end-of-sequence token: nothing is learnt of ending in the middle of a sentence.
+    A text that spells an end-of-sequence token ends there. A response that is too long keeps its first `length`
+    tokens, and so has no end-of-sequence token: nothing is learnt of ending in the middle of a sentence.
 
     Args:
-      texts: N responses, at least one.
+      prompts: N formatted prompts, at least one.
+      texts: their responses, which stay as they are.
       tokenizer: that of the model.
       length: R.
 
     Returns:
       `(responses, valid)`: `[N, R]` int32 and `[N, R]` boolean.
     """
-    spaced = [f" {text.lstrip()}" if text.strip() else "" for text in texts]
     responses = np.full((len(texts), length), tokenizer.pad_id, np.int32)
     lengths = np.zeros((len(texts), 1), np.int32)
-    for i, ids in enumerate(tokenizer.encode(spaced)):
+    for i, ids in enumerate(_continuations(prompts, texts, tokenizer)):
         row = [*ids, tokenizer.eos_id]
-        row = row[: min(row.index(tokenizer.eos_id) + 1, length)]
+        end = next(place for place, token in enumerate(row) if token in tokenizer.eos_ids)
+        row = row[: min(end + 1, length)]
         responses[i, : len(row)] = row
         lengths[i] = len(row)
     return responses, np.arange(length) < lengths
 
 
+_STANDING_IN = (":", ".", ")", "\n", "a", "1")
+"""What may stand in for a prompt in whose last token a response would merge."""
+
+
+def _continuations(prompts: Sequence[str], texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """The ids of texts behind their prompts, where a tokenizer adds no space as it may at the beginning of a text.
+
+    Where the end of a prompt and the beginning of its text would be one token, which the ids of the prompt alone do
+    not hold, the text is tokenised behind something else with which it shares none.
+    """
+    heads = tokenizer.encode(prompts)
+    whole = tokenizer.encode([prompt + text for prompt, text in zip(prompts, texts, strict=True)])
+    return [
+        ids[len(head) :] if ids[: len(head)] == head else _behind_something(text, tokenizer)
+        for head, ids, text in zip(heads, whole, texts, strict=True)
+    ]
+
+
+def _behind_something(text: str, tokenizer: Tokenizer) -> list[int]:
+    for before in _STANDING_IN:
+        head, ids = tokenizer.encode([before, before + text])
+        if ids[: len(head)] == head:
+            return ids[len(head) :]
+    return tokenizer.encode([text])[0]
+
+
+def _begun(ids: list[int], tokenizer: Tokenizer) -> list[int]:
+    """Ids behind those of `begin_ids` that they do not begin with."""
+    begin = list(tokenizer.begin_ids)
+    missing = next(n for n in range(len(begin) + 1) if ids[: len(begin) - n] == begin[n:])
+    return begin[:missing] + ids
+
+
 def _cut(prompt: str, tokenizer: Tokenizer, prompt_format: PromptFormat) -> list[int]:
-    """The ids, without `begin_ids`, of a prompt that is too long, with its long field cut until it fits."""
-    room = prompt_format.query_length - len(tokenizer.begin_ids)
+    """The ids of a prompt that is too long, with its long field cut until it fits."""
     head, body, tail = prompt_format.parts(prompt)
 
     def encoded(end: int) -> list[int]:
-        return tokenizer.encode([head + body[:end] + tail])[0]
+        return _begun(tokenizer.encode([head + body[:end] + tail])[0], tokenizer)
 
     def fits(end: int) -> bool:
-        return len(encoded(end)) <= room
+        return len(encoded(end)) <= prompt_format.query_length
 
-    end = len(body)
-    while not fits(end):
-        newline = body.rfind("\n", 0, end)
-        if newline < 0:
-            end = _last(fits, end)
-            break
-        end = newline
-    if end < 0:
+    newlines = [place for place, character in enumerate(body) if character == "\n"]
+    end = _last(fits, newlines)
+    if end is None:
+        end = _last(fits, range(newlines[0] if newlines else len(body)))
+    if end is None:
         raise ConfigError(
-            f"The prompt {prompt[:40]!r}... has {len(encoded(0)) + len(tokenizer.begin_ids)} tokens without its "
+            f"The prompt {prompt[:40]!r}... has {len(encoded(0))} tokens without its "
             f"{prompt_format.long_field}, and format {prompt_format.name} holds {prompt_format.query_length}."
         )
     return encoded(end)
 
 
-def _last(fits: Callable[[int], bool], end: int) -> int:
-    """The last number below `end`, which does not fit, that does, found by halving; -1 if 0 does not."""
-    low, high = -1, end
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+def _last(fits: Callable[[int], bool], ends: Sequence[int]) -> int | None:
+    """The last of some growing ends that fits, None if none does; what is far too long is not looked at."""
+    known = 1
+    while known <= len(ends) and fits(ends[known - 1]):
+        known *= 2
+    count = bisect.bisect_left(ends, True, known // 2, min(known, len(ends)), key=lambda end: not fits(end))
+    return ends[count - 1] if count else None

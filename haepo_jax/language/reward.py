@@ -49,13 +49,17 @@ def rewards(
     return total / jnp.maximum(jnp.sum(valid, axis=-1), 1) if pooling == "mean" else total
 
 
-def bradley_terry_loss(chosen: jax.Array, rejected: jax.Array) -> tuple[jax.Array, jax.Array]:
+def bradley_terry_loss(
+    chosen: jax.Array, rejected: jax.Array, where: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Loss and accuracy of rewards `[B]` for the preferred and for the other response of each comparison.
+
+    `where` `[B]` is True for the comparisons that count; all do when it is None.
 
     It is the loss of DPO with the reward in the place of the log-ratio, and beta 1.
     """
     nothing = jnp.zeros_like(chosen)
-    loss, terms = dpo_loss(chosen, rejected, nothing, nothing, beta=1.0)
+    loss, terms = dpo_loss(chosen, rejected, nothing, nothing, beta=1.0, where=where)
     return loss, jnp.mean(terms.accuracy)
 
 
@@ -68,9 +72,25 @@ def judge(
     config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
 ) -> tuple[jax.Array, jax.Array]:
     """Loss and accuracy on comparisons, `[B, 2, P + R]`, the preferred response first."""
-    rows = rows_of(comparisons)
-    given = rewards(decoder, params, rows, response_length=response_length, pooling=config.reward.pooling)
+    given = _given(config, decoder, params, comparisons, response_length)
     return bradley_terry_loss(given[0::2], given[1::2])
+
+
+def held_out_accuracy(
+    config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
+) -> jax.Array:
+    """Accuracy on comparisons, `[B, 2, P + R]`, of which those without any valid token do not count."""
+    given = _given(config, decoder, params, comparisons, response_length)
+    where = jnp.any(comparisons.valid, axis=(-2, -1))
+    return bradley_terry_loss(given[0::2], given[1::2], where)[1]
+
+
+def _given(
+    config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, response_length: int
+) -> jax.Array:
+    """The rewards of the rows of comparisons."""
+    rows = rows_of(comparisons)
+    return rewards(decoder, params, rows, response_length=response_length, pooling=config.reward.pooling)
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:

@@ -32,8 +32,8 @@ def make_update(
       response_length: R.
 
     Returns:
-      The `Update`. Metrics beside those of learning: `reward` (before penalties), `reference_kl` (nats a response),
-      `response_length`, `ended` (share of responses) and `policy_entropy` (nats a token).
+      The `Update`. Metrics beside those of learning: `reward` (before penalties), `reference_kl` (nats a response, NaN
+      with `top_p`), `response_length`, `ended` (share of responses) and `policy_entropy` (nats a token).
     """
     rl = config.rl
     rollout = make_rollout(
@@ -47,7 +47,9 @@ def make_update(
             whole(frozen.base, learner.trained), frozen, prompts, rollout_key
         )
         assert reward is not None
-        returns = reward - rl.missing_eos_penalty * ~samples.ended - rl.kl_penalty * drift
+        returns = reward - rl.missing_eos_penalty * ~samples.ended
+        if rl.kl_penalty > 0:
+            returns -= rl.kl_penalty * drift
         experience = Experience(sequences, reference, samples.log_probs, returns)
         learner, metrics = learn(learner, frozen.base, experience)
         metrics |= _described(samples) | {"reward": jnp.mean(reward), "reference_kl": jnp.mean(drift)}

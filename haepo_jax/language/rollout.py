@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.decoder import Decoder
@@ -38,7 +39,8 @@ class Rollout(NamedTuple):
     reference_log_probs: jax.Array
     """`[N, R]` under the reference policy, in nats."""
     drift: jax.Array
-    """`[N]` log pi - log pi_ref of the response, in nats; its mean is the KL divergence to the reference."""
+    """`[N]` log pi - log pi_ref of the response, in nats; its mean is the KL divergence to the reference. NaN where
+    `top_p` cuts the policy, as it is not the policy's mean then."""
     reward: jax.Array | None
     """`[N]` by the reward model, before penalties; None where there is no reward model."""
 
@@ -87,12 +89,14 @@ def make_rollout(
             response_length=response_length,
             temperature=rl.temperature,
             top_p=rl.top_p,
-            eos_id=tokenizer.eos_id,
+            eos_ids=tokenizer.eos_ids,
             pad_id=tokenizer.pad_id,
         )
         sequences = with_prompts(prompts.tokens, prompts.valid, samples)
         reference = reference_log_probs(frozen, sequences)
         drift = trajectory_log_likelihood(samples.log_probs - reference, where=samples.valid)
+        if rl.top_p < 1.0:  # the samples are not the policy's
+            drift = jnp.full_like(drift, jnp.nan)
         return Rollout(samples, sequences, reference, drift, reward_of(frozen, sequences))
 
     return rollout

@@ -5,10 +5,8 @@ its result, and the summary that completes the folder, is the stage's own affair
 """
 
 import dataclasses
-import os
 import signal
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +17,15 @@ import numpy as np
 
 from haepo_jax import signals
 from haepo_jax.checkpointing import Checkpointer
-from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.errors import Interrupted
 from haepo_jax.language import batches
+from haepo_jax.language.fixed import hold_to_examples, hold_to_frozen
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.opening import run_id
 from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
-from haepo_jax.resuming import newest_checkpoint
-from haepo_jax.run_folder import Provenance, read_json, storage_errors, write_json
+from haepo_jax.resuming import newest_checkpoint, what_is_left
+from haepo_jax.run_folder import Provenance, storage_errors
 
 
 class Evaluation(NamedTuple):
@@ -52,6 +51,8 @@ class Stage(NamedTuple):
     """Compiled, and donates the learner."""
     examples: Any
     """A pytree of NumPy arrays `[N, ...]`."""
+    source: str
+    """The file or folder that they are from."""
     batch_size: int
     place: Callable[[Any], Any]
     """Examples as the batch on the devices."""
@@ -92,12 +93,14 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
       checkpoint_seconds: least time between two checkpoints; metrics are written with each.
 
     Raises:
-      ConfigError: the frozen parameters are not those that the run was started with.
+      ConfigError: the frozen parameters or the examples are not those that the run was started with.
       StorageError: the folder could not be written any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    _check_frozen(stage.frozen, workdir)
-    return _Run(stage, workdir).go(checkpoint_seconds)
+    hold_to_frozen(stage.frozen, workdir)
+    hold_to_examples(stage.examples, stage.source, workdir)
+    with signals.leaving(lambda: what_is_left(workdir)):
+        return _Run(stage, workdir).go(checkpoint_seconds)
 
 
 class _Run:
@@ -150,9 +153,9 @@ class _Run:
                         last_save = time.monotonic()
                 if self._rows and diverged_at is None:
                     self._save(learner, cursor)
-                if received and self._done < stage.total:
-                    self._provenance.update(outcome=signal.Signals(received[0]).name)
-                    raise Interrupted(received[0], self._done, stage.total)
+            if received:
+                self._provenance.update(outcome=signal.Signals(received[0]).name)
+                raise Interrupted(received[0], self._done, stage.total)
         finally:
             progress.close()
             self._checkpointer.close()
@@ -216,24 +219,3 @@ def _from_host(state: _State, like: Learner) -> tuple[Learner, batches.Cursor]:
     return dataclasses.replace(learner, key=jax.random.wrap_key_data(learner.key)), jax.tree.map(
         lambda leaf: leaf[0], state.cursor
     )
-
-
-def _check_frozen(frozen: Any, workdir: Path) -> None:
-    """Notes a checksum of each frozen array when a run begins, and holds a resumed run to it."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(frozen)
-    sums = {
-        jax.tree_util.keystr(path, simple=True, separator="."): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
-        for path, leaf in leaves
-    }
-    path = workdir / "frozen.json"
-    if not os.path.lexists(path):
-        with storage_errors(workdir):
-            write_json(path, sums)
-        return
-    noted = read_json(path, dict)
-    changed = sorted(name for name in sums.keys() | noted.keys() if sums.get(name) != noted.get(name))
-    if changed:
-        raise ConfigError(
-            f"{workdir} was started with another reference policy or reward model ({changed[0]} differs); "
-            "use another --workdir, or those that it was started with."
-        )

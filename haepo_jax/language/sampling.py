@@ -1,5 +1,6 @@
 """Sampling responses on the device, one token at a time from a key-value cache."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +46,7 @@ def sample(
     response_length: int,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    eos_id: int,
+    eos_ids: Sequence[int],
     pad_id: int,
 ) -> Samples:
     """Samples responses; stops when all have ended.
@@ -60,7 +61,7 @@ def sample(
       response_length: R, the most tokens of a response, its end-of-sequence token included.
       temperature: divides the logits; above 0.
       top_p: draws from the smallest set of likeliest tokens whose probabilities sum to at least this.
-      eos_id: the token that ends a response.
+      eos_ids: the tokens that end a response.
       pad_id: the token that fills it up.
 
     Returns:
@@ -68,7 +69,7 @@ def sample(
     """
     batch, prompt_length = prompts.shape[0] * num_samples, prompts.shape[1]
     slots = prompt_length + response_length
-    variables = {"params": params}
+    variables, ends = {"params": params}, jnp.asarray(eos_ids, jnp.int32)
     apply: Any = decoder.apply  # whose result depends on the method
 
     room = jnp.zeros((prompts.shape[0], response_length), bool)
@@ -95,7 +96,7 @@ def sample(
             carry.samples.valid.at[:, carry.step].set(alive),
             carry.samples.log_probs.at[:, carry.step].set(jnp.where(alive, log_probs, 0)),
             carry.samples.entropy.at[:, carry.step].set(jnp.where(alive, entropy, 0)),
-            carry.samples.ended | (tokens == eos_id),
+            carry.samples.ended | jnp.any(tokens[:, None] == ends, axis=-1),
         )
         slot = prompt_length + carry.step
         states, cache = apply(

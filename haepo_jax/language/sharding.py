@@ -10,16 +10,46 @@ from haepo_jax.errors import ConfigError
 DATA, FSDP = "data", "fsdp"
 
 
-def make_mesh(fsdp: int) -> Mesh:
-    """A mesh of all devices, `fsdp` of which share one copy of the parameters.
+def make_mesh(fsdp: int, rows: int) -> Mesh:
+    """Makes a mesh of as many devices as can share a batch evenly, and says so where these are not all.
+
+    Args:
+      fsdp: how many devices share one copy of the parameters.
+      rows: of a batch.
 
     Raises:
-      ConfigError: the devices cannot be divided so.
+      ConfigError: no number of devices that holds whole copies divides the batch.
     """
-    devices = jax.device_count()
-    if devices % fsdp:
-        raise ConfigError(f"config.mesh.fsdp {fsdp} does not divide the {devices} devices.")
-    return jax.make_mesh((devices // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
+    devices = jax.devices()
+    count = usable_devices(len(devices), fsdp, rows)
+    if count < len(devices):
+        print(f"Uses {count} of {len(devices)} devices, as more cannot share a batch of {rows} evenly.")
+    shape, kinds = (count // fsdp, fsdp), (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh(shape, (DATA, FSDP), axis_types=kinds, devices=devices[:count])
+
+
+def usable_devices(devices: int, fsdp: int, rows: int) -> int:
+    """Computes the largest number of devices that divides a batch and holds whole copies of the parameters.
+
+    Args:
+      devices: how many there are.
+      fsdp: how many of them share one copy.
+      rows: of the batch.
+
+    Raises:
+      ConfigError: there is none.
+
+    Example:
+      >>> usable_devices(12, 1, 32), usable_devices(12, 4, 32), usable_devices(6, 1, 36)
+      (8, 8, 6)
+    """
+    count = next((count for count in range(devices - devices % fsdp, 0, -fsdp) if rows % count == 0), None)
+    if count is None:
+        raise ConfigError(
+            f"config.mesh.fsdp {fsdp} does not fit: of the {devices} devices a multiple of it must share a batch of "
+            f"{rows} evenly."
+        )
+    return count
 
 
 def over_rows(mesh: Mesh) -> NamedSharding:

@@ -1,6 +1,7 @@
 """The stages of fine-tuning, each a run in a folder of its own: WORKDIR/sft, WORKDIR/reward, WORKDIR/rl/NAME.
 
-A stage is put together here; what it gives is a Hugging Face folder `model` beside the metrics of the run.
+A stage is put together here; what it gives is a Hugging Face folder `model` beside the metrics of the run, or where
+the run diverged, its newest checkpoint as `model_before_divergence`.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from haepo_jax.language.assembly import (
     compiled_stage,
     first_model,
     folded,
+    leaving_nothing,
     make_setting,
     mean_over_batches,
     policy_folder,
@@ -28,6 +30,7 @@ from haepo_jax.language.assembly import (
 )
 from haepo_jax.language.config import LanguageConfig, run_name, stage_settings
 from haepo_jax.language.decoder import Decoder
+from haepo_jax.language.finished import LAST_FINITE, MODEL, is_finished
 from haepo_jax.language.learner import Learner, Update, start, whole
 from haepo_jax.language.learning import make_optimizer_of
 from haepo_jax.language.prompts import prompt_format
@@ -35,13 +38,12 @@ from haepo_jax.language.rollout import Frozen
 from haepo_jax.language.run import Evaluation, Outcome, Stage, run
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.opening import opened
-from haepo_jax.run_folder import is_complete, storage_errors, write_json
+from haepo_jax.run_folder import storage_errors, write_json
 
 Params = Any
-_HELD_OUT_BATCH = 64
 
-Finish = Callable[[Outcome], dict[str, Any]]
-"""Writes what the stage has made, and gives what its summary says of it."""
+Finish = Callable[[Outcome, Path], dict[str, Any]]
+"""Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
 def folder_of(stage: str, config: LanguageConfig, workdir: Path) -> Path:
@@ -58,7 +60,8 @@ def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float 
       checkpoint_seconds: least time between two checkpoints.
 
     Returns:
-      False if it was complete already and nothing was done.
+      False if it was finished already, or had diverged, and nothing was done. Where its summary or its model is
+      missing, it is made again from the newest checkpoint.
 
     Raises:
       ConfigError: a setting, a folder or data that cannot be used.
@@ -89,17 +92,20 @@ def _run(
     name: str,
     config: LanguageConfig,
     workdir: Path,
-    make: Callable[[Setting, Path], tuple[Stage, Finish]],
+    make: Callable[[Setting], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
     folder = folder_of(name, config, workdir)
+    batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     # Before the folder is made, as what a stage needs may not be there.
-    parts = None if is_complete(folder) else make(make_setting(config, workdir), folder)
+    with leaving_nothing(workdir):
+        parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
     with opened(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
         if parts is None:
             return False
         stage, finish = parts
         outcome = run(stage, folder, checkpoint_seconds=checkpoint_seconds)
+        made = folder / (MODEL if outcome.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
             "status": "ok" if outcome.diverged_at is None else "diverged",
@@ -107,16 +113,16 @@ def _run(
             "updates": int(outcome.learner.updates_done),
             "tokens": outcome.tokens,
             "wall_clock": {"compile_seconds": outcome.compile_seconds, "run_seconds": outcome.run_seconds},
-            **finish(outcome),
+            **finish(outcome, made),
         }
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
     return True
 
 
-def _make_sft(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
+def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
     config, length = setting.config, prompt_format(setting.config.data.prompt).response_length
-    model, tokenizer, source = first_model(setting)
+    model, tokenizer = first_model(setting)
     architecture = model.architecture
     decoder = setting.decoder(architecture, setting.adapter)
     base, trained = trainable(setting, decoder, model.params)
@@ -126,22 +132,23 @@ def _make_sft(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
         base,
         {"sft": sft.make_update(config, decoder, response_length=length)},
         corpus.demonstrations(config.data, tokenizer, "train"),
+        config.data.demonstrations,
         batch_size=config.sft.batch_size,
         total=config.sft.num_steps,
         watched="loss",
     )
 
-    def finish(outcome: Outcome) -> dict[str, Any]:
+    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
         params = folded(setting, lambda: first_model(setting)[0].params, outcome.learner.trained)
-        write(folder, architecture, params, tokenizer, source)
+        write(made, architecture, params, tokenizer)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
         held_out = corpus.demonstrations(config.data, tokenizer, "held_out")
-        return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out, _HELD_OUT_BATCH)}
+        return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out)}
 
     return stage, finish
 
 
-def _make_reward(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
+def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
     config, length = setting.config, prompt_format(setting.config.data.prompt).comparison_length
     source = policy_folder(config, setting.workdir)
     tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
@@ -154,20 +161,22 @@ def _make_reward(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
         None,
         {"reward": reward.make_update(config, decoder, response_length=length)},
         corpus.comparisons(config.data, tokenizer, held_out=False),
+        config.data.comparisons,
         batch_size=config.reward.batch_size,
         total=config.reward.num_steps,
         watched="accuracy",
     )
 
-    def finish(outcome: Outcome) -> dict[str, Any]:
+    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
         params = outcome.learner.trained
-        write(folder, architecture, params["decoder"], tokenizer, source, score=params["score"])
-        return {"pooling": config.reward.pooling, "held_out_accuracy": _accuracy(setting, decoder, params, tokenizer)}
+        facts = {"pooling": config.reward.pooling}
+        write(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
+        return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, tokenizer)}
 
     return stage, finish
 
 
-def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
+def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     config, texts = setting.config, prompt_format(setting.config.data.prompt)
     source = policy_folder(config, setting.workdir)
     tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
@@ -205,15 +214,16 @@ def _make_rl(setting: Setting, folder: Path) -> tuple[Stage, Finish]:
             for way in ways
         },
         examples,
+        config.data.comparisons if config.algorithm == "dpo" else config.data.demonstrations,
         batch_size=config.rl.num_prompts,
         total=config.rl.num_updates,
         watched="loss" if config.algorithm == "dpo" else "reward",
         evaluation=_make_evaluation(setting, decoder, reward_decoder, tokenizer, frozen),
     )
 
-    def finish(outcome: Outcome) -> dict[str, Any]:
+    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
         params = folded(setting, lambda: setting.read(source).params, outcome.learner.trained)
-        write(folder, architecture, params, tokenizer, source)
+        write(made, architecture, params, tokenizer)
         return facts
 
     return stage, finish
@@ -238,12 +248,19 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
     """The reward model, as a decoder and its parameters.
 
     Raises:
-      ConfigError: there is none, it has no reward head, or it was made for another tokenizer than the policy's.
+      ConfigError: there is none, it has no reward head, it was made with another pooling than that of the config, or
+        for another tokenizer than the policy's.
     """
     folder = reward_folder(setting.config, setting.workdir)
     model = setting.read(folder, setting.config.model.frozen_dtype)
     if model.score is None:
         raise ConfigError(f"{folder} is no reward model: it has no score.weight with one row.")
+    pooling, wanted = model.facts.get("pooling"), setting.config.reward.pooling
+    if pooling not in (None, wanted):
+        raise ConfigError(
+            f"The reward model in {folder} was made with config.reward.pooling {pooling}, and cannot be read with "
+            f"{wanted}; give --config.reward.pooling={pooling}."
+        )
     if Tokenizer.from_folder(folder).backend.get_vocab() != tokenizer.backend.get_vocab():
         raise ConfigError(f"The reward model in {folder} was made for another tokenizer than the policy's.")
     return setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
@@ -252,9 +269,9 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
 def _accuracy(setting: Setting, decoder: Decoder, params: Params, tokenizer: Tokenizer) -> float:
     """Share of the held-out comparisons that the reward model decides as people did."""
     length = prompt_format(setting.config.data.prompt).comparison_length
-    judge = jax.jit(functools.partial(reward.judge, setting.config, decoder, response_length=length))
+    accuracy = jax.jit(functools.partial(reward.held_out_accuracy, setting.config, decoder, response_length=length))
     held_out = corpus.comparisons(setting.config.data, tokenizer, held_out=True)
-    return mean_over_batches(setting, lambda rows: judge(params, rows)[1], held_out, _HELD_OUT_BATCH)
+    return mean_over_batches(setting, lambda rows: accuracy(params, rows), held_out)
 
 
 def _check_floor(config: LanguageConfig, accuracy: float) -> None:

@@ -1,4 +1,4 @@
-"""The page of a sweep: which settings are best, which matter, and how far it is."""
+"""The page of a sweep: which settings have the highest returns, which matter, and how far it is."""
 
 import functools
 import shlex
@@ -11,7 +11,7 @@ from haepo_jax.folder_files import StrPath
 from haepo_jax.reporting.page import ConfigListing, Report, Section
 from haepo_jax.reporting.publishing import publish
 from haepo_jax.run_folder import storage_errors, write_file
-from haepo_jax.sweep_report.best import best_chapter
+from haepo_jax.sweep_report.best import about_highest, best_chapter
 from haepo_jax.sweep_report.chapter import Chapter
 from haepo_jax.sweep_report.folder import Sweep, default_point, read_sweep
 from haepo_jax.sweep_report.matters import sensitivity_chapter
@@ -49,7 +49,7 @@ def report(workdir: StrPath) -> Written:
     chapters = make_chapters(numbers)
     made = Report(
         title=_title(numbers),
-        first_paragraph=_headline(numbers),
+        first_paragraph=headline(numbers),
         sections=tuple(_with_figures(chapter) for chapter in chapters),
         configs=(_listing(workdir, numbers.sweep, attempts),),
         provenance=provenance(workdir, attempts),
@@ -82,17 +82,14 @@ def _title(numbers: Numbers) -> str:
     return f"Sweep: {algorithm} on {env}"
 
 
-def _headline(numbers: Numbers) -> str:
+def headline(numbers: Numbers) -> str:
+    """Says which settings have the highest final return, whether they may be called the best, and how far it is."""
     sweep, standings = numbers.sweep, numbers.standings
     ranked, total = len(standings.ranking), len(sweep.points)
     best, default = int(standings.ranking[0]), default_point(sweep)
-    text = f"Of {count(ranked, 'combination')} of settings, {numbers.settings(best)} is best: its final return is "
-    text += f"{numbers.score(best)}, the interquartile mean over {count(int(standings.seeds[best]), 'seed')}"
-    if default == best:
-        text += "; it is the default"
-    elif default is not None and standings.seeds[default]:
-        text += f". The default has {numbers.score(default)}"
-    text += ". "
+    text = f"{about_highest(numbers)} "
+    if default is not None and default != best and standings.seeds[default]:
+        text += f"The default has {numbers.score(default)}: {numbers.beside[default]}. "
     if not sweep.done.all():
         if ranked < total:
             text += f"{count(total - ranked, 'more combination')} have not come so far. "

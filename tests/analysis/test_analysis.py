@@ -214,7 +214,8 @@ def test_nothing_in_a_table_is_markup_or_obeyed_by_a_terminal():
 def test_a_finding_names_the_best_setting_or_says_that_there_is_none():
     members = [point(0, 1.0, haepo__kl_coef=0.5), point(1, 2.0, haepo__kl_coef=0.1), point(2, 4.0, haepo__kl_coef=0.1)]
     assert tables.about_returns(members, "greedy_return", "greedy return") == (
-        "Best of 2 settings by the mean greedy return: kl_coef=0.1 with 3, the mean over 2 seeds, worst 2."
+        "Of 2 settings kl_coef=0.1 has the highest greedy return: 3, the mean over 2 seeds, worst 2. "
+        "Fewer than 5 seeds decide nothing."
     )
     assert tables.about_returns([point(0, 1.0)], "greedy_return", "greedy return") == (
         "The greedy return is 1, the mean over 1 seed."

@@ -24,7 +24,32 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
         ({"model": {"remat": 1}}, "config.model.remat must be True or False, got 1."),
         ({"model": {"num_heads": 3}}, "must be an even multiple of num_heads, 3"),
         ({"model": {"num_kv_heads": 3}}, "config.model.num_kv_heads 3 does not divide num_heads 4."),
-        ({"name": "a/b"}, "config.name 'a/b' is the name of a folder, and may hold no slash."),
+        *(
+            ({"name": name}, f"config.name {name!r} cannot be used; it names a folder and may hold no slash, ")
+            for name in (
+                "a/b",
+                "/a",
+                "..",
+                ".",
+                ".x",
+                "..\\x",
+                "a\\b",
+                "C:\\x",
+                "a\nb",
+                "\x1b[2J",
+                "a\0",
+                " a",
+                "a ",
+                "\ud800",
+            )
+        ),
+        ({"name": "é" * 101}, "config.name 'éééééééééééééééééééé'... has 202 bytes, and at most 200."),
+        ({"name": "sft"}, "config.name 'sft' is how the fine-tuned policy is called where policies are compared."),
+        ({"rl": {"top_p": 0.5}}, "config.rl.top_p 0.5 does not go with config.rl.kl_penalty: samples from a part"),
+        (
+            {"algorithm": "grpo", "rl": {"top_p": 0.5, "kl_penalty": 0.0}},
+            "set config.grpo.kl_coef to 0, or top_p to 1.",
+        ),
         ({"data": {"comparisons": "x"}}, "config.data.demonstrations and config.data.held_out_demonstrations and"),
         (
             {"rl": {"gradient": "two_pass", "microbatch": 65}},
@@ -36,6 +61,20 @@ def test_what_is_refused_is_told_in_a_sentence(values, sentence):
     with pytest.raises(ConfigError) as error:
         from_config_dict(values)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "run 1+2=3"},
+        {"name": "a..b"},
+        {"rl": {"top_p": 0.5, "kl_penalty": 0.0}},
+        {"algorithm": "grpo", "rl": {"top_p": 0.5, "kl_penalty": 0.0}, "grpo": {"kl_coef": 0.0}},
+        {"algorithm": "dpo", "rl": {"top_p": 0.5}},
+    ],
+)
+def test_what_harms_nothing_is_allowed(values):
+    from_config_dict(values)
 
 
 def test_a_stage_is_told_by_what_it_reads():

@@ -156,8 +156,6 @@ STRINGS = [
             ("info", "subreddit"),
             ("summaries", 0, "text"),
             ("summaries", 1, "text"),
-            ("summaries", 0, "policy"),
-            ("summaries", 1, "policy"),
             ("batch",),
             ("split",),
         ]
@@ -232,10 +230,6 @@ class TestComparisons:
             (("summaries",), [{}, {}, {}], "field summaries has 3 entries, not 2"),
             (("summaries", 1), "text", "field summaries[1] is a string, not an object"),
             (("summaries", 0), None, "field summaries[0] is null, not an object"),
-            (("extra",), 8, "field extra is a number, not an object"),
-            (("extra", "confidence"), "8", "field extra.confidence is a string, not a whole number"),
-            (("worker",), 7, "field worker is a number, not a string"),
-            (("info", "id"), 7, "field info.id is a number, not a string"),
         ],
     )
     def test_that_are_bad_are_told(self, names, value, problem, tmp_path):
@@ -251,6 +245,26 @@ class TestComparisons:
     def test_may_lack_a_confidence(self, extra, tmp_path):
         (row,) = read(write_lines(tmp_path / "a.jsonl", COMPARISON | {"extra": extra}), "openai_comparisons")
         assert row.confidence is None
+
+    @pytest.mark.parametrize(
+        ("names", "value"),
+        [
+            (("extra", "confidence"), 7.0),
+            (("extra",), 8),
+            (("worker",), 7),
+            (("info", "id"), ["a"]),
+            (("summaries", 1, "policy"), None),
+            (("summaries", 0, "note"), 3),
+        ],
+    )
+    def test_are_not_judged_by_what_nothing_uses(self, names, value, tmp_path):
+        good = write_lines(tmp_path / "good.jsonl", COMPARISON)
+        (row,) = read(write_lines(tmp_path / "a.jsonl", changed(COMPARISON, value, *names)), "openai_comparisons")
+        (wanted,) = read(good, "openai_comparisons")
+        used = [(r.post.post, r.post.title, r.post.subreddit, r.summaries, r.choice) for r in (row, wanted)]
+        assert used[0] == used[1]
+        if names == ("extra", "confidence"):
+            assert row.confidence is None
 
     def test_may_lack_what_no_prompt_needs(self, tmp_path):
         bare = without(without(without(COMPARISON, "extra"), "worker"), "info", "id")
@@ -327,6 +341,39 @@ class TestFiles:
         (tmp_path / "d.jsonl").mkdir()
         assert [row.post.id for row in read(tmp_path, "openai_tldr")] == ["a.json", "b.jsonl", "c.jsonl"]
 
+    def test_that_are_hidden_are_not_read(self, tmp_path):
+        write_lines(tmp_path / "a.jsonl", TLDR)
+        (tmp_path / "._a.jsonl").write_bytes(b"\0\5\x16\7")
+        (tmp_path / ".b.jsonl").write_text("{}")
+        for path in (tmp_path, tmp_path / "*.jsonl", tmp_path / "[a-z.]*.jsonl"):
+            assert len(read(path, "openai_tldr")) == 1
+
+    @pytest.mark.parametrize("indent", [None, 2])
+    def test_that_describe_others_are_passed_over_with_a_word(self, indent, tmp_path, capsys):
+        write_parquet(tmp_path / "train.parquet", COMPLETION)
+        (tmp_path / "dataset_info.json").write_text(json.dumps({"features": {"prompt": "string"}}, indent=indent))
+        (tmp_path / "state.json").write_text(json.dumps({"_fingerprint": "a"}, indent=indent))
+        write_parquet(tmp_path / "index.parquet", {"row": 1})
+        assert len(read(tmp_path, "trl_tldr")) == 1
+        assert capsys.readouterr().out == (
+            f"Passes over dataset_info.json, index.parquet, state.json in {tmp_path}: no field there is one of "
+            "prompt, completion.\n"
+        )
+
+    @pytest.mark.parametrize("text", ['{"prompt": "a"', "[1]", '{"a": 1}\n{"a": 2}', '{"a": 1}\n{"prompt": "x'])
+    def test_that_are_damaged_or_of_another_schema_are_not_passed_over(self, text, tmp_path):
+        write_lines(tmp_path / "a.jsonl", COMPLETION)
+        (tmp_path / "b.json").write_text(text)
+        assert refusal(tmp_path, "trl_tldr").startswith(f"{tmp_path / 'b.json'}, line 1: ")
+
+    def test_that_describe_others_and_are_alone_are_told(self, tmp_path):
+        write_lines(tmp_path / "dataset_info.json", {"features": 1})
+        assert refusal(tmp_path, "trl_tldr").endswith("line 1: field prompt is missing.")
+
+    @pytest.mark.parametrize("name", ["x" * 300, "a**b.jsonl", "~nosuchuser/a.jsonl"])
+    def test_with_names_that_cannot_be_are_told(self, name, tmp_path):
+        assert refusal(tmp_path / name if name[0] != "~" else name, "trl_tldr").endswith(".")
+
     def test_are_chosen_by_a_pattern(self, tmp_path):
         for name in ("train-0", "train-1", "test-0"):
             write_parquet(tmp_path / f"{name}.parquet", COMPLETION | {"completion": name})
@@ -373,6 +420,27 @@ class TestFiles:
         path.write_bytes(content)
         assert refusal(path, "trl_tldr").startswith(f"{path} is not a whole parquet file: ")
 
+    def test_with_a_binary_column_are_told(self, tmp_path):
+        path = write_parquet(tmp_path / "a.parquet", COMPLETION | {"completion": b"x"})
+        assert refusal(path, "trl_tldr") == f"{path}, row 0: field completion is binary data, not a string."
+
+    def test_with_columns_that_nothing_uses_are_read(self, tmp_path):
+        table = pyarrow.Table.from_pylist([COMPLETION | {"image": b"\xff", "n": 1}] * 3)
+        odd = pyarrow.array([10**12] * 3).cast(pyarrow.timestamp("ns"))
+        parquet.write_table(table.append_column("when", odd), tmp_path / "a.parquet")
+        assert len(read(tmp_path / "a.parquet", "trl_tldr")) == 3
+
+    def test_without_any_column_that_is_used_are_told(self, tmp_path):
+        path = write_parquet(tmp_path / "a.parquet", {"text": "a"})
+        assert refusal(path, "trl_tldr") == f"{path}, row 0: field prompt is missing."
+
+    def test_with_text_that_is_not_utf_8_are_told(self, tmp_path):
+        offsets, data = pyarrow.array([0, 1, 2], pyarrow.int32()).buffers()[1], pyarrow.py_buffer(b"a\xff")
+        column = pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, offsets, data])
+        path = tmp_path / "a.parquet"
+        parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": column}), path)
+        assert refusal(path, "trl_tldr") == f"{path}, row 1: field completion is not UTF-8."
+
     def test_that_are_cut_are_told(self, tmp_path):
         path = write_parquet(tmp_path / "a.parquet", *[COMPLETION] * 100)
         path.write_bytes(path.read_bytes()[:-20])
@@ -418,6 +486,19 @@ class TestJson:
 
     def test_that_is_not_utf_8_is_told_with_its_byte(self, tmp_path):
         assert self.bad(tmp_path, b'{"prompt": "\xff"}') == "byte 13 is not UTF-8."
+
+    def test_may_begin_with_a_byte_order_mark(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_text(f"{json.dumps(COMPLETION)}\n" * 2, encoding="utf-8-sig")
+        assert len(read(path, "trl_tldr")) == 2
+        path.write_text("{\n", encoding="utf-8-sig")
+        assert refusal(path, "trl_tldr").startswith(f"{path}, line 1: not valid JSON at column 2")
+
+    def test_of_numbers_and_nesting_without_end_is_told(self, tmp_path):
+        assert self.bad(tmp_path, b'{"prompt": ' + b"9" * 5000 + b"}") == (
+            "not valid JSON: a number in it has too many digits."
+        )
+        assert self.bad(tmp_path, b'{"prompt": ' + b"[" * 200_000) == "not valid JSON: it is nested too deeply."
 
     @pytest.mark.parametrize(
         ("line", "told"), [(b"[1]", "a list"), (b"3", "a number"), (b'"a"', "a string"), (b"null", "null")]

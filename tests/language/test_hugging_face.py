@@ -12,11 +12,14 @@ import pytest
 import safetensors
 import safetensors.numpy
 from language.numpy_decoder import ARCHITECTURES, random_params
+from language.small_tokenizers import characters
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.decoder import Adapter, Decoder
 from haepo_jax.language.hugging_face import TokenIds, read_model, write_model
+from haepo_jax.language.sealed import SEAL
 from haepo_jax.language.sharding import for_parameters, make_mesh
+from haepo_jax.language.tokens import Tokenizer
 
 IDS = TokenIds(eos=2, pad=3)
 FILE = "model.safetensors"
@@ -33,12 +36,14 @@ def write(folder, name="qwen3", **options):
 
 
 def change(path, **changes):
-    """Rewrites a file of tensors with some of them changed; None takes one away."""
+    """Rewrites a file of tensors of a folder from elsewhere with some of them changed; None takes one away."""
+    (path.parent / SEAL).unlink(missing_ok=True)
     tensors = safetensors.numpy.load_file(path) | {name.replace("__", "."): value for name, value in changes.items()}
     safetensors.numpy.save_file({name: value for name, value in tensors.items() if value is not None}, path)
 
 
 def change_config(folder, **changes):
+    (folder / SEAL).unlink()
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -49,7 +54,8 @@ def assert_same(one, other):
 
 
 def files(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """All but the checksums."""
+    return sorted(path.name for path in folder.iterdir() if path.name != SEAL)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -77,6 +83,7 @@ def test_float16_is_read(tmp_path):
     write(tmp_path, "qwen2")
     half = {name: tensor.astype(np.float16) for name, tensor in safetensors.numpy.load_file(tmp_path / FILE).items()}
     safetensors.numpy.save_file(half, tmp_path / FILE)
+    (tmp_path / SEAL).unlink()
     got = read_model(tmp_path).params["embedding"]
     np.testing.assert_array_equal(got, params_of("qwen2")["embedding"].astype(jnp.float16).astype(jnp.float32))
 
@@ -189,7 +196,7 @@ def test_constants_of_older_versions_are_passed_over(tmp_path):
 
 def test_each_leaf_goes_to_its_devices(tmp_path):
     write(tmp_path, score=jnp.arange(16.0))
-    mesh = make_mesh(4)
+    mesh = make_mesh(4, rows=8)
     model = read_model(tmp_path, shardings=functools.partial(for_parameters, mesh))
     expected = {key: leaf for key, leaf in params_of("qwen3").items() if key != "head"}
     assert_same(model.params, expected)
@@ -201,22 +208,17 @@ def test_each_leaf_goes_to_its_devices(tmp_path):
     assert_same(read_model(tmp_path / "again").params, expected)
 
 
-def test_the_tokenizer_is_copied(tmp_path):
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json", "merges.txt", "README.md"):
-        (source / name).write_text(name)
-    write(tmp_path / "model", tokenizer=source)
+def test_the_tokenizer_is_saved_beside_it(tmp_path):
+    characters().save(tmp_path / "source")
+    (tmp_path / "source" / "merges.txt").write_text("merges")
+    write(tmp_path / "model", tokenizer=Tokenizer.from_folder(tmp_path / "source"))
     assert files(tmp_path / "model") == ["config.json", "merges.txt", FILE, "tokenizer.json", "tokenizer_config.json"]
-    assert (tmp_path / "model" / "merges.txt").read_text() == "merges.txt"
-    write(source, tokenizer=source)  # where it is already
-    assert (source / "tokenizer.json").read_text() == "tokenizer.json"
-
-
-def test_a_folder_without_tokenizer_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ConfigError, match=rf"^{tmp_path} holds no tokenizer\.json\.$"):
-        write(tmp_path / "model", tokenizer=tmp_path)
-    assert not (tmp_path / "model").exists()
+    assert (tmp_path / "model" / "merges.txt").read_text() == "merges"
+    assert (tmp_path / "model" / "tokenizer.json").read_bytes() == (
+        tmp_path / "source" / "tokenizer.json"
+    ).read_bytes()
+    write(tmp_path / "source", tokenizer=Tokenizer.from_folder(tmp_path / "source"))  # where it is already
+    assert "tokenizer.json" in files(tmp_path / "source")
 
 
 @pytest.mark.parametrize(
@@ -290,6 +292,7 @@ def test_a_tensor_of_another_dtype_is_named(tmp_path):
 @pytest.mark.parametrize("keep", [0, 5, 2000])
 def test_a_damaged_file_is_named(tmp_path, keep):
     write(tmp_path)
+    (tmp_path / SEAL).unlink()
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:keep])
     with pytest.raises(ConfigError, match=rf"^{tmp_path / FILE} is damaged: .*\.$"):
         read_model(tmp_path)
@@ -297,6 +300,7 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 
 def test_a_folder_without_weights_is_told(tmp_path):
     (write(tmp_path) / FILE).unlink()
+    (tmp_path / SEAL).unlink()
     message = rf"^{tmp_path} holds neither model\.safetensors nor model\.safetensors\.index\.json"
     with pytest.raises(ConfigError, match=rf"{message}\.$"):
         read_model(tmp_path)
@@ -305,9 +309,10 @@ def test_a_folder_without_weights_is_told(tmp_path):
         read_model(tmp_path)
 
 
-@pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": 1}}', '{"weight_map": []}'])
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": {}}', '{"weight_map": {"a": 1}}', '{"weight_map": []}'])
 def test_an_index_without_files_is_told(tmp_path, index):
     (write(tmp_path) / FILE).unlink()
+    (tmp_path / SEAL).unlink()
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(ConfigError, match=r"index\.json: weight_map must be an object that names the file of "):
         read_model(tmp_path)
@@ -315,15 +320,18 @@ def test_an_index_without_files_is_told(tmp_path, index):
 
 def test_a_damaged_index_is_told(tmp_path):
     write(tmp_path, max_shard_bytes=4000)
-    (tmp_path / "model.safetensors.index.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"model\.safetensors\.index\.json is damaged"):
-        read_model(tmp_path)
+    (tmp_path / SEAL).unlink()
+    for text, wrong in (("{", "is not valid JSON"), ("[]", "does not hold a JSON object")):
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(ConfigError, match=rf"model\.safetensors\.index\.json {wrong}"):
+            read_model(tmp_path)
 
 
 def test_a_missing_shard_is_named(tmp_path):
     write(tmp_path, max_shard_bytes=4000)
     shard = min(tmp_path.glob("model-00002-of-*.safetensors"))
     shard.unlink()
+    (tmp_path / SEAL).unlink()
     with pytest.raises(
         ConfigError, match=rf"^{tmp_path} holds no {shard.name}, which its model\.safetensors\.index\.json names\.$"
     ):

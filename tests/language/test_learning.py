@@ -31,7 +31,7 @@ def learned(config):
     score = make_score(config, RESPONSE)
     behaviour = score(DECODER, params_of(), rows)
     experience = Experience(rows, score(DECODER, params_of(seed=1), rows), behaviour, jnp.arange(8.0) % 3)
-    learner = start(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1))
+    learner = start(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1, rows=8))
     learn = jax.jit(make_learn(config, DECODER, RESPONSE, score=score))
     learner, metrics = learn(learner, None, experience)
     return learner.trained, metrics

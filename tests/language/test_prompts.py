@@ -1,12 +1,16 @@
 """Prompt formats: how they read, what is cut, and what the arrays hold."""
 
 import dataclasses
+import functools
+import string
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from language.small_tokenizers import characters, subwords
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.datasets import Article, Comparison, Demonstration, Post, Preference, PromptCompletion
@@ -21,6 +25,7 @@ from haepo_jax.language.prompts import (
     encode_responses,
     prompt_format,
 )
+from haepo_jax.language.tokens import Tokenizer
 
 PROPERTY = settings(deadline=None, max_examples=200, derandomize=True, database=None)
 POST = Post("t3_1", "advice", "Rent", "One.\nTwo.\nThree.")
@@ -159,6 +164,30 @@ class TestQueries:
         assert (queries == 3).sum() == 2
         assert texts(queries, valid)[1] == short("a", "p" * 10)
 
+    def test_that_spell_out_the_beginning_do_not_begin_twice(self):
+        tokenizer = dataclasses.replace(characters(), begin_ids=(3,))
+        texts = [f"<bos>{short('a', 'pp')}", f"<bos>{short('a', 'p' * 30)}", "a<bos>"]
+        queries, valid = encode_queries(texts, tokenizer, SHORT)
+        np.testing.assert_array_equal(valid.sum(axis=1), [16, 24, 3])
+        assert queries[0, 8] == queries[1, 0] == 3
+        np.testing.assert_array_equal((queries == 3).sum(axis=1), [1, 1, 2])
+        two = dataclasses.replace(characters(), begin_ids=(1, 3))
+        queries, valid = encode_queries(["<bos>a", "<eos><bos>a", "a"], two, SHORT)
+        expected = [1, 3, *characters().encode(["a"])[0]]
+        assert [list(row[mask]) for row, mask in zip(queries, valid, strict=True)] == [expected] * 3
+
+    @pytest.mark.parametrize("lines", [2_000, 20_000])
+    def test_of_many_lines_are_cut_in_a_few_steps(self, lines, monkeypatch):
+        seen, encode = [], Tokenizer.encode
+
+        def counted(tokenizer, texts):
+            seen.extend(map(len, texts))
+            return encode(tokenizer, texts)
+
+        monkeypatch.setattr(Tokenizer, "encode", counted)
+        assert encoded(short("a", "x\n" * lines)) == short("a", "x\nx\nx\nx\nx\nx")
+        assert len(seen) < 20 and sum(seen[1:]) < 1000
+
     def test_that_are_empty_or_none_are_told(self):
         with pytest.raises(ConfigError, match=r"^Prompt 1 \(the first is 0\) is empty.$"):
             encode_queries(["a", ""], characters(), SHORT)
@@ -204,61 +233,125 @@ class TestQueries:
             assert too_long(len(left) + 1)
 
 
+_LETTERS = ["▁", *string.ascii_letters, *":;.()\n1"]
+
+
+@functools.cache
+def llama_2():
+    """Byte pairs with a space put before every text, as Llama 2 and Mistral have them."""
+    vocabulary = ["<unk>", "</s>", "<pad>", *_LETTERS, "th", "the", "▁the", "\n▁"]
+    merges = [("t", "h"), ("th", "e"), ("▁", "the"), ("\n", "▁")]
+    made = tokenizers.Tokenizer(
+        models.BPE({token: i for i, token in enumerate(vocabulary)}, merges, unk_token="<unk>")
+    )
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    made.add_special_tokens(["</s>", "<pad>"])
+    return Tokenizer(made, eos_id=1, pad_id=2)
+
+
+@functools.cache
+def metaspace(scheme):
+    """Pieces with a space put before the first text, or before each part, as T5 and newer Llama 2 have them."""
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("<pad>", 0.0), ("▁the", -2.0), *((letter, -3.0) for letter in _LETTERS)]
+    made = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    made.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    made.add_special_tokens(["</s>", "<pad>"])
+    return Tokenizer(made, eos_id=1, pad_id=2)
+
+
+KINDS = {
+    "characters": characters,
+    "byte pairs": subwords,
+    "a space before every text": llama_2,
+    "a space before the first text": lambda: metaspace("first"),
+    "a space before every part": lambda: metaspace("always"),
+}
+
+
 class TestResponses:
-    def rows(self, *responses, length=6, tokenizer=None):
-        tokens, valid = encode_responses(responses, tokenizer or characters(), length)
+    def rows(self, *responses, length=6, tokenizer=None, prompt="P:"):
+        tokens, valid = encode_responses([prompt] * len(responses), responses, tokenizer or characters(), length)
         assert tokens.dtype == np.int32 and valid.dtype == np.bool_
         assert tokens.shape == valid.shape == (len(responses), length)
         # Padded on the right, and only there.
         np.testing.assert_array_equal(valid, -np.sort(-valid.astype(int), axis=1))
-        assert (tokens[~valid] == characters().pad_id).all()
+        assert (tokens[~valid] == (tokenizer or characters()).pad_id).all()
         return [list(row[mask]) for row, mask in zip(tokens, valid, strict=True)]
 
     def ids(self, text):
         return characters().encode([text])[0]
 
-    def test_have_one_leading_space_and_end(self):
-        assert self.rows("ab", " ab", "  ab", "\n ab") == [[*self.ids(" ab"), 1]] * 4
-
-    def test_keep_what_stands_at_their_end(self):
-        assert self.rows("ab \n") == [[*self.ids(" ab \n"), 1]]
+    def test_stay_as_they_are_and_end(self):
+        assert self.rows("ab", " ab", "  ab", "\n ab", "ab \n") == [
+            [*self.ids(text), 1] for text in ("ab", " ab", "  ab", "\n ab", "ab \n")
+        ]
 
     def test_that_just_fit_end(self):
-        assert self.rows("abcd") == [[*self.ids(" abcd"), 1]]
+        assert self.rows(" abcd") == [[*self.ids(" abcd"), 1]]
 
     def test_that_are_too_long_are_cut_and_do_not_end(self):
-        assert self.rows("abcde", "abcdefgh") == [self.ids(" abcde")] * 2
+        assert self.rows(" abcde", " abcdefgh") == [self.ids(" abcde")] * 2
 
     def test_that_are_empty_end_at_once(self):
-        assert self.rows("", " ", "\n") == [[1]] * 3
+        assert self.rows("") == [[1]]
 
     def test_that_spell_an_end_end_there(self):
-        assert self.rows("a<eos>", "a<eos>b", "a<eos><eos>") == [[*self.ids(" a"), 1]] * 3
-        assert self.rows("<eos>") == [[*self.ids(" "), 1]]
+        assert self.rows("a<eos>", "a<eos>b", "a<eos><eos>") == [[*self.ids("a"), 1]] * 3
+        assert self.rows("<eos>") == [[1]]
+
+    def test_that_spell_another_end_end_there(self):
+        tokenizer = dataclasses.replace(characters(), other_eos_ids=(3,))
+        assert self.rows("a<bos>b", "a<eos>b<bos>", tokenizer=tokenizer) == [[*self.ids("a"), 3], [*self.ids("a"), 1]]
 
     def test_do_not_begin_as_prompts_do(self):
         tokenizer = dataclasses.replace(characters(), begin_ids=(3,))
-        assert self.rows("ab", tokenizer=tokenizer) == [[*self.ids(" ab"), 1]]
+        assert self.rows("ab", tokenizer=tokenizer) == [[*self.ids("ab"), 1]]
 
     @PROPERTY
     @given(st.lists(st.text("abc de\n", max_size=30), min_size=1, max_size=5), st.integers(1, 30))
     def test_of_any_text_come_back_up_to_their_length(self, responses, length):
         for response, row in zip(responses, self.rows(*responses, length=length), strict=True):
-            expected = f" {response.lstrip()}" if response.strip() else ""
-            assert characters().decode_response(row) == expected[:length]
-            assert (row[-1] == 1) == (len(expected) < length)
+            assert characters().decode_response(row) == response[:length]
+            assert (row[-1] == 1) == (len(response) < length)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("prompt", ["the dog TL;DR:", "the dog (", "the dog TL;DR:\n", "the dog "])
+    @pytest.mark.parametrize("text", ["the dog", " the dog", "\n    return x\n", ") the cat", "\n"])
+    def test_are_what_stands_behind_the_prompt(self, kind, prompt, text):
+        tokenizer = KINDS[kind]()
+        (row,) = self.rows(text, length=60, tokenizer=tokenizer, prompt=prompt)
+        (head,) = tokenizer.encode([prompt])
+        assert row[-1] == tokenizer.eos_id
+        assert tokenizer.decode([*head, *row]) == prompt + text
+
+    @pytest.mark.parametrize("kind", ["a space before every text", "a space before every part"])
+    def test_have_no_space_that_their_text_has_not(self, kind):
+        tokenizer = KINDS[kind]()
+        (row,) = self.rows(" the", tokenizer=tokenizer, prompt="dog:")
+        assert [tokenizer.backend.id_to_token(i) for i in row] == ["▁the", "</s>"]
 
 
-ROWS = [Demonstration(POST, "Rent."), PromptCompletion("P:", " s")]
+ROWS = [Demonstration(POST, "Rent."), PromptCompletion("P:", "\n s")]
 COMPARED = Comparison(POST, (" first", " second"), 1, ("a", "b"), None, "batch3", "train", None)
 
 
 class TestRows:
     def test_to_imitate_take_one_form(self):
         assert as_completions(ROWS, OPENAI) == (
-            PromptCompletion(OPENAI.render(POST), "Rent."),
-            PromptCompletion("P:", " s"),
+            PromptCompletion(OPENAI.render(POST), " Rent."),
+            PromptCompletion("P:", "\n s"),
         )
+
+    @pytest.mark.parametrize("text", ["ab \n", " ab \n", "  ab \n", "\n ab \n"])
+    def test_that_a_preset_formats_have_one_leading_space(self, text):
+        (row,) = as_completions([Demonstration(POST, text)], OPENAI)
+        assert row.completion == " ab \n"
+
+    @pytest.mark.parametrize("text", ["", " ", "\n"])
+    def test_that_a_preset_formats_may_be_empty(self, text):
+        assert as_completions([Demonstration(POST, text)], OPENAI)[0].completion == ""
 
     def test_to_compare_take_one_form(self):
         other = dataclasses.replace(COMPARED, choice=0)
@@ -283,14 +376,14 @@ class TestRows:
 
 class TestArrays:
     def test_of_completions(self):
-        arrays = encode_completions([PromptCompletion(short("a", "b"), "xy")] * 3, characters(), SHORT)
+        arrays = encode_completions([PromptCompletion(short("a", "b"), " xy")] * 3, characters(), SHORT)
         assert arrays.queries.shape == arrays.query_valid.shape == (3, 24)
         assert arrays.responses.shape == arrays.response_valid.shape == (3, 6)
         assert texts(arrays.queries, arrays.query_valid) == [short("a", "b")] * 3
         assert texts(arrays.responses, arrays.response_valid) == [" xy"] * 3
 
     def test_of_preferences_have_room_for_longer_responses(self):
-        arrays = encode_preferences([Preference(short("a", "b"), "chosen", "rejected!")], characters(), SHORT)
+        arrays = encode_preferences([Preference(short("a", "b"), " chosen", " rejected!")], characters(), SHORT)
         assert arrays.queries.shape == arrays.query_valid.shape == (1, 24)
         for tokens, valid, text in (
             (arrays.chosen, arrays.chosen_valid, " chosen"),

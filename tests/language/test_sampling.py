@@ -15,7 +15,7 @@ PARAMS = params_of()
 @functools.partial(jax.jit, static_argnames=("num_samples", "temperature", "top_p", "response_length"))
 def drawn(params, tokens, valid, key, **kwargs):
     kwargs = {"response_length": RESPONSE} | kwargs
-    return sample(DECODER, params, tokens, valid, key, eos_id=EOS, pad_id=PAD, **kwargs)
+    return sample(DECODER, params, tokens, valid, key, **{"eos_ids": (EOS,), "pad_id": PAD, **kwargs})
 
 
 @pytest.fixture(scope="module")

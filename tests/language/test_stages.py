@@ -212,9 +212,14 @@ def test_parameters_over_the_devices_change_nothing_but_rounding(workdir):
     assert_same(params_of(workdir / "rl" / "shared"), params_of(workdir / "rl" / "copies"), tolerance=2e-3)
 
 
-def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
-    with pytest.raises(ConfigError, match="A batch of 6 cannot be shared by 8 devices"):
-        stages.run_rl(config_with(rl={"num_prompts": 6}), workdir)
+@pytest.mark.slow
+def test_a_batch_that_not_all_devices_can_share_is_shared_by_as_many_as_can(workdir, capsys):
+    for prompts in (6, 7, 1):
+        config = config_with(rl={"num_prompts": prompts, "num_updates": 1}, name=f"of-{prompts}")
+        assert stages.run_rl(config, workdir)
+    said = capsys.readouterr().out
+    for prompts in (6, 7, 1):
+        assert f"Uses {prompts} of 8 devices, as more cannot share a batch of {prompts} evenly." in said
 
 
 def test_data_of_ones_own_need_a_model(little_data, tmp_path):

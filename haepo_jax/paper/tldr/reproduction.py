@@ -1,11 +1,11 @@
 """The whole experiment: stages, comparison and memory, then the page and the files that it is quoted from."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from haepo_jax import runtime
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.memory import BASE
 from haepo_jax.paper.tldr import comparison, memory
@@ -14,7 +14,7 @@ from haepo_jax.paper.tldr.runs import TUNING_SEED, Runs, Tuned
 from haepo_jax.paper.tldr.scale import Scale
 from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Section, Table
 from haepo_jax.reporting.publishing import publish
-from haepo_jax.reporting.words import settings
+from haepo_jax.reporting.words import bands, settings
 
 COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
@@ -116,7 +116,7 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
         "minutes of the reward model": round(seconds["reward"] / 60, 1),
         "minutes of all runs, compilation included": round(sum(map(runs.seconds, runs.done)) / 60, 1),
         "held-out accuracy of the reward model": round(runs.reward_accuracy(), 3),
-        "CPU cores": len(os.sched_getaffinity(0)),
+        "CPU cores": runtime.usable_cores(),
         "device": f"{len(newest['devices'])} x {newest['device_kind']}",
         "commit": sorted({str(attempt["git"]) for attempt in attempts}),
         "python": newest["python"],
@@ -159,8 +159,9 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "HAEPO got more attention than the others: its grids were set after ten runs of 80 to 100 updates, GRPO's "
             "after three, those of RLOO and DPO after one each (BUILD_NOTES.md). The same care could well make those "
             "better too.",
-            f"Reported are seeds 0 to {runs.scale.seeds - 1}. Intervals are 95% bootstrap intervals over seeds, which "
-            "five are few for: they tell how far seeds are apart, and little of what a new task would bring.",
+            f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
+            f"{bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far seeds are "
+            "apart, and little of what a new task would bring.",
         ),
         tables=(table,) if rows else (),
     )

@@ -1,0 +1,170 @@
+"""What an environment must keep to, so that a loop can carry its state and no number changes on the way.
+
+A loop carries one state from the reset through every step. Arrays of another dtype or shape would have to be cast,
+which can change what the environment computes: a position that starts as the integer 0 would stand still under steps
+of 0.5. So an environment that does not keep to it is refused before it is played.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from haepo_jax.environments.gymnax_library import environment, spaces
+from haepo_jax.environments.interface import Box, Discrete
+from haepo_jax.errors import ConfigError
+
+
+def checked_state(
+    name: str,
+    env: Any,
+    defaults: Any,
+    act: Callable[[Any, Any], Any],
+    action_space: Discrete | Box,
+    measures: Sequence[str],
+) -> Any:
+    """Checks what a reset and a step return, without computing them.
+
+    Args:
+      name: the environment's id.
+      env: an instance of `gymnax.environments.environment.Environment`.
+      defaults: its `EnvParams`.
+      act: `(policy's action, EnvParams) -> environment's action`.
+      action_space: of the policy.
+      measures: entries of `info` that are measures.
+
+    Returns:
+      The state as shapes and dtypes: those of the reset, a plain Python number with the dtype that the step gives it
+      (no other difference is harmless).
+
+    Raises:
+      ConfigError: reset or step fails, the state changes its fields, a dtype or a shape, or an observation, a
+        reward, a flag or a measure is not what the interface takes.
+    """
+
+    def play(key: jax.Array, action: jax.Array) -> tuple:
+        observation, state = env.reset_env(key, defaults)
+        following, after, reward, terminated, info = env.step_env(key, state, act(action, defaults), defaults)
+        taken = {measure: info[measure] for measure in measures}
+        return observation, state, following, after, reward, terminated, env.is_truncated(after, defaults), taken
+
+    action = (
+        jax.ShapeDtypeStruct((), jnp.int32)
+        if isinstance(action_space, Discrete)
+        else jax.ShapeDtypeStruct((action_space.size,), jnp.float32)
+    )
+    try:
+        shapes = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise ConfigError(
+            f"env {name} fails at its first step: {type(error).__name__}{': ' * bool(reason)}{reason}"
+        ) from error
+    first, state, following, after, reward, terminated, truncated, taken = shapes
+    for what, observation in (("reset", first), ("step", following)):
+        _check_observation(name, what, observation, env.observation_space(defaults))
+    for what, number in (("reward", reward), *((f"measure {measure}", value) for measure, value in taken.items())):
+        if number.shape or not _is_real(number):
+            raise ConfigError(f"env {name} gives its {what} as {_type(number)}; it must be one real number.")
+    for what, flag in (("terminated", terminated), ("truncated", truncated)):
+        if flag.shape or flag.dtype != bool:
+            raise ConfigError(f"env {name} gives {what} as {_type(flag)}; it must be one boolean.")
+    check_state(name, jax.tree.map(_as_after, state, after) if _same_fields(state, after) else state, after)
+    return jax.tree.map(_as_after, state, after)
+
+
+def check_state(name: str, before: Any, after: Any) -> None:
+    """Refuses a step whose state has other fields, dtypes or shapes than the state it began with.
+
+    Raises:
+      ConfigError: names the first field that differs, and both types.
+    """
+    if not _same_fields(before, after):
+        old, new = ({keystr(path) for path, _ in tree_leaves_with_path(tree)} for tree in (before, after))
+        fields = ", ".join(sorted(f"state{path}" for path in old ^ new)) or "containers"
+        raise ConfigError(
+            f"env {name}: the state after a step has other fields than after a reset ({fields}); both must have the "
+            "same."
+        )
+    for (path, old), new in zip(tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        if (old.dtype, old.shape) != (jnp.result_type(new), jnp.shape(new)):
+            raise ConfigError(
+                f"env {name}: state{keystr(path)} is {_type(old)} after a reset and {_type(new)} after a step; both "
+                "must have one dtype and one shape."
+            )
+
+
+def own_limit(name: str, defaults: Any) -> int | None:
+    """Finds the environment's own limit on the length of an episode.
+
+    Args:
+      name: its id.
+      defaults: its `EnvParams`.
+
+    Returns:
+      Steps; None where it sets none, as the 1 that every `EnvParams` inherits from gymnax is no limit of its own.
+
+    Raises:
+      ConfigError: a limit that is no whole number of steps.
+    """
+    limit = getattr(defaults, "max_steps_in_episode", None)
+    if limit is None or limit == float("inf") or (limit == _INHERITED_LIMIT and _inherits_limit(type(defaults))):
+        return None
+    if not 1 <= limit < 2**31 or limit != int(limit):
+        raise ConfigError(
+            f"env {name} sets max_steps_in_episode to {limit}; it must be a whole number from 1 to {2**31 - 1}."
+        )
+    return int(limit)
+
+
+_INHERITED_LIMIT = environment.EnvParams().max_steps_in_episode
+
+
+def _inherits_limit(kind: type) -> bool:
+    declared = (base for base in kind.__mro__ if "max_steps_in_episode" in inspect.get_annotations(base))
+    return next(declared, None) is environment.EnvParams
+
+
+def _check_observation(name: str, what: str, observation: Any, space: Any) -> None:
+    if not isinstance(observation, jax.ShapeDtypeStruct):
+        raise ConfigError(
+            f"env {name}: the observation of its {what} is a {type(observation).__name__}; it must be one array."
+        )
+    shape = () if isinstance(space, spaces.Discrete) else tuple(space.shape)
+    if observation.shape != shape:
+        raise ConfigError(
+            f"env {name}: the observation of its {what} has shape {observation.shape}, and its observation_space "
+            f"{shape}; both must be the same."
+        )
+    whole = isinstance(space, spaces.Discrete)
+    if not (jnp.issubdtype(observation.dtype, jnp.integer) if whole else _is_real(observation)):
+        kind = "whole" if whole else "real"
+        raise ConfigError(
+            f"env {name}: the observation of its {what} is {_type(observation)}; it must hold {kind} numbers."
+        )
+
+
+def _same_fields(before: Any, after: Any) -> bool:
+    structure: Any = jax.tree.structure(before)  # whose type has no == for mypy
+    return bool(structure == jax.tree.structure(after))
+
+
+def _as_after(before: jax.ShapeDtypeStruct, after: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """`before`, with the dtype of `after` where it is a Python number of the same kind, which has no dtype yet."""
+    takes = before.weak_type and any(
+        jnp.issubdtype(before.dtype, kind) and jnp.issubdtype(after.dtype, kind)
+        for kind in (jnp.integer, jnp.floating)
+    )
+    return jax.ShapeDtypeStruct(before.shape, after.dtype if takes else before.dtype)
+
+
+def _is_real(array: Any) -> bool:
+    return array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def _type(array: Any) -> str:
+    shape = ", ".join(map(str, jnp.shape(array)))
+    return f"{jnp.result_type(array)}[{shape}]"

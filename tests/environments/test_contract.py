@@ -1,0 +1,278 @@
+"""Environments from outside: what changes a state on its way, or is no reward, is refused before it is played."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from environments.play import refusal
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from haepo_jax.algorithms.interface import horizon_of, horizon_without_effect
+from haepo_jax.config import from_config_dict
+from haepo_jax.environments import make
+from haepo_jax.environments.adapter import adapt
+
+
+@struct.dataclass
+class State(environment.EnvState):
+    pos: Any
+
+
+@struct.dataclass
+class Params(environment.EnvParams):
+    speed: float = 0.5
+    max_steps_in_episode: int = 5
+
+
+class Drift(environment.Environment):
+    """Moves by `speed` a step; `changes` says what it does otherwise than an environment should."""
+
+    def __init__(self, **changes):
+        self.changes = {"pos": 0.0, "box": spaces.Box(-99, 99, (1,), jnp.float32)} | changes
+
+    def seen(self, state):
+        return jnp.ravel(jnp.asarray(jax.tree.leaves(state.pos)[0], jnp.float32))[:1]
+
+    def reset_env(self, key, params):
+        state = State(time=0, pos=self.changes["pos"])
+        return self.changes.get("first", self.seen)(state), state
+
+    def step_env(self, key, state, action, params):
+        move = self.changes.get("move", lambda pos, params: pos + params.speed)
+        state = self.changes.get("after", lambda state: state)(State(state.time + 1, move(state.pos, params)))
+        observation = self.changes.get("seen", self.seen)(state)
+        reward = self.changes.get("reward", lambda state: self.seen(state)[0])(state)
+        terminated = self.changes.get("terminated", lambda state: state.time >= 99)(state)
+        return observation, state, reward, terminated, self.changes.get("info", {})
+
+    def action_space(self, params=None):
+        return spaces.Discrete(2)
+
+    def observation_space(self, params):
+        return self.changes["box"]
+
+
+def adapted(params=None, **changes):
+    drift = Drift(**changes)
+    drift.measures = changes.get("measures", ())
+    return adapt("Drift-v0", drift, Params() if params is None else params)
+
+
+def changed(before, after):
+    return (
+        f"env Drift-v0: state.pos is {before} after a reset and {after} after a step; both must have one dtype and "
+        "one shape."
+    )
+
+
+def other_fields(which):
+    return (
+        f"env Drift-v0: the state after a step has other fields than after a reset ({which}); both must have the same."
+    )
+
+
+def rewards_of(environment, steps=3, params=None):
+    params = params or {}
+    state, _ = environment.reset(params, jax.random.key(0))
+    rewards = []
+    for _ in range(steps):
+        after = environment.step(params, jax.random.key(0), state, jnp.int32(0))
+        state = after.state
+        rewards.append(float(after.reward))
+    return rewards
+
+
+@pytest.mark.parametrize(
+    "pos", [0.0, jnp.float32(0), jnp.zeros(2), np.zeros((2, 3), np.float32)], ids=["number", "scalar", "row", "table"]
+)
+def test_a_state_that_keeps_its_types_moves(pos):
+    assert rewards_of(adapted(pos=pos)) == [0.5, 1.0, 1.5]
+
+
+def test_a_number_without_a_dtype_takes_that_of_the_step():
+    environment = adapted(pos=0.0, move=lambda pos, params: pos + jnp.bfloat16(0.5))
+    assert environment.reset({}, jax.random.key(0))[0].pos.dtype == jnp.bfloat16
+    assert rewards_of(environment) == [0.5, 1.0, 1.5]
+
+
+def test_a_state_may_hold_a_key():
+    nothing = dict.fromkeys(("seen", "first"), lambda state: jnp.ones(1))
+    environment = adapted(
+        pos=jax.random.key(3),
+        move=lambda pos, params: jax.random.fold_in(pos, 1),
+        reward=lambda state: jax.random.key_data(state.pos).size / 2,
+        **nothing,
+    )
+    assert rewards_of(environment) == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"pos": 0},
+            changed("int32[]", "float32[]"),
+        ),
+        (
+            {"pos": jnp.int32(0)},
+            changed("int32[]", "float32[]"),
+        ),
+        (
+            {"pos": False, "move": lambda pos, params: pos + 1},
+            changed("bool[]", "int32[]"),
+        ),
+        (
+            {"pos": jnp.float16(0), "move": lambda pos, params: pos + jnp.float32(0.5)},
+            changed("float16[]", "float32[]"),
+        ),
+        (
+            {"pos": jnp.zeros(3), "move": lambda pos, params: pos.astype(jnp.int8)},
+            changed("float32[3]", "int8[3]"),
+        ),
+        (
+            {"pos": jnp.int8(0), "move": lambda pos, params: jnp.int32(pos) + 1},
+            changed("int8[]", "int32[]"),
+        ),
+        (
+            {"pos": jnp.zeros(1), "move": lambda pos, params: pos[0] + 0.5},
+            changed("float32[1]", "float32[]"),
+        ),
+        (
+            {"pos": {"x": 0.0}, "move": lambda pos, params: pos | {"y": 1.0}},
+            other_fields("state.pos['y']"),
+        ),
+        (
+            {"pos": (0.0,), "move": lambda pos, params: list(pos)},
+            other_fields("containers"),
+        ),
+        (
+            {"reward": lambda state: jnp.ones(2)},
+            "env Drift-v0 gives its reward as float32[2]; it must be one real number.",
+        ),
+        (
+            {"reward": lambda state: 1j * state.pos},
+            "env Drift-v0 gives its reward as complex64[]; it must be one real number.",
+        ),
+        (
+            {"terminated": lambda state: jnp.zeros(2, bool)},
+            "env Drift-v0 gives terminated as bool[2]; it must be one boolean.",
+        ),
+        (
+            {"terminated": lambda state: 0.3 * state.pos},
+            "env Drift-v0 gives terminated as float32[]; it must be one boolean.",
+        ),
+        (
+            {"measures": ("speed",), "info": {"speed": jnp.ones(3)}},
+            "env Drift-v0 gives its measure speed as float32[3]; it must be one real number.",
+        ),
+        ({"measures": ("speed",)}, "env Drift-v0 fails at its first step: KeyError: 'speed'"),
+        (
+            {"after": lambda state: state.nothing},
+            "env Drift-v0 fails at its first step: AttributeError: 'State' object has no attribute 'nothing'",
+        ),
+        (
+            {"box": spaces.Box(0, 1, (2,), jnp.float32)},
+            "env Drift-v0: the observation of its reset has shape (1,), and its observation_space (2,); both must be "
+            "the same.",
+        ),
+        (
+            {"seen": lambda state: jnp.zeros(2)},
+            "env Drift-v0: the observation of its step has shape (2,), and its observation_space (1,); both must be "
+            "the same.",
+        ),
+        (
+            {"seen": lambda state: jnp.zeros(1, jnp.complex64)},
+            "env Drift-v0: the observation of its step is complex64[1]; it must hold real numbers.",
+        ),
+        (
+            {"first": lambda state: {"image": jnp.zeros(1)}},
+            "env Drift-v0: the observation of its reset is a dict; it must be one array.",
+        ),
+        (
+            {"box": spaces.Discrete(4), "first": lambda state: state.pos, "seen": lambda state: state.pos},
+            "env Drift-v0: the observation of its reset is float32[]; it must hold whole numbers.",
+        ),
+    ],
+)
+def test_what_would_be_changed_on_its_way_is_refused_in_one_sentence(changes, sentence):
+    assert refusal(lambda: adapted(**changes)) == sentence
+
+
+def test_a_parameter_that_gives_the_state_another_dtype_is_refused():
+    environment = adapted(pos=jnp.bfloat16(0))
+    assert rewards_of(environment, steps=1) == [0.5]
+    assert refusal(rewards_of, environment, 1, {"speed": 0.5}) == (changed("bfloat16[]", "float32[]"))
+
+
+@struct.dataclass
+class Endless(environment.EnvParams):
+    speed: float = 0.5
+
+
+@struct.dataclass
+class Bare:
+    speed: float = 0.5
+
+
+@struct.dataclass
+class OneStep(environment.EnvParams):
+    speed: float = 0.5
+    max_steps_in_episode: int = 1
+
+
+class TestLimit:
+    @staticmethod
+    def config(horizon):
+        return from_config_dict({"env": "CartPole-v1", "horizon": horizon})
+
+    def test_of_gymnax_is_none_of_the_environments_own(self):
+        environment = adapted(Endless())
+        assert environment.max_steps is None
+        assert refusal(horizon_of, self.config(None), environment) == (
+            "env Drift-v0 sets no max_steps_in_episode of its own: give config.horizon, the steps at which its "
+            "episodes are cut."
+        )
+
+    def test_is_the_horizon_where_the_environment_has_none(self):
+        environment = adapted(Endless())
+        assert horizon_of(self.config(30), environment) == 30
+        state, _ = environment.reset({}, jax.random.key(0))
+        for _ in range(3):
+            after = environment.step({}, jax.random.key(0), state, jnp.int32(0))
+            state = after.state
+            assert not after.done
+
+    def test_may_be_one_step_where_the_environment_says_so(self):
+        environment = adapted(OneStep())
+        assert environment.max_steps == horizon_of(self.config(None), environment) == 1
+        state, _ = environment.reset({}, jax.random.key(0))
+        assert environment.step({}, jax.random.key(0), state, jnp.int32(0)).done
+
+    def test_may_be_given_with_the_parameters(self):
+        assert adapted(Endless(max_steps_in_episode=7)).max_steps == 7
+
+    @pytest.mark.parametrize("limit", [0, -3, 2.5, 2**31])
+    def test_that_is_no_number_of_steps_is_refused(self, limit):
+        assert refusal(adapted, Params(max_steps_in_episode=limit)) == (
+            f"env Drift-v0 sets max_steps_in_episode to {limit}; it must be a whole number from 1 to 2147483647."
+        )
+
+    def test_of_infinity_is_none(self):
+        assert adapted(Params(max_steps_in_episode=float("inf"))).max_steps is None
+
+    @pytest.mark.parametrize(("horizon", "used"), [(None, 500), (1, 1), (500, 500), (1000, 500)])
+    def test_is_the_shorter_of_the_two(self, horizon, used):
+        assert horizon_of(self.config(horizon), make("CartPole-v1")) == used
+
+    def test_before_the_horizon_has_a_sentence(self):
+        assert horizon_without_effect(self.config(1000), make("CartPole-v1")) == (
+            "CartPole-v1 ends its episodes after 500 steps; config.horizon 1000 has no effect."
+        )
+
+    @pytest.mark.parametrize("horizon", [None, 20, 500])
+    def test_that_the_horizon_does_not_exceed_needs_no_word(self, horizon):
+        assert horizon_without_effect(self.config(horizon), make("CartPole-v1")) is None
+        assert horizon_without_effect(self.config(horizon or 30), adapted(Endless())) is None

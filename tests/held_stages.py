@@ -1,0 +1,59 @@
+"""Commands that stand still once they come to a stage, so that something can be done to them there."""
+
+import functools
+import importlib
+import time
+
+from command_runner import Command
+
+from haepo_jax import compilation_cache
+
+STAGES = {
+    "tracing": "haepo_jax.experiment:placed",
+    "compiling": "haepo_jax.experiment:_compile",
+    "first chunk": "haepo_jax.experiment:jax.block_until_ready",
+    "saving": "haepo_jax.experiment:Checkpointer.save",
+    "summary": "haepo_jax.experiment:summarize",
+    "drawing": "haepo_jax.analysis.figures:learning_curve",
+}
+
+
+def started(module, *arguments, stage, seconds, marker):
+    """A command that stands still for so many seconds in a stage, where it is now.
+
+    Args:
+      marker: a path of a file that is not there.
+    """
+    command = Command(module, *arguments, prepare=functools.partial(_prepare, STAGES[stage], seconds, marker))
+    while not marker.exists():
+        if not command.running:
+            raise RuntimeError(f"it never came to {stage}: {command.wait()}")
+        time.sleep(0.01)
+    return command
+
+
+def _prepare(where, seconds, marker):
+    """Holds the command once its flags are read, as the modules of stages start JAX."""
+    use = compilation_cache.use
+
+    def use_and_hold(directory):
+        use(directory)
+        _hold(where, seconds, marker)
+
+    compilation_cache.use = use_and_hold
+
+
+def _hold(where, seconds, marker):
+    module, _, path = where.partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    function = getattr(owner, name)
+
+    @functools.wraps(function)
+    def held(*arguments, **options):
+        if not marker.exists():
+            marker.touch()
+            time.sleep(seconds)
+        return function(*arguments, **options)
+
+    setattr(owner, name, held)
