@@ -29,6 +29,7 @@ flags.DEFINE_float(
 def main() -> int:
     """Runs the experiment, draws its learning curve and prints its table."""
     workdir, config = command_line.workdir(), command_line.experiment_config()
+    command_line.check_read([config])
 
     from haepo_jax.experiment import run  # only now: a wrong flag is told at once
 
