@@ -29,6 +29,7 @@ from haepo_jax.language.run import Evaluation, Stage
 from haepo_jax.language.scoring import Sequences
 from haepo_jax.language.sharding import for_parameters, make_mesh, over_rows
 from haepo_jax.language.tokens import Tokenizer
+from haepo_jax.progress import waiting
 from haepo_jax.run_folder import storage_errors
 
 Params = Any
@@ -214,12 +215,13 @@ def compiled_stage(
     clock = time.monotonic()
     batch = setting.place(jax.tree.map(lambda array: np.resize(array, (batch_size, *array.shape[1:])), examples))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, learner)
-    programs = {
-        name: jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
-        .lower(learner, frozen, batch)
-        .compile()
-        for name, update in updates.items()
-    }
+    with waiting("Compiling", "Compiled"):
+        programs = {
+            name: jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
+            .lower(learner, frozen, batch)
+            .compile()
+            for name, update in updates.items()
+        }
     name = min(programs, key=lambda name: _temporary_bytes(programs[name]))
     stage = Stage(
         total=total,
