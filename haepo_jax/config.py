@@ -45,7 +45,8 @@ from haepo_jax.config_settings import (
     ReinforceConfig,
     leaves,
 )
-from haepo_jax.errors import ConfigError, nearest
+from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.plain_values import plain
 
 __all__ = [
     "ACTIVATIONS",
@@ -105,7 +106,7 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
       >>> from_config_dict({"num_seeds": 4, "haepo": {"score": "mean"}}).haepo.score
       'mean'
     """
-    config = from_mapping(ExperimentConfig(), dict(values))
+    config = from_mapping(ExperimentConfig(), values)
     check_combinations(config)
     return config
 
@@ -200,9 +201,11 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
 def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str = "") -> Config:
     """A configuration with these fields, each checked by itself; those that are missing are as in `default`."""
     fields = {field.name: field for field in dataclasses.fields(default)}  # type: ignore[arg-type]
+    if not prefix:
+        values = plain(values)
     for name in values:
         if name not in fields:
-            raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(str(name), list(fields)) or '.'}")
+            raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
     made = {}
     for name, value in values.items():
         field, path = fields[name], f"{prefix}{name}"
@@ -212,7 +215,7 @@ def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str
             made[name] = check_environment(name, value)
         elif dataclasses.is_dataclass(field.type):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
-                raise ConfigError(f"config.{path} is a group of settings, got {value!r}.")
+                raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
             made[name] = from_mapping(getattr(default, name), dict(value), f"{path}.")
         else:
             made[name] = check_value(path, value, field)

@@ -30,12 +30,14 @@ from haepo_jax.objectives import Metrics
 from haepo_jax.opening import begin, check, is_begun, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
+from haepo_jax.progress import ProgressReport, waiting
 from haepo_jax.recorder import Recorder, Rows
-from haepo_jax.recording import MetricsWriter, ProgressReport, text_settings
+from haepo_jax.recording import MetricsWriter, text_settings
 from haepo_jax.restore import check_way_back, go_on, look, tidy_metrics, what_is_left
 from haepo_jax.run_folder import Provenance, locked, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
+from haepo_jax.terminal import visible
 from haepo_jax.training import MemberState, make_environment, total_steps
 from haepo_jax.watchdog import Watchdog
 from haepo_jax.waves import Wave, waves_of
@@ -251,6 +253,10 @@ class _Decision(NamedTuple):
     """Of the slowest process."""
     due: bool
     """Whether it is time for a checkpoint."""
+    members: int
+    """That still run."""
+    diverged: int
+    """Members that do not, as their numbers were no longer finite."""
 
 
 class _Program(NamedTuple):
@@ -305,8 +311,10 @@ class _Attempt:
             if jax.process_count() > 1:
                 self.received = stack.enter_context(signals.collected(together=True))
             stack.enter_context(self.watchdog)
-            for group, population in zip(self._sweep.groups, self._populations, strict=True):
-                self._train_group(group, population)
+            pairs = list(zip(self._sweep.groups, self._populations, strict=True))
+            waves = [-(-len(group.members) // population.capacity) for group, population in pairs]
+            for number, (group, population) in enumerate(pairs, start=1):
+                self._train_group(group, population, sum(waves[number:]))
         self.note(outcome="complete")
         processes.barrier("every process has written its metrics")
         if processes.is_first():
@@ -342,7 +350,9 @@ class _Attempt:
     def compiled(self, population: Population) -> Compiled:
         """The program of a group."""
         self.begin_compiling(population)
-        program = self._programs[population.advance].result()
+        compiling = self._programs[population.advance]
+        with waiting("Compiling", "Compiled", shown=processes.is_first() and not compiling.done()):
+            program = compiling.result()
         if population.advance is not self._noted:
             self._noted = population.advance
             self.compile_seconds += program.seconds
@@ -361,13 +371,17 @@ class _Attempt:
             **entries,
         )
 
-    def _train_group(self, group: Group, population: Population) -> None:
+    def _train_group(self, group: Group, population: Population, waves_of_later_groups: int) -> None:
+        done = 0
         for wave in waves_of(group.members, population.capacity, self.workdir / "checkpoints"):
             several = len(self._sweep.groups) > 1 or len(wave.members) < len(group.members)
             if several and processes.is_first():
                 first, last = wave.members[0].index, wave.members[-1].index
-                print(f"Group {group.name}: members {first} to {last} of {len(self._sweep.members)}.", flush=True)
-            _WaveRun(self, population.with_members(wave.members), wave).go()
+                of_all = f"members {first} to {last} of {len(self._sweep.members)}"
+                print(visible(f"Group {group.name}: {of_all}."), flush=True)
+            done += len(wave.members)
+            waves_after = waves_of_later_groups + -(-(len(group.members) - done) // population.capacity)
+            _WaveRun(self, population.with_members(wave.members), wave, waves_after).go()
 
 
 def _as_noted(flag: str, given: int | None, noted: int | None) -> int | None:
@@ -383,10 +397,11 @@ def _as_noted(flag: str, given: int | None, noted: int | None) -> int | None:
 class _WaveRun:
     """A wave, from where its checkpoints stand to its last update."""
 
-    def __init__(self, attempt: _Attempt, population: Population, wave: Wave) -> None:
+    def __init__(self, attempt: _Attempt, population: Population, wave: Wave, waves_after: int) -> None:
         self._attempt = attempt
         self._population = population
         self._total = population.config.num_updates
+        self._waves_after = waves_after
         self._pending: list[_Chunk] = []
         if not wave.sources:  # it begins; one that goes on may have nothing left to do
             attempt.begin_compiling(population)
@@ -398,9 +413,8 @@ class _WaveRun:
         )
         arrays = population.to_arrays(self._state)
         self._env_steps = total_steps(population.here(arrays.env_steps))
-        self._first_steps = self._env_steps.sum()
+        self._share = max(1, len(self._env_steps)) / len(population.members)  # of the members, in this process
         self._alive = population.here(arrays.alive)
-        self._seconds = 0.0
 
     def go(self) -> None:
         """Chunk after chunk until the last update or a signal."""
@@ -424,11 +438,15 @@ class _WaveRun:
 
     def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
         """What all processes do next, from what each of them sees."""
-        running = self._population.running(self._state if state is None else state).any()
+        state = self._state if state is None else state
+        running = self._population.running(state)
         received = self._attempt.received
-        vote = np.array([running, received[0] if received else 0, seconds * 1e3, due], np.int32)
-        most = processes.gathered(vote).max(axis=0)
-        return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]))
+        counts = [running.sum(), (~self._population.here(state.alive)).sum()]
+        votes = processes.gathered(
+            np.array([running.any(), received[0] if received else 0, seconds * 1e3, due, *counts], np.int32)
+        )
+        most, members, diverged = votes.max(axis=0), *map(int, votes[:, -2:].sum(axis=0))
+        return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]), members, diverged)
 
     def _start(self, wave: Wave) -> tuple[MemberState, Recorder]:
         """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
@@ -445,7 +463,13 @@ class _WaveRun:
     def _train(self) -> None:
         attempt = self._attempt
         advance = attempt.compiled(self._population)
-        progress = ProgressReport(self._total, self._done, shown=processes.is_first())
+        progress = ProgressReport(
+            self._total,
+            self._done,
+            counts="env steps",
+            counted=self._env_steps.sum() / self._share,
+            shown=processes.is_first(),
+        )
         alone = jax.process_count() == 1
         try:
             with signals.collected() if alone else contextlib.nullcontext(attempt.received) as attempt.received:
@@ -460,7 +484,7 @@ class _WaveRun:
     def _train_chunks(self, advance: Compiled, progress: ProgressReport) -> _Decision:
         """Chunk after chunk, until what was decided last; its state is in a checkpoint then."""
         attempt, population, size = self._attempt, self._population, 1
-        chunk: tuple[int, Metrics] | None = None
+        chunk: tuple[int, Metrics, _Decision] | None = None
         last_save: float | None = None
         an_update: float | None = None  # seconds
         state = self._state
@@ -479,10 +503,11 @@ class _WaveRun:
             attempt.watchdog.alive()
             seconds = time.monotonic() - clock
             ended = self._lasted(ended)
-            self._done, chunk = self._done + size, (size, metrics)
+            self._done += size
             attempt.timeline.append((self._done, attempt.run_seconds))
             due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
             decision = self._agree(seconds=seconds, state=state, due=due)
+            chunk = size, metrics, decision
             attempt.watchdog.alive()
             over = self._done >= self._total or not decision.running or decision.signal
             if over or decision.due:
@@ -503,7 +528,6 @@ class _WaveRun:
     def _lasted(self, since: float) -> float:
         """Adds the time since then to that of the run, and returns the time that it is now."""
         now = time.monotonic()
-        self._seconds += now - since
         self._attempt.run_seconds += now - since
         return now
 
@@ -515,7 +539,7 @@ class _WaveRun:
         self._done -= idle
         return dataclasses.replace(state, updates_done=state.updates_done - idle)
 
-    def _fetch(self, size: int, metrics: Metrics, progress: ProgressReport) -> None:
+    def _fetch(self, size: int, metrics: Metrics, decision: _Decision, progress: ProgressReport) -> None:
         """Takes a chunk's metrics from the devices and reports them."""
         rows = {name: self._population.here(values, axis=1)[:size] for name, values in metrics.items()}
         taken = rows.pop("env_steps").astype(np.int64)
@@ -524,11 +548,27 @@ class _WaveRun:
         self._env_steps = env_steps[-1]
         returns = rows["episode_return"][taken > 0]
         returns = returns[~np.isnan(returns)]
-        share = max(1, len(self._env_steps)) / len(self._population.members)
-        rate = (self._env_steps.sum() - self._first_steps) / self._seconds / share
-        mean_return = float(returns[-taken.shape[1] :].mean()) if returns.size else float("nan")
+        mean_return = f"return {returns[-taken.shape[1] :].mean():.4g}" if returns.size else "no episode has ended yet"
+        members = len(self._population.members)
+        running = f"{decision.members} of {members} members running" if decision.running else "every member has ended"
+        diverged = f", {decision.diverged} diverged" if decision.diverged else ""
         done = self._recorder.done + sum(len(chunk.env_steps) for chunk in self._pending)
-        progress.show(done, f"{rate:,.0f} env steps/s  return {mean_return:.4g}")
+        left = self._updates_left(done, taken.mean(axis=0)) if decision.running else 0
+        progress.show(
+            done,
+            self._env_steps.sum() / self._share,
+            f"{mean_return}  {running}{diverged}",
+            updates_left=left + self._waves_after * (done + left),
+        )
+
+    def _updates_left(self, done: int, taken: np.ndarray) -> int:
+        """Until the last member stops, that takes so many environment steps an update (`[members]`)."""
+        budget = self._population.config.max_env_steps
+        works = taken > 0
+        if budget is None or not works.any():
+            return self._total - done
+        needed = np.ceil((budget - self._env_steps[works]) / taken[works]).max()
+        return int(np.clip(needed, 0, self._total - done))
 
     def _save(self, state: MemberState, progress: ProgressReport) -> None:
         """Records the pending updates, and the state after them."""

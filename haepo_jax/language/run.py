@@ -23,8 +23,9 @@ from haepo_jax.language.fixed import hold_to_examples, hold_to_frozen
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.opening import run_id
+from haepo_jax.progress import ProgressReport
 from haepo_jax.recorder import Recorder, Rows
-from haepo_jax.recording import MetricsWriter, ProgressReport
+from haepo_jax.recording import MetricsWriter
 from haepo_jax.restore import Source, check_way_back, go_on, tidy_metrics, what_is_left
 from haepo_jax.run_folder import Provenance, storage_errors
 
@@ -133,7 +134,7 @@ class _Run:
         return state if begun.tree is None else begun.tree, recorder
 
     def go(self, checkpoint_seconds: float) -> Outcome:
-        stage, progress = self._stage, ProgressReport(self._stage.total, self._recorder.done)
+        stage, progress = self._stage, ProgressReport(self._stage.total, self._recorder.done, counts="tokens")
         diverged_at = None
         try:
             with signals.collected() as received:
@@ -150,7 +151,8 @@ class _Run:
                         break
                     done += 1
                     self._rows.append(row | self._evaluated(learner, done))
-                    progress.show(done, self._note(row))
+                    self._tokens += int(row["tokens"])
+                    progress.show(done, self._tokens, self._note(row))
                     if time.monotonic() - last_save >= checkpoint_seconds:
                         self._save(learner, cursor)
                         last_save = time.monotonic()
@@ -182,9 +184,8 @@ class _Run:
         return {f"held_out_{name}": np.asarray(seen[name], np.float32) for name in evaluation.names}
 
     def _note(self, row: dict[str, np.ndarray]) -> str:
-        self._tokens += int(row["tokens"])
-        rate, watched = self._tokens / self._run_seconds, self._stage.watched
-        return f"{rate:,.0f} tokens/s  {watched.replace('_', ' ')} {float(row[watched]):.4g}"
+        watched = self._stage.watched
+        return f"{watched.replace('_', ' ')} {float(row[watched]):.4g}"
 
     def _save(self, learner: Learner, cursor: batches.Cursor) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""
