@@ -27,7 +27,7 @@ from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
 from haepo_jax.objectives import Metrics
-from haepo_jax.opening import begin, check, is_begun, run_id
+from haepo_jax.opening import begin, check, check_programs, is_begun, note_programs, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
 from haepo_jax.progress import ProgressReport, waiting
@@ -177,14 +177,18 @@ def _begun(workdir: Path, sweep: Sweep, placement: Placement) -> list[Population
         populations, noted = _placed(workdir, sweep, placement)
     with processes.all_or_none():
         if processes.is_first():
+            pairs = list(zip(sweep.groups, populations, strict=True))
+            programs = {group.name: population.fingerprint() for group, population in pairs}
             with storage_errors(workdir):
-                for group, population in zip(sweep.groups, populations, strict=True):
+                check_programs(workdir, programs)
+                for group, population in pairs:
                     for wave in waves_of(group.members, population.capacity, workdir / "checkpoints"):
                         check_way_back(workdir, wave.sources, population.template())
                 begin(workdir, sweep.record, _described_members(sweep))
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(workdir / "placement.json", noted)
+                note_programs(workdir, programs)
                 tidy_metrics(workdir)
             _report_choices(sweep, populations)
     return populations

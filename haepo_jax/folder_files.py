@@ -145,7 +145,15 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
       ConfigError: it is damaged.
     """
     path = Path(workdir) / "run.json"
-    return read_json(path, {"run": str | None, "numbers": dict}) if os.path.lexists(path) else None
+    if not os.path.lexists(path):
+        return None
+    identity = read_json(path, {"run": str | None, "numbers": dict})
+    programs = identity.get("programs", {})
+    names = programs if isinstance(programs, dict) else ()
+    each = {name: {"fingerprint": str, "jax": str} for name in names}
+    if wrong := _mismatch({"programs": programs}, {"programs": each}, ""):
+        raise ConfigError(f"{path} is damaged: {wrong}.")
+    return identity
 
 
 def read_placement(workdir: StrPath, groups: Sequence[str]) -> dict[str, Any]:

@@ -118,6 +118,49 @@ def begin(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
             write_json(workdir / "config.json", dict(config))
 
 
+def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+    """Makes sure that updates compute what they did when the run was begun; changes nothing.
+
+    Args:
+      workdir: the run folder.
+      programs: the fingerprint of an update of each group, by its name.
+
+    Raises:
+      ConfigError: an update computes something else.
+    """
+    noted = (read_identity(workdir) or {}).get("programs", {})
+    for group, program in programs.items():
+        before = noted.get(group)
+        if before is None or before["fingerprint"] == program:
+            continue
+        if before["jax"] != jax.__version__:
+            print(
+                f"The run was begun with JAX {before['jax']}, and this is {jax.__version__}: whether an update still "
+                "computes the same cannot be seen.",
+                flush=True,
+            )
+            return
+        raise ConfigError(
+            f"--workdir {workdir} was begun with other updates: the loss, the network, the environment or a package "
+            "has changed since, and the run would mix both. Nothing was changed in the folder; use the code it was "
+            "begun with, or another --workdir."
+        )
+
+
+def note_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+    """Notes in `run.json` what updates compute, where nothing is noted yet. Arguments as of `check_programs`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    identity = read_identity(workdir)
+    assert identity is not None  # `begin` has written it
+    noted = identity.get("programs", {})
+    new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
+    if not new.keys() <= noted.keys():
+        write_json(workdir / "run.json", identity | {"programs": new | noted})
+
+
 def run_id(workdir: Path) -> str | None:
     """Reads the id of the run in this folder; None for one that was begun before there were ids.
 
