@@ -104,8 +104,7 @@ def run_sweep(
         for group in sweep.groups:
             make_environment(group.config)  # before the folder is made, as its name may be wrong
         check_request(tensorboard_members, len(sweep.members))
-    agreement.check_folder(workdir)
-    with _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
+    with agreement.one_folder(workdir), _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
         if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
             return False
         _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
