@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from absl import flags, logging
 from rich.console import Console
-from rich.table import Table
 
 from experiments import arguments, beginning, config_file, flag_help
 from haepo_jax import compilation_cache, processes, runtime, signals, streams
@@ -22,7 +21,7 @@ from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_reads import set_and_unread, unread, unread_by_all
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.paths import folder
-from haepo_jax.terminal import cell, visible
+from haepo_jax.terminal import add_row, make_table, visible
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
@@ -65,11 +64,9 @@ def console() -> Console:
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table, its first column to the left and the others to the right."""
-    table = Table(title=cell(title), title_justify="left")
-    for k, heading in enumerate(headings):
-        table.add_column(cell(heading), justify="right" if k else "left")
+    table = make_table(title, headings)
     for cells in rows:
-        table.add_row(*map(cell, cells))
+        add_row(table, cells)
     console().print(table)
 
 

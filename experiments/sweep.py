@@ -10,13 +10,12 @@ from experiments import beginning
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
 
-import json
-
 import jax
 from absl import flags
 
 from experiments import arguments, command_line
 from haepo_jax import processes
+from haepo_jax.folder_files import read_summary
 from haepo_jax.sweeps import Sweep, from_values, sweep_settings
 
 command_line.define_config(sweep_settings)
@@ -58,7 +57,9 @@ def main() -> int:
     if workdir is None:
         return _tell_plan(sweep)
 
-    from haepo_jax.experiment import Placement, run_sweep  # only now: a wrong flag is told at once
+    from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax.analysis import tables
+    from haepo_jax.experiment import Placement, run_sweep
 
     ran = run_sweep(
         sweep,
@@ -68,22 +69,14 @@ def main() -> int:
         stall_seconds=given.stall_seconds,
         tensorboard_members=chosen,
     )
+    summary = read_summary(workdir)
+    if not processes.is_first():
+        return last_words.code_of(summary)
     if not ran:
-        if processes.is_first():
-            print(f"{workdir} is complete already; nothing to do.")
-        return 0
-    summary = json.loads((workdir / "summary.json").read_text())
-    if processes.is_first():
-        clock = summary["wall_clock"]
-        print(
-            f"{len(summary['members']):,} members, {summary['env_steps']:,} env steps in {clock['run_seconds']:.1f} "
-            f"s, {summary['env_steps_per_second']:,.0f} a second; compiled in {clock['compile_seconds']:.1f} s. "
-            f"Read it with python -m experiments.report --workdir={workdir}"
-        )
-    if all(member["status"] == "diverged" for member in summary["members"]):
-        print("Every member diverged: lower the learning rates.")
-        return command_line.ALL_DIVERGED
-    return 0
+        last_words.say(f"{workdir} is complete already; nothing to do.")
+    else:
+        last_words.say(f"{len(summary['members']):,} members, {tables.about_speed(summary)}")
+    return last_words.end_of_run(summary, workdir, "report")
 
 
 def _tell_plan(sweep: Sweep) -> int:

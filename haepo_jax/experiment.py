@@ -36,6 +36,7 @@ from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
+from haepo_jax.terminal import visible
 from haepo_jax.training import MemberState, make_environment, total_steps
 from haepo_jax.watchdog import Watchdog
 from haepo_jax.waves import Wave, next_wave
@@ -152,7 +153,7 @@ def restore(workdir: StrPath) -> Iterator[tuple[Population, MemberState, int]]:
                 found, damaged = checkpointer.restore(own.template(), first=row)
                 checkpointer.close()
                 for update, reason in damaged:
-                    print(f"The checkpoint after update {update} is damaged ({reason}); it is passed over.")
+                    print(visible(f"The checkpoint after update {update} is damaged ({reason}); it is passed over."))
                 if found is not None:
                     found_any = True
                     yield own, own.resumed(found.tree), found.update
@@ -364,7 +365,8 @@ class _Attempt:
             several = len(self._sweep.groups) > 1 or len(wave.members) < len(group.members)
             if several and processes.is_first():
                 first, last = wave.members[0].index, wave.members[-1].index
-                print(f"Group {group.name}: members {first} to {last} of {len(self._sweep.members)}.", flush=True)
+                of_all = f"members {first} to {last} of {len(self._sweep.members)}"
+                print(visible(f"Group {group.name}: {of_all}."), flush=True)
             done += len(wave.members)
             waves_after = waves_of_later_groups + -(-(len(group.members) - done) // population.capacity)
             _WaveRun(self, population.with_members(wave.members), wave, waves_after).go()

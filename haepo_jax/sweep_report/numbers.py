@@ -1,10 +1,10 @@
 """All that the page tells of, computed once, and how it words what comes up in several chapters."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.metrics import short_names
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.summary import FINAL_UPDATES
 from haepo_jax.reporting.words import interval, interval_cell
@@ -64,17 +64,6 @@ def analyse(sweep: Sweep) -> Numbers:
     found = sensitivities(sweep, scores, standings)
     names = short_names([setting.name for setting in sweep.settings])
     return Numbers(sweep, scores, standings, found, names, beside_the_highest(sweep, scores, standings))
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted name, where that tells them apart.
-
-    Example:
-      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
-      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
-    """
-    counts = Counter(name.rpartition(".")[2] for name in names)
-    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
 
 
 def count(number_of: int, what: str) -> str:

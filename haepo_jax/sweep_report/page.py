@@ -4,6 +4,7 @@ import functools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.folder_files import StrPath
@@ -20,14 +21,23 @@ from haepo_jax.sweep_report.progress import progress_chapter
 from haepo_jax.sweep_report.provenance import Attempt, attempts_so_far, provenance
 
 
+class Written(NamedTuple):
+    """A page, and what it says first."""
+
+    page: Path
+    finding: str
+
+
 def write_report(workdir: StrPath) -> Path:
+    """Writes the page of a sweep, and returns its path. Arguments and errors as of `report`."""
+    return report(workdir).page
+
+
+def report(workdir: StrPath) -> Written:
     """Writes `report.html` into the folder of a sweep, and its figures as SVG and PNG into `figures/`.
 
     Args:
       workdir: the folder, also while the sweep runs.
-
-    Returns:
-      The path of the page.
 
     Raises:
       ConfigError: there is no sweep in the folder, or it has written nothing yet.
@@ -37,20 +47,20 @@ def write_report(workdir: StrPath) -> Path:
     numbers = analyse(read_sweep(workdir))
     attempts = attempts_so_far(workdir)
     chapters = make_chapters(numbers)
-    report = Report(
+    made = Report(
         title=_title(numbers),
         first_paragraph=headline(numbers),
         sections=tuple(_with_figures(chapter) for chapter in chapters),
         configs=(_listing(workdir, numbers.sweep, attempts),),
         provenance=provenance(workdir, attempts),
     )
-    page = publish(workdir, report)
+    page = publish(workdir, made)
     with storage_errors(workdir):
         for chapter in chapters:
             for place, drawing in enumerate(chapter.drawings, start=1):
                 file = workdir / "figures" / f"{chapter.section.slug}-{place}.png"
                 write_file(file, functools.partial(Path.write_bytes, data=drawing.png()))
-    return page
+    return Written(page, made.first_paragraph)
 
 
 def make_chapters(numbers: Numbers) -> tuple[Chapter, ...]:
