@@ -172,16 +172,16 @@ class Population:
         Raises:
           ConfigError: a setting that is no traced leaf of this program, or a value or seed that is not allowed.
         """
-        settings, seeds = [checked_settings(self.config, values) for values in settings], _checked_seeds(seeds)
-        if not settings:
+        checked, seeds = [checked_settings(self.config, values) for values in settings], _checked_seeds(seeds)
+        if not checked:
             raise ConfigError("settings must hold at least one setting; [{}] runs the config as it stands.")
-        pairs = itertools.product(settings, seeds)
+        pairs = itertools.product(checked, seeds)
         members = [Member(k, seed, values) for k, (values, seed) in enumerate(pairs)]
         waves = [
             self.with_members(members[first : first + self.capacity])._run_all()
             for first in range(0, len(members), self.capacity)
         ]
-        shape = (len(settings), len(seeds), self.config.num_updates)
+        shape = (len(checked), len(seeds), self.config.num_updates)
         return {name: np.concatenate([wave[name] for wave in waves], axis=1).T.reshape(shape) for name in waves[0]}
 
     def _run_all(self) -> dict[str, np.ndarray]:

@@ -504,7 +504,7 @@ class TestCombinations:
         [
             (
                 {"num_updates": 2**30, "haepo": {"num_epochs": 2}},
-                "config.num_updates 1073741824 with 2 gradient steps in each makes 2,147,483,648 steps, and a run counts",
+                "config.num_updates 1073741824 with 2 gradient steps in each makes 2,147,483,648 steps",
             ),
             ({"haepo": {"num_epochs": 2**31 - 1}}, "config.num_updates 40 with 2,147,483,647 gradient steps in each"),
             (

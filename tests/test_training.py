@@ -420,10 +420,7 @@ def _scheduled(algorithm, **changes):
 
 @pytest.mark.parametrize(
     "algorithm",
-    [
-        *("haepo", "ppo"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name not in ("haepo", "ppo")),
-    ],
+    ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "ppo")],
 )
 def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
     run = _scheduled(algorithm)
@@ -437,6 +434,7 @@ def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
     assert int(state.updates_done) < 200 and step > 0.9 * 1000 * each  # nearly no learning rate is left
 
 
+@pytest.mark.slow
 def test_steps_that_no_budget_counts_leave_the_schedule_to_the_updates():
     """A budget that is never reached changes no bit, and without one the program is as it was."""
     free, limited = (
