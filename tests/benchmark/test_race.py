@@ -77,6 +77,14 @@ def test_a_peer_that_does_not_get_there_gives_a_bound(ours, tmp_path):
     assert all(len(row) == len(race.COLUMNS) for row in cells)
 
 
+@pytest.mark.parametrize(("least", "told"), [(7.0, "25.0% of it"), (5.0, "no difference shown")])
+def test_a_share_is_stated_where_the_rounds_are_apart(least, told):
+    common = {"seeds": 2, "seeds_at_475": 2, "whole_seconds": 9.0}
+    ours = {"name": "haepo_jax", "seconds": 2.0, "seconds_least": 1.0, "seconds_most": 6.0} | common
+    peer = {"name": "fake", "seconds": 8.0, "seconds_least": least, "seconds_most": 9.0} | common
+    assert race.table([ours, peer | {"ours_takes_of_this": 0.25}])[1][-1] == told
+
+
 def test_where_ours_does_not_get_there_nothing_is_compared(ours, tmp_path):
     ours(Arrival(2.0, 1.0, 2, 2, 1.0), Arrival(2.0, 1.0, 2, 1, None))
     own, peer = race.race([teller()], num_seeds=2, repeats=2, workdir=tmp_path)
