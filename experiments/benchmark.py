@@ -15,8 +15,7 @@ if __name__ == "__main__":
 import jax
 from absl import flags
 
-from experiments import command_line
-from haepo_jax.errors import ConfigError
+from experiments import arguments, command_line
 
 command_line.define_workdir()
 flags.DEFINE_list("seeds", ["1", "32", "256", "1024"], "Numbers of seeds to measure.")
@@ -29,7 +28,7 @@ def main() -> int:
     """Measures, prints the table, and writes `benchmark.json` and `benchmark.svg`."""
     given = flags.FLAGS
     workdir = command_line.workdir("runs/benchmark")
-    seeds = [_positive(text) for text in given.seeds]
+    seeds = arguments.whole_numbers("--seeds", given.seeds, low=1)
 
     from haepo_jax.benchmark import peers, report, speed  # only now: a wrong flag is told at once
     from haepo_jax.benchmark.ceilings import Ceilings, measure_ceilings
@@ -50,12 +49,6 @@ def main() -> int:
     command_line.print_table(result["title"], report.COLUMNS, report.table(rows))
     print(report.about_floor(result))
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise ConfigError(f"--seeds must be whole numbers from 1 on with commas between, such as 1,32; got {text!r}.")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -4,45 +4,51 @@ Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 sto
 process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
-import ast
-import ctypes
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
 from absl import flags, logging
-from ml_collections import config_flags
 from rich.console import Console
-from rich.table import Table
 
-from experiments import beginning
-from haepo_jax import compilation_cache, processes, signals, streams
-from haepo_jax.config import ExperimentConfig, from_config_dict, setting_names
-from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest
+from experiments import arguments, beginning, config_file, flag_help
+from haepo_jax import compilation_cache, processes, runtime, signals, streams
+from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
+from haepo_jax.config_meanings import Setting, settings_of
+from haepo_jax.config_reads import set_and_unread, unread, unread_by_all
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
+from haepo_jax.paths import folder
+from haepo_jax.terminal import add_row, make_table, visible
 
 BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
 
 FLAGS = flags.FLAGS
 
-_known_settings: Callable[[], list[str]] = setting_names
+_settings_of_config: Callable[[], Iterable[Setting]] = tuple
 """The settings of the command's config."""
-_overrides: dict[str, dict[str, Any]] = {"env_kwargs": {}, "env_params": {}, "sweep": {}}
-"""`--config.env_params.slip=0.1` and the like, by group: names that need not be in the config file."""
+_given = arguments.Arguments((), asks_for_help=False)
+"""What the command was given besides its own flags."""
 
 
-def define_config(settings: Callable[[], list[str]] = setting_names) -> None:
+_NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
+
+
+def define_config(
+    settings: Callable[[], Iterable[Setting]] = lambda: settings_of(ExperimentConfig()),
+) -> None:
     """Defines `--config`, a config file whose settings flags like `--config.num_seeds=64` override.
 
     Args:
-      settings: gives the names of all settings there are.
+      settings: gives all settings there are.
     """
-    global _known_settings  # noqa: PLW0603
-    _known_settings = settings
-    config_flags.DEFINE_config_file("config", None, "Config file, such as configs/cartpole.py.", lock_config=True)
+    global _settings_of_config  # noqa: PLW0603
+    _settings_of_config = settings
+    flags.DEFINE_string(
+        "config", None, "Config file, such as configs/cartpole.py; FILE:TEXT gives its get_config an argument."
+    )
 
 
 def define_workdir() -> None:
@@ -58,11 +64,9 @@ def console() -> Console:
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table, its first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left")
-    for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left")
+    table = make_table(title, headings)
     for cells in rows:
-        table.add_row(*cells)
+        add_row(table, cells)
     console().print(table)
 
 
@@ -74,14 +78,15 @@ def run(main: Callable[[], int]) -> NoReturn:
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _without_storage_noise
     try:
+        runtime.use_every_core()  # before the config file, which may compute with JAX
         _parse(sys.argv)
-        _use_every_core()
-        _keep_freed_memory()
-        compilation_cache.use(compilation_cache.default_directory())
+        runtime.setup()
         code = main()
         compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
+        if not processes.joined():
+            processes.report_refusal(sys.argv, error)
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:
@@ -90,15 +95,25 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = _tell(error, 128 + error.signal_number)
         if not processes.joined():
             _leave(code)  # at once: a usual exit waits for a program that is being compiled
+    except Exception as error:
+        if _NO_DEVICES in str(error):
+            code = _tell(" ".join(str(error).split()), BAD_INPUT)
+        elif processes.joined():
+            traceback.print_exc()
+            code = 1
+        else:
+            raise
     finally:
         beginning.said()
         streams.close_quietly()
+    if code and processes.joined():
+        processes.leave(code)  # a usual exit waits for the others, who may wait for this one
     signals.unwatch()
     sys.exit(code)
 
 
 def experiment_config() -> ExperimentConfig:
-    """The validated config of an experiment.
+    """Makes the validated config of an experiment.
 
     Raises:
       ConfigError: no `--config`, or a setting that is not allowed.
@@ -107,66 +122,95 @@ def experiment_config() -> ExperimentConfig:
 
 
 def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
-    """The settings of `--config` with its overrides, not yet validated.
+    """Reads the settings of `--config` with its overrides, not yet validated.
 
     Raises:
-      ConfigError: no `--config`.
+      ConfigError: no `--config`, or one that cannot be loaded.
     """
+    given = _given.overrides
     if FLAGS.config is None:
+        if given:
+            raise ConfigError(f"--config.{given[0].name} needs --config=FILE, the config that it changes.")
         raise ConfigError(f"--config is missing: give a config file, such as --config={example}.")
-    values: dict[str, Any] = FLAGS.config.to_dict()
-    for group, overrides in _overrides.items():
-        if overrides:
-            values[group] = dict(values[group]) | overrides
-    return values
+    return config_file.load(
+        FLAGS.config, given, [setting.name for setting in _settings().values() if setting.is_group]
+    )
+
+
+def check_read(configs: Sequence[ExperimentConfig], swept: Iterable[str] = ()) -> None:
+    """Refuses arguments that set what no experiment reads, and says what a config file sets in vain.
+
+    Args:
+      configs: the experiments of the command.
+      swept: settings by dotted name that differ between their members.
+
+    Raises:
+      ConfigError: an argument gives such a setting, or it is swept; an environment that does not exist.
+    """
+    log_std = "policy.initial_log_std"
+    if log_std in {*swept, *(override.name for override in _given.overrides)} or any(
+        config.policy.initial_log_std != PolicyConfig.initial_log_std for config in configs
+    ):
+        # Only now, as the environments take a second to import.
+        from haepo_jax.environments import Discrete
+        from haepo_jax.training import make_environment
+
+        discrete = [isinstance(make_environment(config).action_space, Discrete) for config in configs]
+    else:
+        discrete = [False] * len(configs)
+    of_each = [unread(config, discrete_actions=is_so) for config, is_so in zip(configs, discrete, strict=True)]
+    for name in swept:
+        for reasons in of_each:
+            if name in reasons:
+                raise ConfigError(f"config.sweep.{name} has no effect, as {reasons[name]}.")
+    tell_unread(configs[0], unread_by_all(of_each))
+
+
+def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:
+    """Refuses arguments that set what nothing reads, and says what a config file sets in vain.
+
+    A config file may do so, as it may serve several methods.
+
+    Args:
+      config: an experiment's or a language model's.
+      reasons: the settings that nothing reads, each with the reason.
+
+    Raises:
+      ConfigError: an argument gives such a setting.
+    """
+    for override in _given.overrides:
+        if override.name in reasons:
+            raise ConfigError(
+                f"--config.{override.name}={override.text} has no effect, as {reasons[override.name]}; leave it out."
+            )
+    for reason, names in set_and_unread(config, reasons).items():
+        print(visible(f"The config file sets what is not read, as {reason}: {', '.join(names)}."), flush=True)
 
 
 def workdir(example: str = "runs/cartpole") -> Path:
-    """The folder of `--workdir`.
+    """Reads the folder of `--workdir`.
 
     Raises:
-      ConfigError: it is not given, or no path.
+      ConfigError: it is not given, or no folder.
     """
     if not FLAGS.workdir:
         raise ConfigError(f"--workdir is missing: give the run a folder, such as --workdir={example}.")
-    if "://" in FLAGS.workdir:
-        raise ConfigError(
-            f"--workdir={FLAGS.workdir} is no path: give a folder of a mounted file system; a bucket can be "
-            "mounted as one (docs/pods.md)."
-        )
-    return Path(FLAGS.workdir).expanduser()
+    return folder("--workdir", FLAGS.workdir)
+
+
+def _settings() -> dict[str, Setting]:
+    return {setting.name: setting for setting in _settings_of_config()} if "config" in FLAGS else {}
 
 
 def _parse(argv: list[str]) -> None:
-    """Reads the flags. What absl and ml_collections let pass, or answer with a traceback, becomes a sentence."""
-    if {"--help", "-h"} & set(argv):
-        print(sys.modules["__main__"].__doc__)
-        names = [name for name in ("config", "workdir", *_own_flags()) if name in FLAGS]
-        print("\n".join(f"  --{name}: {FLAGS[name].help} (default: {FLAGS[name].default})" for name in names))
+    """Reads the flags and the settings, or prints the help."""
+    global _given  # noqa: PLW0603
+    settings = _settings()
+    _given = arguments.parse(argv, FLAGS, settings)
+    if _given.asks_for_help:
+        own = [FLAGS[name] for name in ("config", "workdir", *_own_flags()) if name in FLAGS]
+        print(flag_help.help_text(sys.modules["__main__"].__doc__ or "", own, settings))
         sys.exit(0)
-    given = sys.argv
-    # In place too, as ml_collections looks there for itself.
-    argv = sys.argv = _config_file_first(_take_overrides(argv))
-    for argument in argv:
-        if argument.startswith("--config="):
-            path = argument.removeprefix("--config=").partition(":")[0]
-            if not Path(path).is_file():
-                raise ConfigError(f"--config={path} is not a file; configs/ holds those that are shipped.")
-        if argument.startswith("--config.") and "config" in FLAGS:
-            _check_setting(argument.removeprefix("--config.").partition("=")[0])
-    try:
-        rest = FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        if error.flagname.startswith("config."):
-            raise ConfigError(f"--{error.flagname} needs --config=FILE, the config that it changes.") from error
-        raise ConfigError(f"--{error.flagname} is not a flag{nearest(error.flagname, list(FLAGS)) or '.'}") from error
-    except flags.Error as error:
-        raise ConfigError(_in_plain_words(str(error))) from error
-    except Exception as error:
-        raise ConfigError(f"The config file could not be loaded: {type(error).__name__}: {error}.") from error
-    sys.argv = given  # which provenance notes
-    if rest[1:]:
-        raise ConfigError(f"{rest[1]!r} is not a flag: flags begin with --, and take their value after a =.")
 
 
 def _without_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -180,85 +224,8 @@ def _own_flags() -> list[str]:
     return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
 
 
-def _use_every_core() -> None:
-    """Makes each CPU core a device, as a member's small operations do not fill more than one."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-
-
-def _keep_freed_memory() -> None:
-    """Lets the process keep what it frees, where the C library is glibc.
-
-    A program's temporaries are allocated anew at each call, and the largest are otherwise given back to the system
-    each time: to get them again, zeroed page by page, took 40% of an update of a language model on a CPU.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # as malloc.h numbers them
-        set_option(mmap_max, 0)
-        set_option(trim_threshold, 2**31 - 1)
-        set_option(top_pad, 2**28)
-
-
-def _check_setting(name: str) -> None:
-    known = _known_settings()
-    if name not in known:
-        raise ConfigError(f"--config.{name} is not a setting{nearest(name, known) or f'; there are {known}.'}")
-
-
-def _take_overrides(argv: list[str]) -> list[str]:
-    """The arguments without those in a group of `_overrides`, which are kept there for `experiment_config`."""
-    if "config" not in FLAGS:
-        return argv
-    rest, arguments = [], iter(argv)
-    groups = "|".join(group for group in _overrides if group in _known_settings()) or "(?!)"
-    for argument in arguments:
-        match = re.fullmatch(rf"--?config\.({groups})\.([^=]*)(?:=(.*))?", argument, re.DOTALL)
-        if match is None:
-            rest.append(argument)
-            continue
-        group, name, text = match.groups()
-        if text is None:
-            text = next(arguments, None)
-        if text is None:
-            raise ConfigError(f"Missing value for flag --config.{group}.{name}.")
-        try:
-            _overrides[group][name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            _overrides[group][name] = text
-    return rest
-
-
-def _config_file_first(argv: list[str]) -> list[str]:
-    """The same arguments with `--config` ahead of its overrides, as ml_collections wants it."""
-    first, others, arguments = [], [], iter(argv[1:])
-    for argument in arguments:
-        if argument in ("--config", "-config"):
-            first += [f"--config={value}" for value in [next(arguments, None)] if value is not None]
-        elif re.match(r"--?config=", argument):
-            first.append("--" + argument.lstrip("-"))
-        else:
-            others.append(argument)
-    return [argv[0], *first, *others]
-
-
-def _in_plain_words(message: str) -> str:
-    """Absl's message as a sentence that says what is allowed."""
-    match = re.fullmatch(r"flag (--[^:]+?): (.*)", message, re.DOTALL)
-    if match is None:
-        return f"{message}."
-    flag, reason = match.groups()
-    if "for int()" in reason:
-        reason = "it must be a whole number"
-    elif "to float" in reason:
-        reason = "it must be a number"
-    elif "as a ConfigDict" in reason:
-        reason = "it must be a group of settings, such as {'name': 0.1}"
-    return f"{flag} cannot be used: {reason}."
-
-
 def _tell(message: object, code: int) -> int:
-    print(f"{beginning.command()}: {message}", file=sys.stderr)
+    print(f"{beginning.command()}: {visible(message)}", file=sys.stderr)
     return code
 
 

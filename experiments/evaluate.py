@@ -7,10 +7,12 @@ from experiments import beginning
 
 if __name__ == "__main__":
     beginning.begin(prints_results=True)  # before what takes seconds to import
+import errno
 
 from absl import flags
 
 from experiments import command_line
+from haepo_jax.errors import StorageError
 
 command_line.define_workdir()
 flags.DEFINE_integer("episodes", 100, "Episodes of each policy, greedy and sampled.", lower_bound=1)
@@ -18,16 +20,27 @@ flags.DEFINE_integer("seed", 0, "Another seed gives other episodes.", lower_boun
 
 
 def main() -> int:
-    """Evaluates, writes `evaluation.json` into the run folder and prints the table."""
-    workdir = command_line.workdir()
+    """Evaluates, prints the table and writes `evaluation.json` into the run folder."""
+    workdir, given = command_line.workdir(), flags.FLAGS
 
-    from haepo_jax.analysis import tables  # only now: a wrong flag is told at once
-    from haepo_jax.evaluation import evaluate
+    from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax import evaluation
+    from haepo_jax.analysis import tables
 
-    result = evaluate(workdir, episodes=flags.FLAGS.episodes, seed=flags.FLAGS.seed)
+    result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed)
     command_line.console().print(tables.evaluation(result))
-    print(f"Written to {workdir / 'evaluation.json'}")
-    return 0
+    code = 0
+    try:
+        last_words.say(f"Written to {evaluation.write(workdir, result)}.")
+    except StorageError as error:
+        last_words.say(str(error))
+        # A folder that may only be read has policies to look at all the same.
+        read_only = getattr(error.__cause__, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
+        code = 0 if read_only else command_line.STORAGE
+    last_words.say(tables.about_returns(result["members"], "greedy_return", "greedy return"))
+    swept = bool(result["members"][0]["settings"])
+    last_words.say_next("report" if swept else "evaluate", workdir, *([] if swept else [f"--seed={given.seed + 1}"]))
+    return code
 
 
 if __name__ == "__main__":

@@ -17,9 +17,14 @@ def main() -> int:
     """Writes `report.html` and `figures/` into the folder of the sweep."""
     workdir = command_line.workdir()
 
-    from haepo_jax.sweep_report.page import write_report  # only now: a wrong flag is told at once
+    from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax.sweep_report.page import report
 
-    print(write_report(workdir))
+    page, finding = report(workdir)
+    last_words.say_passed_over(workdir)
+    last_words.say(f"Written to {page}.")
+    last_words.say(finding)
+    last_words.say_next("evaluate", workdir)
     return 0
 
 

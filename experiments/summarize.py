@@ -7,9 +7,12 @@ from experiments import beginning
 
 if __name__ == "__main__":
     beginning.begin(prints_results=True)  # before what takes seconds to import
+import dataclasses
+import json
 
 from experiments import command_line
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import read_attempts, read_members, read_record
 
 command_line.define_workdir()
 
@@ -20,13 +23,19 @@ def main() -> int:
     """Writes `summary.json`, once every member has ended."""
     workdir = command_line.workdir()
 
-    from haepo_jax.analysis.summary import summarize, unfinished  # only now: a wrong flag is told at once
+    from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax.analysis import tables
+    from haepo_jax.analysis.summary import summarize, unfinished
     from haepo_jax.run_folder import locked, storage_errors, write_json
+    from haepo_jax.sweeps import from_record
 
-    for name in ("config.json", "members.json", "provenance.json"):
-        if not (workdir / name).is_file():
-            raise ConfigError(f"--workdir {workdir} holds no run: there is no {name} in it.")
+    expected = [dataclasses.asdict(member) for member in from_record(read_record(workdir)).members]
+    if read_members(workdir) != json.loads(json.dumps(expected)):
+        raise ConfigError(f"{workdir / 'members.json'} is not that of the run in config.json: its members differ.")
+    if not read_attempts(workdir):
+        raise ConfigError(f"{workdir / 'provenance.json'} holds no attempt, so that the time of the run is not known.")
     with locked(workdir):
+        last_words.say_passed_over(workdir)
         missing = unfinished(workdir)
         if missing:
             named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
@@ -34,9 +43,12 @@ def main() -> int:
                 f"--workdir {workdir} lacks metrics of {len(missing)} of its members ({named}): copy the parts that "
                 "are missing into its metrics/, or go on with the run by the command that began it."
             )
+        summary = summarize(workdir)
         with storage_errors(workdir):
-            write_json(workdir / "summary.json", summarize(workdir))
-    print(workdir / "summary.json")
+            write_json(workdir / "summary.json", summary)
+    last_words.say(f"Written to {workdir / 'summary.json'}.")
+    last_words.say(tables.about_returns(summary["members"], "final_return", "final return"))
+    last_words.say_next("report" if summary["members"][0]["settings"] else "evaluate", workdir)
     return 0
 
 

@@ -10,17 +10,15 @@ from experiments import beginning
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
 
-import json
-
 import jax
 from absl import flags
 
-from experiments import command_line
+from experiments import arguments, command_line
 from haepo_jax import processes
-from haepo_jax.errors import ConfigError
-from haepo_jax.sweeps import Sweep, from_values, sweep_setting_names
+from haepo_jax.folder_files import read_summary
+from haepo_jax.sweeps import Sweep, from_values, sweep_settings
 
-command_line.define_config(sweep_setting_names)
+command_line.define_config(sweep_settings)
 command_line.define_workdir()
 flags.DEFINE_bool("dry_run", False, "Tell members, groups, waves and memory, and run nothing.")
 flags.DEFINE_integer(
@@ -38,6 +36,9 @@ flags.DEFINE_integer("process_id", None, "Which of them this is, from 0, with --
 flags.DEFINE_integer(
     "heartbeat_seconds", processes.HEARTBEAT_SECONDS, "Silence after which a process counts as gone.", lower_bound=1
 )
+flags.DEFINE_float(
+    "join_seconds", processes.JOIN_SECONDS, "How long processes wait for each other at the start.", lower_bound=1
+)
 flags.DEFINE_float("stall_seconds", 300.0, "Standstill after which a process ends itself.", lower_bound=1)
 flags.DEFINE_list("tensorboard_members", [], "Members, such as 0,5, whose metrics TensorBoard shows too.")
 flags.DEFINE_float("checkpoint_seconds", 60.0, "Least seconds between two checkpoints.", lower_bound=0)
@@ -46,15 +47,19 @@ flags.DEFINE_float("checkpoint_seconds", 60.0, "Least seconds between two checkp
 def main() -> int:
     """Runs the sweep or plans it, and prints its best settings."""
     given = flags.FLAGS
-    values = command_line.config_values("configs/sweeps/beta_lambda.py")
     workdir = None if given.dry_run else command_line.workdir("runs/beta_lambda")
-    sweep = from_values(values)
-    chosen = _whole_numbers("tensorboard_members", given.tensorboard_members)
-    processes.initialize(given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds)
+    sweep = from_values(command_line.config_values("configs/sweeps/beta_lambda.py"))
+    chosen = arguments.whole_numbers("--tensorboard_members", given.tensorboard_members, low=0)
+    processes.initialize(
+        given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds, given.join_seconds
+    )
+    command_line.check_read([group.config for group in sweep.groups], sweep.members[0].settings)
     if workdir is None:
         return _tell_plan(sweep)
 
-    from haepo_jax.experiment import Placement, run_sweep  # only now: a wrong flag is told at once
+    from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax.analysis import tables
+    from haepo_jax.experiment import Placement, run_sweep
 
     ran = run_sweep(
         sweep,
@@ -64,34 +69,23 @@ def main() -> int:
         stall_seconds=given.stall_seconds,
         tensorboard_members=chosen,
     )
+    summary = read_summary(workdir)
+    if not processes.is_first():
+        return last_words.code_of(summary)
     if not ran:
-        if processes.is_first():
-            print(f"{workdir} is complete already; nothing to do.")
-        return 0
-    summary = json.loads((workdir / "summary.json").read_text())
-    if processes.is_first():
-        clock = summary["wall_clock"]
-        print(
-            f"{len(summary['members']):,} members, {summary['env_steps']:,} env steps in {clock['run_seconds']:.1f} "
-            f"s, {summary['env_steps_per_second']:,.0f} a second; compiled in {clock['compile_seconds']:.1f} s. "
-            f"Read it with python -m experiments.report --workdir={workdir}"
-        )
-    if all(member["status"] == "diverged" for member in summary["members"]):
-        print("Every member diverged: lower the learning rates.")
-        return command_line.ALL_DIVERGED
-    return 0
-
-
-def _whole_numbers(flag: str, given: list[str]) -> set[int]:
-    for text in given:
-        if not text.isdecimal():
-            raise ConfigError(f"--{flag} must be whole numbers with commas between, such as 0,5; got {text!r}.")
-    return set(map(int, given))
+        last_words.say(f"{workdir} is complete already; nothing to do.")
+    else:
+        last_words.say(f"{len(summary['members']):,} members, {tables.about_speed(summary)}")
+    return last_words.end_of_run(summary, workdir, "report")
 
 
 def _tell_plan(sweep: Sweep) -> int:
+    from haepo_jax import agreement
+    from haepo_jax.experiment import Placement
     from haepo_jax.planning import device_bytes, plan
 
+    placement = Placement(flags.FLAGS.members_per_device, flags.FLAGS.trajectory_devices)
+    agreement.check(sweep, placement._asdict() | {"dry_run": True})
     plans = plan(
         sweep,
         members_per_device=flags.FLAGS.members_per_device,

@@ -16,12 +16,12 @@ from absl import flags
 
 from experiments import command_line
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import from_config_dict, setting_names
+from haepo_jax.language.config import from_config_dict, settings, unread
 from haepo_jax.run_folder import locked
 
 STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
-command_line.define_config(setting_names)
+command_line.define_config(settings)
 command_line.define_workdir()
 flags.DEFINE_enum("stage", None, STAGES, "What to do; each stage builds on those before it.")
 flags.DEFINE_float(
@@ -41,6 +41,7 @@ def main() -> int:
     stage = flags.FLAGS.stage
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
+    command_line.tell_unread(config, unread(config))
 
     from haepo_jax.language import evaluation, finished, stages  # only now: a wrong flag is told at once
 

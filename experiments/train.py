@@ -8,11 +8,10 @@ from experiments import beginning
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
 
-import json
-
 from absl import flags
 
 from experiments import command_line
+from haepo_jax.folder_files import read_summary
 
 command_line.define_config()
 command_line.define_workdir()
@@ -30,33 +29,32 @@ flags.DEFINE_float(
 def main() -> int:
     """Runs the experiment, draws its learning curve and prints its table."""
     workdir, config = command_line.workdir(), command_line.experiment_config()
+    command_line.check_read([config])
 
     from haepo_jax.experiment import run  # only now: a wrong flag is told at once
 
     given = flags.FLAGS
-    if not run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds):
-        print(f"{workdir} is complete already; nothing to do.")
-        return 0
+    ran = run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds)
 
+    from experiments import last_words
     from haepo_jax.analysis import figures, tables  # only now: drawing costs a second to import
 
-    figure = figures.learning_curve(workdir)
-    summary = json.loads((workdir / "summary.json").read_text())
-    command_line.console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
-    clock = summary["wall_clock"]
-    print(
-        f"{summary['env_steps']:,} env steps in {clock['run_seconds']:.1f} s, {summary['env_steps_per_second']:,.0f} "
-        f"a second; compiled in {clock['compile_seconds']:.1f} s. Learning curve: {figure}"
-    )
+    figure = None
+    if ran or not figures.has_learning_curve(workdir):
+        figure = figures.learning_curve(workdir)
+    summary = read_summary(workdir)
+    if not ran:
+        drawn = f" but to draw {figure}" if figure else ""
+        last_words.say(f"{workdir} is complete already; nothing to do{drawn}.")
+    else:
+        command_line.console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
+        last_words.say(f"{tables.about_speed(summary)} Learning curve: {figure}")
     if summary["rows_with_returns_sum_not_positive"]:
-        print(
+        last_words.say(
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "
             "number: sum normalisation dropped them. Use --config.haepo.normalization=zscore."
         )
-    if all(member["status"] == "diverged" for member in summary["members"]):
-        print("Every member diverged: lower --config.optimizer.learning_rate.")
-        return command_line.ALL_DIVERGED
-    return 0
+    return last_words.end_of_run(summary, workdir, "report" if config.sweep else "evaluate")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from ml_collections import config_dict
 from haepo_jax.config_checks import (
     ENV_PARAMS,
     check_combinations,
+    check_env_param,
     check_environment,
     check_sweep,
     check_value,
@@ -45,7 +46,8 @@ from haepo_jax.config_settings import (
     ReinforceConfig,
     leaves,
 )
-from haepo_jax.errors import ConfigError, nearest
+from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.plain_values import plain
 
 __all__ = [
     "ACTIVATIONS",
@@ -71,6 +73,7 @@ __all__ = [
     "PpoConfig",
     "ReferenceConfig",
     "ReinforceConfig",
+    "checked_settings",
     "default_config",
     "differing_fields",
     "from_config_dict",
@@ -105,7 +108,7 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
       >>> from_config_dict({"num_seeds": 4, "haepo": {"score": "mean"}}).haepo.score
       'mean'
     """
-    config = from_mapping(ExperimentConfig(), dict(values))
+    config = from_mapping(ExperimentConfig(), values)
     check_combinations(config)
     return config
 
@@ -165,6 +168,39 @@ def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> Expe
     return config
 
 
+def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:
+    """Checks settings of one program as those of flags and files are checked.
+
+    Args:
+      config: of the program.
+      settings: values by dotted name, names as in `traced_settings`.
+
+    Returns:
+      The values in the types that the program holds them in.
+
+    Raises:
+      ConfigError: a setting that is not known or that nothing reads, or a value that is not allowed.
+
+    Example:
+      >>> checked_settings(ExperimentConfig(), {"optimizer.learning_rate": 1})
+      {'optimizer.learning_rate': 1.0}
+    """
+    known = traced_settings(config)
+    fields = {name: field for name, _, field in leaves(config)}
+    checked: dict[str, float | int] = {}
+    for name, value in plain(settings).items():
+        if name not in known:
+            raise ConfigError(f"{name} cannot be set within one program; allowed: {', '.join(known)}.")
+        is_param = name.startswith(ENV_PARAMS)
+        number = check_env_param(name, value) if is_param else check_value(name, value, fields[name])
+        kind = type(known[name])
+        if kind is int and not isinstance(number, int):
+            raise ConfigError(f"config.{name} is a whole number in this program, got {number}.")
+        checked[name] = kind(number)
+    check_combinations(dataclasses.replace(config, sweep={name: (value,) for name, value in checked.items()}))
+    return checked
+
+
 def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:
     """Every combination of the swept settings, in order; one empty combination when nothing is swept."""
     for values in itertools.product(*config.sweep.values()):
@@ -200,9 +236,11 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
 def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str = "") -> Config:
     """A configuration with these fields, each checked by itself; those that are missing are as in `default`."""
     fields = {field.name: field for field in dataclasses.fields(default)}  # type: ignore[arg-type]
+    if not prefix:
+        values = plain(values)
     for name in values:
         if name not in fields:
-            raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(str(name), list(fields)) or '.'}")
+            raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
     made = {}
     for name, value in values.items():
         field, path = fields[name], f"{prefix}{name}"
@@ -212,7 +250,7 @@ def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str
             made[name] = check_environment(name, value)
         elif dataclasses.is_dataclass(field.type):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
-                raise ConfigError(f"config.{path} is a group of settings, got {value!r}.")
+                raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
             made[name] = from_mapping(getattr(default, name), dict(value), f"{path}.")
         else:
             made[name] = check_value(path, value, field)

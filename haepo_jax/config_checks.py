@@ -11,20 +11,22 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from haepo_jax.config_reads import unread
 from haepo_jax.config_settings import (
-    ALGORITHMS,
     MAX_SEED,
     ON_LOG_LIKELIHOODS,
     REFERENCES,
     ExperimentConfig,
     GrpoConfig,
     HaepoConfig,
+    gradient_steps,
     leaves,
 )
-from haepo_jax.errors import ConfigError, choose, nearest
+from haepo_jax.errors import ConfigError, choose, nearest, quoted
 
 ENV_PARAMS = "env_params."
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_INT32_MAX = 2**31 - 1
 
 
 def check_combinations(config: ExperimentConfig) -> None:
@@ -39,6 +41,7 @@ def check_combinations(config: ExperimentConfig) -> None:
             f"config.memory recompute keeps no steps, which {config.algorithm} learns from; it goes with "
             f"{', '.join(ON_LOG_LIKELIHOODS)}."
         )
+    _check_counts(config)
     if config.algorithm == "ppo":
         _check_minibatches(config)
     if config.algorithm in ("haepo", "grpo"):
@@ -50,6 +53,28 @@ def check_combinations(config: ExperimentConfig) -> None:
         raise ConfigError(
             f"config.dpo.reference is none, but preferences are measured against a reference policy; "
             f"choose one of {', '.join(REFERENCES[1:])}."
+        )
+
+
+def _check_counts(config: ExperimentConfig) -> None:
+    """What the program counts in int32; the steps of episodes depend on the environment, and are checked with it."""
+    steps = config.num_updates * gradient_steps(config)
+    if steps > _INT32_MAX:
+        raise ConfigError(
+            f"config.num_updates {config.num_updates} with {gradient_steps(config):,} gradient steps in each makes "
+            f"{steps:,} steps, and a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
+        )
+    if config.algorithm == "ppo":
+        check_update_steps(config.num_trajectories, config.ppo.num_steps, "config.ppo.num_steps")
+
+
+def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None:
+    """Refuses an update of more environment steps than int32 counts."""
+    steps = num_trajectories * num_steps
+    if steps > _INT32_MAX:
+        raise ConfigError(
+            f"config.num_trajectories {num_trajectories:,} times {what} {num_steps:,} is {steps:,} environment steps "
+            f"in an update, and one counts up to {_INT32_MAX:,}; take fewer trajectories or shorter ones."
         )
 
 
@@ -93,33 +118,35 @@ def _check_reference_acts(config: ExperimentConfig, section: HaepoConfig | GrpoC
 
 def _check_swept_are_read(config: ExperimentConfig) -> None:
     """A sweep over a setting that the run does not read would give copies of one run."""
-    needs = {"reference_period": "periodic", "reference_decay": "ema"}
+    reasons = unread(config)
     for name in config.sweep:
-        section, _, leaf = name.rpartition(".")
-        if section in ALGORITHMS and section != config.algorithm:
-            raise ConfigError(f"config.sweep.{name} has no effect, as config.algorithm is {config.algorithm}.")
-        if leaf in needs and getattr(config, section).reference != needs[leaf]:
-            raise ConfigError(
-                f"config.sweep.{name} has no effect, as config.{section}.reference is "
-                f"{getattr(config, section).reference}; it belongs to {needs[leaf]}."
-            )
+        if name in reasons:
+            raise ConfigError(f"config.sweep.{name} has no effect, as {reasons[name]}.")
 
 
 def check_environment(path: str, value: Any) -> dict[str, Any]:
     """`env_kwargs` or `env_params`: which there are, and their bounds, the environment knows itself."""
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
-        raise ConfigError(f"config.{path} is a group of settings, got {value!r}.")
-    checked = dict(value)
-    for name, item in checked.items():
-        if path == "env_params":
-            checked[name] = _check_env_param(f"{path}.{name}", item)
-        elif not isinstance(item, int | float | str):
-            raise ConfigError(f"config.{path}.{name} must be a number or text, got {item!r}.")
-    return checked
+        raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
+    check = check_env_param if path == "env_params" else check_env_kwarg
+    return {name: check(f"{path}.{name}", item) for name, item in value.items()}
 
 
-def _check_env_param(path: str, value: Any) -> float:
-    """The number, as an integer where it is one: 3 and 3.0 are one config, so they must be one program."""
+def check_env_kwarg(path: str, value: Any) -> int | float | str:
+    """An argument of the environment's constructor, or a ConfigError."""
+    if not isinstance(value, int | float | str):
+        raise ConfigError(f"config.{path} must be a number or text, got {quoted(value)}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"config.{path} must be finite, got {value}.")
+    if isinstance(value, int) and abs(value) > _INT32_MAX:
+        raise ConfigError(
+            f"config.{path} must be at least {-_INT32_MAX} and at most {_INT32_MAX}, got {quoted(value)}."
+        )
+    return value
+
+
+def check_env_param(path: str, value: Any) -> float:
+    """A number of the environment, as an integer where it is one: 3 and 3.0 are one config, so one program."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _check_bounds(path, value, {"low": -(2**31), "high": 2**31 - 1})
     number = _check_bounds(path, _as_float(path, value), {"low": -math.inf, "high": math.inf})
@@ -136,25 +163,27 @@ def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
         return _check_bounds(path, _as_float(path, value), field.metadata)
     if field.type in (int, int | None):
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"config.{path} must be a whole number, got {value!r}.")
+            raise ConfigError(f"config.{path} must be a whole number, got {quoted(value)}.")
         return _check_bounds(path, value, field.metadata)
     if field.type is bool:
         if not isinstance(value, bool):
-            raise ConfigError(f"config.{path} must be True or False, got {value!r}.")
+            raise ConfigError(f"config.{path} must be True or False, got {quoted(value)}.")
         return value
     if field.type is str:
         if not isinstance(value, str):
-            raise ConfigError(f"config.{path} must be text, got {value!r}.")
+            raise ConfigError(f"config.{path} must be text, got {quoted(value)}.")
         return value
     sizes = tuple(value) if isinstance(value, tuple | list) else (value,)
     if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
-        raise ConfigError(f"config.{path} must be whole numbers of at least 1, got {value!r}.")
+        raise ConfigError(f"config.{path} must be whole numbers of at least 1, got {quoted(value)}.")
+    if any(size > _INT32_MAX for size in sizes):
+        raise ConfigError(f"config.{path} must be whole numbers of at most {_INT32_MAX}, got {quoted(value)}.")
     return sizes
 
 
 def _as_float(path: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"config.{path} must be a number, got {value!r}.")
+        raise ConfigError(f"config.{path} must be a number, got {quoted(value)}.")
     try:
         return float(value)
     except OverflowError:
@@ -180,7 +209,7 @@ def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> Any:
 def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
     """The swept settings by dotted name, or a ConfigError."""
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
-        raise ConfigError(f"config.sweep must map settings to their values, got {value!r}.")
+        raise ConfigError(f"config.sweep must map settings to their values, got {quoted(value)}.")
     nested = value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
     fields = {name: field for name, _, field in leaves(ExperimentConfig()) if field.metadata.get("traced")}
     swept = {}
@@ -202,12 +231,12 @@ def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
 
 def _check_is_tuple(name: str, values: Any) -> None:
     if not isinstance(values, list | tuple) or not values:
-        raise ConfigError(f"config.sweep.{name} must be a tuple of values, got {values!r}.")
+        raise ConfigError(f"config.sweep.{name} must be a tuple of values, got {quoted(values)}.")
 
 
 def _check_swept_env_param(name: str, values: Any) -> tuple[float, ...]:
     _check_is_tuple(name, values)
-    checked = tuple(_check_env_param(f"sweep.{name}", item) for item in values)
+    checked = tuple(check_env_param(f"sweep.{name}", item) for item in values)
     # All of one kind, as one array holds them.
     return checked if all(isinstance(item, int) for item in checked) else tuple(map(float, checked))
 

@@ -3,6 +3,10 @@
 import difflib
 from collections.abc import Sequence
 
+from haepo_jax.terminal import visible
+
+_LONGEST_NAME = 100  # compared with others; what is longer is no slip of the finger
+
 
 class ConfigError(ValueError):
     """A setting, a flag or a folder that cannot be used; the message names it and says what is allowed."""
@@ -44,6 +48,20 @@ class Stalled(Exception):
         )
 
 
+def quoted(value: object, longest: int = 200) -> str:
+    """Writes any value as a sentence can hold it: on one line, and not too long.
+
+    Example:
+      >>> quoted("a" * 300, longest=9)
+      "'aaaaaaaa..."
+    """
+    try:
+        text = visible(repr(value))
+    except Exception:  # of a foreign class, or a number of more digits than Python writes
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near.
 
@@ -51,7 +69,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
       >>> nearest("CartPole-v2", ["CartPole-v1", "Acrobot-v1"])
       '; did you mean CartPole-v1?'
     """
-    matcher = difflib.SequenceMatcher(b=name.lower())
+    matcher = difflib.SequenceMatcher(b=name[:_LONGEST_NAME].lower())
     likeness = {}
     for candidate in known:
         matcher.set_seq1(candidate.lower())
@@ -65,6 +83,6 @@ def choose(what: str, value: object, choices: Sequence[str]) -> str:
     """`value` if it is one of `choices`, else a `ConfigError` that names it and them, or the nearest of many."""
     if isinstance(value, str) and value in choices:
         return value
-    near = nearest(str(value), choices)
+    near = nearest(value, choices) if isinstance(value, str) else ""
     allowed = near if near and len(choices) > 8 else f"; allowed: {', '.join(choices)}."
-    raise ConfigError(f"{what} {value!r} is not known{allowed}")
+    raise ConfigError(f"{what} {quoted(value)} is not known{allowed}")

@@ -1,21 +1,40 @@
 """How good the policies of a run are: greedy and sampled returns over fresh episodes."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from haepo_jax.config import with_settings
+from haepo_jax.errors import StorageError
 from haepo_jax.experiment import restore
+from haepo_jax.folder_files import StrPath, finite_or_null
+from haepo_jax.outcomes import play
 from haepo_jax.population import Population
-from haepo_jax.rollout import collect
-from haepo_jax.run_folder import storage_errors, write_json
+from haepo_jax.rollout import Game
+from haepo_jax.run_folder import write_json
+from haepo_jax.sizes import check_episodes
 from haepo_jax.training import EVALUATE, MemberState
 
 
-def evaluate(workdir: Path, *, episodes: int, seed: int = 0) -> dict[str, Any]:
+def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]:
     """Plays the newest policies of a run, and writes `evaluation.json` into its folder.
+
+    Arguments and result as of `measure`.
+
+    Raises:
+      ConfigError: the folder holds no run, or no good checkpoint.
+      StorageError: the result could not be written.
+    """
+    result = measure(workdir, episodes=episodes, seed=seed)
+    write(workdir, result)
+    return result
+
+
+def measure(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]:
+    """Plays the newest policies of a run, and changes nothing in its folder.
 
     Args:
       workdir: a run folder with a checkpoint.
@@ -23,58 +42,60 @@ def evaluate(workdir: Path, *, episodes: int, seed: int = 0) -> dict[str, Any]:
       seed: chooses the episodes; none is ever one that was trained on.
 
     Returns:
-      What is written: for each member the mean and the standard deviation over episodes of both returns.
+      For each member the mean and the standard deviation over episodes of both returns; None where that is not finite.
 
     Raises:
-      ConfigError: the folder holds no run, or no good checkpoint.
-      StorageError: the result could not be written.
+      ConfigError: the folder holds no run, or no good checkpoint, or a device cannot hold so many episodes.
     """
     waves = [
-        _evaluate_wave(population, state, update, episodes, seed) for population, state, update in restore(workdir)
+        (population.config.env, update, _play_wave(population, state, update, episodes, seed))
+        for population, state, update in restore(workdir)
     ]
-    result = {
-        "env": waves[0].env,
-        "update": min(wave.update for wave in waves),
+    return {
+        "env": waves[0][0],
+        "update": min(update for _, update, _ in waves),
         "episodes": episodes,
         "seed": seed,
-        "members": [member for wave in waves for member in wave.members],
+        "members": [member for _, _, members in waves for member in members],
     }
-    with storage_errors(workdir):
-        write_json(workdir / "evaluation.json", result)
-    return result
 
 
-class _Wave(NamedTuple):
+def write(workdir: StrPath, result: dict[str, Any]) -> Path:
+    """Writes what `measure` has found, and returns the path of the file.
+
+    Raises:
+      StorageError: the folder cannot be written.
+    """
+    path = Path(workdir) / "evaluation.json"
+    try:
+        write_json(path, result)
+    except OSError as error:
+        raise StorageError(f"{path} is not written: {error.strerror}.") from error
+    return path
+
+
+def _play_wave(
+    population: Population, state: MemberState, update: int, episodes: int, seed: int
+) -> list[dict[str, Any]]:
     """What was seen of members that were trained together."""
-
-    env: str
-    update: int
-    members: list[dict[str, Any]]
-
-
-def _evaluate_wave(population: Population, state: MemberState, update: int, episodes: int, seed: int) -> _Wave:
     config, train = population.config, population.train
+    check_episodes(config, train.environment, episodes, population.block)
 
-    def play(member: MemberState) -> dict[str, jax.Array]:
+    def returns(member: MemberState) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.fold_in(member.key, EVALUATE), seed)
-        returns = {}
-        for kind, greedy in (("greedy", True), ("sampled", False)):
-            trajectories = collect(
-                train.environment,
-                train.algorithm.policy,
-                member.learner.params,
-                key,
-                num_trajectories=episodes,
-                horizon=train.horizon,
-                env_params=with_settings(config, member.settings).env_params,
-                greedy=greedy,
-            )
-            returns[kind] = jnp.where(trajectories.mask, trajectories.rewards, 0).sum(axis=-1)
-        return returns
+        env_params = with_settings(config, member.settings).env_params
+        params, policy = member.learner.params, train.algorithm.policy
+        # Sums alone are kept: an episode may have a million steps.
+        return {
+            kind: play(
+                Game(train.environment, policy, params, key, episodes, train.horizon, env_params, greedy=greedy)
+            ).returns
+            for kind, greedy in (("greedy", True), ("sampled", False))
+        }
 
-    played = population.map_members(play, state)
+    played = {kind: values.astype(np.float64) for kind, values in population.map_members(returns, state).items()}
     alive = population.here(state.alive)
-    members = [
+    return [
         {
             "member": member.index,
             "seed": member.seed,
@@ -82,8 +103,12 @@ def _evaluate_wave(population: Population, state: MemberState, update: int, epis
             "status": "ok" if alive[row] else "diverged",
             "update": update,
         }
-        | {f"{kind}_return": float(values[row].mean()) for kind, values in played.items()}
-        | {f"{kind}_return_std": float(values[row].std()) for kind, values in played.items()}
+        | {f"{kind}_return": _statistic(np.mean, values[row]) for kind, values in played.items()}
+        | {f"{kind}_return_std": _statistic(np.std, values[row]) for kind, values in played.items()}
         for row, member in enumerate(population.members)
     ]
-    return _Wave(config.env, update, members)
+
+
+def _statistic(statistic: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float | None:
+    """A statistic of returns; None where one of them, and so the statistic, is not finite."""
+    return finite_or_null(float(statistic(values))) if np.isfinite(values).all() else None

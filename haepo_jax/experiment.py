@@ -19,23 +19,26 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax import compilation_cache, processes, signals
+from haepo_jax import agreement, compilation_cache, processes, runtime, signals, sizes
 from haepo_jax.algorithms.interface import horizon_without_effect
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
+from haepo_jax.members import number_of_members
 from haepo_jax.objectives import Metrics
 from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
-from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows, text_settings
+from haepo_jax.progress import ProgressReport, waiting
+from haepo_jax.recording import MetricsWriter, drop_rows, text_settings
 from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
-from haepo_jax.training import MemberState, make_environment, total_steps
+from haepo_jax.terminal import visible
+from haepo_jax.training import MemberState, total_steps
 from haepo_jax.watchdog import Watchdog
 from haepo_jax.waves import Wave, next_wave
 
@@ -61,6 +64,7 @@ def run(
     stall_seconds: float = STALL_SECONDS,
 ) -> bool:
     """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`."""
+    sizes.check(config, number_of_members(config), workdir=Path(workdir))  # before they are listed
     sweep = of_experiment(config)
     return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)
 
@@ -96,10 +100,16 @@ def run_sweep(
       Stalled: another process is gone.
     """
     workdir = Path(workdir)
-    for group in sweep.groups:
-        make_environment(group.config)  # before the folder is made, as its name may be wrong
-    check_request(tensorboard_members, len(sweep.members))
-    with _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
+    runtime.check_flags()
+    agreement.check(sweep, placement._asdict() | {"dry_run": False})
+    with processes.all_or_none():
+        for group in sweep.groups:  # before the folder is made, as they may need what is not there
+            sizes.check(group.config, len(group.members), **placement._asdict(), workdir=workdir)
+            words = sizes.words_of_long_updates(group.config, len(group.members))
+            if words is not None and processes.is_first():
+                print(words, flush=True)
+        check_request(tensorboard_members, len(sweep.members))
+    with agreement.one_folder(workdir), _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
         if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
             return False
         _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
@@ -147,7 +157,7 @@ def restore(workdir: StrPath) -> Iterator[tuple[Population, MemberState, int]]:
                 found, damaged = checkpointer.restore(own.template(), first=row)
                 checkpointer.close()
                 for update, reason in damaged:
-                    print(f"The checkpoint after update {update} is damaged ({reason}); it is passed over.")
+                    print(visible(f"The checkpoint after update {update} is damaged ({reason}); it is passed over."))
                 if found is not None:
                     found_any = True
                     yield own, own.resumed(found.tree), found.update
@@ -194,6 +204,10 @@ class _Decision(NamedTuple):
     """Of the slowest process."""
     due: bool
     """Whether it is time for a checkpoint."""
+    members: int
+    """That still run."""
+    diverged: int
+    """Members that do not, as their numbers were no longer finite."""
 
 
 class _Program(NamedTuple):
@@ -225,7 +239,8 @@ class _Attempt:
         self.workdir = workdir
         self.checkpoint_seconds = checkpoint_seconds
         self.tensorboard_members = tensorboard_members
-        self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
+        with processes.all_or_none():
+            self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
         self.watchdog = Watchdog(stall_seconds)
         self.received: list[int] = []
         self.run_seconds = self.compile_seconds = self.saving_seconds = 0.0
@@ -248,8 +263,10 @@ class _Attempt:
             if jax.process_count() > 1:
                 self.received = stack.enter_context(signals.collected(together=True))
             stack.enter_context(self.watchdog)
-            for group, population in zip(self._sweep.groups, self._populations, strict=True):
-                self._train_group(group, population)
+            pairs = list(zip(self._sweep.groups, self._populations, strict=True))
+            waves = [-(-len(group.members) // population.capacity) for group, population in pairs]
+            for number, (group, population) in enumerate(pairs, start=1):
+                self._train_group(group, population, sum(waves[number:]))
         self.note(outcome="complete")
         processes.barrier("every process has written its metrics")
         if processes.is_first():
@@ -285,7 +302,9 @@ class _Attempt:
     def compiled(self, population: Population) -> Compiled:
         """The program of a group."""
         self.begin_compiling(population)
-        program = self._programs[population.advance].result()
+        compiling = self._programs[population.advance]
+        with waiting("Compiling", "Compiled", shown=processes.is_first() and not compiling.done()):
+            program = compiling.result()
         if population.advance is not self._noted:
             self._noted = population.advance
             self.compile_seconds += program.seconds
@@ -308,14 +327,16 @@ class _Attempt:
         """The population of each group, with as many members on a device as at the first attempt, and its memory."""
         path = self.workdir / "placement.json"
         noted: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
-        if os.path.lexists(path):
-            noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
-        spread = _as_noted("trajectory_devices", self._placement.trajectory_devices, noted["trajectory_devices"]) or 1
-        populations = []
-        for group in self._sweep.groups:
-            block = noted["members_per_device"].get(group.name)
-            block = _as_noted("members_per_device", self._placement.members_per_device, block)
-            populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+        spread, populations = 1, []
+        with processes.all_or_none():
+            if os.path.lexists(path):
+                noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
+            given = self._placement
+            spread = _as_noted("trajectory_devices", given.trajectory_devices, noted["trajectory_devices"]) or 1
+            for group in self._sweep.groups:
+                block = noted["members_per_device"].get(group.name)
+                block = _as_noted("members_per_device", given.members_per_device, block)
+                populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
         pairs = list(zip(self._sweep.groups, populations, strict=True))
         placement = {
             "members_per_device": {group.name: population.block for group, population in pairs},
@@ -340,7 +361,7 @@ class _Attempt:
         processes.barrier("the folders are there")
         return populations
 
-    def _train_group(self, group: Group, population: Population) -> None:
+    def _train_group(self, group: Group, population: Population, waves_of_later_groups: int) -> None:
         done = 0
         while done < len(group.members):
             with storage_errors(self.workdir):
@@ -348,9 +369,11 @@ class _Attempt:
             several = len(self._sweep.groups) > 1 or len(wave.members) < len(group.members)
             if several and processes.is_first():
                 first, last = wave.members[0].index, wave.members[-1].index
-                print(f"Group {group.name}: members {first} to {last} of {len(self._sweep.members)}.", flush=True)
-            _WaveRun(self, population.with_members(wave.members), wave).go()
+                of_all = f"members {first} to {last} of {len(self._sweep.members)}"
+                print(visible(f"Group {group.name}: {of_all}."), flush=True)
             done += len(wave.members)
+            waves_after = waves_of_later_groups + -(-(len(group.members) - done) // population.capacity)
+            _WaveRun(self, population.with_members(wave.members), wave, waves_after).go()
 
 
 def _as_noted(flag: str, given: int | None, noted: int | None) -> int | None:
@@ -366,10 +389,11 @@ def _as_noted(flag: str, given: int | None, noted: int | None) -> int | None:
 class _WaveRun:
     """A wave, from where its checkpoints stand to its last update."""
 
-    def __init__(self, attempt: _Attempt, population: Population, wave: Wave) -> None:
+    def __init__(self, attempt: _Attempt, population: Population, wave: Wave, waves_after: int) -> None:
         self._attempt = attempt
         self._population = population
         self._total = population.config.num_updates
+        self._waves_after = waves_after
         self._pending: list[_Chunk] = []
         self._writer: MetricsWriter | None = None
         if not wave.sources:  # it begins; one that goes on may have nothing left to do
@@ -385,9 +409,8 @@ class _WaveRun:
         self._saved = self._done
         arrays = population.to_arrays(self._state)
         self._env_steps = total_steps(population.here(arrays.env_steps))
-        self._first_steps = self._env_steps.sum()
+        self._share = max(1, len(self._env_steps)) / len(population.members)  # of the members, in this process
         self._alive = population.here(arrays.alive)
-        self._seconds = 0.0
 
     def go(self) -> None:
         """Chunk after chunk until the last update or a signal."""
@@ -412,11 +435,15 @@ class _WaveRun:
 
     def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
         """What all processes do next, from what each of them sees."""
-        running = self._population.running(self._state if state is None else state).any()
+        state = self._state if state is None else state
+        running = self._population.running(state)
         received = self._attempt.received
-        vote = np.array([running, received[0] if received else 0, seconds * 1e3, due], np.int32)
-        most = processes.gathered(vote).max(axis=0)
-        return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]))
+        counts = [running.sum(), (~self._population.here(state.alive)).sum()]
+        votes = processes.gathered(
+            np.array([running.any(), received[0] if received else 0, seconds * 1e3, due, *counts], np.int32)
+        )
+        most, members, diverged = votes.max(axis=0), *map(int, votes[:, -2:].sum(axis=0))
+        return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]), members, diverged)
 
     def _start(self, wave: Wave) -> tuple[MemberState, int]:
         """The state to go on from, and its updates; nothing of what comes after it stays in the folder."""
@@ -440,7 +467,13 @@ class _WaveRun:
     def _train(self) -> None:
         attempt = self._attempt
         advance = attempt.compiled(self._population)
-        progress = ProgressReport(self._total, self._done, shown=processes.is_first())
+        progress = ProgressReport(
+            self._total,
+            self._done,
+            counts="env steps",
+            counted=self._env_steps.sum() / self._share,
+            shown=processes.is_first(),
+        )
         alone = jax.process_count() == 1
         try:
             with signals.collected() if alone else contextlib.nullcontext(attempt.received) as attempt.received:
@@ -455,7 +488,7 @@ class _WaveRun:
     def _train_chunks(self, advance: Compiled, progress: ProgressReport) -> _Decision:
         """Chunk after chunk, until what was decided last; its state is in a checkpoint then."""
         attempt, population, size = self._attempt, self._population, 1
-        chunk: tuple[int, Metrics] | None = None
+        chunk: tuple[int, Metrics, _Decision] | None = None
         last_save: float | None = None
         an_update: float | None = None  # seconds
         state = self._state
@@ -474,10 +507,11 @@ class _WaveRun:
             attempt.watchdog.alive()
             seconds = time.monotonic() - clock
             ended = self._lasted(ended)
-            self._done, chunk = self._done + size, (size, metrics)
+            self._done += size
             attempt.timeline.append((self._done, attempt.run_seconds))
             due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
             decision = self._agree(seconds=seconds, state=state, due=due)
+            chunk = size, metrics, decision
             attempt.watchdog.alive()
             over = self._done >= self._total or not decision.running or decision.signal
             if over or decision.due:
@@ -499,7 +533,6 @@ class _WaveRun:
     def _lasted(self, since: float) -> float:
         """Adds the time since then to that of the run, and returns the time that it is now."""
         now = time.monotonic()
-        self._seconds += now - since
         self._attempt.run_seconds += now - since
         return now
 
@@ -511,7 +544,7 @@ class _WaveRun:
         self._done -= idle
         return dataclasses.replace(state, updates_done=state.updates_done - idle)
 
-    def _fetch(self, size: int, metrics: Metrics, progress: ProgressReport) -> None:
+    def _fetch(self, size: int, metrics: Metrics, decision: _Decision, progress: ProgressReport) -> None:
         """Takes a chunk's metrics from the devices and reports them."""
         rows = {name: self._population.here(values, axis=1)[:size] for name, values in metrics.items()}
         taken = rows.pop("env_steps").astype(np.int64)
@@ -520,11 +553,27 @@ class _WaveRun:
         self._env_steps = env_steps[-1]
         returns = rows["episode_return"][taken > 0]
         returns = returns[~np.isnan(returns)]
-        share = len(self._env_steps) / len(self._population.members)
-        rate = (self._env_steps.sum() - self._first_steps) / self._seconds / share
-        mean_return = float(returns[-taken.shape[1] :].mean()) if returns.size else float("nan")
+        mean_return = f"return {returns[-taken.shape[1] :].mean():.4g}" if returns.size else "no episode has ended yet"
+        members = len(self._population.members)
+        running = f"{decision.members} of {members} members running" if decision.running else "every member has ended"
+        diverged = f", {decision.diverged} diverged" if decision.diverged else ""
         done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)
-        progress.show(done, f"{rate:,.0f} env steps/s  return {mean_return:.4g}")
+        left = self._updates_left(done, taken.mean(axis=0)) if decision.running else 0
+        progress.show(
+            done,
+            self._env_steps.sum() / self._share,
+            f"{mean_return}  {running}{diverged}",
+            updates_left=left + self._waves_after * (done + left),
+        )
+
+    def _updates_left(self, done: int, taken: np.ndarray) -> int:
+        """Until the last member stops, that takes so many environment steps an update (`[members]`)."""
+        budget = self._population.config.max_env_steps
+        works = taken > 0
+        if budget is None or not works.any():
+            return self._total - done
+        needed = np.ceil((budget - self._env_steps[works]) / taken[works]).max()
+        return int(np.clip(needed, 0, self._total - done))
 
     def _save(self, state: MemberState, progress: ProgressReport) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""

@@ -1,9 +1,14 @@
 """The members of a population: seeds x swept settings."""
 
 import dataclasses
+import math
 from typing import Any
 
+from haepo_jax import host
 from haepo_jax.config import ExperimentConfig, sweep_points
+from haepo_jax.errors import ConfigError
+
+_BYTES = 1024  # of a member in the lists that a run holds of all of them, and writes
 
 MEMBERS, TRAJECTORIES = "members", "trajectories"
 """The axes of the mesh of devices: blocks of members, and the shares of one block's trajectories."""
@@ -27,6 +32,39 @@ def make_members(config: ExperimentConfig) -> tuple[Member, ...]:
     Example:
       >>> [member.seed for member in make_members(ExperimentConfig(num_seeds=2, seed=7))]
       [7, 8]
+
+    Raises:
+      ConfigError: they are more than this machine can list.
     """
+    number_of_members(config)
     pairs = [(settings, config.seed + k) for settings in sweep_points(config) for k in range(config.num_seeds)]
     return tuple(Member(index, seed, settings) for index, (settings, seed) in enumerate(pairs))
+
+
+def number_of_members(config: ExperimentConfig) -> int:
+    """Counts the members of an experiment, without listing them.
+
+    Raises:
+      ConfigError: they are more than this machine can list.
+    """
+    settings = math.prod(map(len, config.sweep.values()))
+    check_number(settings, config.num_seeds)
+    return settings * config.num_seeds
+
+
+def check_number(num_settings: int, num_seeds: int) -> None:
+    """Refuses more members than this machine can list.
+
+    Raises:
+      ConfigError: they take more than half of its memory.
+    """
+    needed, there = num_settings * num_seeds * _BYTES, host.memory_bytes()
+    if needed > there // 2:
+        settings = (
+            f"{num_settings:,} settings with {num_seeds:,} seeds each" if num_settings > 1 else "config.num_seeds"
+        )
+        raise ConfigError(
+            f"{settings} makes {num_settings * num_seeds:,} members, whose list alone takes about "
+            f"{host.in_words(needed)}, and this machine has {host.in_words(there)} of memory; take fewer seeds or "
+            "settings."
+        )

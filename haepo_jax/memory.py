@@ -5,10 +5,10 @@ all that is left.
 """
 
 import dataclasses
-import os
 
 import jax
 
+from haepo_jax import host
 from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Box
@@ -23,7 +23,7 @@ def device_bytes() -> int:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    return host.memory_bytes() // jax.local_device_count()
 
 
 def with_memory(config: ExperimentConfig, environment: Environment, num_steps: int) -> ExperimentConfig:

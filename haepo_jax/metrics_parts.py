@@ -84,20 +84,24 @@ def metrics_parts(workdir: StrPath) -> Parts:
     return Parts(own, others, members, whole, gap, run)
 
 
-def metrics_dataset(workdir: StrPath, schema: pa.Schema | None = None) -> pyarrow.dataset.Dataset:
+def metrics_dataset(
+    workdir: StrPath, schema: pa.Schema | None = None, parts: Parts | None = None
+) -> pyarrow.dataset.Dataset:
     """The rows of a run as a data set, from its own parts alone; flipped bits in them raise an `OSError`.
 
     Args:
       workdir: the run folder.
       schema: of the data set; that of the first part by default.
+      parts: what `metrics_parts` says of the folder, for who has asked it before.
 
     Raises:
       ConfigError: there are none yet, or rows are missing before others.
     """
     workdir = Path(workdir)
-    parts = metrics_parts(workdir)
+    parts = parts or metrics_parts(workdir)
     if parts.gap:
-        raise ConfigError(f"{workdir / 'metrics'} has lost rows: {parts.gap}.")
+        unread = "".join(f"; {name} is not read: {reason}" for name, reason in parts.others.items())
+        raise ConfigError(f"{workdir / 'metrics'} has lost rows: {parts.gap}{unread}.")
     if not parts.own:
         raise ConfigError(f"{workdir / 'metrics'} holds no rows of the run.")
     scan = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)

@@ -1,6 +1,5 @@
-"""What a run tells while it goes on: metric files for later, progress for now."""
+"""What a run records of its updates: the metric files of its folder."""
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from haepo_jax.members import Member
 from haepo_jax.metrics_parts import bounds, metrics_parts, read_part, statement
@@ -150,51 +147,3 @@ def text_settings(members: Sequence[Member]) -> set[str]:
         for name, value in member.settings.items()
         if isinstance(value, bool) or not isinstance(value, int | float)
     }
-
-
-class ProgressReport:
-    """Updates, what is said of them, and time left: a bar in a terminal, else now and then a line."""
-
-    def __init__(self, total: int, done: int, quiet_seconds: float = 10.0, *, shown: bool = True) -> None:
-        """Starts at `done` of `total` updates; without a terminal at most one line each `quiet_seconds`.
-
-        With `shown` False, as in all processes of a run but one, only what is said appears.
-        """
-        self._console = Console(stderr=True)
-        self._shown = shown
-        self._total = total
-        self._started, self._from = time.monotonic(), done
-        self._quiet_seconds, self._last_line = quiet_seconds, -quiet_seconds
-        self._bar = Progress(
-            TextColumn("updates"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[note]}  left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not (shown and self._console.is_terminal),
-        )
-        self._task = self._bar.add_task("updates", total=total, completed=done, note="")
-        self._bar.start()
-
-    def show(self, done: int, note: str) -> None:
-        """Reports the state after `done` updates, with a few words on it."""
-        self._bar.update(self._task, completed=done, note=note)
-        elapsed = time.monotonic() - self._started
-        due = elapsed - self._last_line >= self._quiet_seconds or done == self._total
-        if due and self._shown and not self._console.is_terminal:
-            self._last_line = elapsed
-            left = elapsed / max(done - self._from, 1) * (self._total - done)
-            self._console.print(
-                f"updates {done}/{self._total}  {note}  left {left:.0f} s",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def say(self, sentence: str) -> None:
-        """Prints a sentence above the bar."""
-        self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-    def close(self) -> None:
-        """Ends the bar."""
-        self._bar.stop()

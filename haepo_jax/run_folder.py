@@ -8,7 +8,6 @@ what a killed process has left can be told from what another one is writing.
 import contextlib
 import datetime
 import errno
-import fcntl
 import importlib.metadata
 import itertools
 import os
@@ -22,6 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError("haepo_jax holds its run folders by locks that Windows has not; use it there in WSL.") from error
 
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError
@@ -120,7 +124,7 @@ class Provenance:
             {
                 "command": [sys.executable, *sys.argv],
                 "git": _git_state(),
-                "packages": _package_versions(),
+                "packages": package_versions(),
                 "python": sys.version.split()[0],
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
                 "compilation_cache": jax.config.jax_compilation_cache_dir,
@@ -237,7 +241,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _package_versions() -> Mapping[str, str]:
+def package_versions() -> Mapping[str, str]:
+    """The versions of the packages that decide what a run computes."""
     versions = {}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

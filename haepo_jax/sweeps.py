@@ -31,10 +31,13 @@ from haepo_jax.config import (
     to_json,
     traced_settings,
 )
-from haepo_jax.config_checks import ENV_PARAMS, flatten
+from haepo_jax.config_checks import ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
+from haepo_jax.config_meanings import Setting, settings_of
+from haepo_jax.config_reads import unread
 from haepo_jax.config_settings import count, leaves
-from haepo_jax.errors import ConfigError, nearest
-from haepo_jax.members import Member, make_members
+from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.members import Member, check_number, make_members
+from haepo_jax.plain_values import plain
 from haepo_jax.recording import shown
 
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
@@ -43,6 +46,8 @@ Point = Mapping[str, Any]
 
 _ENV_KWARGS = "env_kwargs."
 _NOT_SWEPT = ("seed", "num_seeds", "sweep")
+_FIELDS = {name: field for name, _, field in leaves(ExperimentConfig())}
+_NUMBERS = (int, float, int | None, float | None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +55,11 @@ class SearchConfig:
     """How points are chosen; a grid when nothing is set."""
 
     num_samples: int | None = count(None, low=1)
-    """Points of a random search."""
+    """Points of a random search, drawn from the choices of `sweep`."""
     seed: int = count(0, low=0)
-    """Of the random search."""
+    """Seed of the random search."""
     points: tuple[Point, ...] = ()
-    """The points themselves."""
+    """The points themselves, such as ({"haepo.kl_coef": 0.1}, {"haepo.kl_coef": 0.2}), in place of `sweep`."""
 
 
 class Distribution(NamedTuple):
@@ -69,7 +74,8 @@ class Distribution(NamedTuple):
         if self.kind == "integer":
             return int(generator.integers(int(self.low), int(self.high), endpoint=True))
         if self.kind == "log_uniform":
-            return float(np.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+            drawn = float(np.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+            return min(max(drawn, self.low), self.high)  # which rounding may have left
         return float(generator.uniform(self.low, self.high))
 
 
@@ -124,7 +130,12 @@ def with_search(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 def sweep_setting_names() -> list[str]:
     """Every setting of a sweep's config by its dotted name."""
-    return [*setting_names(), *(f"search.{field.name}" for field in dataclasses.fields(SearchConfig))]
+    return [setting.name for setting in sweep_settings()]
+
+
+def sweep_settings() -> list[Setting]:
+    """Lists every setting of a sweep's config with its meaning."""
+    return [*settings_of(ExperimentConfig()), *settings_of(SearchConfig(), "search.")]
 
 
 def from_values(values: Mapping[str, Any]) -> Sweep:
@@ -142,7 +153,7 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
       >>> [(group.name, len(group.members)) for group in sweep.groups]
       [('haepo.score=sum', 4), ('haepo.score=mean', 4)]
     """
-    rest = dict(values)
+    rest = plain(values)
     search = _search(rest.pop("search", {}))
     choices = _choices(rest.pop("sweep", {}))
     base = from_config_dict(rest)
@@ -157,6 +168,10 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
         fixed = dict(zip(fixed_names, values_inside, strict=True))
         name = ",".join(f"{name}={shown(value)}" for name, value in fixed.items()) or "all"
         made.append(_group(name, rest, fixed, inside, first))
+        reasons = unread(made[-1].config)
+        for setting in filter(reasons.get, fixed):
+            where = "search.points" if search.points else "sweep"
+            raise ConfigError(f"config.{where}.{setting} has no effect, as {reasons[setting]}.")
         first += len(made[-1].members)
     record = to_json(base) | {
         "sweep": {name: _plain(choice) for name, choice in choices.items()},
@@ -179,19 +194,20 @@ def _group(name: str, base: Mapping[str, Any], fixed: Point, points: Sequence[Po
 
 
 def _search(values: Any) -> SearchConfig:
-    if not isinstance(values, Mapping | ml_collections.ConfigDict):
-        raise ConfigError(f"config.search is a group of settings, got {values!r}.")
-    rest = values.to_dict() if isinstance(values, ml_collections.ConfigDict) else dict(values)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"config.search is a group of settings, got {quoted(values)}.")
+    rest = dict(values)
     points = rest.pop("points", ())
     if not isinstance(points, list | tuple) or not all(isinstance(point, Mapping) for point in points):
         raise ConfigError(
-            f"config.search.points must be a tuple of points such as {{'haepo.kl_coef': 0.1}}, got {points!r}."
+            f"config.search.points must be a tuple of points such as {{'haepo.kl_coef': 0.1}}, got {quoted(points)}."
         )
     search = from_mapping(SearchConfig(), rest, "search.")
-    flat = tuple({name: _frozen(value) for name, value in flatten(point).items()} for point in points)
-    for number, point in enumerate(flat):
-        for name in point:
-            _check_name(f"search.points[{number}].{name}", name)
+    flat = tuple(
+        {name: _checked(f"search.points[{number}].{name}", name, value) for name, value in flatten(point).items()}
+        for number, point in enumerate(points)
+    )
+    for point in flat:
         if point.keys() != flat[0].keys():
             other = sorted(point.keys() ^ flat[0].keys())[0]
             raise ConfigError(f"config.search.points must all set the same settings; {other} is not in every one.")
@@ -200,40 +216,50 @@ def _search(values: Any) -> SearchConfig:
 
 def _choices(values: Any) -> dict[str, tuple | Distribution]:
     """What each swept setting is chosen from."""
-    if not isinstance(values, Mapping | ml_collections.ConfigDict):
-        raise ConfigError(f"config.sweep must map settings to their values, got {values!r}.")
-    nested = values.to_dict() if isinstance(values, ml_collections.ConfigDict) else values
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"config.sweep must map settings to their values, got {quoted(values)}.")
     choices: dict[str, tuple | Distribution] = {}
-    for path, value in flatten(nested).items():
+    for path, value in flatten(values).items():
         if value == {}:
             continue
         name, _, last = path.rpartition(".")
         if last in DISTRIBUTIONS:
-            _check_name(f"sweep.{name}", name)
-            choices[name] = _distribution(f"sweep.{path}", last, value)
+            choices[name] = _distribution(f"sweep.{path}", name, last, value)
             continue
         _check_name(f"sweep.{path}", path)
         if not isinstance(value, list | tuple) or not value:
             raise ConfigError(
                 f"config.sweep.{path} must be a tuple of values, or one of {', '.join(DISTRIBUTIONS)} with its "
-                f"bounds, got {value!r}."
+                f"bounds, got {quoted(value)}."
             )
-        choices[path] = tuple(_frozen(item) for item in value)
+        choices[path] = tuple(_checked(f"sweep.{path}", path, item) for item in value)
     return choices
 
 
-def _distribution(path: str, kind: str, bounds: Any) -> Distribution:
+def _distribution(path: str, name: str, kind: str, bounds: Any) -> Distribution:
+    _check_name(path.rpartition(".")[0], name)
     if not (
         isinstance(bounds, list | tuple)
         and len(bounds) == 2
-        and all(isinstance(bound, int | float) and math.isfinite(bound) for bound in bounds)
+        and all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
         and bounds[0] < bounds[1]
     ):
-        raise ConfigError(f"config.{path} must be two numbers, the lower first, got {bounds!r}.")
+        raise ConfigError(f"config.{path} must be two numbers, the lower first, got {quoted(bounds)}.")
     if kind == "log_uniform" and bounds[0] <= 0:
-        raise ConfigError(f"config.{path} must have bounds above 0, got {bounds!r}.")
+        raise ConfigError(f"config.{path} must have bounds above 0, got {quoted(bounds)}.")
     if kind == "integer" and not all(isinstance(bound, int) for bound in bounds):
-        raise ConfigError(f"config.{path} must have whole numbers as its bounds, got {bounds!r}.")
+        raise ConfigError(f"config.{path} must have whole numbers as its bounds, got {quoted(bounds)}.")
+    field = _FIELDS.get(name)
+    if field is not None and field.type not in _NUMBERS:
+        raise ConfigError(f"config.{path} draws numbers, and config.{name} is none; give a tuple of its values.")
+    if kind != "integer" and field is not None and field.type in (int, int | None):
+        raise ConfigError(
+            f"config.{path} draws real numbers, and config.{name} is a whole one; use config.sweep.{name}.integer."
+        )
+    for bound in bounds:
+        # A bound that is not allowed itself, such as a learning rate of 0, is never drawn.
+        if field is None or bound != field.metadata.get("above"):
+            _checked(path, name, bound)
     return Distribution(kind, *bounds)
 
 
@@ -241,6 +267,12 @@ def _points(base: ExperimentConfig, search: SearchConfig, choices: Mapping[str, 
     """The points in order, without repetitions."""
     if search.points and (choices or search.num_samples is not None):
         raise ConfigError("config.search.points names every point; leave config.sweep and search.num_samples unset.")
+    check_number(
+        len(search.points)
+        or search.num_samples
+        or math.prod(_number_of_values(choice) for choice in choices.values()),
+        base.num_seeds,
+    )
     if search.points:
         points: list[Point] = list(search.points)
     elif search.num_samples is not None:
@@ -256,6 +288,10 @@ def _points(base: ExperimentConfig, search: SearchConfig, choices: Mapping[str, 
         points = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
     unique = {tuple(point.values()): point for point in reversed(points)}
     return list(reversed(unique.values()))
+
+
+def _number_of_values(choice: tuple | Distribution) -> int:
+    return 1 if isinstance(choice, Distribution) else len(choice)
 
 
 def _samples(
@@ -286,17 +322,26 @@ def _first_value(base: ExperimentConfig, name: str, choice: tuple | Distribution
 
 
 def _check_name(path: str, name: str) -> None:
-    if name.startswith((ENV_PARAMS, _ENV_KWARGS)):
+    if name.startswith((ENV_PARAMS, _ENV_KWARGS)) and name.count(".") == 1:
         return
     known = [known for known in setting_names() if known not in (*_NOT_SWEPT, "env_kwargs", "env_params")]
     if name not in known:
         raise ConfigError(f"config.{path} is not a setting that can be swept{nearest(name, known) or '.'}")
 
 
+def _checked(path: str, name: str, value: Any) -> Any:
+    """A value of the setting `name`, in its own type."""
+    _check_name(path, name)
+    if name.startswith(ENV_PARAMS):
+        return check_env_param(path, value)
+    if name.startswith(_ENV_KWARGS):
+        return check_env_kwarg(path, value)
+    checked = check_value(path, value, _FIELDS[name])
+    return value if checked == (value,) else checked  # a layer's width alone is written as it was given
+
+
 def _is_traced(name: str) -> bool:
-    return name.startswith(ENV_PARAMS) or any(
-        name == known and field.metadata.get("traced") for known, _, field in leaves(ExperimentConfig())
-    )
+    return name.startswith(ENV_PARAMS) or bool(_FIELDS[name].metadata.get("traced") if name in _FIELDS else False)
 
 
 def _merged(base: Mapping[str, Any], fixed: Point) -> dict[str, Any]:
@@ -309,10 +354,6 @@ def _merged(base: Mapping[str, Any], fixed: Point) -> dict[str, Any]:
         else:
             merged[name] = value
     return merged
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _plain(choice: tuple | Distribution) -> Any:

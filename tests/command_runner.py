@@ -1,7 +1,7 @@
 """Runs a command line of `experiments` as its user would, in a process of its own.
 
-The process is forked from a server that has imported the heavy libraries once. Libraries that start a JAX backend
-on import (gymnax does) are not among them: a backend does not survive the fork.
+The process is forked from a server that has imported the heavy libraries once. None of them may start a JAX backend
+on import, as gymnax by itself does: a backend does not survive the fork.
 """
 
 import functools
@@ -29,6 +29,7 @@ _SERVER.set_forkserver_preload(
             "orbax.checkpoint",
             "ml_collections.config_flags",
             "haepo_jax.config",
+            "haepo_jax.environments",
         ),
         *("matplotlib.pyplot", "scipy.stats", "pyarrow.dataset", "rich.progress"),
     ]
@@ -47,8 +48,14 @@ class Finished(NamedTuple):
     err: str
 
 
+def last_of_each(arguments):
+    """The arguments without those that a later one replaces: a command refuses a flag that is given twice."""
+    names = {argument.partition("=")[0]: k for k, argument in enumerate(arguments)}
+    return [argument for k, argument in enumerate(arguments) if names[argument.partition("=")[0]] == k]
+
+
 class Command:
-    """A command that has been started."""
+    """A command that has been started; of arguments for the same flag the last one counts."""
 
     def __init__(self, module, *arguments, xla_flags="", prepare=None):
         """`prepare` is called in the process before the command begins."""
@@ -57,7 +64,7 @@ class Command:
         environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _compiled().name}
         # As in the tests that start it, which conftest.py decides.
         few_optimizations = jax.config.read("jax_disable_most_optimizations")
-        arguments = [str(argument) for argument in arguments]
+        arguments = last_of_each([str(argument) for argument in arguments])
         command = (module, arguments, self._outputs, environment, few_optimizations, prepare)
         self._process = _SERVER.Process(target=_main, args=command)
         self._process.start()

@@ -23,27 +23,36 @@ def devices(count):
     return f"--xla_force_host_platform_device_count={count}"
 
 
-def start(workdir, *arguments, processes, devices_each):
-    """The processes of a sweep, started."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"] if processes > 1 else []
+        return free.getsockname()[1]
+
+
+def start(workdir, *arguments, processes, devices_each, of_the_last=()):
+    """The processes of a sweep, started; `of_the_last` are more arguments of the last one."""
+    together = [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={processes}"] if processes > 1 else []
+    counts = devices_each if isinstance(devices_each, tuple) else (devices_each,) * processes
     return [
         Command(
             "experiments.sweep",
-            *arguments,
-            f"--workdir={workdir}",
-            *together,
-            *([f"--process_id={process}"] if together else []),
-            xla_flags=devices(devices_each),
+            *_replaced(
+                [*arguments, f"--workdir={workdir}", *together, *([f"--process_id={process}"] if together else [])],
+                of_the_last if process == processes - 1 else (),
+            ),
+            xla_flags=devices(count),
         )
-        for process in range(processes)
+        for process, count in enumerate(counts)
     ]
 
 
-def run(workdir, *arguments, processes=1, devices_each=4, seconds=240):
+def run(workdir, *arguments, processes=1, devices_each=4, of_the_last=(), seconds=240):
     """Runs a sweep to its end; what each process left."""
-    return [
-        command.wait(seconds) for command in start(workdir, *arguments, processes=processes, devices_each=devices_each)
-    ]
+    started = start(workdir, *arguments, processes=processes, devices_each=devices_each, of_the_last=of_the_last)
+    return [command.wait(seconds) for command in started]
+
+
+def _replaced(arguments, others):
+    """The arguments with these in the place of those of the same name."""
+    names = {argument.partition("=")[0] for argument in others}
+    return [*(argument for argument in arguments if argument.partition("=")[0] not in names), *others]

@@ -7,7 +7,11 @@ from command_runner import run
 @pytest.mark.parametrize(
     ("command", "flags", "sentence"),
     [
-        ("benchmark", ["--seeds=1,x"], "--seeds must be whole numbers from 1 on with commas between, such as 1,32"),
+        (
+            "benchmark",
+            ["--seeds=1,x"],
+            "--seeds must be whole numbers with commas between, from 1 to 2147483647; got 'x'.",
+        ),
         ("benchmark", ["--seeds=0"], "got '0'"),
         ("benchmark", ["--peer=rejax"], "--peer must be NAME=COMMAND, such as 'rejax=python rejax.py'; got 'rejax'."),
         ("benchmark", ["--repeats=0"], "--repeats=0"),

@@ -6,12 +6,13 @@ import signal
 import time
 
 import jax
+import numpy as np
 import pods
 import pyarrow.dataset
 import pytest
 from run_folders import assert_same_end, checkpoints, wait_for
 
-from haepo_jax import processes
+from haepo_jax import meeting, processes
 from haepo_jax.errors import ConfigError, Stalled
 
 
@@ -125,15 +126,125 @@ def test_a_second_run_on_the_folder_is_refused_by_all_its_processes(alone, tmp_p
     [
         (("127.0.0.1:1", None, None), "go together; missing: --num_processes, --process_id."),
         ((None, 2, 1), "go together; missing: --coordinator."),
+        ((None, None, 0), "go together; missing: --coordinator, --num_processes."),
+        ((None, 1, 5), "go together; missing: --coordinator."),
         (("127.0.0.1:1", 2, 2), "--process_id=2 must be below --num_processes=2; it counts from 0."),
+        (("127.0.0.1:1", 1, 5), "--process_id=5 must be below --num_processes=1; it counts from 0."),
+        (("127.0.0.1:1", 2, -1), "--process_id=-1 must be below --num_processes=2; it counts from 0."),
+        (("127.0.0.1:1", 0, 0), "--num_processes=0 must be 1 or more."),
+        (("127.0.0.1", 1, 0), "--coordinator='127.0.0.1' must be HOST:PORT of process 0"),
+        ((":99999", 2, 1), "--coordinator=':99999' must be HOST:PORT of process 0"),
     ],
 )
 def test_flags_that_do_not_fit_are_told(given, sentence):
-    with pytest.raises(ConfigError, match="--"):
-        processes.initialize(*given, heartbeat_seconds=30)
     with pytest.raises(ConfigError) as raised:
-        processes.initialize(*given, heartbeat_seconds=30)
+        processes.initialize(*given)
     assert sentence in str(raised.value)
+
+
+def test_a_process_with_another_config_is_refused_by_all_before_anything_is_made(tmp_path):
+    workdir = tmp_path / "runs" / "one"
+    refused = pods.run(workdir, *pods.SMALL, of_the_last=["--config.optimizer.learning_rate=0.5"], processes=2)
+    assert [finished.code for finished in refused] == [2, 2], refused
+    for finished in refused:
+        assert (
+            "The processes of this run differ: config.optimizer.learning_rate is 0.003 on process 0, 0.5 on process 1."
+        ) in finished.err
+    assert not list(tmp_path.iterdir())
+
+
+OF_THE_LAST = {
+    "seed": (["--config.seed=9"], "config.seed is 0 on process 0, 9 on process 1"),
+    "number of updates": (["--config.num_updates=3"], "config.num_updates is 400 on process 0, 3 on process 1"),
+    "number of seeds": (["--config.num_seeds=3"], "config.num_seeds is 2 on process 0, 3 on process 1"),
+    "sweep": (["--config.sweep.haepo.kl_coef=(0.0,0.5)"], "config.sweep.haepo.kl_coef is [0.0, 0.02] on process 0, "),
+    "members of a device": (["--members_per_device=4"], "--members_per_device is 3 on process 0, 4 on process 1"),
+    "plan": (["--dry_run"], "--dry_run is false on process 0, true on process 1"),
+    "members in TensorBoard": (["--tensorboard_members=99"], "--tensorboard_members=99 is no member"),
+    "number of processes": (["--num_processes=3"], "Process 1 was started with --num_processes=3, process 0 with"),
+    "folder": (["--workdir={other}"], "is another folder on process 1 than on process 0"),
+    "a setting that is not allowed": (["--config.seed=-1"], "config.seed must be"),
+    "an unknown flag": (["--config.sede=1"], "--config.sede is not a setting"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "sentence"), OF_THE_LAST.values(), ids=OF_THE_LAST.keys())
+def test_whatever_differs_in_one_process_ends_all_with_a_sentence(tmp_path, arguments, sentence):
+    other = tmp_path / "other"
+    arguments = [argument.format(other=other) for argument in arguments]
+    refused = pods.run(tmp_path / "run", *pods.SMALL, of_the_last=arguments, processes=2, seconds=60)
+    assert [finished.code for finished in refused] == [2, 2], refused
+    assert all(sentence in finished.err for finished in refused), refused
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_process_that_nobody_joins_ends_with_a_sentence(tmp_path):
+    together = [f"--coordinator=127.0.0.1:{pods.free_port()}", "--num_processes=2", "--join_seconds=2"]
+    for process, sentence in enumerate(("Process 1 of 2 did not join", "Process 0 could not be reached")):
+        (alone,) = pods.run(tmp_path / "run", *pods.SMALL, *together, f"--process_id={process}", seconds=60)
+        assert alone.code == 42, alone
+        assert sentence in alone.err
+        assert "(--join_seconds" in alone.err
+
+
+@pytest.mark.slow
+def test_processes_with_unequal_numbers_of_devices_are_refused(tmp_path):
+    refused = pods.run(tmp_path / "run", *pods.SMALL, processes=2, devices_each=(1, 3))
+    assert [finished.code for finished in refused] == [2, 2], refused
+    assert all("process 0 has 1, process 1 has 3" in finished.err for finished in refused)
+
+
+@pytest.mark.slow
+def test_a_process_without_members_has_nothing_to_warn_of(tmp_path):
+    arguments = (*pods.SMALL, "--config.sweep.haepo.entropy_coef=(0.0,)", "--config.sweep.haepo.kl_coef=(0.0,)")
+    ended = pods.run(tmp_path / "run", *arguments, "--config.num_updates=20", processes=2, devices_each=1)
+    assert [finished.code for finished in ended] == [0, 0], ended
+    assert not any("Warning" in finished.err for finished in ended)
+
+
+def test_what_one_process_refuses_all_refuse(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(processes, "texts", lambda own: ["", "config.seed is wrong.", ""])
+    sentence = r"Process 1 cannot take part: config\.seed is wrong\."
+    with pytest.raises(ConfigError, match=sentence), processes.all_or_none():
+        pass
+    told = []
+    monkeypatch.setattr(processes, "texts", lambda own: told.append(own) or ["", own, ""])
+    with pytest.raises(ConfigError, match=r"^config\.seed is wrong\.$"), processes.all_or_none():
+        raise ConfigError("config.seed is wrong.")
+    assert told == ["config.seed is wrong."]
+
+
+def test_texts_of_any_length_reach_all(monkeypatch):
+    others = "longer than the other one, with \N{LATIN SMALL LETTER U WITH DIAERESIS}"
+    monkeypatch.setattr(processes, "gathered", lambda values: np.stack([values, _as_other(values, others)]))
+    assert processes.texts("") == ["", others]
+
+
+def _as_other(values, text):
+    content = np.frombuffer(text.encode(), np.uint8)
+    return np.full(values.shape, len(content)) if values.ndim == 0 else content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--coordinator=h:1", "--num_processes=2", "--process_id=1"], ("h", 1, 2, 1)),
+        (["-coordinator", "h:1", "--x", "-num_processes", "2", "-process_id", "0"], ("h", 1, 2, 0)),
+        (["--coordinator=h:1", "--num_processes=2"], None),
+        (["--coordinator=h:1", "--num_processes=2", "--process_id=two"], None),
+        (["--coordinator=h", "--num_processes=2", "--process_id=1"], None),
+        (["--coordinator=h:1", "--num_processes=2", "--process_id"], None),
+        ([], None),
+    ],
+)
+def test_a_refusal_is_reported_where_the_flags_say_how(monkeypatch, arguments, expected):
+    reported = []
+    monkeypatch.setattr(meeting, "report_refusal", lambda *given: reported.append(given))
+    processes.report_refusal(["sweep", *arguments], ConfigError("why"))
+    assert reported == ([] if expected is None else [(expected[:2], *expected[2:], "why")])
 
 
 @pytest.mark.parametrize(

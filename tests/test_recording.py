@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from haepo_jax.population import Member
-from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows, text_settings
+from haepo_jax.recording import MetricsWriter, drop_rows, text_settings
 
 MEMBERS = [Member(0, 7, {"discount": 0.9}), Member(1, 8, {"discount": 1.0})]
 
@@ -111,21 +111,3 @@ class TestDroppedRows:
 def rows(tmp_path):
     (part,) = (tmp_path / "metrics").iterdir()
     return pq.read_table(part).to_pydict()
-
-
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys):
-    report = ProgressReport(total=10, done=0, quiet_seconds=1e6)
-    for done in (1, 2, 3, 10):
-        report.show(done, "12,346 env steps/s  return 99.75")
-    report.close()
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("updates 1/10  12,346 env steps/s  return 99.75  left")
-    assert lines[1].startswith("updates 10/10")
-
-
-def test_a_long_sentence_stays_on_one_line(capsys):
-    report = ProgressReport(total=1, done=0)
-    report.say("word " * 60 + "end [not markup]")
-    report.close()
-    assert capsys.readouterr().err == "word " * 60 + "end [not markup]\n"

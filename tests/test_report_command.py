@@ -15,7 +15,10 @@ def test_the_page_and_its_figures_are_written(tmp_path):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     finished = run("experiments.report", f"--workdir={folder}")
     assert (finished.code, finished.err) == (0, "")
-    assert finished.out == f"{folder / 'report.html'}\n"
+    written, finding, following = finished.out.splitlines()
+    assert written == f"Written to {folder / 'report.html'}."
+    assert "entropy_coef" in finding and "has the highest final return" in finding
+    assert following == f"Next: python -m experiments.evaluate --workdir={folder}"
     assert "learning_rate" in (folder / "report.html").read_text()
     written = sorted(path.name for path in (folder / "figures").glob("*.png"))
     assert written == ["best-1.png", "pairs-1.png", "sensitivity-1.png"]

@@ -1,6 +1,7 @@
 """`python -m experiments.summarize` as its user has it."""
 
 import json
+import shutil
 
 import pytest
 from command_runner import run
@@ -17,7 +18,11 @@ def test_a_summary_is_made_again_from_the_metrics(tmp_path):
     written = tmp_path / "summary.json"
     written.unlink()
     finished = run("experiments.summarize", f"--workdir={tmp_path}")
-    assert (finished.code, finished.out, finished.err) == (0, f"{written}\n", "")
+    assert (finished.code, finished.err) == (0, "")
+    first, finding, following = finished.out.splitlines()
+    assert first == f"Written to {written}."
+    assert finding.startswith("Of 6 settings learning_rate=0.003 has the highest final return: ")
+    assert following == f"Next: python -m experiments.report --workdir={tmp_path}"
     summary = json.loads(written.read_text())
     assert summary == summarize(tmp_path)
     assert {member["status"] for member in summary["members"]} == {"ok", "diverged"}
@@ -45,9 +50,16 @@ def without_a_process(folder):
     write_sweep(folder, POINTS, hump_that_diverges, rows=lambda member: UPDATES * (member.index < 8), complete=False)
 
 
+def another_config(folder):
+    not_begun(folder)
+    write_sweep(folder.parent / f"{folder.name}_other", POINTS, hump_that_diverges, seeds=3)
+    shutil.copy(folder.parent / f"{folder.name}_other" / "config.json", folder)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
+        (another_config, "members.json is not that of the run in config.json: its members differ."),
         (no_run, "holds no run: there is no config.json in it."),
         (not_begun, "lacks metrics of 24 of its members (0, 1, 2, 3, 4, ...): copy the parts"),
         (one_short_of_an_update, "lacks metrics of 1 of its members (2): copy the parts"),

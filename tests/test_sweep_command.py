@@ -4,10 +4,10 @@ import json
 
 import pods
 import pytest
-from command_runner import run
+from command_runner import last_of_each, run
 from run_folders import table
 
-FEW = (*pods.SMALL, "--config.num_updates=3")
+FEW = last_of_each((*pods.SMALL, "--config.num_updates=3"))
 
 
 def sweep(*arguments):
@@ -18,9 +18,11 @@ def sweep(*arguments):
 def finished(tmp_path_factory):
     """Two groups, in waves, with scalars of a member."""
     workdir = tmp_path_factory.mktemp("sweep") / "run"
-    arguments = (
-        *(*FEW, '--config.sweep.haepo.score=("sum","mean")', "--config.sweep.haepo.kl_coef=(0.0,0.02)"),
-        *("--config.sweep.haepo.entropy_coef=(0.1,)", "--tensorboard_members=1", "--members_per_device=2"),
+    arguments = last_of_each(
+        (
+            *(*FEW, '--config.sweep.haepo.score=("sum","mean")', "--config.sweep.haepo.kl_coef=(0.0,0.02)"),
+            *("--config.sweep.haepo.entropy_coef=(0.1,)", "--tensorboard_members=1", "--members_per_device=2"),
+        )
     )
     ended = sweep(*arguments, f"--workdir={workdir}")
     assert ended.code == 0, ended.err
@@ -104,7 +106,7 @@ def test_a_sweep_that_diverges_as_a_whole_exits_3(tmp_path):
         ),
         (
             ("--tensorboard_members=a", "--workdir=w"),
-            "--tensorboard_members must be whole numbers with commas between",
+            "--tensorboard_members must be whole numbers with commas between, from 0 to 2147483647; got 'a'.",
         ),
         (("--trajectory_devices=0", "--workdir=w"), "--trajectory_devices=0 cannot be used"),
         (("--coordinator=localhost:1", "--workdir=w"), "go together; missing: --num_processes, --process_id."),

@@ -8,7 +8,7 @@ from configs import cartpole
 from configs.sweeps import beta_lambda
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError
-from haepo_jax.sweeps import from_record, from_values, of_experiment, sweep_setting_names, with_search
+from haepo_jax.sweeps import DISTRIBUTIONS, from_record, from_values, of_experiment, sweep_setting_names, with_search
 
 BETA, LAMBDA, RATE, SCORE = "haepo.entropy_coef", "haepo.kl_coef", "optimizer.learning_rate", "haepo.score"
 
@@ -142,7 +142,7 @@ class TestList:
         ({"sweep": {BETA: (-1.0,)}}, "config.sweep.haepo.entropy_coef must be at least 0.0, got -1.0."),
         (
             {"sweep": {SCORE: ("sum", "total")}},
-            "config.haepo.score 'total' is not known; allowed: sum, mean, log_ratio.",
+            "config.sweep.haepo.score 'total' is not known; allowed: sum, mean, log_ratio.",
         ),
         ({"sweep": {BETA: {"uniform": (0.0, 1.0)}}}, "belongs to a random search: set config.search.num_samples."),
         (
@@ -177,6 +177,79 @@ def test_what_makes_no_sense_is_told_in_a_sentence(values, sentence):
     with pytest.raises(ConfigError) as raised:
         from_values(values)
     assert sentence in str(raised.value)
+
+
+TYPES = ({1, 2}, {"a": 1}, [[8], [8]], None, "text", b"x", object(), lambda: 1, 10**400, 1e400, float("nan"), 1j, True)
+SETTINGS = (BETA, RATE, SCORE, "env", "env_kwargs.size", "env_params.slip", "policy.hidden_sizes", "num_trajectories")
+WELL = (("env", "text"), ("env_kwargs.size", "text"), ("env_kwargs.size", True))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", TYPES, ids=lambda value: type(value).__name__)
+def test_a_point_of_any_other_type_is_refused_by_the_name_of_its_setting(name, value):
+    """As values of a grid, as points, and as the bounds of what is drawn."""
+    if (name, value) not in WELL:
+        for values in (
+            {"sweep": {name: (value,)}},
+            {"search": {"points": ({name: value},)}},
+        ):
+            with pytest.raises(ConfigError, match=f"config.*{name}"):
+                from_values(values)
+    for kind in DISTRIBUTIONS:
+        with pytest.raises(ConfigError, match=f"config.sweep.{name}"):
+            from_values({"sweep": {name: {kind: (0, value)}}, "search": {"num_samples": 3}})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "bounds", "sentence"),
+    [
+        (RATE, "uniform", (1.0, 1e39), "must be finite in float32"),
+        (RATE, "log_uniform", (1, 10**400), "must be finite in float32"),
+        ("haepo.num_epochs", "integer", (1, 2**63), "must be at least 1 and at most 2147483647"),
+        ("haepo.num_epochs", "uniform", (1, 3), "draws real numbers, and config.haepo.num_epochs is a whole one"),
+        ("discount", "uniform", (0.5, 1.5), "must be at least 0.0 and at most 1.0, got 1.5."),
+        ("env_params.slip", "integer", (0, 2**31), "at most 2147483647"),
+        ("env_kwargs.size", "integer", (0, 2**31), "at most 2147483647"),
+        (SCORE, "uniform", (0, 1), "draws numbers, and config.haepo.score is none; give a tuple of its values."),
+    ],
+)
+def test_bounds_that_the_setting_cannot_have_are_refused(name, kind, bounds, sentence):
+    with pytest.raises(ConfigError, match=f"config.sweep.{name}.{kind}") as raised:
+        from_values({"sweep": {name: {kind: bounds}}, "search": {"num_samples": 3}})
+    assert sentence in str(raised.value)
+
+
+def test_a_bound_that_is_never_drawn_need_not_be_allowed():
+    values = {"sweep": {RATE: {"uniform": (0.0, 0.1)}}, "search": {"num_samples": 50}}
+    assert all(0 < point[RATE] <= 0.1 for point in points(from_values(values)))
+
+
+@pytest.mark.parametrize("values", [{1: (0.1,)}, {"haepo": {2: (0.1,)}}, {("a",): (0.1,)}])
+def test_names_that_are_no_text_are_refused(values):
+    with pytest.raises(ConfigError, match=r"has the name .*, and names are text"):
+        from_values({"sweep": values})
+
+
+def test_a_sweep_of_what_nothing_reads_is_refused_though_it_needs_programs_of_its_own():
+    for values, where in (
+        ({"sweep": {SCORE: ("sum", "mean")}}, "config.sweep"),
+        ({"search": {"points": ({SCORE: "sum"}, {SCORE: "mean"})}}, "config.search.points"),
+    ):
+        with pytest.raises(ConfigError, match=f"{where}.{SCORE} has no effect, as config.algorithm is rloo"):
+            from_values({"algorithm": "rloo", **values})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_seeds": 2**31 - 1},
+        {"search": {"num_samples": 2**31 - 1}, "sweep": {RATE: {"uniform": (0.1, 0.2)}}},
+        {"sweep": dict.fromkeys(("haepo.kl_coef", BETA, RATE, "discount"), tuple(np.linspace(0.1, 0.9, 1000)))},
+    ],
+)
+def test_more_members_than_the_machine_can_list_are_refused_at_once(values):
+    with pytest.raises(ConfigError, match=r"members, whose list alone takes about .* and this machine has"):
+        from_values(values)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.folder_files import StrPath, read_members
 from haepo_jax.members import Member
+from haepo_jax.metrics_parts import metrics_dataset, metrics_parts
 from haepo_jax.recording import shown, text_settings
 
 
@@ -59,15 +61,16 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
     types = {"member": pa.int32(), "seed": pa.int64(), "update": pa.int32()}
     types |= {name: pa.string() if name in text else pa.float64() for name in members[0]["settings"]}
     with _sentences(directory):
-        found = _data_set(directory)
-        if found is None:
-            table = pa.schema(types | dict.fromkeys(columns, pa.float32())).empty_table()
-        else:
+        parts = metrics_parts(workdir)
+        if parts.own:
+            found = metrics_dataset(workdir, parts=parts)
             if missing := [name for name in columns if name not in found.schema.names]:
                 raise ConfigError(f"{directory} is not that of such a run: it has rows without {', '.join(missing)}.")
             # The parts of its groups may differ in the columns that are not read here.
             types |= {name: found.schema.field(name).type for name in columns}
             table = found.replace_schema(pa.schema(types)).to_table()
+        else:
+            table = pa.schema(types | dict.fromkeys(columns, pa.float32())).empty_table()
     _check(directory, table, members, text)
     return Rows(
         members,
@@ -91,23 +94,16 @@ def read_metric(workdir: StrPath, name: str) -> np.ndarray:
       KeyError: the run's algorithm does not write this metric.
       ConfigError: as of `read_rows`.
     """
-    directory = Path(workdir) / "metrics"
-    with _sentences(directory):
-        found = _data_set(directory)
-    if found is not None and name not in found.schema.names:
-        raise KeyError(f"{workdir} has no metric {name}; it has {', '.join(found.schema.names)}.")
+    with _sentences(Path(workdir) / "metrics"):
+        names = metrics_dataset(workdir).schema.names
+    if name not in names:
+        raise KeyError(f"{workdir} has no metric {name}; it has {', '.join(names)}.")
     rows = read_rows(workdir, (name,))
     result = rows.by_update(name, np.float32(np.nan))
-    if name == "env_steps" and result.size:
+    if name == "env_steps":
         last = np.maximum(rows.count - 1, 0)
         result = np.take_along_axis(result, np.minimum(np.arange(result.shape[1]), last[:, None]), axis=1)
     return result
-
-
-def _data_set(directory: Path) -> pyarrow.dataset.Dataset | None:
-    """The parts of `metrics/`; None where there is none yet. Names of the folders above them are no columns."""
-    parts = [str(part) for part in sorted(directory.glob("part-*.parquet"))]
-    return pyarrow.dataset.dataset(parts, format="parquet", partitioning=None) if parts else None
 
 
 @contextlib.contextmanager
@@ -122,43 +118,53 @@ def _sentences(directory: Path) -> Iterator[None]:
 
 def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     """Returns the indices of members that share their swept settings, under a label of those settings."""
-    groups: dict[str, list[int]] = {}
+    points: dict[str, list[int]] = {}
     for index, member in enumerate(members):
-        groups.setdefault(setting_label(member["settings"]), []).append(index)
-    return groups
+        points.setdefault(json.dumps(member["settings"]), []).append(index)
+    chosen = [members[indices[0]]["settings"] for indices in points.values()]
+    labels = [setting_label(settings) for settings in chosen]
+    if len(set(labels)) < len(labels):
+        labels = [setting_label(settings, exact=True) for settings in chosen]
+    return dict(zip(labels, points.values(), strict=True))
 
 
-def setting_label(settings: Mapping[str, Any]) -> str:
-    """Returns settings in words.
+def setting_label(settings: Mapping[str, Any], *, exact: bool = False) -> str:
+    """Returns settings in words, their numbers in six digits unless they are to be exact.
 
     Example:
-      >>> setting_label({"haepo.kl_coef": 0.005, "haepo.score": "sum"})
-      'haepo.kl_coef=0.005, haepo.score=sum'
+      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2, "haepo.score": "sum"})
+      'haepo.kl_coef=0.3, haepo.score=sum'
+      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2}, exact=True)
+      'haepo.kl_coef=0.30000000000000004'
     """
     return ", ".join(
-        f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={shown(value)}"
+        f"{name}={value:g}" if isinstance(value, int | float) and not exact else f"{name}={shown(value)}"
         for name, value in settings.items()
     )
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns the last part of each dotted name, where that tells them apart.
+
+    Example:
+      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
+      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
+    """
+    counts = Counter(name.rpartition(".")[2] for name in names)
+    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
+
+
 def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
-    """Holds the rows to be those of the members, each once.
+    """Holds the rows to be those of the members: equal seeds and settings.
 
     Raises:
       ConfigError: they are not.
     """
-    identity = ["member", "seed", "update", *members[0]["settings"]]
-    empty = [name for name in identity if table[name].null_count]
-    if empty:
-        raise ConfigError(f"{directory} is not that of a run: it has rows without {', '.join(empty)}.")
-    member, update = table["member"].to_numpy().astype(np.int64), table["update"].to_numpy()
-    outside = (member < 0) | (member >= len(members))
-    if outside.any():
-        raise ConfigError(
-            f"{directory} has rows of member {member[outside][0]}, but members.json has {len(members)} members: "
-            "one of them is of another run."
-        )
-    for name in ("seed", *members[0]["settings"]):
+    identity = ["seed", *members[0]["settings"]]
+    if empty := [name for name in identity if table[name].null_count]:
+        raise ConfigError(f"{directory} is not that of such a run: it has rows without {', '.join(empty)}.")
+    member = table["member"].to_numpy()
+    for name in identity:
         own = [m["seed"] if name == "seed" else m["settings"][name] for m in members]
         expected = np.array([shown(value) for value in own] if name in text else own)
         wrong = np.flatnonzero(table[name].to_numpy() != expected[member])
@@ -168,18 +174,6 @@ def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text
                 f"{table[name][int(wrong[0])].as_py()}, which is {expected[member[wrong[0]]]} in members.json: one of "
                 "them is of another run."
             )
-    count = np.bincount(member, minlength=len(members))
-    outside = (update < 0) | (update >= count[member])
-    if outside.any():
-        raise ConfigError(
-            f"{directory} lacks rows of member {member[outside][0]} before its update {update[outside][0]}."
-        )
-    places = member * max(int(count.max(initial=0)), 1) + update.astype(np.int64)
-    if len(np.unique(places)) < len(places):
-        double = np.flatnonzero(np.bincount(places) > 1)[0]
-        raise ConfigError(
-            f"{directory} has more than one row of member {double // count.max()} at update {double % count.max()}."
-        )
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:

@@ -1,45 +1,95 @@
-"""Tables for the terminal."""
+"""Tables for the terminal, and the sentence that sums one up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from haepo_jax.analysis.metrics import by_setting
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
+from haepo_jax.analysis.metrics import by_setting, short_names
+from haepo_jax.terminal import add_row, make_table
+
+_NO_NUMBER = "-"
 
 
 def final_returns(summary: Mapping[str, Any], title: str) -> Table:
-    """One line for each swept setting: seeds, mean, spread and worst of the final returns, and who diverged."""
-    members = summary["members"]
-    last = f"last {summary['final_updates']} updates"
-    table = _table(title, f"mean return, {last}", "std", "worst seed", "best seed", "diverged")
-    for label, indices in by_setting(members).items():
-        finals = np.array([members[i]["final_return"] for i in indices if members[i]["status"] == "ok"])
-        table.add_row(label or "all", str(len(indices)), *_spread(finals), str(len(indices) - finals.size))
+    """Makes the table of the final returns of a run, a line for each swept setting, the best first."""
+    table = make_table(
+        f"{title}: mean return of the last {summary['final_updates']} updates, over seeds",
+        ("setting", "seeds", "mean", "std", "worst", "best", "diverged"),
+    )
+    for label, members in _ranked(summary["members"], "final_return"):
+        diverged = sum(member["status"] == "diverged" for member in members)
+        finals = _finite(members, "final_return")
+        add_row(table, (label or "all", str(len(members)), *_spread(finals), str(diverged)))
     return table
 
 
 def evaluation(result: Mapping[str, Any]) -> Table:
-    """Two lines for each swept setting, greedy and sampled: mean, spread and worst over seeds."""
-    members = result["members"]
-    title = f"{result['env']} after update {result['update']}, {result['episodes']} fresh episodes a policy"
-    table = _table(title, "actions", "mean return", "std", "worst seed", "best seed")
-    for label, indices in by_setting(members).items():
+    """Makes the table of an evaluation, two lines for each swept setting, the best greedy return first."""
+    title = (
+        f"{result['env']} after update {result['update']}, {result['episodes']} fresh episodes a policy, over seeds"
+    )
+    table = make_table(title, ("setting", "seeds", "actions", "mean", "std", "worst", "best"))
+    for label, members in _ranked(result["members"], "greedy_return"):
         for kind in ("greedy", "sampled"):
-            values = np.array([members[i][f"{kind}_return"] for i in indices])
-            table.add_row(label or "all", str(len(indices)), kind, *_spread(values))
+            values = _finite(members, f"{kind}_return")
+            add_row(table, (label or "all", str(len(members)), kind, *_spread(values)))
     return table
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table("setting", title=title, title_justify="left")
-    for heading in ("seeds", *headings):
-        table.add_column(heading, justify="right")
-    return table
+def about_returns(members: Sequence[Mapping[str, Any]], name: str, words: str) -> str:
+    """Says which setting has the highest return, or how high that of the only one is.
+
+    Args:
+      members: of a summary or of an evaluation.
+      name: what they are compared by, such as `final_return`.
+      words: what that is called, such as `final return`.
+    """
+    ranked = _ranked(members, name)
+    label, best = ranked[0]
+    values = _finite(best, name)
+    if not values.size:
+        return f"No member has a {words}: no episode has ended, or returns were not finite."
+    seeds = f"{values.size} seed{'s' if values.size > 1 else ''}"
+    worst = f", worst {values.min():.4g}" if values.size > 1 else ""
+    told = f"{values.mean():.4g}, the mean over {seeds}{worst}"
+    if len(ranked) == 1:
+        return f"The {words} is {told}."
+    few = "" if enough(values.size) else f" Fewer than {FEWEST_SEEDS} seeds decide nothing."
+    return f"Of {len(ranked)} settings {label} has the highest {words}: {told}.{few}"
+
+
+def about_speed(summary: Mapping[str, Any]) -> str:
+    """Says in a sentence how much a run did in which time."""
+    clock, rate = summary["wall_clock"], summary["env_steps_per_second"]
+    a_second = "" if rate is None else f", {rate:,.0f} a second"
+    return (
+        f"{summary['env_steps']:,} env steps in {clock['run_seconds']:.1f} s{a_second}; compiled in "
+        f"{clock['compile_seconds']:.1f} s."
+    )
+
+
+def _ranked(members: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The members of each setting under its label with short names, the largest mean first, those without last."""
+    names = short_names(list(members[0]["settings"]))
+    renamed = [{"settings": {names[key]: value for key, value in m["settings"].items()}} for m in members]
+    groups = [(label, [members[index] for index in indices]) for label, indices in by_setting(renamed).items()]
+
+    def rank(group: tuple[str, list[Mapping[str, Any]]]) -> float:
+        values = _finite(group[1], name)
+        return -float(values.mean()) if values.size else np.inf
+
+    return sorted(groups, key=rank)
+
+
+def _finite(members: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    return np.array([member[name] for member in members if member[name] is not None], np.float64)
 
 
 def _spread(values: np.ndarray) -> list[str]:
     """Mean, standard deviation, least and largest."""
-    row = [values.mean(), values.std(), values.min(), values.max()] if values.size else [np.nan] * 4
-    return [f"{value:.4g}" for value in row]
+    if not values.size:
+        return [_NO_NUMBER] * 4
+    return [f"{value:.4g}" for value in (values.mean(), values.std(), values.min(), values.max())]

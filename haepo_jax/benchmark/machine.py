@@ -1,10 +1,11 @@
 """The machine that figures are from."""
 
-import os
 import platform
 from typing import Any
 
 import jax
+
+from haepo_jax import runtime
 
 
 def describe() -> dict[str, Any]:
@@ -14,7 +15,7 @@ def describe() -> dict[str, Any]:
         "platform": device.platform,
         "devices": jax.device_count(),
         "device_kind": device.device_kind,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": runtime.usable_cores(),
         "processor": platform.processor() or platform.machine(),
         "jax": jax.__version__,
     }

@@ -1,6 +1,8 @@
-"""The parts of gymnax that are used here, imported without the libraries that draw its environments.
+"""The parts of gymnax that are used here, imported without what its import does beside.
 
-gymnax imports those with every environment, which would be two seconds of each start; they come once it draws.
+gymnax imports libraries that draw with every environment, which would be two seconds of each start; they come once it
+draws. It also makes arrays at its import, which starts JAX's devices: after that their number cannot be chosen, a
+process cannot join others, and a forked one hangs. These arrays are made where they are used.
 """
 
 import contextlib
@@ -9,6 +11,9 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 __all__ = ["environment", "make", "register", "registered_envs", "spaces"]
 
@@ -37,7 +42,33 @@ def _left_for_later(names: tuple[str, ...]) -> Iterator[None]:
                 del sys.modules[name]
 
 
-with _left_for_later(_FOR_DRAWING):
+class _Constant:
+    """Stands for a constant array, which JAX makes where it is used."""
+
+    def __init__(self, values: Any, *args: Any, **kwargs: Any) -> None:
+        self._values, self._args, self._kwargs = values, args, kwargs
+
+    def __jax_array__(self) -> jax.Array:
+        return jnp.array(self._values, *self._args, **self._kwargs)
+
+    def __getitem__(self, index: Any) -> jax.Array:
+        return self.__jax_array__()[index]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__jax_array__(), name)
+
+
+@contextlib.contextmanager
+def _constants_for_later() -> Iterator[None]:
+    """While it is open, `jnp.array` gives stand-ins."""
+    make, jnp.array = jnp.array, _Constant  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        jnp.array = make
+
+
+with _left_for_later(_FOR_DRAWING), _constants_for_later():
     from gymnax import make
     from gymnax.environments import environment, spaces
     from gymnax.registration import register, registered_envs

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.stages import Compiled
 
+from haepo_jax import paths
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.adapters import fold, init_adapter, join
 from haepo_jax.language.architecture import Architecture, of_family
@@ -29,6 +31,7 @@ from haepo_jax.language.run import Evaluation, Stage
 from haepo_jax.language.scoring import Sequences
 from haepo_jax.language.sharding import for_parameters, make_mesh, over_rows
 from haepo_jax.language.tokens import Tokenizer
+from haepo_jax.progress import waiting
 from haepo_jax.run_folder import storage_errors
 
 Params = Any
@@ -114,7 +117,7 @@ def reward_folder(config: LanguageConfig, workdir: Path) -> Path:
 
 
 def _made_by(stage: str, path: str, workdir: Path) -> Path:
-    folder = Path(path).expanduser() if path else workdir / stage / MODEL
+    folder = _given(f"--config.{stage}_path", path) if path else workdir / stage / MODEL
     update = None if path else diverged_at(workdir / stage)
     if update is not None:
         raise ConfigError(
@@ -127,6 +130,18 @@ def _made_by(stage: str, path: str, workdir: Path) -> Path:
     return folder
 
 
+def _given(setting: str, path: str) -> Path:
+    """The folder of a model that a setting names, which may be missing, but can be read where it is there."""
+    folder = paths.folder(setting, path)
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{setting}={path} cannot be read: {error.strerror}.") from error
+    return folder
+
+
 def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
     """The model that fine-tuning begins with, and its tokenizer.
 
@@ -135,7 +150,7 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
     """
     model, seed = setting.config.model, setting.config.seed
     if model.path:
-        folder = Path(model.path).expanduser()
+        folder = _given("--config.model.path", model.path)
         return setting.read(folder), Tokenizer.from_folder(folder)
     if not setting.generated:
         raise ConfigError("config.model.path is empty: data of your own need a model with its tokenizer.")
@@ -214,12 +229,13 @@ def compiled_stage(
     clock = time.monotonic()
     batch = setting.place(jax.tree.map(lambda array: np.resize(array, (batch_size, *array.shape[1:])), examples))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, learner)
-    programs = {
-        name: jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
-        .lower(learner, frozen, batch)
-        .compile()
-        for name, update in updates.items()
-    }
+    with waiting("Compiling", "Compiled"):
+        programs = {
+            name: jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
+            .lower(learner, frozen, batch)
+            .compile()
+            for name, update in updates.items()
+        }
     name = min(programs, key=lambda name: _temporary_bytes(programs[name]))
     stage = Stage(
         total=total,

@@ -5,7 +5,7 @@ the run folders of the others valid.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -18,6 +18,7 @@ from haepo_jax.config import (
     from_mapping,
     to_config_dict,
 )
+from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_settings import MAX_SEED, choice, count, leaves, number
 from haepo_jax.errors import ConfigError
 
@@ -29,6 +30,7 @@ COMPARISONS = ("openai_comparisons", "trl_tldr_preference")
 PROMPTS = ("generated", "openai_tldr")
 GRADIENTS = ("smallest", "one_shot", "two_pass")
 POOLINGS = ("sum", "mean", "last")
+_SIZES = ("family", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size", "rope_theta")
 _LONGEST_NAME = 200  # bytes; file systems take 255, and files are written under longer names for a while
 
 
@@ -39,12 +41,19 @@ class ModelConfig:
     path: str = ""
     """Folder with `config.json`, `*.safetensors` and `tokenizer.json`; when empty, the sizes below."""
     family: str = choice("qwen3", FAMILIES)
+    """Architecture of the decoder."""
     hidden_size: int = count(64, low=2)
+    """Width of the residual stream; an even multiple of `num_heads`."""
     num_layers: int = count(2, low=1)
+    """Layers of attention and feed-forward network."""
     num_heads: int = count(4, low=1)
+    """Heads of attention."""
     num_kv_heads: int = count(2, low=1)
+    """Heads of keys and values, which groups of heads share; divides `num_heads`."""
     intermediate_size: int = count(256, low=1)
+    """Width of the feed-forward network."""
     rope_theta: float = number(10_000.0, above=0.0, traced=False)
+    """Base of the wavelengths of the rotary positions."""
     dtype: str = choice("float32", DTYPES)
     """Dtype of the computation; softmax, losses and gradients stay float32."""
     frozen_dtype: str = choice("float32", DTYPES)
@@ -56,6 +65,7 @@ class ModelConfig:
     """Rank of the LoRA adapters that are trained instead of the parameters; 0 trains all parameters. The reference
     policy is then the model with its adapters switched off, and takes no memory of its own."""
     adapter_alpha: float = number(16.0, above=0.0, traced=False)
+    """What adapters are scaled by, over their rank."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +79,13 @@ class DataConfig:
     test_demonstrations: str = ""
     """Those whose posts the stage `evaluate` judges all policies by."""
     demonstrations_schema: str = choice("openai_tldr", DEMONSTRATIONS)
+    """How the files of demonstrations are laid out."""
     comparisons: str = ""
     """File, folder or pattern of comparisons, for `reward` and for DPO."""
     held_out_comparisons: str = ""
     """Those that the reward model is judged by."""
     comparisons_schema: str = choice("openai_comparisons", COMPARISONS)
+    """How the files of comparisons are laid out."""
     prompt: str = choice("generated", PROMPTS)
     """The format of prompts, and the lengths that they and responses are brought to."""
     num_held_out: int = count(500, low=1)
@@ -85,7 +97,9 @@ class SftConfig:
     """Supervised fine-tuning on reference summaries."""
 
     num_steps: int = count(1500, low=1)
+    """Gradient steps."""
     batch_size: int = count(32, low=1)
+    """Posts of a step."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-3, schedule="cosine", max_grad_norm=1.0)
 
 
@@ -94,8 +108,9 @@ class RewardConfig:
     """The reward model: Bradley-Terry on comparisons, from the fine-tuned model."""
 
     num_steps: int = count(1000, low=1)
+    """Gradient steps."""
     batch_size: int = count(32, low=1)
-    """Comparisons."""
+    """Comparisons of a step."""
     pooling: str = choice("sum", POOLINGS)
     """How a response's score comes from those of its tokens: their `sum`, `mean`, or the `last` token's."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, schedule="cosine", max_grad_norm=1.0)
@@ -106,6 +121,7 @@ class RlConfig:
     """Learning from the reward model, or for DPO from the comparisons themselves."""
 
     num_updates: int = count(80, low=1)
+    """Updates of the run."""
     num_prompts: int = count(8, low=1)
     """Groups of an update; for DPO its comparisons."""
     num_samples: int = count(8, low=2)
@@ -114,8 +130,10 @@ class RlConfig:
     """Gradient steps on each batch."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, schedule="linear", max_grad_norm=1.0)
     temperature: float = number(1.0, above=0.0, traced=False)
+    """What logits are divided by, when responses are sampled and when they are learnt from."""
     top_p: float = number(1.0, above=0.0, high=1.0, traced=False)
-    """Below 1, no KL divergence can be had from the samples: none is reported, and none may be penalised."""
+    """Share of the probability that the tokens to sample from hold, the likeliest first. Below 1, no KL divergence
+    can be had from the samples: none is reported, and none may be penalised."""
     missing_eos_penalty: float = number(1.0, low=0.0, traced=False)
     """Taken off the reward of a response that does not end within its length."""
     kl_penalty: float = number(0.05, low=0.0, traced=False)
@@ -127,6 +145,7 @@ class RlConfig:
     gradient: str = choice("smallest", GRADIENTS)
     """`two_pass` goes `microbatch` responses at a time; `smallest` takes what needs less memory at these shapes."""
     microbatch: int = count(8, low=1)
+    """Responses whose gradient, or score, is computed at a time."""
     chunk_size: int = count(0, low=0)
     """Tokens whose logits exist at a time; 0 for all of a microbatch."""
 
@@ -136,6 +155,7 @@ class MeshConfig:
     """How the devices share the work: `fsdp` of them hold one copy of the parameters, the rest of them copies."""
 
     fsdp: int = count(1, low=1)
+    """Devices that hold one copy of the parameters together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +163,11 @@ class LanguageConfig:
     """Everything that decides the numbers of a language-model run."""
 
     seed: int = count(0, low=0, high=MAX_SEED)
+    """Seed of the run."""
     name: str = ""
     """Of the run of stage `rl`; when empty, its algorithm, score and seed."""
     algorithm: str = choice("haepo", METHODS)
+    """The method of the stage `rl`; the settings of the others are then not read."""
     sft_path: str = ""
     """Hugging Face folder of the fine-tuned policy; when empty, what the stage `sft` made."""
     reward_path: str = ""
@@ -186,6 +208,11 @@ def setting_names() -> list[str]:
     return [name for name, _, _ in leaves(LanguageConfig())]
 
 
+def settings() -> Iterator[Setting]:
+    """Yields every setting with its meaning."""
+    return settings_of(LanguageConfig())
+
+
 def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
     """What `config.json` of a stage's folder holds: the settings that the stage reads, as nested dictionaries."""
     sections = {
@@ -195,6 +222,23 @@ def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
     }[stage]
     everything = dataclasses.asdict(config)
     return {name: everything[name] for name in ("seed", *sections) if name in everything}
+
+
+def unread(config: LanguageConfig) -> dict[str, str]:
+    """Finds the settings that no stage reads, by dotted name, each with the reason: as `config_reads.unread` does."""
+    reasons = {
+        name: f"config.algorithm is {config.algorithm}"
+        for name in setting_names()
+        if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
+    }
+    if config.algorithm == "dpo":
+        of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
+        reasons |= dict.fromkeys(of_samples, "config.algorithm is dpo, which learns from comparisons")
+    if config.model.path:
+        reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
+    if not config.model.adapter_rank:
+        reasons["model.adapter_alpha"] = "config.model.adapter_rank is 0"
+    return reasons
 
 
 def run_name(config: LanguageConfig) -> str:

@@ -23,7 +23,8 @@ from haepo_jax.language.fixed import hold_to_examples, hold_to_frozen
 from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.opening import run_id
-from haepo_jax.recording import MetricsWriter, ProgressReport, drop_rows
+from haepo_jax.progress import ProgressReport
+from haepo_jax.recording import MetricsWriter, drop_rows
 from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, storage_errors
 
@@ -130,7 +131,7 @@ class _Run:
         return state, done
 
     def go(self, checkpoint_seconds: float) -> Outcome:
-        stage, progress = self._stage, ProgressReport(self._stage.total, self._done)
+        stage, progress = self._stage, ProgressReport(self._stage.total, self._done, counts="tokens")
         diverged_at = None
         try:
             with signals.collected() as received:
@@ -147,7 +148,8 @@ class _Run:
                         break
                     done += 1
                     self._rows.append(row | self._evaluated(learner, done))
-                    progress.show(done, self._note(row))
+                    self._tokens += int(row["tokens"])
+                    progress.show(done, self._tokens, self._note(row))
                     if time.monotonic() - last_save >= checkpoint_seconds:
                         self._save(learner, cursor)
                         last_save = time.monotonic()
@@ -179,9 +181,8 @@ class _Run:
         return {f"held_out_{name}": np.asarray(seen[name], np.float32) for name in evaluation.names}
 
     def _note(self, row: dict[str, np.ndarray]) -> str:
-        self._tokens += int(row["tokens"])
-        rate, watched = self._tokens / self._run_seconds, self._stage.watched
-        return f"{rate:,.0f} tokens/s  {watched.replace('_', ' ')} {float(row[watched]):.4g}"
+        watched = self._stage.watched
+        return f"{watched.replace('_', ' ')} {float(row[watched]):.4g}"
 
     def _save(self, learner: Learner, cursor: batches.Cursor) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""

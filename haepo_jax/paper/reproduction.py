@@ -1,12 +1,13 @@
 """The whole reproduction: every study in turn, then the page and the files that it is quoted from."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from haepo_jax import runtime
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.folder_files import read_attempts, read_summary
+from haepo_jax.paper.claims import tally
 from haepo_jax.paper.methods import SETTINGS_PER_METHOD
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.scale import Scale
@@ -14,12 +15,13 @@ from haepo_jax.paper.studies import ablations, bandits, cartpole, deep_sea, grad
 from haepo_jax.paper.tasks import CARTPOLE, WALK
 from haepo_jax.paper.tuning import TUNING_SEED, Tuned
 from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Table
-from haepo_jax.reporting.publishing import publish
+from haepo_jax.reporting.publishing import Published, publish
+from haepo_jax.reporting.words import bands
 
 COMMAND = "python -m experiments.paper"
 
 
-def reproduce(directory: Path, scale: Scale) -> Path:
+def reproduce(directory: Path, scale: Scale) -> Published:
     """Does what is missing of the studies, and writes `report.html`, `verdicts.json` and `figures/`.
 
     Args:
@@ -27,7 +29,7 @@ def reproduce(directory: Path, scale: Scale) -> Path:
       scale: how large the studies are.
 
     Returns:
-      The path of the page.
+      The page and its first paragraph.
 
     Raises:
       StorageError: the folder could not be written to any more.
@@ -41,16 +43,17 @@ def reproduce(directory: Path, scale: Scale) -> Path:
     parts = ablations.study(runs, poles.recommended, {CARTPOLE.name: poles.tuned, WALK.name: walk_tuned})
     rules = references.study(runs, poles.recommended, poles.tuned)
     noise = gradients.study(runs, poles.tuned)
+    sections = (games, walks, poles.section, seas, parts, rules, noise)
     report = Report(
-        title="HAEPO, reproduced",
-        first_paragraph=poles.headline,
-        sections=(games, walks, poles.section, seas, parts, rules, noise),
+        title="HAEPO and its baselines on bandits, a random walk, CartPole and DeepSea",
+        first_paragraph=f"{tally(sections)} {poles.headline}",
+        sections=sections,
         configs=_listings(runs),
         provenance=_provenance(runs),
         fairness=_fairness(scale, (poles.tuned, walk_tuned, bandit_tuned, sea_tuned)),
         quick=scale.quick,
     )
-    return publish(directory, report)
+    return Published(publish(directory, report), report.first_paragraph)
 
 
 def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
@@ -76,7 +79,7 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
         "first run": min(attempt["started"] for attempt in attempts),
         "last run": newest["last_written"],
         "minutes of all runs, compilation included": round(seconds / 60, 1),
-        "CPU cores": len(os.sched_getaffinity(0)),
+        "CPU cores": runtime.usable_cores(),
         "device": f"{len(newest['devices'])} x {newest['device_kind']}",
         "commit": sorted({str(attempt["git"]) for attempt in attempts}),
         "python": newest["python"],
@@ -129,13 +132,12 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             "there.",
             f"Reported are {scale.seeds} seeds from 0 up, all seeds of a method in one compiled program; on bandits "
             f"{scale.instance_seeds} seeds on each of {scale.instances} bandits. Curves and tables give interquartile "
-            "means with 95% stratified bootstrap intervals unless they say otherwise.",
+            f"means {bands(scale.seeds, '95% stratified bootstrap intervals')} unless they say otherwise.",
             "HAEPO got more attention than the others: its four epochs and the grid of its score log_ratio were set "
             "after several dozen settings had been tried on CartPole, on tuning seeds (BUILD_NOTES.md). The grids of "
             "the others are from their literature, and the same care could well make those better too.",
-            "A claim is reproduced if it holds for the method as the paper has it (score sum) in every comparison, "
-            "not reproduced if it holds in none, neither for the paper's score nor for the recommended one, and mixed "
-            "otherwise. A comparison holds if its 95% interval excludes a tie, but for claims of point estimates.",
+            "The paper's own form of the method has the score sum, on bandits with returns normalised by their sum. "
+            "The recommended form has the score that did best on tuning seeds of CartPole, and z-scored returns.",
         ),
         tables=tables,
     )

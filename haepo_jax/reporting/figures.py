@@ -24,6 +24,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from haepo_jax.reporting.page import Figure
+from haepo_jax.terminal import visible
 
 WIDE, NARROW = 7.0, 3.9
 """Widths in inches: of the page, and of a phone."""
@@ -261,7 +262,7 @@ def panels(
                 axes.set_xlabel(_wrapped(x_label, size[0]))
         handles = [_handle(label, style) for label, style in looks.items()]
         if y_line is not None and y_line_label:
-            handles.append(Line2D([], [], color=_GREY, linewidth=1, linestyle=_DASHED, label=y_line_label))
+            handles.append(Line2D([], [], color=_GREY, linewidth=1, linestyle=_DASHED, label=visible(y_line_label)))
         return _encode(canvas, title, handles if len(handles) > 1 else [], image_format)
 
 
@@ -471,7 +472,9 @@ def strip(
                     markeredgewidth=0.8,
                     alpha=0.8,
                 )
-            if ordered.size:
+            if not ordered.size:
+                _say_row_empty(axes, number, "no value")
+            else:
                 # The one in the middle, never between two, so that it may be infinite.
                 middle = lanes.at(ordered[(ordered.size - 1) // 2])
                 axes.plot([middle, middle], [number - 0.4, number + 0.4], color="black", linewidth=2, zorder=4)
@@ -548,11 +551,14 @@ def _draw_curves(
     x_limits = _limits(x_values, x_log, 0.02)
     axes.set_xlim(x_limits)
     axes.set_ylim(y_limits)
+    if not any(np.isfinite(_drawable(curve.centre, y_log)).any() for curve in chart):
+        _say_empty(axes)
     for number, curve in enumerate(chart):
         style = looks[curve.label]
         x, centre = _drawable(curve.x, x_log), _drawable(curve.centre, y_log)
         # An infinite end of a band is drawn at the edge, and so is one that a logarithm lacks.
-        band = [np.clip(end, *y_limits) for end in (curve.low, curve.high) if end is not None]
+        ends = [end for end in (curve.low, curve.high) if end is not None and not np.isnan(end).all()]
+        band = [np.clip(end, *y_limits) for end in ends]
         heights = np.stack([_share(y, y_limits, y_log) for y in (centre, *band)])
         shares = _share(x, x_limits, x_log)
         points = _telling_points(shares, heights)
@@ -733,7 +739,7 @@ def _lanes(axes: Axes, values: np.ndarray, log: bool, reference: float | None, n
         if there:
             axes.axvspan(*ends, color=_FAINT, linewidth=0, zorder=0.5)
             ticks.append(float(lanes.at(np.array(value))))
-            labels.append(never)
+            labels.append(visible(never))
     axes.set_xlim(lanes.below[0] if below else low, lanes.above[1] if above else high)
     axes.xaxis.set_major_locator(ticker.FixedLocator(ticks))
     axes.xaxis.set_major_formatter(ticker.FixedFormatter(labels))
@@ -754,7 +760,7 @@ def _draw_interval(
     """A point and its interval; an arrow where an end is infinite."""
     value, low, high = values
     if np.isnan(value):
-        axes.text(0.02, row, empty, transform=axes.get_yaxis_transform(), va="center", color=_GREY, style="italic")
+        _say_row_empty(axes, row, empty)
         return
     axes.plot(lanes.at(np.array([low, high])), [row, row], color=style.colour, linewidth=1.8, zorder=2)
     for end, arrow in ((low, "<"), (high, ">")):
@@ -762,6 +768,15 @@ def _draw_interval(
             axes.plot(lanes.at(end), row, color=style.colour, marker=arrow, markersize=5, zorder=2)
     marker = style.marker if np.isfinite(value) else ">" if value > 0 else "<"
     axes.plot(lanes.at(value), row, color=style.colour, marker=marker, markersize=6.5, markeredgewidth=0, zorder=3)
+
+
+def _say_empty(axes: Axes) -> None:
+    """Says in words that there is nothing to draw."""
+    axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", va="center", color=_GREY, style="italic")
+
+
+def _say_row_empty(axes: Axes, row: float, words: str) -> None:
+    axes.text(0.02, row, words, transform=axes.get_yaxis_transform(), va="center", color=_GREY, style="italic")
 
 
 def _names(labels: Sequence[str], width: float) -> tuple[list[str], float]:
@@ -772,6 +787,8 @@ def _names(labels: Sequence[str], width: float) -> tuple[list[str], float]:
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     """Names the rows, the first at the top."""
+    if not names:
+        _say_empty(axes)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -786,7 +803,7 @@ def _handle(label: str, style: Style, line: bool = True) -> Line2D:
         linestyle=style.dashes if line else _SOLID,
         marker=style.marker,
         markeredgewidth=0,
-        label=label,
+        label=visible(label),
     )
 
 
@@ -798,7 +815,7 @@ def _dot(label: str, fill: str) -> Line2D:
 
 def _wrapped(text: str, inches: float, size: float = 9) -> str:
     """Text in lines that fit, a letter being 0.57 of its size wide."""
-    return textwrap.fill(text, max(8, int(inches * 72 / (0.57 * size))), break_long_words=False)
+    return textwrap.fill(visible(text), max(8, int(inches * 72 / (0.57 * size))), break_long_words=False)
 
 
 def _encode(canvas: Canvas, title: str, handles: Sequence[Line2D], image_format: Format) -> bytes:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.words import number
+from haepo_jax.terminal import visible
 
 FAILED = "✕"
 """The sign of failure in a cell."""
@@ -124,10 +125,11 @@ def _lines(value: float, share: float) -> list[str]:
 
 def _names_below(names: Sequence[str], cell: float) -> tuple[list[str], float, bool]:
     """The names of the columns, the inches that they take below, and whether they stand upright for want of room."""
+    names = list(map(visible, names))
     words = ["\n".join(_broken(name, int(cell / _LETTER))) for name in names]
     if _longest(words) * _LETTER <= cell:
         return words, _LINE * max(word.count("\n") + 1 for word in words), False
-    return list(names), _LETTER * _longest(names), True
+    return names, _LETTER * _longest(names), True
 
 
 def _broken(name: str, letters: int) -> list[str]:
@@ -155,4 +157,4 @@ def _add_colour_bar(canvas: Canvas, axes: Axes, mesh: matplotlib.cm.ScalarMappab
 
 
 def _cross(label: str) -> Line2D:
-    return Line2D([], [], linestyle="none", marker="x", markersize=5, color=figures._GREY, label=label)
+    return Line2D([], [], linestyle="none", marker="x", markersize=5, color=figures._GREY, label=visible(label))

@@ -10,26 +10,28 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from html import escape as escape_markup
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, RULE, UNDECIDED, VERDICTS
 from haepo_jax.errors import choose
+from haepo_jax.terminal import visible
 
 PAPER = "https://arxiv.org/abs/2508.18884"
-VERDICTS = ("reproduced", "not reproduced", "mixed")
 
-_SIGNS = {"reproduced": "✓", "not reproduced": "✗", "mixed": "≈"}
+_SIGNS = {REPRODUCED: "✓", CONTRADICTED: "✗", NO_DIFFERENCE: "=", UNDECIDED: "?"}
 _MARK = '<span aria-label="marked">✓</span>&nbsp;'
 _CHAPTERS = ("verdicts", "fairness", "configs", "provenance")
 """Anchors that the page itself uses, and no section may."""
 _MEDIA_TYPES = {b"\x89PNG": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
 _NARROW = "(max-width: 640px)"
 # A sign, a number with its unit, and perhaps an interval or a share: "0.93 [0.90, 0.95]", "12k", "3 of 64", "+4.1%".
-_NUMBER = r"[<>≤≥~≈]?\s*[+−-]?(?:\d[\d.,  ]*(?:[eE][+−-]?\d+)?|∞|inf)\s*(?:%|k|M|G|s|ms|min|h|x|×)?"
+_DIGITS = r"\d[\d.,  ]*(?:[eE][+−-]?\d+)?"
+_NUMBER = rf"[<>≤≥~≈]?\s*[+−-]?(?:{_DIGITS}|∞|inf(?:inite)?|never)\s*(?:%|k|M|G|s|ms|min|h|x|×)?"
 _NUMERIC = re.compile(rf"{_NUMBER}(?:\s*(?:[\[(,/±+–]|of|to|\.\.)\s*{_NUMBER}|\s*(?:never|\*|[\])]))*")
-_NO_VALUE = {"", "-", "–", "—", "never", "nan", "n/a", "none", "diverged"}
+_NO_VALUE = {"", "-", "–", "—", "never", "nan", "n/a", "none", "no value", "diverged"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +41,23 @@ class Claim:
     Attributes:
       text: the claim, in a sentence.
       source: where the paper makes it.
-      verdict: one of `VERDICTS`.
+      verdict: one of `VERDICTS`, on the method as the paper has it.
       evidence: the numbers that decide the verdict; of the form "what is measured: one; another; a third.", each
         number gets a line.
+      recommended: one of `VERDICTS`, on the form of the method that is recommended here; empty for a claim that is
+        not about a form of it.
     """
 
     text: str
     source: str
     verdict: str
     evidence: str
+    recommended: str = ""
 
     def __post_init__(self) -> None:
         """Refuses an unknown verdict."""
-        choose("verdict of a claim", self.verdict, VERDICTS)
+        for word in filter(None, (self.verdict, self.recommended)):
+            choose("verdict of a claim", word, VERDICTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +172,7 @@ class Report:
 
     Attributes:
       title: its heading.
-      first_paragraph: the result, told plainly, good or bad.
+      first_paragraph: the result in numbers, without a winner.
       sections: the studies.
       configs: every run.
       provenance: what was run where, when and with what, as shown.
@@ -230,6 +236,11 @@ def render(report: Report) -> str:
     )
 
 
+def escape(text: str) -> str:
+    """Makes text safe in a page: markup, and characters that steer a terminal or turn the direction of writing."""
+    return escape_markup(visible(text))
+
+
 def _header(report: Report) -> str:
     banner = (
         '<p class="banner" role="note"><strong>Quick version.</strong> Fewer seeds and shorter runs than the full '
@@ -253,6 +264,12 @@ def _badge(verdict: str) -> str:
     return f'<span class="badge {name}"><span aria-hidden="true">{_SIGNS[verdict]}</span> {escape(verdict)}</span>'
 
 
+def _verdict(claim: Claim) -> str:
+    if not claim.recommended:
+        return _badge(claim.verdict)
+    return f'{_badge(claim.verdict)} <span class="source">recommended form: {_badge(claim.recommended)}</span>'
+
+
 def _verdicts(sections: Sequence[Section]) -> str:
     pairs = [(section, claim) for section in sections for claim in section.claims]
     if not pairs:
@@ -262,7 +279,7 @@ def _verdicts(sections: Sequence[Section]) -> str:
     rows = [
         "<tr>"
         f'<th scope="row">{escape(claim.text)} <span class="source">{escape(claim.source)}</span></th>'
-        f'<td class="verdict">{_badge(claim.verdict)}</td>'
+        f'<td class="verdict">{_verdict(claim)}</td>'
         f"<td>{_evidence(claim.evidence)}</td>"
         f'<td class="where"><a href="#{section.slug}">{escape(section.title)}</a></td>'
         "</tr>"
@@ -273,6 +290,7 @@ def _verdicts(sections: Sequence[Section]) -> str:
             '<section id="verdicts">',
             "<h2>What became of the paper’s claims</h2>",
             f'<ul class="tally">{tally}</ul>',
+            f'<p class="note">{escape(RULE)}</p>',
             '<table class="claims">',
             "<thead><tr><th>Claim of the paper</th><th>Verdict</th><th>Evidence</th><th>Study</th></tr></thead>",
             "<tbody>",
@@ -309,7 +327,7 @@ def _contents(report: Report) -> str:
 
 def _section(section: Section) -> str:
     claims = [
-        f'<li>{_badge(claim.verdict)} {escape(claim.text)} <span class="source">{escape(claim.source)}</span></li>'
+        f'<li>{_verdict(claim)} {escape(claim.text)} <span class="source">{escape(claim.source)}</span></li>'
         for claim in section.claims
     ]
     return "\n".join(
@@ -432,7 +450,7 @@ def _config(listing: ConfigListing) -> str:
             if changed
             else "<p>All settings are the defaults.</p>",
             "<details><summary>config.json</summary>",
-            f"<pre>{escape(json.dumps(listing.config, indent=2))}</pre>",
+            f"<pre>{escape_markup(json.dumps(listing.config, indent=2))}</pre>",
             "</details>",
             "</details>",
         ]

@@ -1,43 +1,62 @@
-"""Numbers as the report words them, and the rule that turns comparisons into a verdict."""
+"""Numbers, intervals and comparisons as the pages word them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from haepo_jax.analysis.few_seeds import enough, supported
 from haepo_jax.analysis.statistics import Estimate
+from haepo_jax.analysis.verdicts import Comparison
+
+TOO_FEW = "too few seeds for an interval"
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number in few digits."""
+def number(value: float, digits: int = 3, infinite: str = "infinite") -> str:
+    """A number in few digits; `infinite` is the word for one that is, "never" where it is a time."""
+    if np.isnan(value):
+        return "no value"
     if np.isinf(value):
-        return "∞" if value > 0 else "-∞"
+        return infinite if value > 0 else f"-{infinite}"
     short = f"{value:.{digits}g}"
     return f"{value:,.0f}" if abs(float(short)) >= 1000 else short
 
 
-def interval(estimate: Estimate, digits: int = 3) -> str:
-    """`value [low, high]`."""
-    value, low, high = (number(float(part), digits) for part in estimate)
+def interval(estimate: Estimate, digits: int = 3, infinite: str = "infinite") -> str:
+    """`value [low, high]`; the value alone, and why, where an estimate has no interval."""
+    cell = interval_cell(estimate, digits, infinite)
+    return f"{cell} ({TOO_FEW})" if _lacks_interval(estimate) else cell
+
+
+def interval_cell(estimate: Estimate, digits: int = 3, infinite: str = "infinite") -> str:
+    """The same for a table, whose note has the reason: see `brackets`."""
+    value, low, high = (number(float(part), digits, infinite) for part in estimate)
+    if _lacks_interval(estimate) or (np.isinf(estimate.value) and value == low == high):
+        return value
     return f"{value} [{low}, {high}]"
+
+
+def _lacks_interval(estimate: Estimate) -> bool:
+    return bool(np.isnan(estimate.low) and not np.isnan(estimate.value))
+
+
+def comparison(made: Comparison) -> str:
+    """A difference or ratio with its interval, or why there is nothing to compare."""
+    if made.nothing:
+        return made.nothing
+    return interval(made.estimate if made.seeds is None else supported(made.estimate, made.seeds))
+
+
+def brackets(seeds: int, kind: str = "95% stratified bootstrap intervals") -> str:
+    """What brackets in a table are."""
+    return f"Brackets: {kind}." if enough(seeds) else f"No intervals: {seeds} seeds are too few for them."
+
+
+def bands(seeds: int, kind: str = "95% bootstrap bands") -> str:
+    """The end of a caption, `with 95% bootstrap bands`."""
+    return f"with {kind}" if enough(seeds) else f"without {kind}, as {seeds} seeds are too few for them"
 
 
 def settings(chosen: Mapping[str, Any]) -> str:
     """Settings by the last part of their names."""
     return ", ".join(f"{name.rpartition('.')[2]} {value:g}" for name, value in chosen.items())
-
-
-def verdict(paper: Sequence[bool], recommended: Sequence[bool]) -> str:
-    """The verdict on a claim.
-
-    Args:
-      paper: whether it held in each comparison of the method as the paper has it (score `sum`).
-      recommended: the same for the recommended score.
-
-    Returns:
-      `reproduced` if it held everywhere for the paper's own method, `not reproduced` if nowhere for either,
-      else `mixed`.
-    """
-    if all(paper):
-        return "reproduced"
-    return "mixed" if any(paper) or any(recommended) else "not reproduced"

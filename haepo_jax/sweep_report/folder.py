@@ -5,6 +5,7 @@ A *point* is a combination of the swept settings; its members differ in their se
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,12 @@ def read_sweep(workdir: StrPath) -> Sweep:
     returns, env_steps = read.by_update("episode_return", np.float32(np.nan)), read.by_update("env_steps", 0)
     rows, diverged = read.count, read.by_update("diverged", False).any(axis=1)
     done = ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
+    if is_complete(workdir) and not done.all():
+        missing = np.flatnonzero(~done)
+        raise ConfigError(
+            f"{Path(workdir) / 'metrics'} has lost rows: the run is complete, but {missing.size} of its members, from "
+            f"{missing[0]} on, have none of their last updates."
+        )
     choices = config.get("sweep", {})
     return Sweep(
         config=config,
@@ -94,7 +101,7 @@ def read_sweep(workdir: StrPath) -> Sweep:
         env_steps=env_steps,
         rows=rows,
         diverged=diverged,
-        done=done | is_complete(workdir),
+        done=done,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Section, Table
+from haepo_jax.reporting.words import TOO_FEW
 from haepo_jax.sweep_report.chapter import ONE_STYLE, Chapter, Drawing, interval_row
 from haepo_jax.sweep_report.folder import is_grid
 from haepo_jax.sweep_report.numbers import Numbers
@@ -23,8 +24,8 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
         findings = ["The scores do not differ yet, so that there is nothing to explain."]
     else:
         findings = [
-            f"{numbers.names[first.setting.name]} matters most: alone it explains {_share(first)} of the variance of "
-            "the combinations' scores."
+            f"{numbers.names[first.setting.name]} alone explains {_share(first)} of the variance of the combinations' "
+            f"scores{f' ({TOO_FEW})' if _lacks_interval(first) else ''}, the largest share of any setting."
         ]
     grid = is_grid(numbers.sweep)
     weak = [numbers.names[one.setting.name] for one in found if one.share.value <= one.by_chance]
@@ -32,14 +33,14 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
         findings.append(f"No more than a setting without any effect would explain: {', '.join(weak)}.")
     table = Table(
         caption="What each swept setting explains alone of the variance of the combinations' scores",
-        columns=("setting", "values", "explained share", *(() if grid else ("by chance",)), "best on average"),
+        columns=("setting", "values", "explained share", *(() if grid else ("by chance",)), "highest on average"),
         rows=[
             (
                 numbers.names[one.setting.name],
                 f"{len(one.setting.labels)}{' bins' if one.setting.binned else ''}",
                 "–" if np.isnan(one.share.value) else _share(one),
                 *(() if grid else (f"{one.by_chance:.0%}",)),
-                one.best,
+                one.highest,
             )
             for one in found
         ],
@@ -63,11 +64,17 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
         alt="Explained share of each setting, from the most to the least: "
         + ", ".join(f"{name} {value:.2f}" for name, value, *_ in rows)
         + ".",
-        caption=f"How much each swept setting explains alone, with {resamples}.",
+        caption="How much each swept setting explains alone, "
+        + (f"without intervals: {TOO_FEW}." if _lacks_interval(first) else f"with {resamples}."),
     )
     section = Section("sensitivity", "What matters", "Which settings decide the score?", findings, (), (table,))
     return Chapter(section, (drawing,))
 
 
 def _share(one: Sensitivity) -> str:
-    return f"{one.share.value:.0%} [{one.share.low:.0%}, {one.share.high:.0%}]"
+    value = f"{one.share.value:.0%}"
+    return value if _lacks_interval(one) else f"{value} [{one.share.low:.0%}, {one.share.high:.0%}]"
+
+
+def _lacks_interval(one: Sensitivity) -> bool:
+    return bool(np.isnan(one.share.low) and not np.isnan(one.share.value))

@@ -1,16 +1,18 @@
 """All that the page tells of, computed once, and how it words what comes up in several chapters."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from haepo_jax.analysis.statistics import interquartile_mean_band
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.metrics import short_names
+from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.summary import FINAL_UPDATES
-from haepo_jax.reporting.words import interval
+from haepo_jax.reporting.words import interval, interval_cell
 from haepo_jax.sweep_report.folder import Sweep
 from haepo_jax.sweep_report.levels import Setting, label_of
 from haepo_jax.sweep_report.sensitivity import Sensitivity, sensitivities
 from haepo_jax.sweep_report.standings import Scores, Standings, rank_points, score_members
+from haepo_jax.sweep_report.ties import beside_the_highest
 
 
 class Numbers(NamedTuple):
@@ -22,6 +24,8 @@ class Numbers(NamedTuple):
     sensitivities: tuple[Sensitivity, ...]
     names: Mapping[str, str]
     """The swept settings as the page calls them, by their dotted names."""
+    beside: Mapping[int, str]
+    """What each ranked point is beside the one with the highest score: see `ties`."""
 
     def final(self) -> str:
         """What a final return is."""
@@ -29,8 +33,14 @@ class Numbers(NamedTuple):
 
     def score(self, point: int) -> str:
         """The score of a point with its interval."""
-        members = (self.sweep.point == point) & self.scores.compared
-        return interval(interquartile_mean_band(self.scores.finals[members]))
+        return interval(self._estimate(point))
+
+    def score_cell(self, point: int) -> str:
+        """The same for a table."""
+        return interval_cell(self._estimate(point))
+
+    def _estimate(self, point: int) -> Estimate:
+        return interquartile_mean_of(self.scores.finals[(self.sweep.point == point) & self.scores.compared])
 
     def settings(self, point: int) -> str:
         """The settings of a point."""
@@ -52,18 +62,8 @@ def analyse(sweep: Sweep) -> Numbers:
     scores = score_members(sweep)
     standings = rank_points(sweep, scores)
     found = sensitivities(sweep, scores, standings)
-    return Numbers(sweep, scores, standings, found, short_names([setting.name for setting in sweep.settings]))
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted name, where that tells them apart.
-
-    Example:
-      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
-      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
-    """
-    counts = Counter(name.rpartition(".")[2] for name in names)
-    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
+    names = short_names([setting.name for setting in sweep.settings])
+    return Numbers(sweep, scores, standings, found, names, beside_the_highest(sweep, scores, standings))
 
 
 def count(number_of: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""The page of a sweep: which settings are best, which matter, and how far it is."""
+"""The page of a sweep: which settings have the highest returns, which matter, and how far it is."""
 
 import functools
 import shlex
@@ -8,9 +8,9 @@ from pathlib import Path
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.folder_files import StrPath
 from haepo_jax.reporting.page import ConfigListing, Report, Section
-from haepo_jax.reporting.publishing import publish
+from haepo_jax.reporting.publishing import Published, publish
 from haepo_jax.run_folder import storage_errors, write_file
-from haepo_jax.sweep_report.best import best_chapter
+from haepo_jax.sweep_report.best import about_highest, best_chapter
 from haepo_jax.sweep_report.chapter import Chapter
 from haepo_jax.sweep_report.folder import Sweep, default_point, read_sweep
 from haepo_jax.sweep_report.matters import sensitivity_chapter
@@ -21,13 +21,15 @@ from haepo_jax.sweep_report.provenance import Attempt, attempts_so_far, provenan
 
 
 def write_report(workdir: StrPath) -> Path:
+    """Writes the page of a sweep, and returns its path. Arguments and errors as of `report`."""
+    return report(workdir).page
+
+
+def report(workdir: StrPath) -> Published:
     """Writes `report.html` into the folder of a sweep, and its figures as SVG and PNG into `figures/`.
 
     Args:
       workdir: the folder, also while the sweep runs.
-
-    Returns:
-      The path of the page.
 
     Raises:
       ConfigError: there is no sweep in the folder, or it has written nothing yet.
@@ -37,20 +39,20 @@ def write_report(workdir: StrPath) -> Path:
     numbers = analyse(read_sweep(workdir))
     attempts = attempts_so_far(workdir)
     chapters = make_chapters(numbers)
-    report = Report(
+    made = Report(
         title=_title(numbers),
-        first_paragraph=_headline(numbers),
+        first_paragraph=headline(numbers),
         sections=tuple(_with_figures(chapter) for chapter in chapters),
         configs=(_listing(workdir, numbers.sweep, attempts),),
         provenance=provenance(workdir, attempts),
     )
-    page = publish(workdir, report)
+    page = publish(workdir, made)
     with storage_errors(workdir):
         for chapter in chapters:
             for place, drawing in enumerate(chapter.drawings, start=1):
                 file = workdir / "figures" / f"{chapter.section.slug}-{place}.png"
                 write_file(file, functools.partial(Path.write_bytes, data=drawing.png()))
-    return page
+    return Published(page, made.first_paragraph)
 
 
 def make_chapters(numbers: Numbers) -> tuple[Chapter, ...]:
@@ -72,17 +74,14 @@ def _title(numbers: Numbers) -> str:
     return f"Sweep: {algorithm} on {env}"
 
 
-def _headline(numbers: Numbers) -> str:
+def headline(numbers: Numbers) -> str:
+    """Says which settings have the highest final return, whether they may be called the best, and how far it is."""
     sweep, standings = numbers.sweep, numbers.standings
     ranked, total = len(standings.ranking), len(sweep.points)
     best, default = int(standings.ranking[0]), default_point(sweep)
-    text = f"Of {count(ranked, 'combination')} of settings, {numbers.settings(best)} is best: its final return is "
-    text += f"{numbers.score(best)}, the interquartile mean over {count(int(standings.seeds[best]), 'seed')}"
-    if default == best:
-        text += "; it is the default"
-    elif default is not None and standings.seeds[default]:
-        text += f". The default has {numbers.score(default)}"
-    text += ". "
+    text = f"{about_highest(numbers)} "
+    if default is not None and default != best and standings.seeds[default]:
+        text += f"The default has {numbers.score(default)}: {numbers.beside[default]}. "
     if not sweep.done.all():
         if ranked < total:
             text += f"{count(total - ranked, 'more combination')} have not come so far. "

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import Estimate, interquartile_mean_band
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, interquartile_mean_of
+from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.heat_map import FAILED, heat_map
 from haepo_jax.reporting.page import Section
@@ -48,14 +49,14 @@ def _one_setting(numbers: Numbers, setting: Setting) -> Drawing:
     cell, rows = members_cell(sweep, setting), []
     for level, label in enumerate(setting.labels):
         inside = scores.finals[(cell == level) & scores.compared]
-        band = interquartile_mean_band(inside) if inside.size else Estimate(*[np.array(np.nan)] * 3)
+        band = interquartile_mean_of(inside) if inside.size else Estimate(*[np.array(np.nan)] * 3)
         rows.append(interval_row(f"{label} ({failed[level]:.0%} diverged)" if failed[level] > 0 else label, band))
     name = numbers.names[setting.name]
     return Drawing(
         functools.partial(figures.intervals, rows, x_label=numbers.final(), given={row[0]: ONE_STYLE for row in rows}),
         alt=f"Final return for each {name}: " + ", ".join(f"{row[0]}: {number(row[1])}" for row in rows) + ".",
         caption=f"{name}: interquartile mean of the final returns of all members with such a value, and its 95% "
-        f"bootstrap interval.{_about_bins(numbers, setting)}",
+        f"bootstrap interval where these are {FEWEST_SEEDS} or more.{_about_bins(numbers, setting)}",
     )
 
 

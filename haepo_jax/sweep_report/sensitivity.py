@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from haepo_jax.analysis.few_seeds import supported
 from haepo_jax.analysis.statistics import Estimate, interquartile_mean, stratified_bootstrap
 from haepo_jax.sweep_report.folder import Sweep, is_grid
 from haepo_jax.sweep_report.levels import Setting
@@ -16,17 +17,17 @@ class Sensitivity(NamedTuple):
     Attributes:
       setting: which.
       share: the share in [0, 1] of the variance of the points' scores that its levels explain alone (the correlation
-        ratio, eta squared), with its 95% interval; NaN where fewer than two of its levels are compared, or all
-        scores are equal.
+        ratio, eta squared), with its 95% interval, whose ends are NaN where too few are drawn again; NaN where fewer
+        than two of its levels are compared, or all scores are equal.
       by_chance: the share that a setting without any effect explains on average where its levels are drawn, and not
         balanced against those of the others as in a grid.
-      best: the level whose points have the highest mean score.
+      highest: the level whose points have the highest mean score.
     """
 
     setting: Setting
     share: Estimate
     by_chance: float
-    best: str
+    highest: str
 
 
 def sensitivities(sweep: Sweep, scores: Scores, standings: Standings) -> tuple[Sensitivity, ...]:
@@ -42,12 +43,14 @@ def sensitivities(sweep: Sweep, scores: Scores, standings: Standings) -> tuple[S
     found = []
     levels = np.stack([setting.level[known] for setting in sweep.varied], axis=-1)
     low, high = _share_intervals(sweep, scores, standings, levels)
+    drawn = int(standings.seeds[known[0]]) if draws_seeds(sweep, standings) else len(known)
     for number, setting in enumerate(sweep.varied):
         level, kinds = levels[:, number], len(np.unique(levels[:, number]))
         means = by_cell(lambda runs: runs.mean(axis=(0, 1)), score, level, len(setting.labels))
         told = kinds > 1 and bool(np.ptp(score) > 0)
         share = _explained(score, level) if told else np.array(np.nan)
-        estimate = Estimate(share, np.minimum(low[number], share), np.maximum(high[number], share))
+        widened = Estimate(share, np.minimum(low[number], share), np.maximum(high[number], share))
+        estimate = supported(widened, drawn)
         by_chance = (kinds - 1) / max(len(known) - 1, 1)
         found.append(Sensitivity(setting, estimate, by_chance, setting.labels[int(np.nanargmax(means))]))
     return tuple(sorted(found, key=lambda one: -np.nan_to_num(one.share.value, nan=-1.0)))

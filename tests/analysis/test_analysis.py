@@ -1,6 +1,10 @@
+import io
 import json
+import shutil
+import warnings
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from sweep_report.made_up_sweeps import ATTEMPT
@@ -10,6 +14,7 @@ from haepo_jax.analysis.metrics import by_setting, read_metric
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.folder_files import to_json_text
 from haepo_jax.population import make_members
 from haepo_jax.recording import MetricsWriter
 from haepo_jax.run_folder import write_json
@@ -53,6 +58,59 @@ def test_steps_stand_still_once_a_member_has_stopped(workdir):
     assert read_metric(workdir, "env_steps")[3].tolist() == [*range(1, 22), *[21] * 9]
 
 
+def test_folders_above_that_look_like_columns_are_none(workdir, tmp_path):
+    moved = tmp_path / "seed=0" / "member=7"
+    shutil.copytree(workdir, moved, ignore=shutil.ignore_patterns("seed=0"))
+    np.testing.assert_array_equal(read_metric(moved, "episode_return"), read_metric(workdir, "episode_return"))
+    assert summarize(moved) == summarize(workdir)
+
+
+def test_a_folder_may_be_given_as_text(workdir):
+    assert summarize(str(workdir)) == summarize(workdir)
+    assert figures.learning_curve(str(workdir)) == workdir / "learning_curve.png"
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+def test_returns_that_are_not_finite_leave_the_other_rows_whole(workdir, value):
+    part = sorted((workdir / "metrics").iterdir())[1]
+    table = pq.read_table(part)
+    returns = np.where(table["member"].to_numpy() == 1, np.float32(value), table["episode_return"].to_numpy())
+    pq.write_table(table.set_column(table.schema.get_field_index("episode_return"), "episode_return", [returns]), part)
+    summary = json.loads(to_json_text(summarize(workdir)))
+    assert [member["status"] for member in summary["members"]] == ["ok", "ok", "ok", "diverged"]
+    finals = [member["final_return"] for member in summary["members"]]
+    assert finals[::2] == [24.5, 224.5] and finals[3] is None
+    if value == 3e38:
+        assert finals[1] == summary["members"][1]["best_return"] == float(np.float32(3e38))
+    else:  # the second part holds all of the last ten updates
+        expected = None if np.isinf(value) else 106.5
+        assert finals[1] == expected and summary["members"][1]["best_return"] == 111.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.learning_curve(workdir)
+        printed(tables.final_returns(summary, "title"))
+
+
+def test_a_run_in_which_no_episode_ended_has_null_and_is_ok(workdir):
+    for part in (workdir / "metrics").iterdir():
+        table = pq.read_table(part)
+        nothing = np.full(table.num_rows, np.nan, np.float32)
+        at = table.schema.get_field_index("episode_return")
+        pq.write_table(table.set_column(at, "episode_return", [nothing]), part)
+    summary = json.loads(to_json_text(summarize(workdir)))
+    assert [(m["final_return"], m["best_return"]) for m in summary["members"]] == [(None, None)] * 4
+    assert [m["status"] for m in summary["members"]] == ["ok", "ok", "ok", "diverged"]
+    figures.learning_curve(workdir)
+    assert cells(printed(tables.final_returns(summary, "title")))[0] == ["kl_coef=0", "2", "-", "-", "-", "-", "0"]
+
+
+def test_a_run_whose_time_is_not_known_has_no_rate(workdir):
+    write_json(workdir / "provenance.json", [ATTEMPT | {"run_seconds": 0.0}])
+    summary = summarize(workdir)
+    assert summary["env_steps_per_second"] is None
+    assert "111 env steps in 0.0 s; compiled" in tables.about_speed(summary)
+
+
 def test_an_unknown_metric_is_told_with_those_there_are(workdir):
     with pytest.raises(KeyError, match="has no metric loss; it has member, seed"):
         read_metric(workdir, "loss")
@@ -86,31 +144,118 @@ def test_the_summary_is_json(summary):
     json.dumps(summary, allow_nan=False)
 
 
-def test_the_table_has_a_line_for_each_setting(summary):
-    console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables.final_returns(summary, "title"))
-    text = console.export_text()
-    console.file.close()
-    zero, half = (next(line for line in text.splitlines() if label in line) for label in ("kl_coef=0 ", "kl_coef=0.5"))
-    assert zero.split("│")[2:8] == ["     2 ", *(f"{cell:>{len(raw)}}" for cell, raw in _cells(zero))]
-    assert "224.5" in half and half.rstrip(" │").endswith("1")
+def printed(table, width=80):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
 
 
-def _cells(line):
-    """The number cells of a table line as they should read, with the raw cell for its width."""
-    raw = line.split("│")[3:8]
-    return zip((f"{value} " for value in ("74.5", "50", "24.5", "124.5", "0")), raw, strict=True)
+def cells(text):
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+
+
+def test_the_table_has_a_line_for_each_setting_the_best_first(summary):
+    assert cells(printed(tables.final_returns(summary, "title"))) == [
+        ["kl_coef=0.5", "2", "224.5", "0", "224.5", "224.5", "1"],
+        ["kl_coef=0", "2", "74.5", "50", "24.5", "124.5", "0"],
+    ]
+
+
+def point(index, value, **settings):
+    settings = {name.replace("__", "."): setting for name, setting in settings.items()}
+    return {"member": index, "settings": settings, "greedy_return": value, "sampled_return": value}
+
+
+def evaluated(*members):
+    return {"env": "Catch-bsuite", "update": 3, "episodes": 100, "members": list(members)}
+
+
+def test_rows_of_an_evaluation_are_told_apart_in_80_columns_and_the_best_comes_first():
+    rates = np.geomspace(1e-5, 1e-1, 12)
+    members = [
+        point(
+            k, float(k % 7), optimizer__learning_rate=float(rate), haepo__entropy_coef=0.00123456, haepo__kl_coef=0.1
+        )
+        for k, rate in enumerate(rates)
+    ]
+    text = printed(tables.evaluation(evaluated(*members)))
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text and "haepo." not in text
+    for rate in rates:
+        assert f"learning_rate={rate:g}" in text
+    means = [float(row[3]) for row in cells(text) if row[3]]
+    assert means == sorted(means, reverse=True) and len(means) == 24
+
+
+def test_settings_that_share_their_last_part_keep_their_whole_names():
+    text = printed(tables.evaluation(evaluated(point(0, 1.0, haepo__num_epochs=1, ppo__num_epochs=2))), 120)
+    assert "haepo.num_epochs=1, ppo.num_epochs=2" in text
+
+
+def test_settings_that_differ_in_their_last_digits_are_two():
+    members = [point(0, 1.0, discount=0.99999991), point(1, 2.0, discount=0.99999992)]
+    assert by_setting(members) == {"discount=0.99999991": [0], "discount=0.99999992": [1]}
+
+
+def test_a_member_without_a_number_is_left_out_and_comes_last():
+    members = [point(0, None, discount=0.5), point(1, 2.0, discount=0.9), point(2, None, discount=0.9)]
+    rows = cells(printed(tables.evaluation(evaluated(*members))))
+    assert [row[:4] for row in rows[::2]] == [
+        ["discount=0.9", "2", "greedy", "2"],
+        ["discount=0.5", "1", "greedy", "-"],
+    ]
+
+
+def test_nothing_in_a_table_is_markup_or_obeyed_by_a_terminal():
+    members = [point(0, 1.0, env="[red]evil[/red]\x1b[2J\n[/]")]
+    text = printed(tables.evaluation(evaluated(*members) | {"env": "[bold]x\x1b[31m"}), 120)
+    assert "env=[red]evil[/red]\\x1b[2J\\n[/]" in text and "[bold]x\\x1b[31m" in text and "\x1b" not in text
+
+
+def test_a_finding_names_the_best_setting_or_says_that_there_is_none():
+    members = [point(0, 1.0, haepo__kl_coef=0.5), point(1, 2.0, haepo__kl_coef=0.1), point(2, 4.0, haepo__kl_coef=0.1)]
+    assert tables.about_returns(members, "greedy_return", "greedy return") == (
+        "Of 2 settings kl_coef=0.1 has the highest greedy return: 3, the mean over 2 seeds, worst 2. "
+        "Fewer than 5 seeds decide nothing."
+    )
+    assert tables.about_returns([point(0, 1.0)], "greedy_return", "greedy return") == (
+        "The greedy return is 1, the mean over 1 seed."
+    )
+    assert tables.about_returns([point(0, None)], "greedy_return", "return").startswith("No member has a return: ")
 
 
 def test_the_figure_is_drawn_even_where_all_of_a_setting_died(workdir):
     path = figures.learning_curve(workdir)
     assert path == workdir / "learning_curve.png"
-    assert path.read_bytes()[:4] == b"\x89PNG"
+    assert figures.has_learning_curve(workdir)
+
+
+def test_a_figure_that_is_missing_or_damaged_is_known_as_such(workdir):
+    assert not figures.has_learning_curve(workdir)
+    path = figures.learning_curve(workdir)
+    content = path.read_bytes()
+    for damaged in (b"", content[:100], content[: len(content) // 2], b"<svg/>"):
+        path.write_bytes(damaged)
+        assert not figures.has_learning_curve(workdir)
+    path.unlink()
+    path.mkdir()
+    assert not figures.has_learning_curve(workdir)
 
 
 def test_the_mean_leaves_the_diverged_out():
     values = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan]])
     np.testing.assert_array_equal(seed_mean(values), [2.0, 5.0, np.nan])
+
+
+@pytest.mark.parametrize(("seeds", "bands"), [(1, 0), (4, 0), (5, 1)])
+def test_a_learning_curve_has_a_band_from_five_seeds_on(seeds, bands):
+    returns = np.random.default_rng(0).normal(size=(seeds, 6))
+    hostile = from_config_dict({"num_seeds": seeds})
+    drawn = figures._draw(hostile, {"$\\frac{x$ \x1b[2J": returns}, np.arange(1, 7))
+    (axes,) = drawn.axes
+    assert len(axes.collections) == bands
+    assert axes.get_legend_handles_labels()[1] == ["$\\frac{x$ \\x1b[2J"]
+    (alone,) = figures._draw(hostile, {"": returns}, np.arange(1, 7)).axes
+    assert ("band" in alone.get_legend_handles_labels()[1][0]) == bool(bands)
 
 
 def test_the_band_holds_the_mean_and_narrows_with_seeds():

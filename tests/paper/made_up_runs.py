@@ -21,12 +21,13 @@ SMALL = Scale(
     arms=(3, 4),
     bernoulli=True,
     instances=2,
-    instance_seeds=4,
+    instance_seeds=5,
     tuning_instances=2,
     tuning_instance_seeds=1,
     deep_seas=(4, 5),
-    batches=4,
+    batches=8,
     budget=1.0,
+    runs=60,
 )
 UPDATES = 12
 

@@ -6,9 +6,9 @@ from itertools import cycle
 
 import pytest
 
+from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.reporting.page import (
-    VERDICTS,
     Claim,
     ConfigListing,
     Fairness,
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 def claims(count, evidence="471 [455, 480]"):
     return tuple(
-        Claim(f"claim {number}", f"Figure {number}", verdict, evidence)
+        Claim(f"claim {number}", f"Figure {number}", verdict, evidence, VERDICTS[-1] if number % 2 else "")
         for number, verdict in zip(range(count), cycle(VERDICTS), strict=False)
     )
 
@@ -106,20 +106,29 @@ def test_every_claim_has_its_verdict_and_a_link_to_its_study():
     for row, (section, claim) in zip(rows, given, strict=True):
         said = "".join(Page(row).text)
         assert all(part in said for part in (claim.text, claim.source, claim.evidence))
-        assert re.search(r"[✓✗≈] ([a-z ]+)", said)[1] == claim.verdict
+        words = [word.strip() for word in re.findall(r"[✓✗=?] ([a-z ]+?)(?= recommended|\d| *471|$)", said)]
+        assert words == [claim.verdict, *filter(None, [claim.recommended])]
         assert f'href="#{section.slug}"' in row
 
 
 def test_verdicts_are_counted():
     tally = re.search(r'<ul class="tally">(.*?)</ul>', render(report()))[1]
-    assert " ".join("".join(Page(tally).text).split()) == "3 ✓ reproduced 2 ✗ not reproduced 1 ≈ mixed"
+    assert " ".join("".join(Page(tally).text).split()) == (
+        "2 ✓ reproduced 2 ✗ contradicted 1 = no difference shown 1 ? undecided"
+    )
 
 
 def test_everything_is_escaped():
     evil = '<script>alert("1")</script>&\'"'
     table = Table(evil, (evil,), ((evil,),), evil)
     section = Section(
-        "evil", evil, evil, (evil,), (Figure(SVG, evil, evil),), (table,), (Claim(evil, evil, "mixed", evil),)
+        "evil",
+        evil,
+        evil,
+        (evil,),
+        (Figure(SVG, evil, evil),),
+        (table,),
+        (Claim(evil, evil, "undecided", evil, "contradicted"),),
     )
     config = ConfigListing(evil, evil, {evil: evil}, evil, {})
     hostile = Report(evil, evil, (section,), (config,), {evil: evil}, Fairness((evil,), (table,)), quick=True)
@@ -145,7 +154,7 @@ def test_parts_may_be_missing():
 
 
 def test_types_are_made_from_json():
-    claim = Claim(**json.loads('{"text": "t", "source": "s", "verdict": "mixed", "evidence": "e"}'))
+    claim = Claim(**json.loads('{"text": "t", "source": "s", "verdict": "contradicted", "evidence": "e"}'))
     table = Table(**json.loads('{"caption": "c", "columns": ["a", "b"], "rows": [["1", "2"]]}'))
     section = Section("s", "t", "q", ["f"], [], [table], [claim])
     assert Page(render(report(sections=[section]))).open == []
@@ -154,7 +163,7 @@ def test_types_are_made_from_json():
 def test_columns_of_numbers_are_set_flush_right():
     cells = [
         ("PPO", "1.5 [1, 2]", "never", "60 of 64", "9 of them", "−3.1%", "1e-3"),
-        ("HAEPO, sum", "12", "61k", "3 of 64", "8", "∞", "5e-05"),
+        ("HAEPO, sum", "12", "61k [40k, never]", "3 of 64", "8", "infinite", "5e-05"),
     ]
     text = render(report(fairness=Fairness((), (Table("t", tuple("abcdefg"), cells),)), sections=()))
     kinds = [attributes.get("class") for tag, attributes in Page(text).elements if attributes.get("scope") == "col"]
@@ -203,6 +212,7 @@ def refused(make):
 
 def test_wrong_input_is_refused_in_a_sentence():
     assert "'maybe'" in refused(lambda: Claim("t", "s", "maybe", "e"))
+    assert "'mixed'" in refused(lambda: Claim("t", "s", "reproduced", "e", "mixed"))
     assert "row of 1" in refused(lambda: Table("c", ("a", "b"), (("1",),)))
     assert "'No Anchor'" in refused(lambda: Section("No Anchor", "t", "q"))
     assert "'configs'" in refused(lambda: Section("configs", "t", "q"))

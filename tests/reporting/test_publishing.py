@@ -6,7 +6,7 @@ from haepo_jax.reporting.page import Claim, Figure, Report, Section, Table
 from haepo_jax.reporting.publishing import publish
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
-CLAIM = Claim("HAEPO is faster.", "Figure 1", "mixed", "12 of 64")
+CLAIM = Claim("HAEPO is faster.", "Figure 1", "contradicted", "12 of 64", "undecided")
 TABLE = Table("Final return", ("algorithm", "mean"), (("PPO", "1.5"),))
 
 
@@ -35,4 +35,6 @@ def test_verdicts_are_written_where_there_are_claims(tmp_path):
     told = json.loads((tmp_path / "with" / "verdicts.json").read_text())
     expected = {"section": "walk", "text": CLAIM.text, "source": CLAIM.source}
     assert told["headline"] == "HAEPO is slower."
-    assert told["claims"] == [expected | {"verdict": "mixed", "evidence": "12 of 64"}]
+    assert told["claims"] == [
+        expected | {"verdict": "contradicted", "evidence": "12 of 64", "recommended": "undecided"}
+    ]

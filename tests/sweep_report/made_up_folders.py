@@ -46,7 +46,7 @@ def rows_of_score(member):
 
 
 FOLDERS = {
-    "grid": lambda folder: write_sweep(folder, GRID, hump_that_diverges, seeds=4),
+    "grid": lambda folder: write_sweep(folder, GRID, hump_that_diverges, seeds=6),
     "random": lambda folder: write_sweep(
         folder, drawn(40), hump, seeds=2, num_samples=40, sweep=DISTRIBUTIONS, fixed=["policy.hidden_sizes"]
     ),
@@ -54,7 +54,7 @@ FOLDERS = {
         folder, SCORES, hump_that_diverges, seeds=3, fixed=[SCORE], rows=rows_of_score, complete=False
     ),
     "one setting": lambda folder: write_sweep(
-        folder, grid(optimizer__learning_rate=RATES), hump_that_diverges, seeds=4, max_env_steps=2000
+        folder, grid(optimizer__learning_rate=RATES), hump_that_diverges, seeds=6, max_env_steps=2000
     ),
     "one value": lambda folder: write_sweep(folder, grid(optimizer__learning_rate=(3e-3,)), hump, seeds=2),
 }

@@ -19,7 +19,7 @@ from haepo_jax.reporting import figures
 from haepo_jax.reporting.heat_map import heat_map
 from haepo_jax.sweep_report.folder import read_sweep
 from haepo_jax.sweep_report.numbers import analyse
-from haepo_jax.sweep_report.page import make_chapters, write_report
+from haepo_jax.sweep_report.page import headline, make_chapters, write_report
 
 
 def chapters(folder, name):
@@ -69,19 +69,22 @@ def test_one_setting_has_an_interval_for_each_value(tmp_path):
 
 def test_the_best_ten_and_the_default_are_listed(tmp_path):
     points = grid(optimizer__learning_rate=RATES, haepo__entropy_coef=(0.0, 1e-3, 2e-3, 5e-3))
-    folder = write_sweep(tmp_path, points, hump_that_diverges, seeds=4, optimizer={"learning_rate": RATES[0]})
+    folder = write_sweep(tmp_path, points, hump_that_diverges, seeds=6, optimizer={"learning_rate": RATES[0]})
     numbers = analyse(read_sweep(folder))
     chapter = {c.section.slug: c for c in make_chapters(numbers)}["best"]
     table, exactly = chapter.section.tables
     assert table.columns == (
         *("rank", "learning_rate", "entropy_coef", "seeds", "final return", "median seed", "worst seed", "diverged"),
+        "beside the first",
     )
     assert [row[0] for row in table.rows[:10]] == [str(place) for place in range(1, 11)]
     scores = [float(row[4].split()[0]) for row in table.rows]
     assert scores == sorted(scores, reverse=True)
     default = table.rows[-1]
-    assert len(table.rows) == 11 and table.marked == [10] and default[1:3] == ("0.0001", "0.005")
-    assert f"is number {default[0]} of 24 with {default[4]}" in chapter.section.findings[1]
+    assert len(table.rows) == 11 and table.marked == [0] and default[1:3] == ("0.0001", "0.005")
+    assert table.rows[0][-1] == "the best" and default[-1] == "behind it, the default"
+    (told,) = [line for line in chapter.section.findings if "is number" in line]
+    assert f"is number {default[0]} of 24 with {default[4]}: behind it." in told
     assert exactly.rows[0] == ("optimizer.learning_rate", table.rows[0][1]) and exactly.folded
     _, (series,), _ = captured(chapter.drawings[0])
     assert [curve.label for curve in series] == ["best", "default"]
@@ -95,7 +98,7 @@ def test_the_best_ten_and_the_default_are_listed(tmp_path):
 
 def test_numbers_of_the_table_are_those_of_the_members(tmp_path):
     parts = chapters(tmp_path, "grid")
-    finals = np.array([hump({RATE: RATES[-1], ENTROPY: 0.0}, seed)[:7].mean() for seed in range(4)])
+    finals = np.array([hump({RATE: RATES[-1], ENTROPY: 0.0}, seed)[:7].mean() for seed in range(6)])
     numbers = analyse(read_sweep(tmp_path))
     assert numbers.scores.worst < finals.max()
     told = f"has the worst final return that any member has, {numbers.scores.worst:.3g}, so that"
@@ -108,14 +111,14 @@ def test_numbers_of_the_table_are_those_of_the_members(tmp_path):
     [
         ({"haepo": {"entropy_coef": 0.02}}, "The sweep does not hold the default", "does not hold", ["best"]),
         ({}, "is number", "and the default, learning_rate 0.003", ["best", "default"]),
-        ({"haepo": {"entropy_coef": 0.0}}, "That is the default.", "is the default", ["best, the default"]),
+        ({"haepo": {"entropy_coef": 0.0}}, "; it is the default. ", "is the default", ["best, the default"]),
     ],
 )
 def test_the_page_says_what_became_of_the_default(tmp_path, changes, finding, caption, labels):
     def learn(settings, seed):
         return np.full(UPDATES, 100.0 * (settings[RATE] == 3e-3) - 1000 * settings[ENTROPY] + seed)
 
-    folder = write_sweep(tmp_path, GRID, learn, **changes)
+    folder = write_sweep(tmp_path, GRID, learn, seeds=5, **changes)
     numbers = analyse(read_sweep(folder))
     best = make_chapters(numbers)[1]
     assert any(finding in line for line in best.section.findings)
@@ -178,3 +181,39 @@ def test_names_are_short_where_that_tells_them_apart(tmp_path):
     parts = make_chapters(analyse(read_sweep(folder)))
     assert parts[1].section.tables[0].columns[1:4] == ("haepo.num_epochs", "ppo.num_epochs", "algorithm")
     assert "Sweep: several algorithms on CartPole-v1" in write_report(folder).read_text()
+
+
+def test_what_ties_with_the_best_is_named_and_the_best_is_marked(tmp_path):
+    def learn(settings, seed):
+        # The noise is larger than what a little entropy takes, and smaller than what a learning rate does.
+        level = 100.0 * (settings[RATE] == 3e-3) - 10 * settings[ENTROPY]
+        return np.full(UPDATES, level + np.random.default_rng([seed, int(1e6 * settings[RATE])]).normal())
+
+    folder = write_sweep(tmp_path, GRID, learn, seeds=8)
+    numbers = analyse(read_sweep(folder))
+    best = make_chapters(numbers)[1].section
+    table = best.tables[0]
+    assert table.marked == [0] and "✓ marks the best." in table.note
+    beside = [row[-1].removesuffix(", the default") for row in table.rows]
+    assert beside[:3] == ["the best", "ties with it", "ties with it"] and set(beside[3:]) == {"behind it"}
+    assert {row[1] for row in table.rows[:3]} == {"0.003"}
+    assert "2 others tie with it: no difference is shown." in best.findings[0]
+    assert all(f"learning_rate 0.003, entropy_coef {row[2]} with" in best.findings[1] for row in table.rows[1:3])
+    assert "2 others tie with it" in headline(numbers)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_few_seeds_have_no_best_and_no_interval(tmp_path, seeds):
+    folder = write_sweep(tmp_path, GRID, hump, seeds=seeds)
+    numbers = analyse(read_sweep(folder))
+    parts = {chapter.section.slug: chapter for chapter in make_chapters(numbers)}
+    best = parts["best"].section
+    table = best.tables[0]
+    assert table.marked == [] and "None is marked as the best" in table.note
+    beside = [row[-1].removesuffix(", the default") for row in table.rows]
+    assert beside[0] == "the highest" and set(beside[1:]) == {"undecided"}
+    assert "No setting is called the best: fewer than 5 seeds decide nothing." in best.findings[0]
+    assert not [cell for row in table.rows for cell in row if "[" in cell]
+    _, (series,), _ = captured(parts["best"].drawings[0])
+    assert series[0].label.startswith("highest") and all(np.isnan(curve.low).all() for curve in series)
+    assert "No setting is called the best" in headline(numbers) and "is best" not in headline(numbers)

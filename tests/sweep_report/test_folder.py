@@ -105,6 +105,25 @@ def foreign_rows(folder):
     write_metrics(folder / "metrics", [Member(99, 0, SCORES[0])], hump, lambda member: UPDATES)
 
 
+def last_part_lost(folder):
+    sorted((folder / "metrics").iterdir())[-1].unlink()
+
+
+def change_members(folder, change):
+    members = json.loads((folder / "members.json").read_text())
+    change(members)
+    (folder / "summary.json").unlink()
+    (folder / "members.json").write_text(json.dumps(members))
+
+
+def other_members(folder):
+    change_members(folder, lambda members: members[0].update(seed=7))
+
+
+def other_settings(folder):
+    change_members(folder, lambda members: members[5]["settings"].update({RATE: 0.5}))
+
+
 def rows_of_something_else(folder):
     part = sorted((folder / "metrics").iterdir())[0]
     table = pyarrow.dataset.dataset(part).to_table()
@@ -116,6 +135,12 @@ def nothing_swept(folder):
     (folder / "members.json").write_text(json.dumps([member | {"settings": {}} for member in members]))
 
 
+def test_rows_of_a_member_that_the_run_has_not_are_passed_over(tmp_path):
+    whole = read_sweep(write_sweep(tmp_path, SCORES, hump))
+    foreign_rows(tmp_path)
+    np.testing.assert_array_equal(read_sweep(tmp_path).returns, whole.returns)
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -124,8 +149,13 @@ def nothing_swept(folder):
         (no_metrics, "holds a sweep that has written no metrics yet; ask again after its first updates."),
         (no_folder_of_metrics, "holds a sweep that has written no metrics yet; ask again after its first updates."),
         (damaged_members, "members.json is damaged"),
-        (damaged_part, "metrics cannot be read: "),
-        (foreign_rows, "has rows of member 99, but members.json has 24 members"),
+        (damaged_part, "00000.parquet is not read: it cannot be read as a parquet file"),
+        (last_part_lost, "metrics has lost rows: the run is complete, but 24 of its members, from 0 on, have none"),
+        (
+            other_members,
+            "has rows of member 0 with seed 0, which is 7 in members.json: one of them is of another run.",
+        ),
+        (other_settings, "with optimizer.learning_rate 0.0003, which is 0.5 in members.json"),
         (rows_of_something_else, "is not that of such a run: it has rows without env_steps."),
         (nothing_swept, "holds a run without swept settings"),
     ],

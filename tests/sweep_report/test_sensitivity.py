@@ -40,7 +40,7 @@ def test_a_share_is_the_variance_between_the_values_over_all(tmp_path):
     assert [one.setting.name for one in found] == [RATE, ENTROPY]
     for one in found:
         assert 0 <= one.share.low <= one.share.value <= one.share.high <= 1
-    assert found[0].best == "0.003" and found[1].best == f"{ENTROPIES[table.mean(axis=0).argmax()]:g}"
+    assert found[0].highest == "0.003" and found[1].highest == f"{ENTROPIES[table.mean(axis=0).argmax()]:g}"
     assert sum(one.share.value for one in found) < 1
 
 
@@ -48,7 +48,7 @@ def test_settings_that_add_up_explain_everything_between_them(tmp_path):
     def learn(settings, seed):
         return level(3 * RATES.index(settings[RATE]) + ENTROPIES.index(settings[ENTROPY]))
 
-    found = explained(read(tmp_path, BOTH, learn, seeds=2))
+    found = explained(read(tmp_path, BOTH, learn, seeds=5))
     assert found[RATE].share.value == pytest.approx(0.9) and found[ENTROPY].share.value == pytest.approx(0.1)
     # Seeds that are alike leave no doubt.
     np.testing.assert_allclose(found[RATE].share, 0.9)
@@ -113,17 +113,23 @@ def test_by_chance_is_what_a_setting_without_effect_explains_on_average(tmp_path
 @pytest.mark.parametrize(
     ("points", "options", "seeds_drawn"),
     [
-        (BOTH, {"seeds": 2}, True),
+        (BOTH, {"seeds": 5}, True),
         (BOTH, {"seeds": 1}, False),
-        (BOTH, {"seeds": 2, "num_samples": 36}, False),
-        # Of the last point only one seed has begun.
-        (BOTH, {"seeds": 2, "rows": lambda m: UPDATES * (m.index < 71), "complete": False}, False),
+        (BOTH, {"seeds": 5, "num_samples": 36}, False),
+        # Of the last point only four seeds have begun.
+        (BOTH, {"seeds": 5, "rows": lambda m: UPDATES * (m.index < 179), "complete": False}, False),
     ],
 )
 def test_seeds_are_drawn_where_points_are_given_and_alike(tmp_path, points, options, seeds_drawn):
     sweep = read(tmp_path, points, hump, **options)
     assert draws_seeds(sweep, analysed(sweep)[1]) == seeds_drawn
     assert all(np.isfinite(one.share).all() for one in explained(sweep).values())
+
+
+def test_a_share_of_few_seeds_has_no_interval(tmp_path):
+    sweep = read(tmp_path, BOTH, hump, seeds=4)
+    for one in explained(sweep).values():
+        assert np.isfinite(one.share.value) and np.isnan(one.share.low) and np.isnan(one.share.high)
 
 
 def test_a_setting_of_which_one_value_has_begun_explains_nothing_known(tmp_path):

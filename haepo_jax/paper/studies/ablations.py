@@ -4,14 +4,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import Estimate, difference_interval, interquartile_mean_band
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, verdict
+from haepo_jax.paper.claims import judge
 from haepo_jax.paper.methods import HAEPO, Method
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import CARTPOLE, WALK
 from haepo_jax.paper.tuning import Task, Tuned, reported
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Claim, Section, Table
-from haepo_jax.reporting.words import interval, verdict
+from haepo_jax.reporting.words import bands, brackets, comparison, interval_cell
 
 VARIANTS = ("full", "beta = 0", "lambda = 0", "both 0")
 BETA, LAMBDA = "haepo.entropy_coef", "haepo.kl_coef"
@@ -41,22 +43,22 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tune
             *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
             figures.responsive(
                 figures.intervals,
-                [(label, *map(float, interquartile_mean_band(values))) for label, values in normalizations.items()],
+                [(label, *map(float, interquartile_mean_of(values))) for label, values in normalizations.items()],
                 x_label="episode return, mean over learning",
                 alt="Sum against z-score normalisation",
                 caption="CartPole-v1: z-scores against the paper's normalisation by the sum of returns. Interquartile "
-                "mean over seeds with 95% intervals.",
+                f"mean over seeds, {bands(runs.scale.seeds, '95% intervals')}.",
             ),
             figures.responsive(
                 figures.intervals,
-                [(f"M = {size}", *map(float, interquartile_mean_band(values))) for size, values in sizes.items()],
+                [(f"M = {size}", *map(float, interquartile_mean_of(values))) for size, values in sizes.items()],
                 x_label="episode return, mean over learning",
                 alt="Return for each M",
                 caption=f"CartPole-v1, {recommended.label}: the same environment steps in batches of M episodes.",
             ),
         ),
         tables=tuple(_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
-        claims=_claims(areas, recommended),
+        claims=_claims(areas, recommended, quick=runs.scale.quick),
     )
 
 
@@ -108,33 +110,34 @@ def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
     return dict(sorted(areas.items()))
 
 
-def _differences(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Estimate]:
-    return {score: difference_interval(areas[score, "full"][None], areas[score, variant][None]) for score in HAEPO}
+def _differences(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Comparison]:
+    return {score: compare(areas[score, "full"][None], areas[score, variant][None]) for score in HAEPO}
 
 
 def _findings(
     areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
-    lines = [
-        f"{LABELS[task]}, score {score}: full less {variant} is {interval(difference)}."
+    differences = [
+        (f"{LABELS[task]}, score {score}: full less {variant} is {comparison(difference)}.", verdict(difference))
         for task, by in areas.items()
         for variant in VARIANTS[1:]
         for score, difference in _differences(by, variant).items()
-        if difference.excludes(0.0)
     ]
+    lines = [line for line, word in differences if word in (REPRODUCED, CONTRADICTED)]
     if not lines:
-        lines = ["No regulariser makes a difference that its interval tells from 0."]
+        shown = all(word == NO_DIFFERENCE for _, word in differences)
+        lines = [f"What the regularisers do is {'not seen: no difference is shown' if shown else 'undecided'}."]
     for method in HAEPO.values():
-        difference = difference_interval(
+        difference = compare(
             normalizations[f"{method.label}, zscore"][None], normalizations[f"{method.label}, sum"][None]
         )
-        lines.append(f"CartPole, {method.label}: z-scores less sum normalisation is {interval(difference)}.")
+        lines.append(f"CartPole, {method.label}: z-scores less sum normalisation is {comparison(difference)}.")
     return tuple(lines)
 
 
 def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> figures.Figure:
-    bands = [[interquartile_mean_band(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
-    values, lows, highs = (np.array([[float(band[k]) for band in row] for row in bands]) for k in range(3))
+    cells = [[interquartile_mean_of(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
+    values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
     return figures.responsive(
         figures.bars_by_group,
         [f"score {score}" for score in HAEPO],
@@ -144,8 +147,8 @@ def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> figures.
         highs,
         x_label=f"{task.metric.replace('_', ' ')}, mean over learning",
         alt=f"Ablation of the regularisers on {task.label}",
-        caption=f"{task.label}: each score with both regularisers, without one, and without either. "
-        "Interquartile mean over seeds with 95% intervals.",
+        caption=f"{task.label}: each score with both regularisers, without one, and without either. Interquartile "
+        f"mean over seeds, {bands(len(areas['sum', 'full']), '95% intervals')}.",
     )
 
 
@@ -154,36 +157,33 @@ def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
         caption=f"{task.label}: {task.metric.replace('_', ' ')}, mean over learning",
         columns=("score", *VARIANTS),
         rows=[
-            (score, *(interval(interquartile_mean_band(areas[score, variant])) for variant in VARIANTS))
+            (score, *(interval_cell(interquartile_mean_of(areas[score, variant])) for variant in VARIANTS))
             for score in HAEPO
         ],
-        note=f"lambda {_LAMBDA_VALUE:g} where it is on; beta as chosen for each score.",
+        note=f"lambda {_LAMBDA_VALUE:g} where it is on; beta as chosen for each score. "
+        + brackets(len(areas["sum", "full"])),
     )
 
 
-def _claims(areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommended: Method) -> tuple[Claim, ...]:
-    claims = []
+def _claims(
+    areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommended: Method, *, quick: bool
+) -> tuple[Claim, ...]:
+    claims: list[Claim] = []
     for variant, text in (
         ("beta = 0", "The entropy term over trajectory weights improves learning."),
         ("lambda = 0", "The soft KL to a reference policy improves learning."),
     ):
-        helps = {task: _differences(by, variant) for task, by in areas.items()}
-        score = recommended.base["haepo.score"]
-        claims.append(
-            Claim(
-                text=text,
-                source="ablation on regularisation; mechanisms 2 and 3",
-                verdict=verdict(
-                    [bool(by["sum"].low > 0) for by in helps.values()],
-                    [bool(by[score].low > 0) for by in helps.values()],
-                ),
-                evidence=f"Mean over learning, full less {variant}: "
-                + "; ".join(
-                    f"{LABELS[task]}, score {name} {interval(difference)}"
-                    for task, by in helps.items()
-                    for name, difference in by.items()
-                )
-                + ".",
-            )
+        differences = {task: _differences(by, variant) for task, by in areas.items()}
+        claims += judge(
+            text,
+            "ablation on regularisation; mechanisms 2 and 3",
+            f"Mean over learning, full less {variant}",
+            {
+                method.label: {LABELS[task]: by[score] for task, by in differences.items()}
+                for score, method in HAEPO.items()
+            },
+            paper=HAEPO["sum"].label,
+            recommended=recommended.label,
+            quick=quick,
         )
     return tuple(claims)

@@ -4,21 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import (
-    Estimate,
-    difference_interval,
-    stratified_bootstrap,
-    variance_interval,
-    variance_ratio,
-)
+from haepo_jax.analysis.few_seeds import supported
+from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, verdict
 from haepo_jax.paper.bandit_floor import RULES, regrets
+from haepo_jax.paper.claims import judge
 from haepo_jax.paper.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import bandit
 from haepo_jax.paper.tuning import Task, Tuned, reported, transferred, tune
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Claim, Section, Table
-from haepo_jax.reporting.words import interval, settings, verdict
+from haepo_jax.reporting.words import bands, brackets, comparison, interval, interval_cell, settings
 
 GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
 _TUNING_INSTANCE = 1000
@@ -83,15 +80,15 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 y_log=True,
                 columns=2,
                 alt="Expected regret against pulls for each number of arms",
-                caption="Expected regret of a pull, mean over bandits and seeds with 95% bands (an interquartile mean "
-                "would hide the seeds that are lost). The scale is logarithmic.",
+                caption="Expected regret of a pull, mean over bandits and seeds (an interquartile mean would hide the "
+                f"seeds that are lost), {bands(runs.scale.instance_seeds)}. The scale is logarithmic.",
             ),
         ),
         tables=(
             *(_table(task, curves[task.name], finals[task.name]) for task in tasks),
             *((_choices(tuned),) if runs.scale.tuning_seeds else ()),
         ),
-        claims=_claims(labels, curves, finals, gaussian, recommended),
+        claims=_claims(labels, curves, finals, gaussian, recommended, quick=runs.scale.quick),
     )
     return section, tuned
 
@@ -130,7 +127,7 @@ def _mean(scores: np.ndarray) -> np.ndarray:
 
 
 def _mean_estimate(scores: np.ndarray) -> Estimate:
-    return Estimate(_mean(scores), *stratified_bootstrap(scores, _mean))
+    return supported(Estimate(_mean(scores), *stratified_bootstrap(scores, _mean)), scores.shape[1])
 
 
 def _best_rival(finals: dict[str, np.ndarray]) -> Method:
@@ -143,12 +140,13 @@ def _findings(
     lines = []
     for task in gaussian:
         rival = _best_rival(finals[task])
-        difference = difference_interval(finals[task][recommended.label], finals[task][rival.label], _mean)
+        difference = compare(finals[task][recommended.label], finals[task][rival.label], _mean, larger=False)
         ours, theirs = (_mean_estimate(finals[task][method.label]) for method in (recommended, rival))
+        word = {REPRODUCED: "less regret", CONTRADICTED: "more regret"}.get(verdict(difference), verdict(difference))
         lines.append(
-            f"{labels[task]}: {recommended.label} ends at a regret of {interval(ours)} a pull, the best of PPO, GRPO "
-            f"and DPO ({rival.label}) at {interval(theirs)}; difference {interval(difference)}"
-            + ("." if difference.excludes(0.0) else ", a tie as far as this tells.")
+            f"{labels[task]}: {recommended.label} ends at a regret of {interval(ours)} a pull; of PPO, GRPO and DPO "
+            f"the one with the least, {rival.label}, at {interval(theirs)}; difference {comparison(difference)}: "
+            f"{word}."
         )
     lines.append("With one step an episode, the scores sum and mean are the same.")
     return tuple(lines)
@@ -158,9 +156,9 @@ def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarr
     rows = [
         (
             label,
-            interval(_mean_estimate(finals[label])),
-            interval(_mean_estimate(curve.mean(axis=-1))),
-            interval(variance_interval(curve.mean(axis=-1))),
+            interval_cell(_mean_estimate(finals[label])),
+            interval_cell(_mean_estimate(curve.mean(axis=-1))),
+            interval_cell(supported(variance_interval(curve.mean(axis=-1)), curve.shape[1])),
             f"{float((finals[label] > 0.1).mean()):.0%}",
         )
         for label, curve in curves.items()
@@ -170,7 +168,7 @@ def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarr
         columns=("method", "final, mean", "over all pulls, mean", "variance over seeds", "lost"),
         rows=rows,
         note="Final: the last tenth of the pulls; lost: runs that end above 0.1. Variance over seeds of the regret "
-        "over all pulls, within each bandit, mean over bandits. Brackets: 95% stratified bootstrap intervals.",
+        "over all pulls, within each bandit, mean over bandits. " + brackets(next(iter(curves.values())).shape[1]),
     )
 
 
@@ -191,49 +189,44 @@ def _claims(
     finals: dict[str, dict[str, np.ndarray]],
     gaussian: list[str],
     recommended: Method,
+    *,
+    quick: bool,
 ) -> tuple[Claim, ...]:
     arms = {task: label.rpartition(", ")[2] for task, label in labels.items()}
-    ratios = {
-        (task, method.label, rival.label): variance_ratio(
-            curves[task][method.label].mean(axis=-1), curves[task][rival.label].mean(axis=-1)
-        )
-        for task in gaussian
-        for method in (PAPER, recommended)
-        for rival in (PPO, DPO)
+    forms = (PAPER.label, recommended.label)
+    varies = {
+        form: {
+            f"{arms[task]} against {rival.label}": compare_variances(
+                curves[task][form].mean(axis=-1), curves[task][rival.label].mean(axis=-1)
+            )
+            for task in gaussian
+            for rival in (PPO, DPO)
+        }
+        for form in forms
     }
-
-    def lower(method: Method) -> list[bool]:
-        return [bool(ratios[task, method.label, rival.label].high < 1) for task in gaussian for rival in (PPO, DPO)]
-
-    differences = {
-        (task, method.label): difference_interval(
-            finals[task][method.label], finals[task][_best_rival(finals[task]).label], _mean
-        )
-        for task in gaussian
-        for method in (PAPER, recommended)
+    ends = {
+        form: {
+            f"{arms[task]} against {(rival := _best_rival(finals[task])).label}": compare(
+                finals[task][form], finals[task][rival.label], _mean, larger=False
+            )
+            for task in gaussian
+        }
+        for form in forms
     }
+    shown: Any = {"paper": PAPER.label, "recommended": recommended.label, "quick": quick}
     return (
-        Claim(
-            text="HAEPO's per-step regret varies less than that of PPO and DPO, for K = 10, 20 and 30.",
-            source="key results",
-            verdict=verdict(lower(PAPER), lower(recommended)),
-            evidence="Gaussian bandits, variance over seeds of the regret over all pulls, ratio to the rival: "
-            + "; ".join(
-                f"{arms[task]}, {label} / {rival} {interval(ratio)}" for (task, label, rival), ratio in ratios.items()
-            )
-            + ".",
+        *judge(
+            "HAEPO's per-step regret varies less than that of PPO and DPO, for K = 10, 20 and 30.",
+            "key results",
+            "Gaussian bandits, variance over seeds of the regret over all pulls, as a ratio to the rival's",
+            varies,
+            **shown,
         ),
-        Claim(
-            text="HAEPO ends with at most the regret of the best of PPO, GRPO and DPO (point estimates), for every K.",
-            source="implied by the bandit experiments",
-            verdict=verdict(
-                [bool(differences[task, PAPER.label].value <= 0) for task in gaussian],
-                [bool(differences[task, recommended.label].value <= 0) for task in gaussian],
-            ),
-            evidence="Gaussian bandits, final regret less the best rival's: "
-            + "; ".join(
-                f"{arms[task]}, {label} {interval(difference)}" for (task, label), difference in differences.items()
-            )
-            + ".",
+        *judge(
+            "HAEPO ends with less regret than the best of PPO, GRPO and DPO, for every K.",
+            "implied by the bandit experiments",
+            "Gaussian bandits, final regret less that of the rival with the least",
+            ends,
+            **shown,
         ),
     )

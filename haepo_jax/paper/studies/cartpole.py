@@ -1,20 +1,22 @@
 """CartPole-v1: learning curves, environment steps to 475, and the spread over seeds."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import (
-    Estimate,
-    difference_interval,
-    interquartile_mean,
-    interquartile_mean_band,
-    performance_profile,
-    stratified_bootstrap,
-    variance_interval,
-    variance_ratio,
+from haepo_jax.analysis.few_seeds import interquartile_mean_of, supported
+from haepo_jax.analysis.statistics import performance_profile, variance_interval
+from haepo_jax.analysis.verdicts import (
+    CONTRADICTED,
+    REPRODUCED,
+    Comparison,
+    compare,
+    compare_variances,
+    verdict,
 )
 from haepo_jax.paper import methods
+from haepo_jax.paper.claims import judge
 from haepo_jax.paper.curves import RunData, steps_to
 from haepo_jax.paper.methods import HAEPO, PPO, Method
 from haepo_jax.paper.runs import Runs
@@ -22,7 +24,7 @@ from haepo_jax.paper.tasks import CARTPOLE
 from haepo_jax.paper.tuning import Tuned, reported, tune
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Claim, Section, Table
-from haepo_jax.reporting.words import interval, number, settings, verdict
+from haepo_jax.reporting.words import bands, brackets, comparison, interval_cell, settings
 
 SOLVED = 475.0
 
@@ -54,66 +56,51 @@ def study(runs: Runs) -> CartPole:
     curves = {name: CARTPOLE.curve(run) for name, run in data.items()}
     steps = {name: steps_to(curve, grid, SOLVED) for name, curve in curves.items()}
     finals = {name: curve[:, -1] for name, curve in curves.items()}
-    fewer = {
-        rival.name: difference_interval(steps[recommended.name][None], steps[rival.name][None]) for rival in BASELINES
-    }
     how = "chosen on tuning seeds" if runs.scale.tuning_seeds else "as nothing was tuned"
-    headline = _headline(recommended, how, steps, fewer)
+    headline = _headline(recommended, how, steps)
     section = Section(
         slug="cartpole",
         title="CartPole-v1",
-        question="Who reaches a return of 475 in the fewest environment steps, and how far apart are the seeds?",
-        findings=_findings(headline, recommended, steps, finals, fewer),
+        question="After how many environment steps is a return of 475 reached, and how far apart are the seeds?",
+        findings=_findings(headline, recommended, steps, finals),
         figures=_figures(grid, curves, steps, finals),
         tables=(_table(tuned, data, steps, finals),),
-        claims=_claims(recommended, curves, steps),
+        claims=_claims(recommended, curves, steps, quick=runs.scale.quick),
     )
     return CartPole(section, tuned, recommended, headline)
 
 
-def _estimate(steps: np.ndarray) -> Estimate:
-    return Estimate(interquartile_mean(steps[None]), *stratified_bootstrap(steps[None], interquartile_mean))
+def _fewer(steps: dict[str, np.ndarray], method: Method, rival: Method) -> Comparison:
+    """Environment steps to the return, less the rival's."""
+    never = f"neither reaches {SOLVED:g}"
+    return compare(steps[method.name][None], steps[rival.name][None], larger=False, never=never)
 
 
-def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray], fewer: dict[str, Estimate]) -> str:
-    """The first paragraph of the report: who is first, said plainly."""
-    own = _estimate(steps[recommended.name])
-    name = f"the recommended HAEPO (score {recommended.base['haepo.score']}, {how})"
-    if np.isinf(own.value):
-        return f"On CartPole-v1 {name} does not reach a return of {SOLVED:g} within its environment steps."
-    sentences = [
-        f"On CartPole-v1 {name} reaches a return of {SOLVED:g} after {interval(own)} environment steps (interquartile "
-        "mean over seeds, 95% interval)."
-    ]
-    behind = [rival for rival in BASELINES if fewer[rival.name].high < 0]
-    ahead = [rival for rival in BASELINES if fewer[rival.name].low > 0]
-    tied = [rival for rival in BASELINES if rival not in behind + ahead]
-    for rivals, words in (
-        (behind, "sooner than"),
-        (ahead, "later than"),
-        (tied, "no sooner and no later, as far as this tells, than"),
-    ):
-        if rivals:
-            names = ", ".join(
-                f"{rival.label} ({number(float(_estimate(steps[rival.name]).value))})" for rival in rivals
-            )
-            sentences.append(f"That is {words} {names}.")
-    return " ".join(sentences)
+def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> str:
+    """What the report begins with: every method in the same order, and no winner."""
+    seeds = len(steps[recommended.name])
+    reached = "; ".join(
+        f"{method.label} {interval_cell(interquartile_mean_of(steps[method.name]), infinite='never')}"
+        for method in METHODS
+    )
+    return (
+        f"HAEPO and its baselines on CartPole-v1, environment steps to a return of {SOLVED:g} (interquartile mean "
+        f"over {seeds} seeds, {bands(seeds, '95% intervals')}): {reached}. The recommended HAEPO has the score "
+        f"{recommended.base['haepo.score']}, {how}."
+    )
 
 
 def _findings(
-    headline: str,
-    recommended: Method,
-    steps: dict[str, np.ndarray],
-    finals: dict[str, np.ndarray],
-    fewer: dict[str, Estimate],
+    headline: str, recommended: Method, steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[str, ...]:
     findings = [headline]
-    findings += [
-        f"{recommended.label} against {rival.label}: {interval(fewer[rival.name])} environment steps to {SOLVED:g} "
-        "(difference of interquartile means; negative is sooner)."
-        for rival in BASELINES
-    ]
+    for rival in BASELINES:
+        fewer = _fewer(steps, recommended, rival)
+        word = {REPRODUCED: "sooner", CONTRADICTED: "later"}.get(verdict(fewer), verdict(fewer))
+        findings.append(
+            f"{recommended.label} less {rival.label}, environment steps to {SOLVED:g} (difference of interquartile "
+            f"means): {comparison(fewer)}: {word}."
+        )
     for method in METHODS:
         failed = int((finals[method.name] < SOLVED).sum())
         if failed:
@@ -128,13 +115,17 @@ def _findings(
 def _figures(
     grid: np.ndarray, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[figures.Figure, ...]:
-    series = [figures.Series(method.label, grid, *interquartile_mean_band(curves[method.name])) for method in METHODS]
-    thresholds = np.linspace(0, 499, 100)
+    series = [figures.Series(method.label, grid, *interquartile_mean_of(curves[method.name])) for method in METHODS]
+    thresholds, seeds = np.linspace(0, 499, 100), len(next(iter(finals.values())))
     profiles = [
-        figures.Series(method.label, thresholds, *performance_profile(finals[method.name][None], thresholds))
+        figures.Series(
+            method.label,
+            thresholds,
+            *supported(performance_profile(finals[method.name][None], thresholds), seeds),
+        )
         for method in METHODS
     ]
-    rows = [(method.label, *map(float, _estimate(steps[method.name]))) for method in METHODS]
+    rows = [(method.label, *map(float, interquartile_mean_of(steps[method.name]))) for method in METHODS]
     return (
         figures.responsive(
             figures.curves,
@@ -143,16 +134,16 @@ def _figures(
             y_label="episode return",
             y_line=SOLVED,
             alt="Learning curves of all methods on CartPole-v1",
-            caption="Interquartile mean over seeds of the return against environment steps, with 95% bootstrap "
-            f"bands. The dashed line is {SOLVED:g}.",
+            caption=f"Interquartile mean over seeds of the return against environment steps, {bands(seeds)}. The "
+            f"dashed line is {SOLVED:g}.",
         ),
         figures.responsive(
             figures.intervals,
             rows,
             x_label=f"environment steps to a return of {SOLVED:g}",
             alt="Environment steps to 475 for each method",
-            caption=f"Environment steps until the smoothed return is {SOLVED:g}: interquartile mean over seeds and "
-            "its 95% interval. A seed that never gets there counts as infinite.",
+            caption=f"Environment steps until the smoothed return is {SOLVED:g}: interquartile mean over seeds, "
+            f"{bands(seeds, 'its 95% interval')}. A seed that never gets there counts as never.",
         ),
         figures.responsive(
             figures.strip,
@@ -182,11 +173,11 @@ def _table(
             (
                 method.label,
                 settings(tuned[method.name].chosen),
-                interval(_estimate(steps[method.name])),
-                interval(interquartile_mean_band(final)),
+                interval_cell(interquartile_mean_of(steps[method.name]), infinite="never"),
+                interval_cell(interquartile_mean_of(final)),
                 f"{final.min():.1f}",
                 f"{int((final >= SOLVED).sum())} of {final.size}",
-                interval(variance_interval(final[None])),
+                interval_cell(supported(variance_interval(final[None]), final.size)),
                 f"{run.summary['env_steps'] / run.summary['wall_clock']['run_seconds']:,.0f}",
             )
         )
@@ -203,35 +194,36 @@ def _table(
             "env steps a second",
         ),
         rows=rows,
-        note="IQM: interquartile mean; brackets: 95% stratified bootstrap intervals.",
+        note=f"IQM: interquartile mean. {brackets(len(next(iter(finals.values()))))}",
     )
 
 
-def _claims(recommended: Method, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray]) -> tuple[Claim, ...]:
-    paper = HAEPO["sum"]
-    faster = {
-        method.name: difference_interval(steps[method.name][None], steps[PPO.name][None])
-        for method in (paper, recommended)
-    }
+def _claims(
+    recommended: Method, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], *, quick: bool
+) -> tuple[Claim, ...]:
+    paper, label = HAEPO["sum"], f"against {PPO.label}"
+    forms = (paper, recommended)
     # Over the whole of learning: how far seeds are apart at each point, in the mean.
     smoother = {
-        method.name: variance_ratio(curves[method.name].mean(axis=1)[None], curves[PPO.name].mean(axis=1)[None])
-        for method in (paper, recommended)
+        method.label: {
+            label: compare_variances(curves[method.name].mean(axis=1)[None], curves[PPO.name].mean(axis=1)[None])
+        }
+        for method in forms
     }
+    shown: Any = {"paper": paper.label, "recommended": recommended.label, "quick": quick}
     return (
-        Claim(
-            text="HAEPO converges faster than PPO on CartPole-v1.",
-            source="key results; abstract",
-            verdict=verdict([bool(faster[paper.name].high < 0)], [bool(faster[recommended.name].high < 0)]),
-            evidence=f"Environment steps to {SOLVED:g}, difference to PPO: {paper.label} "
-            f"{interval(faster[paper.name])}; {recommended.label} {interval(faster[recommended.name])}.",
+        *judge(
+            "HAEPO converges faster than PPO on CartPole-v1.",
+            "key results; abstract",
+            f"Environment steps to {SOLVED:g}, difference, infinite where one never gets there",
+            {method.label: {label: _fewer(steps, method, PPO)} for method in forms},
+            **shown,
         ),
-        Claim(
-            text="HAEPO's learning is smoother and more stable than PPO's on CartPole-v1.",
-            source="key results",
-            verdict=verdict([bool(smoother[paper.name].high < 1)], [bool(smoother[recommended.name].high < 1)]),
-            evidence="Variance over seeds of the return averaged over the whole of learning, as a ratio to PPO's: "
-            f"{paper.label} {interval(smoother[paper.name])}; {recommended.label} "
-            f"{interval(smoother[recommended.name])}.",
+        *judge(
+            "HAEPO's learning is smoother and more stable than PPO's on CartPole-v1.",
+            "key results",
+            "Variance over seeds of the return averaged over the whole of learning, as a ratio to PPO's",
+            smoother,
+            **shown,
         ),
     )

@@ -5,16 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import interquartile_mean_band
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.statistics import Estimate
+from haepo_jax.analysis.verdicts import Comparison
 from haepo_jax.config import from_config_dict
+from haepo_jax.paper.claims import judge
 from haepo_jax.paper.computed import computed
 from haepo_jax.paper.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
-from haepo_jax.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, Method, nested
+from haepo_jax.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, nested
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tuning import Tuned
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Claim, Section, Table
-from haepo_jax.reporting.words import number, verdict
+from haepo_jax.reporting.words import number
 
 METHODS = (*HAEPO.values(), PPO, GRPO, DPO, REINFORCE)
 STAGES = {"at the start": 0, "in the midst of learning": 25}
@@ -55,7 +58,7 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
                             figures.Series(
                                 f"HAEPO, {score}",
                                 np.array(HORIZONS, float),
-                                *interquartile_mean_band(np.array(by[score])),
+                                *interquartile_mean_of(np.array(by[score])),
                             )
                             for score in HAEPO
                         ],
@@ -72,7 +75,7 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
             ),
         ),
         tables=tuple(_table(stage, by) for stage, by in noise.items()),
-        claims=(_claim(noise),),
+        claims=_claims(noise, runs.scale.batches, quick=runs.scale.quick),
     )
 
 
@@ -109,12 +112,8 @@ def _sizes(runs: Runs) -> dict[str, Any]:
 def _findings(noise: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[str, ...]:
     lines = []
     for stage, by in noise.items():
-        order = sorted(METHODS, key=lambda method: -by[method.name]["snr"])
-        lines.append(
-            f"Signal to noise {stage}, highest first: "
-            + ", ".join(f"{method.label} {number(by[method.name]['snr'])}" for method in order)
-            + "."
-        )
+        told = "; ".join(f"{method.label} {_ratio(by[method.name])}" for method in METHODS)
+        lines.append(f"Signal to noise {stage}: {told}.")
     for policy, by in sizes.items():
         means = np.array(by["sum"]).mean(axis=0)
         std = float(np.mean(by["step_std"]))
@@ -141,7 +140,7 @@ def _table(stage: str, by: Mapping[str, Any]) -> Table:
         rows=[
             (
                 method.label,
-                f"{number(row['snr'])} [{number(row['low'])}, {number(row['high'])}]",
+                _ratio(row),
                 number(1000 * row["snr"] / row["env_steps"]),
                 number(row["norm"]),
                 number(row["variance"]),
@@ -154,20 +153,31 @@ def _table(stage: str, by: Mapping[str, Any]) -> Table:
     )
 
 
-def _claim(noise: Mapping[str, Any]) -> Claim:
-    def above(method: Method) -> list[bool]:
-        return [by[method.name]["low"] > by[rival.name]["high"] for by in noise.values() for rival in (PPO, GRPO)]
+def _ratio(row: Mapping[str, float]) -> str:
+    return f"{number(row['snr'])} [{number(row['low'])}, {number(row['high'])}]"
 
+
+def _claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tuple[Claim, ...]:
     paper, best = HAEPO["sum"], HAEPO["log_ratio"]
-    return Claim(
-        text="One weight for a whole trajectory gives a more coherent gradient than weights for single steps.",
-        source="mechanism 1",
-        verdict=verdict(above(paper), above(best)),
-        evidence="Signal to noise of a batch's gradient: "
-        + "; ".join(
-            f"{stage} {method.label} {number(by[method.name]['snr'])}"
-            for stage, by in noise.items()
-            for method in (paper, best, PPO, GRPO)
-        )
-        + ".",
+    return judge(
+        "One weight for a whole trajectory gives a more coherent gradient than weights for single steps.",
+        "mechanism 1",
+        f"Signal to noise of a batch's gradient, difference, over {batches} batches",
+        {
+            method.label: {
+                f"{stage} against {rival.label}": _difference(by[method.name], by[rival.name], batches)
+                for stage, by in noise.items()
+                for rival in (PPO, GRPO)
+            }
+            for method in (paper, best)
+        },
+        paper=paper.label,
+        recommended=best.label,
+        quick=quick,
     )
+
+
+def _difference(ours: Mapping[str, float], theirs: Mapping[str, float], batches: int) -> Comparison:
+    """Less theirs. The widest that both intervals allow: it excludes 0 where they do not meet."""
+    ends = (ours["snr"] - theirs["snr"], ours["low"] - theirs["high"], ours["high"] - theirs["low"])
+    return Comparison(Estimate(*map(np.asarray, ends)), batches)

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import difference_interval, interquartile_mean_band
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, verdict
 from haepo_jax.paper.methods import Method
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.tasks import CARTPOLE
 from haepo_jax.paper.tuning import Tuned, reported
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Section, Table
-from haepo_jax.reporting.words import interval
+from haepo_jax.reporting.words import bands, brackets, comparison, interval_cell
 
 KL_COEF = 0.1  # enough to tell the rules apart; at the paper's largest, 0.01, they are alike
 PERIODS = (2, 5, 20)
@@ -25,17 +26,17 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Sectio
     return Section(
         slug="references",
         title="The reference policy",
-        question="Is the reference best the previous policy, a copy every few updates, a running mean, or frozen?",
+        question="What does each rule do: the previous policy, a copy every few updates, a running mean, or frozen?",
         findings=_findings(areas),
         figures=(
             figures.responsive(
                 figures.curves,
-                [figures.Series(label, grid, *interquartile_mean_band(curve)) for label, curve in curves.items()],
+                [figures.Series(label, grid, *interquartile_mean_of(curve)) for label, curve in curves.items()],
                 x_label="environment steps",
                 y_label="episode return",
                 alt="Learning curves for each rule of the reference policy",
-                caption=f"CartPole-v1, {recommended.label}, lambda {KL_COEF:g}: interquartile mean over seeds with "
-                "95% bands.",
+                caption=f"CartPole-v1, {recommended.label}, lambda {KL_COEF:g}: interquartile mean over seeds, "
+                f"{bands(runs.scale.seeds)}.",
             ),
         ),
         tables=(
@@ -45,12 +46,13 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Sectio
                 rows=[
                     (
                         label,
-                        interval(interquartile_mean_band(areas[label])),
-                        interval(interquartile_mean_band(curve[:, -1])),
+                        interval_cell(interquartile_mean_of(areas[label])),
+                        interval_cell(interquartile_mean_of(curve[:, -1])),
                         f"{curve[:, -1].min():.0f}",
                     )
                     for label, curve in curves.items()
                 ],
+                note=brackets(runs.scale.seeds),
             ),
         ),
     )
@@ -78,9 +80,10 @@ def _curves(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarra
 
 
 def _findings(areas: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    return tuple(
-        f"{label} less none: {interval(difference_interval(values[None], areas['none'][None]))} in return, mean over "
-        "learning."
-        for label, values in areas.items()
-        if label != "none"
-    )
+    lines = []
+    for label, values in areas.items():
+        if label != "none":
+            made = compare(values[None], areas["none"][None])
+            word = {REPRODUCED: "more", CONTRADICTED: "less"}.get(verdict(made), verdict(made))
+            lines.append(f"{label} less none, return, mean over learning: {comparison(made)}: {word}.")
+    return tuple(lines)

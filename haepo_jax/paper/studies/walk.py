@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import difference_interval, interquartile_mean_band
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.verdicts import compare
+from haepo_jax.paper.claims import judge
 from haepo_jax.paper.curves import RunData
 from haepo_jax.paper.methods import DPO, HAEPO, METHODS, PPO, Method
 from haepo_jax.paper.runs import Runs
@@ -10,7 +12,7 @@ from haepo_jax.paper.tasks import WALK
 from haepo_jax.paper.tuning import Tuned, reported, tune
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.page import Claim, Section, Table
-from haepo_jax.reporting.words import interval, settings, verdict
+from haepo_jax.reporting.words import bands, brackets, interval, interval_cell, settings
 
 CLOCK_POINTS = 100
 
@@ -26,21 +28,22 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
     section = Section(
         slug="random-walk",
         title="Random walk, T = 500, reward at the goal only",
-        question="Who finds the goal, after how many environment steps, and after how many seconds?",
+        question="How often is the goal found, after how many environment steps, and after how many seconds?",
         findings=_findings(curves),
         figures=(
             figures.responsive(
                 figures.curves,
-                [figures.Series(m.label, grid, *interquartile_mean_band(curves[m.name])) for m in METHODS],
+                [figures.Series(m.label, grid, *interquartile_mean_of(curves[m.name])) for m in METHODS],
                 x_label="environment steps",
                 y_label="success rate",
                 alt="Success rate against environment steps",
-                caption="Share of episodes that reach the goal, interquartile mean over seeds with 95% bands. A run "
-                "that used up its updates before its environment steps keeps its last value.",
+                caption="Share of episodes that reach the goal, interquartile mean over seeds, "
+                f"{bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps its "
+                "last value.",
             ),
             figures.responsive(
                 figures.curves,
-                [figures.Series(m.label, clock, *interquartile_mean_band(timed[m.name])) for m in METHODS],
+                [figures.Series(m.label, clock, *interquartile_mean_of(timed[m.name])) for m in METHODS],
                 x_label="seconds of training, all seeds together, without compilation",
                 y_label="success rate",
                 alt="Success rate against wall-clock seconds",
@@ -48,7 +51,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
             ),
         ),
         tables=(_table(tuned, data, curves),),
-        claims=(_claim(recommended, curves),),
+        claims=_claims(recommended, curves, quick=runs.scale.quick),
     )
     return section, tuned
 
@@ -57,7 +60,8 @@ def _against_the_clock(run: RunData, clock: np.ndarray) -> np.ndarray:
     """`[members, points]` success at each moment; the newest update that had ended."""
     values = run.metric(WALK.metric)
     newest = np.clip(np.searchsorted(run.seconds(), clock, side="right") - 1, 0, None)
-    own = [series[~np.isnan(series)] for series in values]  # a member that has stopped keeps its last
+    # A member that has stopped keeps its last; one that never had a value has failed.
+    own = [known if (known := series[~np.isnan(series)]).size else np.array([WALK.failure]) for series in values]
     return np.array([series[np.minimum(newest, len(series) - 1)] for series in own])
 
 
@@ -65,7 +69,7 @@ def _findings(curves: dict[str, np.ndarray]) -> tuple[str, ...]:
     lines = []
     for method in METHODS:
         curve = curves[method.name]
-        whole, final = interquartile_mean_band(curve.mean(axis=1)), interquartile_mean_band(curve[:, -1])
+        whole, final = interquartile_mean_of(curve.mean(axis=1)), interquartile_mean_of(curve[:, -1])
         lost = int((curve[:, -1] < 0.9).sum())
         lines.append(
             f"{method.label}: success over the whole of learning {interval(whole)}, at the end {interval(final)}; "
@@ -82,37 +86,33 @@ def _table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, 
             (
                 method.label,
                 settings(tuned[method.name].chosen),
-                interval(interquartile_mean_band(curves[method.name][:, -1])),
+                interval_cell(interquartile_mean_of(curves[method.name][:, -1])),
                 f"{curves[method.name][:, -1].min():.2f}",
                 f"{data[method.name].summary['wall_clock']['run_seconds']:.1f}",
                 f"{data[method.name].summary['env_steps_per_second']:,.0f}",
             )
             for method in METHODS
         ],
+        note=f"IQM: interquartile mean. {brackets(len(next(iter(curves.values()))))}",
     )
 
 
-def _claim(recommended: Method, curves: dict[str, np.ndarray]) -> Claim:
+def _claims(recommended: Method, curves: dict[str, np.ndarray], *, quick: bool) -> tuple[Claim, ...]:
     paper = HAEPO["sum"]
-    ahead = {
-        (method.name, rival.name): difference_interval(
-            curves[method.name].mean(axis=1)[None], curves[rival.name].mean(axis=1)[None]
-        )
-        for method in (paper, recommended)
-        for rival in (PPO, DPO)
-    }
-    return Claim(
-        text="HAEPO is ahead of PPO and DPO on a random walk with a sparse reward.",
-        source="experiments: random walk, T = 500",
-        verdict=verdict(
-            [bool(ahead[paper.name, rival.name].low > 0) for rival in (PPO, DPO)],
-            [bool(ahead[recommended.name, rival.name].low > 0) for rival in (PPO, DPO)],
-        ),
-        evidence="Success averaged over the whole of learning, differences: "
-        + "; ".join(
-            f"{method.label} minus {rival.label} {interval(ahead[method.name, rival.name])}"
+    return judge(
+        "HAEPO is ahead of PPO and DPO on a random walk with a sparse reward.",
+        "experiments: random walk, T = 500",
+        "Success averaged over the whole of learning, difference",
+        {
+            method.label: {
+                f"against {rival.label}": compare(
+                    curves[method.name].mean(axis=1)[None], curves[rival.name].mean(axis=1)[None]
+                )
+                for rival in (PPO, DPO)
+            }
             for method in (paper, recommended)
-            for rival in (PPO, DPO)
-        )
-        + ".",
+        },
+        paper=paper.label,
+        recommended=recommended.label,
+        quick=quick,
     )

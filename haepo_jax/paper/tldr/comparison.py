@@ -7,19 +7,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from haepo_jax.analysis.statistics import Estimate, difference_interval, stratified_bootstrap
+from haepo_jax.analysis.few_seeds import supported
+from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, verdict
 from haepo_jax.language import corpus, datasets
 from haepo_jax.language.assembly import make_setting
 from haepo_jax.language.evaluation import FINE_TUNED, answers_of, win_rates
 from haepo_jax.language.generated_task import best_gold, ceiling_accuracy, gold_reward
 from haepo_jax.paper.computed import computed
 from haepo_jax.paper.methods import Method
-from haepo_jax.paper.tldr.methods import BASELINES, GRPO, HAEPO, METHODS
+from haepo_jax.paper.tldr.methods import BASELINES, HAEPO, METHODS
 from haepo_jax.paper.tldr.runs import Runs, Tuned
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.figures import Series
 from haepo_jax.reporting.page import Figure, Section, Table
-from haepo_jax.reporting.words import interval, number, settings
+from haepo_jax.reporting.words import bands, brackets, comparison, interval, interval_cell, number, settings
 
 _WINDOW = 10
 """Updates that the effective sample size is averaged over."""
@@ -121,11 +123,11 @@ def _seed_mean(scores: np.ndarray) -> np.ndarray:
 
 def _estimate(values: np.ndarray) -> Estimate:
     """Mean over seeds with its interval; five seeds are too few to trim."""
-    return Estimate(values.mean(axis=0), *stratified_bootstrap(values[None], _seed_mean))
+    return supported(Estimate(values.mean(axis=0), *stratified_bootstrap(values[None], _seed_mean)), len(values))
 
 
-def _less(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
-    return difference_interval(ours[None], theirs[None], _seed_mean)
+def _less(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+    return compare(ours[None], theirs[None], _seed_mean)
 
 
 class _Equal(NamedTuple):
@@ -138,55 +140,39 @@ class _Equal(NamedTuple):
 
 
 def _at_equal_kl(runs: Runs, found: _Found) -> _Equal:
-    start = found.judged["start"]
     looks = {
-        method.name: [_looks(runs, found.names[method.name], measure) for measure in ("gold", "reference_kl")]
+        method.name: [_looks(runs, found, method, measure) for measure in ("gold", "reference_kl")]
         for method in METHODS
     }
     reached = math.floor(10 * min(float(kl.mean(axis=0).max()) for _, kl in looks.values())) / 10
     gold = {
-        name: np.array(
-            [
-                np.interp(reached, [start["reference_kl"], *np.maximum.accumulate(kl)], [start["gold"], *gold])
-                for gold, kl in zip(*both, strict=True)
-            ]
-        )
+        name: np.array([np.interp(reached, np.maximum.accumulate(kl), gold) for gold, kl in zip(*both, strict=True)])
         for name, both in looks.items()
     }
     return _Equal(reached, gold)
 
 
 def _headline(recommended: Method, found: _Found, equal: _Equal, *, chosen: bool) -> str:
-    own = found.mean(recommended, "gold")
-    sentences = [
-        f"On the generated summaries the recommended HAEPO (score {recommended.base['haepo.score']}, "
-        f"{'chosen on a tuning seed' if chosen else 'as nothing was tuned'}) ends at a gold reward of "
-        f"{interval(_estimate(own))} (mean over seeds, 95% interval), from {number(_start(found, 'gold'))} after "
-        "fine-tuning."
-    ]
-    differences = {rival.name: _less(own, found.mean(rival, "gold")) for rival in BASELINES}
-    for rivals, words in (
-        ([rival for rival in BASELINES if differences[rival.name].low > 0], "more than"),
-        ([rival for rival in BASELINES if differences[rival.name].high < 0], "less than"),
-        (
-            [rival for rival in BASELINES if not differences[rival.name].excludes(0)],
-            "neither more nor less, as far as this tells, than",
-        ),
-    ):
-        if rivals:
-            names = ", ".join(f"{rival.label} ({number(float(found.mean(rival, 'gold').mean()))})" for rival in rivals)
-            sentences.append(f"That is {words} {names}.")
-    kl = found.mean(recommended, "reference_kl")
-    others = ", ".join(
-        f"{rival.label} {number(float(equal.gold[rival.name].mean()))}"
-        for rival in (*(method for method in HAEPO.values() if method is not recommended), *BASELINES)
+    """What the report begins with: every method in the same order, and no winner."""
+    seeds = len(found.names[recommended.name])
+    ends = "; ".join(
+        f"{method.label} {interval_cell(_estimate(found.mean(method, 'gold')))} at "
+        f"{number(float(found.mean(method, 'reference_kl').mean()))} nats"
+        for method in METHODS
     )
-    sentences.append(
-        f"It goes {number(float(kl.mean()))} nats of KL from the fine-tuned policy for that (GRPO "
-        f"{number(float(found.mean(GRPO, 'reference_kl').mean()))}). Where KL first reaches {equal.kl:.1f} nats, "
-        f"{recommended.label} has {number(float(equal.gold[recommended.name].mean()))} and the others have: {others}."
+    level = "; ".join(f"{method.label} {number(float(equal.gold[method.name].mean()))}" for method in METHODS)
+    return (
+        f"HAEPO and its baselines on generated summaries, gold reward at the end and KL from the fine-tuned policy, "
+        f"which has {number(_start(found, 'gold'))} (mean over {seeds} seeds, {bands(seeds, '95% intervals')}): "
+        f"{ends}. Where KL first reaches {equal.kl:.1f} nats, on held-out posts: {level}. The recommended HAEPO has "
+        f"the score {recommended.base['haepo.score']}, "
+        f"{'chosen on a tuning seed' if chosen else 'as nothing was tuned'}."
     )
-    return " ".join(sentences)
+
+
+def _in_words(made: Comparison) -> str:
+    word = {REPRODUCED: "more", CONTRADICTED: "less"}.get(verdict(made), verdict(made))
+    return f"{comparison(made)} ({word})"
 
 
 def _start(found: _Found, measure: str) -> float:
@@ -197,23 +183,27 @@ def _start(found: _Found, measure: str) -> float:
 def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> tuple[str, ...]:
     own = found.mean(recommended, "gold")
     findings = [
-        f"{recommended.label} less {rival.label}: {interval(_less(own, found.mean(rival, 'gold')))} in gold reward, "
-        f"{interval(_less(found.mean(recommended, 'reference_kl'), found.mean(rival, 'reference_kl')))} in nats of "
+        f"{recommended.label} less {rival.label}: {_in_words(_less(own, found.mean(rival, 'gold')))} in gold reward, "
+        f"{_in_words(_less(found.mean(recommended, 'reference_kl'), found.mean(rival, 'reference_kl')))} in nats of "
         f"KL; length-controlled win rate {interval(_estimate(found.wins(recommended.name, rival.name)))}."
         for rival in BASELINES
     ]
     findings += [
         f"Where KL first reaches {equal.kl:.1f} nats, {recommended.label} less {rival.label}: "
-        f"{interval(_less(equal.gold[recommended.name], equal.gold[rival.name]))} in gold reward on held-out posts."
+        f"{_in_words(_less(equal.gold[recommended.name], equal.gold[rival.name]))} in gold reward on held-out posts."
         for rival in BASELINES
     ]
     for method in HAEPO.values():
-        sizes = _sample_sizes(runs, found.names[method.name])
+        sizes = _sample_sizes(runs, found, method)
+        if not sizes.size:
+            findings.append(f"{method.label}: every seed diverged.")
+            continue
         tenth = max(1, sizes.shape[1] // 10)
         findings.append(
             f"{method.label}: effective sample size {number(float(sizes[:, :tenth].mean()))} of "
             f"{runs.config({}).rl.num_samples} over the first tenth of training, "
-            f"{number(float(sizes[:, -tenth:].mean()))} over the last."
+            f"{number(float(sizes[:, -tenth:].mean()))} over the last"
+            + ("." if len(sizes) == runs.scale.seeds else f", of the {len(sizes)} seeds that did not diverge.")
         )
     return tuple(findings)
 
@@ -221,18 +211,18 @@ def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> 
 def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
     seeds = runs.scale.seeds
     paths, learning = [], []
-    start, every = found.judged["start"], runs.config({}).rl.evaluate_every
+    every = runs.config({}).rl.evaluate_every
     for method in METHODS:
-        gold, kl = (_looks(runs, found.names[method.name], measure) for measure in ("gold", "reference_kl"))
-        gold = np.concatenate([np.full((seeds, 1), start["gold"]), gold], axis=1)
+        gold, kl = (_looks(runs, found, method, measure) for measure in ("gold", "reference_kl"))
         band = _estimate(gold)
-        paths.append(Series(method.label, np.concatenate([[start["reference_kl"]], kl.mean(axis=0)]), *band))
+        paths.append(Series(method.label, kl.mean(axis=0), *band))
         learning.append(Series(method.label, every * np.arange(gold.shape[1]), *band))
     saturation = []
     for method in HAEPO.values():
-        sizes = _sample_sizes(runs, found.names[method.name])
-        smooth = np.stack([np.convolve(size, np.full(_WINDOW, 1 / _WINDOW), "valid") for size in sizes])
-        saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
+        sizes = _sample_sizes(runs, found, method)
+        if sizes.size:
+            smooth = np.stack([np.convolve(size, np.full(_WINDOW, 1 / _WINDOW), "valid") for size in sizes])
+            saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
     rates = [(method.label, *map(float, _estimate(found.wins(method.name, FINE_TUNED)))) for method in METHODS]
     return (
         figures.responsive(
@@ -242,8 +232,8 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             y_label="gold reward",
             alt="Gold reward against KL for every method",
             caption="Gold reward on held-out posts against KL to the fine-tuned policy, from the start of training to "
-            f"its end, with a point every {every} updates: means over {seeds} seeds, 95% bootstrap bands. Higher at "
-            "the same KL is better.",
+            f"its end, with a point every {every} updates: means over {seeds} seeds, {bands(seeds)}. Higher at the "
+            "same KL is better.",
         ),
         figures.responsive(
             figures.curves,
@@ -260,8 +250,8 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             x_label="win rate against the fine-tuned policy, length controlled",
             alt="Length-controlled win rate of every method against the fine-tuned policy",
             caption="How often a summary earns more gold than the fine-tuned policy's on the same "
-            f"{found.judged['posts']} test posts, with the difference in length taken out: mean over seeds, 95% "
-            "interval.",
+            f"{found.judged['posts']} test posts, with the difference in length taken out: mean over seeds, "
+            f"{bands(seeds, '95% intervals')}.",
         ),
         figures.responsive(
             figures.curves,
@@ -270,21 +260,24 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             y_label=f"effective sample size, of {runs.config({}).rl.num_samples}",
             alt="Effective sample size of HAEPO's weights for each score",
             caption="How many of the responses to a prompt HAEPO's weights are spread over, 1 / sum of squared "
-            f"weights, mean over {_WINDOW} updates and over seeds, 95% bands. At 1 one response has all the weight.",
+            f"weights, mean over {_WINDOW} updates and over seeds, {bands(seeds)}. At 1 one response has all the "
+            "weight.",
         ),
     )
 
 
-def _looks(runs: Runs, names: tuple[str, ...], measure: str) -> np.ndarray:
-    """`[seeds, looks]`; a run that diverged stays at its last look."""
-    rows = [runs.looks(name, measure) for name in names]
+def _looks(runs: Runs, found: _Found, method: Method, measure: str) -> np.ndarray:
+    """`[seeds, 1 + looks]` from the start on; a run that diverged stays at its last look."""
+    start = [found.judged["start"][measure]]
+    rows = [np.concatenate([start, runs.looks(name, measure)]) for name in found.names[method.name]]
     longest = max(map(len, rows))
     return np.stack([np.pad(row, (0, longest - len(row)), mode="edge") for row in rows])
 
 
-def _sample_sizes(runs: Runs, names: tuple[str, ...]) -> np.ndarray:
-    """`[seeds, updates]` the effective sample size of the weights."""
-    return np.stack([runs.metric(name, "effective_sample_size") for name in names])
+def _sample_sizes(runs: Runs, found: _Found, method: Method) -> np.ndarray:
+    """`[seeds, updates]` the effective sample size of the weights, of the seeds that did not diverge."""
+    sizes = [runs.metric(name, "effective_sample_size") for name in found.names[method.name]]
+    return np.stack([size for size in sizes if np.isfinite(size).all()] or [np.empty(0)])
 
 
 def _table(found: _Found) -> Table:
@@ -302,13 +295,14 @@ def _table(found: _Found) -> Table:
     for method in METHODS:
         measures = [found.mean(method, measure) for measure in ("gold", "reward", "reference_kl", "length")]
         rates = [found.wins(method.name, FINE_TUNED, kind) for kind in ("plain", "length_controlled")]
-        rows.append((method.label, *(interval(_estimate(values)) for values in (*measures, *rates))))
+        rows.append((method.label, *(interval_cell(_estimate(values)) for values in (*measures, *rates))))
     return Table(
         caption=f"Policies at the end of training, on {found.judged['posts']} test posts",
         columns=("policy", "gold reward", "reward model", "KL, nats", "length, tokens", "wins", "length controlled"),
         rows=rows,
-        note="Means over seeds; brackets: 95% bootstrap intervals over seeds. Wins: the share of posts on which gold "
-        "prefers the policy's summary to the fine-tuned policy's, plainly and with length controlled.",
+        note="Means over seeds. Wins: the share of posts on which gold prefers the policy's summary to the fine-tuned "
+        "policy's, plainly and with length controlled. "
+        + brackets(len(found.names[METHODS[0].name]), "95% bootstrap intervals over seeds"),
     )
 
 

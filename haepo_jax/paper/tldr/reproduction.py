@@ -1,11 +1,13 @@
 """The whole experiment: stages, comparison and memory, then the page and the files that it is quoted from."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from haepo_jax import runtime
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.memory import BASE
 from haepo_jax.paper.tldr import comparison, memory
@@ -13,14 +15,14 @@ from haepo_jax.paper.tldr.methods import SETTINGS_PER_METHOD
 from haepo_jax.paper.tldr.runs import TUNING_SEED, Runs, Tuned
 from haepo_jax.paper.tldr.scale import Scale
 from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Section, Table
-from haepo_jax.reporting.publishing import publish
-from haepo_jax.reporting.words import settings
+from haepo_jax.reporting.publishing import Published, publish
+from haepo_jax.reporting.words import bands, settings
 
 COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
 
 
-def reproduce(directory: Path, scale: Scale, topology: str = "") -> Path:
+def reproduce(directory: Path, scale: Scale, topology: str = "") -> Published:
     """Does what is missing of the experiment, and writes `report.html` and the files beside it.
 
     Args:
@@ -29,7 +31,7 @@ def reproduce(directory: Path, scale: Scale, topology: str = "") -> Path:
       topology: a TPU topology to measure memory for as well.
 
     Returns:
-      The path of the page.
+      The page and its first paragraph.
 
     Raises:
       ConfigError: the folder holds runs of other settings.
@@ -50,7 +52,7 @@ def reproduce(directory: Path, scale: Scale, topology: str = "") -> Path:
         fairness=_fairness(runs, compared.tuned),
         quick=scale.quick,
     )
-    return publish(directory, report)
+    return Published(publish(directory, report), report.first_paragraph)
 
 
 def report_memory(directory: Path, topology: str = "") -> Path:
@@ -116,7 +118,7 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
         "minutes of the reward model": round(seconds["reward"] / 60, 1),
         "minutes of all runs, compilation included": round(sum(map(runs.seconds, runs.done)) / 60, 1),
         "held-out accuracy of the reward model": round(runs.reward_accuracy(), 3),
-        "CPU cores": len(os.sched_getaffinity(0)),
+        "CPU cores": runtime.usable_cores(),
         "device": f"{len(newest['devices'])} x {newest['device_kind']}",
         "commit": sorted({str(attempt["git"]) for attempt in attempts}),
         "python": newest["python"],
@@ -139,7 +141,7 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
         for tried, score in sorted(choice.tried, key=lambda pair: -pair[1]):
             if tried == choice.chosen:
                 marked.append(len(rows))
-            rows.append((choice.method.label, settings(tried), f"{score:.3f}"))
+            rows.append((choice.method.label, settings(tried), "diverged" if np.isinf(score) else f"{score:.3f}"))
     table = Table(
         caption="Every setting tried, by gold reward on the held-out posts at the end",
         columns=("method", "settings", "gold reward"),
@@ -159,8 +161,9 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "HAEPO got more attention than the others: its grids were set after ten runs of 80 to 100 updates, GRPO's "
             "after three, those of RLOO and DPO after one each (BUILD_NOTES.md). The same care could well make those "
             "better too.",
-            f"Reported are seeds 0 to {runs.scale.seeds - 1}. Intervals are 95% bootstrap intervals over seeds, which "
-            "five are few for: they tell how far seeds are apart, and little of what a new task would bring.",
+            f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
+            f"{bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far seeds are "
+            "apart, and little of what a new task would bring.",
         ),
         tables=(table,) if rows else (),
     )

@@ -1,6 +1,7 @@
 """The comparison, from runs and answers that nobody trained."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from haepo_jax.paper.methods import nested
 from haepo_jax.paper.tldr import comparison
 from haepo_jax.paper.tldr.methods import METHODS
 from haepo_jax.paper.tldr.runs import Tuned
-from haepo_jax.paper.tldr.scale import FULL
+from haepo_jax.paper.tldr.scale import FULL, QUICK
 from haepo_jax.reporting.page import Report, render
 
 POSTS, UPDATES, LOOKS = 40, 20, 4
@@ -38,15 +39,17 @@ class MadeUp:
 
     def reported(self, tuned):
         self.asked.append(tuned.method.name)
-        return tuple(f"{tuned.method.name}-seed{seed}" for seed in range(FULL.seeds))
+        return tuple(f"{tuned.method.name}-seed{seed}" for seed in range(self.scale.seeds))
 
     def metric(self, name, metric):
         assert metric == "effective_sample_size"
+        if name.startswith("haepo_mean") or name == "haepo_sum-seed1":
+            return np.full(UPDATES, np.nan)  # they diverged
         return np.full(UPDATES, {"haepo_sum": 1.0, "haepo_mean": 6.0}.get(name.partition("-")[0], 8.0))
 
     def looks(self, name, measure):
         seed = int(name[-1])
-        looks = LOOKS - 2 if name == "rloo-seed1" else LOOKS  # it diverged
+        looks = {"rloo-seed1": LOOKS - 2, "dpo-seed1": 0}.get(name, LOOKS)  # they diverged, one before its first look
         top = {"gold": GOLD[name.partition("-")[0]], "reference_kl": 2.0}[measure]
         return np.linspace(0.25, 1.0, LOOKS)[:looks] * top + 0.01 * seed
 
@@ -77,12 +80,36 @@ def made_up(tmp_path, monkeypatch):
     return MadeUp(tmp_path)
 
 
-def test_the_headline_says_who_is_ahead_behind_and_level(made_up):
+def test_the_headline_has_every_method_in_one_order_and_no_winner(made_up):
     headline = comparison.study(made_up).headline
-    assert headline.startswith("On the generated summaries the recommended HAEPO (score log_ratio, chosen on a tuning")
-    assert "That is more than RLOO (" in headline
-    assert "That is less than DPO (" in headline
-    assert "That is neither more nor less, as far as this tells, than GRPO (" in headline
+    assert headline.startswith(
+        "HAEPO and its baselines on generated summaries, gold reward at the end and KL from the"
+    )
+    assert "The recommended HAEPO has the score log_ratio, chosen on a tuning seed." in headline
+    places = [headline.index(f" {method.label} ") for method in METHODS]
+    assert places == sorted(places)
+    assert "more than" not in headline and "less than" not in headline
+
+
+def test_the_findings_have_a_word_for_each_rival(made_up):
+    findings = comparison.study(made_up).section.findings
+    words = {
+        rival: re.search(r"\((more|less|no difference shown|undecided)\) in gold", line)[1]
+        for rival in ("GRPO", "RLOO", "DPO")
+        for line in findings
+        if line.startswith(f"HAEPO, log_ratio less {rival}: ")
+    }
+    assert words == {"GRPO": "no difference shown", "RLOO": "more", "DPO": "less"}
+
+
+def test_two_seeds_decide_nothing_and_show_no_interval(made_up, monkeypatch):
+    monkeypatch.setattr(MadeUp, "scale", QUICK)
+    compared = comparison.study(made_up)
+    told = " ".join((compared.headline, *compared.section.findings[1:]))
+    assert "[" not in told and "(more)" not in told and "(less)" not in told
+    assert "too few seeds for an interval" in told and "as nothing was tuned" in told
+    assert not [cell for table in compared.section.tables for row in table.rows for cell in row if "[" in cell]
+    assert not [figure.caption for figure in compared.section.figures if "with 95%" in figure.caption]
 
 
 def test_what_is_to_be_had_is_told_first(made_up):
@@ -118,6 +145,8 @@ def test_answers_are_judged_once(made_up, monkeypatch):
 def test_the_saturation_of_each_score_is_told(made_up):
     findings = "\n".join(comparison.study(made_up).section.findings)
     assert "HAEPO, sum: effective sample size 1 of 8 over the first tenth" in findings
+    assert "over the last, of the 4 seeds that did not diverge." in findings
+    assert "HAEPO, mean: every seed diverged." in findings
 
 
 def test_the_study_fits_a_page_though_a_run_diverged(made_up):

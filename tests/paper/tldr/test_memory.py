@@ -31,12 +31,17 @@ def test_the_findings_are_computed_from_the_rows():
 
 
 @pytest.mark.parametrize(
-    ("haepo", "verdict"), [(1.0, "not reproduced"), (0.75, "not reproduced"), (0.7, "reproduced")]
+    ("haepo", "verdict"),
+    [
+        *((1.0, "no difference shown"), (0.995, "no difference shown"), (0.75, "contradicted"), (1.2, "contradicted")),
+        *((0.736, "reproduced"), (0.7, "reproduced")),
+    ],
 )
 def test_the_claim_of_the_paper_is_decided_by_the_totals(haepo, verdict):
     (claim,) = memory.section(rows(haepo)).claims
     assert claim.verdict == verdict
-    assert f"40M {1 - haepo:.2%} less than GRPO and {1 - haepo:.2%} less than DPO" in claim.evidence
+    told = f"{abs(1 - haepo):.2%} {'less' if haepo <= 1 else 'more'}"
+    assert f"40M {told} than GRPO and {told} than DPO" in claim.evidence
 
 
 def test_every_device_has_rows_of_its_own():

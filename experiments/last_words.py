@@ -1,0 +1,49 @@
+"""How a command ends: with what it has found, and with the command that comes next."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments import command_line
+from haepo_jax.analysis.tables import about_returns
+from haepo_jax.metrics_parts import metrics_parts
+from haepo_jax.terminal import visible
+
+
+def say(sentence: str) -> None:
+    """Prints a sentence."""
+    print(visible(sentence), flush=True)
+
+
+def say_passed_over(workdir: Path) -> None:
+    """Prints what lies in `metrics/` and is not of the run, so that it was not read."""
+    for name, reason in metrics_parts(workdir).others.items():
+        say(f"{workdir / 'metrics' / name} is passed over: {reason}.")
+
+
+def say_next(command: str, workdir: Path, *arguments: str) -> None:
+    """Prints the command that comes next, to be copied."""
+    say(f"Next: {shlex.join(['python', '-m', f'experiments.{command}', f'--workdir={workdir}', *arguments])}")
+
+
+def end_of_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int:
+    """Prints what a run has found and the command that comes next, and returns the exit code.
+
+    Args:
+      summary: of the run.
+      workdir: its folder.
+      following: the command that comes next, such as `report`.
+    """
+    code = code_of(summary)
+    if code == command_line.ALL_DIVERGED:
+        say("Every member diverged: lower --config.optimizer.learning_rate.")
+        return code
+    say(about_returns(summary["members"], "final_return", "final return"))
+    say_next(following, workdir)
+    return code
+
+
+def code_of(summary: Mapping[str, Any]) -> int:
+    """Returns the exit code of a complete run."""
+    return command_line.ALL_DIVERGED if all(member["status"] == "diverged" for member in summary["members"]) else 0

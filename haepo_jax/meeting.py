@@ -1,0 +1,270 @@
+"""Where the processes of a run meet before JAX joins them, so that each learns at once why a run cannot begin.
+
+JAX's own service aborts a process whose others do not come, and takes no notice of what the others were started
+with. So process 0 first listens at the coordinator's port itself. Every other process says there who it is, and waits
+for the answer: that all have come, or the sentence with which all of them end.
+"""
+
+import contextlib
+import ipaddress
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from haepo_jax.errors import ConfigError, Stalled
+
+_GREETING = "haepo_jax meeting"
+_LONGEST = 4096  # bytes of a message
+_RETRY_SECONDS = 0.1
+_HINT = "See what they report, and start all with the same flags but --process_id."
+_PATIENCE_SECONDS = 2.0  # for one answer of a computer that may not be one of ours
+_WORD_AFTER_SECONDS = 5.0
+_REPORT_SECONDS = 5.0
+
+
+class Address(NamedTuple):
+    """Of process 0."""
+
+    host: str
+    port: int
+
+
+class NotMet(ConfigError):
+    """The processes do not fit together, which those that came have learnt."""
+
+
+class _Guest(NamedTuple):
+    """A process that has come."""
+
+    connection: socket.socket
+    message: Mapping[str, Any]
+
+
+def parse_address(coordinator: str) -> Address:
+    """Reads `HOST:PORT`, where an IPv6 address stands in square brackets.
+
+    Raises:
+      ConfigError: it is something else.
+    """
+    match = re.fullmatch(r"(?P<host>\[[^\]\s]+\]|[^\s:/\[\]@]+):(?P<port>[0-9]{1,5})", coordinator, re.ASCII)
+    if match is None or not 1 <= int(match["port"]) <= 65535 or not _is_host(match["host"]):
+        raise ConfigError(
+            f"--coordinator={coordinator!r} must be HOST:PORT of process 0, such as 10.0.0.5:8476, with a port from "
+            "1 to 65535; an IPv6 address stands in square brackets."
+        )
+    return Address(match["host"].strip("[]"), int(match["port"]))
+
+
+def meet(address: Address, num_processes: int, process_id: int, seconds: float) -> None:
+    """Returns once all processes of the run are here; all must call it.
+
+    Args:
+      address: of process 0, which listens at its port.
+      num_processes: how many there are.
+      process_id: which of them this is, from 0.
+      seconds: how long to wait for the others.
+
+    Raises:
+      NotMet: they do not fit together.
+      Stalled: they do not come in time.
+      ConfigError: process 0 cannot listen at the port.
+    """
+    if num_processes == 1:
+        return
+    end = time.monotonic() + seconds
+    message = {"greeting": _GREETING, "process_id": process_id, "num_processes": num_processes}
+    if process_id == 0:
+        _receive_all(address, num_processes, seconds, end)
+        return
+    answer = _ask(address, message, end)
+    if answer is None:
+        raise Stalled(
+            f"Process 0 could not be reached at --coordinator={address.host}:{address.port} within {seconds:g} s "
+            f"(--join_seconds). {_HINT}"
+        )
+    _obey(answer["refusal"], answer["late"])
+
+
+def report_refusal(address: Address, num_processes: int, process_id: int, reason: str) -> None:
+    """Lets the others know that this process cannot take part and why, as far as they come within a few seconds.
+
+    Args:
+      address: of process 0.
+      num_processes: how many there are.
+      process_id: which of them this is, from 0.
+      reason: a sentence.
+    """
+    reason = reason[: _LONGEST // 4]
+    end = time.monotonic() + _REPORT_SECONDS
+    if process_id:
+        message = {"greeting": _GREETING, "process_id": process_id, "num_processes": num_processes, "refusal": reason}
+        _ask(address, message, end)
+        return
+    answered: set[int] = set()
+    with contextlib.suppress(ConfigError), _listening(address) as server:
+        while len(answered) < num_processes - 1 and (left := end - time.monotonic()) > 0:
+            server.settimeout(left)
+            with contextlib.suppress(OSError):
+                guest = _greeted(server.accept()[0])
+                if guest is not None:
+                    with guest.connection:
+                        _answer(guest, f"Process 0 cannot take part: {reason}", late=False)
+                    answered.add(guest.message["process_id"])
+
+
+def _receive_all(address: Address, num_processes: int, seconds: float, end: float) -> None:
+    """What process 0 does: it lets the others come, and answers them all."""
+    guests: dict[int, _Guest] = {}
+    to_answer: list[_Guest] = []
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(_listening(address))
+        refusal, late, announced = None, False, False
+        while refusal is None and len(guests) < num_processes - 1:
+            missing = sorted(set(range(1, num_processes)) - guests.keys())
+            left = end - time.monotonic()
+            if left <= 0:
+                late = True
+                refusal = (
+                    f"{_named(missing)} of {num_processes} did not join at port {address.port} of process 0 within "
+                    f"{seconds:g} s (--join_seconds). {_HINT}"
+                )
+                break
+            if not announced and time.monotonic() > end - seconds + _WORD_AFTER_SECONDS:
+                announced = True
+                print(f"Waiting for {_named(missing).lower()} of {num_processes}.", flush=True)
+            server.settimeout(min(left, 1.0))
+            with contextlib.suppress(TimeoutError):
+                guest = _greeted(server.accept()[0])
+                if guest is None:
+                    continue
+                stack.enter_context(guest.connection)
+                to_answer.append(guest)
+                refusal = _objection(guest.message, num_processes, guests)
+                guests[guest.message["process_id"]] = guest
+        for guest in to_answer:
+            _answer(guest, refusal, late)
+    _obey(refusal, late)
+
+
+def _greeted(connection: socket.socket) -> _Guest | None:
+    """The process that has come by a connection; None where it is something else."""
+    message = _read(connection, _PATIENCE_SECONDS)
+    if message is None or not all(type(message.get(key)) is int for key in ("process_id", "num_processes")):
+        connection.close()
+        return None
+    return _Guest(connection, message)
+
+
+def _answer(guest: _Guest, refusal: str | None, late: bool) -> None:
+    with contextlib.suppress(OSError):  # it has left
+        _send(guest.connection, {"greeting": _GREETING, "refusal": refusal, "late": late})
+
+
+def _obey(refusal: str | None, late: bool) -> None:
+    """Ends where all end; to start again helps where some came too late alone."""
+    if refusal is not None:
+        raise Stalled(refusal) if late else NotMet(refusal)
+
+
+def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[int, _Guest]) -> str | None:
+    """Why a process that has come cannot take part."""
+    number, count = message["process_id"], message["num_processes"]
+    if message.get("refusal"):
+        return f"Process {number} cannot take part: {message['refusal']}"
+    if count != num_processes:
+        return (
+            f"Process {number} was started with --num_processes={count}, process 0 with "
+            f"--num_processes={num_processes}; start all with the same number."
+        )
+    if number in guests and not _has_left(guests[number].connection):
+        return f"Two processes were started with --process_id={number}; give each a number of its own, from 0."
+    return None
+
+
+def _ask(address: Address, message: Mapping[str, Any], end: float) -> dict[str, Any] | None:
+    """What a process but the first does: it comes, and waits for the answer; None where there is none in time."""
+    while (left := end - time.monotonic()) > 0:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(address, min(left, _PATIENCE_SECONDS)) as connection,
+        ):
+            _send(connection, message)
+            answer = _read(connection, left)
+            if answer is not None and {"refusal", "late"} <= answer.keys():
+                return answer
+        time.sleep(_RETRY_SECONDS)  # it is not there yet
+    return None
+
+
+@contextlib.contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    """Listens where JAX's service will: at the port of the coordinator, on all addresses of this host."""
+    bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS")
+    port = parse_address(bind).port if bind else address.port
+    dual = socket.has_dualstack_ipv6()
+    try:
+        server = socket.create_server(
+            ("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual, backlog=1024
+        )
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ConfigError(
+            f"Process 0 cannot listen at port {port} of this host ({reason}); give --coordinator a free port."
+        ) from error
+    with server:
+        yield server
+
+
+def _send(connection: socket.socket, message: Mapping[str, Any]) -> None:
+    connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _read(connection: socket.socket, seconds: float) -> dict[str, Any] | None:
+    """A message of a process of ours; None where it is something else, or nothing comes."""
+    end, received = time.monotonic() + seconds, b""
+    try:
+        while not received.endswith(b"\n"):
+            left = end - time.monotonic()
+            if left <= 0 or len(received) > _LONGEST:
+                return None
+            connection.settimeout(left)
+            piece = connection.recv(_LONGEST)
+            if not piece:
+                return None
+            received += piece
+        message = json.loads(received)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) and message.get("greeting") == _GREETING else None
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether the process at the other end has closed it, as one that was ended and started again has."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.setblocking(True)
+
+
+def _is_host(text: str) -> bool:
+    if not text.startswith("["):
+        return True
+    try:
+        return ipaddress.ip_address(text.strip("[]").partition("%")[0]).version == 6
+    except ValueError:
+        return False
+
+
+def _named(numbers: list[int]) -> str:
+    """`Process 1`, or `Processes 1, 3`."""
+    shown = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+    return f"{'Process' if len(numbers) == 1 else 'Processes'} {shown}"
