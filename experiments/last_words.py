@@ -37,7 +37,13 @@ def end_of_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
     """
     code = code_of(summary)
     if code == command_line.ALL_DIVERGED:
-        say("Every member diverged: lower --config.optimizer.learning_rate.")
+        if all(member["death_update"] == 0 for member in summary["members"]):
+            say(
+                "Every member diverged in its first update: returns or log-likelihoods are not finite from the start, "
+                "or the learning rate is far too large. Look at config.env_params and config.policy first."
+            )
+        else:
+            say("Every member diverged: lower --config.optimizer.learning_rate.")
         return code
     say(about_returns(summary["members"], "final_return", "final return"))
     say_next(following, workdir)

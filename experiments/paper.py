@@ -30,11 +30,17 @@ def main() -> int:
     from haepo_jax.paper.reproduction import reproduce  # only now: a wrong flag is told at once
     from haepo_jax.paper.scale import FULL, QUICK
     from haepo_jax.run_folder import locked
+    from haepo_jax.terminal import visible
 
     started = time.monotonic()
     with locked(workdir):
-        page = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL)
-    print(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
+        page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL)
+    print(visible(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes."))
+    print(headline)
+    if flags.FLAGS.quick:
+        print("Next: python -m experiments.paper --workdir=runs/paper, whose seeds are enough to decide.")
+    else:
+        print("Next: python -m experiments.tldr_report --workdir=runs/tldr_report, the language half of the paper.")
     return 0
 
 

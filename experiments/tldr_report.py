@@ -27,11 +27,17 @@ def main() -> int:
     from haepo_jax.paper.tldr.reproduction import reproduce  # only now: a wrong flag is told at once
     from haepo_jax.paper.tldr.scale import FULL, QUICK
     from haepo_jax.run_folder import locked
+    from haepo_jax.terminal import visible
 
     started = time.monotonic()
     with locked(workdir):
-        page = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
-    print(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
+        page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
+    print(visible(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes."))
+    print(headline)
+    if flags.FLAGS.quick:
+        print("Next: python -m experiments.tldr_report --workdir=runs/tldr_report, whose seeds are enough to decide.")
+    else:
+        print("Next: python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=sft")
     return 0
 
 

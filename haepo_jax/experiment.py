@@ -19,13 +19,14 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax import agreement, compilation_cache, processes, runtime, signals
+from haepo_jax import agreement, compilation_cache, processes, runtime, signals, sizes
 from haepo_jax.algorithms.interface import horizon_without_effect
 from haepo_jax.analysis.summary import summarize, unfinished
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
+from haepo_jax.members import number_of_members
 from haepo_jax.objectives import Metrics
 from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
@@ -37,7 +38,7 @@ from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_js
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
 from haepo_jax.terminal import visible
-from haepo_jax.training import MemberState, make_environment, total_steps
+from haepo_jax.training import MemberState, total_steps
 from haepo_jax.watchdog import Watchdog
 from haepo_jax.waves import Wave, next_wave
 
@@ -63,6 +64,7 @@ def run(
     stall_seconds: float = STALL_SECONDS,
 ) -> bool:
     """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`."""
+    sizes.check(config, number_of_members(config), workdir=Path(workdir))  # before they are listed
     sweep = of_experiment(config)
     return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)
 
@@ -101,11 +103,13 @@ def run_sweep(
     runtime.check_flags()
     agreement.check(sweep, placement._asdict() | {"dry_run": False})
     with processes.all_or_none():
-        for group in sweep.groups:
-            make_environment(group.config)  # before the folder is made, as its name may be wrong
+        for group in sweep.groups:  # before the folder is made, as they may need what is not there
+            sizes.check(group.config, len(group.members), **placement._asdict(), workdir=workdir)
+            words = sizes.words_of_long_updates(group.config, len(group.members))
+            if words is not None and processes.is_first():
+                print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
-    agreement.check_folder(workdir)
-    with _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
+    with agreement.one_folder(workdir), _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
         if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
             return False
         _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()

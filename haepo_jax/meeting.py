@@ -15,11 +15,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, Stalled
 
 _GREETING = "haepo_jax meeting"
 _LONGEST = 4096  # bytes of a message
 _RETRY_SECONDS = 0.1
+_HINT = "See what they report, and start all with the same flags but --process_id."
 _PATIENCE_SECONDS = 2.0  # for one answer of a computer that may not be one of ours
 _WORD_AFTER_SECONDS = 5.0
 _REPORT_SECONDS = 5.0
@@ -33,7 +34,7 @@ class Address(NamedTuple):
 
 
 class NotMet(ConfigError):
-    """The processes did not come together, which those that came have learnt."""
+    """The processes do not fit together, which those that came have learnt."""
 
 
 class _Guest(NamedTuple):
@@ -68,7 +69,8 @@ def meet(address: Address, num_processes: int, process_id: int, seconds: float) 
       seconds: how long to wait for the others.
 
     Raises:
-      NotMet: they do not fit together, or do not come in time.
+      NotMet: they do not fit together.
+      Stalled: they do not come in time.
       ConfigError: process 0 cannot listen at the port.
     """
     if num_processes == 1:
@@ -78,9 +80,13 @@ def meet(address: Address, num_processes: int, process_id: int, seconds: float) 
     if process_id == 0:
         _receive_all(address, num_processes, seconds, end)
         return
-    refusal = _ask(address, message, seconds, end)
-    if refusal:
-        raise NotMet(refusal)
+    answer = _ask(address, message, end)
+    if answer is None:
+        raise Stalled(
+            f"Process 0 could not be reached at --coordinator={address.host}:{address.port} within {seconds:g} s "
+            f"(--join_seconds). {_HINT}"
+        )
+    _obey(answer["refusal"], answer["late"])
 
 
 def report_refusal(address: Address, num_processes: int, process_id: int, reason: str) -> None:
@@ -96,7 +102,7 @@ def report_refusal(address: Address, num_processes: int, process_id: int, reason
     end = time.monotonic() + _REPORT_SECONDS
     if process_id:
         message = {"greeting": _GREETING, "process_id": process_id, "num_processes": num_processes, "refusal": reason}
-        _ask(address, message, _REPORT_SECONDS, end)
+        _ask(address, message, end)
         return
     answered: set[int] = set()
     with contextlib.suppress(ConfigError), _listening(address) as server:
@@ -106,7 +112,7 @@ def report_refusal(address: Address, num_processes: int, process_id: int, reason
                 guest = _greeted(server.accept()[0])
                 if guest is not None:
                     with guest.connection:
-                        _answer(guest, f"Process 0 cannot take part: {reason}")
+                        _answer(guest, f"Process 0 cannot take part: {reason}", late=False)
                     answered.add(guest.message["process_id"])
 
 
@@ -116,16 +122,15 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
     to_answer: list[_Guest] = []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listening(address))
-        refusal = None
-        announced = False
+        refusal, late, announced = None, False, False
         while refusal is None and len(guests) < num_processes - 1:
             missing = sorted(set(range(1, num_processes)) - guests.keys())
             left = end - time.monotonic()
             if left <= 0:
+                late = True
                 refusal = (
                     f"{_named(missing)} of {num_processes} did not join at port {address.port} of process 0 within "
-                    f"{seconds:g} s (--join_seconds). Look at what {'it' if len(missing) == 1 else 'each'} reports, "
-                    "and start all processes with the same flags but --process_id."
+                    f"{seconds:g} s (--join_seconds). {_HINT}"
                 )
                 break
             if not announced and time.monotonic() > end - seconds + _WORD_AFTER_SECONDS:
@@ -141,9 +146,8 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
                 refusal = _objection(guest.message, num_processes, guests)
                 guests[guest.message["process_id"]] = guest
         for guest in to_answer:
-            _answer(guest, refusal)
-    if refusal is not None:
-        raise NotMet(refusal)
+            _answer(guest, refusal, late)
+    _obey(refusal, late)
 
 
 def _greeted(connection: socket.socket) -> _Guest | None:
@@ -155,9 +159,15 @@ def _greeted(connection: socket.socket) -> _Guest | None:
     return _Guest(connection, message)
 
 
-def _answer(guest: _Guest, refusal: str | None) -> None:
+def _answer(guest: _Guest, refusal: str | None, late: bool) -> None:
     with contextlib.suppress(OSError):  # it has left
-        _send(guest.connection, {"greeting": _GREETING, "refusal": refusal})
+        _send(guest.connection, {"greeting": _GREETING, "refusal": refusal, "late": late})
+
+
+def _obey(refusal: str | None, late: bool) -> None:
+    """Ends where all end; to start again helps where some came too late alone."""
+    if refusal is not None:
+        raise Stalled(refusal) if late else NotMet(refusal)
 
 
 def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[int, _Guest]) -> str | None:
@@ -175,25 +185,19 @@ def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[i
     return None
 
 
-def _ask(address: Address, message: Mapping[str, Any], seconds: float, end: float) -> str | None:
-    """What a process but the first does: it comes, and waits for the answer, which is a refusal or None."""
-    reason = "nothing listens there"
+def _ask(address: Address, message: Mapping[str, Any], end: float) -> dict[str, Any] | None:
+    """What a process but the first does: it comes, and waits for the answer; None where there is none in time."""
     while (left := end - time.monotonic()) > 0:
-        try:
-            with socket.create_connection(address, timeout=min(left, _PATIENCE_SECONDS)) as connection:
-                _send(connection, message)
-                answer = _read(connection, left)
-            if answer is not None and "refusal" in answer:
-                return answer["refusal"]
-            reason = "it gives another answer than a process that begins a run"
-        except OSError as error:
-            reason = error.strerror or str(error) or type(error).__name__
-        time.sleep(_RETRY_SECONDS)
-    return (
-        f"Process 0 could not be reached at --coordinator={address.host}:{address.port} within {seconds:g} s "
-        f"(--join_seconds; {reason}). Look at what it reports, and start all processes with the same flags but "
-        "--process_id."
-    )
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(address, min(left, _PATIENCE_SECONDS)) as connection,
+        ):
+            _send(connection, message)
+            answer = _read(connection, left)
+            if answer is not None and {"refusal", "late"} <= answer.keys():
+                return answer
+        time.sleep(_RETRY_SECONDS)  # it is not there yet
+    return None
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.extend.backend import clear_backends
 
 from haepo_jax import meeting
 from haepo_jax.errors import ConfigError, Stalled, StorageError
@@ -24,6 +25,8 @@ JOIN_SECONDS = 120.0
 
 _LEAVE_SECONDS = 10.0
 _STOP_SECONDS = 60.0  # after a signal all of them save, which one may do faster than another
+
+_TOO_LATE = "before any JAX"  # is part of what JAX says once its devices are started
 
 # What JAX's coordination service and its collectives say of a process that is gone.
 _LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "Barrier", "onnection", "Gloo", "gloo")
@@ -55,7 +58,8 @@ def initialize(
         meeting.meet(*given, join_seconds)
     # It would take SIGTERM away from the run, which saves and stops by itself.
     jax.config.update("jax_enable_preemption_service", False)
-    try:
+
+    def join() -> None:
         jax.distributed.initialize(
             coordinator,
             num_processes,
@@ -63,14 +67,24 @@ def initialize(
             heartbeat_timeout_seconds=heartbeat_seconds,
             initialization_timeout=max(1, round(join_seconds)),
         )
+
+    try:
+        try:
+            join()
+        except RuntimeError as error:
+            # A config file may have computed with JAX. CPUs can be started again; a GPU's memory would stay taken.
+            if _TOO_LATE not in str(error) or jax.default_backend() != "cpu":
+                raise
+            clear_backends()
+            join()
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         if given is not None:
-            if "before any JAX" in reason:
+            if _TOO_LATE in reason:
                 reason = "JAX has computed already, perhaps in the config file, where NumPy has to do"
             raise ConfigError(f"The processes of the run could not be joined: {reason}.") from error
         # Without flags JAX has found no cluster, or need not look for one: a run of one process.
-        if not isinstance(error, ValueError) and "before any JAX" not in reason:
+        if not isinstance(error, ValueError) and _TOO_LATE not in reason:
             raise ConfigError(
                 f"The other processes of the cluster that this one runs on could not be joined ({reason}); "
                 "--coordinator, --num_processes and --process_id say where they are."

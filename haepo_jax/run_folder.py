@@ -8,7 +8,6 @@ what a killed process has left can be told from what another one is writing.
 import contextlib
 import datetime
 import errno
-import fcntl
 import importlib.metadata
 import itertools
 import os
@@ -22,6 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError("haepo_jax holds its run folders by locks that Windows has not; use it there in WSL.") from error
 
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError

@@ -1,8 +1,10 @@
 import dataclasses
 import errno
+import importlib
 import json
 import multiprocessing
 import os
+import sys
 
 import jax
 import numpy as np
@@ -189,3 +191,10 @@ def test_files_have_the_rights_that_the_user_s_mask_gives(tmp_path):
     (tmp_path / "usual").touch()
     write_json(tmp_path / "file.json", {})
     assert (tmp_path / "file.json").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_system_without_file_locks_is_told_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.delitem(sys.modules, "haepo_jax.run_folder")
+    with pytest.raises(ImportError, match="by locks that Windows has not; use it there in WSL"):
+        importlib.import_module("haepo_jax.run_folder")

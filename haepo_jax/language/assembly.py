@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.stages import Compiled
 
+from haepo_jax import paths
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.adapters import fold, init_adapter, join
 from haepo_jax.language.architecture import Architecture, of_family
@@ -115,7 +117,7 @@ def reward_folder(config: LanguageConfig, workdir: Path) -> Path:
 
 
 def _made_by(stage: str, path: str, workdir: Path) -> Path:
-    folder = Path(path).expanduser() if path else workdir / stage / MODEL
+    folder = _given(f"--config.{stage}_path", path) if path else workdir / stage / MODEL
     update = None if path else diverged_at(workdir / stage)
     if update is not None:
         raise ConfigError(
@@ -128,6 +130,18 @@ def _made_by(stage: str, path: str, workdir: Path) -> Path:
     return folder
 
 
+def _given(setting: str, path: str) -> Path:
+    """The folder of a model that a setting names, which may be missing, but can be read where it is there."""
+    folder = paths.folder(setting, path)
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{setting}={path} cannot be read: {error.strerror}.") from error
+    return folder
+
+
 def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
     """The model that fine-tuning begins with, and its tokenizer.
 
@@ -136,7 +150,7 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
     """
     model, seed = setting.config.model, setting.config.seed
     if model.path:
-        folder = Path(model.path).expanduser()
+        folder = _given("--config.model.path", model.path)
         return setting.read(folder), Tokenizer.from_folder(folder)
     if not setting.generated:
         raise ConfigError("config.model.path is empty: data of your own need a model with its tokenizer.")

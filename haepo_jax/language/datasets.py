@@ -21,6 +21,7 @@ import codecs
 import glob
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,8 @@ def _not_foreign(folder: Path, files: list[Path], schema: str) -> list[Path]:
         return files
     if foreign:
         names = ", ".join(file.name for file in foreign)
-        print(f"Passes over {names} in {folder}: no field there is one of {', '.join(_FIELDS[schema])}.")
+        fields = ", ".join(_FIELDS[schema])
+        print(f"Passes over {names} in {folder}: no field there is one of {fields}.", file=sys.stderr)
     return [file for file in files if file not in foreign]
 
 

@@ -1,5 +1,6 @@
 """How good the policies of a work folder are: each answers the same test posts and is judged by the same means."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def finished_runs(workdir: Path) -> list[str]:
     folders = [folder for folder in sorted((workdir / "rl").glob("*")) if is_finished(folder)]
     for folder in folders:
         if (update := diverged_at(folder)) is not None:
-            print(f"Leaves out {folder.name}, which diverged at update {update}.")
+            print(f"Leaves out {folder.name}, which diverged at update {update}.", file=sys.stderr)
     return [folder.name for folder in folders if diverged_at(folder) is None]
 
 

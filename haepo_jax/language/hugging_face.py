@@ -37,6 +37,7 @@ from haepo_jax.language.json_text import read_object
 from haepo_jax.language.sealed import SEAL, check, is_plain_name, seal
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.run_folder import write_file, write_json
+from haepo_jax.terminal import visible
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = ("F32", "BF16", "F16")
@@ -75,9 +76,8 @@ def read_model(
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
     architecture, facts = read_architecture(folder), check(folder)
-    stored = leaves(architecture)
     with contextlib.ExitStack() as stack:
-        tensors = _Tensors(folder, stack)
+        tensors, stored = _Tensors(folder, stack), leaves(architecture)
         _check_names(tensors, architecture, stored)
         if SCORE in tensors.names:
             stored["score"] = Leaf(SCORE, (architecture.hidden_size,))
@@ -225,8 +225,7 @@ def _check_names(tensors: _Tensors, architecture: Architecture, stored: dict[str
             raise ConfigError(f"{tensors.folder} holds no tensor {name}, which config.json asks for.")
     unknown = sorted(name for name in names.difference(needed) if not _CONSTANTS.search(name))
     if unknown:
-        shown = unknown[0] if unknown[0].isprintable() else repr(unknown[0])
-        raise ConfigError(f"{tensors.folder} holds tensor {shown}, which config.json has no place for.")
+        raise ConfigError(f"{tensors.folder} holds tensor {visible(unknown[0])}, which config.json has no place for.")
 
 
 def _on_devices(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Array:

@@ -1,19 +1,16 @@
 """The fields of a `config.json`, read with a check of each."""
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.terminal import visible
 
 _MOST = 2**24
 """Of most counts: 16 million is far above every size of a model that exists."""
 _LARGEST = 1e30
 """Of numbers, so that float32 holds them and what is computed from them."""
-
-shown = reprlib.Repr(maxlevel=3, maxstring=100, maxother=100).repr
-"""Shows a value in a sentence; what is long or deep is cut."""
 
 
 class Fields:
@@ -35,9 +32,8 @@ class Fields:
 
     def refusal(self, name: str, allowed: str) -> ConfigError:
         """The error for a value."""
-        given = f"is {shown(self._values[name])}" if name in self._values else "is missing"
-        field = name if name.isprintable() else repr(name)
-        return ConfigError(f"{self.path}: {self._section}{field} {given}; {allowed}.")
+        given = f"is {quoted(self._values[name])}" if name in self._values else "is missing"
+        return ConfigError(f"{self.path}: {self._section}{visible(name)} {given}; {allowed}.")
 
     def count(self, name: str, default: int | None = None, *, high: int = _MOST) -> int:
         """A whole number above 0, and not above `high`."""

@@ -16,11 +16,18 @@ SEAL = "haepo_jax.json"
 
 
 def checksum(path: Path) -> int:
-    """Computes the CRC-32 of a file."""
+    """Computes the CRC-32 of a file.
+
+    Raises:
+      ConfigError: it cannot be read.
+    """
     value = 0
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            value = zlib.crc32(piece, value)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                value = zlib.crc32(piece, value)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     return value
 
 

@@ -1,5 +1,6 @@
 """How a language-model run lies on its devices: batches over all of them, parameters over the `fsdp` axis."""
 
+import sys
 from typing import Any
 
 import jax
@@ -23,7 +24,9 @@ def make_mesh(fsdp: int, rows: int) -> Mesh:
     devices = jax.devices()
     count = usable_devices(len(devices), fsdp, rows)
     if count < len(devices):
-        print(f"Uses {count} of {len(devices)} devices, as more cannot share a batch of {rows} evenly.")
+        print(
+            f"Uses {count} of {len(devices)} devices, as more cannot share a batch of {rows} evenly.", file=sys.stderr
+        )
     shape, kinds = (count // fsdp, fsdp), (AxisType.Auto, AxisType.Auto)
     return jax.make_mesh(shape, (DATA, FSDP), axis_types=kinds, devices=devices[:count])
 

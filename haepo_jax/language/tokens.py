@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.errors import ConfigError
-from haepo_jax.language.hugging_face_fields import Fields, shown
+from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.language.hugging_face_fields import Fields
 from haepo_jax.language.json_text import read_object
 from haepo_jax.run_folder import write_file, write_json
 
@@ -218,7 +218,7 @@ def _named_id(kind: str, folder: Path, settings: dict[str, dict[str, Any]], back
         if token is not None:
             named = _id_of(token, backend)
             if named is None:
-                raise ConfigError(f"{folder / name}: {kind}_token {shown(token)} is not in tokenizer.json.")
+                raise ConfigError(f"{folder / name}: {kind}_token {quoted(token)} is not in tokenizer.json.")
             return named
     return None
 
@@ -243,7 +243,7 @@ def _numbered_ids(kind: str, folder: Path, settings: dict[str, dict[str, Any]], 
             if i is None:
                 continue
             if type(i) is not int or not 0 <= i < 2**32 or backend.id_to_token(i) is None:
-                raise ConfigError(f"{folder / name}: {kind}_token_id {shown(i)} is not in tokenizer.json.")
+                raise ConfigError(f"{folder / name}: {kind}_token_id {quoted(i)} is not in tokenizer.json.")
             ids.append(i)
     return ids
 

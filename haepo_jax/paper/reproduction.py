@@ -15,13 +15,13 @@ from haepo_jax.paper.studies import ablations, bandits, cartpole, deep_sea, grad
 from haepo_jax.paper.tasks import CARTPOLE, WALK
 from haepo_jax.paper.tuning import TUNING_SEED, Tuned
 from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Table
-from haepo_jax.reporting.publishing import publish
+from haepo_jax.reporting.publishing import Published, publish
 from haepo_jax.reporting.words import bands
 
 COMMAND = "python -m experiments.paper"
 
 
-def reproduce(directory: Path, scale: Scale) -> Path:
+def reproduce(directory: Path, scale: Scale) -> Published:
     """Does what is missing of the studies, and writes `report.html`, `verdicts.json` and `figures/`.
 
     Args:
@@ -29,7 +29,7 @@ def reproduce(directory: Path, scale: Scale) -> Path:
       scale: how large the studies are.
 
     Returns:
-      The path of the page.
+      The page and its first paragraph.
 
     Raises:
       StorageError: the folder could not be written to any more.
@@ -53,7 +53,7 @@ def reproduce(directory: Path, scale: Scale) -> Path:
         fairness=_fairness(scale, (poles.tuned, walk_tuned, bandit_tuned, sea_tuned)),
         quick=scale.quick,
     )
-    return publish(directory, report)
+    return Published(publish(directory, report), report.first_paragraph)
 
 
 def _listings(runs: Runs) -> tuple[ConfigListing, ...]:

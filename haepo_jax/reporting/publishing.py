@@ -3,10 +3,18 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from haepo_jax.reporting.page import Report, render
 from haepo_jax.run_folder import storage_errors, write_file, write_json
+
+
+class Published(NamedTuple):
+    """What a command that wrote a page has to say."""
+
+    page: Path
+    headline: str
+    """The page's first paragraph."""
 
 
 def publish(directory: Path, report: Report) -> Path:

@@ -246,6 +246,18 @@ def test_the_mean_leaves_the_diverged_out():
     np.testing.assert_array_equal(seed_mean(values), [2.0, 5.0, np.nan])
 
 
+@pytest.mark.parametrize(("seeds", "bands"), [(1, 0), (4, 0), (5, 1)])
+def test_a_learning_curve_has_a_band_from_five_seeds_on(seeds, bands):
+    returns = np.random.default_rng(0).normal(size=(seeds, 6))
+    hostile = from_config_dict({"num_seeds": seeds})
+    drawn = figures._draw(hostile, {"$\\frac{x$ \x1b[2J": returns}, np.arange(1, 7))
+    (axes,) = drawn.axes
+    assert len(axes.collections) == bands
+    assert axes.get_legend_handles_labels()[1] == ["$\\frac{x$ \\x1b[2J"]
+    (alone,) = figures._draw(hostile, {"": returns}, np.arange(1, 7)).axes
+    assert ("band" in alone.get_legend_handles_labels()[1][0]) == bool(bands)
+
+
 def test_the_band_holds_the_mean_and_narrows_with_seeds():
     samples = np.random.default_rng(1).normal(size=(400, 5))
     few, many = bootstrap_band(samples[:16]), bootstrap_band(samples)

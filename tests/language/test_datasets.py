@@ -355,7 +355,7 @@ class TestFiles:
         (tmp_path / "state.json").write_text(json.dumps({"_fingerprint": "a"}, indent=indent))
         write_parquet(tmp_path / "index.parquet", {"row": 1})
         assert len(read(tmp_path, "trl_tldr")) == 1
-        assert capsys.readouterr().out == (
+        assert capsys.readouterr().err == (
             f"Passes over dataset_info.json, index.parquet, state.json in {tmp_path}: no field there is one of "
             "prompt, completion.\n"
         )

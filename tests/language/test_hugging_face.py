@@ -327,6 +327,81 @@ def test_a_damaged_index_is_told(tmp_path):
             read_model(tmp_path)
 
 
+def test_an_index_that_names_a_file_elsewhere_is_refused(tmp_path):
+    folder = write(tmp_path / "model")
+    (folder / FILE).rename(tmp_path / FILE)
+    (folder / SEAL).unlink()
+    for name in (f"../{FILE}", str(tmp_path / FILE), "..", "a/b", "a\\b", "", "\x1b[2J"):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
+        with pytest.raises(ConfigError) as error:
+            read_model(folder)
+        assert str(error.value).endswith(f"index.json: weight_map names {name!r}, which is no file of this folder.")
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path):
+    write(tmp_path, max_shard_bytes=4000)
+    (tmp_path / SEAL).unlink()
+    first, second, *_ = sorted(tmp_path.glob("model-*.safetensors"))
+    both = safetensors.numpy.load_file(first) | safetensors.numpy.load_file(second)
+    safetensors.numpy.save_file(both, first)
+    with pytest.raises(ConfigError, match=rf"is in two files, one of them {second.name}\.$"):
+        read_model(tmp_path)
+
+
+def test_a_flipped_bit_in_any_file_that_we_wrote_is_noticed(tmp_path):
+    characters().save(tmp_path / "tokenizer")
+    tokenizer = Tokenizer.from_folder(tmp_path / "tokenizer")
+    write(tmp_path / "model", max_shard_bytes=16_000, tokenizer=tokenizer)
+    names = files(tmp_path / "model")
+    assert len([name for name in names if name.endswith(".safetensors")]) > 1
+    for name in names:
+        path = tmp_path / "model" / name
+        good = path.read_bytes()
+        place = good.index(b"9") if name == "config.json" else len(good) - 3
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        with pytest.raises(ConfigError) as error:
+            read_model(tmp_path / "model")
+        assert str(path) in str(error.value) or name in str(error.value)
+        path.write_bytes(good)
+    read_model(tmp_path / "model")
+
+
+def test_a_file_that_was_changed_on_purpose_is_read_without_the_checksums(tmp_path):
+    write(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_theta": 5000.0}))
+    with pytest.raises(ConfigError, match=r"its checksum is not the one in haepo_jax\.json; if you changed the file "):
+        read_model(tmp_path)
+    (tmp_path / SEAL).unlink()
+    assert read_model(tmp_path).architecture.rope_theta == 5000.0
+
+
+def test_damaged_checksums_are_told(tmp_path):
+    write(tmp_path)
+    elsewhere = '{"checksums": {"../x": 1}, "facts": {}}'
+    for text in ("{", "[]", "{}", '{"checksums": [], "facts": {}}', elsewhere, "[" * 10**5):
+        (tmp_path / SEAL).write_text(text)
+        with pytest.raises(ConfigError, match=rf"^{tmp_path / SEAL} .*\.$"):
+            read_model(tmp_path)
+
+
+def test_what_was_written_of_the_model_is_read_back(tmp_path):
+    assert read_model(write(tmp_path, facts={"pooling": "last"})).facts == {"pooling": "last"}
+    (tmp_path / SEAL).unlink()
+    assert read_model(tmp_path).facts == {}
+
+
+def test_a_config_that_asks_for_more_than_there_is_is_refused_before_anything_is_allocated(tmp_path):
+    write(tmp_path, "llama")
+    (tmp_path / SEAL).unlink()
+    good = json.loads((tmp_path / "config.json").read_text())
+    most = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 2**24) | {"num_hidden_layers": 10_000}
+    for changes in ({"num_hidden_layers": 10_000}, {"vocab_size": 2**24}, most):
+        (tmp_path / "config.json").write_text(json.dumps(good | changes))
+        with pytest.raises(ConfigError, match=r"which config\.json asks for\.$|; by config\.json it is \["):
+            read_model(tmp_path)
+
+
 def test_a_missing_shard_is_named(tmp_path):
     write(tmp_path, max_shard_bytes=4000)
     shard = min(tmp_path.glob("model-00002-of-*.safetensors"))

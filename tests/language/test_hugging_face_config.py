@@ -99,7 +99,7 @@ LLAMA3_ROPE = LLAMA["rope_scaling"]
 
 
 def read(folder, values):
-    (folder / "config.json").write_text(values if isinstance(values, str) else json.dumps(values))
+    (folder / "config.json").write_text(values if isinstance(values, str) else json.dumps(values), encoding="utf-8")
     return read_architecture(folder)
 
 
@@ -191,6 +191,7 @@ def test_what_is_written_is_read_back(tmp_path, name, classifier):
     config = make_config(arch, token_ids=TokenIds(eos=5, pad=6, bos=7), dtype="bfloat16", classifier=classifier)
     assert read(tmp_path, config) == (dataclasses.replace(arch, tie_embeddings=True) if classifier else arch)
     assert (config["eos_token_id"], config["pad_token_id"], config["bos_token_id"]) == (5, 6, 7)
+    assert make_config(arch, token_ids=TokenIds((5, 8), 6), dtype="bfloat16")["eos_token_id"] == [5, 8]
     assert config["torch_dtype"] == "bfloat16"
     stem = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt_neox": "GPTNeoX"}[arch.family]
     assert config["architectures"] == [stem + ("ForSequenceClassification" if classifier else "ForCausalLM")]
@@ -280,6 +281,27 @@ def test_another_family_cannot_be_written():
             QWEN2 | {"partial_rotary_factor": 0.5},
             r"partial_rotary_factor is 0\.5; qwen2 is supported with all dimensions rotated\.$",
         ),
+        *(
+            (values | {field: size}, rf"{field} is {size}; it must be at most \d+\.$")
+            for values, field, size in (
+                (LLAMA, "num_hidden_layers", 10**9),
+                (LLAMA, "hidden_size", 10**9),
+                (LLAMA, "vocab_size", 10**12),
+                (LLAMA, "num_attention_heads", 2**62),
+                (LLAMA, "num_key_value_heads", 10**30),
+                (LLAMA, "head_dim", 10**9),
+                (PYTHIA, "intermediate_size", 2**40),
+                (PYTHIA, "max_position_embeddings", 2**31),
+            )
+        ),
+        (QWEN2 | {"rms_norm_eps": float("inf")}, r"rms_norm_eps is inf; it must be at most 1e\+30\.$"),
+        (QWEN2 | {"rms_norm_eps": float("nan")}, r"rms_norm_eps is nan; it must be a number above 0\.$"),
+        (QWEN2 | {"rope_theta": 10**400}, r"rope_theta is 10+\.\.\.; it must be at most 1e\+30\.$"),
+        (LLAMA | {"rope_scaling": LLAMA3_ROPE | {"\x1b[2J": 1}}, r"rope_scaling\.\\x1b\[2J is 1; fields that are "),
+        (LLAMA | {"model_type": "m" * 10_000}, r"model_type is 'm+\.\.\.; supported: "),
+        ('{"a":' * 100_000, r"config\.json is not valid JSON: it is nested too deeply\.$"),
+        ('{"vocab_size": ' + "9" * 5000 + "}", r"is not valid JSON: a number in it has too many digits\.$"),
+        ("\ufeff" + json.dumps(LLAMA | {"hidden_act": "gelu"}), r"hidden_act is 'gelu'; supported: silu\.$"),
         (PYTHIA | {"rotary_pct": 0.005}, r"rotary_pct is 0\.005; of 256 dimensions of a head, an even number must "),
     ],
 )
@@ -287,7 +309,7 @@ def test_what_is_not_supported_is_refused_by_file_and_field(tmp_path, values, se
     with pytest.raises(ConfigError, match=sentence) as error:
         read(tmp_path, values)
     assert str(tmp_path / "config.json") in str(error.value)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
 
 
 def test_a_folder_without_config_is_told(tmp_path):

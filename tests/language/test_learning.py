@@ -12,7 +12,7 @@ from language.tiny import DECODER, RESPONSE, params_of, sequences
 
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.learner import start
-from haepo_jax.language.learning import Experience, make_learn, make_optimizer_of, make_score
+from haepo_jax.language.learning import Experience, _objective, make_learn, make_optimizer_of, make_score
 from haepo_jax.language.sharding import make_mesh
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("tldr_*.py"))
@@ -49,6 +49,23 @@ def test_lambda_changes_what_is_learned(path):
     ours, theirs = learned(config)[0], learned(without)[0]
     change = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), ours, theirs)
     assert max(jax.tree.leaves(change)) > 0.01 * config.rl.optimizer.learning_rate
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.7])
+def test_a_response_counts_by_its_importance_ratio_in_a_later_epoch_of_rloo(moved):
+    config = dataclasses.replace(shipped(CONFIGS[0]), algorithm="rloo")
+    rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
+    behaviour = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
+    experience = Experience(rows, behaviour, behaviour, returns)
+    objective = _objective(config, experience, RESPONSE)
+    log_probs = behaviour + moved * jnp.linspace(-1, 1, RESPONSE)
+    gradient = jax.grad(lambda log_probs: objective(log_probs)[0])(log_probs)
+    valid = np.asarray(rows.valid[:, -RESPONSE:])
+    by_group = np.asarray(returns).reshape(GROUPS, SAMPLES)
+    advantages = (by_group - (by_group.sum(-1, keepdims=True) - by_group) / (SAMPLES - 1)).ravel()
+    ratios = np.exp(np.where(valid, log_probs - behaviour, 0).sum(-1))
+    np.testing.assert_allclose(gradient, -(advantages * ratios)[:, None] * valid / 8, rtol=1e-5, atol=1e-7)
+    assert (np.abs(ratios - 1).max() > 0.1) == (moved > 0)
 
 
 @pytest.mark.slow

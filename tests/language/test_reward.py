@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from language.tiny import DECODER, RESPONSE, VOCAB, params_of, sequences
 
-from haepo_jax.language.reward import bradley_terry_loss, init_reward_params, rewards
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.reward import bradley_terry_loss, held_out_accuracy, init_reward_params, judge, rewards
+from haepo_jax.language.scoring import Sequences
 
 ROWS = sequences(8)
 PARAMS = {"decoder": params_of(), "score": jnp.asarray(np.random.default_rng(0).normal(size=8), jnp.float32)}
@@ -43,6 +45,18 @@ def test_an_empty_response_gets_nothing(pooling):
 
 def test_begins_with_every_reward_0():
     assert np.all(of_rows(ROWS, "sum", init_reward_params(PARAMS["decoder"])) == 0)
+
+
+def test_comparisons_without_a_token_do_not_count():
+    pairs = Sequences(*(leaf.reshape(4, 2, -1) for leaf in ROWS))
+    padded = Sequences(*(jnp.pad(leaf, [(0, 3), (0, 0), (0, 0)]) for leaf in pairs))
+    of_padded, of_pairs = (
+        jax.jit(functools.partial(function, LanguageConfig(), DECODER, response_length=RESPONSE))
+        for function in (held_out_accuracy, judge)
+    )
+    right = of_padded(PARAMS, padded)
+    assert right == of_pairs(PARAMS, pairs)[1]
+    assert 0 < right < 1
 
 
 def test_bradley_terry_by_hand():

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pyarrow.dataset
 import pytest
+import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
-from haepo_jax.language import generated_task, run, stages
+from haepo_jax.language import assembly, generated_task, run, stages
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.evaluation import evaluate
 from haepo_jax.language.hugging_face import read_model
@@ -185,6 +186,119 @@ def test_a_stage_says_which_stage_it_builds_on(workdir, stage, missing):
         stage(config_with(reward={"num_steps": 5}), workdir)
 
 
+def test_a_reward_model_is_read_with_the_pooling_that_it_was_made_with(workdir):
+    with pytest.raises(ConfigError) as error:
+        stages.run_rl(config_with(reward={"pooling": "last"}), workdir)
+    assert str(error.value) == (
+        f"The reward model in {workdir / 'reward' / 'model'} was made with config.reward.pooling sum, and cannot be "
+        "read with last; give --config.reward.pooling=sum."
+    )
+    assert not (workdir / "rl").exists()
+
+
+WRONG = {
+    "model.path": (stages.run_sft, {"model": {"path": "nowhere"}}),
+    "sft_path": (stages.run_reward, {"sft_path": "nowhere"}),
+    "reward_path": (stages.run_rl, {"reward_path": "~nosuchuser/nowhere"}),
+    "sft_path of rl": (stages.run_rl, {"sft_path": "nowhere"}),
+    "evaluate": (evaluate, {"sft_path": "nowhere"}),
+    "no sft": (stages.run_reward, {}),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_stage_that_is_refused_leaves_nothing(little_data, made, tmp_path, wrong, existed):
+    stage, changes = WRONG[wrong]
+    if wrong == "reward_path":
+        changes = changes | {"sft_path": str(made / "sft" / "model")}
+    workdir = tmp_path / "deep" / "work"
+    if existed:
+        workdir.mkdir(parents=True)
+    with pytest.raises(ConfigError):
+        stage(config_with(**changes), workdir)
+    assert list(tmp_path.rglob("*")) == ([workdir.parent, workdir] if existed else [])
+
+
+def test_a_stage_that_is_refused_leaves_what_was_there(workdir):
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(ConfigError):
+        stages.run_rl(config_with(reward_path="nowhere"), workdir)
+    assert sorted(workdir.rglob("*")) == before
+
+
+def test_a_model_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    def fail(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(assembly.os, "listdir", fail)
+    with pytest.raises(ConfigError, match=rf"^--config\.sft_path={tmp_path} cannot be read: Permission denied\.$"):
+        assembly.policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
+
+
+@pytest.mark.slow
+def test_what_is_missing_of_a_finished_stage_is_made_again(workdir, made):
+    losses = (
+        lambda: shutil.rmtree(workdir / "sft" / "model"),
+        (workdir / "sft" / "model" / "model.safetensors").unlink,
+        lambda: (workdir / "sft" / "summary.json").write_text('{"stage": '),
+        (workdir / "sft" / "summary.json").unlink,
+    )
+    whole = {path.name: path.read_bytes() for path in (made / "sft" / "model").iterdir()}
+    summary = read_json(made / "sft" / "summary.json")
+    for lose in losses:
+        lose()
+        assert stages.run_sft(config_with(), workdir)
+        assert {path.name: path.read_bytes() for path in (workdir / "sft" / "model").iterdir()} == whole
+        again = read_json(workdir / "sft" / "summary.json")
+        assert {**again, "wall_clock": None} == {**summary, "wall_clock": None}
+    assert not stages.run_sft(config_with(), workdir)
+
+
+@pytest.mark.slow
+def test_a_run_that_diverged_stays_so_and_is_left_out(workdir, capsys):
+    reward = workdir / "reward" / "model"
+    tensors = safetensors.numpy.load_file(reward / "model.safetensors")
+    tensors["score.weight"] *= np.nan
+    safetensors.numpy.save_file(tensors, reward / "model.safetensors")
+    (reward / "haepo_jax.json").unlink()
+    config = config_with(name="bad")
+    assert stages.run_rl(config, workdir)
+    for _ in range(2):
+        folder = workdir / "rl" / "bad"
+        assert read_json(folder / "summary.json")["status"] == "diverged"
+        assert not (folder / "model").exists()
+        assert_same(read_model(folder / "model_before_divergence").params, params_of(workdir / "sft"))
+        assert not stages.run_rl(config, workdir)
+    assert list(evaluate(config_with(), workdir)["policies"]) == ["sft"]
+    assert "Leaves out bad, which diverged at update 0." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["order", "content"])
+def test_a_resumed_run_is_held_to_its_data(workdir, monkeypatch, change):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Interrupted):
+            stages.run_rl(config_with(), workdir)
+    path = workdir / "data" / "tldr_3_filtered" / "train.jsonl"
+    good = path.read_text()
+    lines = good.splitlines(keepends=True)
+    path.write_text("".join(lines[::-1]) if change == "order" else good.replace("SO", "DO").replace("BOSS", "boss"))
+    with pytest.raises(ConfigError, match=rf"^{path} has changed since {workdir / 'rl'}.* was started"):
+        stages.run_rl(config_with(), workdir)
+    path.write_text(good.replace('"id": "', '"id": "x-'))  # which no example holds
+    assert stages.run_rl(config_with(), workdir)
+
+
+@pytest.mark.slow
+def test_with_top_p_no_divergence_is_reported(workdir):
+    stages.run_rl(config_with(name="cut", rl={"top_p": 0.5, "kl_penalty": 0.0}), workdir)
+    metrics = metrics_of(workdir / "rl" / "cut")
+    assert np.isnan(metrics["reference_kl"]).all() and np.isnan(metrics["held_out_reference_kl"]).all()
+    assert np.isfinite(metrics["loss"]).all() and np.isfinite(metrics["held_out_gold"][1])
+
+
 def test_a_policy_is_no_reward_model(workdir):
     with pytest.raises(ConfigError, match="is no reward model"):
         stages.run_rl(config_with(reward_path=str(workdir / "sft" / "model")), workdir)
@@ -217,7 +331,7 @@ def test_a_batch_that_not_all_devices_can_share_is_shared_by_as_many_as_can(work
     for prompts in (6, 7, 1):
         config = config_with(rl={"num_prompts": prompts, "num_updates": 1}, name=f"of-{prompts}")
         assert stages.run_rl(config, workdir)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     for prompts in (6, 7, 1):
         assert f"Uses {prompts} of 8 devices, as more cannot share a batch of {prompts} evenly." in said
 

@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from language.small_tokenizers import backend, characters, subwords
-from tokenizers import processors
+from tokenizers import models, processors
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.tokens import Tokenizer
@@ -153,11 +154,111 @@ class TestFiles:
         assert (again.eos_id, again.pad_id, again.vocab_size) == (first.eos_id, first.pad_id, first.vocab_size)
         assert again.encode(["ab c"]) == first.encode(["ab c"])
 
+    def test_with_an_empty_vocabulary_are_told(self, tmp_path):
+        made = tokenizers.Tokenizer(models.WordLevel({}, unk_token="<unk>"))
+        assert refusal(write_folder(tmp_path, made=made, config={"eos_token_id": 0})) == (
+            f"{tmp_path / 'tokenizer.json'}: model.vocab is empty; a model needs tokens."
+        )
+
+    def test_that_cannot_encode_a_text_are_told(self, tmp_path):
+        made = tokenizers.Tokenizer(models.WordLevel({"<eos>": 0, "<pad>": 1, "a": 2}, unk_token="<unk>"))
+        made.add_special_tokens(["<eos>", "<pad>"])
+        tokenizer = Tokenizer.from_folder(write_folder(tmp_path, made=made, config={"eos_token_id": 0}))
+        with pytest.raises(ConfigError, match=rf"^{tmp_path / 'tokenizer.json'} cannot encode a text: .*\.$"):
+            tokenizer.encode(["b"])
+
+    @pytest.mark.parametrize("name", ["config", "tokenizer_config", "special_tokens_map", "generation_config"])
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("[" * 100_000, "is not valid JSON: it is nested too deeply."),
+            ('{"a": ' * 100_000, "is not valid JSON: it is nested too deeply."),
+            ('{"a": ' + "9" * 5000 + "}", "is not valid JSON: a number in it has too many digits."),
+            ("\ufeff[]", "does not hold a JSON object."),
+        ],
+    )
+    def test_beside_it_that_are_damaged_are_told(self, name, text, problem, tmp_path):
+        assert refusal(write_folder(tmp_path, **{name: text})) == f"{tmp_path / name}.json {problem}"
+
+    @pytest.mark.parametrize("size", ["9", 9.5, True, 0, -1, [9], 10**12])
+    def test_with_a_vocab_size_that_cannot_be_are_told(self, size, tmp_path):
+        folder = write_folder(tmp_path, config={"eos_token_id": 1, "vocab_size": size})
+        assert refusal(folder).startswith(f"{tmp_path / 'config.json'}: vocab_size is {size!r}; it must be ")
+
+    @pytest.mark.parametrize("token", ["\ud800", "x" * 10_000, ["<eos>"], {"content": {}}])
+    def test_with_tokens_that_cannot_be_are_told_in_a_line(self, token, tmp_path):
+        sentence = refusal(write_folder(tmp_path, tokenizer_config={"eos_token": token}))
+        assert sentence.startswith(f"{tmp_path / 'tokenizer_config.json'}: eos_token ")
+        assert len(sentence) < 400 and sentence.isprintable()
+
     def test_need_the_library(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "tokenizers", None)
         assert refusal(tmp_path) == (
             "Language models need the tokenizers library; install it with pip install 'haepo_jax[language]'."
         )
+
+
+SPELT = {"eos_token": {"content": "<eos>", "special": True}, "pad_token": {"content": "<eos>"}}
+KINDS = {
+    "no padding, as Pythia": {"tokenizer_config": {"eos_token": "<eos>"}},
+    "the end as padding": {"tokenizer_config": SPELT, "special_tokens_map": SPELT, "config": {"vocab_size": 20}},
+    "numbers alone": {"config": {"eos_token_id": 1, "pad_token_id": 0, "bos_token_id": 3}},
+    "no padding, and numbers alone": {"generation_config": {"eos_token_id": 1, "pad_token_id": 1}},
+    "several ends": {"generation_config": {"eos_token_id": [1, 3], "bos_token_id": 4, "temperature": 0.6}},
+    "several ends, one of them padding": {
+        "tokenizer_config": {"eos_token": "<end>", "pad_token": "<pad>", "bos_token": None},
+        "generation_config": {"eos_token_id": [3, 0], "pad_token_id": 0},
+        "config": {"eos_token_id": 1, "bos_token_id": 0},
+    },
+}
+
+
+class TestSaved:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_tokenizers_are_read_as_they_were(self, kind, tmp_path):
+        first = Tokenizer.from_folder(write_folder(tmp_path / "a", **KINDS[kind]))
+        again = first
+        for name in ("b", "c"):  # as one stage reads what another wrote
+            assert "tokenizer.json" in again.save(tmp_path / name)
+            ids = {"eos_token_id": list(again.eos_ids), "pad_token_id": again.pad_id, "bos_token_id": again.bos_id}
+            (tmp_path / name / "config.json").write_text(json.dumps(ids | {"vocab_size": 9}))
+            again = Tokenizer.from_folder(tmp_path / name)
+            assert (again.eos_ids, again.pad_id, again.bos_id) == (first.eos_ids, first.pad_id, first.bos_id)
+            assert again.begin_ids == first.begin_ids
+            assert again.encode(["a bc"]) == first.encode(["a bc"])
+            assert again.decode([again.pad_id, 5, again.pad_id]) == "a"
+
+    def test_padding_that_was_added_is_named_for_other_programs_too(self, tmp_path):
+        files = KINDS["the end as padding"] | {"generation_config": {"eos_token_id": 1, "pad_token_id": 1, "top_k": 3}}
+        Tokenizer.from_folder(write_folder(tmp_path / "a", **files)).save(tmp_path / "b")
+        saved = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "b").glob("*.json")}
+        assert saved["tokenizer_config"] == SPELT | {"pad_token": "[PAD]"} == saved["special_tokens_map"]
+        assert saved["generation_config"] == {"eos_token_id": 1, "pad_token_id": 8, "top_k": 3}
+        assert [token["content"] for token in saved["tokenizer"]["added_tokens"]][-1] == "[PAD]"
+
+    def test_what_needs_no_change_is_copied_to_the_byte(self, tmp_path):
+        files = {"tokenizer_config": {"eos_token": "<eos>", "pad_token": "<pad>"}, "generation_config": {"top_k": 3}}
+        Tokenizer.from_folder(write_folder(tmp_path / "a", **files)).save(tmp_path / "b")
+        for path in (tmp_path / "b").iterdir():
+            assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+        assert len(list((tmp_path / "b").iterdir())) == 3
+
+
+class TestEnds:
+    def test_are_all_that_the_files_name(self, tmp_path):
+        files = {
+            "tokenizer_config": {"eos_token": "<end>"},
+            "generation_config": {"eos_token_id": [1, 3]},
+            "config": {"eos_token_id": 2},
+        }
+        tokenizer = Tokenizer.from_folder(write_folder(tmp_path, **files))
+        assert tokenizer.eos_ids == (3, 1, 2)
+        assert tokenizer.decode_response([5, 1, 6]) == tokenizer.decode_response([5, 3]) == "a"
+
+    @pytest.mark.parametrize("numbers", [[1, 99], [1, "3"], [1, -1], [1, 2**70], [1, True]])
+    def test_that_the_tokenizer_does_not_have_are_told(self, numbers, tmp_path):
+        folder = write_folder(tmp_path, generation_config={"eos_token_id": numbers})
+        assert refusal(folder).endswith(f"eos_token_id {numbers[1]!r} is not in tokenizer.json.")
 
 
 class TestBeginning:

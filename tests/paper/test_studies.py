@@ -17,7 +17,7 @@ from haepo_jax.config import sweep_points
 from haepo_jax.paper import runs as paper_runs
 from haepo_jax.paper.methods import METHODS
 from haepo_jax.paper.reproduction import reproduce
-from haepo_jax.paper.scale import FULL
+from haepo_jax.paper.scale import FULL, QUICK
 from haepo_jax.paper.studies import bandits, cartpole
 from haepo_jax.paper.studies import gradients as gradient_study
 from haepo_jax.paper.tuning import TUNING_SEED
@@ -132,7 +132,9 @@ def tell(story, folder, scale=SMALL, *, drawn=False):
         trainer = without_training(patch, story, folder)
         if not drawn:
             patch.setattr(figures, "responsive", not_drawn)
-        assert reproduce(folder / "w", scale) == folder / "w" / "report.html"
+        published = reproduce(folder / "w", scale)
+    assert published.page == folder / "w" / "report.html"
+    assert published.headline == json.loads((folder / "w" / "verdicts.json").read_text())["headline"]
     return Told(folder / "w", trainer)
 
 
@@ -345,6 +347,11 @@ def test_all_runs_of_the_full_studies_have_a_valid_config(tmp_path):
     sizes = {config.env_kwargs["size"] for config in told.configs if config.env == "DeepSea-bsuite"}
     assert arms == set(FULL.arms) and sizes == set(FULL.deep_seas)
     assert {config.max_env_steps for config in told.configs if config.env == "CartPole-v1"} == {150_000}
+    assert len(told.configs) == FULL.runs
+
+
+def test_a_quick_look_has_as_many_runs_as_it_says(quick):
+    assert len(quick.configs) == QUICK.runs
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +376,9 @@ def parts(folder):
 
 
 def whole(folder):
-    return {name: content for name, (content, _) in contents(folder).items()}
+    """Every file's bytes. A run that is done again has another id, which its parts, its run.json and its seal hold."""
+    of_a_run = ("run.json", "seal.json", ".parquet")
+    return {name: content for name, (content, _) in contents(folder).items() if not name.endswith(of_a_run)}
 
 
 def test_a_second_call_does_nothing_but_write_the_same_page(finished):

@@ -13,14 +13,14 @@ from haepo_jax.paper.tldr.methods import SETTINGS_PER_METHOD
 from haepo_jax.paper.tldr.runs import TUNING_SEED, Runs, Tuned
 from haepo_jax.paper.tldr.scale import Scale
 from haepo_jax.reporting.page import ConfigListing, Fairness, Report, Section, Table
-from haepo_jax.reporting.publishing import publish
+from haepo_jax.reporting.publishing import Published, publish
 from haepo_jax.reporting.words import bands, settings
 
 COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
 
 
-def reproduce(directory: Path, scale: Scale, topology: str = "") -> Path:
+def reproduce(directory: Path, scale: Scale, topology: str = "") -> Published:
     """Does what is missing of the experiment, and writes `report.html` and the files beside it.
 
     Args:
@@ -29,7 +29,7 @@ def reproduce(directory: Path, scale: Scale, topology: str = "") -> Path:
       topology: a TPU topology to measure memory for as well.
 
     Returns:
-      The path of the page.
+      The page and its first paragraph.
 
     Raises:
       ConfigError: the folder holds runs of other settings.
@@ -50,7 +50,7 @@ def reproduce(directory: Path, scale: Scale, topology: str = "") -> Path:
         fairness=_fairness(runs, compared.tuned),
         quick=scale.quick,
     )
-    return publish(directory, report)
+    return Published(publish(directory, report), report.first_paragraph)
 
 
 def report_memory(directory: Path, topology: str = "") -> Path:
