@@ -25,7 +25,7 @@ CONFIG = {"env": "Catch-bsuite", "num_updates": 40, "num_trajectories": 16, "pol
 
 
 def search(rounds: int = 4, batch: int = 8) -> tuple[optuna.Study, Any]:
-    """Returns the study after so many rounds of `batch` settings each, and the best setting's parameters by seed."""
+    """Returns the study after so many rounds of `batch` settings each, and its best setting's parameters by seed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     population = make_population(from_config_dict(CONFIG | {"num_seeds": batch * len(SEEDS)}))
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
@@ -47,5 +47,7 @@ if __name__ == "__main__":
     study, params = search()
     settings = ", ".join(f"{name} {value:.3g}" for name, value in study.best_trial.params.items())
     size = sum(leaf[0].size for leaf in jax.tree.leaves(params))
-    print(f"Best of 32 settings: mean return {study.best_value:.2f} with {settings}.")
-    print(f"Its policies of {len(SEEDS)} seeds are kept, {size:,} numbers each.")
+    print(
+        f"The highest mean return of 32 settings, over {len(SEEDS)} seeds: {study.best_value:.2f} with {settings}. "
+        f"Its policies are kept, {size:,} numbers for each seed."
+    )
