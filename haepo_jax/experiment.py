@@ -21,7 +21,7 @@ from jax.stages import Compiled
 
 from haepo_jax import agreement, compilation_cache, processes, runtime, signals, sizes
 from haepo_jax.algorithms.interface import horizon_without_effect
-from haepo_jax.analysis.summary import summarize
+from haepo_jax.analysis.summary import summarize, unfinished
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
@@ -31,7 +31,7 @@ from haepo_jax.objectives import Metrics
 from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
-from haepo_jax.progress import ProgressReport, waiting
+from haepo_jax.progress import ProgressReport, updates_within, waiting
 from haepo_jax.recording import MetricsWriter, drop_rows, text_settings
 from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
@@ -110,19 +110,24 @@ def run_sweep(
                 print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
     with agreement.one_folder(workdir), _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
-        if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
+        if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
             return False
         _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
     return True
 
 
-def _has_summary(workdir: Path) -> bool:
-    """Whether the folder is complete. A summary that is not whole is set aside, and made again at the end."""
+def _is_whole(workdir: Path) -> bool:
+    """Whether the folder is complete: a whole summary, and all rows that it sums up.
+
+    A summary that is not whole, or whose rows are lost, is set aside: it is made again at the end.
+    """
     path = workdir / "summary.json"
     if not os.path.lexists(path):
         return False
     try:
         read_summary(workdir)
+        if missing := unfinished(workdir):
+            raise ConfigError(f"{workdir / 'metrics'} has lost the last rows of {len(missing)} members.")
     except ConfigError as error:
         set_aside(path, error)
         return False
@@ -558,22 +563,15 @@ class _WaveRun:
         running = f"{decision.members} of {members} members running" if decision.running else "every member has ended"
         diverged = f", {decision.diverged} diverged" if decision.diverged else ""
         done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)
-        left = self._updates_left(done, taken.mean(axis=0)) if decision.running else 0
+        budget, left = self._population.config.max_env_steps, self._total - done if decision.running else 0
+        if budget is not None:
+            left = min(left, updates_within(budget - self._env_steps, taken.mean(axis=0)))
         progress.show(
             done,
             self._env_steps.sum() / self._share,
             f"{mean_return}  {running}{diverged}",
             updates_left=left + self._waves_after * (done + left),
         )
-
-    def _updates_left(self, done: int, taken: np.ndarray) -> int:
-        """Until the last member stops, that takes so many environment steps an update (`[members]`)."""
-        budget = self._population.config.max_env_steps
-        works = taken > 0
-        if budget is None or not works.any():
-            return self._total - done
-        needed = np.ceil((budget - self._env_steps[works]) / taken[works]).max()
-        return int(np.clip(needed, 0, self._total - done))
 
     def _save(self, state: MemberState, progress: ProgressReport) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""
