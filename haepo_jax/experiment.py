@@ -21,7 +21,7 @@ from jax.stages import Compiled
 
 from haepo_jax import agreement, compilation_cache, processes, runtime, signals, sizes
 from haepo_jax.algorithms.interface import horizon_without_effect
-from haepo_jax.analysis.summary import summarize
+from haepo_jax.analysis.summary import summarize, unfinished
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled
@@ -111,20 +111,25 @@ def run_sweep(
                 print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
     with agreement.one_folder(workdir), _held(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
-        if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
+        if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
             return False
         populations = _begun(workdir, sweep, placement)
         _Attempt(sweep, populations, workdir, checkpoint_seconds, stall_seconds, tensorboard_members).go()
     return True
 
 
-def _has_summary(workdir: Path) -> bool:
-    """Whether the folder is complete. A summary that is not whole is set aside, and made again at the end."""
+def _is_whole(workdir: Path) -> bool:
+    """Whether the folder is complete: a whole summary, and all rows that it sums up.
+
+    A summary that is not whole, or whose rows are lost, is set aside: it is made again at the end.
+    """
     path = workdir / "summary.json"
     if not os.path.lexists(path):
         return False
     try:
         read_summary(workdir)
+        if missing := unfinished(workdir):
+            raise ConfigError(f"{workdir / 'metrics'} has lost the last rows of {len(missing)} members.")
     except ConfigError as error:
         set_aside(path, error)
         return False

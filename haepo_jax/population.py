@@ -38,6 +38,19 @@ Arrays = Any
 """A `MemberState` whose keys are their data, so that all its leaves are plain arrays."""
 
 
+class Trained(dict[str, np.ndarray]):
+    """What `Population.run` returns: each metric by name, `[settings, seeds, updates]`, and `params`.
+
+    `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
+    last finite ones. Those of one member go into `population.train.algorithm.policy`.
+    """
+
+    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any) -> None:
+        """Holds both."""
+        super().__init__(metrics)
+        self.params = params
+
+
 @dataclasses.dataclass(frozen=True)
 class Population:
     """A population as functions on its state, whose leaves have a leading axis of `capacity` members.
@@ -173,7 +186,8 @@ class Population:
           seeds: whole numbers, one or more.
 
         Returns:
-          Each metric, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
+          Each metric by name, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
+          Its `params` are the trained parameters, `[settings, seeds, ...]`.
 
         Raises:
           ConfigError: a setting that is no traced leaf of this program, or a value or seed that is not allowed.
@@ -187,18 +201,26 @@ class Population:
             self.with_members(members[first : first + self.capacity])._run_all()
             for first in range(0, len(members), self.capacity)
         ]
-        shape = (len(checked), len(seeds), self.config.num_updates)
-        return {name: np.concatenate([wave[name] for wave in waves], axis=1).T.reshape(shape) for name in waves[0]}
+        shape = (len(checked), len(seeds))
 
-    def _run_all(self) -> dict[str, np.ndarray]:
-        """Every metric `[updates, members]` of all updates."""
+        def by_setting(*rows: np.ndarray) -> np.ndarray:
+            """Waves of `[members, ...]` as `[settings, seeds, ...]`."""
+            members = np.concatenate(rows)
+            return members.reshape(*shape, *members.shape[1:])
+
+        metrics, params = jax.tree.map(by_setting, *waves)
+        return Trained(metrics, params)
+
+    def _run_all(self) -> tuple[dict[str, np.ndarray], Any]:
+        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]` at the end."""
         state, chunks, done = self.init(), [], 0
         while done < self.config.num_updates:
             size = min(self.max_chunk, self.config.num_updates - done)
             state, metrics = self.advance(state, np.int32(size))
             chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
             done += size
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
+        return metrics, jax.tree.map(self.here, state.learner.params)
 
     @property
     def _sharding(self) -> NamedSharding:
