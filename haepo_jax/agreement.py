@@ -4,20 +4,21 @@ Each process trains its own members by its own config, and the folder notes that
 would not be seen later, but for collectives that wait for ever.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from haepo_jax import processes
+from haepo_jax import opening, processes
 from haepo_jax.config_checks import flatten
 from haepo_jax.errors import ConfigError
 from haepo_jax.run_folder import package_versions
@@ -28,8 +29,8 @@ _SHOWN = 6  # differences in a sentence
 _LONGEST = 60  # characters of a value
 
 _JAX_FLAGS = (
-    *("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset"),
-    *("jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_softmax_custom_jvp"),
+    *opening.FLAGS,
+    *("jax_numpy_dtype_promotion", "jax_softmax_custom_jvp"),
     *("jax_disable_most_optimizations", "jax_optimization_level"),
 )
 _OF_ONE_HOST = ("--xla_dump", "--xla_force_host_platform_device_count")  # the devices are compared by themselves
@@ -60,13 +61,17 @@ def check(sweep: Sweep, flags: Mapping[str, Any]) -> None:
     )
 
 
-def check_folder(workdir: Path) -> None:
-    """Refuses, on all processes, a run folder that is not one and the same for them; all must call it.
+@contextlib.contextmanager
+def one_folder(workdir: Path) -> Iterator[None]:
+    """Refuses, on all processes, a run folder that is not one and the same for them; all must enter it.
+
+    Where the run is refused after all, a folder that was made for this and is empty is removed again.
 
     Raises:
       ConfigError: a process does not see in it what process 0 has put there.
     """
     if jax.process_count() == 1:
+        yield
         return
     token = processes.from_first(np.frombuffer(os.urandom(16), np.uint8)).tobytes().hex()
     mark = workdir / f".seen-by-all-{token}"
@@ -79,14 +84,23 @@ def check_folder(workdir: Path) -> None:
             mark.touch()
         except OSError:  # refused with its reason when the folder is opened
             placed = False
-    if not processes.from_first(np.array(placed)):
-        return
-    seen = processes.gathered(np.array(_appears(mark)))
-    if processes.is_first():
-        mark.unlink(missing_ok=True)
-        if not seen.all():
+    try:
+        if processes.from_first(np.array(placed)):
+            _check_seen(workdir, mark)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # it is not empty
             for folder in made:
                 folder.rmdir()
+        raise
+
+
+def _check_seen(workdir: Path, mark: Path) -> None:
+    try:
+        seen = processes.gathered(np.array(_appears(mark)))
+    finally:
+        if processes.is_first():
+            mark.unlink(missing_ok=True)
     if not seen.all():
         others = ", ".join(map(str, np.flatnonzero(~seen)))
         raise ConfigError(

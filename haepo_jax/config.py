@@ -14,6 +14,7 @@ from ml_collections import config_dict
 from haepo_jax.config_checks import (
     ENV_PARAMS,
     check_combinations,
+    check_env_param,
     check_environment,
     check_sweep,
     check_value,
@@ -72,6 +73,7 @@ __all__ = [
     "PpoConfig",
     "ReferenceConfig",
     "ReinforceConfig",
+    "checked_settings",
     "default_config",
     "differing_fields",
     "from_config_dict",
@@ -164,6 +166,39 @@ def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> Expe
         else:
             config = dataclasses.replace(config, **{leaf: value})
     return config
+
+
+def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:
+    """Checks settings of one program as those of flags and files are checked.
+
+    Args:
+      config: of the program.
+      settings: values by dotted name, names as in `traced_settings`.
+
+    Returns:
+      The values in the types that the program holds them in.
+
+    Raises:
+      ConfigError: a setting that is not known or that nothing reads, or a value that is not allowed.
+
+    Example:
+      >>> checked_settings(ExperimentConfig(), {"optimizer.learning_rate": 1})
+      {'optimizer.learning_rate': 1.0}
+    """
+    known = traced_settings(config)
+    fields = {name: field for name, _, field in leaves(config)}
+    checked: dict[str, float | int] = {}
+    for name, value in plain(settings).items():
+        if name not in known:
+            raise ConfigError(f"{name} cannot be set within one program; allowed: {', '.join(known)}.")
+        is_param = name.startswith(ENV_PARAMS)
+        number = check_env_param(name, value) if is_param else check_value(name, value, fields[name])
+        kind = type(known[name])
+        if kind is int and not isinstance(number, int):
+            raise ConfigError(f"config.{name} is a whole number in this program, got {number}.")
+        checked[name] = kind(number)
+    check_combinations(dataclasses.replace(config, sweep={name: (value,) for name, value in checked.items()}))
+    return checked
 
 
 def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:

@@ -65,7 +65,8 @@ class OptimizerConfig:
     learning_rate: float = number(3e-3, above=0.0)
     """Adam's step size."""
     schedule: str = choice("constant", SCHEDULES)
-    """How the learning rate falls from its value to 0 over the run; `constant` does not."""
+    """How the learning rate falls from its value to 0 over the run, be it ended by `num_updates` or `max_env_steps`;
+    `constant` does not."""
     max_grad_norm: float = number(0.5, above=0.0)
     """Largest global norm of the gradient; a longer one is scaled down to it."""
 

@@ -15,6 +15,7 @@ from haepo_jax.outcomes import play
 from haepo_jax.population import Population
 from haepo_jax.rollout import Game
 from haepo_jax.run_folder import write_json
+from haepo_jax.sizes import check_episodes
 from haepo_jax.training import EVALUATE, MemberState
 
 
@@ -44,7 +45,7 @@ def measure(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]
       For each member the mean and the standard deviation over episodes of both returns; None where that is not finite.
 
     Raises:
-      ConfigError: the folder holds no run, or no good checkpoint.
+      ConfigError: the folder holds no run, or no good checkpoint, or a device cannot hold so many episodes.
     """
     waves = [
         (population.config.env, update, _play_wave(population, state, update, episodes, seed))
@@ -78,6 +79,7 @@ def _play_wave(
 ) -> list[dict[str, Any]]:
     """What was seen of members that were trained together."""
     config, train = population.config, population.train
+    check_episodes(config, train.environment, episodes, population.block)
 
     def returns(member: MemberState) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.fold_in(member.key, EVALUATE), seed)

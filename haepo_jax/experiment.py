@@ -19,25 +19,26 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax import agreement, compilation_cache, processes, runtime, signals
+from haepo_jax import agreement, compilation_cache, processes, runtime, signals, sizes
 from haepo_jax.algorithms.interface import horizon_without_effect
-from haepo_jax.analysis.summary import summarize
+from haepo_jax.analysis.summary import summarize, unfinished
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
+from haepo_jax.members import number_of_members
 from haepo_jax.objectives import Metrics
 from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
-from haepo_jax.progress import ProgressReport, waiting
+from haepo_jax.progress import ProgressReport, updates_within, waiting
 from haepo_jax.recording import MetricsWriter, drop_rows, text_settings
 from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
 from haepo_jax.terminal import visible
-from haepo_jax.training import MemberState, make_environment, total_steps
+from haepo_jax.training import MemberState, total_steps
 from haepo_jax.watchdog import Watchdog
 from haepo_jax.waves import Wave, next_wave
 
@@ -63,6 +64,7 @@ def run(
     stall_seconds: float = STALL_SECONDS,
 ) -> bool:
     """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`."""
+    sizes.check(config, number_of_members(config), workdir=Path(workdir))  # before they are listed
     sweep = of_experiment(config)
     return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)
 
@@ -101,24 +103,31 @@ def run_sweep(
     runtime.check_flags()
     agreement.check(sweep, placement._asdict() | {"dry_run": False})
     with processes.all_or_none():
-        for group in sweep.groups:
-            make_environment(group.config)  # before the folder is made, as its name may be wrong
+        for group in sweep.groups:  # before the folder is made, as they may need what is not there
+            sizes.check(group.config, len(group.members), **placement._asdict(), workdir=workdir)
+            words = sizes.words_of_long_updates(group.config, len(group.members))
+            if words is not None and processes.is_first():
+                print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
-    agreement.check_folder(workdir)
-    with _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
-        if processes.from_first(np.array(processes.is_first() and _has_summary(workdir))):
+    with agreement.one_folder(workdir), _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
+        if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
             return False
         _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
     return True
 
 
-def _has_summary(workdir: Path) -> bool:
-    """Whether the folder is complete. A summary that is not whole is set aside, and made again at the end."""
+def _is_whole(workdir: Path) -> bool:
+    """Whether the folder is complete: a whole summary, and all rows that it sums up.
+
+    A summary that is not whole, or whose rows are lost, is set aside: it is made again at the end.
+    """
     path = workdir / "summary.json"
     if not os.path.lexists(path):
         return False
     try:
         read_summary(workdir)
+        if missing := unfinished(workdir):
+            raise ConfigError(f"{workdir / 'metrics'} has lost the last rows of {len(missing)} members.")
     except ConfigError as error:
         set_aside(path, error)
         return False
@@ -554,22 +563,15 @@ class _WaveRun:
         running = f"{decision.members} of {members} members running" if decision.running else "every member has ended"
         diverged = f", {decision.diverged} diverged" if decision.diverged else ""
         done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)
-        left = self._updates_left(done, taken.mean(axis=0)) if decision.running else 0
+        budget, left = self._population.config.max_env_steps, self._total - done if decision.running else 0
+        if budget is not None:
+            left = min(left, updates_within(budget - self._env_steps, taken.mean(axis=0)))
         progress.show(
             done,
             self._env_steps.sum() / self._share,
             f"{mean_return}  {running}{diverged}",
             updates_left=left + self._waves_after * (done + left),
         )
-
-    def _updates_left(self, done: int, taken: np.ndarray) -> int:
-        """Until the last member stops, that takes so many environment steps an update (`[members]`)."""
-        budget = self._population.config.max_env_steps
-        works = taken > 0
-        if budget is None or not works.any():
-            return self._total - done
-        needed = np.ceil((budget - self._env_steps[works]) / taken[works]).max()
-        return int(np.clip(needed, 0, self._total - done))
 
     def _save(self, state: MemberState, progress: ProgressReport) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""

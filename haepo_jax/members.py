@@ -36,9 +36,20 @@ def make_members(config: ExperimentConfig) -> tuple[Member, ...]:
     Raises:
       ConfigError: they are more than this machine can list.
     """
-    check_number(math.prod(map(len, config.sweep.values())), config.num_seeds)
+    number_of_members(config)
     pairs = [(settings, config.seed + k) for settings in sweep_points(config) for k in range(config.num_seeds)]
     return tuple(Member(index, seed, settings) for index, (settings, seed) in enumerate(pairs))
+
+
+def number_of_members(config: ExperimentConfig) -> int:
+    """Counts the members of an experiment, without listing them.
+
+    Raises:
+      ConfigError: they are more than this machine can list.
+    """
+    settings = math.prod(map(len, config.sweep.values()))
+    check_number(settings, config.num_seeds)
+    return settings * config.num_seeds
 
 
 def check_number(num_settings: int, num_seeds: int) -> None:

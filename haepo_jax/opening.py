@@ -23,7 +23,7 @@ NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
 no run mixes the two."""
 
-_FLAGS = (
+FLAGS = (  # of JAX, that decide numbers whatever the program
     "jax_default_prng_impl",
     "jax_enable_x64",
     "jax_threefry_partitionable",
@@ -123,7 +123,7 @@ def run_id(workdir: Path) -> str | None:
 
 def numbers() -> dict[str, Any]:
     """What decides the numbers of this process, beside the config, the code of an update and the devices."""
-    return {"version": NUMBERS} | {flag: getattr(jax.config, flag) for flag in _FLAGS}
+    return {"version": NUMBERS} | {flag: getattr(jax.config, flag) for flag in FLAGS}
 
 
 def check_numbers(what: str, noted: Mapping[str, Any]) -> None:

@@ -1,5 +1,8 @@
 """The optimiser that a config describes; everything in this package that learns uses it."""
 
+from typing import Any
+
+import jax
 import optax
 
 from haepo_jax.config import OptimizerConfig
@@ -22,3 +25,17 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         optax.scale_by_adam(),
         optax.scale_by_schedule(lambda count: -config.learning_rate * schedule(count)),
     )
+
+
+def at_step(state: Any, step: jax.Array) -> Any:
+    """Sets how far the schedule of an optimiser of `make_optimizer` has come.
+
+    Args:
+      state: of the optimiser.
+      step: int32 gradient steps, of the `num_steps` of the run, that count as done.
+
+    Returns:
+      The state, otherwise as it was.
+    """
+    clip, adam, schedule = state
+    return clip, adam, schedule._replace(count=step)

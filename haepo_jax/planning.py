@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from haepo_jax import sizes
 from haepo_jax.members import MEMBERS
 from haepo_jax.memory import device_bytes
 from haepo_jax.population import Population, make_population
 from haepo_jax.sweeps import Group, Sweep
 
 _SHARE = 0.9  # of a device's memory; the rest is the runtime's
-_LEAST = 2  # members of a device: one alone is another program
 _MANY_TIMES = 30  # a program that needs more than so many times its batch and state has not been seen
 
 
@@ -34,6 +34,13 @@ def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: in
       members_per_device: see `make_population`; by default what fits.
       trajectory_devices: see `make_population`.
     """
+    for group in sweep.groups:
+        sizes.check(
+            group.config,
+            len(group.members),
+            members_per_device=members_per_device,
+            trajectory_devices=trajectory_devices,
+        )
     plans = []
     for group in sweep.groups:
         population = placed(group, members_per_device, trajectory_devices)
@@ -63,7 +70,7 @@ def placed(
     if members_per_device is not None or _is_small(population):
         return population
     there = int(_SHARE * device_bytes())
-    while population.block > _LEAST:
+    while population.block > sizes.LEAST:
         needed = _bytes_per_device(population)
         if needed is not None and needed <= there:
             break
@@ -71,7 +78,7 @@ def placed(
         population = make_population(
             config,
             members=group.members,
-            members_per_device=max(_LEAST, int(population.block * share)),
+            members_per_device=max(sizes.LEAST, int(population.block * share)),
             trajectory_devices=trajectory_devices,
         )
     return population

@@ -18,12 +18,14 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
-from haepo_jax.config import ExperimentConfig, traced_settings
+from haepo_jax.config import ExperimentConfig, checked_settings, traced_settings
+from haepo_jax.config_settings import MAX_SEED
 from haepo_jax.empty_constants import with_empty_constants_inside
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.members import MEMBERS, TRAJECTORIES, Member, make_members
 from haepo_jax.memory import with_memory
 from haepo_jax.objectives import Metrics
+from haepo_jax.plain_values import plain
 from haepo_jax.training import MemberState, Train, make_train, missing
 
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
@@ -33,6 +35,19 @@ _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics
 
 Arrays = Any
 """A `MemberState` whose keys are their data, so that all its leaves are plain arrays."""
+
+
+class Trained(dict[str, np.ndarray]):
+    """What `Population.run` returns: each metric by name, `[settings, seeds, updates]`, and `params`.
+
+    `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
+    last finite ones. Those of one member go into `population.train.algorithm.policy`.
+    """
+
+    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any) -> None:
+        """Holds both."""
+        super().__init__(metrics)
+        self.params = params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,37 +176,45 @@ class Population:
         It compiles at its first call alone. More members than `capacity` are run one wave after the other.
 
         Args:
-          settings: traced settings by dotted name; what is left out is as in the config.
-          seeds: whole numbers.
+          settings: traced settings by dotted name, one or more; what is left out is as in the config.
+          seeds: whole numbers, one or more.
 
         Returns:
-          Each metric, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
+          Each metric by name, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
+          Its `params` are the trained parameters, `[settings, seeds, ...]`.
 
         Raises:
-          ConfigError: a setting that is no traced leaf of this program.
+          ConfigError: a setting that is no traced leaf of this program, or a value or seed that is not allowed.
         """
-        known = traced_settings(self.config)
-        for name in itertools.chain.from_iterable(settings):
-            if name not in known:
-                raise ConfigError(f"{name} cannot be set within one program; allowed: {', '.join(known)}.")
-        pairs = itertools.product(settings, seeds)
-        members = [Member(k, seed, dict(values)) for k, (values, seed) in enumerate(pairs)]
+        checked, seeds = [checked_settings(self.config, values) for values in settings], _checked_seeds(seeds)
+        if not checked:
+            raise ConfigError("settings must hold at least one setting; [{}] runs the config as it stands.")
+        pairs = itertools.product(checked, seeds)
+        members = [Member(k, seed, values) for k, (values, seed) in enumerate(pairs)]
         waves = [
             self.with_members(members[first : first + self.capacity])._run_all()
             for first in range(0, len(members), self.capacity)
         ]
-        shape = (len(settings), len(seeds), self.config.num_updates)
-        return {name: np.concatenate([wave[name] for wave in waves], axis=1).T.reshape(shape) for name in waves[0]}
+        shape = (len(checked), len(seeds))
 
-    def _run_all(self) -> dict[str, np.ndarray]:
-        """Every metric `[updates, members]` of all updates."""
+        def by_setting(*rows: np.ndarray) -> np.ndarray:
+            """Waves of `[members, ...]` as `[settings, seeds, ...]`."""
+            members = np.concatenate(rows)
+            return members.reshape(*shape, *members.shape[1:])
+
+        metrics, params = jax.tree.map(by_setting, *waves)
+        return Trained(metrics, params)
+
+    def _run_all(self) -> tuple[dict[str, np.ndarray], Any]:
+        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]` at the end."""
         state, chunks, done = self.init(), [], 0
         while done < self.config.num_updates:
             size = min(self.max_chunk, self.config.num_updates - done)
             state, metrics = self.advance(state, np.int32(size))
             chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
             done += size
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
+        return metrics, jax.tree.map(self.here, state.learner.params)
 
     @property
     def _sharding(self) -> NamedSharding:
@@ -301,6 +324,16 @@ def make_population(
         start=_on_blocks(mesh, start_block, over_members, over_members),
         still_runs=_on_blocks(mesh, jax.vmap(train.runs), over_members, over_members),
     )
+
+
+def _checked_seeds(seeds: Sequence[int]) -> list[int]:
+    checked = plain(list(seeds), "seeds")
+    for seed in checked:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise ConfigError(f"seeds must be whole numbers from 0 to {MAX_SEED}, got {quoted(seed)}.")
+    if not checked:
+        raise ConfigError("seeds must hold at least one whole number.")
+    return checked
 
 
 def _make_mesh(devices: Sequence[jax.Device], trajectory_devices: int, num_trajectories: int) -> Mesh:

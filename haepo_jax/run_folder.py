@@ -169,7 +169,7 @@ def set_aside(path: Path, why: ConfigError) -> None:
     aside = next(name for name in names if not os.path.lexists(name))
     with storage_errors(path.parent):
         path.rename(aside)
-    print(visible(f"{why} It is kept as {aside.name}, and made again."), flush=True)
+    print(visible(f"{why} {path.name} is kept as {aside.name}, and made again."), flush=True)
 
 
 @contextlib.contextmanager

@@ -13,9 +13,12 @@ import optax
 from haepo_jax.algorithms import MAKERS, Learner
 from haepo_jax.algorithms.interface import Algorithm, horizon_of
 from haepo_jax.config import ExperimentConfig, with_settings
+from haepo_jax.config_checks import check_update_steps
+from haepo_jax.config_settings import gradient_steps
 from haepo_jax.environments import Environment, check_params, make
 from haepo_jax.errors import ConfigError
 from haepo_jax.objectives import Metrics
+from haepo_jax.optimizer import at_step
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
 _INIT, _TRAIN, EVALUATE, _LEARN = range(4)
@@ -75,6 +78,7 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
       ConfigError: an environment that does not exist, or that has no such parameters.
     """
     environment = make_environment(config) if environment is None else environment
+    _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
@@ -97,10 +101,20 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
             return state.alive
         return state.alive & (state.env_steps[0] == 0) & (state.env_steps[1] < config.max_env_steps)
 
+    def with_schedule_of_budget(state: MemberState) -> Learner:
+        """The learner, its schedule as far as the run has come by the budget that ends it, updates or steps."""
+        if config.max_env_steps is None or config.optimizer.schedule == "constant":
+            return state.learner
+        each = gradient_steps(config)
+        share = jnp.minimum(state.env_steps[1].astype(jnp.float32) / config.max_env_steps, 1)
+        by_steps = jnp.floor(share * (config.num_updates * each)).astype(jnp.int32)
+        step = jnp.maximum(state.updates_done * each, by_steps)
+        return dataclasses.replace(state.learner, optimizer_state=at_step(state.learner.optimizer_state, step))
+
     def learn_unguarded(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _LEARN), state.updates_done)
         learner, metrics = algorithm.learn(
-            with_settings(config, state.settings), state.learner, batch, state.updates_done, key
+            with_settings(config, state.settings), with_schedule_of_budget(state), batch, state.updates_done, key
         )
         metrics = algorithm.measure(batch) | metrics
         return dataclasses.replace(
@@ -134,7 +148,7 @@ def make_environment(config: ExperimentConfig) -> Environment:
         needs a horizon.
     """
     environment = make(config.env, tuple(sorted(config.env_kwargs.items())))
-    horizon_of(config, environment)
+    _check_steps(config, environment)
     given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
     given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
     for path, values in given.items():
@@ -144,6 +158,13 @@ def make_environment(config: ExperimentConfig) -> Environment:
             if isinstance(environment.params[name], int) and value != int(value):
                 raise ConfigError(f"config.{path} of {config.env} must be a whole number, got {value}.")
     return environment
+
+
+def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
+    """What an update plays must be a number that int32 holds; of PPO's the config knows by itself."""
+    horizon = horizon_of(config, environment)
+    if config.algorithm != "ppo":
+        check_update_steps(config.num_trajectories, horizon, "a horizon of")
 
 
 def _added(total: jax.Array, steps: jax.Array) -> jax.Array:

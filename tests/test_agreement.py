@@ -95,18 +95,32 @@ def test_processes_that_differ_are_refused_and_others_not(two):
         agreement.check(sweep, {"dry_run": False})
 
 
-def test_a_folder_that_all_see_is_left_as_it_was(two, tmp_path):
-    agreement.check_folder(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_folder_that_all_see_holds_nothing_of_the_comparison(two, tmp_path):
+    with agreement.one_folder(tmp_path / "run"):
+        assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_folder_that_another_does_not_see_is_refused_and_not_left_behind(two, tmp_path):
     two["gathered"] = np.array(False)
-    with pytest.raises(ConfigError, match="is another folder on process 1 than on process 0"):
-        agreement.check_folder(tmp_path / "runs" / "one")
+    sentence = "is another folder on process 1 than on process 0"
+    with pytest.raises(ConfigError, match=sentence), agreement.one_folder(tmp_path / "runs" / "one"):
+        pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("made", "left"), [([], []), (["config.json"], ["run"])])
+def test_a_run_that_is_refused_leaves_no_folder_unless_something_is_in_it(two, tmp_path, made, left):
+    def refuse():
+        for name in made:
+            (tmp_path / "run" / name).touch()
+        raise ConfigError("why")
+
+    with pytest.raises(ConfigError, match="why"), agreement.one_folder(tmp_path / "run"):
+        refuse()
+    assert [path.name for path in tmp_path.iterdir()] == left
 
 
 def test_a_folder_that_cannot_be_made_is_left_to_the_one_who_opens_it(two, tmp_path):
     (tmp_path / "file").write_text("")
-    agreement.check_folder(tmp_path / "file" / "run")
+    with agreement.one_folder(tmp_path / "file" / "run"):
+        pass

@@ -499,6 +499,28 @@ class TestCombinations:
             "it may be at most 8."
         )
 
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            (
+                {"num_updates": 2**30, "haepo": {"num_epochs": 2}},
+                "config.num_updates 1073741824 with 2 gradient steps in each makes 2,147,483,648 steps",
+            ),
+            ({"haepo": {"num_epochs": 2**31 - 1}}, "config.num_updates 40 with 2,147,483,647 gradient steps in each"),
+            (
+                {"algorithm": "ppo", "num_trajectories": 2**16, "ppo": {"num_steps": 2**15}},
+                "config.num_trajectories 65,536 times config.ppo.num_steps 32,768 is 2,147,483,648 environment steps",
+            ),
+        ],
+    )
+    def test_counts_beyond_int32_are_refused(self, values, sentence):
+        assert message(values).startswith(sentence)
+
+    def test_counts_up_to_int32_are_accepted(self):
+        assert from_config_dict({"num_updates": 2**31 - 1, "algorithm": "reinforce"}).num_updates == 2**31 - 1
+        values = {"algorithm": "ppo", "num_trajectories": 2**16, "ppo": {"num_steps": 2**14}}
+        assert from_config_dict(values).ppo.num_steps == 2**14
+
     def test_seeds_that_would_repeat_are_refused(self):
         last = 2**32 - 1
         assert from_config_dict({"seed": last, "num_seeds": 1}).seed == last

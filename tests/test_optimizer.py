@@ -4,7 +4,7 @@ import optax
 import pytest
 
 from haepo_jax.config import OptimizerConfig
-from haepo_jax.optimizer import make_optimizer
+from haepo_jax.optimizer import at_step, make_optimizer
 
 
 def test_the_clip_keeps_the_direction():
@@ -33,3 +33,15 @@ def test_the_learning_rate_follows_its_schedule(schedule, expected):
         np.testing.assert_allclose(updates[0], -updates[1])
         sizes.append(float(-updates[0]))
     np.testing.assert_allclose(sizes, 0.1 * np.array(expected), atol=1e-6)
+
+
+def test_a_schedule_can_be_set_to_any_step_and_nothing_else_changes():
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1, schedule="linear"), 4)
+    grads = jnp.array([1.0, -1.0])
+    state = optimizer.init(grads)
+    _, once = optimizer.update(grads, state)
+    _, moved = optimizer.update(grads, at_step(state, jnp.int32(3)))
+    assert int(moved[-1].count) == 4 and int(once[-1].count) == 1
+    np.testing.assert_array_equal(moved[1].mu, once[1].mu)
+    updates, _ = optimizer.update(grads, at_step(state, jnp.int32(3)))
+    np.testing.assert_allclose(-updates[0], 0.1 * 0.25, rtol=1e-5)

@@ -8,6 +8,7 @@ import pytest
 
 from configs import cartpole
 from haepo_jax.config import from_config_dict
+from haepo_jax.errors import ConfigError
 from haepo_jax.population import _goes_in_tiles, make_members, make_population
 from haepo_jax.training import make_train, total_steps
 
@@ -84,6 +85,45 @@ def test_members_are_every_setting_with_every_seed():
         (2, 7, 0.1),
         (3, 8, 0.1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "sentence"),
+    [
+        ([{"optimizer.learning_rate": -1}], [0], "config.optimizer.learning_rate must be above 0.0, got -1.0."),
+        ([{"discount": "high"}], [0], "config.discount must be a number, got 'high'."),
+        ([{"discount": float("nan")}], [0], "config.discount must be finite in float32"),
+        ([{"haepo.reference_period": 2.9}], [0], "config.haepo.reference_period must be a whole number, got 2.9."),
+        (
+            [{}, {"haepo.reference_period": 2}],
+            [0],
+            "config.sweep.haepo.reference_period has no effect, as config.haepo.",
+        ),
+        (
+            [{"ppo.clip_epsilon": 0.1}],
+            [0],
+            "config.sweep.ppo.clip_epsilon has no effect, as config.algorithm is haepo.",
+        ),
+        ([{"env_params.gravity": 1e39}], [0], "env_params.gravity cannot be set within one program"),
+        ([{"haepo.score": 1.0}], [0], "haepo.score cannot be set within one program; allowed: discount"),
+        ([], [0], "settings must hold at least one setting"),
+        ([{}], [], "seeds must hold at least one whole number."),
+        ([{}], [0.5], "seeds must be whole numbers from 0 to 4294967295, got 0.5."),
+        ([{}], [True], "seeds must be whole numbers from 0 to 4294967295, got True."),
+        ([{}], [-1], "seeds must be whole numbers from 0 to 4294967295, got -1."),
+        ([{}], [2**32], "seeds must be whole numbers from 0 to 4294967295, got 4294967296."),
+    ],
+)
+def test_what_a_population_is_to_run_is_checked_as_flags_are(spread, settings, seeds, sentence):
+    with pytest.raises(ConfigError) as raised:
+        spread.run(settings, seeds)
+    assert sentence in str(raised.value)
+
+
+def test_numbers_of_the_environment_that_a_program_holds_as_whole_ones_are_never_cut():
+    population = make_population(config(env_params={"gravity": 10}), devices=ONE)
+    with pytest.raises(ConfigError, match=r"config.env_params.gravity is a whole number in this program, got 9.5."):
+        population.run([{"env_params.gravity": 9.5}], [0])
 
 
 def test_the_same_run_twice_is_identical(on_one_device):

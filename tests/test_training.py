@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
+from haepo_jax.config_settings import gradient_steps
 from haepo_jax.errors import ConfigError
 from haepo_jax.training import make_train, total_steps
 
@@ -402,3 +403,54 @@ def test_a_loss_that_is_not_finite_is_death_though_the_parameters_are():
     assert np.isinf(metrics["loss"])
     assert not after.alive and after.death_update == 0
     assert_identical(after.learner, state.learner)
+
+
+def _scheduled(algorithm, **changes):
+    """A member whose learning rate falls to 0 over 1,000 updates, or 1,000 steps of the environment."""
+    return Member(
+        config_with(
+            algorithm=algorithm,
+            num_updates=1000,
+            max_env_steps=1000,
+            optimizer={"schedule": "linear"},
+            **changes,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "ppo")],
+)
+def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
+    run = _scheduled(algorithm)
+    state, each = run.init(), gradient_steps(config_with(algorithm=algorithm))
+    while run.train.runs(state):
+        before = state
+        state, _ = run.learn(state, run.collect(state))
+        share = max(int(before.updates_done), int(total_steps(np.asarray(before.env_steps)))) / 1000
+        step = int(state.learner.optimizer_state[-1].count)
+        assert step - each == pytest.approx(share * 1000 * each, abs=1)
+    assert int(state.updates_done) < 200 and step > 0.9 * 1000 * each  # nearly no learning rate is left
+
+
+@pytest.mark.slow
+def test_steps_that_no_budget_counts_leave_the_schedule_to_the_updates():
+    """A budget that is never reached changes no bit, and without one the program is as it was."""
+    free, limited = (
+        Member(config_with(optimizer={"schedule": "cosine"}, **budget))
+        for budget in ({}, {"max_env_steps": 2**31 - 1})
+    )
+    ends = [run.run(run.init(), 3)[0].learner for run in (free, limited)]
+    assert_identical(*ends)
+
+
+@pytest.mark.parametrize(("trajectories", "horizon", "allowed"), [(2, 2**30, False), (2**16, 2**15 - 1, True)])
+def test_an_update_of_more_steps_than_int32_counts_is_refused(trajectories, horizon, allowed):
+    config = config_with(env="LongChain-haepo", env_kwargs={"max_steps": 2**30}, num_trajectories=trajectories)
+    config = dataclasses.replace(config, horizon=horizon)
+    if allowed:
+        assert make_train(config).horizon == horizon
+        return
+    with pytest.raises(ConfigError, match=r"is 2,147,483,648 environment steps in an update, and one counts up to"):
+        make_train(config)

@@ -17,7 +17,8 @@ import jax
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.experiment import run
-from haepo_jax.folder_files import read_json, read_record
+from haepo_jax.folder_files import read_json, read_record, read_summary
+from haepo_jax.paper.countdown import Countdown
 from haepo_jax.paper.curves import RunData
 from haepo_jax.paper.methods import nested
 from haepo_jax.paper.scale import Scale
@@ -36,6 +37,7 @@ class Runs:
         self.scale = scale
         self.done: dict[str, ExperimentConfig] = {}
         """The configs of the runs asked for so far, by name."""
+        self._countdown = Countdown(scale.runs)
 
     def get(self, name: str, settings: Mapping[str, Any]) -> RunData:
         """The data of a run, which is done first unless its folder holds it whole.
@@ -53,12 +55,16 @@ class Runs:
           Interrupted: SIGTERM or SIGINT; asked again, the run goes on.
         """
         config = from_config_dict(nested(settings))
-        self.done[name] = config
         path = self.directory / "runs" / name
         if not self._is_whole(path, config):
-            print(f"{name}: {config.num_seeds} seeds of {config.algorithm} on {config.env}", flush=True)
+            what = f"{config.num_seeds} seeds of {config.algorithm} on {config.env}"
+            print(f"{name}: {what} ({self._countdown.words()})", flush=True)
             _finish(path, config)
             jax.clear_caches()  # the next run is another program
+        if name not in self.done:
+            clock = read_summary(path)["wall_clock"]
+            self._countdown.finished(clock["compile_seconds"] + clock["run_seconds"])
+        self.done[name] = config
         return RunData(path)
 
     def _is_whole(self, path: Path, config: ExperimentConfig) -> bool:

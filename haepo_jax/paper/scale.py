@@ -28,6 +28,8 @@ class Scale:
     """Batches of which gradients are taken."""
     budget: float
     """Share of each study's environment steps."""
+    runs: int
+    """That the studies ask for in all; a test counts them."""
 
 
 # A tuned method is tried with as many members as it is reported with: one program serves both.
@@ -44,6 +46,7 @@ FULL = Scale(
     deep_seas=(8, 14, 20),
     batches=256,
     budget=1.0,
+    runs=125,
 )
 QUICK = Scale(
     quick=True,
@@ -58,4 +61,5 @@ QUICK = Scale(
     deep_seas=(8,),
     batches=16,
     budget=0.1,
+    runs=49,
 )

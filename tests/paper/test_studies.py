@@ -17,7 +17,7 @@ from haepo_jax.config import sweep_points
 from haepo_jax.paper import runs as paper_runs
 from haepo_jax.paper.methods import METHODS
 from haepo_jax.paper.reproduction import reproduce
-from haepo_jax.paper.scale import FULL
+from haepo_jax.paper.scale import FULL, QUICK
 from haepo_jax.paper.studies import bandits, cartpole
 from haepo_jax.paper.studies import gradients as gradient_study
 from haepo_jax.paper.tuning import TUNING_SEED
@@ -347,6 +347,11 @@ def test_all_runs_of_the_full_studies_have_a_valid_config(tmp_path):
     sizes = {config.env_kwargs["size"] for config in told.configs if config.env == "DeepSea-bsuite"}
     assert arms == set(FULL.arms) and sizes == set(FULL.deep_seas)
     assert {config.max_env_steps for config in told.configs if config.env == "CartPole-v1"} == {150_000}
+    assert len(told.configs) == FULL.runs
+
+
+def test_a_quick_look_has_as_many_runs_as_it_says(quick):
+    assert len(quick.configs) == QUICK.runs
 
 
 @pytest.fixture(scope="module")

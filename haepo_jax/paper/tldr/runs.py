@@ -12,10 +12,15 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.folder_files import read_attempts, read_summary
 from haepo_jax.language import stages
 from haepo_jax.language.config import LanguageConfig, from_config_dict
+from haepo_jax.paper.countdown import Countdown
 from haepo_jax.paper.methods import Method, nested
+from haepo_jax.paper.tldr.methods import METHODS, SETTINGS_PER_METHOD
 from haepo_jax.paper.tldr.scale import Scale
+from haepo_jax.run_folder import is_complete
 
 TUNING_SEED = 1000
+_FIRST = {"sft": "fine-tuning", "reward": "reward model"}
+"""The stages that all methods begin with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Runs:
         self.directory, self.scale = directory, scale
         self.done: dict[str, LanguageConfig] = {}
         """The configs of the runs of stage `rl` asked for so far, by name."""
+        a_method = (SETTINGS_PER_METHOD if scale.tuned else 0) + scale.seeds
+        self._countdown = Countdown(len(_FIRST) + len(METHODS) * a_method)
 
     def config(self, settings: Mapping[str, Any]) -> LanguageConfig:
         """The config with these settings, by dotted name, at this scale."""
@@ -44,9 +51,12 @@ class Runs:
 
     def prepare(self) -> None:
         """Makes the fine-tuned policy and the reward model that all methods begin with."""
-        for name, stage in (("fine-tuning", stages.run_sft), ("reward model", stages.run_reward)):
-            if stage(self.config({}), self.directory):
-                print(f"{name}: done", flush=True)
+        run = {"sft": stages.run_sft, "reward": stages.run_reward}
+        for stage, name in _FIRST.items():
+            if not is_complete(self.directory / stage):
+                print(f"{name} ({self._countdown.words()})", flush=True)
+            run[stage](self.config({}), self.directory)
+            self._countdown.finished(self.stage_seconds(stage))
 
     def stage_seconds(self, stage: str) -> float:
         """How long the stage `sft` or `reward` took, compilation included."""
@@ -78,12 +88,15 @@ class Runs:
 
     def _get(self, name: str, settings: Mapping[str, Any]) -> None:
         config = self.config({**settings, "name": name})
-        self.done[name] = config
+        if not is_complete(self._folder(name)):
+            print(f"{name} ({self._countdown.words()})", flush=True)
         try:
-            if stages.run_rl(config, self.directory):
-                print(f"{name}: done in {self.seconds(name):.0f} s", flush=True)
+            stages.run_rl(config, self.directory)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
+        if name not in self.done:
+            self._countdown.finished(self.seconds(name))
+        self.done[name] = config
 
     def diverged(self, name: str) -> bool:
         """Whether the run met a loss or gradient that was not finite."""

@@ -6,7 +6,7 @@ import pytest
 from haepo_jax.errors import ConfigError
 from haepo_jax.members import Member
 from haepo_jax.paper.tldr import runs as tldr_runs
-from haepo_jax.paper.tldr.methods import GRPO, RLOO
+from haepo_jax.paper.tldr.methods import GRPO, METHODS, RLOO
 from haepo_jax.paper.tldr.runs import TUNING_SEED, Runs
 from haepo_jax.paper.tldr.scale import FULL, QUICK
 from haepo_jax.recording import MetricsWriter
@@ -28,9 +28,9 @@ def asked(monkeypatch):
         kinds = {"held_out_gold": np.float32}
         writer = MetricsWriter(folder / "metrics", [Member(0, config.seed, {})], metrics=kinds, counter="tokens")
         writer.write(0, {"held_out_gold": looks}, np.array([[5], [9]], np.int64))
-        clock = {"compile_seconds": 2.0, "run_seconds": 3.5}
         status = "diverged" if rate == max(RLOO.grid["rl.optimizer.learning_rate"]) else "ok"
-        write_json(folder / "summary.json", {"status": status, "tokens": 9, "wall_clock": clock})
+        write_json(folder / "members.json", [{"index": 0, "seed": config.seed, "settings": {}}])
+        write_json(folder / "summary.json", _summary("rl", 3.5, status))
         return True
 
     monkeypatch.setattr(tldr_runs.stages, "run_rl", run_rl)
@@ -77,3 +77,32 @@ def test_an_error_says_which_run_it_is_of(tmp_path, monkeypatch):
     monkeypatch.setattr(tldr_runs.stages, "run_rl", refuse)
     with pytest.raises(ConfigError, match="tuning-grpo-0: something is wrong"):
         Runs(tmp_path, FULL).tune(GRPO)
+
+
+def test_each_run_is_announced_with_its_number_among_all(tmp_path, asked, monkeypatch, capsys):
+    for stage in ("sft", "reward"):
+        monkeypatch.setattr(tldr_runs.stages, f"run_{stage}", _stands_in(stage))
+    runs = Runs(tmp_path, QUICK)
+    runs.prepare()
+    for method in METHODS:
+        runs.reported(runs.tune(method))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "fine-tuning (run 1 of 14)",
+        "reward model (run 2 of 14, about 1 min 18 s left)",
+        "haepo_sum-seed0 (run 3 of 14, about 1 min 12 s left)",
+    ]
+    assert len(lines) == 14
+
+
+def _stands_in(stage):
+    def run(config, workdir):
+        (workdir / stage).mkdir()
+        write_json(workdir / stage / "summary.json", _summary(stage, 4.0))
+
+    return run
+
+
+def _summary(stage, run_seconds, status="ok"):
+    clock = {"compile_seconds": 2.0, "run_seconds": run_seconds}
+    return {"stage": stage, "status": status, "updates": 2, "tokens": 9, "wall_clock": clock}
