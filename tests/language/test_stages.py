@@ -196,7 +196,12 @@ def test_a_reward_model_is_read_with_the_pooling_that_it_was_made_with(workdir):
     assert not (workdir / "rl").exists()
 
 
+BIG = 2**31 - 1
 WRONG = {
+    "a model beyond the machine": (stages.run_sft, {"model": {"intermediate_size": 2**24, "num_layers": 10_000}}),
+    "a batch beyond the machine": (stages.run_sft, {"sft": {"batch_size": BIG}}),
+    "comparisons beyond the machine": (stages.run_reward, {"reward": {"batch_size": BIG}}),
+    "responses beyond the machine": (stages.run_rl, {"rl": {"num_samples": BIG, "gradient": "smallest"}}),
     "model.path": (stages.run_sft, {"model": {"path": "nowhere"}}),
     "sft_path": (stages.run_reward, {"sft_path": "nowhere"}),
     "reward_path": (stages.run_rl, {"reward_path": "~nosuchuser/nowhere"}),
