@@ -358,7 +358,7 @@ class _Attempt:
                 horizon_without_effect(population.config, population.train.environment) for _, population in pairs
             ]
             for note in dict.fromkeys(note for note in notes if note is not None):
-                print(note, flush=True)
+                print(visible(note), flush=True)
             for group, population in pairs:
                 if group.config.memory == "auto":
                     named = f" in group {group.name}" if len(pairs) > 1 else ""
