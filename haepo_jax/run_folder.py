@@ -58,7 +58,7 @@ _PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "d
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: StrPath) -> Iterator[None]:
     """Makes a folder if needed, and holds it for this process alone; one that nothing was written to is removed again.
 
     Args:
@@ -67,6 +67,7 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
       ConfigError: it cannot be made or written, or another process holds it.
     """
+    workdir = Path(workdir)
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
