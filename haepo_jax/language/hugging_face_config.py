@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from haepo_jax.errors import ConfigError, choose
 from haepo_jax.language.architecture import Architecture, RopeScaling
+from haepo_jax.language.config import MOST_LAYERS
 from haepo_jax.language.hugging_face_fields import Fields
 from haepo_jax.language.json_text import read_object
 
@@ -19,7 +20,6 @@ CLASSES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt_neox": "GP
 
 _CLASSIFIER = "ForSequenceClassification"
 _EXACT_GELU = {"gelu": True, "gelu_new": False, "gelu_fast": False, "gelu_pytorch_tanh": False}
-_MOST_LAYERS = 10_000
 _LONGEST = 2**31 - 1  # int32 holds positions
 _ROPE_KINDS = ("default", "linear", "llama3")
 _ROPE_FIELDS = (
@@ -137,7 +137,7 @@ def _architecture(fields: Fields) -> Architecture:
         family=family,
         vocab_size=fields.count("vocab_size"),
         hidden_size=fields.count("hidden_size"),
-        num_layers=fields.count("num_hidden_layers", high=_MOST_LAYERS),
+        num_layers=fields.count("num_hidden_layers", high=MOST_LAYERS),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,

@@ -36,12 +36,14 @@ from haepo_jax.language.learner import Learner, Update, start, whole
 from haepo_jax.language.learning import make_optimizer_of
 from haepo_jax.language.prompts import prompt_format
 from haepo_jax.language.rollout import Frozen
+from haepo_jax.language.room import check_room
 from haepo_jax.language.run import Evaluation, Outcome, Stage, run
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.opening import opened
 from haepo_jax.run_folder import storage_errors, write_json
 
 Params = Any
+_BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
 
 Finish = Callable[[Outcome, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
@@ -100,6 +102,7 @@ def _run(
     workdir = Path(workdir)
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
+    _check_batch(config, batch_size * _responses(config, name))
     # Before the folder is made, as what a stage needs may not be there.
     with leaving_nothing(workdir):
         parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
@@ -121,6 +124,20 @@ def _run(
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
     return True
+
+
+def _responses(config: LanguageConfig, stage: str) -> int:
+    """Responses of an update for each row of its batch."""
+    if stage == "rl":
+        return 2 if config.algorithm == "dpo" else config.rl.num_samples
+    return 2 if stage == "reward" else 1
+
+
+def _check_batch(config: LanguageConfig, responses: int) -> None:
+    """Refuses a batch whose tokens alone do not fit, as no program can be compiled for it."""
+    texts = prompt_format(config.data.prompt)
+    length = texts.query_length + texts.response_length
+    check_room(responses * length * _BYTES_A_TOKEN, f"A batch of {responses} responses", "make it smaller")
 
 
 def _make_sft(setting: Setting) -> tuple[Stage, Finish]:

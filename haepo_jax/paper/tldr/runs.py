@@ -9,14 +9,13 @@ import numpy as np
 
 from haepo_jax.analysis.metrics import read_metric
 from haepo_jax.errors import ConfigError
-from haepo_jax.folder_files import StrPath, read_attempts, read_summary
+from haepo_jax.folder_files import StrPath, is_complete, read_attempts, read_summary
 from haepo_jax.language import stages
 from haepo_jax.language.config import LanguageConfig, from_config_dict
 from haepo_jax.paper.countdown import Countdown
 from haepo_jax.paper.methods import Method, nested
 from haepo_jax.paper.tldr.methods import METHODS, SETTINGS_PER_METHOD
 from haepo_jax.paper.tldr.scale import Scale
-from haepo_jax.run_folder import is_complete
 
 TUNING_SEED = 1000
 _FIRST = {"sft": "fine-tuning", "reward": "reward model"}
