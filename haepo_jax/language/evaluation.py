@@ -16,6 +16,7 @@ from haepo_jax.language.stages import read_reward_model
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.language.win_rates import length_controlled_win_rate, wins
 from haepo_jax.run_folder import storage_errors, write_json
+from haepo_jax.terminal import visible
 
 FINE_TUNED = "sft"
 """The fine-tuned policy, among the names of runs."""
@@ -60,7 +61,7 @@ def finished_runs(workdir: StrPath) -> list[str]:
     folders = [folder for folder in sorted((Path(workdir) / "rl").glob("*")) if is_finished(folder)]
     for folder in folders:
         if (update := diverged_at(folder)) is not None:
-            print(f"Leaves out {folder.name}, which diverged at update {update}.", file=sys.stderr)
+            print(f"Leaves out {visible(folder.name)}, which diverged at update {update}.", file=sys.stderr)
     return [folder.name for folder in folders if diverged_at(folder) is None]
 
 
