@@ -22,6 +22,7 @@ from haepo_jax.config import ExperimentConfig, checked_settings, traced_settings
 from haepo_jax.config_settings import MAX_SEED
 from haepo_jax.empty_constants import with_empty_constants_inside
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.fingerprint import fingerprint
 from haepo_jax.members import MEMBERS, TRAJECTORIES, Member, make_members
 from haepo_jax.memory import with_memory
 from haepo_jax.objectives import Metrics
@@ -130,6 +131,11 @@ class Population:
         """Shape and dtype of each metric but `env_steps`, by name."""
         metrics = jax.eval_shape(self.advance, self.abstract_state(), jnp.int32(1))[1]
         return {name: leaf for name, leaf in metrics.items() if name != "env_steps"}
+
+    def fingerprint(self) -> str:
+        """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
+        member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
+        return fingerprint(jax.make_jaxpr(lambda state: self.train.learn(state, self.train.collect(state)))(member))
 
     def to_host(self, state: MemberState) -> Arrays:
         """The arrays of the members, without padding, as NumPy arrays; in a run of one process."""
