@@ -6,6 +6,7 @@ for the answer: that all have come, or the sentence with which all of them end.
 """
 
 import contextlib
+import errno
 import ipaddress
 import json
 import os
@@ -23,7 +24,7 @@ _RETRY_SECONDS = 0.1
 _HINT = "See what they report, and start all with the same flags but --process_id."
 _PATIENCE_SECONDS = 2.0  # for one answer of a computer that may not be one of ours
 _WORD_AFTER_SECONDS = 5.0
-_REPORT_SECONDS = 5.0
+_REPORT_SECONDS = 3.0
 
 
 class Address(NamedTuple):
@@ -89,31 +90,28 @@ def meet(address: Address, num_processes: int, process_id: int, seconds: float) 
     _obey(answer["refusal"], answer["late"])
 
 
-def report_refusal(address: Address, num_processes: int, process_id: int, reason: str) -> None:
+def report_refusal(address: Address, process_id: int | None, reason: str) -> None:
     """Lets the others know that this process cannot take part and why, as far as they come within a few seconds.
 
     Args:
       address: of process 0.
-      num_processes: how many there are.
-      process_id: which of them this is, from 0.
+      process_id: which of them this is, from 0; None where that is not known.
       reason: a sentence.
     """
-    reason = reason[: _LONGEST // 4]
     end = time.monotonic() + _REPORT_SECONDS
-    if process_id:
-        message = {"greeting": _GREETING, "process_id": process_id, "num_processes": num_processes, "refusal": reason}
-        _ask(address, message, end)
+    who = "A process" if process_id is None else f"Process {process_id}"
+    refusal = f"{who} cannot take part: {reason[: _LONGEST // 4]}"
+    if process_id != 0:
+        _ask(address, {"greeting": _GREETING, "refusal": refusal}, end)
         return
-    answered: set[int] = set()
     with contextlib.suppress(ConfigError), _listening(address) as server:
-        while len(answered) < num_processes - 1 and (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0:
             server.settimeout(left)
             with contextlib.suppress(OSError):
                 guest = _greeted(server.accept()[0])
                 if guest is not None:
                     with guest.connection:
-                        _answer(guest, f"Process 0 cannot take part: {reason}", late=False)
-                    answered.add(guest.message["process_id"])
+                        _answer(guest, refusal, late=False)
 
 
 def _receive_all(address: Address, num_processes: int, seconds: float, end: float) -> None:
@@ -137,14 +135,15 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
                 announced = True
                 print(f"Waiting for {_named(missing).lower()} of {num_processes}.", flush=True)
             server.settimeout(min(left, 1.0))
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(OSError):  # none has come, or one has left again
                 guest = _greeted(server.accept()[0])
                 if guest is None:
                     continue
                 stack.enter_context(guest.connection)
                 to_answer.append(guest)
                 refusal = _objection(guest.message, num_processes, guests)
-                guests[guest.message["process_id"]] = guest
+                if refusal is None:
+                    guests[guest.message["process_id"]] = guest
         for guest in to_answer:
             _answer(guest, refusal, late)
     _obey(refusal, late)
@@ -153,7 +152,11 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
 def _greeted(connection: socket.socket) -> _Guest | None:
     """The process that has come by a connection; None where it is something else."""
     message = _read(connection, _PATIENCE_SECONDS)
-    if message is None or not all(type(message.get(key)) is int for key in ("process_id", "num_processes")):
+    known = message is not None and (
+        isinstance(message.get("refusal"), str)
+        or all(type(message.get(key)) is int for key in ("process_id", "num_processes"))
+    )
+    if message is None or not known:
         connection.close()
         return None
     return _Guest(connection, message)
@@ -172,9 +175,9 @@ def _obey(refusal: str | None, late: bool) -> None:
 
 def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[int, _Guest]) -> str | None:
     """Why a process that has come cannot take part."""
+    if "refusal" in message:
+        return message["refusal"]
     number, count = message["process_id"], message["num_processes"]
-    if message.get("refusal"):
-        return f"Process {number} cannot take part: {message['refusal']}"
     if count != num_processes:
         return (
             f"Process {number} was started with --num_processes={count}, process 0 with "
@@ -192,6 +195,8 @@ def _ask(address: Address, message: Mapping[str, Any], end: float) -> dict[str, 
             contextlib.suppress(OSError),
             socket.create_connection(address, min(left, _PATIENCE_SECONDS)) as connection,
         ):
+            if connection.getsockname() == connection.getpeername():
+                continue  # nobody listens, and the system has chosen this port for this very connection
             _send(connection, message)
             answer = _read(connection, left)
             if answer is not None and {"refusal", "late"} <= answer.keys():
@@ -206,15 +211,19 @@ def _listening(address: Address) -> Iterator[socket.socket]:
     bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS")
     port = parse_address(bind).port if bind else address.port
     dual = socket.has_dualstack_ipv6()
-    try:
-        server = socket.create_server(
-            ("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual, backlog=1024
-        )
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise ConfigError(
-            f"Process 0 cannot listen at port {port} of this host ({reason}); give --coordinator a free port."
-        ) from error
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    end = time.monotonic() + _PATIENCE_SECONDS
+    server: socket.socket | None = None
+    while server is None:
+        try:
+            server = socket.create_server(("", port), family=family, dualstack_ipv6=dual, backlog=1024)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > end:  # a run before may be about to end
+                reason = os.strerror(error.errno or 0)
+                raise ConfigError(
+                    f"Process 0 cannot listen at port {port} of this host ({reason}); give --coordinator a free port."
+                ) from error
+            time.sleep(_RETRY_SECONDS)
     with server:
         yield server
 

@@ -21,7 +21,7 @@ from haepo_jax import meeting
 from haepo_jax.errors import ConfigError, Stalled, StorageError
 
 HEARTBEAT_SECONDS = 30
-JOIN_SECONDS = 120.0
+JOIN_SECONDS = 60.0
 
 _LEAVE_SECONDS = 10.0
 _STOP_SECONDS = 60.0  # after a signal all of them save, which one may do faster than another
@@ -103,13 +103,15 @@ def report_refusal(arguments: Sequence[str], reason: ConfigError) -> None:
         return
     found: dict[str, str] = {}
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        match = re.fullmatch(r"--?(coordinator|num_processes|process_id)(?:=(.*))?", argument)
+        match = re.fullmatch(r"--?(coordinator|process_id)(?:=(.*))?", argument)
         if match is not None:
             found[match[1]] = after if match[2] is None else match[2]
-    with contextlib.suppress(ValueError, KeyError):  # they are what is wrong, or it is the only process
-        given = _checked(found["coordinator"], int(found["num_processes"]), int(found["process_id"]))
-        if given is not None:
-            meeting.report_refusal(*given, str(reason))
+    try:
+        address = meeting.parse_address(found.get("coordinator", ""))
+    except ConfigError:  # it is what is wrong, or this is the only process
+        return
+    number = found.get("process_id", "")
+    meeting.report_refusal(address, int(number) if number.isdecimal() else None, str(reason))
 
 
 def _checked(

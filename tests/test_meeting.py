@@ -108,13 +108,24 @@ def test_process_0_that_does_not_come_is_told(address):
     assert f"Process 0 could not be reached at --coordinator=127.0.0.1:{address.port} within 0.5 s" in sentence
 
 
-@pytest.mark.parametrize("refused", [0, 1])
-def test_the_reason_why_one_cannot_take_part_ends_the_others(address, refused):
-    report = threading.Thread(target=meeting.report_refusal, args=(address, 2, refused, "config.seed is wrong."))
+@pytest.mark.parametrize(
+    ("refused", "who"), [(0, "Process 0"), (1, "Process 1"), (7, "Process 7"), (None, "A process")]
+)
+def test_the_reason_why_one_cannot_take_part_ends_the_others(monkeypatch, address, refused, who):
+    monkeypatch.setattr(meeting, "_REPORT_SECONDS", 2.0)
+    report = threading.Thread(target=meeting.report_refusal, args=(address, refused, "config.seed is wrong."))
     report.start()
-    assert outcome(address, 2, 1 - refused) == f"Process {refused} cannot take part: config.seed is wrong."
-    report.join(1)
+    assert outcome(address, 2, 1 if refused == 0 else 0) == f"{who} cannot take part: config.seed is wrong."
+    report.join(5)
     assert not report.is_alive()
+
+
+def test_a_reason_that_nobody_hears_is_given_up(monkeypatch, address):
+    monkeypatch.setattr(meeting, "_REPORT_SECONDS", 0.3)
+    started = time.monotonic()
+    for process_id in (0, 1):
+        meeting.report_refusal(address, process_id, "config.seed is wrong.")
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe\n", b"[1]\n", b'{"process_id": 1}\n'])
@@ -133,7 +144,8 @@ def test_a_stranger_at_the_port_is_passed_over(address, sent):
         assert first.result() is None
 
 
-def test_a_port_in_use_is_told_at_once(address):
+def test_a_port_in_use_is_told(monkeypatch, address):
+    monkeypatch.setattr(meeting, "_PATIENCE_SECONDS", 0.2)
     with socket.create_server(("", address.port)):
         sentence = outcome(address, 2, 0)
     assert f"Process 0 cannot listen at port {address.port} of this host (Address already in use)" in sentence

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from haepo_jax import runtime
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import corpus, preference, reward, rl, sft
 from haepo_jax.language.answering import make_answering
@@ -95,6 +96,7 @@ def _run(
     make: Callable[[Setting], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
+    runtime.check_flags()
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     # Before the folder is made, as what a stage needs may not be there.
