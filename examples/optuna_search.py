@@ -38,4 +38,4 @@ def search(rounds: int = 4, batch: int = 8) -> optuna.Study:
 if __name__ == "__main__":
     best = search().best_trial
     settings = ", ".join(f"{name} {value:.3g}" for name, value in best.params.items())
-    print(f"Best of 32 settings: mean return {best.value:.2f} with {settings}.")
+    print(f"The highest mean return of 32 settings, over {len(SEEDS)} seeds: {best.value:.2f} with {settings}.")

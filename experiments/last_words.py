@@ -5,9 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments import command_line
+from haepo_jax.analysis.metrics import read_rows
 from haepo_jax.analysis.tables import about_returns
+from haepo_jax.divergence import cause
+from haepo_jax.folder_files import read_record
 from haepo_jax.metrics_parts import metrics_parts
+from haepo_jax.sweeps import from_record
 from haepo_jax.terminal import visible
 
 
@@ -37,11 +43,23 @@ def end_of_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
     """
     code = code_of(summary)
     if code == command_line.ALL_DIVERGED:
-        say("Every member diverged: lower --config.optimizer.learning_rate.")
+        say(f"Every member diverged: {_cause(workdir)}.")
         return code
     say(about_returns(summary["members"], "final_return", "final return"))
     say_next(following, workdir)
     return code
+
+
+def _cause(workdir: Path) -> str:
+    """Why the member diverged that did first."""
+    rows = read_rows(workdir, ("episode_return", "diverged"))
+    deaths = rows.by_update("diverged", False).argmax(axis=1)
+    first = int(deaths.argmin())
+    sweep = from_record(read_record(workdir))
+    member = sweep.members[first]
+    config = next(group.config for group in sweep.groups if group.name == member.group)
+    last_return = float(rows.by_update("episode_return", np.nan)[first, deaths[first]])
+    return cause(config, member.seed, member.settings, int(deaths[first]), last_return)
 
 
 def code_of(summary: Mapping[str, Any]) -> int:

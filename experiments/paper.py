@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import os
 import time
+from pathlib import Path
 
 from absl import flags
 
@@ -27,20 +28,20 @@ def main() -> int:
         # Compiling is most of a quick look's time, and takes a third less of it so.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 
-    from haepo_jax.paper.reproduction import reproduce  # only now: a wrong flag is told at once
+    from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax.paper.reproduction import reproduce
     from haepo_jax.paper.scale import FULL, QUICK
     from haepo_jax.run_folder import locked
-    from haepo_jax.terminal import visible
 
     started = time.monotonic()
     with locked(workdir):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL)
-    print(visible(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes."))
-    print(headline)
+    last_words.say(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
+    last_words.say(headline)
     if flags.FLAGS.quick:
-        print("Next: python -m experiments.paper --workdir=runs/paper, whose seeds are enough to decide.")
+        last_words.say_next("paper", Path("runs/paper"))  # whose seeds are enough to decide
     else:
-        print("Next: python -m experiments.tldr_report --workdir=runs/tldr_report, the language half of the paper.")
+        last_words.say_next("tldr_report", Path("runs/tldr_report"))
     return 0
 
 

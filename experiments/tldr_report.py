@@ -10,6 +10,7 @@ if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
 
 import time
+from pathlib import Path
 
 from absl import flags
 
@@ -24,20 +25,20 @@ def main() -> int:
     """Does what is missing of the experiment, and writes the page."""
     workdir = command_line.workdir()
 
-    from haepo_jax.paper.tldr.reproduction import reproduce  # only now: a wrong flag is told at once
+    from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax.paper.tldr.reproduction import reproduce
     from haepo_jax.paper.tldr.scale import FULL, QUICK
     from haepo_jax.run_folder import locked
-    from haepo_jax.terminal import visible
 
     started = time.monotonic()
     with locked(workdir):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
-    print(visible(f"{page}, after {(time.monotonic() - started) / 60:.1f} minutes."))
-    print(headline)
+    last_words.say(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
+    last_words.say(headline)
     if flags.FLAGS.quick:
-        print("Next: python -m experiments.tldr_report --workdir=runs/tldr_report, whose seeds are enough to decide.")
+        last_words.say_next("tldr_report", Path("runs/tldr_report"))  # whose seeds are enough to decide
     else:
-        print("Next: python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=sft")
+        last_words.say_next("tldr", Path("runs/tldr"), "--config=configs/tldr_generated.py", "--stage=sft")
     return 0
 
 

@@ -31,7 +31,7 @@ from haepo_jax.objectives import Metrics
 from haepo_jax.opening import opened, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
-from haepo_jax.progress import ProgressReport, waiting
+from haepo_jax.progress import ProgressReport, updates_within, waiting
 from haepo_jax.recording import MetricsWriter, drop_rows, text_settings
 from haepo_jax.resuming import newest_checkpoint, what_is_left
 from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
@@ -558,22 +558,15 @@ class _WaveRun:
         running = f"{decision.members} of {members} members running" if decision.running else "every member has ended"
         diverged = f", {decision.diverged} diverged" if decision.diverged else ""
         done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)
-        left = self._updates_left(done, taken.mean(axis=0)) if decision.running else 0
+        budget, left = self._population.config.max_env_steps, self._total - done if decision.running else 0
+        if budget is not None:
+            left = min(left, updates_within(budget - self._env_steps, taken.mean(axis=0)))
         progress.show(
             done,
             self._env_steps.sum() / self._share,
             f"{mean_return}  {running}{diverged}",
             updates_left=left + self._waves_after * (done + left),
         )
-
-    def _updates_left(self, done: int, taken: np.ndarray) -> int:
-        """Until the last member stops, that takes so many environment steps an update (`[members]`)."""
-        budget = self._population.config.max_env_steps
-        works = taken > 0
-        if budget is None or not works.any():
-            return self._total - done
-        needed = np.ceil((budget - self._env_steps[works]) / taken[works]).max()
-        return int(np.clip(needed, 0, self._total - done))
 
     def _save(self, state: MemberState, progress: ProgressReport) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple, TextIO, cast
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -126,6 +127,20 @@ class _WordsColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(self._report.words())
+
+
+def updates_within(steps_left: np.ndarray, steps_an_update: np.ndarray) -> int:
+    """Computes how many updates members will do whose environment steps are limited: those of the last to stop.
+
+    Args:
+      steps_left: `[members]`; none or less than none once a member has stopped.
+      steps_an_update: `[members]`; 0 once a member has stopped.
+
+    Returns:
+      Updates, as long as members take as many steps in each as now.
+    """
+    works = (steps_an_update > 0) & (steps_left > 0)
+    return int(np.ceil(steps_left[works] / steps_an_update[works]).max(initial=0))
 
 
 @contextlib.contextmanager

@@ -2,10 +2,11 @@ import io
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from haepo_jax import progress
-from haepo_jax.progress import ProgressReport, duration, waiting
+from haepo_jax.progress import ProgressReport, duration, updates_within, waiting
 
 
 @pytest.fixture
@@ -87,6 +88,12 @@ def test_before_the_first_chunk_there_is_no_rate(clock):
     shown = report()
     clock[0] += 5
     assert shown.words() == "5 s so far"
+
+
+def test_members_with_few_steps_left_stop_before_the_last_update():
+    steps_left, steps_an_update = np.array([100, 900, -5, 300]), np.array([30.0, 100.0, 10.0, 0.0])
+    assert updates_within(steps_left, steps_an_update) == 9
+    assert updates_within(steps_left[2:], steps_an_update[2:]) == 0
 
 
 class Terminal(io.StringIO):

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from haepo_jax.analysis.metrics import read_metric
+from haepo_jax.analysis.verdicts import NO_DIFFERENCE
 from haepo_jax.benchmark import peers
 from haepo_jax.benchmark.machine import describe
 from haepo_jax.benchmark.peers import Arrival, Peer
@@ -95,7 +96,7 @@ def write(workdir: Path, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The cells of each row, under `COLUMNS`."""
+    """The cells of each row, ours first, under `COLUMNS`."""
     return [
         (
             row["name"],
@@ -103,7 +104,7 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             "not all get there" if row["seconds"] is None else f"{row['seconds']:.1f}",
             "" if row["seconds"] is None else f"{row['seconds_least']:.1f} to {row['seconds_most']:.1f}",
             f"{row['whole_seconds']:.1f} s",
-            _share(row),
+            _share(row, rows[0]),
         )
         for row in rows
     ]
@@ -151,7 +152,10 @@ def _row(arrivals: Sequence[Arrival]) -> Row:
     return row
 
 
-def _share(row: Row) -> str:
+def _share(row: Row, ours: Row) -> str:
     if "ours_takes_of_this" not in row:
         return ""
+    alike = row["seconds"] is not None and row["seconds_least"] <= ours["seconds_most"]
+    if alike and ours["seconds_least"] <= row["seconds_most"]:
+        return NO_DIFFERENCE  # each was the faster one in some pair of rounds
     return f"{'less than ' if row['seconds'] is None else ''}{row['ours_takes_of_this']:.1%} of it"

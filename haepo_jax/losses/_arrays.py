@@ -3,7 +3,7 @@
 Private to `haepo_jax.losses`. Nothing here knows any loss.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import chex
 import jax
@@ -17,8 +17,8 @@ AxisName = Hashable | None
 
 def as_float(name: str, value: ArrayLike) -> jax.Array:
     """`value` in float32 or wider: half precision and integers become float32, float64 stays."""
-    array = jnp.asarray(value)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+    array = _as_array(name, value, "an array of real numbers")
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or _is_whole(array)):
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
     return array.astype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
 
@@ -35,7 +35,10 @@ def same_float(**named: ArrayLike) -> tuple[jax.Array, ...]:
 def check_same_shape(**named: jax.Array) -> None:
     """Refuses broadcasting: all arrays must have one shape, named with the others in the message."""
     shapes = ", ".join(f"{name} {array.shape}" for name, array in named.items())
-    chex.assert_equal_shape(list(named.values()), custom_message=f"no broadcasting here: {shapes}")
+    ranks = sorted({array.ndim for array in named.values()})
+    steps = len(ranks) > 1 and ranks[0] > 0 and ranks[-1] == ranks[0] + 1
+    hint = "; trajectory_log_likelihood sums log-probabilities of steps [..., M, T] to [..., M]" if steps else ""
+    chex.assert_equal_shape(list(named.values()), custom_message=f"no broadcasting here: {shapes}{hint}")
 
 
 def check_rank(name: str, array: jax.Array) -> None:
@@ -44,10 +47,31 @@ def check_rank(name: str, array: jax.Array) -> None:
         raise ValueError(f"{name} must have at least one axis, got a scalar.")
 
 
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses what is none of the choices."""
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuses what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {_shown(value)}.")
+
+
 def check_scalar(name: str, value: ArrayLike) -> None:
-    """Refuses an array where one number is meant: it would broadcast."""
-    if jnp.shape(value):
-        raise ValueError(f"{name} must be a scalar, got an array of shape {jnp.shape(value)}.")
+    """Refuses what is no number, and an array where one number is meant: it would broadcast."""
+    number = _as_array(name, value, "a number")
+    if number.shape:
+        raise ValueError(f"{name} must be a scalar, got an array of shape {number.shape}.")
+    as_float(name, number)
+
+
+def check_coefficient(name: str, value: ArrayLike) -> None:
+    """Refuses what is no number, an array, and a number that is seen to be NaN; a traced one passes."""
+    check_scalar(name, value)
+    if is_concrete(value) and np.isnan(np.asarray(value)):
+        raise ValueError(f"{name} must be a number, got {value}.")
 
 
 def check_positive(name: str, value: ArrayLike) -> None:
@@ -61,23 +85,26 @@ def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
     """The mask `where` (True = valid) for the array `like`; all valid when it is None."""
     if where is None:
         return jnp.ones(like.shape, bool)
-    mask = jnp.asarray(where)
+    mask = _as_array("where", where, "a boolean array (True = valid)")
     if mask.dtype != jnp.bool_:
         raise TypeError(f"where must be boolean (True = valid), got dtype {mask.dtype}.")
     check_same_shape(**{name: like, "where": mask})
     return mask
 
 
+def as_flags(name: str, value: ArrayLike) -> jax.Array:
+    """`value` as booleans, which may be given as numbers: all but 0 is True."""
+    return as_float(name, value).astype(bool)
+
+
 def all_sum(x: jax.Array, axis_name: AxisName) -> jax.Array:
     """Sum over the last axis, and over the devices that share it."""
-    total = jnp.sum(x, axis=-1, dtype=x.dtype)
-    return total if axis_name is None else lax.psum(total, axis_name)
+    return _over(axis_name, lax.psum, jnp.sum(x, axis=-1, dtype=x.dtype))
 
 
 def all_max(x: jax.Array, axis_name: AxisName) -> jax.Array:
     """Maximum over the last axis and the devices that share it, as a constant (pmax has no gradient)."""
-    top = lax.stop_gradient(jnp.max(x, axis=-1, initial=-jnp.inf))
-    return top if axis_name is None else lax.pmax(top, axis_name)
+    return _over(axis_name, lax.pmax, lax.stop_gradient(jnp.max(x, axis=-1, initial=-jnp.inf)))
 
 
 def mean_where(values: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
@@ -106,3 +133,37 @@ def is_concrete(*values: ArrayLike | None) -> bool:
 def is_concrete_zero(value: ArrayLike) -> bool:
     """True for the number 0, so that the term it multiplies can be left out; False when traced."""
     return is_concrete(value) and bool(np.all(np.asarray(value) == 0))
+
+
+def unless_zero(coef: ArrayLike, values: jax.Array, otherwise: jax.Array | float = 0) -> jax.Array:
+    """The values that a traced coefficient multiplies, but `otherwise` where it is 0: 0 times infinity would be NaN.
+
+    What is left out gets a gradient of exactly 0. A concrete coefficient changes nothing here, see `is_concrete_zero`.
+    """
+    return values if is_concrete(coef) else jnp.where(jnp.asarray(coef) == 0, otherwise, values)
+
+
+def _over(axis_name: AxisName, reduce: Callable, x: jax.Array) -> jax.Array:
+    """`reduce` over the devices that share `x`."""
+    if axis_name is None:
+        return x
+    try:
+        return reduce(x, axis_name)
+    except NameError as error:
+        raise ValueError(f"axis_name {axis_name!r} is not the name of an axis that is mapped here.") from error
+
+
+def _as_array(name: str, value: ArrayLike, what: str) -> jax.Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{name} must be {what}, got {_shown(value)}.") from error
+
+
+def _is_whole(array: jax.Array) -> bool:
+    return array.dtype == jnp.bool_ or jnp.issubdtype(array.dtype, jnp.integer)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

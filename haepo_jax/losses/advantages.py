@@ -7,11 +7,13 @@ from jax.typing import ArrayLike
 
 from haepo_jax.losses._arrays import (
     AxisName,
+    as_flags,
     as_float,
     as_mask,
+    check_coefficient,
+    check_flag,
     check_rank,
     check_same_shape,
-    check_scalar,
     deviations,
     same_float,
 )
@@ -58,6 +60,7 @@ def group_relative_advantages(
 
     Source: DeepSeekMath (arXiv 2402.03300), section 4.1; Dr. GRPO (arXiv 2503.20783), section 3.
     """
+    check_flag("scale", scale)
     if scale:
         return lax.stop_gradient(normalize_returns(returns, where=where, axis_name=axis_name))
     returns = as_float("returns", returns)
@@ -149,11 +152,11 @@ def generalized_advantages(
     Pardo et al. (2018), "Time limits in reinforcement learning", for the episodes that are cut.
     """
     rewards, values, next_values = same_float(rewards=rewards, values=values, next_values=next_values)
-    terminated, done = jnp.asarray(terminated).astype(bool), jnp.asarray(done).astype(bool)
+    terminated, done = as_flags("terminated", terminated), as_flags("done", done)
     check_same_shape(rewards=rewards, terminated=terminated, done=done)
     check_rank("rewards", rewards)
-    check_scalar("discount", discount)
-    check_scalar("gae_lambda", gae_lambda)
+    check_coefficient("discount", discount)
+    check_coefficient("gae_lambda", gae_lambda)
     discount, gae_lambda = jnp.asarray(discount, rewards.dtype), jnp.asarray(gae_lambda, rewards.dtype)
     deltas = rewards + discount * jnp.where(terminated, 0, next_values) - values
     goes_on = ~(terminated | done)

@@ -11,11 +11,13 @@ from jax.typing import ArrayLike
 from haepo_jax.losses._arrays import (
     as_float,
     as_mask,
+    check_choice,
+    check_coefficient,
     check_positive,
-    check_scalar,
     is_concrete_zero,
     mean_where,
     same_float,
+    unless_zero,
 )
 
 AGGREGATIONS = ("sequence_mean", "token_mean", "constant")
@@ -264,9 +266,8 @@ def grpo_loss(
     Source: DeepSeekMath (arXiv 2402.03300), section 4.1; DAPO (arXiv 2503.14476), section 3.3; Dr. GRPO (arXiv
     2503.20783), section 3.
     """
-    if aggregation not in AGGREGATIONS:
-        raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}.")
-    check_scalar("kl_coef", kl_coef)
+    check_choice("aggregation", aggregation, AGGREGATIONS)
+    check_coefficient("kl_coef", kl_coef)
     if reference_log_probs is None and not is_concrete_zero(kl_coef):
         raise ValueError(
             f"kl_coef {kl_coef} needs reference_log_probs; give them, or set kl_coef to the number 0 (not traced)."
@@ -299,12 +300,15 @@ def grpo_loss(
     steps = _surrogate(log_probs, behaviour, advantages, clip_epsilon, mask)
     policy_loss = aggregate(steps.loss)
     kl = jnp.zeros_like(policy_loss)
+    group_losses = policy_loss
     if references:
         reference = lax.stop_gradient(jnp.where(mask, references[0], 0))
-        kl = aggregate(_exp_less_tangent(reference - jnp.where(mask, log_probs, 0)))
-    group_losses = policy_loss
-    if references and not is_concrete_zero(kl_coef):
-        group_losses = policy_loss + jnp.asarray(kl_coef, kl.dtype) * kl
+        log_ratio = reference - jnp.where(mask, log_probs, 0)
+        kl = aggregate(_exp_less_tangent(log_ratio))
+        if not is_concrete_zero(kl_coef):
+            penalized = unless_zero(kl_coef, log_ratio)
+            penalty = kl if penalized is log_ratio else aggregate(_exp_less_tangent(penalized))
+            group_losses = policy_loss + jnp.asarray(kl_coef, kl.dtype) * penalty
     metrics = GrpoMetrics(
         policy_loss=policy_loss,
         kl=kl,
@@ -337,7 +341,8 @@ def _surrogate(
     held = (gains & (ratio > 1 + epsilon)) | (loses & (ratio < 1 - epsilon))
     # A choice rather than a minimum, which would halve the gradient where its two sides are equal.
     bounded = jnp.where(held, jnp.where(gains, 1 + epsilon, 1 - epsilon), ratio)
-    return _Surrogate(-bounded * advantages, ratio, held.astype(ratio.dtype), _exp_less_tangent(log_ratio))
+    loss = jnp.where(advantages == 0, 0, -bounded * advantages)  # also where the ratio is infinite
+    return _Surrogate(loss, ratio, held.astype(ratio.dtype), _exp_less_tangent(log_ratio))
 
 
 def _exp(x: jax.Array) -> jax.Array:

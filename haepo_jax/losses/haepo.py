@@ -12,12 +12,13 @@ from haepo_jax.losses._arrays import (
     all_max,
     all_sum,
     as_mask,
+    check_coefficient,
     check_rank,
-    check_scalar,
     is_concrete_zero,
     same_float,
+    unless_zero,
 )
-from haepo_jax.losses.returns import normalize_returns, returns_sum_not_positive
+from haepo_jax.losses.returns import normalized, returns_sum_not_positive
 from haepo_jax.losses.weights import (
     effective_sample_size,
     plackett_luce_log_weights,
@@ -55,6 +56,10 @@ class HaepoMetrics(NamedTuple):
 class _Terms(NamedTuple):
     metrics: HaepoMetrics
     reference_log_weights: jax.Array | None
+    """`[..., M]` what the penalty measures against: the policy's own log-weights where a traced `kl_coef` is 0, so
+    that infinities of the reference add 0 then; None where there is no penalty."""
+    kl: jax.Array
+    """`[...]` what the penalty measures."""
     num_groups: jax.Array
 
 
@@ -81,11 +86,13 @@ def haepo_loss(
     KL term has no gradient while the reference policy equals the trained one.
 
     Args:
-      scores: `[..., M]` scores :math:`S_k`, see `trajectory_scores`.
+      scores: `[..., M]` scores :math:`S_k`, see `trajectory_scores`: one number a trajectory. Log-probabilities of
+        steps `[M, T]` would be read as M groups of T trajectories; `trajectory_log_likelihood` sums them first.
       returns: `[..., M]` returns :math:`R_k`, in the units of the reward.
       reference_scores: `[..., M]` scores of the same trajectories under the reference policy.
       entropy_coef: scalar :math:`\beta`; positive spreads the weights.
-      kl_coef: scalar :math:`\lambda`; positive draws the weights to the reference's.
+      kl_coef: scalar :math:`\lambda`; positive draws the weights to the reference's. Where it is 0, traced or not,
+        the reference adds exactly 0 to value and gradient, whatever it holds.
       temperature: scalar :math:`\tau > 0`.
       normalization: `zscore`, `sum` or `none`, see `normalize_returns`. `sum` refuses returns whose sum is
         not positive; where they are traced it drops the return term of that group and flags it in
@@ -101,8 +108,8 @@ def haepo_loss(
     Raises:
       ValueError: `kl_coef` is not a concrete 0 and there are no `reference_scores`; `temperature` is not
         positive; `normalization` is unknown, or is `sum` and the concrete returns do not sum to a
-        positive number.
-      TypeError: `where` is not boolean.
+        positive number; a coefficient is an array or NaN; `axis_name` is not mapped.
+      TypeError: `where` is not boolean, a coefficient is no number, or an array holds no real numbers.
       AssertionError: arrays of different shapes; nothing broadcasts.
 
     Example:
@@ -120,8 +127,8 @@ def haepo_loss(
     metrics = terms.metrics
     dtype = metrics.policy_loss.dtype
     group_losses = metrics.policy_loss - jnp.asarray(entropy_coef, dtype) * metrics.entropy
-    if terms.reference_log_weights is not None and not is_concrete_zero(kl_coef):
-        group_losses += jnp.asarray(kl_coef, dtype) * metrics.kl
+    if terms.reference_log_weights is not None:
+        group_losses += jnp.asarray(kl_coef, dtype) * terms.kl
     return jnp.sum(group_losses) / terms.num_groups, metrics
 
 
@@ -185,7 +192,7 @@ def haepo_coefficients(
     safe = jnp.where(active, log_weights, 0)
     weights = jnp.where(active, jnp.exp(safe), 0)
     values = -terms.metrics.normalized_returns + jnp.asarray(entropy_coef, dtype) * safe
-    if terms.reference_log_weights is not None and not is_concrete_zero(kl_coef):
+    if terms.reference_log_weights is not None:
         safe_reference = jnp.where(active, terms.reference_log_weights, 0)
         values += jnp.asarray(kl_coef, dtype) * (safe - safe_reference)
     centred = values - all_sum(weights * values, axis_name)[..., None]
@@ -205,8 +212,8 @@ def _terms(
     axis_name: AxisName,
 ) -> _Terms:
     """Everything that the loss and its coefficients share."""
-    check_scalar("kl_coef", kl_coef)
-    check_scalar("entropy_coef", entropy_coef)
+    check_coefficient("kl_coef", kl_coef)
+    check_coefficient("entropy_coef", entropy_coef)
     if reference_scores is None and not is_concrete_zero(kl_coef):
         raise ValueError(
             f"kl_coef {kl_coef} needs reference_scores; give them, or set kl_coef to the number 0 (not traced)."
@@ -218,30 +225,35 @@ def _terms(
     check_rank("scores", scores)
     mask = as_mask(where, scores, "scores")
     returns = lax.stop_gradient(returns)
-    normalized = normalize_returns(returns, method=normalization, where=mask, axis_name=axis_name)
+    normalized_returns = normalized("normalization", normalization, returns, mask, axis_name)
     log_weights = plackett_luce_log_weights(scores, temperature=temperature, where=mask, axis_name=axis_name)
     weights = jnp.exp(log_weights)
-    reference_log_weights, kl = None, jnp.zeros(scores.shape[:-1], scores.dtype)
+    kl = penalty = jnp.zeros(scores.shape[:-1], scores.dtype)
+    penalized = None
     if references:
         reference_log_weights = plackett_luce_log_weights(
             lax.stop_gradient(references[0]), temperature=temperature, where=mask, axis_name=axis_name
         )
-        kl = weights_kl(log_weights, reference_log_weights, axis_name=axis_name)
+        kl = penalty = weights_kl(log_weights, reference_log_weights, axis_name=axis_name)
+        if not is_concrete_zero(kl_coef):
+            penalized = unless_zero(kl_coef, reference_log_weights, lax.stop_gradient(log_weights))
+            if penalized is not reference_log_weights:
+                penalty = weights_kl(log_weights, penalized, axis_name=axis_name)
     num_valid = all_sum(mask.astype(jnp.int32), axis_name)
     if normalization == "sum":
         not_positive = returns_sum_not_positive(returns, where=mask, axis_name=axis_name)
     else:
         not_positive = jnp.zeros(num_valid.shape, bool)
     metrics = HaepoMetrics(
-        policy_loss=-all_sum(weights * normalized, axis_name),
+        policy_loss=-all_sum(weights * normalized_returns, axis_name),
         entropy=weights_entropy(log_weights, axis_name=axis_name),
         kl=kl,
         log_weights=log_weights,
-        normalized_returns=normalized,
+        normalized_returns=normalized_returns,
         effective_sample_size=effective_sample_size(log_weights, axis_name=axis_name),
         max_weight=all_max(weights, axis_name),
         num_valid=num_valid,
         returns_sum_not_positive=not_positive,
     )
     num_groups = jnp.maximum(jnp.sum(num_valid > 0), 1).astype(scores.dtype)
-    return _Terms(metrics, reference_log_weights, num_groups)
+    return _Terms(metrics, penalized, penalty, num_groups)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from haepo_jax.losses._arrays import (
     as_float,
     as_mask,
+    check_choice,
     check_positive,
     check_rank,
     check_scalar,
@@ -18,6 +19,7 @@ from haepo_jax.losses._arrays import (
     is_concrete_zero,
     mean_where,
     same_float,
+    unless_zero,
 )
 
 PAIRS = ("all", "best_worst")
@@ -104,7 +106,7 @@ def dpo_loss(
     # -log sigmoid(x) is softplus(-x), and -log sigmoid(-x) is that plus x.
     losses = jax.nn.softplus(-beta * margins)
     if not is_concrete_zero(label_smoothing):
-        losses += jnp.asarray(label_smoothing, chosen.dtype) * beta * margins
+        losses += jnp.asarray(label_smoothing, chosen.dtype) * beta * unless_zero(label_smoothing, margins)
     metrics = DpoMetrics(
         accuracy=mean_where((margins > 0).astype(margins.dtype), mask),
         margin=mean_where(margins, mask),
@@ -154,8 +156,7 @@ def preference_pairs(returns: ArrayLike, *, pairs: str = "all", where: ArrayLike
 
     Source: the pairs of Rafailov et al. (2023) are labelled by people; here the return labels them.
     """
-    if pairs not in PAIRS:
-        raise ValueError(f"pairs must be one of {', '.join(PAIRS)}, got {pairs!r}.")
+    check_choice("pairs", pairs, PAIRS)
     returns = as_float("returns", returns)
     check_rank("returns", returns)
     mask = as_mask(where, returns, "returns")

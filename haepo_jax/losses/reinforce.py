@@ -65,8 +65,9 @@ def reinforce_loss(
     log_likelihoods, advantages = same_float(log_likelihoods=log_likelihoods, advantages=advantages)
     check_rank("log_likelihoods", log_likelihoods)
     mask = as_mask(where, log_likelihoods, "log_likelihoods")
-    # Both factors are masked: 0 times a masked infinity would be NaN.
-    products = jnp.where(mask, log_likelihoods, 0) * lax.stop_gradient(jnp.where(mask, advantages, 0))
+    # Both factors are masked, as 0 times infinity would be NaN; so is what an advantage of 0 multiplies.
+    advantages = lax.stop_gradient(jnp.where(mask, advantages, 0))
+    products = jnp.where(advantages == 0, 0, log_likelihoods) * advantages
     num_valid = jnp.sum(mask, axis=-1, dtype=jnp.int32)
     policy_loss = -mean_where(products, mask, axis=-1)
     return mean_where(policy_loss, num_valid > 0), ReinforceMetrics(policy_loss, num_valid)

@@ -7,10 +7,12 @@ from jax.typing import ArrayLike
 from haepo_jax.losses._arrays import (
     AxisName,
     all_sum,
+    as_flags,
     as_float,
     as_mask,
+    check_choice,
+    check_coefficient,
     check_rank,
-    check_scalar,
     deviations,
     is_concrete,
 )
@@ -36,7 +38,7 @@ def first_episode_mask(done: ArrayLike) -> jax.Array:
       >>> print(first_episode_mask(jnp.array([False, True, False, True])))
       [ True  True False False]
     """
-    done = jnp.asarray(done).astype(bool)
+    done = as_flags("done", done)
     check_rank("done", done)
     ends_before = jnp.cumsum(done, axis=-1) - done.astype(jnp.int32)
     return ends_before == 0
@@ -65,7 +67,7 @@ def trajectory_returns(rewards: ArrayLike, *, discount: ArrayLike = 1.0, where: 
     """
     rewards = as_float("rewards", rewards)
     check_rank("rewards", rewards)
-    check_scalar("discount", discount)
+    check_coefficient("discount", discount)
     rewards = jnp.where(as_mask(where, rewards, "rewards"), rewards, 0)
     steps = jnp.arange(rewards.shape[-1], dtype=rewards.dtype)
     # The first power apart: that of a discount of 0 has no slope.
@@ -120,8 +122,12 @@ def normalize_returns(
 
     Source: HAEPO (arXiv 2508.18884), section 3: `sum` for short and `zscore` for long horizons.
     """
-    if method not in NORMALIZATIONS:
-        raise ValueError(f"method must be one of {', '.join(NORMALIZATIONS)}, got {method!r}.")
+    return normalized("method", method, returns, where, axis_name)
+
+
+def normalized(name: str, method: str, returns: ArrayLike, where: ArrayLike | None, axis_name: AxisName) -> jax.Array:
+    """Computes `normalize_returns` for a caller whose argument for the method has another name."""
+    check_choice(name, method, NORMALIZATIONS)
     returns = as_float("returns", returns)
     check_rank("returns", returns)
     mask = as_mask(where, returns, "returns")
@@ -133,7 +139,7 @@ def normalize_returns(
         refused = _sum_not_positive(total, mask, axis_name)
         if is_concrete(refused) and jnp.any(refused):
             raise ValueError(
-                "method 'sum' needs returns with a positive sum in every group (a negative one would turn the "
+                f"{name} 'sum' needs returns with a positive sum in every group (a negative one would turn the "
                 f"ranking upside down), got the sums {total}; use 'zscore', or shift the returns."
             )
         total = jnp.where(refused | (total == 0), 1, total)[..., None]

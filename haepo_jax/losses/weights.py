@@ -15,8 +15,10 @@ from haepo_jax.losses._arrays import (
     all_sum,
     as_float,
     as_mask,
+    check_choice,
     check_positive,
     check_rank,
+    check_same_shape,
     same_float,
 )
 
@@ -43,9 +45,10 @@ def trajectory_scores(
     Args:
       log_likelihoods: `[..., M]` log-likelihoods :math:`L_k` under the policy that is trained, in nats.
       kind: `sum`, `mean` or `log_ratio`.
-      lengths: `[..., M]` valid steps :math:`T_k`, for `mean` (a length of 0 is read as 1). Other kinds ignore it.
+      lengths: `[..., M]` valid steps :math:`T_k`, for `mean` (a length of 0 is read as 1). Other kinds look at its
+        shape alone.
       behaviour_log_likelihoods: `[..., M]` log-likelihoods :math:`L_k^\beta` under the policy that sampled the
-        trajectories, for `log_ratio`; a constant to the gradient. Other kinds ignore it.
+        trajectories, for `log_ratio`; a constant to the gradient. Other kinds look at its shape alone.
 
     Returns:
       `[..., M]` scores, float32 or float64.
@@ -61,8 +64,11 @@ def trajectory_scores(
 
     Source: `sum` is HAEPO (arXiv 2508.18884), section 3; the others are this project's, see docs/method.md.
     """
-    if kind not in SCORES:
-        raise ValueError(f"kind must be one of {', '.join(SCORES)}, got {kind!r}.")
+    check_choice("kind", kind, SCORES)
+    # Also those that the kind ignores: another shape says that steps were given in place of trajectories.
+    given = {"lengths": lengths, "behaviour_log_likelihoods": behaviour_log_likelihoods}
+    arrays = {name: as_float(name, value) for name, value in given.items() if value is not None}
+    check_same_shape(log_likelihoods=as_float("log_likelihoods", log_likelihoods), **arrays)
     if kind == "mean":
         if lengths is None:
             raise ValueError("kind 'mean' needs lengths, the number of valid steps of each trajectory.")

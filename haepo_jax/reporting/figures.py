@@ -472,7 +472,9 @@ def strip(
                     markeredgewidth=0.8,
                     alpha=0.8,
                 )
-            if ordered.size:
+            if not ordered.size:
+                _say_row_empty(axes, number, "no value")
+            else:
                 # The one in the middle, never between two, so that it may be infinite.
                 middle = lanes.at(ordered[(ordered.size - 1) // 2])
                 axes.plot([middle, middle], [number - 0.4, number + 0.4], color="black", linewidth=2, zorder=4)
@@ -758,7 +760,7 @@ def _draw_interval(
     """A point and its interval; an arrow where an end is infinite."""
     value, low, high = values
     if np.isnan(value):
-        axes.text(0.02, row, empty, transform=axes.get_yaxis_transform(), va="center", color=_GREY, style="italic")
+        _say_row_empty(axes, row, empty)
         return
     axes.plot(lanes.at(np.array([low, high])), [row, row], color=style.colour, linewidth=1.8, zorder=2)
     for end, arrow in ((low, "<"), (high, ">")):
@@ -771,6 +773,10 @@ def _draw_interval(
 def _say_empty(axes: Axes) -> None:
     """Says in words that there is nothing to draw."""
     axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", va="center", color=_GREY, style="italic")
+
+
+def _say_row_empty(axes: Axes, row: float, words: str) -> None:
+    axes.text(0.02, row, words, transform=axes.get_yaxis_transform(), va="center", color=_GREY, style="italic")
 
 
 def _names(labels: Sequence[str], width: float) -> tuple[list[str], float]:

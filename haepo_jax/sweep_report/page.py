@@ -4,12 +4,11 @@ import functools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.folder_files import StrPath
 from haepo_jax.reporting.page import ConfigListing, Report, Section
-from haepo_jax.reporting.publishing import publish
+from haepo_jax.reporting.publishing import Published, publish
 from haepo_jax.run_folder import storage_errors, write_file
 from haepo_jax.sweep_report.best import about_highest, best_chapter
 from haepo_jax.sweep_report.chapter import Chapter
@@ -21,19 +20,12 @@ from haepo_jax.sweep_report.progress import progress_chapter
 from haepo_jax.sweep_report.provenance import Attempt, attempts_so_far, provenance
 
 
-class Written(NamedTuple):
-    """A page, and what it says first."""
-
-    page: Path
-    finding: str
-
-
 def write_report(workdir: StrPath) -> Path:
     """Writes the page of a sweep, and returns its path. Arguments and errors as of `report`."""
     return report(workdir).page
 
 
-def report(workdir: StrPath) -> Written:
+def report(workdir: StrPath) -> Published:
     """Writes `report.html` into the folder of a sweep, and its figures as SVG and PNG into `figures/`.
 
     Args:
@@ -60,7 +52,7 @@ def report(workdir: StrPath) -> Written:
             for place, drawing in enumerate(chapter.drawings, start=1):
                 file = workdir / "figures" / f"{chapter.section.slug}-{place}.png"
                 write_file(file, functools.partial(Path.write_bytes, data=drawing.png()))
-    return Written(page, made.first_paragraph)
+    return Published(page, made.first_paragraph)
 
 
 def make_chapters(numbers: Numbers) -> tuple[Chapter, ...]:

@@ -43,5 +43,8 @@ def beside_the_highest(sweep: Sweep, scores: Scores, standings: Standings) -> di
 
 def _finals(sweep: Sweep, scores: Scores, points: list[int]) -> np.ndarray:
     """`[1, seeds, points]` the final returns of points that have as many seeds."""
-    members = [scores.finals[(sweep.point == point) & scores.compared] for point in points]
-    return np.stack(members, axis=-1)[None]
+    place = np.full(len(sweep.points), -1)
+    place[points] = np.arange(len(points))
+    members = np.flatnonzero(scores.compared & (place[sweep.point] >= 0))
+    members = members[np.argsort(place[sweep.point[members]], kind="stable")]
+    return scores.finals[members].reshape(len(points), -1).T[None]

@@ -1,5 +1,6 @@
 """Who is said to be where, and when; races themselves are for the command."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,7 +12,7 @@ from haepo_jax.benchmark.peers import Arrival, Peer
 from haepo_jax.errors import ConfigError
 from haepo_jax.members import Member
 from haepo_jax.recording import MetricsWriter
-from haepo_jax.run_folder import Provenance
+from haepo_jax.run_folder import Provenance, write_json
 
 LATE, EARLY = [20, 480, 500, 100, 500], [475, 10, 10, 10, 10]
 
@@ -19,6 +20,7 @@ LATE, EARLY = [20, 480, 500, 100, 500], [475, 10, 10, 10, 10]
 def finished(folder, *returns):
     """A run of 5 updates in 10 seconds, the first two updates of which took 6."""
     members = [Member(index=i, seed=i, settings={}, group="0") for i in range(len(returns))]
+    write_json(folder / "members.json", [dataclasses.asdict(member) for member in members])
     writer = MetricsWriter(folder / "metrics", members, metrics={"episode_return": np.float32})
     columns = np.array(returns, np.float32).T
     writer.write(0, {"episode_return": columns}, np.ones(columns.shape, np.int64))
@@ -75,6 +77,14 @@ def test_a_peer_that_does_not_get_there_gives_a_bound(ours, tmp_path):
         ("fake", "1 of 2", "not all get there", "", "20.0 s", "less than 10.0% of it"),
     ]
     assert all(len(row) == len(race.COLUMNS) for row in cells)
+
+
+@pytest.mark.parametrize(("least", "told"), [(7.0, "25.0% of it"), (5.0, "no difference shown")])
+def test_a_share_is_stated_where_the_rounds_are_apart(least, told):
+    common = {"seeds": 2, "seeds_at_475": 2, "whole_seconds": 9.0}
+    ours = {"name": "haepo_jax", "seconds": 2.0, "seconds_least": 1.0, "seconds_most": 6.0} | common
+    peer = {"name": "fake", "seconds": 8.0, "seconds_least": least, "seconds_most": 9.0} | common
+    assert race.table([ours, peer | {"ours_takes_of_this": 0.25}])[1][-1] == told
 
 
 def test_where_ours_does_not_get_there_nothing_is_compared(ours, tmp_path):

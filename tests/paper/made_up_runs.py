@@ -27,7 +27,7 @@ SMALL = Scale(
     deep_seas=(4, 5),
     batches=8,
     budget=1.0,
-    runs=60,
+    runs=108,
 )
 UPDATES = 12
 

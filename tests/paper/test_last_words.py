@@ -25,7 +25,7 @@ def test_a_command_ends_with_its_finding_and_the_next_command(tmp_path, monkeypa
     monkeypatch.setattr(flags.FLAGS["quick"], "value", quick)
     assert command.main() == 0
     first, second, last = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{tmp_path}/\\x1b[2J/report.html, after ") and second == headline
+    assert first.startswith(f"Written to {tmp_path}/\\x1b[2J/report.html, after ") and second == headline
     assert last.startswith("Next: python -m experiments.") and (" --workdir=runs/" in last)
     assert last.split()[3] != f"experiments.{name}" or quick
 

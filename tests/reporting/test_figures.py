@@ -253,3 +253,21 @@ def test_a_figure_for_the_page_has_two_widths():
     widths = [re.search(rb'width="([\d.]+)pt"', image)[1] for image in (figure.image, figure.narrow)]
     assert [float(width) / 72 for width in widths] == pytest.approx([WIDE, NARROW])
     assert (figure.alt, figure.caption) == ("a", "c")
+
+
+def test_what_is_empty_says_so():
+    nothing = figures.Series("PPO", X, np.full(X.shape, np.nan))
+    for drawing in (
+        figures.curves([nothing], x_label="x", y_label="y"),
+        figures.curves([], x_label="x", y_label="y"),
+        figures.intervals([], x_label="x"),
+        figures.strip([], x_label="x"),
+        figures.strip([("PPO", []), ("GRPO", [1.0])], x_label="x"),
+    ):
+        assert b"<!-- no value -->" in drawing
+
+
+def test_a_curve_without_a_band_is_drawn_through_all_that_shapes_it():
+    centre, missing = np.sin(X), np.full(X.shape, np.nan)
+    plain = figures.curves([figures.Series("PPO", X, centre)], x_label="x", y_label="y")
+    assert figures.curves([figures.Series("PPO", X, centre, missing, missing)], x_label="x", y_label="y") == plain

@@ -40,7 +40,8 @@ def test_a_learning_curve_against_environment_steps(tmp_path):
 
 
 def test_a_long_learning_curve_is_thinned(tmp_path):
-    sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:2]), lambda s, k: level(1), seeds=1, num_updates=999)
+    points = grid(optimizer__learning_rate=RATES[:2])
+    sweep = read(tmp_path, points, lambda s, k: level(1), seeds=1, num_updates=999, complete=False)
     longer = np.tile(np.arange(999.0, dtype=np.float32), (2, 1))
     sweep = dataclasses.replace(sweep, returns=longer, rows=np.full(2, 999), done=np.full(2, True))
     places, values = learning_curve(sweep, score_members(sweep), 0)

@@ -60,7 +60,8 @@ def _against_the_clock(run: RunData, clock: np.ndarray) -> np.ndarray:
     """`[members, points]` success at each moment; the newest update that had ended."""
     values = run.metric(WALK.metric)
     newest = np.clip(np.searchsorted(run.seconds(), clock, side="right") - 1, 0, None)
-    own = [series[~np.isnan(series)] for series in values]  # a member that has stopped keeps its last
+    # A member that has stopped keeps its last; one that never had a value has failed.
+    own = [known if (known := series[~np.isnan(series)]).size else np.array([WALK.failure]) for series in values]
     return np.array([series[np.minimum(newest, len(series) - 1)] for series in own])
 
 

@@ -140,19 +140,13 @@ class _Equal(NamedTuple):
 
 
 def _at_equal_kl(runs: Runs, found: _Found) -> _Equal:
-    start = found.judged["start"]
     looks = {
-        method.name: [_looks(runs, found.names[method.name], measure) for measure in ("gold", "reference_kl")]
+        method.name: [_looks(runs, found, method, measure) for measure in ("gold", "reference_kl")]
         for method in METHODS
     }
     reached = math.floor(10 * min(float(kl.mean(axis=0).max()) for _, kl in looks.values())) / 10
     gold = {
-        name: np.array(
-            [
-                np.interp(reached, [start["reference_kl"], *np.maximum.accumulate(kl)], [start["gold"], *gold])
-                for gold, kl in zip(*both, strict=True)
-            ]
-        )
+        name: np.array([np.interp(reached, np.maximum.accumulate(kl), gold) for gold, kl in zip(*both, strict=True)])
         for name, both in looks.items()
     }
     return _Equal(reached, gold)
@@ -200,12 +194,16 @@ def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> 
         for rival in BASELINES
     ]
     for method in HAEPO.values():
-        sizes = _sample_sizes(runs, found.names[method.name])
+        sizes = _sample_sizes(runs, found, method)
+        if not sizes.size:
+            findings.append(f"{method.label}: every seed diverged.")
+            continue
         tenth = max(1, sizes.shape[1] // 10)
         findings.append(
             f"{method.label}: effective sample size {number(float(sizes[:, :tenth].mean()))} of "
             f"{runs.config({}).rl.num_samples} over the first tenth of training, "
-            f"{number(float(sizes[:, -tenth:].mean()))} over the last."
+            f"{number(float(sizes[:, -tenth:].mean()))} over the last"
+            + ("." if len(sizes) == runs.scale.seeds else f", of the {len(sizes)} seeds that did not diverge.")
         )
     return tuple(findings)
 
@@ -213,18 +211,18 @@ def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> 
 def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
     seeds = runs.scale.seeds
     paths, learning = [], []
-    start, every = found.judged["start"], runs.config({}).rl.evaluate_every
+    every = runs.config({}).rl.evaluate_every
     for method in METHODS:
-        gold, kl = (_looks(runs, found.names[method.name], measure) for measure in ("gold", "reference_kl"))
-        gold = np.concatenate([np.full((seeds, 1), start["gold"]), gold], axis=1)
+        gold, kl = (_looks(runs, found, method, measure) for measure in ("gold", "reference_kl"))
         band = _estimate(gold)
-        paths.append(Series(method.label, np.concatenate([[start["reference_kl"]], kl.mean(axis=0)]), *band))
+        paths.append(Series(method.label, kl.mean(axis=0), *band))
         learning.append(Series(method.label, every * np.arange(gold.shape[1]), *band))
     saturation = []
     for method in HAEPO.values():
-        sizes = _sample_sizes(runs, found.names[method.name])
-        smooth = np.stack([np.convolve(size, np.full(_WINDOW, 1 / _WINDOW), "valid") for size in sizes])
-        saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
+        sizes = _sample_sizes(runs, found, method)
+        if sizes.size:
+            smooth = np.stack([np.convolve(size, np.full(_WINDOW, 1 / _WINDOW), "valid") for size in sizes])
+            saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
     rates = [(method.label, *map(float, _estimate(found.wins(method.name, FINE_TUNED)))) for method in METHODS]
     return (
         figures.responsive(
@@ -268,16 +266,18 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
     )
 
 
-def _looks(runs: Runs, names: tuple[str, ...], measure: str) -> np.ndarray:
-    """`[seeds, looks]`; a run that diverged stays at its last look."""
-    rows = [runs.looks(name, measure) for name in names]
+def _looks(runs: Runs, found: _Found, method: Method, measure: str) -> np.ndarray:
+    """`[seeds, 1 + looks]` from the start on; a run that diverged stays at its last look."""
+    start = [found.judged["start"][measure]]
+    rows = [np.concatenate([start, runs.looks(name, measure)]) for name in found.names[method.name]]
     longest = max(map(len, rows))
     return np.stack([np.pad(row, (0, longest - len(row)), mode="edge") for row in rows])
 
 
-def _sample_sizes(runs: Runs, names: tuple[str, ...]) -> np.ndarray:
-    """`[seeds, updates]` the effective sample size of the weights."""
-    return np.stack([runs.metric(name, "effective_sample_size") for name in names])
+def _sample_sizes(runs: Runs, found: _Found, method: Method) -> np.ndarray:
+    """`[seeds, updates]` the effective sample size of the weights, of the seeds that did not diverge."""
+    sizes = [runs.metric(name, "effective_sample_size") for name in found.names[method.name]]
+    return np.stack([size for size in sizes if np.isfinite(size).all()] or [np.empty(0)])
 
 
 def _table(found: _Found) -> Table:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from haepo_jax import runtime
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.memory import BASE
@@ -139,7 +141,7 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
         for tried, score in sorted(choice.tried, key=lambda pair: -pair[1]):
             if tried == choice.chosen:
                 marked.append(len(rows))
-            rows.append((choice.method.label, settings(tried), f"{score:.3f}"))
+            rows.append((choice.method.label, settings(tried), "diverged" if np.isinf(score) else f"{score:.3f}"))
     table = Table(
         caption="Every setting tried, by gold reward on the held-out posts at the end",
         columns=("method", "settings", "gold reward"),

@@ -43,11 +43,13 @@ class MadeUp:
 
     def metric(self, name, metric):
         assert metric == "effective_sample_size"
+        if name.startswith("haepo_mean") or name == "haepo_sum-seed1":
+            return np.full(UPDATES, np.nan)  # they diverged
         return np.full(UPDATES, {"haepo_sum": 1.0, "haepo_mean": 6.0}.get(name.partition("-")[0], 8.0))
 
     def looks(self, name, measure):
         seed = int(name[-1])
-        looks = LOOKS - 2 if name == "rloo-seed1" else LOOKS  # it diverged
+        looks = {"rloo-seed1": LOOKS - 2, "dpo-seed1": 0}.get(name, LOOKS)  # they diverged, one before its first look
         top = {"gold": GOLD[name.partition("-")[0]], "reference_kl": 2.0}[measure]
         return np.linspace(0.25, 1.0, LOOKS)[:looks] * top + 0.01 * seed
 
@@ -143,6 +145,8 @@ def test_answers_are_judged_once(made_up, monkeypatch):
 def test_the_saturation_of_each_score_is_told(made_up):
     findings = "\n".join(comparison.study(made_up).section.findings)
     assert "HAEPO, sum: effective sample size 1 of 8 over the first tenth" in findings
+    assert "over the last, of the 4 seeds that did not diverge." in findings
+    assert "HAEPO, mean: every seed diverged." in findings
 
 
 def test_the_study_fits_a_page_though_a_run_diverged(made_up):
