@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from haepo_jax.streams import BestEffort
+from haepo_jax.terminal import visible
 
 _RECENT_SECONDS = 20.0
 
@@ -103,7 +104,7 @@ class ProgressReport:
 
     def say(self, sentence: str) -> None:
         """Prints a sentence above the bar."""
-        self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(visible(sentence), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the bar; without a terminal, the newest state is said unless it was."""

@@ -7,6 +7,10 @@ import sys
 import pytest
 from command_runner import ROOT, run
 
+from haepo_jax.config import setting_names
+from haepo_jax.language.config import setting_names as language_setting_names
+from haepo_jax.sweeps import sweep_setting_names
+
 CARTPOLE = "--config=configs/cartpole.py"
 
 BAD = {
@@ -186,12 +190,83 @@ def test_evaluate_takes_no_settings(tmp_path):
     assert "--config.env_params.gravity needs --config=FILE" in finished.err
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate"])
+COMMANDS = sorted(
+    path.stem for path in (ROOT / "experiments").glob("*.py") if "command_line.run(main)" in path.read_text()
+)
+QUICK = ("evaluate", "train")
+EVERY_COMMAND = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+
+
+def test_the_commands_are_those_that_are_known():
+    assert {*QUICK, "sweep", "tldr", "report", "summarize", "paper", "tldr_report", "benchmark"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("module", EVERY_COMMAND)
 def test_help_names_the_flags(module):
     finished = run(f"experiments.{module}", "--help")
-    assert finished.code == 0
+    assert finished.code == 0 and finished.err == ""
     assert "--workdir: Run folder." in finished.out
     assert f"python -m experiments.{module}" in finished.out
+
+
+SLOW_WAYS = [pytest.param(asked, marks=pytest.mark.slow) for asked in ("-h", "--helpshort")]
+SLOW_COMMANDS = [pytest.param(module, marks=pytest.mark.slow) for module in ("sweep", "tldr")]
+
+
+@pytest.mark.parametrize("asked", ["--helpfull", *SLOW_WAYS])
+@pytest.mark.parametrize("module", ["train", *SLOW_COMMANDS])
+def test_help_has_every_setting_with_what_it_may_be_and_means(module, asked):
+    every = {"train": setting_names, "sweep": sweep_setting_names, "tldr": language_setting_names}[module]()
+    finished = run(f"experiments.{module}", asked)
+    assert finished.code == 0
+    for name in every:
+        group = ".NAME" if name in ("env_kwargs", "env_params", "sweep") else ""
+        assert f"  --config.{name}{group}: " in finished.out
+    assert "Adam's step size. (number above 0; default: 0.003" in " ".join(finished.out.split())
+
+
+@pytest.mark.parametrize("module", EVERY_COMMAND)
+def test_a_folder_that_cannot_be_one_is_refused_by_every_command(module, tmp_path):
+    (tmp_path / "file").touch()
+    config = {"train": [CARTPOLE], "sweep": [CARTPOLE], "tldr": ["--config=configs/tldr_generated.py", "--stage=sft"]}
+    for workdir, sentence in (
+        ("~nosuchuser/x", "begins with the home folder of a user whom this machine does not know."),
+        (tmp_path / ("a" * 300), "cannot be a folder: File name too long."),
+        (tmp_path / "file", "is a file; give a folder."),
+    )[: 1 if module in QUICK else None]:
+        finished = run(f"experiments.{module}", *config.get(module, []), f"--workdir={workdir}")
+        assert (finished.code, finished.err.count("\n")) == (2, 1), finished.err
+        assert finished.err.startswith(f"{module}: --workdir=") and sentence in finished.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", COMMANDS)
+def test_flag_files_that_are_not_there_and_flags_given_twice_are_refused_by_every_command(module):
+    for arguments, sentence in (
+        (["--flagfile=/nonexistent"], "A --flagfile cannot be read: No such file or directory: '/nonexistent'."),
+        (["--workdir=a", "--workdir=b"], "--workdir is given twice; give it once."),
+    ):
+        command = [sys.executable, "-m", f"experiments.{module}", *arguments]
+        finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (finished.returncode, finished.stderr) == (2, f"{module}: {sentence}\n")
+
+
+def test_escapes_in_what_was_given_are_shown_and_not_obeyed(tmp_path):
+    finished = run("experiments.train", CARTPOLE, f"--workdir={tmp_path}", "--config.num_seeds=\x1b[31m\u202e")
+    assert finished.code == 2 and "\x1b" not in finished.err
+    assert r"--config.num_seeds=\x1b[31m\u202e cannot be used: it must be a whole number." in finished.err
+
+
+def test_a_config_file_that_computes_with_jax_has_all_devices(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import jax, jax.numpy as jnp\nfrom configs import cartpole\n"
+        "def get_config():\n    c = cartpole.get_config()\n    c.optimizer.learning_rate = float(jnp.sqrt(1e-6))\n"
+        "    c.num_trajectories = 1 - len(jax.devices())\n    return c\n"
+    )
+    finished = run("experiments.train", f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    number = 1 - len(os.sched_getaffinity(0))
+    assert finished.err == f"train: config.num_trajectories must be at least 2, got {number}.\n"
 
 
 def test_the_module_runs_as_a_plain_process(tmp_path):

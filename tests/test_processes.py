@@ -118,7 +118,7 @@ def test_a_second_run_on_the_folder_is_refused_by_all_its_processes(alone, tmp_p
     refused = pods.run(alone, *pods.SMALL, "--config.seed=9", processes=2, devices_each=2)
     assert [finished.code for finished in refused] == [2, 2]
     assert "holds a run with another config: seed (was 0, now 9)" in refused[0].err
-    assert "Process 0 cannot use --workdir" in refused[1].err
+    assert "Process 0 cannot take part: --workdir" in refused[1].err
 
 
 @pytest.mark.parametrize(

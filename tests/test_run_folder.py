@@ -12,13 +12,13 @@ import pytest
 
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.folder_files import read_json
 from haepo_jax.opening import opened
 from haepo_jax.population import make_members
 from haepo_jax.run_folder import (
     Provenance,
     clear_leftovers,
     load_config,
-    read_json,
     storage_errors,
     write_file,
     write_json,
@@ -146,7 +146,7 @@ def test_provenance_that_cannot_be_read_is_set_aside_with_a_word(tmp_path, capsy
     assert [attempt["run_seconds"] for attempt in json.loads(path.read_text())] == [2.0]
     assert os.path.lexists(tmp_path / "provenance.damaged-1.json")
     out = capsys.readouterr().out
-    assert str(path) in out and "It is kept as provenance.damaged-1.json, and made again." in out
+    assert str(path) in out and "provenance.json is kept as provenance.damaged-1.json, and made again." in out
 
 
 def test_provenance_adds_an_entry_for_each_attempt(tmp_path):

@@ -53,7 +53,7 @@ def test_a_changed_digit_is_noticed(tmp_path, capsys):
     path = tmp_path / "computed" / "noise.json"
     path.write_text(path.read_text().replace("0.125", "0.625"))
     assert computed(tmp_path, "noise", lambda: {"snr": 0.125}) == {"snr": 0.125}
-    assert f"{path} is damaged: its checksum does not hold. It is kept as" in capsys.readouterr().out
+    assert f"{path} is damaged: its checksum does not hold. noise.json is kept as" in capsys.readouterr().out
 
 
 def test_data_that_could_not_be_computed_leaves_nothing(tmp_path):
