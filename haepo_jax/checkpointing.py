@@ -1,12 +1,16 @@
-"""Checkpoints: orbax files, with a checksum for each member. They are written while the devices work on.
+"""Checkpoints: orbax files, a record of what they are, and a checksum for each member. Written while devices work on.
 
 A flipped bit in stored arrays is restored without complaint by the storage layer, so every checkpoint holds a
-checksum of each member's data, and a checkpoint is only trusted when all of them hold. Nor does that layer fall back
-by itself, or notice a template of another dtype: what is stored is looked at before it is read.
+checksum of each member's data, which begins with that of its record. Nor does that layer notice a template of another
+structure, or that a checkpoint is of another run: the record says both, and is compared before any array is read.
 """
 
+import hashlib
+import json
 import math
+import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,63 +21,105 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from haepo_jax import processes
+from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import read_json
+from haepo_jax.opening import numbers
 
 _KEEP = 3
-_MOST_STEPS = 64  # in one folder; orbax keeps three
-_ITEM = "default"  # where orbax puts what it is given without a name
+_ITEM, _RECORD = "default", "record"  # the folders of a checkpoint; the first is orbax's name for an only one
 _CHECKSUMS = "checksums"
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_UPDATE = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
+_PLAIN_PATH = re.compile(r"[\w./@:%+=,~ -]*", re.ASCII)
 
 Tree = Any
 """A pytree of arrays with a leading axis of members: all NumPy arrays, or all `jax.Array`s over the same devices."""
 
+Structure = dict[str, list[Any]]
+"""The dtype and the shape, without the members, of each array by its name."""
 
-class Checkpoint(NamedTuple):
-    """What was restored."""
 
+class Record(NamedTuple):
+    """What a checkpoint states of itself."""
+
+    run: str | None
+    """The id of its run; None for one that was begun before there were ids."""
+    first: int
+    """Its first member."""
+    end: int
+    """The member after its last one."""
     update: int
     """Updates done."""
-    tree: Tree
+    rows: int
+    """Metric rows of its members before this update."""
+    structure: Structure
+    numbers: dict[str, Any]
+    """Those of `haepo_jax.opening.numbers` when it was written."""
 
 
-class DamagedCheckpoint(NamedTuple):
-    """A checkpoint that was passed over."""
+class Saved(NamedTuple):
+    """A checkpoint as it lies in its folder, its arrays not yet read."""
 
+    path: Path
     update: int
-    reason: str
+    record: Record | None
+    """None in one of before there were records, and where it is damaged."""
+    damage: str
+    """What is wrong with it; empty where nothing is known to be."""
 
 
 class Checkpointer:
-    """A folder of checkpoints, of one run or of one wave of it; each is named after the number of updates done.
+    """Writes the checkpoints of members that run together; each is named after the number of updates done.
 
     All processes of a run must call its methods together.
     """
 
-    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
-        """Opens the folder; to write, makes it if needed and clears what an interrupted save left there.
+    def __init__(self, directory: Path, members: range, *, run: str | None = None) -> None:
+        """Makes the folder if needed and clears what an interrupted save left there.
 
         Args:
           directory: the folder.
-          read_only: change nothing in it, as another process may be writing there.
+          members: consecutive indices, whose states are the rows of what is saved.
+          run: the id of the run.
         """
-        self._directory = directory.absolute()
-        self._read_only = read_only
-        if read_only:
-            options = ocp.CheckpointManagerOptions(read_only=True)
-        else:
-            options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._directory, self._members, self._run = directory.absolute(), members, run
+        if processes.is_first():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for left in self._directory.glob(f"*{_UNFINISHED}*"):
+                shutil.rmtree(left)
+        processes.barrier("the folder of checkpoints is there")
+        self._for_orbax = _PlainPath(self._directory)
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
-    def save(self, update: int, tree: Tree) -> None:
+    def save(self, update: int, tree: Tree, rows: int) -> None:
         """Begins to write a checkpoint, whole or not at all; those older than the newest three are dropped.
 
-        The arrays may be changed or donated afterwards. Only after `wait` is it known to be there.
+        The arrays may be changed or donated afterwards. Only after `wait` is it known to be there. One that is there
+        already stays as it is.
+
+        Args:
+          update: updates done.
+          tree: what is saved.
+          rows: metric rows of the members before this update, on all processes.
 
         Raises:
           Exception: this save, or the one before it, failed.
         """
+        self.wait()
+        there = processes.from_first(np.array((self._directory / str(update)).exists()))
+        if there:
+            return
         arrays = _named_leaves(tree)
-        arrays[_CHECKSUMS] = _checksums(arrays, update)
-        self._manager.save(update, args=ocp.args.StandardSave(arrays))
+        record = Record(
+            self._run, self._members.start, self._members.stop, update, rows, structure_of(tree), numbers()
+        )._asdict()
+        digest = _digest(record)
+        arrays[_CHECKSUMS] = _checksums(arrays, _start(digest))
+        items = {
+            _ITEM: ocp.args.StandardSave(arrays),
+            _RECORD: ocp.args.JsonSave({"record": record, "sha256": digest}),
+        }
+        self._orbax.save(self._for_orbax.path / str(update), args=ocp.args.Composite(**items))
 
     def wait(self) -> None:
         """Returns once the newest save is there for good.
@@ -81,77 +127,168 @@ class Checkpointer:
         Raises:
           Exception: it failed.
         """
-        self._manager.wait_until_finished()
-
-    def restore(self, template: Tree, *, first: int = 0) -> tuple[Checkpoint | None, list[DamagedCheckpoint]]:
-        """Reads the newest good checkpoint.
-
-        Args:
-          template: NumPy arrays, or `jax.ShapeDtypeStruct`s with shardings, for structure, shapes, dtypes and places.
-            It may have more rows than were saved, or fewer; the last row that was saved fills what is left over.
-          first: the row of the saved arrays that becomes the first one.
-
-        Returns:
-          The checkpoint, or None when there is no good one; and the newer ones that were damaged, which are
-          moved to `DIRECTORY_damaged/` beside the folder, unless it was opened to read only.
-        """
-        damaged: list[DamagedCheckpoint] = []
-        for update in self._steps():
-            reason = ""
-            try:
-                tree = self._read(update, template, first)
-            except Exception as error:  # orbax raises bare Exceptions on damaged data
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-            # One process may see damage that the others do not.
-            if not processes.gathered(np.array([bool(reason)])).any():
-                return Checkpoint(update, tree), damaged
-            damaged.append(DamagedCheckpoint(update, reason or "another process found it so"))
-            if not self._read_only:
-                self._set_aside(update)
-        return None, damaged
+        self._orbax.wait_until_finished()
+        if processes.is_first():
+            folders = [path.name for path in self._directory.iterdir() if path.is_dir()]
+            steps = sorted(int(name) for name in folders if is_update(name))
+            for step in steps[:-_KEEP]:
+                # Renamed first: what an interrupted removal leaves must not look like a checkpoint.
+                gone = self._directory / f"{step}{_UNFINISHED}-old"
+                (self._directory / str(step)).rename(gone)
+                shutil.rmtree(gone)
 
     def close(self) -> None:
         """Ends orbax's threads, after what they are writing."""
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
+            self._for_orbax.close()
 
-    def _steps(self) -> list[int]:
-        """The updates of the checkpoints, newest first, as process 0 sees them."""
-        steps = np.full(_MOST_STEPS, -1, np.int32)
-        if processes.is_first():
-            found = sorted((int(path.name) for path in self._directory.iterdir() if path.name.isdigit()), reverse=True)
-            steps[: len(found)] = found[:_MOST_STEPS]
-        return [int(step) for step in processes.from_first(steps) if step >= 0]
 
-    def _read(self, update: int, template: Tree, first: int) -> Tree:
-        expected = _named_leaves(template)
-        # The handler and not the manager, which has all processes wait for one that has found damage.
+def saved_in(directory: Path) -> list[Saved]:
+    """Lists the checkpoints in a folder, the newest first; each update once, but for those that are damaged.
+
+    What a checkpoint states counts, not the name of its folder: a renamed one is found all the same. Other files and
+    folders are left out.
+    """
+    found, whole = _found_in(directory), set()
+    kept = []
+    for saved in found:
+        if saved.damage or saved.update not in whole:
+            kept.append(saved)
+        if not saved.damage:
+            whole.add(saved.update)
+    return kept
+
+
+def misnamed_in(directory: Path) -> list[Saved]:
+    """Lists the checkpoints in a folder whose names are not their updates."""
+    return [saved for saved in _found_in(directory) if saved.path.name != str(saved.update)]
+
+
+def _found_in(directory: Path) -> list[Saved]:
+    """The newest first; of the same update first the damaged ones, then that with the right name."""
+    found = [saved for path in sorted(directory.iterdir()) if (saved := _saved(path)) is not None]
+    return sorted(found, key=lambda saved: (-saved.update, not saved.damage, saved.path.name != str(saved.update)))
+
+
+def is_update(name: str) -> bool:
+    """Returns whether a folder of this name holds a checkpoint."""
+    return _UPDATE.fullmatch(name) is not None
+
+
+def structure_of(tree: Tree) -> Structure:
+    """What a checkpoint of such a tree states of its arrays."""
+    return {name: [str(np.dtype(leaf.dtype)), list(leaf.shape[1:])] for name, leaf in _named_leaves(tree).items()}
+
+
+def first_difference(stored: Structure, expected: Structure) -> str:
+    """Where two structures differ, in words; empty where they do not."""
+    for name in sorted(stored.keys() | expected.keys()):
+        before, now = (_described(structure.get(name)) for structure in (stored, expected))
+        if before != now:
+            return f"{name} is {before} there and {now} here"
+    return ""
+
+
+def read(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
+    """The arrays of a checkpoint, once their checksums hold.
+
+    Args:
+      saved: the checkpoint.
+      template: NumPy arrays, or `jax.ShapeDtypeStruct`s with shardings, for structure, shapes, dtypes and places. It
+        may have more rows than were saved, or fewer; the last row that was saved fills what is left over.
+      first: the row of the saved arrays that becomes the first one.
+
+    Raises:
+      ConfigError: it is of before there were records, and its structure is another one.
+      Exception: it is damaged; orbax raises bare ones.
+    """
+    expected = _named_leaves(template)
+    plain = _PlainPath(saved.path.absolute())
+    try:
+        # The handler and not orbax's manager, which has all processes wait for one that has found damage.
         handler = ocp.StandardCheckpointHandler()
-        path = self._directory / str(update) / _ITEM
+        path = plain.path / _ITEM
         stored = handler.metadata(path).tree
-        saved = {name: leaf for name, leaf in stored.items() if name != _CHECKSUMS}
-        if saved.keys() != expected.keys():
-            raise ValueError(f"its arrays differ: {sorted(saved.keys() ^ expected.keys())}")
-        for name, leaf in expected.items():
-            if (saved[name].shape[1:], saved[name].dtype) != (leaf.shape[1:], leaf.dtype):
-                raise ValueError(f"{name} is {saved[name].dtype}{saved[name].shape}, not {leaf.dtype}{leaf.shape}")
+        difference = first_difference(
+            {name: [str(leaf.dtype), list(leaf.shape[1:])] for name, leaf in stored.items() if name != _CHECKSUMS},
+            structure_of(template),
+        )
+        if difference and saved.record is None:
+            raise ConfigError(f"{saved.path} is of another structure: {difference}.")
+        if difference:
+            raise ValueError(f"it does not hold what it states: {difference}")
         num_stored = stored[_CHECKSUMS].shape[0]
         places = _places(stored, expected)
         arrays = handler.restore(path, args=ocp.args.StandardRestore(places, strict=False) if places else None)
-        checksums = arrays.pop(_CHECKSUMS)
-        wrong = _wrong_rows(_checksums(arrays, update), checksums, num_stored)
-        if wrong:
-            raise ValueError(f"the checksum does not hold for member {wrong[0]}")
-        leaves = [_rows(arrays[name], leaf, first, num_stored) for name, leaf in expected.items()]
-        return jax.tree.unflatten(jax.tree.structure(template), leaves)
+    finally:
+        plain.close()
+    checksums = arrays.pop(_CHECKSUMS)
+    start = _start_of_old(saved.update) if saved.record is None else _start(_digest(saved.record._asdict()))
+    wrong = _wrong_rows(_checksums(arrays, start), checksums, num_stored)
+    if wrong:
+        raise ValueError(f"the checksum does not hold for member {wrong[0]}")
+    leaves = [_rows(arrays[name], leaf, first, num_stored) for name, leaf in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
-    def _set_aside(self, update: int) -> None:
-        if processes.is_first():
-            aside = self._directory.with_name(self._directory.name + "_damaged")
-            aside.mkdir(exist_ok=True)
-            shutil.rmtree(aside / str(update), ignore_errors=True)
-            (self._directory / str(update)).rename(aside / str(update))
-        processes.barrier("set aside")
-        self._manager.reload()
+
+def _saved(path: Path) -> Saved | None:
+    """The checkpoint in a folder; None where there is none."""
+    named = int(path.name) if is_update(path.name) else None
+    stated = path / _RECORD / "metadata"  # as orbax calls it
+    if _UNFINISHED in path.name or (named is None and not stated.is_file()):
+        return None
+    if not (path / _ITEM).is_dir():
+        return None if named is None else Saved(path, named, None, "it holds no arrays")
+    if not (path / _RECORD).exists():
+        return None if named is None else Saved(path, named, None, "")
+    try:
+        shape = {"record": {"run": str | None, "structure": dict, "numbers": dict}, "sha256": str}
+        content = read_json(stated, shape)
+        if _digest(content["record"]) != content["sha256"]:
+            raise ConfigError("the checksum of its record does not hold")
+        record = Record(**content["record"])
+    except (ConfigError, TypeError) as error:
+        return None if named is None else Saved(path, named, None, str(error).rstrip("."))
+    return Saved(path, record.update, record, "")
+
+
+class _PlainPath:
+    """A folder by a path that the storage library takes, which reads [] as a pattern and a backslash as a slash."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes a link to the folder, where its own path is not plain."""
+        self.path = folder
+        self._holder: tempfile.TemporaryDirectory | None = None
+        if not _PLAIN_PATH.fullmatch(str(folder)):
+            self._holder = tempfile.TemporaryDirectory(prefix="haepo_jax_")
+            self.path = Path(self._holder.name) / "folder"
+            self.path.symlink_to(folder, target_is_directory=True)
+
+    def close(self) -> None:
+        """Removes the link."""
+        if self._holder is not None:
+            self._holder.cleanup()
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _start(digest: str) -> np.uint32:
+    """What the checksums of a checkpoint with this record begin with."""
+    return np.uint32(int(digest[:8], 16))
+
+
+def _start_of_old(update: int) -> np.uint32:
+    """What they began with before there were records."""
+    return np.uint32((update * 2 + 1) * 0x9E3779B9 % 2**32)
+
+
+def _described(array: list[Any] | None) -> str:
+    return "absent" if array is None else f"{array[0]}{array[1]}"
 
 
 def _named_leaves(tree: Tree) -> dict[str, Any]:
@@ -193,15 +330,13 @@ def _wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
     return [row for row in np.concatenate(rows).tolist() if row < num_stored]
 
 
-def _checksums(arrays: Mapping[str, Any], update: int) -> jax.Array:
+def _checksums(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array:
     """`[members]` uint32, a sum over all of a member's words, each times an odd number of its own.
 
-    A word that changes changes the sum, as an odd factor loses nothing modulo 2^32. The update, by which the sum
-    begins, makes that of zeroed files wrong, and that of a checkpoint under another number.
+    A word that changes changes the sum, as an odd factor loses nothing modulo 2^32. Where the sum starts, which
+    follows from the record, makes that of zeroed files wrong, and that of arrays under another record.
     """
-    return _summed(
-        [_words(leaf) for _, leaf in sorted(arrays.items())], np.uint32((update * 2 + 1) * 0x9E3779B9 % 2**32)
-    )
+    return _summed([_words(leaf) for _, leaf in sorted(arrays.items())], start)
 
 
 def _words(leaf: Any) -> Any:

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,23 +24,24 @@ from haepo_jax.algorithms.interface import horizon_without_effect
 from haepo_jax.analysis.summary import summarize, unfinished
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
-from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
+from haepo_jax.errors import ConfigError, Interrupted, Stalled
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
 from haepo_jax.members import number_of_members
 from haepo_jax.objectives import Metrics
-from haepo_jax.opening import opened, run_id
+from haepo_jax.opening import begin, check, check_programs, is_begun, note_programs, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
 from haepo_jax.progress import ProgressReport, updates_within, waiting
-from haepo_jax.recording import MetricsWriter, drop_rows, text_settings
-from haepo_jax.resuming import newest_checkpoint, what_is_left
-from haepo_jax.run_folder import Provenance, set_aside, storage_errors, write_json
+from haepo_jax.recorder import Recorder, Rows
+from haepo_jax.recording import MetricsWriter, text_settings
+from haepo_jax.restore import check_way_back, go_on, look, tidy_metrics, what_is_left
+from haepo_jax.run_folder import Provenance, locked, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
 from haepo_jax.tensorboard import Scalars, check_request
 from haepo_jax.terminal import visible
 from haepo_jax.training import MemberState, total_steps
 from haepo_jax.watchdog import Watchdog
-from haepo_jax.waves import Wave, next_wave
+from haepo_jax.waves import Wave, waves_of
 
 _CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
 _MAX_GROWTH = 8  # from one chunk to the next, as the first is short and its time uncertain
@@ -109,10 +110,11 @@ def run_sweep(
             if words is not None and processes.is_first():
                 print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
-    with agreement.one_folder(workdir), _opened(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
+    with agreement.one_folder(workdir), _held(workdir, sweep), signals.leaving(lambda: what_is_left(workdir)):
         if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
             return False
-        _Attempt(sweep, workdir, placement, checkpoint_seconds, stall_seconds, tensorboard_members).go()
+        populations = _begun(workdir, sweep, placement)
+        _Attempt(sweep, populations, workdir, checkpoint_seconds, stall_seconds, tensorboard_members).go()
     return True
 
 
@@ -152,40 +154,95 @@ def restore(workdir: StrPath) -> Iterator[tuple[Population, MemberState, int]]:
             members=group.members,
             members_per_device=placement["members_per_device"][group.name],
         )
-        done = 0
-        while done < len(group.members):
-            wave = next_wave(group.members, done, population.capacity, workdir / "checkpoints")
-            done += len(wave.members)
+        for wave in waves_of(group.members, population.capacity, workdir / "checkpoints"):
             own = population.with_members(wave.members)
-            for directory, row in wave.sources:
-                checkpointer = Checkpointer(directory, read_only=True)
-                found, damaged = checkpointer.restore(own.template(), first=row)
-                checkpointer.close()
-                for update, reason in damaged:
-                    print(visible(f"The checkpoint after update {update} is damaged ({reason}); it is passed over."))
-                if found is not None:
-                    found_any = True
-                    yield own, own.resumed(found.tree), found.update
-                    break
+            found = look(workdir, wave.sources, own.template(), wave.indices)
+            if found is not None:
+                found_any = True
+                yield own, own.resumed(found.tree), found.update
     if not found_any:
         raise ConfigError(f"--workdir {workdir} holds no good checkpoint; train first.")
 
 
 @contextlib.contextmanager
-def _opened(workdir: Path, sweep: Sweep) -> Iterator[None]:
-    """Holds the folder for this run; process 0 does, and what it refuses, all refuse."""
+def _held(workdir: Path, sweep: Sweep) -> Iterator[None]:
+    """Holds the folder for this run, once it is known to hold no other; process 0 does."""
     with contextlib.ExitStack() as stack:
-        refusal: Exception | None = None
-        if processes.is_first():
-            try:
-                stack.enter_context(
-                    opened(workdir, sweep.record, [dataclasses.asdict(member) for member in sweep.members])
-                )
-            except (ConfigError, StorageError) as error:
-                refusal = error
-        if processes.from_first(np.array(refusal is not None)):
-            raise refusal or ConfigError(f"Process 0 cannot use --workdir {workdir}, and says why.")
+        with processes.all_or_none():
+            if processes.is_first():
+                stack.enter_context(locked(workdir))
+                check(workdir, sweep.record, _described_members(sweep))
+                if is_begun(workdir):
+                    begin(workdir, sweep.record, _described_members(sweep))
         yield
+
+
+def _begun(workdir: Path, sweep: Sweep, placement: Placement) -> list[Population]:
+    """The populations of the groups, and a folder in which they can run.
+
+    It is only written once all that can be refused has been looked at.
+    """
+    with processes.all_or_none():
+        populations, noted = _placed(workdir, sweep, placement)
+    with processes.all_or_none():
+        if processes.is_first():
+            pairs = list(zip(sweep.groups, populations, strict=True))
+            programs = {group.name: population.fingerprint() for group, population in pairs}
+            with storage_errors(workdir):
+                check_programs(workdir, programs)
+                for group, population in pairs:
+                    for wave in waves_of(group.members, population.capacity, workdir / "checkpoints"):
+                        check_way_back(workdir, wave.sources, population.template())
+                begin(workdir, sweep.record, _described_members(sweep))
+                (workdir / "metrics").mkdir(exist_ok=True)
+                (workdir / "checkpoints").mkdir(exist_ok=True)
+                write_json(workdir / "placement.json", noted)
+                note_programs(workdir, programs)
+                tidy_metrics(workdir)
+            _report_choices(sweep, populations)
+    return populations
+
+
+def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
+    notes = [horizon_without_effect(population.config, population.train.environment) for population in populations]
+    for note in dict.fromkeys(note for note in notes if note is not None):
+        print(note, flush=True)
+    for group, population in zip(sweep.groups, populations, strict=True):
+        if group.config.memory == "auto":
+            named = f" in group {group.name}" if len(populations) > 1 else ""
+            print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
+
+
+def _placed(workdir: Path, sweep: Sweep, placement: Placement) -> tuple[list[Population], dict[str, Any]]:
+    """The population of each group, with as many members on a device as at the first attempt, and its memory.
+
+    Also what `placement.json` says of them.
+    """
+    noted: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
+    if os.path.lexists(workdir / "placement.json"):
+        noted = read_placement(workdir, [group.name for group in sweep.groups])
+    elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
+        raise ConfigError(
+            f"{workdir / 'placement.json'} is missing, which says how members lie on devices and so decides the bits "
+            "of their numbers; put it back, or use another --workdir."
+        )
+    spread = _as_noted("trajectory_devices", placement.trajectory_devices, noted["trajectory_devices"]) or 1
+    populations = []
+    for group in sweep.groups:
+        block = noted["members_per_device"].get(group.name)
+        block = _as_noted("members_per_device", placement.members_per_device, block)
+        populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+    pairs = list(zip(sweep.groups, populations, strict=True))
+    return populations, {
+        "members_per_device": {group.name: population.block for group, population in pairs},
+        "memory": {group.name: population.config.memory for group, population in pairs},
+        "trajectory_devices": spread,
+    }
+
+
+def _described_members(sweep: Sweep) -> list[dict[str, Any]]:
+    """What `members.json` holds."""
+    return [dataclasses.asdict(member) for member in sweep.members]
 
 
 class _Chunk(NamedTuple):
@@ -235,8 +292,8 @@ class _Attempt:
     def __init__(
         self,
         sweep: Sweep,
+        populations: Sequence[Population],
         workdir: Path,
-        placement: Placement,
         checkpoint_seconds: float,
         stall_seconds: float,
         tensorboard_members: Collection[int],
@@ -251,12 +308,11 @@ class _Attempt:
         self.run_seconds = self.compile_seconds = self.saving_seconds = 0.0
         self.timeline: list[tuple[int, float]] = []  # updates done of the wave, seconds of the attempt
         self._sweep = sweep
-        self._placement = placement
         self._text = text_settings(sweep.members)
         self._compiler = ThreadPoolExecutor(1)
         self._programs: dict[Any, Future[_Program]] = {}
         self._noted: Any = None
-        self._populations = self._placed()
+        self._populations = populations
         self._metrics = {
             name: leaf.dtype for population in self._populations for name, leaf in population.metrics_shapes().items()
         }
@@ -328,49 +384,9 @@ class _Attempt:
             **entries,
         )
 
-    def _placed(self) -> list[Population]:
-        """The population of each group, with as many members on a device as at the first attempt, and its memory."""
-        path = self.workdir / "placement.json"
-        noted: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
-        spread, populations = 1, []
-        with processes.all_or_none():
-            if os.path.lexists(path):
-                noted = read_placement(self.workdir, [group.name for group in self._sweep.groups])
-            given = self._placement
-            spread = _as_noted("trajectory_devices", given.trajectory_devices, noted["trajectory_devices"]) or 1
-            for group in self._sweep.groups:
-                block = noted["members_per_device"].get(group.name)
-                block = _as_noted("members_per_device", given.members_per_device, block)
-                populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
-        pairs = list(zip(self._sweep.groups, populations, strict=True))
-        placement = {
-            "members_per_device": {group.name: population.block for group, population in pairs},
-            "memory": {group.name: population.config.memory for group, population in pairs},
-            "trajectory_devices": spread,
-        }
-        processes.barrier("the placement is read")
-        if processes.is_first():
-            with storage_errors(self.workdir):
-                (self.workdir / "metrics").mkdir(exist_ok=True)
-                (self.workdir / "checkpoints").mkdir(exist_ok=True)
-                write_json(path, placement)
-            notes = [
-                horizon_without_effect(population.config, population.train.environment) for _, population in pairs
-            ]
-            for note in dict.fromkeys(note for note in notes if note is not None):
-                print(note, flush=True)
-            for group, population in pairs:
-                if group.config.memory == "auto":
-                    named = f" in group {group.name}" if len(pairs) > 1 else ""
-                    print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
-        processes.barrier("the folders are there")
-        return populations
-
     def _train_group(self, group: Group, population: Population, waves_of_later_groups: int) -> None:
         done = 0
-        while done < len(group.members):
-            with storage_errors(self.workdir):
-                wave = next_wave(group.members, done, population.capacity, self.workdir / "checkpoints")
+        for wave in waves_of(group.members, population.capacity, self.workdir / "checkpoints"):
             several = len(self._sweep.groups) > 1 or len(wave.members) < len(group.members)
             if several and processes.is_first():
                 first, last = wave.members[0].index, wave.members[-1].index
@@ -400,18 +416,14 @@ class _WaveRun:
         self._total = population.config.num_updates
         self._waves_after = waves_after
         self._pending: list[_Chunk] = []
-        self._writer: MetricsWriter | None = None
         if not wave.sources:  # it begins; one that goes on may have nothing left to do
             attempt.begin_compiling(population)
         with storage_errors(attempt.workdir):
-            if population.members_here:
-                self._writer = attempt.writer(population)
-            self._state, self._done = self._start(wave)
-            self._checkpointer = Checkpointer(wave.directory)
+            self._state, self._recorder = self._start(wave)
+            self._done = self._recorder.done
         self._scalars = Scalars(
             attempt.workdir / "tensorboard", population.members_here, attempt.tensorboard_members, self._done
         )
-        self._saved = self._done
         arrays = population.to_arrays(self._state)
         self._env_steps = total_steps(population.here(arrays.env_steps))
         self._share = max(1, len(self._env_steps)) / len(population.members)  # of the members, in this process
@@ -426,13 +438,12 @@ class _WaveRun:
                     if decision.signal:
                         raise attempt.stop(decision.signal, self._done, self._total)
                     self._train()
-                with storage_errors(attempt.workdir):
-                    self._checkpointer.close()
+                self._recorder.close()
         except Stalled:
             raise  # at once: to close the checkpoints means to wait for the process that is gone
         except BaseException:
             with contextlib.suppress(Exception):  # a save in the background may have failed for the same cause
-                self._checkpointer.close()
+                self._recorder.close()
             raise
         finally:
             attempt.watchdog.pause()
@@ -450,24 +461,17 @@ class _WaveRun:
         most, members, diverged = votes.max(axis=0), *map(int, votes[:, -2:].sum(axis=0))
         return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]), members, diverged)
 
-    def _start(self, wave: Wave) -> tuple[MemberState, int]:
-        """The state to go on from, and its updates; nothing of what comes after it stays in the folder."""
-        state, done = self._population.init(), 0
-        for directory, row in wave.sources:
-            checkpointer = Checkpointer(directory)
-            found = newest_checkpoint(checkpointer, self._population.template(), first=row)
-            checkpointer.close()
-            if found is not None:
-                state, done = self._population.resumed(found.tree), found.update
-                break
-        if processes.is_first():
-            first = wave.members[0].index
-            drop_rows(self._attempt.workdir, done, range(first, first + len(wave.members)))
-            if done:
-                print(f"Going on after update {done} of {self._total}.", flush=True)
-        processes.barrier("rows are dropped")
-        self._attempt.provenance.update(resumed_after_update=done)
-        return state, done
+    def _start(self, wave: Wave) -> tuple[MemberState, Recorder]:
+        """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
+        attempt, population = self._attempt, self._population
+        begun = go_on(attempt.workdir, wave.sources, population.template(), wave.indices)
+        state = population.init() if begun.tree is None else population.resumed(begun.tree)
+        if begun.update and processes.is_first():
+            print(f"Going on after update {begun.update} of {self._total}.", flush=True)
+        attempt.provenance.update(resumed_after_update=begun.update)
+        checkpointer = Checkpointer(wave.directory, wave.indices, run=run_id(attempt.workdir))
+        writer = attempt.writer(population) if population.members_here else None
+        return state, Recorder(attempt.workdir, checkpointer, writer, begun)
 
     def _train(self) -> None:
         attempt = self._attempt
@@ -529,8 +533,7 @@ class _WaveRun:
             an_update = decision.seconds / size
             size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / an_update)))
         clock = time.monotonic()
-        with storage_errors(attempt.workdir):
-            self._checkpointer.wait()
+        self._recorder.wait()
         attempt.saving_seconds += time.monotonic() - clock
         self._lasted(ended)
         return decision
@@ -544,7 +547,7 @@ class _WaveRun:
     def _without_idle_updates(self, state: MemberState) -> MemberState:
         """The state with its updates counted to the last one in which a member ran, whatever the chunks were."""
         ran = np.concatenate([chunk.ran.any(axis=1) for chunk in self._pending])
-        last = self._saved + (np.flatnonzero(ran)[-1] + 1 if ran.any() else 0)
+        last = self._recorder.done + (np.flatnonzero(ran)[-1] + 1 if ran.any() else 0)
         idle = self._done - int(processes.gathered(np.array(last)).max())
         self._done -= idle
         return dataclasses.replace(state, updates_done=state.updates_done - idle)
@@ -562,7 +565,7 @@ class _WaveRun:
         members = len(self._population.members)
         running = f"{decision.members} of {members} members running" if decision.running else "every member has ended"
         diverged = f", {decision.diverged} diverged" if decision.diverged else ""
-        done = self._saved + sum(len(chunk.env_steps) for chunk in self._pending)
+        done = self._recorder.done + sum(len(chunk.env_steps) for chunk in self._pending)
         budget, left = self._population.config.max_env_steps, self._total - done if decision.running else 0
         if budget is not None:
             left = min(left, updates_within(budget - self._env_steps, taken.mean(axis=0)))
@@ -574,43 +577,26 @@ class _WaveRun:
         )
 
     def _save(self, state: MemberState, progress: ProgressReport) -> None:
-        """Writes the pending metrics, then the checkpoint that makes them count."""
-        arrays = self._population.to_arrays(state)
+        """Records the pending updates, and the state after them."""
+        arrays, attempt, first = self._population.to_arrays(state), self._attempt, self._recorder.done
         deaths = self._population.here(arrays.death_update)
-        self._write_metrics(deaths)
-        with storage_errors(self._attempt.workdir):
-            # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
-            self._attempt.note()
-            clock = time.monotonic()
-            self._checkpointer.save(self._done, arrays)
-            self._attempt.saving_seconds += time.monotonic() - clock
+        ran = np.concatenate([chunk.ran for chunk in self._pending])
+        metrics = {
+            name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in self._pending[0].metrics
+        }
+        rows = Rows(
+            metrics,
+            np.concatenate([chunk.env_steps for chunk in self._pending]),
+            where=ran,
+            diverged=first + np.arange(len(ran))[:, None] == deaths,
+        )
+        clock = time.monotonic()
+        self._recorder.commit(
+            self._done, arrays, rows, note=attempt.note, beside=lambda: self._scalars.write(first, metrics, ran)
+        )
+        attempt.saving_seconds += time.monotonic() - clock
         self._report_deaths(self._population.here(arrays.alive), deaths, progress)
-        self._saved = self._done
         self._pending.clear()
-
-    def _write_metrics(self, deaths: np.ndarray) -> None:
-        """The rows since the last checkpoint, on every process; where one fails, all stop."""
-        failure: StorageError | None = None
-        if self._writer is not None:
-            ran = np.concatenate([chunk.ran for chunk in self._pending])
-            metrics = {
-                name: np.concatenate([chunk.metrics[name] for chunk in self._pending])
-                for name in self._pending[0].metrics
-            }
-            try:
-                with storage_errors(self._attempt.workdir):
-                    self._writer.write(
-                        self._saved,
-                        metrics,
-                        np.concatenate([chunk.env_steps for chunk in self._pending]),
-                        where=ran,
-                        diverged=self._saved + np.arange(len(ran))[:, None] == deaths,
-                    )
-                    self._scalars.write(self._saved, metrics, ran)
-            except StorageError as error:
-                failure = error
-        if processes.gathered(np.array([failure is not None])).any():
-            raise failure or StorageError(f"Another process could not write to {self._attempt.workdir}, and says why.")
 
     def _report_deaths(self, alive: np.ndarray, deaths: np.ndarray, progress: ProgressReport) -> None:
         for row in np.flatnonzero(self._alive & ~alive):

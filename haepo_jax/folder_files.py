@@ -138,6 +138,24 @@ def read_members(workdir: StrPath) -> list[dict[str, Any]]:
     return members
 
 
+def read_identity(workdir: StrPath) -> dict[str, Any] | None:
+    """Reads `run.json`: the id of the run, and what its numbers follow from; None where there is none.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    path = Path(workdir) / "run.json"
+    if not os.path.lexists(path):
+        return None
+    identity = read_json(path, {"run": str | None, "numbers": dict})
+    programs = identity.get("programs", {})
+    names = programs if isinstance(programs, dict) else ()
+    each = {name: {"fingerprint": str, "jax": str} for name in names}
+    if wrong := _mismatch({"programs": programs}, {"programs": each}, ""):
+        raise ConfigError(f"{path} is damaged: {wrong}.")
+    return identity
+
+
 def read_placement(workdir: StrPath, groups: Sequence[str]) -> dict[str, Any]:
     """Reads `placement.json`: how members lie on devices, and the memory that each group's program holds.
 

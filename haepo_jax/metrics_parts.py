@@ -15,8 +15,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.folder_files import StrPath, read_members
-from haepo_jax.opening import run_id
+from haepo_jax.folder_files import StrPath, read_identity, read_members
 
 _NAME = re.compile(r"part-[0-9]{5,}-([0-9]{8,})-([0-9]{8,})\.parquet", re.ASCII)
 _STATEMENT = b"haepo_jax"
@@ -204,8 +203,9 @@ def _num_members(workdir: Path) -> int | None:
 
 def _of_one_run(workdir: Path, contents: list[_Content], others: dict[str, str]) -> tuple[str | None, list[_Content]]:
     runs = {content.run for content in contents}
-    if (workdir / "run.json").exists():
-        run = run_id(workdir)
+    noted = read_identity(workdir)
+    if noted is not None:
+        run = noted["run"]
     elif len(runs) > 1:
         raise ConfigError(
             f"{workdir / 'metrics'} holds parts of {len(runs)} runs, and {workdir} has no run.json that says which is "

@@ -16,7 +16,8 @@ import jax
 
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.folder_files import read_json, read_record
+from haepo_jax.folder_files import StrPath, read_identity, read_json, read_record
+from haepo_jax.metrics_parts import metrics_parts
 from haepo_jax.run_folder import clear_leftovers, locked, storage_errors, write_json
 
 NUMBERS = 1
@@ -33,7 +34,7 @@ FLAGS = (  # of JAX, that decide numbers whatever the program
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+def opened(workdir: StrPath, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
     """Holds the run folder for this run alone, after making it or checking that it holds this very run.
 
     Args:
@@ -44,6 +45,7 @@ def opened(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[s
     Raises:
       ConfigError: see `locked` and `check`.
     """
+    workdir = Path(workdir)
     with locked(workdir):
         check(workdir, config, members)
         begin(workdir, config, members)
@@ -62,7 +64,10 @@ def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
       ConfigError: it holds a run with another config (the differing fields are named), other members, or one begun
         under other settings of JAX or another version of the numbers; or files of a run without its config.
     """
-    if not _is_there(workdir / "config.json"):
+    for name in ("checkpoints", "metrics"):
+        if _is_there(workdir / name) and not (workdir / name).is_dir():
+            raise ConfigError(f"{workdir / name} is no folder, and {name} of the run belong there; move it away.")
+    if not is_begun(workdir):
         left = [name for name in ("checkpoints", "metrics") if _holds_something(workdir / name)]
         if left:
             raise ConfigError(
@@ -78,46 +83,92 @@ def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
         )
     if _is_there(workdir / "members.json"):
         _check_members(workdir, read_json(workdir / "members.json"), json.loads(json.dumps(list(members))))
-    noted = _identity(workdir)
+    noted = read_identity(workdir)
     if noted is not None:
         check_numbers(f"--workdir {workdir}", noted["numbers"])
 
 
-def begin(
-    workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]], *, run: str | None = None
-) -> None:
+def is_begun(workdir: Path) -> bool:
+    """Returns whether the folder holds a run."""
+    return _is_there(workdir / "config.json")
+
+
+def begin(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
     """Writes what is not there yet of the files that say which run it is, `config.json` last.
 
     Args:
       workdir: a folder that this process holds and `check` has found good.
       config: what `config.json` holds.
       members: what `members.json` holds.
-      run: the id of a run that was begun before and has lost its `run.json`; None where its files state none.
 
     Raises:
+      ConfigError: `run.json` is lost, and the parts in `metrics/` do not agree on what it said.
       StorageError: the folder cannot be written.
     """
     with storage_errors(workdir):
         for folder in (workdir, workdir / "metrics"):
             if folder.is_dir():
                 clear_leftovers(folder)
-        begun = _is_there(workdir / "config.json")
+        begun = is_begun(workdir)
         if not begun or not _is_there(workdir / "members.json"):
             write_json(workdir / "members.json", list(members))
         if not begun or not _is_there(workdir / "run.json"):
-            identity = {"run": run if begun else secrets.token_hex(16), "numbers": numbers()}
-            write_json(workdir / "run.json", identity)
+            run = metrics_parts(workdir).run if begun else secrets.token_hex(16)
+            write_json(workdir / "run.json", {"run": run, "numbers": numbers()})
         if not begun:
             write_json(workdir / "config.json", dict(config))
 
 
+def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+    """Makes sure that updates compute what they did when the run was begun; changes nothing.
+
+    Args:
+      workdir: the run folder.
+      programs: the fingerprint of an update of each group, by its name.
+
+    Raises:
+      ConfigError: an update computes something else.
+    """
+    noted = (read_identity(workdir) or {}).get("programs", {})
+    for group, program in programs.items():
+        before = noted.get(group)
+        if before is None or before["fingerprint"] == program:
+            continue
+        if before["jax"] != jax.__version__:
+            print(
+                f"The run was begun with JAX {before['jax']}, and this is {jax.__version__}: whether an update still "
+                "computes the same cannot be seen.",
+                flush=True,
+            )
+            return
+        raise ConfigError(
+            f"--workdir {workdir} was begun with other updates: the loss, the network, the environment or a package "
+            "has changed since, and the run would mix both. Nothing was changed in the folder; use the code it was "
+            "begun with, or another --workdir."
+        )
+
+
+def note_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+    """Notes in `run.json` what updates compute, where nothing is noted yet. Arguments as of `check_programs`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    identity = read_identity(workdir)
+    assert identity is not None  # `begin` has written it
+    noted = identity.get("programs", {})
+    new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
+    if not new.keys() <= noted.keys():
+        write_json(workdir / "run.json", identity | {"programs": new | noted})
+
+
 def run_id(workdir: Path) -> str | None:
-    """The id of the run in this folder; None for one that was begun before there were ids.
+    """Reads the id of the run in this folder; None for one that was begun before there were ids.
 
     Raises:
       ConfigError: its `run.json` is damaged.
     """
-    noted = _identity(workdir)
+    noted = read_identity(workdir)
     return None if noted is None else noted["run"]
 
 
@@ -148,12 +199,6 @@ def check_numbers(what: str, noted: Mapping[str, Any]) -> None:
                 f"{what} was begun with {name} {noted[name]!r}, and now it is {now[name]!r}, which gives other "
                 f"numbers; set {name.upper()}={noted[name]} in the environment, or use another --workdir."
             )
-
-
-def _identity(workdir: Path) -> dict[str, Any] | None:
-    """What `run.json` holds; None where there is none."""
-    path = workdir / "run.json"
-    return read_json(path, {"run": str | None, "numbers": dict}) if _is_there(path) else None
 
 
 def _is_there(path: Path) -> bool:

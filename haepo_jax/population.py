@@ -22,6 +22,7 @@ from haepo_jax.config import ExperimentConfig, checked_settings, traced_settings
 from haepo_jax.config_settings import MAX_SEED
 from haepo_jax.empty_constants import with_empty_constants_inside
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.fingerprint import fingerprint
 from haepo_jax.members import MEMBERS, TRAJECTORIES, Member, make_members
 from haepo_jax.memory import with_memory
 from haepo_jax.objectives import Metrics
@@ -35,6 +36,19 @@ _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics
 
 Arrays = Any
 """A `MemberState` whose keys are their data, so that all its leaves are plain arrays."""
+
+
+class Trained(dict[str, np.ndarray]):
+    """What `Population.run` returns: each metric by name, `[settings, seeds, updates]`, and `params`.
+
+    `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
+    last finite ones. Those of one member go into `population.train.algorithm.policy`.
+    """
+
+    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any) -> None:
+        """Holds both."""
+        super().__init__(metrics)
+        self.params = params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +132,11 @@ class Population:
         metrics = jax.eval_shape(self.advance, self.abstract_state(), jnp.int32(1))[1]
         return {name: leaf for name, leaf in metrics.items() if name != "env_steps"}
 
+    def fingerprint(self) -> str:
+        """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
+        member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
+        return fingerprint(jax.make_jaxpr(lambda state: self.train.learn(state, self.train.collect(state)))(member))
+
     def to_host(self, state: MemberState) -> Arrays:
         """The arrays of the members, without padding, as NumPy arrays; in a run of one process."""
         arrays = jax.device_get(self.to_arrays(state))
@@ -167,7 +186,8 @@ class Population:
           seeds: whole numbers, one or more.
 
         Returns:
-          Each metric, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
+          Each metric by name, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
+          Its `params` are the trained parameters, `[settings, seeds, ...]`.
 
         Raises:
           ConfigError: a setting that is no traced leaf of this program, or a value or seed that is not allowed.
@@ -181,18 +201,26 @@ class Population:
             self.with_members(members[first : first + self.capacity])._run_all()
             for first in range(0, len(members), self.capacity)
         ]
-        shape = (len(checked), len(seeds), self.config.num_updates)
-        return {name: np.concatenate([wave[name] for wave in waves], axis=1).T.reshape(shape) for name in waves[0]}
+        shape = (len(checked), len(seeds))
 
-    def _run_all(self) -> dict[str, np.ndarray]:
-        """Every metric `[updates, members]` of all updates."""
+        def by_setting(*rows: np.ndarray) -> np.ndarray:
+            """Waves of `[members, ...]` as `[settings, seeds, ...]`."""
+            members = np.concatenate(rows)
+            return members.reshape(*shape, *members.shape[1:])
+
+        metrics, params = jax.tree.map(by_setting, *waves)
+        return Trained(metrics, params)
+
+    def _run_all(self) -> tuple[dict[str, np.ndarray], Any]:
+        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]` at the end."""
         state, chunks, done = self.init(), [], 0
         while done < self.config.num_updates:
             size = min(self.max_chunk, self.config.num_updates - done)
             state, metrics = self.advance(state, np.int32(size))
             chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
             done += size
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
+        return metrics, jax.tree.map(self.here, state.learner.params)
 
     @property
     def _sharding(self) -> NamedSharding:

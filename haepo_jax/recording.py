@@ -29,7 +29,7 @@ class MetricsWriter:
         directory: Path,
         members: Sequence[Member],
         *,
-        metrics: Mapping[str, np.dtype | type],
+        metrics: Mapping[str, np.dtype | type] | None = None,
         counter: str = "env_steps",
         text: Collection[str] = (),
         process: int = 0,
@@ -40,7 +40,8 @@ class MetricsWriter:
         Args:
           directory: the folder.
           members: those whose rows are written.
-          metrics: name and dtype of every metric of the data set; one that a part has not is null there.
+          metrics: name and dtype of every metric of the data set; one that a part has not is null there. None: all
+            parts have the same ones.
           counter: the name of the column of what is counted.
           text: the swept settings that are written as text, as not all of their values are numbers.
           process: which process writes.
@@ -48,7 +49,7 @@ class MetricsWriter:
         """
         self._directory = directory
         self._members = members
-        self._metrics = dict(sorted(metrics.items()))
+        self._metrics = metrics
         self._counter = counter
         self._text = text
         self._process = process
@@ -94,7 +95,8 @@ class MetricsWriter:
         columns["update"] = np.broadcast_to(updates, counted.shape)[kept]
         columns[self._counter] = counted[kept]
         columns["diverged"] = np.zeros(counted.shape, bool)[kept] if diverged is None else diverged[kept]
-        for name, kind in self._metrics.items():
+        kinds = {name: values.dtype for name, values in metrics.items()} if self._metrics is None else self._metrics
+        for name, kind in sorted(kinds.items()):
             there = name in metrics
             columns[name] = metrics[name][kept] if there else pa.nulls(len(members), pa.from_numpy_dtype(kind))
         first_member = self._members[0].index

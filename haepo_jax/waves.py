@@ -5,21 +5,38 @@ named after its members, `checkpoints/members-FIRST-END/`, so that a run that go
 member wherever it was saved last, though its waves are then others.
 """
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from haepo_jax.members import Member
+from haepo_jax.restore import Source
 
 
 class Wave(NamedTuple):
     """Members that run together."""
 
     members: tuple[Member, ...]
-    sources: tuple[tuple[Path, int], ...]
-    """Folders that may hold their state, the latest first, and the row of the first member in each."""
+    sources: tuple[Source, ...]
+    """Folders that may hold their state, the latest first."""
     directory: Path
     """Where their checkpoints go."""
+
+    @property
+    def indices(self) -> range:
+        """The members' indices, which follow one another."""
+        return range(self.members[0].index, self.members[-1].index + 1)
+
+
+def waves_of(members: tuple[Member, ...], capacity: int, directory: Path) -> Iterator[Wave]:
+    """The waves of a group, in order; each is made up once the one before it has run. Arguments as of `next_wave`."""
+    done = 0
+    while done < len(members):
+        wave = next_wave(members, done, capacity, directory)
+        yield wave
+        done += len(wave.members)
 
 
 def next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: Path) -> Wave:
@@ -42,7 +59,7 @@ def next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: 
         end = min([end, *(folder.start for folder in saved if folder.start > first)])
     return Wave(
         members[done : done + end - first],
-        tuple((_folder(directory, folder), first - folder.start) for folder in covering),
+        tuple(Source(_folder(directory, folder), folder) for folder in covering),
         _folder(directory, range(first, end)),
     )
 
@@ -50,8 +67,10 @@ def next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: 
 def _ranges(directory: Path) -> list[range]:
     if not directory.is_dir():
         return []
-    matches = (re.fullmatch(r"members-(\d+)-(\d+)", path.name) for path in directory.iterdir())
-    return [range(int(match[1]), int(match[2])) for match in matches if match]
+    matches = (re.fullmatch(r"members-([0-9]{6,9})-([0-9]{6,9})", path.name) for path in directory.iterdir())
+    found = (range(int(match[1]), int(match[2])) for match in matches if match)
+    # Under their own names alone, which say where they lie.
+    return [folder for folder in found if folder and os.path.lexists(_folder(directory, folder))]
 
 
 def _folder(directory: Path, members: range) -> Path:

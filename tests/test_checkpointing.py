@@ -1,12 +1,14 @@
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from haepo_jax.checkpointing import Checkpoint, Checkpointer
+from haepo_jax.checkpointing import Checkpointer, read, saved_in
 from haepo_jax.config import from_config_dict
+from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 
 # What the storage library leaves behind when it fails on damaged data.
@@ -35,26 +37,47 @@ def template(kept):
     return kept[1]
 
 
+MEMBERS = range(3)
+
+
 @pytest.fixture
 def checkpoints(tmp_path, kept):
-    """A folder with checkpoints after updates 1 to 3, each with contents of its own."""
-    checkpointer = Checkpointer(tmp_path / "checkpoints")
+    """Writes to a folder with checkpoints after updates 1 to 3, each with contents of its own."""
+    checkpointer = Checkpointer(tmp_path / "checkpoints", MEMBERS)
     for update in (1, 2, 3):
         save(checkpointer, kept, update)
     yield checkpointer
     checkpointer.close()
 
 
+@pytest.fixture
+def folder(checkpoints, tmp_path):
+    return tmp_path / "checkpoints"
+
+
 def save(checkpointer, kept, update):
-    checkpointer.save(update, at(kept, update).tree)
+    checkpointer.save(update, at(kept, update), rows=0)
     checkpointer.wait()
 
 
 def at(kept, update):
-    return Checkpoint(
-        update,
-        jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf + np.asarray(update, leaf.dtype), kept[0]),
-    )
+    return jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf + np.asarray(update, leaf.dtype), kept[0])
+
+
+def assert_newest_good(folder, kept, update, damaged):
+    """The newest checkpoint that can be read is that after an update, and those before it are damaged."""
+    passed = []
+    for saved in saved_in(folder):
+        try:
+            assert not saved.damage
+            tree = read(saved, kept[1])
+        except Exception:
+            passed.append(saved.update)
+            continue
+        assert saved.update == update
+        assert_identical(tree, at(kept, update))
+        break
+    assert passed == damaged
 
 
 def assert_identical(a, b):
@@ -77,88 +100,111 @@ def flip_bit(content, share):
     return content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1 :]
 
 
-def test_a_checkpoint_comes_back_exactly(checkpoints, kept, template):
-    found, damaged = checkpoints.restore(template)
-    assert_identical(found, at(kept, 3))
-    assert damaged == []
+def test_a_checkpoint_comes_back_exactly(folder, kept):
+    assert_newest_good(folder, kept, 3, damaged=[])
 
 
-def test_an_empty_folder_holds_none(tmp_path, template):
-    checkpointer = Checkpointer(tmp_path / "checkpoints")
-    assert checkpointer.restore(template) == (None, [])
-    checkpointer.close()
+def test_a_checkpoint_states_what_it_is(folder, kept):
+    record = saved_in(folder)[0].record
+    assert (record.run, record.first, record.end, record.update, record.rows) == (None, 0, 3, 3, 0)
+    assert record.numbers["jax_default_prng_impl"] == "threefry2x32"
 
 
-def test_only_the_newest_three_are_kept(checkpoints, kept, template, tmp_path):
+def test_only_the_newest_three_are_kept(checkpoints, kept, folder):
     save(checkpoints, kept, 4)
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["2", "3", "4"]
+    assert sorted(os.listdir(folder)) == ["2", "3", "4"]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_flipped_bit_falls_back_to_the_newest_good_one(checkpoints, kept, template, tmp_path, share):
-    damage(tmp_path / "checkpoints" / "3", lambda content: flip_bit(content, share))
-    found, damaged = checkpoints.restore(template)
-    assert_identical(found, at(kept, 2))
-    assert [damage.update for damage in damaged] == [3]
-    assert (tmp_path / "checkpoints_damaged" / "3").is_dir()
+def test_a_flipped_bit_falls_back_to_the_newest_good_one(kept, folder, share):
+    damage(folder / "3", lambda content: flip_bit(content, share))
+    assert_newest_good(folder, kept, 2, damaged=[3])
 
 
-def test_a_changed_value_is_told_by_its_members_checksum(checkpoints, kept, template, monkeypatch):
+def test_a_changed_value_is_told_by_its_members_checksum(checkpoints, kept, template, folder, monkeypatch):
     import haepo_jax.checkpointing as module
 
     original = module._checksums
 
-    def changed(arrays, update):
-        sums = original(arrays, update)
+    def changed(arrays, start):
+        sums = original(arrays, start)
         return sums + (jnp.arange(len(sums)) == 1).astype(jnp.uint32)
 
     monkeypatch.setattr(module, "_checksums", changed)
     save(checkpoints, kept, 4)
     monkeypatch.setattr(module, "_checksums", original)
-    found, damaged = checkpoints.restore(template)
-    assert_identical(found, at(kept, 3))
-    assert damaged[0].reason == "the checksum does not hold for member 1"
+    with pytest.raises(ValueError, match="the checksum does not hold for member 1"):
+        read(saved_in(folder)[0], template)
 
 
-def test_truncated_data_falls_back(checkpoints, kept, template, tmp_path):
-    damage(tmp_path / "checkpoints" / "3", lambda content: content[: len(content) // 2])
-    assert_identical(checkpoints.restore(template)[0], at(kept, 2))
+def test_truncated_data_falls_back(kept, folder):
+    damage(folder / "3", lambda content: content[: len(content) // 2])
+    assert_newest_good(folder, kept, 2, damaged=[3])
 
 
-def test_an_empty_step_folder_falls_back(checkpoints, kept, template, tmp_path):
-    (tmp_path / "checkpoints" / "7").mkdir()
-    found, damaged = checkpoints.restore(template)
-    assert_identical(found, at(kept, 3))
-    assert [damage.update for damage in damaged] == [7]
+def test_an_empty_step_folder_falls_back(kept, folder):
+    (folder / "7").mkdir()
+    assert_newest_good(folder, kept, 3, damaged=[7])
 
 
-def test_a_step_under_another_number_falls_back(checkpoints, kept, template, tmp_path):
-    (tmp_path / "checkpoints" / "3").rename(tmp_path / "checkpoints" / "9")
-    assert_identical(checkpoints.restore(template)[0], at(kept, 2))
+def test_a_changed_record_is_damage(kept, folder):
+    path = folder / "3" / "record" / "metadata"
+    path.write_text(path.read_text().replace('"update": 3', '"update": 8'))
+    newest = saved_in(folder)[0]
+    assert (newest.update, newest.damage) == (3, "the checksum of its record does not hold")
 
 
-def test_all_damaged_gives_none_and_says_which(checkpoints, kept, template, tmp_path):
-    for step in (1, 2, 3):
-        damage(tmp_path / "checkpoints" / str(step), lambda content: b"")
-    found, damaged = checkpoints.restore(template)
-    assert found is None
-    assert [damage.update for damage in damaged] == [3, 2, 1]
+def test_the_record_of_another_checkpoint_is_damage(kept, folder):
+    shutil.rmtree(folder / "3" / "record")
+    shutil.copytree(folder / "2" / "record", folder / "3" / "record")
+    assert_newest_good(folder, kept, 2, damaged=[])
+    shutil.rmtree(folder / "2")
+    assert_newest_good(folder, kept, 1, damaged=[2])
 
 
-def test_after_a_fallback_the_same_step_is_saved_again(checkpoints, kept, template, tmp_path):
-    damage(tmp_path / "checkpoints" / "3", lambda content: b"")
-    checkpoints.restore(template)
+@pytest.mark.parametrize("name", ["12", "99999999999", "²", "mine"])
+def test_what_a_renamed_checkpoint_states_counts(kept, folder, name):
+    (folder / "3").rename(folder / name)
+    assert_newest_good(folder, kept, 3, damaged=[])
+
+
+def test_names_that_are_no_update_are_left_out(kept, folder):
+    for name in ("²", "99999999999", "-1", "007", "notes"):
+        (folder / name).mkdir()
+    (folder / "file").touch()
+    assert_newest_good(folder, kept, 3, damaged=[])
+
+
+def test_a_copy_counts_once_and_serves_where_the_original_is_damaged(kept, folder):
+    shutil.copytree(folder / "3", folder / "12")
+    assert [saved.path.name for saved in saved_in(folder)] == ["3", "2", "1"]
+    damage(folder / "3", lambda content: b"")
+    with pytest.raises(Exception, match=r".") as raised:
+        read(saved_in(folder)[0], kept[1])
+    assert not isinstance(raised.value, ConfigError)
+
+
+def test_one_that_is_there_stays_as_it_is(checkpoints, kept, folder):
     save(checkpoints, kept, 3)
-    assert_identical(checkpoints.restore(template)[0], at(kept, 3))
+    assert_newest_good(folder, kept, 3, damaged=[])
 
 
-@pytest.mark.parametrize("change", ["dtype", "shape", "structure"])
-def test_another_population_is_not_cast_silently(checkpoints, template, change):
+@pytest.mark.parametrize("name", ["run[seed=1]", "a*b?", "back\\slash", "sp ace % #é", "line\nline", "seed=0"])
+def test_any_path_that_the_file_system_takes_does(tmp_path, kept, name):
+    folder = tmp_path / name / "checkpoints"
+    checkpointer = Checkpointer(folder, MEMBERS)
+    save(checkpointer, kept, 1)
+    checkpointer.close()
+    assert_newest_good(folder, kept, 1, damaged=[])
+    assert os.listdir(tmp_path) == [name]
+
+
+def altered(template, change):
+    """Another population's template: its first leaf is of another kind, or there are others."""
     names = iter(range(1000))
-    first = lambda leaf: next(names) == 0  # noqa: E731
 
-    def altered(leaf):
-        if not first(leaf):
+    def leaf_of(leaf):
+        if next(names):
             return leaf
         dtype = np.dtype(np.int16) if change == "dtype" else leaf.dtype
         shape = (leaf.shape[0], 9) if change == "shape" else leaf.shape
@@ -166,8 +212,35 @@ def test_another_population_is_not_cast_silently(checkpoints, template, change):
             return np.zeros(shape, dtype)
         return jax.ShapeDtypeStruct(shape, dtype, sharding=leaf.sharding)
 
-    other = (template, template) if change == "structure" else jax.tree.map(altered, template)
-    assert checkpoints.restore(other)[0] is None
+    return (template, template) if change == "structure" else jax.tree.map(leaf_of, template)
+
+
+class TestBeforeThereWereRecords:
+    """Checkpoints without a record, whose checksums begin with their update."""
+
+    @pytest.fixture
+    def old(self, tmp_path, kept, monkeypatch):
+        import haepo_jax.checkpointing as module
+
+        checkpointer = Checkpointer(tmp_path / "checkpoints", MEMBERS)
+        for update in (1, 2):
+            monkeypatch.setattr(module, "_start", lambda digest, update=update: module._start_of_old(update))
+            save(checkpointer, kept, update)
+            shutil.rmtree(tmp_path / "checkpoints" / str(update) / "record")
+        checkpointer.close()
+        return tmp_path / "checkpoints"
+
+    def test_come_back(self, old, kept):
+        assert_newest_good(old, kept, 2, damaged=[])
+
+    def test_are_damaged_under_another_number(self, old, kept):
+        (old / "2").rename(old / "9")
+        assert_newest_good(old, kept, 1, damaged=[9])
+
+    @pytest.mark.parametrize("change", ["dtype", "shape", "structure"])
+    def test_of_another_structure_are_refused(self, old, kept, change):
+        with pytest.raises(ConfigError, match=r"is of another structure: .* there and .* here"):
+            read(saved_in(old)[0], altered(kept[1], change))
 
 
 class TestOtherDevices:
@@ -175,37 +248,33 @@ class TestOtherDevices:
 
     @pytest.fixture
     def saved(self, tmp_path, population):
-        checkpointer = Checkpointer(tmp_path / "checkpoints")
-        checkpointer.save(1, population.to_arrays(population.init()))
-        checkpointer.wait()
-        yield checkpointer
+        checkpointer = Checkpointer(tmp_path / "checkpoints", MEMBERS)
+        checkpointer.save(1, population.to_arrays(population.init()), rows=0)
         checkpointer.close()
+        return saved_in(tmp_path / "checkpoints")[0]
 
     @pytest.mark.parametrize("devices", [1, 3, 8])
     def test_read_the_same_rows(self, saved, population, devices):
         other = make_population(population.config, devices=jax.devices()[:devices], members_per_device=2)
         own = other.with_members(population.members[: other.capacity])
-        found, _ = saved.restore(own.template())
+        tree = read(saved, own.template())
         whole = population.to_host(population.init())
-        assert_identical(
-            own.to_host(own.resumed(found.tree)), jax.tree.map(lambda leaf: leaf[: len(own.members)], whole)
-        )
+        assert_identical(own.to_host(own.resumed(tree)), jax.tree.map(lambda leaf: leaf[: len(own.members)], whole))
 
     def test_read_from_any_row_on(self, saved, population):
         one = make_population(population.config, devices=jax.devices()[:1], members_per_device=2)
         last = one.with_members(population.members[2:])
-        found, _ = saved.restore(last.template(), first=2)
-        resumed = last.resumed(found.tree)
+        tree = read(saved, last.template(), first=2)
+        resumed = last.resumed(tree)
         whole = population.to_host(population.init())
         assert_identical(last.to_host(resumed), jax.tree.map(lambda leaf: leaf[2:], whole))
         assert last.running(resumed).tolist() == [True]
         assert np.asarray(resumed.alive).tolist() == [True, False]  # the padding never runs
 
 
-def test_what_an_interrupted_save_left_is_cleared(checkpoints, kept, template, tmp_path):
-    left = tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp-123"
+def test_what_an_interrupted_save_left_is_cleared(folder, kept):
+    left = folder / "4.orbax-checkpoint-tmp-123"
     left.mkdir()
-    checkpointer = Checkpointer(tmp_path / "checkpoints")
-    assert_identical(checkpointer.restore(template)[0], at(kept, 3))
+    assert_newest_good(folder, kept, 3, damaged=[])
+    Checkpointer(folder, MEMBERS).close()
     assert not left.exists()
-    checkpointer.close()

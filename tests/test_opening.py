@@ -2,12 +2,14 @@ import dataclasses
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.members import make_members
 from haepo_jax.opening import begin, check, opened, run_id
+from haepo_jax.recording import MetricsWriter
 from haepo_jax.run_folder import locked
 
 CONFIG = from_config_dict({"num_seeds": 2})
@@ -77,10 +79,18 @@ def test_a_folder_of_before_there_were_ids_stays_without_one(workdir):
         assert run_id(workdir) is None
 
 
-def test_a_run_that_lost_its_id_gets_it_back(workdir):
+def test_a_run_that_lost_its_id_gets_it_back_from_its_parts(workdir):
     (workdir / "run.json").unlink()
-    begin(workdir, *RUN, run="found")
+    writer = MetricsWriter(workdir / "metrics", make_members(CONFIG), run="found")
+    writer.write(0, {}, np.ones((1, 2), np.int64))
+    begin(workdir, *RUN)
     assert run_id(workdir) == "found"
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(workdir):
+    (workdir / "metrics").write_text("")
+    with pytest.raises(ConfigError, match="metrics is no folder, and metrics of the run belong there; move it away"):
+        check(workdir, *RUN)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"run": 3, "numbers": {}}', '{"run": "x"}'])

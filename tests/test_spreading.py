@@ -10,6 +10,7 @@ import pytest
 
 from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
+from haepo_jax.members import Member
 from haepo_jax.population import make_population
 
 COLLECTIVES = (
@@ -126,6 +127,14 @@ class TestAsAFunction:
         alone = population.run(self.SETTINGS[1:2], [4])
         np.testing.assert_array_equal(alone["loss"][0, 0], metrics["loss"][1, 1])
         assert not np.array_equal(metrics["loss"][0], metrics["loss"][1])
+
+    def test_gives_the_trained_parameters_by_setting_and_seed(self, population):
+        trained = population.run(self.SETTINGS, [3, 4])
+        one = population.with_members([Member(0, 4, dict(self.SETTINGS[1]))])
+        state, _ = one.advance(one.init(), jnp.int32(4))
+        expected = one.to_host(state).learner.params
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1, 1], b[0]), trained.params, expected)
+        assert {leaf.shape[:2] for leaf in jax.tree.leaves(trained.params)} == {(3, 2)}
 
     def test_compiles_once(self, population):
         population.run(self.SETTINGS, [0])

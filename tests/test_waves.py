@@ -12,7 +12,7 @@ def waves(directory, capacity):
     while done < len(MEMBERS):
         wave = next_wave(MEMBERS, done, capacity, directory)
         assert wave.members == MEMBERS[done : done + len(wave.members)] and wave.members
-        sources = [(folder.name, row) for folder, row in wave.sources]
+        sources = [(source.directory.name, wave.indices.start - source.members.start) for source in wave.sources]
         result.append((wave.members[0].index, wave.members[-1].index + 1, wave.directory.name, sources))
         done += len(wave.members)
     return result

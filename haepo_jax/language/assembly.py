@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import shutil
 import time
@@ -26,10 +27,12 @@ from haepo_jax.language.decoder import Adapter, Decoder
 from haepo_jax.language.finished import MODEL, diverged_at
 from haepo_jax.language.hugging_face import Model, read_model, write_model
 from haepo_jax.language.hugging_face_config import TokenIds
+from haepo_jax.language.hugging_face_tensors import leaves
 from haepo_jax.language.learner import Learner, Update
+from haepo_jax.language.room import check_room
 from haepo_jax.language.run import Evaluation, Stage
 from haepo_jax.language.scoring import Sequences
-from haepo_jax.language.sharding import for_parameters, make_mesh, over_rows
+from haepo_jax.language.sharding import FSDP, for_parameters, make_mesh, over_rows
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.progress import waiting
 from haepo_jax.run_folder import storage_errors
@@ -37,6 +40,8 @@ from haepo_jax.run_folder import storage_errors
 Params = Any
 _HELD_OUT_ROWS = 64
 """Of a batch of held-out posts or comparisons, where the devices can share that many."""
+_BYTES_TRAINED, _BYTES_FROZEN = 16, 2
+"""The least that a parameter takes: in float32 with its gradient and Adam's two moments, or held in bfloat16."""
 
 
 class Setting(NamedTuple):
@@ -167,6 +172,13 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
         rope_theta=model.rope_theta,
         max_length=2048,
     )
+    size = sum(math.prod(leaf.shape) for leaf in leaves(architecture).values())
+    copies = setting.mesh.size // setting.mesh.shape[FSDP]
+    check_room(
+        size * copies * (_BYTES_FROZEN if setting.adapter else _BYTES_TRAINED),
+        f"A model of {size:,} parameters",
+        "make config.model.hidden_size, intermediate_size or num_layers smaller",
+    )
     decoder = setting.decoder(architecture)
 
     def init() -> Params:
@@ -225,9 +237,16 @@ def compiled_stage(
     watched: str,
     evaluation: Evaluation | None = None,
 ) -> tuple[Stage, str]:
-    """A stage ready to run, with that of the updates, by name, which needs the least memory; and its name."""
+    """A stage ready to run, with that of the updates, by name, which needs the least memory; and its name.
+
+    Raises:
+      ConfigError: the devices cannot hold what it needs.
+    """
     clock = time.monotonic()
-    batch = setting.place(jax.tree.map(lambda array: np.resize(array, (batch_size, *array.shape[1:])), examples))
+    rows = over_rows(setting.mesh)
+    batch = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype, sharding=rows), examples
+    )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, learner)
     with waiting("Compiling", "Compiled"):
         programs = {
@@ -237,6 +256,7 @@ def compiled_stage(
             for name, update in updates.items()
         }
     name = min(programs, key=lambda name: _temporary_bytes(programs[name]))
+    check_room(_bytes(programs[name]) * setting.mesh.size, "An update", "take fewer rows at a time or a smaller model")
     stage = Stage(
         total=total,
         learner=learner,
@@ -258,6 +278,15 @@ def _temporary_bytes(program: Compiled) -> int:
     """What a program needs beside its arguments and results; 0 where the backend does not tell."""
     analysis = program.memory_analysis()
     return 0 if analysis is None else analysis.temp_size_in_bytes
+
+
+def _bytes(program: Compiled) -> int:
+    """What a program needs on a device; 0 where the backend does not tell."""
+    sizes = program.memory_analysis()
+    if sizes is None:
+        return 0
+    held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return held + sizes.temp_size_in_bytes
 
 
 def mean_over_batches(setting: Setting, function: Callable[[Sequences], jax.Array], examples: Sequences) -> float:

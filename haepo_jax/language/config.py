@@ -30,6 +30,10 @@ COMPARISONS = ("openai_comparisons", "trl_tldr_preference")
 PROMPTS = ("generated", "openai_tldr")
 GRADIENTS = ("smallest", "one_shot", "two_pass")
 POOLINGS = ("sum", "mean", "last")
+MOST, MOST_LAYERS = 2**24, 10_000
+"""Of the sizes of a model, and of its layers: far above those of any model that exists."""
+LARGEST = 1e30
+"""Of a model's numbers, so that float32 holds what is computed from them."""
 _SIZES = ("family", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size", "rope_theta")
 _LONGEST_NAME = 200  # bytes; file systems take 255, and files are written under longer names for a while
 
@@ -42,17 +46,17 @@ class ModelConfig:
     """Folder with `config.json`, `*.safetensors` and `tokenizer.json`; when empty, the sizes below."""
     family: str = choice("qwen3", FAMILIES)
     """Architecture of the decoder."""
-    hidden_size: int = count(64, low=2)
+    hidden_size: int = count(64, low=2, high=MOST)
     """Width of the residual stream; an even multiple of `num_heads`."""
-    num_layers: int = count(2, low=1)
+    num_layers: int = count(2, low=1, high=MOST_LAYERS)
     """Layers of attention and feed-forward network."""
-    num_heads: int = count(4, low=1)
+    num_heads: int = count(4, low=1, high=MOST)
     """Heads of attention."""
-    num_kv_heads: int = count(2, low=1)
+    num_kv_heads: int = count(2, low=1, high=MOST)
     """Heads of keys and values, which groups of heads share; divides `num_heads`."""
-    intermediate_size: int = count(256, low=1)
+    intermediate_size: int = count(256, low=1, high=MOST)
     """Width of the feed-forward network."""
-    rope_theta: float = number(10_000.0, above=0.0, traced=False)
+    rope_theta: float = number(10_000.0, above=0.0, high=LARGEST, traced=False)
     """Base of the wavelengths of the rotary positions."""
     dtype: str = choice("float32", DTYPES)
     """Dtype of the computation; softmax, losses and gradients stay float32."""
@@ -61,7 +65,7 @@ class ModelConfig:
     adapter adapts. Trained ones are float32."""
     remat: bool = False
     """Keep only the layers' inputs for the gradient."""
-    adapter_rank: int = count(0, low=0)
+    adapter_rank: int = count(0, low=0, high=MOST)
     """Rank of the LoRA adapters that are trained instead of the parameters; 0 trains all parameters. The reference
     policy is then the model with its adapters switched off, and takes no memory of its own."""
     adapter_alpha: float = number(16.0, above=0.0, traced=False)

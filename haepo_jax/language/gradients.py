@@ -80,6 +80,7 @@ def _split(rows: Rows, size: int, fill: float | None = None) -> Rows:
     Row i goes to piece i modulo the number of pieces: rows that are spread over devices in blocks stay where they
     are, and each piece is spread over all devices.
     """
+    size = min(size, jax.tree.leaves(rows)[0].shape[0])
 
     def split(leaf: jax.Array) -> jax.Array:
         missing = -leaf.shape[0] % size

@@ -5,12 +5,14 @@ and how weights were initialised are passed over.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from haepo_jax.errors import ConfigError, choose
 from haepo_jax.language.architecture import Architecture, RopeScaling
+from haepo_jax.language.config import MOST_LAYERS
 from haepo_jax.language.hugging_face_fields import Fields
 from haepo_jax.language.json_text import read_object
 
@@ -19,7 +21,6 @@ CLASSES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt_neox": "GP
 
 _CLASSIFIER = "ForSequenceClassification"
 _EXACT_GELU = {"gelu": True, "gelu_new": False, "gelu_fast": False, "gelu_pytorch_tanh": False}
-_MOST_LAYERS = 10_000
 _LONGEST = 2**31 - 1  # int32 holds positions
 _ROPE_KINDS = ("default", "linear", "llama3")
 _ROPE_FIELDS = (
@@ -99,7 +100,7 @@ def make_config(
             "hidden_act": "gelu" if architecture.exact_gelu else "gelu_new",
             "use_parallel_residual": architecture.parallel_residual,
             "rotary_emb_base": architecture.rope_theta,
-            "rotary_pct": architecture.rotated_dim / architecture.head_dim,
+            "rotary_pct": _share(architecture.rotated_dim, architecture.head_dim),
         }
     else:
         config |= {
@@ -137,7 +138,7 @@ def _architecture(fields: Fields) -> Architecture:
         family=family,
         vocab_size=fields.count("vocab_size"),
         hidden_size=fields.count("hidden_size"),
-        num_layers=fields.count("num_hidden_layers", high=_MOST_LAYERS),
+        num_layers=fields.count("num_hidden_layers", high=MOST_LAYERS),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
@@ -205,6 +206,12 @@ def _rope(fields: Fields, family: str, head_dim: int) -> tuple[float, int | None
         if scaling.high_freq_factor <= scaling.low_freq_factor:
             raise rope.refusal("high_freq_factor", f"it must be above low_freq_factor, {scaling.low_freq_factor}")
     return theta, None if rotated == head_dim else rotated, scaling
+
+
+def _share(part: int, whole: int) -> float:
+    """A share of which `int(whole * share)`, as every reader computes it, is `part` again, whatever was rounded."""
+    share = part / whole
+    return share if int(whole * share) == part else math.nextafter(share, math.inf)
 
 
 def _rope_scaling_json(scaling: RopeScaling | None) -> dict[str, Any] | None:

@@ -5,12 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.language.config import LARGEST, MOST
 from haepo_jax.terminal import visible
-
-_MOST = 2**24
-"""Of most counts: 16 million is far above every size of a model that exists."""
-_LARGEST = 1e30
-"""Of numbers, so that float32 holds them and what is computed from them."""
 
 
 class Fields:
@@ -35,7 +31,7 @@ class Fields:
         given = f"is {quoted(self._values[name])}" if name in self._values else "is missing"
         return ConfigError(f"{self.path}: {self._section}{visible(name)} {given}; {allowed}.")
 
-    def count(self, name: str, default: int | None = None, *, high: int = _MOST) -> int:
+    def count(self, name: str, default: int | None = None, *, high: int = MOST) -> int:
         """A whole number above 0, and not above `high`."""
         value = self._values.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -49,8 +45,8 @@ class Fields:
         value = self._values.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
             raise self.refusal(name, "it must be a number above 0")
-        if value > _LARGEST:
-            raise self.refusal(name, f"it must be at most {_LARGEST:g}")
+        if value > LARGEST:
+            raise self.refusal(name, f"it must be at most {LARGEST:g}")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:

@@ -24,8 +24,9 @@ from haepo_jax.language.learner import Learner, Update
 from haepo_jax.members import Member
 from haepo_jax.opening import run_id
 from haepo_jax.progress import ProgressReport
-from haepo_jax.recording import MetricsWriter, drop_rows
-from haepo_jax.resuming import newest_checkpoint, what_is_left
+from haepo_jax.recorder import Recorder, Rows
+from haepo_jax.recording import MetricsWriter
+from haepo_jax.restore import Source, check_way_back, go_on, tidy_metrics, what_is_left
 from haepo_jax.run_folder import Provenance, storage_errors
 
 
@@ -109,34 +110,36 @@ class _Run:
 
     def __init__(self, stage: Stage, workdir: Path) -> None:
         self._stage, self._workdir = stage, workdir
-        self._provenance = Provenance(workdir, jax.devices())
-        self._provenance.update(compile_seconds=stage.compile_seconds)
         self._rows: list[dict[str, np.ndarray]] = []
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
         with storage_errors(workdir):
             (workdir / "metrics").mkdir(exist_ok=True)
-            self._checkpointer = Checkpointer(workdir / "checkpoints")
-            self._saved, self._done = self._start()
+            self._saved, self._recorder = self._start()
 
-    def _start(self) -> tuple[_State, int]:
-        """The state to go on from, and its updates; nothing of what comes after it stays in the folder."""
-        cursor = batches.start(self._stage.examples, seed=self._stage.seed)
-        state, done = _to_host(self._stage.learner, cursor, np.zeros(1, np.int64)), 0
-        found = newest_checkpoint(self._checkpointer, state)
-        if found is not None:
-            state, done = found.tree, found.update
-            print(f"Going on after update {done} of {self._stage.total}.")
-        drop_rows(self._workdir, done)
-        self._provenance.update(resumed_after_update=done)
-        return state, done
+    def _start(self) -> tuple[_State, Recorder]:
+        """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
+        stage, workdir, directory, only = self._stage, self._workdir, self._workdir / "checkpoints", range(1)
+        state = _to_host(stage.learner, batches.start(stage.examples, seed=stage.seed), np.zeros(1, np.int64))
+        sources = [Source(directory, only)] if directory.exists() else []
+        check_way_back(workdir, sources, state)
+        tidy_metrics(workdir)
+        self._provenance = Provenance(workdir, jax.devices())
+        begun = go_on(workdir, sources, state, only)
+        if begun.update:
+            print(f"Going on after update {begun.update} of {stage.total}.")
+        self._provenance.update(compile_seconds=stage.compile_seconds, resumed_after_update=begun.update)
+        run = run_id(workdir)
+        writer = MetricsWriter(workdir / "metrics", [Member(0, stage.seed, {})], counter="tokens", run=run)
+        recorder = Recorder(workdir, Checkpointer(directory, only, run=run), writer, begun)
+        return state if begun.tree is None else begun.tree, recorder
 
     def go(self, checkpoint_seconds: float) -> Outcome:
-        stage, progress = self._stage, ProgressReport(self._stage.total, self._done, counts="tokens")
+        stage, progress = self._stage, ProgressReport(self._stage.total, self._recorder.done, counts="tokens")
         diverged_at = None
         try:
             with signals.collected() as received:
                 learner, cursor = _from_host(self._saved, stage.learner)
-                done, last_save = self._done, time.monotonic()
+                done, last_save = self._recorder.done, time.monotonic()
                 while done < stage.total and not received:
                     clock = time.monotonic()
                     examples, cursor = batches.next_batch(stage.examples, cursor, stage.batch_size)
@@ -157,10 +160,10 @@ class _Run:
                     self._save(learner, cursor)
             if received:
                 self._provenance.update(outcome=signal.Signals(received[0]).name)
-                raise Interrupted(received[0], self._done, stage.total)
+                raise Interrupted(received[0], self._recorder.done, stage.total)
         finally:
             progress.close()
-            self._checkpointer.close()
+            self._recorder.close()
         self._provenance.update(outcome="complete" if diverged_at is None else "diverged")
         if diverged_at is not None:
             learner, _ = _from_host(self._saved, stage.learner)
@@ -188,22 +191,13 @@ class _Run:
         """Writes the pending metrics, then the checkpoint that makes them count."""
         metrics = {name: np.stack([row[name] for row in self._rows])[:, None] for name in self._rows[0]}
         tokens = self._saved.tokens + np.cumsum(metrics.pop("tokens").astype(np.int64), axis=0)
-        state, done = _to_host(learner, cursor, tokens[-1]), self._done + len(self._rows)
-        with storage_errors(self._workdir):
-            kinds = {name: values.dtype for name, values in metrics.items()}
-            writer = MetricsWriter(
-                self._workdir / "metrics",
-                [Member(0, self._stage.seed, {})],
-                metrics=kinds,
-                counter="tokens",
-                run=run_id(self._workdir),
-            )
-            writer.write(self._done, metrics, tokens)
-            # Before the checkpoint: a run killed just after its last one is summed up from what is written here.
-            self._provenance.update(run_seconds=self._run_seconds)
-            self._checkpointer.save(done, state)
-            self._checkpointer.wait()
-        self._saved, self._done = state, done
+        state, done = _to_host(learner, cursor, tokens[-1]), self._recorder.done + len(self._rows)
+        rows = Rows(metrics, tokens, where=np.ones_like(tokens, bool), diverged=np.zeros_like(tokens, bool))
+        self._recorder.commit(
+            done, state, rows, note=lambda: self._provenance.update(run_seconds=self._run_seconds), beside=lambda: None
+        )
+        self._recorder.wait()
+        self._saved = state
         self._rows.clear()
 
 

@@ -63,7 +63,7 @@ def token_log_probs(
 
     if chunk_size is None:
         return score((states, tokens))
-    count = tokens.size
+    count, chunk_size = tokens.size, min(chunk_size, tokens.size)
     flat = states.reshape(count, states.shape[-1]), tokens.reshape(count)
     missing = -count % chunk_size
     chunks = jax.tree.map(

@@ -12,7 +12,9 @@ from typing import Any
 
 import jax
 
+from haepo_jax import runtime
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import StrPath
 from haepo_jax.language import corpus, preference, reward, rl, sft
 from haepo_jax.language.answering import make_answering
 from haepo_jax.language.assembly import (
@@ -35,23 +37,26 @@ from haepo_jax.language.learner import Learner, Update, start, whole
 from haepo_jax.language.learning import make_optimizer_of
 from haepo_jax.language.prompts import prompt_format
 from haepo_jax.language.rollout import Frozen
+from haepo_jax.language.room import check_room
 from haepo_jax.language.run import Evaluation, Outcome, Stage, run
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.opening import opened
 from haepo_jax.run_folder import storage_errors, write_json
 
 Params = Any
+_BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
 
 Finish = Callable[[Outcome, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
-def folder_of(stage: str, config: LanguageConfig, workdir: Path) -> Path:
+def folder_of(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
     """The run folder of a stage."""
+    workdir = Path(workdir)
     return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
 
 
-def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_sft(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Fine-tunes the model on reference summaries; writes `WORKDIR/sft/model`.
 
     Args:
@@ -71,7 +76,7 @@ def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float 
     return _run("sft", config, workdir, _make_sft, checkpoint_seconds)
 
 
-def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_reward(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Trains the reward model on comparisons, from the fine-tuned policy; writes `WORKDIR/reward/model`.
 
     Arguments, result and errors as of `run_sft`.
@@ -79,7 +84,7 @@ def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: flo
     return _run("reward", config, workdir, _make_reward, checkpoint_seconds)
 
 
-def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_rl(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Trains the fine-tuned policy by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
 
     Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
@@ -91,12 +96,15 @@ def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float =
 def _run(
     name: str,
     config: LanguageConfig,
-    workdir: Path,
+    workdir: StrPath,
     make: Callable[[Setting], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
+    runtime.check_flags()
+    workdir = Path(workdir)
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
+    _check_batch(config, batch_size * _responses(config, name))
     # Before the folder is made, as what a stage needs may not be there.
     with leaving_nothing(workdir):
         parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
@@ -118,6 +126,20 @@ def _run(
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
     return True
+
+
+def _responses(config: LanguageConfig, stage: str) -> int:
+    """Responses of an update for each row of its batch."""
+    if stage == "rl":
+        return 2 if config.algorithm == "dpo" else config.rl.num_samples
+    return 2 if stage == "reward" else 1
+
+
+def _check_batch(config: LanguageConfig, responses: int) -> None:
+    """Refuses a batch whose tokens alone do not fit, as no program can be compiled for it."""
+    texts = prompt_format(config.data.prompt)
+    length = texts.query_length + texts.response_length
+    check_room(responses * length * _BYTES_A_TOKEN, f"A batch of {responses} responses", "make it smaller")
 
 
 def _make_sft(setting: Setting) -> tuple[Stage, Finish]:

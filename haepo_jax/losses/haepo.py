@@ -152,7 +152,8 @@ def haepo_coefficients(
     divided by the number of groups that have a valid trajectory. With c held constant, the surrogate
     :math:`\sum_k c_k S_k(\theta)` has the gradient of the loss, so that the gradient of a group can be
     accumulated one trajectory at a time, though the softmax couples them all: one pass without a graph
-    for the scores, one that adds up :math:`c_k \nabla S_k`.
+    for the scores, one that adds up :math:`c_k \nabla S_k`. The pieces' gradients are summed, not averaged
+    (`optax.MultiSteps(..., use_grad_mean=False)`; docs/method.md shows it).
 
     Args:
       scores: as for `haepo_loss`, as are all the other arguments.

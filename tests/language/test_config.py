@@ -22,6 +22,12 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
         ({"rl": {"num_samples": 1}}, "config.rl.num_samples must be at least 2, got 1."),
         ({"rl": {"top_p": 0.0}}, "config.rl.top_p must be above 0.0 and at most 1.0, got 0.0."),
         ({"model": {"remat": 1}}, "config.model.remat must be True or False, got 1."),
+        ({"model": {"hidden_size": 10**9}}, "config.model.hidden_size must be at least 2 and at most 16777216"),
+        ({"model": {"num_layers": 10**9}}, "config.model.num_layers must be at least 1 and at most 10000"),
+        (
+            {"model": {"rope_theta": 1e300}},
+            "config.model.rope_theta must be finite in float32 and above 0.0 and at most 1e+30",
+        ),
         ({"model": {"num_heads": 3}}, "must be an even multiple of num_heads, 3"),
         ({"model": {"num_kv_heads": 3}}, "config.model.num_kv_heads 3 does not divide num_heads 4."),
         *(

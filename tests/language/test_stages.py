@@ -10,11 +10,11 @@ import pytest
 import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.folder_files import read_json
 from haepo_jax.language import assembly, generated_task, run, stages
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.evaluation import evaluate
 from haepo_jax.language.hugging_face import read_model
-from haepo_jax.run_folder import read_json
 
 SMALL = {
     "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32},
@@ -196,7 +196,12 @@ def test_a_reward_model_is_read_with_the_pooling_that_it_was_made_with(workdir):
     assert not (workdir / "rl").exists()
 
 
+BIG = 2**31 - 1
 WRONG = {
+    "a model beyond the machine": (stages.run_sft, {"model": {"intermediate_size": 2**24, "num_layers": 10_000}}),
+    "a batch beyond the machine": (stages.run_sft, {"sft": {"batch_size": BIG}}),
+    "comparisons beyond the machine": (stages.run_reward, {"reward": {"batch_size": BIG}}),
+    "responses beyond the machine": (stages.run_rl, {"rl": {"num_samples": BIG, "gradient": "smallest"}}),
     "model.path": (stages.run_sft, {"model": {"path": "nowhere"}}),
     "sft_path": (stages.run_reward, {"sft_path": "nowhere"}),
     "reward_path": (stages.run_rl, {"reward_path": "~nosuchuser/nowhere"}),
