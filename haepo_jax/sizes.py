@@ -163,5 +163,5 @@ def check_episodes(config: ExperimentConfig, environment: Environment, episodes:
     if needed > there:
         raise ConfigError(
             f"--episodes={episodes} would need at least {in_words(needed)} of memory on each device, and it has "
-            f"{in_words(there)}; at most {there * episodes // needed:,} fit."
+            f"{in_words(there)}; more than {there * episodes // needed:,} never fit."
         )

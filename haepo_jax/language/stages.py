@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from haepo_jax import runtime
 from haepo_jax.errors import ConfigError
 from haepo_jax.folder_files import StrPath
 from haepo_jax.language import corpus, preference, reward, rl, sft
@@ -99,6 +100,7 @@ def _run(
     make: Callable[[Setting], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
+    runtime.check_flags()
     workdir = Path(workdir)
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
