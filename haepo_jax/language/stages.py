@@ -12,7 +12,9 @@ from typing import Any
 
 import jax
 
+from haepo_jax import runtime
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import StrPath
 from haepo_jax.language import corpus, preference, reward, rl, sft
 from haepo_jax.language.answering import make_answering
 from haepo_jax.language.assembly import (
@@ -49,12 +51,13 @@ Finish = Callable[[Outcome, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
-def folder_of(stage: str, config: LanguageConfig, workdir: Path) -> Path:
+def folder_of(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
     """The run folder of a stage."""
+    workdir = Path(workdir)
     return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
 
 
-def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_sft(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Fine-tunes the model on reference summaries; writes `WORKDIR/sft/model`.
 
     Args:
@@ -74,7 +77,7 @@ def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float 
     return _run("sft", config, workdir, _make_sft, checkpoint_seconds)
 
 
-def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_reward(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Trains the reward model on comparisons, from the fine-tuned policy; writes `WORKDIR/reward/model`.
 
     Arguments, result and errors as of `run_sft`.
@@ -82,7 +85,7 @@ def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: flo
     return _run("reward", config, workdir, _make_reward, checkpoint_seconds)
 
 
-def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_rl(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Trains the fine-tuned policy by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
 
     Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
@@ -94,10 +97,12 @@ def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float =
 def _run(
     name: str,
     config: LanguageConfig,
-    workdir: Path,
+    workdir: StrPath,
     make: Callable[[Setting], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
+    runtime.check_flags()
+    workdir = Path(workdir)
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     _check_batch(config, batch_size * _responses(config, name))

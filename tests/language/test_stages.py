@@ -10,11 +10,11 @@ import pytest
 import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
+from haepo_jax.folder_files import read_json
 from haepo_jax.language import assembly, generated_task, run, stages
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.evaluation import evaluate
 from haepo_jax.language.hugging_face import read_model
-from haepo_jax.run_folder import read_json
 
 SMALL = {
     "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32},
