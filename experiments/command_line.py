@@ -85,8 +85,8 @@ def run(main: Callable[[], int]) -> NoReturn:
         compilation_cache.seal()
     except ConfigError as error:
         code = _tell(error, BAD_INPUT)
-        if not processes.joined():
-            processes.report_refusal(sys.argv, error)
+        if processes.report_refusal(sys.argv, error):
+            _leave(code)
     except StorageError as error:
         code = _tell(error, STORAGE)
     except Stalled as error:
@@ -98,6 +98,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     except Exception as error:
         if _NO_DEVICES in str(error):
             code = _tell(" ".join(str(error).split()), BAD_INPUT)
+            if processes.report_refusal(sys.argv, error):
+                _leave(code)
         elif processes.joined():
             traceback.print_exc()
             code = 1

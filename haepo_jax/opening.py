@@ -16,7 +16,7 @@ import jax
 
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.folder_files import read_identity, read_json, read_record
+from haepo_jax.folder_files import StrPath, read_identity, read_json, read_record
 from haepo_jax.metrics_parts import metrics_parts
 from haepo_jax.run_folder import clear_leftovers, locked, storage_errors, write_json
 
@@ -34,7 +34,7 @@ FLAGS = (  # of JAX, that decide numbers whatever the program
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+def opened(workdir: StrPath, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
     """Holds the run folder for this run alone, after making it or checking that it holds this very run.
 
     Args:
@@ -45,6 +45,7 @@ def opened(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[s
     Raises:
       ConfigError: see `locked` and `check`.
     """
+    workdir = Path(workdir)
     with locked(workdir):
         check(workdir, config, members)
         begin(workdir, config, members)

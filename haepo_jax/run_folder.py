@@ -31,34 +31,19 @@ from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.folder_files import (
     StrPath,
-    is_complete,
     provenance_path,
     read_attempts,
-    read_json,
     read_record,
     to_json_text,
 )
 from haepo_jax.terminal import visible
-
-__all__ = [
-    "Provenance",
-    "clear_leftovers",
-    "is_complete",
-    "load_config",
-    "locked",
-    "read_json",
-    "set_aside",
-    "storage_errors",
-    "write_file",
-    "write_json",
-]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: StrPath) -> Iterator[None]:
     """Makes a folder if needed, and holds it for this process alone; one that nothing was written to is removed again.
 
     Args:
@@ -67,6 +52,7 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
       ConfigError: it cannot be made or written, or another process holds it.
     """
+    workdir = Path(workdir)
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,9 @@ from command_runner import Command
 
 from haepo_jax import evaluation
 from haepo_jax.config import from_config_dict
+from haepo_jax.experiment import restore, run
 from haepo_jax.population import Population, make_population
+from haepo_jax.run_folder import load_config
 
 TINY = {
     "env": "GaussianBandit-haepo",
@@ -53,6 +55,15 @@ def test_an_infinite_return_is_null_and_shown_as_none(infinite):
     assert code == 0 and "No member has a greedy return" in words
     for member in strict(folder / "evaluation.json")["members"]:
         assert member["sampled_return"] is None and member["sampled_return_std"] is None
+
+
+def test_a_folder_may_be_given_as_text(infinite):
+    folder, settings, _ = infinite
+    config = from_config_dict(settings)
+    assert load_config(str(folder)) == config
+    assert run(config, str(folder)) is False
+    ((_, _, update),) = restore(str(folder))
+    assert update == 1
 
 
 def test_returns_near_the_largest_float_are_not_lost_in_their_mean(monkeypatch):

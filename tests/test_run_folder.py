@@ -12,13 +12,13 @@ import pytest
 
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.folder_files import read_json
 from haepo_jax.opening import opened
 from haepo_jax.population import make_members
 from haepo_jax.run_folder import (
     Provenance,
     clear_leftovers,
     load_config,
-    read_json,
     storage_errors,
     write_file,
     write_json,

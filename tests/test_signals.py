@@ -16,7 +16,7 @@ from run_folders import checkpoints, wait_for
 
 from haepo_jax import experiment, signals
 from haepo_jax.config import ExperimentConfig
-from haepo_jax.run_folder import is_complete
+from haepo_jax.folder_files import is_complete
 
 TINY = (
     "--config=configs/cartpole.py",

@@ -29,6 +29,7 @@ from typing import Any
 
 from haepo_jax.errors import ConfigError, choose
 from haepo_jax.language.json_text import loads
+from haepo_jax.terminal import visible
 
 SCHEMAS = ("openai_tldr", "openai_comparisons", "trl_tldr", "trl_tldr_preference")
 SOURCES = ("tldr", "cnndm")
@@ -209,7 +210,7 @@ def _not_foreign(folder: Path, files: list[Path], schema: str) -> list[Path]:
     if len(foreign) == len(files):
         return files
     if foreign:
-        names = ", ".join(file.name for file in foreign)
+        names = ", ".join(visible(file.name) for file in foreign)
         fields = ", ".join(_FIELDS[schema])
         print(f"Passes over {names} in {folder}: no field there is one of {fields}.", file=sys.stderr)
     return [file for file in files if file not in foreign]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from haepo_jax.folder_files import StrPath
 from haepo_jax.language.answering import Answers, make_answering
 from haepo_jax.language.assembly import Setting, leaving_nothing, make_setting, policy_folder
 from haepo_jax.language.config import LanguageConfig
@@ -15,12 +16,13 @@ from haepo_jax.language.stages import read_reward_model
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.language.win_rates import length_controlled_win_rate, wins
 from haepo_jax.run_folder import storage_errors, write_json
+from haepo_jax.terminal import visible
 
 FINE_TUNED = "sft"
 """The fine-tuned policy, among the names of runs."""
 
 
-def evaluate(config: LanguageConfig, workdir: Path) -> dict[str, Any]:
+def evaluate(config: LanguageConfig, workdir: StrPath) -> dict[str, Any]:
     """Judges the fine-tuned policy and every finished run of `WORKDIR/rl`; writes `WORKDIR/evaluation.json`.
 
     Runs that diverged are left out, with a word.
@@ -39,6 +41,7 @@ def evaluate(config: LanguageConfig, workdir: Path) -> dict[str, Any]:
       ConfigError: a stage that this builds on is missing.
       StorageError: the result could not be written.
     """
+    workdir = Path(workdir)
     with leaving_nothing(workdir):
         setting = make_setting(config, workdir)
         answers = answers_of(setting, finished_runs(workdir))
@@ -53,12 +56,12 @@ def evaluate(config: LanguageConfig, workdir: Path) -> dict[str, Any]:
     return result
 
 
-def finished_runs(workdir: Path) -> list[str]:
+def finished_runs(workdir: StrPath) -> list[str]:
     """The names of the finished runs of stage `rl`, but for those that diverged, which are printed."""
-    folders = [folder for folder in sorted((workdir / "rl").glob("*")) if is_finished(folder)]
+    folders = [folder for folder in sorted((Path(workdir) / "rl").glob("*")) if is_finished(folder)]
     for folder in folders:
         if (update := diverged_at(folder)) is not None:
-            print(f"Leaves out {folder.name}, which diverged at update {update}.", file=sys.stderr)
+            print(f"Leaves out {visible(folder.name)}, which diverged at update {update}.", file=sys.stderr)
     return [folder.name for folder in folders if diverged_at(folder) is None]
 
 

@@ -5,6 +5,7 @@ and how weights were initialised are passed over.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ def make_config(
             "hidden_act": "gelu" if architecture.exact_gelu else "gelu_new",
             "use_parallel_residual": architecture.parallel_residual,
             "rotary_emb_base": architecture.rope_theta,
-            "rotary_pct": architecture.rotated_dim / architecture.head_dim,
+            "rotary_pct": _share(architecture.rotated_dim, architecture.head_dim),
         }
     else:
         config |= {
@@ -205,6 +206,12 @@ def _rope(fields: Fields, family: str, head_dim: int) -> tuple[float, int | None
         if scaling.high_freq_factor <= scaling.low_freq_factor:
             raise rope.refusal("high_freq_factor", f"it must be above low_freq_factor, {scaling.low_freq_factor}")
     return theta, None if rotated == head_dim else rotated, scaling
+
+
+def _share(part: int, whole: int) -> float:
+    """A share of which `int(whole * share)`, as every reader computes it, is `part` again, whatever was rounded."""
+    share = part / whole
+    return share if int(whole * share) == part else math.nextafter(share, math.inf)
 
 
 def _rope_scaling_json(scaling: RopeScaling | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import StrPath, read_json
 from haepo_jax.language.architecture import Architecture, of_family
 from haepo_jax.language.config import METHODS, LanguageConfig
 from haepo_jax.language.decoder import Decoder
@@ -26,7 +27,7 @@ from haepo_jax.language.learning import Experience, Score, make_learn, make_opti
 from haepo_jax.language.rollout import Frozen, make_reference
 from haepo_jax.language.scoring import Sequences
 from haepo_jax.objectives import Metrics
-from haepo_jax.run_folder import read_json, storage_errors, write_json
+from haepo_jax.run_folder import storage_errors, write_json
 
 Params = Any
 PROMPT_LENGTH = 64
@@ -205,7 +206,7 @@ def _score_all_positions(response_length: int) -> Score:
     return score
 
 
-def measure_all(workdir: Path, every: Iterable[Case], device: jax.Device | None = None) -> list[dict[str, Any]]:
+def measure_all(workdir: StrPath, every: Iterable[Case], device: jax.Device | None = None) -> list[dict[str, Any]]:
     """Measures these cases, and writes `WORKDIR/memory.json`, one row a case and kind of device, after each.
 
     A case that the file already holds, by the same version of JAX and for the same kind of device, is not measured
@@ -222,6 +223,7 @@ def measure_all(workdir: Path, every: Iterable[Case], device: jax.Device | None 
     Raises:
       StorageError: the file could not be written any more.
     """
+    workdir = Path(workdir)
     path = workdir / "memory.json"
     where = {"jax": jax.__version__, "device": (device or jax.devices()[0]).device_kind}
     row_shape = dict.fromkeys((*Case._fields, "device", "jax", "total"), object)

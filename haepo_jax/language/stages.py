@@ -12,7 +12,9 @@ from typing import Any
 
 import jax
 
+from haepo_jax import runtime
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import StrPath
 from haepo_jax.language import corpus, preference, reward, rl, sft
 from haepo_jax.language.answering import make_answering
 from haepo_jax.language.assembly import (
@@ -37,6 +39,7 @@ from haepo_jax.language.prompts import prompt_format
 from haepo_jax.language.rollout import Frozen
 from haepo_jax.language.room import check_room
 from haepo_jax.language.run import Evaluation, Outcome, Stage, run
+from haepo_jax.language.scoring import Sequences
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.opening import opened
 from haepo_jax.run_folder import storage_errors, write_json
@@ -48,12 +51,13 @@ Finish = Callable[[Outcome, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
-def folder_of(stage: str, config: LanguageConfig, workdir: Path) -> Path:
+def folder_of(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
     """The run folder of a stage."""
+    workdir = Path(workdir)
     return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
 
 
-def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_sft(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Fine-tunes the model on reference summaries; writes `WORKDIR/sft/model`.
 
     Args:
@@ -73,7 +77,7 @@ def run_sft(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float 
     return _run("sft", config, workdir, _make_sft, checkpoint_seconds)
 
 
-def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_reward(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Trains the reward model on comparisons, from the fine-tuned policy; writes `WORKDIR/reward/model`.
 
     Arguments, result and errors as of `run_sft`.
@@ -81,7 +85,7 @@ def run_reward(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: flo
     return _run("reward", config, workdir, _make_reward, checkpoint_seconds)
 
 
-def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_rl(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
     """Trains the fine-tuned policy by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
 
     Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
@@ -93,10 +97,12 @@ def run_rl(config: LanguageConfig, workdir: Path, *, checkpoint_seconds: float =
 def _run(
     name: str,
     config: LanguageConfig,
-    workdir: Path,
+    workdir: StrPath,
     make: Callable[[Setting], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
+    runtime.check_flags()
+    workdir = Path(workdir)
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     _check_batch(config, batch_size * _responses(config, name))
@@ -143,6 +149,7 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
     architecture = model.architecture
     decoder = setting.decoder(architecture, setting.adapter)
     base, trained = trainable(setting, decoder, model.params)
+    held_out = corpus.demonstrations(config.data, tokenizer, "held_out")  # now, as a bad row is better seen at once
     stage, _ = compiled_stage(
         setting,
         start(trained, sft.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
@@ -159,7 +166,6 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
         params = folded(setting, lambda: first_model(setting)[0].params, outcome.learner.trained)
         write(made, architecture, params, tokenizer)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
-        held_out = corpus.demonstrations(config.data, tokenizer, "held_out")
         return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out)}
 
     return stage, finish
@@ -172,6 +178,7 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
     architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
     params = reward.init_reward_params({name: leaf for name, leaf in model.params.items() if name != "head"})
     decoder = setting.decoder(architecture)
+    held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
     stage, _ = compiled_stage(
         setting,
         start(params, reward.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
@@ -188,7 +195,7 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
         params = outcome.learner.trained
         facts = {"pooling": config.reward.pooling}
         write(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
-        return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, tokenizer)}
+        return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, held_out)}
 
     return stage, finish
 
@@ -210,7 +217,8 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
         )
     else:
         reward_decoder, reward_params = read_reward_model(setting, tokenizer)
-        facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, tokenizer)
+        held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
+        facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, held_out)
         _check_floor(config, facts["held_out_accuracy"])
         examples = corpus.queries(config.data, tokenizer, "train")
         make_update = functools.partial(
@@ -283,11 +291,10 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
     return setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
 
 
-def _accuracy(setting: Setting, decoder: Decoder, params: Params, tokenizer: Tokenizer) -> float:
+def _accuracy(setting: Setting, decoder: Decoder, params: Params, held_out: Sequences) -> float:
     """Share of the held-out comparisons that the reward model decides as people did."""
     length = prompt_format(setting.config.data.prompt).comparison_length
     accuracy = jax.jit(functools.partial(reward.held_out_accuracy, setting.config, decoder, response_length=length))
-    held_out = corpus.comparisons(setting.config.data, tokenizer, held_out=True)
     return mean_over_batches(setting, lambda rows: accuracy(params, rows), held_out)
 
 

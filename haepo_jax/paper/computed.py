@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.folder_files import read_json, to_json_text
+from haepo_jax.folder_files import StrPath, read_json, to_json_text
 from haepo_jax.run_folder import set_aside, storage_errors, write_json
 
 
-def computed(directory: Path, name: str, compute: Callable[[], Any]) -> Any:
+def computed(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
     """Plain data, computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
 
     Args:
@@ -26,7 +26,7 @@ def computed(directory: Path, name: str, compute: Callable[[], Any]) -> Any:
     Raises:
       StorageError: the folder could not be written to any more.
     """
-    path = directory / "computed" / f"{name}.json"
+    path = Path(directory) / "computed" / f"{name}.json"
     try:
         if os.path.lexists(path):
             stored = read_json(path, {"sha256": str, "value": object})

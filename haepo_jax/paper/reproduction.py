@@ -1,12 +1,11 @@
 """The whole reproduction: every study in turn, then the page and the files that it is quoted from."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from haepo_jax import runtime
 from haepo_jax.config import ExperimentConfig, to_json
-from haepo_jax.folder_files import read_attempts, read_summary
+from haepo_jax.folder_files import StrPath, read_attempts, read_summary
 from haepo_jax.paper.claims import tally
 from haepo_jax.paper.methods import SETTINGS_PER_METHOD
 from haepo_jax.paper.runs import Runs
@@ -21,7 +20,7 @@ from haepo_jax.reporting.words import bands
 COMMAND = "python -m experiments.paper"
 
 
-def reproduce(directory: Path, scale: Scale) -> Published:
+def reproduce(directory: StrPath, scale: Scale) -> Published:
     """Does what is missing of the studies, and writes `report.html`, `verdicts.json` and `figures/`.
 
     Args:

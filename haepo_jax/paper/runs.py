@@ -17,7 +17,7 @@ import jax
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.experiment import run
-from haepo_jax.folder_files import read_json, read_record, read_summary
+from haepo_jax.folder_files import StrPath, read_json, read_record, read_summary
 from haepo_jax.paper.countdown import Countdown
 from haepo_jax.paper.curves import RunData
 from haepo_jax.paper.methods import nested
@@ -31,9 +31,9 @@ _SEAL = "seal.json"
 class Runs:
     """All runs under one folder. Asking for one does what is missing of it."""
 
-    def __init__(self, directory: Path, scale: Scale) -> None:
+    def __init__(self, directory: StrPath, scale: Scale) -> None:
         """Nothing is done before a run is asked for."""
-        self.directory = directory
+        self.directory = Path(directory)
         self.scale = scale
         self.done: dict[str, ExperimentConfig] = {}
         """The configs of the runs asked for so far, by name."""

@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from haepo_jax.folder_files import StrPath
 from haepo_jax.reporting.page import Report, render
 from haepo_jax.run_folder import storage_errors, write_file, write_json
 
@@ -17,7 +18,7 @@ class Published(NamedTuple):
     """The page's first paragraph."""
 
 
-def publish(directory: Path, report: Report) -> Path:
+def publish(directory: StrPath, report: Report) -> Path:
     """Writes `report.html`, `tables.json` and `figures/SECTION-NUMBER.svg`; `verdicts.json` where there are claims.
 
     Returns:
@@ -26,6 +27,7 @@ def publish(directory: Path, report: Report) -> Path:
     Raises:
       StorageError: the folder could not be written to any more.
     """
+    directory = Path(directory)
     page = directory / "report.html"
     with storage_errors(directory):
         write_file(page, lambda temporary: temporary.write_text(render(report)))

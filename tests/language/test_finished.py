@@ -3,7 +3,11 @@
 import shutil
 
 import pytest
+from command_runner import Command
 
+from haepo_jax.errors import ConfigError
+from haepo_jax.language.assembly import policy_folder
+from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.evaluation import finished_runs
 from haepo_jax.language.finished import diverged_at, is_finished, model_of
 from haepo_jax.run_folder import write_json
@@ -65,3 +69,24 @@ def test_runs_that_diverged_or_are_not_finished_are_not_compared(tmp_path, capsy
     (tmp_path / "rl" / "a file").touch()
     assert finished_runs(tmp_path) == ["good"]
     assert capsys.readouterr().err == "Leaves out bad, which diverged at update 2.\n"
+
+
+def test_the_command_exits_with_3_whenever_its_run_diverged(tmp_path):
+    diverged(tmp_path / "rl" / "bad")
+    finished = Command(
+        "experiments.tldr",
+        "--config=configs/tldr_generated.py",
+        f"--workdir={tmp_path}",
+        "--stage=rl",
+        "--config.name=bad",
+    ).wait()
+    assert finished.code == 3, finished.err
+    assert f"{tmp_path / 'rl' / 'bad'} diverged at update 2 already; nothing to do." in finished.out
+
+
+def test_a_stage_does_not_build_on_one_that_diverged(tmp_path):
+    diverged(tmp_path / "sft")
+    with pytest.raises(
+        ConfigError, match=r"^The stage sft in .*sft diverged at update 2, so that there is no model to "
+    ):
+        policy_folder(LanguageConfig(), tmp_path)

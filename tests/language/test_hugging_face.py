@@ -12,9 +12,10 @@ import pytest
 import safetensors
 import safetensors.numpy
 from language.numpy_decoder import ARCHITECTURES, random_params
-from language.small_tokenizers import characters
+from language.small_tokenizers import backend, characters
 
 from haepo_jax.errors import ConfigError
+from haepo_jax.language import assembly
 from haepo_jax.language.decoder import Adapter, Decoder
 from haepo_jax.language.hugging_face import TokenIds, read_model, write_model
 from haepo_jax.language.sealed import SEAL
@@ -411,6 +412,24 @@ def test_a_missing_shard_is_named(tmp_path):
         ConfigError, match=rf"^{tmp_path} holds no {shard.name}, which its model\.safetensors\.index\.json names\.$"
     ):
         read_model(tmp_path)
+
+
+def test_what_one_stage_writes_is_what_the_next_reads(tmp_path):
+    words = ["<eos>", "<unk>", "<end>", "<bos>", " ", *"abc"]
+    write(tmp_path / "given", "gpt_neox")
+    change_config(tmp_path / "given", eos_token_id=[0, 2], bos_token_id=3, pad_token_id=None)
+    backend(words).save(str(tmp_path / "given" / "tokenizer.json"))
+    (tmp_path / "given" / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
+    (tmp_path / "given" / "generation_config.json").write_text('{"eos_token_id": [0, 2], "temperature": 0.6}')
+    folder = tmp_path / "given"
+    for name in ("sft", "reward", "rl"):
+        model, tokenizer = read_model(folder), Tokenizer.from_folder(folder)
+        assert (tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id) == ((0, 2), len(words), 3)
+        folder = tmp_path / name / "model"
+        assembly.write(folder, model.architecture, model.params, tokenizer)
+        config = json.loads((folder / "config.json").read_text())
+        assert (config["eos_token_id"], config["pad_token_id"], config["bos_token_id"]) == ([0, 2], len(words), 3)
+        assert json.loads((folder / "generation_config.json").read_text())["temperature"] == 0.6
 
 
 def test_without_the_library_one_sentence_says_what_to_install(tmp_path, monkeypatch):

@@ -198,6 +198,15 @@ def test_what_is_written_is_read_back(tmp_path, name, classifier):
     assert ("id2label" in config) == classifier
 
 
+def test_every_share_of_rotated_dimensions_is_read_back_as_it_was(tmp_path):
+    for head_dim in (44, 45, 49, 64, 71, 96):
+        for rotated in range(2, head_dim, 2):
+            sizes = {"head_dim": head_dim, "hidden_size": 4 * head_dim, "rotary_dim": rotated}
+            arch = dataclasses.replace(ARCHITECTURES["gpt_neox"], **sizes)
+            again = read(tmp_path, make_config(arch, token_ids=IDS, dtype="float32"))
+            assert (again.head_dim, again.rotated_dim) == (head_dim, rotated)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "named"),
     [

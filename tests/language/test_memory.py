@@ -5,9 +5,9 @@ import pytest
 from language.tiny import ARCHITECTURE
 
 from haepo_jax.errors import ConfigError
+from haepo_jax.folder_files import read_json
 from haepo_jax.language import memory
 from haepo_jax.language.memory import Case, Memory, cases, measure, measure_all
-from haepo_jax.run_folder import read_json
 
 
 @pytest.fixture

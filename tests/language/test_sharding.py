@@ -56,7 +56,7 @@ def mean_token(rows):
     return jnp.sum(jnp.where(rows.valid, rows.tokens, 0)) / jnp.sum(rows.valid)
 
 
-@pytest.mark.parametrize("batch", [8, 5, 6, 1])
+@pytest.mark.parametrize("batch", [8, 5])
 @pytest.mark.parametrize("count", [15, 7, 1, 64, 130])
 def test_means_are_of_all_rows_or_of_whole_batches(batch, count, tmp_path):
     setting = Setting(LanguageConfig(), tmp_path, make_mesh(1, rows=batch), generated=True)

@@ -8,11 +8,12 @@ import numpy as np
 
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.config import to_json
+from haepo_jax.folder_files import is_complete, read_json
 from haepo_jax.opening import opened, run_id
 from haepo_jax.paper.scale import Scale
 from haepo_jax.population import make_members
 from haepo_jax.recording import MetricsWriter
-from haepo_jax.run_folder import Provenance, is_complete, read_json, write_json
+from haepo_jax.run_folder import Provenance, write_json
 
 SMALL = Scale(
     quick=False,

@@ -15,13 +15,13 @@ from paper.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty,
 from haepo_jax import experiment
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
+from haepo_jax.folder_files import read_json
 from haepo_jax.opening import opened
 from haepo_jax.paper import runs as paper_runs
 from haepo_jax.paper.methods import nested
 from haepo_jax.paper.runs import Runs
 from haepo_jax.paper.scale import QUICK
 from haepo_jax.population import make_members
-from haepo_jax.run_folder import read_json
 
 PLAIN = {"num_seeds": 2, "num_updates": 12, "optimizer.learning_rate": 1e-3}
 TINY = {

@@ -14,13 +14,14 @@ from sweep_report.made_up_sweeps import UPDATES, write_sweep
 
 from experiments import command_line
 from haepo_jax.analysis import tables
+from haepo_jax.folder_files import read_json
 from haepo_jax.paper import reproduction
 from haepo_jax.paper.methods import METHODS
 from haepo_jax.paper.tldr import memory
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.heat_map import heat_map
 from haepo_jax.reporting.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table, render
-from haepo_jax.run_folder import read_json, write_json
+from haepo_jax.run_folder import write_json
 from haepo_jax.sweep_report.page import write_report
 
 HOSTILE = (

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison, verdict, verdict_of_all
+from haepo_jax.folder_files import StrPath
 from haepo_jax.language.memory import BASE, PROMPT_LENGTH, WAYS, cases, device_of_topology, measure_all, method_cases
 from haepo_jax.reporting import figures
 from haepo_jax.reporting.figures import Series
@@ -24,7 +24,7 @@ _METHODS = {"haepo": "HAEPO", "grpo": "GRPO", "rloo": "RLOO", "dpo": "DPO"}
 Row = dict[str, Any]
 
 
-def measured(workdir: Path, shapes: Iterable[str], topology: str = "") -> list[Row]:
+def measured(workdir: StrPath, shapes: Iterable[str], topology: str = "") -> list[Row]:
     """The rows of `memory.json`, of which those of these shapes are measured first.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from haepo_jax import runtime
+from haepo_jax.folder_files import StrPath
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.memory import BASE
 from haepo_jax.paper.tldr import comparison, memory
@@ -22,7 +23,7 @@ COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
 
 
-def reproduce(directory: Path, scale: Scale, topology: str = "") -> Published:
+def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> Published:
     """Does what is missing of the experiment, and writes `report.html` and the files beside it.
 
     Args:
@@ -55,7 +56,7 @@ def reproduce(directory: Path, scale: Scale, topology: str = "") -> Published:
     return Published(publish(directory, report), report.first_paragraph)
 
 
-def report_memory(directory: Path, topology: str = "") -> Path:
+def report_memory(directory: StrPath, topology: str = "") -> Path:
     """Measures memory alone, and writes the page of that study.
 
     Arguments, result and errors as of `reproduce`.

@@ -9,14 +9,13 @@ import numpy as np
 
 from haepo_jax.analysis.metrics import read_metric
 from haepo_jax.errors import ConfigError
-from haepo_jax.folder_files import read_attempts, read_summary
+from haepo_jax.folder_files import StrPath, is_complete, read_attempts, read_summary
 from haepo_jax.language import stages
 from haepo_jax.language.config import LanguageConfig, from_config_dict
 from haepo_jax.paper.countdown import Countdown
 from haepo_jax.paper.methods import Method, nested
 from haepo_jax.paper.tldr.methods import METHODS, SETTINGS_PER_METHOD
 from haepo_jax.paper.tldr.scale import Scale
-from haepo_jax.run_folder import is_complete
 
 TUNING_SEED = 1000
 _FIRST = {"sft": "fine-tuning", "reward": "reward model"}
@@ -37,9 +36,9 @@ class Tuned:
 class Runs:
     """The stages under one folder."""
 
-    def __init__(self, directory: Path, scale: Scale) -> None:
+    def __init__(self, directory: StrPath, scale: Scale) -> None:
         """Nothing is done before it is asked for."""
-        self.directory, self.scale = directory, scale
+        self.directory, self.scale = Path(directory), scale
         self.done: dict[str, LanguageConfig] = {}
         """The configs of the runs of stage `rl` asked for so far, by name."""
         a_method = (SETTINGS_PER_METHOD if scale.tuned else 0) + scale.seeds
