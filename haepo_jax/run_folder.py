@@ -163,6 +163,8 @@ def storage_errors(workdir: Path) -> Iterator[None]:
     """Turns a full disk or a failing one into a `StorageError` with one sentence."""
     try:
         yield
+    except StorageError:  # it says so already
+        raise
     except Exception as error:
         cause = _os_error(error)
         if cause is None:

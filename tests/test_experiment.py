@@ -14,11 +14,14 @@ import pytest
 from command_runner import Command, run
 from run_folders import assert_same_end, checkpoints, table, wait_for
 
+from haepo_jax import objectives
 from haepo_jax.analysis.metrics import read_metric
 from haepo_jax.config import from_config_dict
+from haepo_jax.errors import ConfigError
 from haepo_jax.evaluation import evaluate
-from haepo_jax.experiment import restore
+from haepo_jax.experiment import Placement, restore, run_sweep
 from haepo_jax.experiment import run as train
+from haepo_jax.sweeps import of_experiment
 
 SMALL = (
     "--config=configs/catch.py",
@@ -474,3 +477,55 @@ def test_a_disk_that_turns_read_only_stops_the_run(small_disk):
     refused = run("experiments.train", *LONG, f"--workdir={workdir}")
     assert refused.code == 2
     assert f"--workdir {workdir} cannot be written: Read-only file system." in refused.err
+
+
+CATCH = {
+    "env": "Catch-bsuite",
+    "num_seeds": 2,
+    "num_updates": 3,
+    "num_trajectories": 2,
+    "policy": {"hidden_sizes": ()},
+}
+
+
+def test_a_refused_placement_leaves_nothing(tmp_path):
+    sweep, workdir = of_experiment(from_config_dict(CATCH)), tmp_path / "deep" / "run"
+    with pytest.raises(ConfigError, match="--trajectory_devices=3 does not divide"):
+        run_sweep(sweep, str(workdir), placement=Placement(trajectory_devices=3))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_resumed_run_is_refused_where_its_loss_was_changed_or_its_files_are_gone(tmp_path, monkeypatch):
+    config, workdir = from_config_dict(CATCH), tmp_path / "run[seed=1]"
+    assert train(config, str(workdir), checkpoint_seconds=0)
+    (workdir / "summary.json").unlink()
+    before = contents(workdir)
+
+    def assert_refused(sentence):
+        with pytest.raises(ConfigError, match=sentence):
+            train(config, workdir)
+        assert contents(workdir) == before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objectives, "haepo_loss", lambda *a, loss=objectives.haepo_loss, **o: doubled(loss(*a, **o)))
+        assert_refused("was begun with other updates")
+    (workdir / "metrics" / "part-00000-00000000-00000000.parquet").rename(tmp_path / "part")
+    before = contents(workdir)
+    assert_refused("metrics has lost rows of the run")
+    (tmp_path / "part").rename(workdir / "metrics" / "part-00000-00000000-00000000.parquet")
+    (workdir / "placement.json").rename(tmp_path / "placement")
+    before = contents(workdir)
+    assert_refused(r"placement\.json is missing")
+    (tmp_path / "placement").rename(workdir / "placement.json")
+    assert train(config, workdir)
+    assert evaluate(workdir, episodes=2)["update"] == 3
+
+
+def doubled(result):
+    loss, terms = result
+    return 2 * loss, terms
+
+
+def contents(workdir):
+    return {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}

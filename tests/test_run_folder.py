@@ -117,6 +117,12 @@ def test_storage_that_fails_gets_one_sentence(tmp_path, error, told):
     assert "what was written before is intact" in str(raised.value)
 
 
+def test_what_is_said_already_is_not_said_twice(tmp_path):
+    with pytest.raises(StorageError) as raised, storage_errors(tmp_path), storage_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(raised.value).count("is on a full disk") == 1
+
+
 def test_other_errors_stay_what_they_are(tmp_path):
     with pytest.raises(ZeroDivisionError), storage_errors(tmp_path):
         raise ZeroDivisionError
