@@ -18,7 +18,7 @@ MACHINE = 64 * 2**30
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     monkeypatch.setattr(sizes, "device_bytes", lambda: MACHINE)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=MACHINE))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(total=2**40, free=MACHINE))
 
 
 def check(values, num_members=32, **options):
