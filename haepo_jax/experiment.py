@@ -210,7 +210,7 @@ def _begun(workdir: Path, sweep: Sweep, placement: Placement) -> list[Population
 def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
     notes = [horizon_without_effect(population.config, population.train.environment) for population in populations]
     for note in dict.fromkeys(note for note in notes if note is not None):
-        print(note, flush=True)
+        print(visible(note), flush=True)
     for group, population in zip(sweep.groups, populations, strict=True):
         if group.config.memory == "auto":
             named = f" in group {group.name}" if len(populations) > 1 else ""

@@ -220,7 +220,7 @@ def _choices(values: Any) -> dict[str, tuple | Distribution]:
         raise ConfigError(f"config.sweep must map settings to their values, got {quoted(values)}.")
     choices: dict[str, tuple | Distribution] = {}
     for path, value in flatten(values).items():
-        if value == {}:
+        if isinstance(value, Mapping) and not value:
             continue
         name, _, last = path.rpartition(".")
         if last in DISTRIBUTIONS:
@@ -260,6 +260,8 @@ def _distribution(path: str, name: str, kind: str, bounds: Any) -> Distribution:
         # A bound that is not allowed itself, such as a learning rate of 0, is never drawn.
         if field is None or bound != field.metadata.get("above"):
             _checked(path, name, bound)
+    if kind == "integer" and not all(-(2**63) <= bound < 2**63 for bound in bounds):
+        raise ConfigError(f"config.{path} must have bounds of 64 bits, got {quoted(bounds)}.")
     return Distribution(kind, *bounds)
 
 
