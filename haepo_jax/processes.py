@@ -3,6 +3,7 @@
 In a run of one process everything here returns at once.
 """
 
+import atexit
 import collections
 import contextlib
 import os
@@ -11,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,10 +23,13 @@ from haepo_jax import meeting
 from haepo_jax.errors import ConfigError, Stalled, StorageError
 
 HEARTBEAT_SECONDS = 30
-JOIN_SECONDS = 120.0
+JOIN_SECONDS = 60.0
 
 _LEAVE_SECONDS = 10.0
 _STOP_SECONDS = 60.0  # after a signal all of them save, which one may do faster than another
+
+_met: list[meeting.Company] = []
+"""The processes of this run while they begin together; none before and after."""
 
 _TOO_LATE = "before any JAX"  # is part of what JAX says once its devices are started
 
@@ -55,7 +60,7 @@ def initialize(
     """
     given = _checked(coordinator, num_processes, process_id)
     if given is not None:
-        meeting.meet(*given, join_seconds)
+        _begin(meeting.meet(*given, join_seconds, _end))
     # It would take SIGTERM away from the run, which saves and stops by itself.
     jax.config.update("jax_enable_preemption_service", False)
 
@@ -92,24 +97,52 @@ def initialize(
     _check_devices()
 
 
-def report_refusal(arguments: Sequence[str], reason: ConfigError) -> None:
-    """Lets the others of a run know why this process did not come as far as to meet them.
+def part() -> None:
+    """All have begun, or learnt why they cannot: from here on none is watched but by JAX."""
+    while _met:
+        _met.pop().part()
+
+
+def report_refusal(arguments: Sequence[str], reason: Exception) -> bool:
+    """Lets the others of a run know why this process does not begin it.
 
     Args:
       arguments: of the command, some of which may be what is wrong.
       reason: what ended it.
+
+    Returns:
+      Whether others were about to begin with this one: it has to end at once then.
     """
-    if isinstance(reason, meeting.NotMet):
-        return
+    if _met:
+        _met.pop().refuse(str(reason))
+        return True
+    if isinstance(reason, meeting.NotMet) or joined():
+        return False
     found: dict[str, str] = {}
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        match = re.fullmatch(r"--?(coordinator|num_processes|process_id)(?:=(.*))?", argument)
+        match = re.fullmatch(r"--?(coordinator|process_id)(?:=(.*))?", argument)
         if match is not None:
             found[match[1]] = after if match[2] is None else match[2]
-    with contextlib.suppress(ValueError, KeyError):  # they are what is wrong, or it is the only process
-        given = _checked(found["coordinator"], int(found["num_processes"]), int(found["process_id"]))
-        if given is not None:
-            meeting.report_refusal(*given, str(reason))
+    try:
+        address = meeting.parse_address(found.get("coordinator", ""))
+    except ConfigError:  # it is what is wrong, or this is the only process
+        return False
+    number = found.get("process_id", "")
+    meeting.report_refusal(address, int(number) if number.isdecimal() else None, str(reason))
+    return False
+
+
+def _begin(company: meeting.Company | None) -> None:
+    if company is not None:
+        _met.append(company)
+        atexit.register(part)
+
+
+def _end(sentence: str, code: int) -> None:
+    """Ends this process, whose main thread may wait for others."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{Path(sys.argv[0]).stem}: {sentence}\n".encode(errors="replace"))
+    os._exit(code)
 
 
 def _checked(
@@ -140,6 +173,7 @@ def _check_devices() -> None:
         return
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len({counts[process] for process in range(jax.process_count())}) > 1:
+        part()
         told = ", ".join(f"process {process} has {counts[process]}" for process in range(jax.process_count()))
         raise ConfigError(
             f"All processes of a run must have as many devices as each other: {told}. On CPUs "
@@ -165,7 +199,7 @@ def from_first(values: np.ndarray) -> np.ndarray:
 
 def texts(own: str) -> list[str]:
     """Everyone's text; all must call it."""
-    content = np.frombuffer(own.encode(), np.uint8)
+    content = np.frombuffer(own.encode(errors="replace"), np.uint8)
     lengths = gathered(np.array(len(content), np.int32))
     padded = np.zeros(max(1, int(lengths.max())), np.uint8)
     padded[: len(content)] = content
@@ -197,9 +231,10 @@ def all_or_none() -> Iterator[None]:
 
 def leave(code: int) -> None:
     """Ends this process with this code: together with the others if they end too, and at once otherwise."""
-    farewell = threading.Thread(target=_shut_down, daemon=True)
-    farewell.start()
-    farewell.join(_STOP_SECONDS if code in (128 + signal.SIGINT, 128 + signal.SIGTERM) else _LEAVE_SECONDS)
+    if not _met:  # else the others end when they see this one gone
+        farewell = threading.Thread(target=_shut_down, daemon=True)
+        farewell.start()
+        farewell.join(_STOP_SECONDS if code in (128 + signal.SIGINT, 128 + signal.SIGTERM) else _LEAVE_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

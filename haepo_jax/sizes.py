@@ -137,7 +137,10 @@ def _check_disk(workdir: Path, num_members: int, state_bytes: int) -> None:
     place = next((folder for folder in (workdir, *workdir.parents) if folder.exists()), None)
     if place is None:
         return
-    needed, free = math.ceil(_KEPT * num_members * state_bytes), shutil.disk_usage(place).free
+    disk = shutil.disk_usage(place)
+    if not disk.total:  # no disk, such as /proc: that nothing can be written is said where it is tried
+        return
+    needed, free = math.ceil(_KEPT * num_members * state_bytes), disk.free
     if needed > free:
         raise ConfigError(
             f"The checkpoints of {num_members:,} members would need at least {in_words(needed)} of disk, and "
@@ -163,5 +166,5 @@ def check_episodes(config: ExperimentConfig, environment: Environment, episodes:
     if needed > there:
         raise ConfigError(
             f"--episodes={episodes} would need at least {in_words(needed)} of memory on each device, and it has "
-            f"{in_words(there)}; at most {there * episodes // needed:,} fit."
+            f"{in_words(there)}; more than {there * episodes // needed:,} never fit."
         )

@@ -180,6 +180,12 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
     return Sweep(record, tuple(made))
 
 
+def unread_of_search(sweep: Sweep) -> dict[str, str]:
+    """Finds the settings of the search that nothing reads, as `config_reads.unread` does those of an experiment."""
+    drawn = sweep.record.get("search", {}).get("num_samples") is not None
+    return {} if drawn else {"search.seed": "config.search.num_samples is not set, so that nothing is drawn"}
+
+
 def _group(name: str, base: Mapping[str, Any], fixed: Point, points: Sequence[Point], first: int) -> Group:
     """The group of these points, whose members are counted from `first`."""
     traced = [setting for setting in points[0] if _is_traced(setting)]
@@ -220,7 +226,7 @@ def _choices(values: Any) -> dict[str, tuple | Distribution]:
         raise ConfigError(f"config.sweep must map settings to their values, got {quoted(values)}.")
     choices: dict[str, tuple | Distribution] = {}
     for path, value in flatten(values).items():
-        if value == {}:
+        if isinstance(value, Mapping) and not value:
             continue
         name, _, last = path.rpartition(".")
         if last in DISTRIBUTIONS:
@@ -260,6 +266,8 @@ def _distribution(path: str, name: str, kind: str, bounds: Any) -> Distribution:
         # A bound that is not allowed itself, such as a learning rate of 0, is never drawn.
         if field is None or bound != field.metadata.get("above"):
             _checked(path, name, bound)
+    if kind == "integer" and not all(-(2**63) <= bound < 2**63 for bound in bounds):
+        raise ConfigError(f"config.{path} must have bounds of 64 bits, got {quoted(bounds)}.")
     return Distribution(kind, *bounds)
 
 

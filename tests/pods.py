@@ -1,5 +1,7 @@
 """Sweeps as of a pod, on this machine: several processes on loopback, each with virtual devices."""
 
+import contextlib
+import random
 import socket
 
 from command_runner import Command
@@ -24,9 +26,12 @@ def devices(count):
 
 
 def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """A port below those that systems give to connections, one of which could take it before it is used."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("", port))
+            return port
 
 
 def start(workdir, *arguments, processes, devices_each, of_the_last=()):

@@ -1,5 +1,6 @@
 """Processes that meet before JAX joins them, here as threads on loopback."""
 
+import queue
 import socket
 import threading
 import time
@@ -21,9 +22,11 @@ def address():
 def outcome(address, num_processes, process_id, seconds=20.0):
     """None, or the sentence by which a process is refused."""
     try:
-        meeting.meet(address, num_processes, process_id, seconds)
+        company = meeting.meet(address, num_processes, process_id, seconds, end=None)
     except (ConfigError, Stalled) as error:
         return str(error)
+    if company is not None:
+        company.part()
     return None
 
 
@@ -92,13 +95,13 @@ def test_a_process_that_does_not_come_is_named(address):
 
 def test_to_start_again_helps_those_alone_whom_others_let_wait(address):
     with pytest.raises(Stalled):
-        meeting.meet(address, 2, 0, 0.2)
+        meeting.meet(address, 2, 0, 0.2, None)
     with pytest.raises(Stalled):
-        meeting.meet(address, 2, 1, 0.2)
+        meeting.meet(address, 2, 1, 0.2, None)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(outcome, address, 3, 1)
         with pytest.raises(ConfigError):
-            meeting.meet(address, 2, 0, 10)
+            meeting.meet(address, 2, 0, 10, None)
 
 
 def test_process_0_that_does_not_come_is_told(address):
@@ -108,13 +111,76 @@ def test_process_0_that_does_not_come_is_told(address):
     assert f"Process 0 could not be reached at --coordinator=127.0.0.1:{address.port} within 0.5 s" in sentence
 
 
-@pytest.mark.parametrize("refused", [0, 1])
-def test_the_reason_why_one_cannot_take_part_ends_the_others(address, refused):
-    report = threading.Thread(target=meeting.report_refusal, args=(address, 2, refused, "config.seed is wrong."))
+@pytest.mark.parametrize(
+    ("refused", "who"), [(0, "Process 0"), (1, "Process 1"), (7, "Process 7"), (None, "A process")]
+)
+def test_the_reason_why_one_cannot_take_part_ends_the_others(monkeypatch, address, refused, who):
+    monkeypatch.setattr(meeting, "_REPORT_SECONDS", 2.0)
+    report = threading.Thread(target=meeting.report_refusal, args=(address, refused, "config.seed is wrong."))
     report.start()
-    assert outcome(address, 2, 1 - refused) == f"Process {refused} cannot take part: config.seed is wrong."
-    report.join(1)
+    assert outcome(address, 2, 1 if refused == 0 else 0) == f"{who} cannot take part: config.seed is wrong."
+    report.join(5)
     assert not report.is_alive()
+
+
+def test_a_reason_from_another_moves_no_cursor(monkeypatch, address):
+    monkeypatch.setattr(meeting, "_REPORT_SECONDS", 2.0)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(meeting.report_refusal, address, 1, "a\nb \x1b[2J " + "long " * 2000)
+        sentence = outcome(address, 2, 0)
+    assert sentence.startswith("Process 1 cannot take part: a b \\x1b[2J long ")
+    assert len(sentence) < 1000
+
+
+def test_a_reason_that_nobody_hears_is_given_up(monkeypatch, address):
+    monkeypatch.setattr(meeting, "_REPORT_SECONDS", 0.3)
+    started = time.monotonic()
+    for process_id in (0, 1):
+        meeting.report_refusal(address, process_id, "config.seed is wrong.")
+    assert time.monotonic() - started < 3
+
+
+@pytest.fixture
+def three(address):
+    """The companies of three processes that have met, and how they were ended."""
+    ends = [queue.Queue() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        companies = list(
+            pool.map(lambda k: meeting.meet(address, 3, k, 20, lambda *given: ends[k].put(given)), range(3))
+        )
+    yield companies, ends
+    for company in companies:
+        company.part()
+
+
+@pytest.mark.parametrize("refused", [0, 1, 2])
+def test_whoever_refuses_while_the_run_begins_ends_all_others(three, refused):
+    companies, ends = three
+    companies[refused].refuse("There is no GPU.")
+    for process in {0, 1, 2} - {refused}:
+        assert ends[process].get(timeout=10) == (f"Process {refused} cannot take part: There is no GPU.", 2)
+    assert ends[refused].empty()
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_whoever_is_gone_while_the_run_begins_ends_all_others(three, gone):
+    companies, ends = three
+    companies[gone]._parted.set()  # it does not watch any more
+    for connection in companies[gone]._others.values():
+        connection.shutdown(socket.SHUT_RDWR)  # as the system does when a process has ended
+    for process in {0, 1, 2} - {gone}:
+        sentence, code = ends[process].get(timeout=10)
+        assert code == 42
+        assert sentence.startswith(f"Process {gone} ended while the run began.")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_who_has_parted_ends_nobody(three, order):
+    companies, ends = three
+    for process in order:
+        companies[process].part()
+        time.sleep(0.3)
+    assert all(end.empty() for end in ends)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe\n", b"[1]\n", b'{"process_id": 1}\n'])
@@ -133,7 +199,8 @@ def test_a_stranger_at_the_port_is_passed_over(address, sent):
         assert first.result() is None
 
 
-def test_a_port_in_use_is_told_at_once(address):
+def test_a_port_in_use_is_told(monkeypatch, address):
+    monkeypatch.setattr(meeting, "_PATIENCE_SECONDS", 0.2)
     with socket.create_server(("", address.port)):
         sentence = outcome(address, 2, 0)
     assert f"Process 0 cannot listen at port {address.port} of this host (Address already in use)" in sentence

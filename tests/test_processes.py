@@ -164,6 +164,7 @@ OF_THE_LAST = {
     "number of processes": (["--num_processes=3"], "Process 1 was started with --num_processes=3, process 0 with"),
     "folder": (["--workdir={other}"], "is another folder on process 1 than on process 0"),
     "a setting that is not allowed": (["--config.seed=-1"], "config.seed must be"),
+    "its number": (["--process_id=5"], "--process_id=5 must be below --num_processes=2"),
     "an unknown flag": (["--config.sede=1"], "--config.sede is not a setting"),
 }
 
@@ -231,12 +232,13 @@ def _as_other(values, text):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--coordinator=h:1", "--num_processes=2", "--process_id=1"], ("h", 1, 2, 1)),
-        (["-coordinator", "h:1", "--x", "-num_processes", "2", "-process_id", "0"], ("h", 1, 2, 0)),
-        (["--coordinator=h:1", "--num_processes=2"], None),
-        (["--coordinator=h:1", "--num_processes=2", "--process_id=two"], None),
+        (["--coordinator=h:1", "--num_processes=2", "--process_id=1"], ("h", 1, 1)),
+        (["-coordinator", "h:1", "--x", "-num_processes", "2", "-process_id", "0"], ("h", 1, 0)),
+        (["--coordinator=h:1", "--num_processes=2", "--process_id=5"], ("h", 1, 5)),
+        (["--coordinator=h:1", "--num_processes=2"], ("h", 1, None)),
+        (["--coordinator=h:1", "--process_id=two"], ("h", 1, None)),
+        (["--coordinator=h:1", "--num_processes=2", "--process_id"], ("h", 1, None)),
         (["--coordinator=h", "--num_processes=2", "--process_id=1"], None),
-        (["--coordinator=h:1", "--num_processes=2", "--process_id"], None),
         ([], None),
     ],
 )
@@ -244,7 +246,12 @@ def test_a_refusal_is_reported_where_the_flags_say_how(monkeypatch, arguments, e
     reported = []
     monkeypatch.setattr(meeting, "report_refusal", lambda *given: reported.append(given))
     processes.report_refusal(["sweep", *arguments], ConfigError("why"))
-    assert reported == ([] if expected is None else [(expected[:2], *expected[2:], "why")])
+    assert reported == ([] if expected is None else [(expected[:2], expected[2], "why")])
+
+
+def test_a_refusal_that_all_have_learnt_is_not_reported_again(monkeypatch):
+    monkeypatch.setattr(meeting, "report_refusal", lambda *given: pytest.fail("reported"))
+    processes.report_refusal(["sweep", "--coordinator=h:1", "--process_id=1"], meeting.NotMet("why"))
 
 
 @pytest.mark.parametrize(

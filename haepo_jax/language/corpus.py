@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,20 +25,22 @@ Split = Literal["train", "held_out", "test"]
 
 
 def located(config: DataConfig, folder: Path) -> DataConfig:
-    """The config with paths: as it is, or those of the generated task, which is written into `folder` once."""
+    """The config with paths: as it is, or those of the generated task, written into `folder` where any is missing."""
     if config.demonstrations:
         return config
-    if not (folder / "complete").exists():
+    files = {
+        "demonstrations": folder / "tldr_3_filtered" / "train.jsonl",
+        "held_out_demonstrations": folder / "tldr_3_filtered" / "valid.jsonl",
+        "test_demonstrations": folder / "tldr_3_filtered" / "test.jsonl",
+        "comparisons": folder / "comparisons" / "train.jsonl",
+        "held_out_comparisons": folder / "comparisons" / "valid.jsonl",
+    }
+    done = folder / "complete"
+    if not all(path.exists() for path in (done, folder / "tokenizer.json", *files.values())):
         generated_task.write(folder)
-        (folder / "complete").touch()
-    return dataclasses.replace(
-        config,
-        demonstrations=str(folder / "tldr_3_filtered" / "train.jsonl"),
-        held_out_demonstrations=str(folder / "tldr_3_filtered" / "valid.jsonl"),
-        test_demonstrations=str(folder / "tldr_3_filtered" / "test.jsonl"),
-        comparisons=str(folder / "comparisons" / "train.jsonl"),
-        held_out_comparisons=str(folder / "comparisons" / "valid.jsonl"),
-    )
+        done.touch()
+    paths: dict[str, Any] = {name: str(path) for name, path in files.items()}
+    return dataclasses.replace(config, **paths)
 
 
 def completions(config: DataConfig, split: Split) -> tuple[PromptCompletion, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from haepo_jax import runtime
 from haepo_jax.errors import ConfigError
 from haepo_jax.folder_files import StrPath
 from haepo_jax.language import corpus, preference, reward, rl, sft
@@ -38,6 +39,7 @@ from haepo_jax.language.prompts import prompt_format
 from haepo_jax.language.rollout import Frozen
 from haepo_jax.language.room import check_room
 from haepo_jax.language.run import Evaluation, Outcome, Stage, run
+from haepo_jax.language.scoring import Sequences
 from haepo_jax.language.tokens import Tokenizer
 from haepo_jax.opening import opened
 from haepo_jax.run_folder import storage_errors, write_json
@@ -99,6 +101,7 @@ def _run(
     make: Callable[[Setting], tuple[Stage, Finish]],
     checkpoint_seconds: float,
 ) -> bool:
+    runtime.check_flags()
     workdir = Path(workdir)
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
@@ -146,6 +149,7 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
     architecture = model.architecture
     decoder = setting.decoder(architecture, setting.adapter)
     base, trained = trainable(setting, decoder, model.params)
+    held_out = corpus.demonstrations(config.data, tokenizer, "held_out")  # now, as a bad row is better seen at once
     stage, _ = compiled_stage(
         setting,
         start(trained, sft.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
@@ -162,7 +166,6 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
         params = folded(setting, lambda: first_model(setting)[0].params, outcome.learner.trained)
         write(made, architecture, params, tokenizer)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
-        held_out = corpus.demonstrations(config.data, tokenizer, "held_out")
         return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out)}
 
     return stage, finish
@@ -175,6 +178,7 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
     architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
     params = reward.init_reward_params({name: leaf for name, leaf in model.params.items() if name != "head"})
     decoder = setting.decoder(architecture)
+    held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
     stage, _ = compiled_stage(
         setting,
         start(params, reward.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
@@ -191,7 +195,7 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
         params = outcome.learner.trained
         facts = {"pooling": config.reward.pooling}
         write(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
-        return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, tokenizer)}
+        return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, held_out)}
 
     return stage, finish
 
@@ -213,7 +217,8 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
         )
     else:
         reward_decoder, reward_params = read_reward_model(setting, tokenizer)
-        facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, tokenizer)
+        held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
+        facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, held_out)
         _check_floor(config, facts["held_out_accuracy"])
         examples = corpus.queries(config.data, tokenizer, "train")
         make_update = functools.partial(
@@ -286,11 +291,10 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
     return setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
 
 
-def _accuracy(setting: Setting, decoder: Decoder, params: Params, tokenizer: Tokenizer) -> float:
+def _accuracy(setting: Setting, decoder: Decoder, params: Params, held_out: Sequences) -> float:
     """Share of the held-out comparisons that the reward model decides as people did."""
     length = prompt_format(setting.config.data.prompt).comparison_length
     accuracy = jax.jit(functools.partial(reward.held_out_accuracy, setting.config, decoder, response_length=length))
-    held_out = corpus.comparisons(setting.config.data, tokenizer, held_out=True)
     return mean_over_batches(setting, lambda rows: accuracy(params, rows), held_out)
 
 

@@ -241,6 +241,25 @@ def test_a_model_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
         assembly.policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
 
 
+@pytest.mark.parametrize("name", ["reward", pytest.param("sft", marks=pytest.mark.slow)])
+def test_a_bad_row_that_is_held_out_is_seen_before_anything_is_learnt(workdir, name):
+    stage, data = {"sft": (stages.run_sft, "tldr_3_filtered"), "reward": (stages.run_reward, "comparisons")}[name]
+    path = workdir / "data" / data / "valid.jsonl"
+    path.write_text("{}\n")
+    shutil.rmtree(workdir / name)
+    with pytest.raises(ConfigError, match=rf"^{path}, line 1: field \w+ is missing\.$"):
+        stage(config_with(), workdir)
+    assert not (workdir / name).exists()
+
+
+def test_generated_data_that_are_missing_are_made_again(workdir):
+    path = workdir / "data" / "comparisons" / "valid.jsonl"
+    before = path.read_bytes()
+    path.unlink()
+    assembly.make_setting(config_with(), workdir)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_what_is_missing_of_a_finished_stage_is_made_again(workdir, made):
     losses = (
