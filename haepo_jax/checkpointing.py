@@ -183,6 +183,20 @@ def structure_of(tree: Tree) -> Structure:
     return {name: [str(np.dtype(leaf.dtype)), list(leaf.shape[1:])] for name, leaf in _named_leaves(tree).items()}
 
 
+def stored_structure(saved: Saved) -> Structure:
+    """Reads the structure of the arrays of a checkpoint, as the storage library has it.
+
+    Raises:
+      Exception: it is damaged; orbax raises bare ones.
+    """
+    plain = _PlainPath(saved.path.absolute())
+    try:
+        stored = ocp.StandardCheckpointHandler().metadata(plain.path / _ITEM).tree
+    finally:
+        plain.close()
+    return {name: [str(leaf.dtype), list(leaf.shape[1:])] for name, leaf in stored.items() if name != _CHECKSUMS}
+
+
 def first_difference(stored: Structure, expected: Structure) -> str:
     """Where two structures differ, in words; empty where they do not."""
     for name in sorted(stored.keys() | expected.keys()):
@@ -202,24 +216,17 @@ def read(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
       first: the row of the saved arrays that becomes the first one.
 
     Raises:
-      ConfigError: it is of before there were records, and its structure is another one.
       Exception: it is damaged; orbax raises bare ones.
     """
     expected = _named_leaves(template)
+    if difference := first_difference(stored_structure(saved), structure_of(template)):
+        raise ValueError(f"it does not hold what it states: {difference}")
     plain = _PlainPath(saved.path.absolute())
     try:
         # The handler and not orbax's manager, which has all processes wait for one that has found damage.
         handler = ocp.StandardCheckpointHandler()
         path = plain.path / _ITEM
         stored = handler.metadata(path).tree
-        difference = first_difference(
-            {name: [str(leaf.dtype), list(leaf.shape[1:])] for name, leaf in stored.items() if name != _CHECKSUMS},
-            structure_of(template),
-        )
-        if difference and saved.record is None:
-            raise ConfigError(f"{saved.path} is of another structure: {difference}.")
-        if difference:
-            raise ValueError(f"it does not hold what it states: {difference}")
         num_stored = stored[_CHECKSUMS].shape[0]
         places = _places(stored, expected)
         arrays = handler.restore(path, args=ocp.args.StandardRestore(places, strict=False) if places else None)

@@ -28,7 +28,7 @@ from haepo_jax.errors import ConfigError, Interrupted, Stalled
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
 from haepo_jax.members import number_of_members
 from haepo_jax.objectives import Metrics
-from haepo_jax.opening import begin, check, check_programs, is_begun, note_programs, run_id
+from haepo_jax.opening import begin, check, check_programs, mend_members, note_programs, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
 from haepo_jax.progress import ProgressReport, updates_within, waiting
@@ -64,7 +64,11 @@ def run(
     checkpoint_seconds: float = 10.0,
     stall_seconds: float = STALL_SECONDS,
 ) -> bool:
-    """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`."""
+    """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`.
+
+    It uses the devices that JAX has. `haepo_jax.runtime.setup()`, called before JAX computes anything, gives a program
+    those of the commands, and so their bits, and their cache of compiled programs.
+    """
     sizes.check(config, number_of_members(config), workdir=Path(workdir))  # before they are listed
     sweep = of_experiment(config)
     return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)
@@ -119,21 +123,18 @@ def run_sweep(
 
 
 def _is_whole(workdir: Path) -> bool:
-    """Whether the folder is complete: a whole summary, and all rows that it sums up.
+    """Whether the folder is complete: a whole summary, and all rows that it sums up."""
+    return os.path.lexists(workdir / "summary.json") and _flaw_of_summary(workdir) is None
 
-    A summary that is not whole, or whose rows are lost, is set aside: it is made again at the end.
-    """
-    path = workdir / "summary.json"
-    if not os.path.lexists(path):
-        return False
+
+def _flaw_of_summary(workdir: Path) -> ConfigError | None:
     try:
         read_summary(workdir)
         if missing := unfinished(workdir):
             raise ConfigError(f"{workdir / 'metrics'} has lost the last rows of {len(missing)} members.")
     except ConfigError as error:
-        set_aside(path, error)
-        return False
-    return True
+        return error
+    return None
 
 
 def restore(workdir: StrPath) -> Iterator[tuple[Population, MemberState, int]]:
@@ -172,8 +173,7 @@ def _held(workdir: Path, sweep: Sweep) -> Iterator[None]:
             if processes.is_first():
                 stack.enter_context(locked(workdir))
                 check(workdir, sweep.record, _described_members(sweep))
-                if is_begun(workdir):
-                    begin(workdir, sweep.record, _described_members(sweep))
+                mend_members(workdir, _described_members(sweep))
         yield
 
 
@@ -194,6 +194,8 @@ def _begun(workdir: Path, sweep: Sweep, placement: Placement) -> list[Population
                     for wave in waves_of(group.members, population.capacity, workdir / "checkpoints"):
                         check_way_back(workdir, wave.sources, population.template())
                 begin(workdir, sweep.record, _described_members(sweep))
+                if os.path.lexists(workdir / "summary.json") and (flaw := _flaw_of_summary(workdir)):
+                    set_aside(workdir / "summary.json", flaw)  # it is made again at the end
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(workdir / "placement.json", noted)

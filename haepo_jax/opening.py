@@ -93,6 +93,17 @@ def is_begun(workdir: Path) -> bool:
     return _is_there(workdir / "config.json")
 
 
+def mend_members(workdir: Path, members: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `members.json` again where a run has lost it.
+
+    Raises:
+      StorageError: the folder cannot be written.
+    """
+    if is_begun(workdir) and not _is_there(workdir / "members.json"):
+        with storage_errors(workdir):
+            write_json(workdir / "members.json", list(members))
+
+
 def begin(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
     """Writes what is not there yet of the files that say which run it is, `config.json` last.
 
@@ -110,8 +121,9 @@ def begin(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
             if folder.is_dir():
                 clear_leftovers(folder)
         begun = is_begun(workdir)
-        if not begun or not _is_there(workdir / "members.json"):
+        if not begun:
             write_json(workdir / "members.json", list(members))
+        mend_members(workdir, members)
         if not begun or not _is_there(workdir / "run.json"):
             run = metrics_parts(workdir).run if begun else secrets.token_hex(16)
             write_json(workdir / "run.json", {"run": run, "numbers": numbers()})

@@ -25,6 +25,7 @@ from haepo_jax.checkpointing import (
     misnamed_in,
     read,
     saved_in,
+    stored_structure,
     structure_of,
 )
 from haepo_jax.errors import ConfigError, StorageError
@@ -165,10 +166,8 @@ def _newest(
         if not trouble:
             try:
                 tree = read(candidate.saved, template, first=candidate.row)
-            except ConfigError:
-                raise
             except Exception as error:  # orbax raises bare Exceptions on damaged data
-                trouble, why = _DAMAGED, " ".join(str(error).split())[:200] or type(error).__name__
+                trouble, why = _DAMAGED, _reason(error)
             # One process may see damage that the others do not.
             if not processes.gathered(np.array([bool(trouble)])).any():
                 return passed, candidate, tree
@@ -223,6 +222,8 @@ def _candidates(
                 _compare(workdir, saved.path, saved.record, source, structure, parts.run, resume=resume)
             elif not trouble and parts.run is not None:
                 trouble, why = _DAMAGED, "it does not state its run"
+            elif not trouble:
+                trouble, why = _compare_old(saved, structure)
             if resume and not trouble and (lost := _lost_rows(parts, saved, source.members)):
                 trouble, why = _WITHOUT_ROWS, lost
             candidates.append(_Candidate(saved, first - source.members.start, trouble, why))
@@ -248,11 +249,29 @@ def _compare(
         )
     names = record.numbers.keys() if resume else ["jax_default_prng_impl"]
     check_numbers(f"{path}", {name: record.numbers[name] for name in names if name in record.numbers})
-    if difference := first_difference(record.structure, structure):
+    _check_structure(path, record.structure, structure)
+
+
+def _compare_old(saved: Saved, structure: Structure) -> tuple[str, str]:
+    """Compares a checkpoint of before there were records; says what is wrong with it where it cannot be read."""
+    try:
+        stored = stored_structure(saved)
+    except Exception as error:  # orbax raises bare Exceptions on damaged data
+        return _DAMAGED, _reason(error)
+    _check_structure(saved.path, stored, structure)
+    return "", ""
+
+
+def _check_structure(path: Path, stored: Structure, expected: Structure) -> None:
+    if difference := first_difference(stored, expected):
         raise ConfigError(
             f"{path} is of another structure than this run's: {difference}. The network, the optimiser or the package "
             "has changed. Nothing was changed in the folder; use those that it was written with, or another --workdir."
         )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _lost_rows(parts: Parts, saved: Saved, members: range) -> str:

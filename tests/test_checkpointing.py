@@ -8,7 +8,6 @@ import pytest
 
 from haepo_jax.checkpointing import Checkpointer, read, saved_in
 from haepo_jax.config import from_config_dict
-from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 
 # What the storage library leaves behind when it fails on damaged data.
@@ -179,9 +178,8 @@ def test_a_copy_counts_once_and_serves_where_the_original_is_damaged(kept, folde
     shutil.copytree(folder / "3", folder / "12")
     assert [saved.path.name for saved in saved_in(folder)] == ["3", "2", "1"]
     damage(folder / "3", lambda content: b"")
-    with pytest.raises(Exception, match=r".") as raised:
+    with pytest.raises(ValueError, match=r"."):
         read(saved_in(folder)[0], kept[1])
-    assert not isinstance(raised.value, ConfigError)
 
 
 def test_one_that_is_there_stays_as_it_is(checkpoints, kept, folder):
@@ -197,22 +195,6 @@ def test_any_path_that_the_file_system_takes_does(tmp_path, kept, name):
     checkpointer.close()
     assert_newest_good(folder, kept, 1, damaged=[])
     assert os.listdir(tmp_path) == [name]
-
-
-def altered(template, change):
-    """Another population's template: its first leaf is of another kind, or there are others."""
-    names = iter(range(1000))
-
-    def leaf_of(leaf):
-        if next(names):
-            return leaf
-        dtype = np.dtype(np.int16) if change == "dtype" else leaf.dtype
-        shape = (leaf.shape[0], 9) if change == "shape" else leaf.shape
-        if isinstance(leaf, np.ndarray):
-            return np.zeros(shape, dtype)
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=leaf.sharding)
-
-    return (template, template) if change == "structure" else jax.tree.map(leaf_of, template)
 
 
 class TestBeforeThereWereRecords:
@@ -236,11 +218,6 @@ class TestBeforeThereWereRecords:
     def test_are_damaged_under_another_number(self, old, kept):
         (old / "2").rename(old / "9")
         assert_newest_good(old, kept, 1, damaged=[9])
-
-    @pytest.mark.parametrize("change", ["dtype", "shape", "structure"])
-    def test_of_another_structure_are_refused(self, old, kept, change):
-        with pytest.raises(ConfigError, match=r"is of another structure: .* there and .* here"):
-            read(saved_in(old)[0], altered(kept[1], change))
 
 
 class TestOtherDevices:

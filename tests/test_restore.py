@@ -288,6 +288,8 @@ def test_a_run_of_before_there_were_ids_goes_on(workdir, monkeypatch):
             patch.setattr(module, "_start", lambda digest, update=update: module._start_of_old(update + 1))
             record(workdir, [update], begun=Restored(update, None, 0))
             shutil.rmtree(folder(workdir) / str(update + 1) / "record")
+    assert_refused(workdir, r"params is float32\[2\] there and float32\[5\] here", template=state(0, size=5))
+    assert_refused(workdir, r"step is int32\[\] there and absent here", template={"params": state(0)["params"]})
     restored = back(workdir)
     assert_at(restored, 3)
     assert restored.rows == 2 * 3 + 2
