@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from absl import flags, logging
@@ -139,12 +140,15 @@ def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
     )
 
 
-def check_read(configs: Sequence[ExperimentConfig], swept: Iterable[str] = ()) -> None:
+def check_read(
+    configs: Sequence[ExperimentConfig], swept: Iterable[str] = (), besides: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Refuses arguments that set what no experiment reads, and says what a config file sets in vain.
 
     Args:
       configs: the experiments of the command.
       swept: settings by dotted name that differ between their members.
+      besides: settings of no experiment that nothing reads, each with the reason.
 
     Raises:
       ConfigError: an argument gives such a setting, or it is swept; an environment that does not exist.
@@ -165,7 +169,7 @@ def check_read(configs: Sequence[ExperimentConfig], swept: Iterable[str] = ()) -
         for reasons in of_each:
             if name in reasons:
                 raise ConfigError(f"config.sweep.{name} has no effect, as {reasons[name]}.")
-    tell_unread(configs[0], unread_by_all(of_each))
+    tell_unread(configs[0], unread_by_all(of_each) | dict(besides))
 
 
 def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:

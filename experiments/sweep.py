@@ -16,7 +16,7 @@ from absl import flags
 from experiments import arguments, command_line
 from haepo_jax import processes
 from haepo_jax.folder_files import read_summary
-from haepo_jax.sweeps import Sweep, from_values, sweep_settings
+from haepo_jax.sweeps import Sweep, from_values, sweep_settings, unread_of_search
 
 command_line.define_config(sweep_settings)
 command_line.define_workdir()
@@ -53,7 +53,8 @@ def main() -> int:
     processes.initialize(
         given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds, given.join_seconds
     )
-    command_line.check_read([group.config for group in sweep.groups], sweep.members[0].settings)
+    configs = [group.config for group in sweep.groups]
+    command_line.check_read(configs, sweep.members[0].settings, unread_of_search(sweep))
     if workdir is None:
         return _tell_plan(sweep)
 

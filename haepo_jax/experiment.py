@@ -64,7 +64,11 @@ def run(
     checkpoint_seconds: float = 10.0,
     stall_seconds: float = STALL_SECONDS,
 ) -> bool:
-    """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`."""
+    """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`.
+
+    It uses the devices that JAX has. `haepo_jax.runtime.setup()`, called before JAX computes anything, gives a program
+    those of the commands, and so their bits, and their cache of compiled programs.
+    """
     sizes.check(config, number_of_members(config), workdir=Path(workdir))  # before they are listed
     sweep = of_experiment(config)
     return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from haepo_jax.errors import ConfigError, Stalled
+from haepo_jax.terminal import visible
 
 _GREETING = "haepo_jax meeting"
 _LONGEST = 4096  # bytes of a message
@@ -111,7 +112,7 @@ class Company:
     def _end_all(self, sentence: str, late: bool) -> None:
         self._tell({"refusal": sentence, "late": late})
         self._let_others_end()
-        self._end(sentence, Stalled.EXIT_CODE if late else _BAD_INPUT)
+        self._end(visible(sentence), Stalled.EXIT_CODE if late else _BAD_INPUT)
 
 
 class _Guest(NamedTuple):
@@ -261,7 +262,7 @@ def _answer(guest: _Guest, refusal: str | None, late: bool) -> None:
 def _obey(refusal: str | None, late: bool) -> None:
     """Ends where all end; to start again helps where some came too late alone."""
     if refusal is not None:
-        raise Stalled(refusal) if late else NotMet(refusal)
+        raise Stalled(visible(refusal)) if late else NotMet(visible(refusal))
 
 
 def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[int, _Guest]) -> str | None:

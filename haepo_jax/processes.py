@@ -28,7 +28,7 @@ JOIN_SECONDS = 60.0
 _LEAVE_SECONDS = 10.0
 _STOP_SECONDS = 60.0  # after a signal all of them save, which one may do faster than another
 
-_company: list[meeting.Company] = []
+_met: list[meeting.Company] = []
 """The processes of this run while they begin together; none before and after."""
 
 _TOO_LATE = "before any JAX"  # is part of what JAX says once its devices are started
@@ -99,8 +99,8 @@ def initialize(
 
 def part() -> None:
     """All have begun, or learnt why they cannot: from here on none is watched but by JAX."""
-    while _company:
-        _company.pop().part()
+    while _met:
+        _met.pop().part()
 
 
 def report_refusal(arguments: Sequence[str], reason: Exception) -> bool:
@@ -113,8 +113,8 @@ def report_refusal(arguments: Sequence[str], reason: Exception) -> bool:
     Returns:
       Whether others were about to begin with this one: it has to end at once then.
     """
-    if _company:
-        _company.pop().refuse(str(reason))
+    if _met:
+        _met.pop().refuse(str(reason))
         return True
     if isinstance(reason, meeting.NotMet) or joined():
         return False
@@ -134,14 +134,14 @@ def report_refusal(arguments: Sequence[str], reason: Exception) -> bool:
 
 def _begin(company: meeting.Company | None) -> None:
     if company is not None:
-        _company.append(company)
+        _met.append(company)
         atexit.register(part)
 
 
 def _end(sentence: str, code: int) -> None:
     """Ends this process, whose main thread may wait for others."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{Path(sys.argv[0]).stem}: {sentence}\n".encode())
+        os.write(2, f"{Path(sys.argv[0]).stem}: {sentence}\n".encode(errors="replace"))
     os._exit(code)
 
 
@@ -199,7 +199,7 @@ def from_first(values: np.ndarray) -> np.ndarray:
 
 def texts(own: str) -> list[str]:
     """Everyone's text; all must call it."""
-    content = np.frombuffer(own.encode(), np.uint8)
+    content = np.frombuffer(own.encode(errors="replace"), np.uint8)
     lengths = gathered(np.array(len(content), np.int32))
     padded = np.zeros(max(1, int(lengths.max())), np.uint8)
     padded[: len(content)] = content
@@ -231,7 +231,7 @@ def all_or_none() -> Iterator[None]:
 
 def leave(code: int) -> None:
     """Ends this process with this code: together with the others if they end too, and at once otherwise."""
-    if not _company:  # else the others end when they see this one gone
+    if not _met:  # else the others end when they see this one gone
         farewell = threading.Thread(target=_shut_down, daemon=True)
         farewell.start()
         farewell.join(_STOP_SECONDS if code in (128 + signal.SIGINT, 128 + signal.SIGTERM) else _LEAVE_SECONDS)

@@ -180,6 +180,12 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
     return Sweep(record, tuple(made))
 
 
+def unread_of_search(sweep: Sweep) -> dict[str, str]:
+    """Finds the settings of the search that nothing reads, as `config_reads.unread` does those of an experiment."""
+    drawn = sweep.record.get("search", {}).get("num_samples") is not None
+    return {} if drawn else {"search.seed": "config.search.num_samples is not set, so that nothing is drawn"}
+
+
 def _group(name: str, base: Mapping[str, Any], fixed: Point, points: Sequence[Point], first: int) -> Group:
     """The group of these points, whose members are counted from `first`."""
     traced = [setting for setting in points[0] if _is_traced(setting)]

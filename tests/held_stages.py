@@ -8,6 +8,13 @@ from command_runner import Command
 
 from haepo_jax import compilation_cache
 
+TINY = (
+    "--config=configs/cartpole.py",
+    "--config.num_seeds=2",
+    "--config.num_trajectories=4",
+    "--config.policy.hidden_sizes=(8,)",
+    "--config.num_updates=3",
+)
 STAGES = {
     "tracing": "haepo_jax.experiment:placed",
     "compiling": "haepo_jax.experiment:_compile",

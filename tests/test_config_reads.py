@@ -7,6 +7,7 @@ from haepo_jax.config import ALGORITHMS, from_config_dict, setting_names
 from haepo_jax.config_reads import set_and_unread, unread, unread_by_all
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import config as language
+from haepo_jax.sweeps import from_values, unread_of_search
 
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
 
@@ -95,6 +96,15 @@ def test_a_config_file_that_serves_several_methods_gets_a_word_of_what_it_sets_i
     assert capsys.readouterr().out == (
         "The config file sets what is not read, as config.algorithm is ppo: haepo.temperature, haepo.kl_coef.\n"
     )
+
+
+def test_a_seed_of_a_search_that_draws_nothing_is_refused(monkeypatch):
+    given(monkeypatch, search__seed=3)
+    grid = from_values({"sweep": {"discount": (0.9, 1.0)}})
+    with pytest.raises(ConfigError, match=r"search.seed=3 has no effect, as config.search.num_samples is not"):
+        command_line.check_read([from_config_dict({})], besides=unread_of_search(grid))
+    drawn = from_values({"sweep": {"discount": (0.9, 1.0)}, "search": {"num_samples": 2}})
+    command_line.check_read([from_config_dict({})], besides=unread_of_search(drawn))
 
 
 def test_a_sweep_over_deviations_of_discrete_actions_is_refused(monkeypatch):

@@ -7,8 +7,10 @@ import textwrap
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from haepo_jax.empty_constants import with_empty_constants_inside
+from haepo_jax.errors import ConfigError
 
 
 def run(script):
@@ -45,6 +47,14 @@ def test_a_population_may_write_whole_arrays_in_its_environment():
         print(population.run([{}], range(4))["episode_return"].tolist())
     """)
     assert out == "[[[6.0], [6.0], [6.0], [6.0]]]\n"
+
+
+def test_an_argument_or_a_result_without_elements_is_refused_before_it_is_compiled():
+    inside = with_empty_constants_inside(lambda tree: {"kept": tree["x"][:0]})
+    with pytest.raises(ConfigError, match=r"^\[0\]\[0\]\['x'\] of a program over devices has the shape \(3, 0\)"):
+        inside({"x": jnp.zeros((3, 0))})
+    with pytest.raises(ConfigError, match=r"^\[1\]\['kept'\] of a program over devices has the shape \(0, 2\)"):
+        inside({"x": jnp.zeros((3, 2))})
 
 
 def test_the_function_stays_the_same():

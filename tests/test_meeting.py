@@ -123,6 +123,15 @@ def test_the_reason_why_one_cannot_take_part_ends_the_others(monkeypatch, addres
     assert not report.is_alive()
 
 
+def test_a_reason_from_another_moves_no_cursor(monkeypatch, address):
+    monkeypatch.setattr(meeting, "_REPORT_SECONDS", 2.0)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(meeting.report_refusal, address, 1, "a\nb \x1b[2J " + "long " * 2000)
+        sentence = outcome(address, 2, 0)
+    assert sentence.startswith("Process 1 cannot take part: a b \\x1b[2J long ")
+    assert len(sentence) < 1000
+
+
 def test_a_reason_that_nobody_hears_is_given_up(monkeypatch, address):
     monkeypatch.setattr(meeting, "_REPORT_SECONDS", 0.3)
     started = time.monotonic()

@@ -8,6 +8,7 @@ import textwrap
 import jax
 import pytest
 from command_runner import ROOT
+from run_folders import table
 
 from haepo_jax import runtime
 from haepo_jax.errors import ConfigError
@@ -108,6 +109,30 @@ def test_a_program_of_ones_own_gets_the_devices_and_the_cache_of_the_commands(tm
         JAX_COMPILATION_CACHE_DIR=str(tmp_path),
     )
     assert printed == f"True {tmp_path / 'haepo_jax'}\n"
+
+
+@pytest.mark.slow
+def test_a_program_that_is_set_up_gives_the_bits_of_the_command(tmp_path):
+    small = {"num_updates": 5, "num_trajectories": 4, "num_seeds": 3, "horizon": 20}
+    text = """
+        import sys
+        from haepo_jax import runtime
+        runtime.setup()
+        sys.path.insert(0, ".")
+        from configs import cartpole
+        from haepo_jax import experiment
+        from haepo_jax.config import from_config_dict
+        config = cartpole.get_config()
+        config.update(SMALL)
+        assert experiment.run(from_config_dict(config), WORKDIR)
+    """.replace("SMALL", repr(small)).replace("WORKDIR", repr(str(tmp_path / "own")))
+    program(text)
+    arguments = [f"--config.{name}={value}" for name, value in small.items()]
+    finished = python(
+        *("-m", "experiments.train", "--config=configs/cartpole.py", f"--workdir={tmp_path / 'command'}", *arguments)
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert table(tmp_path / "own").equals(table(tmp_path / "command"))
 
 
 @pytest.mark.slow

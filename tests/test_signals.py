@@ -18,12 +18,6 @@ from haepo_jax import experiment, signals
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.folder_files import is_complete
 
-TINY = (
-    "--config=configs/cartpole.py",
-    "--config.num_seeds=2",
-    "--config.num_trajectories=4",
-    "--config.policy.hidden_sizes=(8,)",
-)
 LONG, SHORT = 60.0, 1.0  # seconds for which a stage is held: where its end is not waited for, and where it is
 AT_ONCE = "train: Stopped at once; "
 NO_CHECKPOINT = AT_ONCE + "there is no checkpoint yet, so the same command starts from the first update.\n"
@@ -57,8 +51,8 @@ def row(stage, times, held, words, name):
 )
 def test_a_signal_ends_each_stage_with_its_code_and_true_words(tmp_path, stage, times, held, words, name):
     workdir, number = tmp_path / "run", signal.Signals[name]
-    updates = 3 if stage in ("summary", "drawing") else 1000
-    arguments = (*TINY, f"--config.num_updates={updates}", f"--workdir={workdir}")
+    long = [] if stage in ("summary", "drawing") else ["--config.num_updates=1000"]
+    arguments = (*held_stages.TINY, *long, f"--workdir={workdir}")
     command = held_stages.started(
         "experiments.train", *arguments, stage=stage, seconds=held, marker=tmp_path / "there"
     )
@@ -79,7 +73,7 @@ def test_a_signal_ends_each_stage_with_its_code_and_true_words(tmp_path, stage, 
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_a_signal_during_imports_ends_them_with_its_code_and_a_sentence(name):
     number = signal.Signals[name]
-    command = [sys.executable, "-m", "experiments.train", *TINY, "--workdir=/proc/nowhere"]
+    command = [sys.executable, "-m", "experiments.train", *held_stages.TINY, "--workdir=/proc/nowhere"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: _catches(process.pid, signal.SIGTERM))
         process.send_signal(number)

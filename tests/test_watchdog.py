@@ -1,7 +1,10 @@
+import os
+import signal
 import subprocess
 import sys
 import time
 
+import held_stages
 import pytest
 
 from haepo_jax import watchdog
@@ -64,3 +67,23 @@ def test_time_in_which_the_process_was_stopped_does_not_count(ended, monkeypatch
         stopped = 1000.0
         time.sleep(0.1)
     assert not ended
+
+
+@pytest.mark.slow
+def test_a_first_update_may_take_longer_than_a_standstill(tmp_path):
+    arguments = (*held_stages.TINY, "--stall_seconds=5", f"--workdir={tmp_path / 'run'}")
+    held = {"stage": "first chunk", "seconds": 8.0, "marker": tmp_path / "there"}
+    finished = held_stages.started("experiments.train", *arguments, **held).wait()
+    assert finished.code == 0, finished.err
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_for_longer_than_a_standstill_resumes(tmp_path):
+    arguments = (*held_stages.TINY, "--config.num_updates=300", "--stall_seconds=5", f"--workdir={tmp_path / 'run'}")
+    held = {"stage": "saving", "seconds": 1.0, "marker": tmp_path / "there"}
+    command = held_stages.started("experiments.train", *arguments, **held)
+    os.kill(command.pid, signal.SIGSTOP)
+    time.sleep(8)
+    os.kill(command.pid, signal.SIGCONT)
+    finished = command.wait()
+    assert finished.code == 0, finished.err

@@ -6,6 +6,7 @@ of 0.5. So an environment that does not keep to it is refused before it is playe
 """
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,6 +57,10 @@ def checked_state(
         if isinstance(action_space, Discrete)
         else jax.ShapeDtypeStruct((action_space.size,), jnp.float32)
     )
+    space = env.observation_space(defaults)
+    for what, count in (("actions", _count(action_space)), ("observations", _count(space))):
+        if not count:
+            raise ConfigError(f"env {name} has {what} without a number in them; there must be one at least.")
     try:
         shapes = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action)
     except Exception as error:
@@ -65,13 +70,18 @@ def checked_state(
         ) from error
     first, state, following, after, reward, terminated, truncated, taken = shapes
     for what, observation in (("reset", first), ("step", following)):
-        _check_observation(name, what, observation, env.observation_space(defaults))
+        _check_observation(name, what, observation, space)
     for what, number in (("reward", reward), *((f"measure {measure}", value) for measure, value in taken.items())):
         if number.shape or not _is_real(number):
             raise ConfigError(f"env {name} gives its {what} as {_type(number)}; it must be one real number.")
     for what, flag in (("terminated", terminated), ("truncated", truncated)):
         if flag.shape or flag.dtype != bool:
             raise ConfigError(f"env {name} gives {what} as {_type(flag)}; it must be one boolean.")
+    for path, leaf in tree_leaves_with_path(state):
+        if 0 in leaf.shape:  # XLA ends the process where such an array is spread over devices
+            raise ConfigError(
+                f"env {name}: state{keystr(path)} is {_type(leaf)}, an array without elements; leave it out."
+            )
     check_state(name, jax.tree.map(_as_after, state, after) if _same_fields(state, after) else state, after)
     return jax.tree.map(_as_after, state, after)
 
@@ -126,6 +136,13 @@ _INHERITED_LIMIT = environment.EnvParams().max_steps_in_episode
 def _inherits_limit(kind: type) -> bool:
     declared = (base for base in kind.__mro__ if "max_steps_in_episode" in inspect.get_annotations(base))
     return next(declared, None) is environment.EnvParams
+
+
+def _count(space: Any) -> int:
+    """Numbers in an element of a space, or choices of a discrete one."""
+    if isinstance(space, Discrete | spaces.Discrete):
+        return int(space.n)
+    return space.size if isinstance(space, Box) else math.prod(space.shape)
 
 
 def _check_observation(name: str, what: str, observation: Any, space: Any) -> None:

@@ -1,5 +1,6 @@
 """Environments from outside: what changes a state on its way, or is no reward, is refused before it is played."""
 
+import re
 from typing import Any
 
 import jax
@@ -10,10 +11,12 @@ from environments.play import refusal
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from haepo_jax import experiment
 from haepo_jax.algorithms.interface import horizon_of, horizon_without_effect
 from haepo_jax.config import from_config_dict
-from haepo_jax.environments import make
+from haepo_jax.environments import make, registry
 from haepo_jax.environments.adapter import adapt
+from haepo_jax.errors import ConfigError
 
 
 @struct.dataclass
@@ -192,6 +195,14 @@ def test_a_state_may_hold_a_key():
             "env Drift-v0: the observation of its reset is a dict; it must be one array.",
         ),
         (
+            {"pos": (0.0, jnp.zeros((3, 0))), "move": lambda pos, params: pos},
+            "env Drift-v0: state.pos[1] is float32[3, 0], an array without elements; leave it out.",
+        ),
+        (
+            {"box": spaces.Box(0, 1, (2, 0), jnp.float32)},
+            "env Drift-v0 has observations without a number in them; there must be one at least.",
+        ),
+        (
             {"box": spaces.Discrete(4), "first": lambda state: state.pos, "seen": lambda state: state.pos},
             "env Drift-v0: the observation of its reset is float32[]; it must hold whole numbers.",
         ),
@@ -221,6 +232,25 @@ class Bare:
 class OneStep(environment.EnvParams):
     speed: float = 0.5
     max_steps_in_episode: int = 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (lambda: Drift(pos=0), "env Odd-v0: state.pos is int32[] after a reset and float32[] after a step"),
+        (lambda: Drift(params=Endless()), "env Odd-v0 sets no max_steps_in_episode of its own: give config.horizon"),
+    ],
+)
+def test_a_run_is_refused_before_its_folder_is_made(kind, sentence, tmp_path, monkeypatch):
+    monkeypatch.setattr("haepo_jax.environments.registry.environment_names", lambda: ("Odd-v0",))
+    monkeypatch.setattr(
+        "haepo_jax.environments.registry.gymnax.make", lambda name: (kind(), kind().changes.get("params", Params()))
+    )
+    registry._make.cache_clear()
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}"):
+        experiment.run(from_config_dict({"env": "Odd-v0"}), tmp_path / "run")
+    registry._make.cache_clear()
+    assert not (tmp_path / "run").exists()
 
 
 class TestLimit:
