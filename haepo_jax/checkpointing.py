@@ -7,6 +7,7 @@ structure, or that a checkpoint is of another run: the record says both, and is 
 
 import hashlib
 import json
+import logging
 import math
 import re
 import shutil
@@ -89,6 +90,8 @@ class Checkpointer:
                 shutil.rmtree(left)
         processes.barrier("the folder of checkpoints is there")
         self._for_orbax = _PlainPath(self._directory)
+        # Of a save that fails, its loop logs each further failure with a traceback; `wait` raises the first.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
     def save(self, update: int, tree: Tree, rows: int) -> None:
