@@ -81,7 +81,10 @@ class ProgressReport:
             stop before, more where others wait for their turn.
         """
         self._recent.append(_Moment(time.monotonic() - self._started, done, counted))
-        while len(self._recent) > 2 and self._recent[-1].seconds - self._recent[1].seconds > _RECENT_SECONDS:
+        # The first chunk is slower than others, as much happens in it for the first time.
+        while len(self._recent) > 2 and (
+            self._recent[0].seconds == 0.0 or self._recent[-1].seconds - self._recent[1].seconds > _RECENT_SECONDS
+        ):
             self._recent.popleft()
         self._note = note
         self._updates_left = self._total - done if updates_left is None else updates_left

@@ -68,6 +68,16 @@ def test_rate_and_time_left_are_of_the_last_chunks(clock):
     assert left(shown) == 41
 
 
+def test_the_first_chunk_counts_for_nothing_once_there_is_another(clock):
+    shown = report()
+    clock[0] += 5  # the first one is slow
+    shown.show(1, 10, "")
+    assert left(shown) == 495
+    clock[0] += 1
+    shown.show(2, 20, "")
+    assert left(shown) == 98
+
+
 def test_a_resumed_run_counts_what_it_does_itself(clock):
     shown = ProgressReport(100, 90, counts="tokens", counted=9e9)
     clock[0] += 10

@@ -14,6 +14,7 @@ SMALL = (
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("devices", "used"), [(12, 8), (6, 4), (16, 16), (7, 4)])
 def test_every_stage_works(devices, used, tmp_path):
     for stage in ("sft", "reward", "rl", "evaluate"):
