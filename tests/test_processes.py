@@ -1,9 +1,11 @@
 """One sweep over several processes: that it gives what one process gives, and what stopping one does to the others."""
 
+import contextlib
 import json
 import os
 import signal
 import time
+import types
 
 import jax
 import numpy as np
@@ -275,3 +277,11 @@ def test_an_error_of_a_library_that_comes_from_a_lost_process_says_so(monkeypatc
 
     with pytest.raises(expected), processes.company():
         save()
+
+
+@pytest.mark.parametrize(("owners", "refused"), [((0, 0, 1, 1), False), ((0, 1, 1, 1), True), ((0, 0), True)])
+def test_unequal_numbers_of_devices_are_refused(monkeypatch, owners, refused):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(process_index=owner) for owner in owners])
+    with pytest.raises(ConfigError, match="as many devices as each other") if refused else contextlib.nullcontext():
+        processes._check_devices()
