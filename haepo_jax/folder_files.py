@@ -116,7 +116,12 @@ def read_record(workdir: StrPath) -> dict[str, Any]:
       ConfigError: there is no run in the folder, or the file is damaged.
     """
     _check_there(workdir, "config.json")
-    return read_json(Path(workdir) / "config.json", dict)
+    record = read_json(Path(workdir) / "config.json", dict)
+    ppo = record.get("ppo")
+    if record.get("algorithm") == "ppo" and isinstance(ppo, dict) and "value_clip_epsilon" not in ppo:
+        # Before values had a bound of their own they had that of the ratio; a default would change the method.
+        record["ppo"] = ppo | {"value_clip_epsilon": ppo.get("clip_epsilon")}
+    return record
 
 
 def read_members(workdir: StrPath) -> list[dict[str, Any]]:

@@ -226,8 +226,8 @@ def _check_members(workdir: Path, found: Any, expected: list[Any]) -> None:
         which = next(index for index, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
         what = f"another member {which}"
     raise ConfigError(
-        f"{workdir / 'members.json'} holds {what} than the {len(expected)} that follow from config.json; it was "
-        "changed. Remove it, and the same command writes it again."
+        f"{workdir / 'members.json'} holds {what}, unlike the {len(expected)} members that follow from config.json; "
+        "it was changed. Remove it, and the same command writes it again."
     )
 
 

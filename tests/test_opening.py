@@ -32,15 +32,27 @@ def test_every_run_has_an_id_of_its_own_and_keeps_it(workdir, tmp_path):
 @pytest.mark.parametrize(
     ("members", "sentence"),
     [
-        ([], "holds 0 members than the 2"),
-        (RUN[1][::-1], "holds another member 0 than the 2"),
-        ({}, "holds no list of members than the 2"),
+        ([], "holds 0 members, unlike the 2"),
+        (RUN[1][::-1], "holds another member 0, unlike the 2"),
+        ({}, "holds no list of members, unlike the 2"),
     ],
 )
 def test_members_that_do_not_follow_from_the_config_are_refused(workdir, members, sentence):
     (workdir / "members.json").write_text(json.dumps(members))
     with pytest.raises(ConfigError, match=sentence), opened(workdir, *RUN):
         pass
+
+
+def test_a_run_of_ppo_from_before_values_had_a_bound_of_their_own_keeps_the_one_it_had(tmp_path):
+    config = to_json(from_config_dict({"num_seeds": 2, "algorithm": "ppo", "ppo": {"clip_epsilon": 0.3}}))
+    with opened(tmp_path, config, RUN[1]):
+        pass
+    del config["ppo"]["value_clip_epsilon"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    kept, changed = (config | {"ppo": config["ppo"] | {"value_clip_epsilon": bound}} for bound in (0.3, None))
+    check(tmp_path, kept, RUN[1])
+    with pytest.raises(ConfigError, match=r"ppo\.value_clip_epsilon \(was 0\.3, now None\)"):
+        check(tmp_path, changed, RUN[1])
 
 
 def test_deleted_members_are_written_again(workdir):
