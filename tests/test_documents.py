@@ -11,6 +11,8 @@ import jax
 import pytest
 from command_runner import run
 
+from haepo_jax.analysis.verdicts import VERDICTS
+
 ROOT = Path(__file__).parent.parent
 CONFIGS = (ROOT / "configs").rglob("*.py")
 
@@ -144,5 +146,6 @@ def test_the_readme_tells_the_verdicts_that_the_command_wrote(folder, chapter):
     told = json.loads((ROOT / "docs" / folder / "verdicts.json").read_text())
     section = (ROOT / "README.md").read_text().partition(f"## {chapter}")[2].partition("\n## ")[0]
     assert told["headline"] in section
-    rows = re.findall(r"^\| (.+) \| (reproduced|not reproduced|mixed) \|$", section, re.MULTILINE)
-    assert rows == [(claim["text"], claim["verdict"]) for claim in told["claims"]]
+    of_either_form = "|".join(VERDICTS)
+    rows = re.findall(rf"^\| (.+?) \| ({of_either_form}) (?:\| ({of_either_form}) )?\|$", section, re.MULTILINE)
+    assert rows == [(claim["text"], claim["verdict"], claim["recommended"]) for claim in told["claims"]]
