@@ -26,6 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.ppo.num_epochs = 4
     config.ppo.num_minibatches = 4
     config.ppo.clip_epsilon = 0.2
+    # On tuning seeds (1000 to 1031) every seed ends at 500 with it; without it the worst ends at 464.
+    config.ppo.value_clip_epsilon = 0.2
     config.ppo.gae_lambda = 0.95
     config.ppo.value_coef = 0.5
     config.ppo.entropy_coef = 0.01
