@@ -55,8 +55,8 @@ def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:
 
     Example:
       >>> from haepo_jax.config_settings import ExperimentConfig
-      >>> next(setting.meaning for setting in settings_of(ExperimentConfig()) if setting.name == "horizon")
-      'T, the steps at which an episode is cut; the environment's own limit when unset.'
+      >>> print(next(setting.meaning for setting in settings_of(ExperimentConfig()) if setting.name == "horizon"))
+      T, the steps at which an episode is cut; the environment's own limit when unset.
     """
     kind: Any = type(config)
     meanings = _meanings(kind)

@@ -238,7 +238,7 @@ def test_a_diverged_member_is_told_and_the_others_finish(tmp_path):
     assert [member["status"] for member in summary["members"]] == ["ok"] * 3 + ["diverged"] * 3
     assert summary["members"][3]["final_return"] is None
     assert summary["members"][3]["death_update"] is not None
-    assert "optimizer.learning_rate=1e+38" in finished.out
+    assert "learning_rate=1e+38" in finished.out
 
 
 def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):

@@ -152,10 +152,12 @@ class TestMetrics:
     @pytest.mark.parametrize("algorithm", OWN)
     def test_have_the_promised_names_and_types(self, algorithm):
         _, history = member(algorithm).run(member(algorithm).init(), 2)
+        of_episodes = {"episode_return", "episode_length"}
         for metrics in history:
             assert metrics.keys() == EVERY_ALGORITHM | OWN[algorithm]
             for name, value in metrics.items():
-                assert value.shape == () and np.isfinite(value)
+                # A segment may come to an end before any episode does.
+                assert value.shape == () and (np.isfinite(value) or (algorithm == "ppo" and name in of_episodes))
                 assert value.dtype == (jnp.int32 if name == "env_steps" else jnp.float32)
 
     def test_every_algorithm_is_among_them(self):

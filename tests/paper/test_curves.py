@@ -1,6 +1,8 @@
+import dataclasses
+
 import numpy as np
 import pytest
-from paper.made_up_runs import UPDATES, Trainer
+from paper.made_up_runs import UPDATES, Trainer, attempt
 
 from haepo_jax.config import from_config_dict
 from haepo_jax.paper.curves import GRID_POINTS, RunData, budget_grid, steps_to
@@ -11,14 +13,38 @@ from haepo_jax.run_folder import write_json
 INF = np.inf
 
 
-def write_run(path, values, steps, diverged=()):
+def write_run(path, values, steps, diverged=(), ran=None):
     """A run from `[members, updates]` values and environment steps."""
     members = [Member(index, index, {}) for index in range(len(values))]
     writer = MetricsWriter(path / "metrics", members, metrics={"score": np.float32})
     scores = np.float32(values).T
-    writer.write(0, {"score": scores}, np.int64(steps).T, where=~np.isnan(scores))
-    statuses = [{"status": "diverged" if index in diverged else "ok"} for index in range(len(values))]
-    write_json(path / "summary.json", {"members": statuses})
+    writer.write(0, {"score": scores}, np.int64(steps).T, where=~np.isnan(scores) if ran is None else ran)
+    shown = [dataclasses.asdict(member) for member in members]
+    write_json(path / "members.json", shown)
+    write_json(
+        path / "summary.json",
+        {
+            "members": [
+                {
+                    "member": member.index,
+                    "seed": member.seed,
+                    "settings": {},
+                    "final_return": None,
+                    "best_return": None,
+                    "env_steps": int(np.max(steps[member.index])),
+                    "status": "diverged" if member.index in diverged else "ok",
+                    "death_update": None,
+                }
+                for member in members
+            ],
+            "final_updates": 1,
+            "num_updates": len(scores),
+            "env_steps": int(np.max(steps, axis=1).sum()),
+            "env_steps_per_second": None,
+            "wall_clock": {"compile_seconds": 0.0, "run_seconds": 0.0},
+            "rows_with_returns_sum_not_positive": 0,
+        },
+    )
     return RunData(path)
 
 
@@ -66,6 +92,12 @@ def test_a_diverged_member_has_the_failure_from_there_on_and_others_keep_their_l
     np.testing.assert_array_equal(curve, [[5.0, 6.0, -1.0, -1.0], [5.0, 6.0, 6.0, 6.0]])
 
 
+def test_a_member_that_never_had_a_value_has_the_failure(tmp_path):
+    run = write_run(tmp_path, [[np.nan, np.nan], [np.nan, 3.0]], [[10, 20]] * 2, ran=np.ones((2, 2), bool))
+    curve = run.curve("score", np.array([10.0, 20.0]), failure=-1.0)
+    np.testing.assert_array_equal(curve, [[-1.0, -1.0], [3.0, 3.0]])
+
+
 def test_steps_to_is_the_first_point_at_the_threshold():
     grid = np.array([10.0, 20.0, 30.0])
     curve = np.array([[1.0, 2.0, 3.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.9], [0.0, 3.0, 0.0]])
@@ -81,7 +113,7 @@ def test_the_grid_ends_at_the_budget_in_equal_steps(budget):
 
 
 def timed(path, *timelines, updates=8):
-    attempts = [{} if timeline is None else {"timeline": timeline} for timeline in timelines]
+    attempts = [attempt(path) | ({} if timeline is None else {"timeline": timeline}) for timeline in timelines]
     write_json(path / "provenance.json", attempts)
     return write_run(path, np.zeros((1, updates)), np.arange(1, updates + 1)[None])
 
