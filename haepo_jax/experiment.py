@@ -26,14 +26,14 @@ from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.errors import ConfigError, Interrupted, Stalled
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
-from haepo_jax.members import number_of_members
+from haepo_jax.members import number_of_members, text_settings
 from haepo_jax.objectives import Metrics
 from haepo_jax.opening import begin, check, check_programs, mend_members, note_programs, run_id
 from haepo_jax.planning import placed
 from haepo_jax.population import Population, make_population
 from haepo_jax.progress import ProgressReport, updates_within, waiting
 from haepo_jax.recorder import Recorder, Rows
-from haepo_jax.recording import MetricsWriter, text_settings
+from haepo_jax.recording import MetricsWriter
 from haepo_jax.restore import check_way_back, go_on, look, tidy_metrics, what_is_left
 from haepo_jax.run_folder import Provenance, locked, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment

@@ -36,9 +36,8 @@ from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_reads import unread
 from haepo_jax.config_settings import count, leaves
 from haepo_jax.errors import ConfigError, nearest, quoted
-from haepo_jax.members import Member, check_number, make_members
+from haepo_jax.members import Member, check_number, make_members, shown
 from haepo_jax.plain_values import plain
-from haepo_jax.recording import shown
 
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
 Point = Mapping[str, Any]
