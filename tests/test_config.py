@@ -318,6 +318,10 @@ class TestSweep:
         config.sweep = ml_collections.ConfigDict({"haepo": {"kl_coef": (0.0, 0.1)}, "discount": (0.9, 1.0)})
         assert from_config_dict(config).sweep == {"haepo.kl_coef": (0.0, 0.1), "discount": (0.9, 1.0)}
 
+    def test_of_a_setting_given_twice_is_refused(self):
+        twice = {"haepo.kl_coef": (0.1,), "haepo": {"kl_coef": (0.2,)}}
+        assert message({"sweep": twice}).startswith("config.sweep.haepo.kl_coef is given twice")
+
     def test_of_an_unknown_setting_is_refused_with_the_nearest(self):
         expected = "config.sweep.haepo.kl_cof cannot be swept in one program; did you mean haepo.kl_coef"
         assert message({"sweep": {"haepo.kl_cof": (0.1,)}}).startswith(expected)
