@@ -16,6 +16,7 @@ from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.config_checks import check_update_steps
 from haepo_jax.config_settings import gradient_steps
 from haepo_jax.environments import Environment, check_params, make
+from haepo_jax.environments.contract import checked_measures
 from haepo_jax.errors import ConfigError
 from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import at_step
@@ -75,9 +76,13 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
       `Train`.
 
     Raises:
-      ConfigError: an environment that does not exist, or that has no such parameters.
+      ConfigError: an environment that does not exist, that has no such parameters, or whose measures have names of
+        what a run reports.
     """
-    environment = make_environment(config) if environment is None else environment
+    if environment is None:
+        environment = make_environment(config)
+    else:
+        checked_measures(environment.name, environment.measures)
     _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)
 
