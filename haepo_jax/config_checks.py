@@ -213,7 +213,7 @@ def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
     nested = value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
     fields = {name: field for name, _, field in leaves(ExperimentConfig()) if field.metadata.get("traced")}
     swept = {}
-    for name, values in flatten(nested).items():
+    for name, values in flatten(nested, where="config.sweep.").items():
         if name.startswith(ENV_PARAMS):
             swept[name] = _check_swept_env_param(name, values)
             continue
@@ -241,8 +241,16 @@ def _check_swept_env_param(name: str, values: Any) -> tuple[float, ...]:
     return checked if all(isinstance(item, int) for item in checked) else tuple(map(float, checked))
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "", where: str = "config.") -> dict[str, Any]:
     """Nested mappings as one, by dotted name; tuples as lists.
+
+    Args:
+      values: the mapping.
+      prefix: begins every name.
+      where: begins the names in the sentence of an error.
+
+    Raises:
+      ConfigError: two ways to write one name are both given.
 
     Example:
       >>> flatten({"haepo": {"score": "sum"}, "seed": 3})
@@ -251,7 +259,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
+            inside = flatten(value, f"{prefix}{name}.", where)
         else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+            inside = {prefix + name: list(value) if isinstance(value, tuple) else value}
+        for twice in flat.keys() & inside.keys():
+            raise ConfigError(f"{where}{twice} is given twice, nested and by its dotted name; give it once.")
+        flat |= inside
     return flat

@@ -10,6 +10,7 @@ import pytest
 
 from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
 from haepo_jax.config_settings import gradient_steps
+from haepo_jax.environments import make
 from haepo_jax.environments.contract import REPORTED
 from haepo_jax.errors import ConfigError
 from haepo_jax.training import make_train, total_steps
@@ -147,6 +148,14 @@ class TestSeeds:
         state = member().init()
         later = dataclasses.replace(state, updates_done=state.updates_done + 1)
         assert differ(member().collect(state).observations[:, 0], member().collect(later).observations[:, 0])
+
+
+def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
+    config = from_config_dict({"env_params": {"gravity": 9.0}})
+    with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
+        make_train(config, environment={})
+    with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
+        make_train(config, environment=make("Catch-bsuite"))
 
 
 class TestMetrics:
