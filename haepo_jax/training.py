@@ -16,6 +16,7 @@ from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.config_checks import check_update_steps
 from haepo_jax.config_settings import gradient_steps
 from haepo_jax.environments import Environment, check_params, make
+from haepo_jax.environments.contract import checked_measures
 from haepo_jax.errors import ConfigError
 from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import at_step
@@ -76,7 +77,8 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
       `Train`.
 
     Raises:
-      ConfigError: an environment that does not exist, that is no `Environment`, or that has no such parameters.
+      ConfigError: an environment that does not exist, that is no `Environment`, that has no such parameters, or
+        whose measures have names of what a run reports.
     """
     if environment is None:
         environment = make_environment(config)
@@ -87,6 +89,7 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
             "by gymnax.register(id, factory), and give haepo_jax.environments.make(id)."
         )
     else:
+        checked_measures(environment.name, environment.measures)
         _check_params(config, environment)
     _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)

@@ -11,6 +11,7 @@ import pytest
 from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
 from haepo_jax.config_settings import gradient_steps
 from haepo_jax.environments import make
+from haepo_jax.environments.contract import REPORTED
 from haepo_jax.errors import ConfigError
 from haepo_jax.training import make_train, total_steps
 
@@ -171,6 +172,9 @@ class TestMetrics:
 
     def test_every_algorithm_is_among_them(self):
         assert set(OWN) == set(ALGORITHMS)
+
+    def test_none_of_them_may_be_the_name_of_a_measure(self):
+        assert EVERY_ALGORITHM.union(*OWN.values()) < REPORTED
 
     def test_of_the_environment_are_there_under_their_names(self):
         walk = member("haepo", env="RandomWalk-haepo", env_params=FIVE_STEPS)
