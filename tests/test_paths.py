@@ -10,7 +10,7 @@ def test_a_folder_may_be_there_or_not(tmp_path):
 
 
 def test_a_path_without_a_letter_is_refused():
-    with pytest.raises(ConfigError, match="--workdir is empty; give a folder, such as . for the working directory"):
+    with pytest.raises(ConfigError, match=r"--workdir is empty; give a folder, such as \. for"):
         folder("--workdir", "")
 
 
