@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import ml_collections
@@ -105,9 +105,21 @@ def _check_takes(path: Path, get_config: Callable, arguments: tuple[str, ...]) -
         raise ConfigError(f"get_config{signature} of --config={path} takes other arguments: {given}{hint}.") from error
 
 
+class _Source(importlib.machinery.SourceFileLoader):
+    """Compiles the text that lies there now.
+
+    Python's own cache takes exp.1 and exp.2 for one file, and a text for an older one of equal length and time.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file, neither read from `__pycache__` nor written there."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _module_of(path: Path) -> ModuleType:
     """The file, imported under a name of its own."""
-    loader = importlib.machinery.SourceFileLoader(_MODULE, str(path))
+    loader = _Source(_MODULE, str(path))
     spec = importlib.util.spec_from_loader(_MODULE, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

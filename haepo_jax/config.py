@@ -241,6 +241,8 @@ def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str
         values = plain(values)
     for name in values:
         if name not in fields:
+            if name == "search" and not prefix:
+                raise ConfigError("config.search belongs to a sweep: give this config to experiments.sweep.")
             raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
     made = {}
     for name, value in values.items():

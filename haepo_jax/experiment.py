@@ -233,7 +233,8 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
     for note in dict.fromkeys(note for note in notes if note is not None):
         print(visible(note), flush=True)
     for group, population in zip(sweep.groups, populations, strict=True):
-        if group.config.memory == "auto":
+        # PPO keeps its segments whatever is set.
+        if group.config.memory == "auto" and group.config.algorithm != "ppo":
             named = f" in group {group.name}" if len(populations) > 1 else ""
             print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
 

@@ -113,6 +113,7 @@ class TestUnknownNames:
 
     def test_are_refused_without_a_hint_when_none_is_near(self):
         assert message({"zzz": 1}) == "config.zzz is not a setting."
+        assert message({"search": {}}).startswith("config.search belongs to a sweep")
 
     def test_of_a_field_of_another_section_are_refused(self):
         assert "config.policy.learning_rate is not a setting" in message({"policy": {"learning_rate": 0.1}})

@@ -1,5 +1,8 @@
 """Config files: what they may do, and in which words they are refused."""
 
+import os
+import sys
+
 import pytest
 
 from experiments import config_file
@@ -89,6 +92,23 @@ def test_a_file_may_define_classes_that_look_for_their_module(load):
     text = "from __future__ import annotations\nfrom dataclasses import dataclass\n" + HEAD
     text += "@dataclass\nclass Sizes:\n    width: int = 8\n" + returning("default_config()")
     assert load(text.encode())["num_seeds"] == 32
+
+
+def test_files_of_one_stem_length_and_time_each_give_their_own_values_and_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for number in (1, 2, 1):
+        path = tmp_path / f"exp.{number}"
+        path.write_text(HEAD + returning(f"ml_collections.ConfigDict({{'seed': {number}}})"))
+        os.utime(path, (10**9, 10**9))
+        assert config_file.load(str(path), [], []) == {"seed": number}
+    path.write_text(HEAD + returning("ml_collections.ConfigDict({'seed': 3})"))
+    os.utime(path, (10**9, 10**9))
+    assert config_file.load(str(path), [], []) == {"seed": 3}
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["exp.1", "exp.2"]
+
+
+def test_a_file_knows_its_path(load, tmp_path):
+    assert load(returning("ml_collections.ConfigDict({'path': __file__})"))["path"] == str(tmp_path / "mine.py")
 
 
 def test_a_half_filled_config_takes_defaults_and_overrides(load):
