@@ -133,9 +133,7 @@ class TestRowsThatAreGone:
     def test_after_an_older_checkpoint_are_computed_again(self, workdir, capsys):
         part(workdir, 3).unlink()
         assert_at(back(workdir), 3)
-        assert "after update 4 cannot be used (8 of its rows are there, of 10)" in (
-            capsys.readouterr().out
-        )
+        assert "after update 4 cannot be used (8 of its rows are there, of 10)" in (capsys.readouterr().out)
         assert sorted(os.listdir(folder(workdir))) == ["2", "3"]
         assert (workdir / "checkpoints" / "members-000000-000003_without_rows" / "4").is_dir()
 
