@@ -73,7 +73,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues, settings: Mapping[
                 raise ConfigError(f"--config.{override.name} is given twice; give it once.")
             overrides[override.name] = override
             continue
-        flag = _flag(name, flag_values)
+        flag = _flag(name, flag_values, settings)
         if flag.name in seen and not flag.allow_overwrite_by_many:
             raise ConfigError(f"--{flag.name} is given twice; give it once.")
         seen.add(flag.name)
@@ -183,13 +183,15 @@ class _Flag(NamedTuple):
     allow_overwrite_by_many: bool
 
 
-def _flag(name: str, flag_values: flags.FlagValues) -> _Flag:
+def _flag(name: str, flag_values: flags.FlagValues, settings: Mapping[str, Setting]) -> _Flag:
     """The flag that an argument names, `--quick` and `--noquick` being one."""
     if name.startswith("config."):
         raise ConfigError(f"--{name} needs --config=FILE, the config that it changes.")
     known = name if name in flag_values else name.removeprefix("no")
     if known not in flag_values or (known != name and not flag_values[known].boolean):
-        raise ConfigError(f"--{name} is not a flag{nearest(name, list(flag_values)) or '.'}")
+        own = "--config." if known in settings else ""
+        hint = f"; did you mean {own}{known}?" if own else nearest(name, list(flag_values)) or "."
+        raise ConfigError(f"--{name} is not a flag{hint}")
     flag = flag_values[known]
     return _Flag(flag.name, flag.boolean, isinstance(flag, flags.MultiFlag))
 

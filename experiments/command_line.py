@@ -190,7 +190,7 @@ def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:
                 f"--config.{override.name}={override.text} has no effect, as {reasons[override.name]}; leave it out."
             )
     for reason, names in set_and_unread(config, reasons).items():
-        print(visible(f"The config file sets what is not read, as {reason}: {', '.join(names)}."), flush=True)
+        print(visible(f"The config file sets {', '.join(names)}, which nothing reads, as {reason}."), flush=True)
 
 
 def workdir(example: str = "runs/cartpole") -> Path:

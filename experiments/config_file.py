@@ -6,12 +6,13 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import ml_collections
 
 from experiments.arguments import Override
+from haepo_jax.config_checks import without
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.plain_values import plain
 
@@ -44,7 +45,10 @@ def load(given: str, overrides: Sequence[Override], groups: Sequence[str]) -> di
         held = values.get(group, {})
         if not isinstance(held, dict):
             raise ConfigError(f"config.{group} is a group of settings, got {quoted(held)}.")
-        values[group] = held | {name: override.value}
+        values[group] = without(held, name)
+    for override in below:  # only now: two of them may be of one setting, which is refused
+        group, _, name = override.name.partition(".")
+        values[group][name] = override.value
     return values
 
 
@@ -101,9 +105,21 @@ def _check_takes(path: Path, get_config: Callable, arguments: tuple[str, ...]) -
         raise ConfigError(f"get_config{signature} of --config={path} takes other arguments: {given}{hint}.") from error
 
 
+class _Source(importlib.machinery.SourceFileLoader):
+    """Compiles the text that lies there now.
+
+    Python's own cache takes exp.1 and exp.2 for one file, and a text for an older one of equal length and time.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file, neither read from `__pycache__` nor written there."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _module_of(path: Path) -> ModuleType:
     """The file, imported under a name of its own."""
-    loader = importlib.machinery.SourceFileLoader(_MODULE, str(path))
+    loader = _Source(_MODULE, str(path))
     spec = importlib.util.spec_from_loader(_MODULE, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

@@ -197,7 +197,8 @@ def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> d
         if kind is int and not isinstance(number, int):
             raise ConfigError(f"config.{name} is a whole number in this program, got {number}.")
         checked[name] = kind(number)
-    check_combinations(dataclasses.replace(config, sweep={name: (value,) for name, value in checked.items()}))
+    swept = dataclasses.replace(config, sweep={name: (value,) for name, value in checked.items()})
+    check_combinations(swept, "config.")  # as the caller names them, who sweeps nothing
     return checked
 
 
@@ -240,6 +241,8 @@ def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str
         values = plain(values)
     for name in values:
         if name not in fields:
+            if name == "search" and not prefix:
+                raise ConfigError("config.search belongs to a sweep: give this config to experiments.sweep.")
             raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
     made = {}
     for name, value in values.items():

@@ -94,11 +94,14 @@ class ProgressReport:
             self._line()
 
     def words(self) -> str:
-        """Rate, note, elapsed time and time left at this moment; only the elapsed time before the first chunk."""
+        """Rate, note, elapsed time and time left at this moment; no rate and no time left before the second chunk."""
         elapsed = time.monotonic() - self._started
         first, last = self._recent[0], self._recent[-1]
         if first is last:
             return f"{duration(elapsed)} so far"
+        if first.seconds == 0.0 and self._updates_left:
+            # A short first chunk in which much happens for the first time says nothing of those that follow.
+            return f"{self._note}  {duration(elapsed)} so far"
         seconds = max(last.seconds - first.seconds, 1e-9)
         rate = (last.counted - first.counted) / seconds
         left = self._updates_left * seconds / max(last.updates - first.updates, 1) - (elapsed - last.seconds)

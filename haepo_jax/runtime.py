@@ -61,11 +61,11 @@ def use_every_core() -> None:
         return
     try:
         jax.config.update("jax_num_cpu_devices", usable_cores())
-    except RuntimeError as error:
+    except RuntimeError:
         raise ConfigError(
             "haepo_jax.runtime.setup() must be called before JAX computes anything, as it decides how many devices "
-            "there are."
-        ) from error
+            "there are; imports may compute too, and gymnax's do, so call it above them."
+        ) from None
 
 
 def usable_cores() -> int:

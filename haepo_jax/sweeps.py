@@ -31,7 +31,7 @@ from haepo_jax.config import (
     to_json,
     traced_settings,
 )
-from haepo_jax.config_checks import ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
+from haepo_jax.config_checks import DISTRIBUTIONS, ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
 from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_reads import unread
 from haepo_jax.config_settings import count, leaves
@@ -39,7 +39,6 @@ from haepo_jax.errors import ConfigError, nearest, quoted
 from haepo_jax.members import Member, check_number, make_members, shown
 from haepo_jax.plain_values import plain
 
-DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
 Point = Mapping[str, Any]
 """Settings by dotted name."""
 
@@ -162,14 +161,19 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
     for point in points:
         groups.setdefault(tuple(point[name] for name in fixed_names), []).append(point)
     made: list[Group] = []
+    where = "search.points" if search.points else "sweep"
     first = 0
     for values_inside, inside in groups.items():
         fixed = dict(zip(fixed_names, values_inside, strict=True))
         name = ",".join(f"{name}={shown(value)}" for name, value in fixed.items()) or "all"
+        if name in (group.name for group in made):
+            raise ConfigError(
+                f"config.{where} makes two groups with the name {name}, as values of different types read alike; give "
+                "each value in one way."
+            )
         made.append(_group(name, rest, fixed, inside, first))
         reasons = unread(made[-1].config)
         for setting in filter(reasons.get, fixed):
-            where = "search.points" if search.points else "sweep"
             raise ConfigError(f"config.{where}.{setting} has no effect, as {reasons[setting]}.")
         first += len(made[-1].members)
     record = to_json(base) | {
@@ -208,15 +212,18 @@ def _search(values: Any) -> SearchConfig:
             f"config.search.points must be a tuple of points such as {{'haepo.kl_coef': 0.1}}, got {quoted(points)}."
         )
     search = from_mapping(SearchConfig(), rest, "search.")
-    flat = tuple(
-        {name: _checked(f"search.points[{number}].{name}", name, value) for name, value in flatten(point).items()}
-        for number, point in enumerate(points)
-    )
+    flat = tuple(_flat_point(f"search.points[{number}].", point) for number, point in enumerate(points))
     for point in flat:
         if point.keys() != flat[0].keys():
             other = sorted(point.keys() ^ flat[0].keys())[0]
             raise ConfigError(f"config.search.points must all set the same settings; {other} is not in every one.")
-    return dataclasses.replace(search, points=flat)
+    return dataclasses.replace(search, points=tuple({name: point[name] for name in flat[0]} for point in flat))
+
+
+def _flat_point(path: str, point: Mapping[str, Any]) -> Point:
+    """A point by dotted names, its values checked."""
+    values = flatten(point, where=f"config.{path}")
+    return {name: _checked(path + name, name, value) for name, value in values.items()}
 
 
 def _choices(values: Any) -> dict[str, tuple | Distribution]:
@@ -224,10 +231,13 @@ def _choices(values: Any) -> dict[str, tuple | Distribution]:
     if not isinstance(values, Mapping):
         raise ConfigError(f"config.sweep must map settings to their values, got {quoted(values)}.")
     choices: dict[str, tuple | Distribution] = {}
-    for path, value in flatten(values).items():
+    for path, value in flatten(values, where="config.sweep.").items():
         if isinstance(value, Mapping) and not value:
             continue
-        name, _, last = path.rpartition(".")
+        parent, _, last = path.rpartition(".")
+        name = parent if last in DISTRIBUTIONS else path
+        if name in choices:
+            raise ConfigError(f"config.sweep.{name} is given two sets of values to choose from; give it one.")
         if last in DISTRIBUTIONS:
             choices[name] = _distribution(f"sweep.{path}", name, last, value)
             continue
@@ -293,8 +303,18 @@ def _points(base: ExperimentConfig, search: SearchConfig, choices: Mapping[str, 
                     f"config.sweep.{name}.{choice.kind} belongs to a random search: set config.search.num_samples."
                 )
         points = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
-    unique = {tuple(point.values()): point for point in reversed(points)}
-    return list(reversed(unique.values()))
+    # Two ways to write a value, such as the layers 8 and (8,), are one value, written as it was first.
+    written: dict[tuple[str, Any], Any] = {}
+    points = [
+        {name: written.setdefault((name, _held(name, value)), value) for name, value in point.items()}
+        for point in points
+    ]
+    return list({tuple(point.items()): point for point in points}.values())
+
+
+def _held(name: str, value: Any) -> Any:
+    """A checked value as the config holds it."""
+    return check_value(name, value, _FIELDS[name]) if name in _FIELDS else value
 
 
 def _number_of_values(choice: tuple | Distribution) -> int:

@@ -16,6 +16,7 @@ from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.config_checks import check_update_steps
 from haepo_jax.config_settings import gradient_steps
 from haepo_jax.environments import Environment, check_params, make
+from haepo_jax.environments.contract import checked_measures
 from haepo_jax.errors import ConfigError
 from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import at_step
@@ -69,15 +70,27 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
 
     Args:
       config: the experiment. Its traced settings only matter as defaults: members carry their own.
-      environment: where to play, say one of your own; by default the config's.
+      environment: where to play, say one of your own (docs/method.md, "Environments of your own"); by default the
+        config's, else `config.env` and `config.env_kwargs` are not read.
 
     Returns:
       `Train`.
 
     Raises:
-      ConfigError: an environment that does not exist, or that has no such parameters.
+      ConfigError: an environment that does not exist, that is no `Environment`, that has no such parameters, or
+        whose measures have names of what a run reports.
     """
-    environment = make_environment(config) if environment is None else environment
+    if environment is None:
+        environment = make_environment(config)
+    elif not isinstance(environment, Environment):
+        given = environment.__name__ if isinstance(environment, type) else type(environment).__name__
+        raise ConfigError(
+            f"environment must be a haepo_jax.environments.Environment, got {given}; register one of gymnax's kind "
+            "by gymnax.register(id, factory), and give haepo_jax.environments.make(id)."
+        )
+    else:
+        checked_measures(environment.name, environment.measures)
+        _check_params(config, environment)
     _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)
 
@@ -149,6 +162,12 @@ def make_environment(config: ExperimentConfig) -> Environment:
     """
     environment = make(config.env, tuple(sorted(config.env_kwargs.items())))
     _check_steps(config, environment)
+    _check_params(config, environment)
+    return environment
+
+
+def _check_params(config: ExperimentConfig, environment: Environment) -> None:
+    """Refuses parameters that the environment has not, and a fraction for one that counts."""
     given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
     given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
     for path, values in given.items():
@@ -156,8 +175,7 @@ def make_environment(config: ExperimentConfig) -> Environment:
         check_params(environment, [name])
         for value in values:
             if isinstance(environment.params[name], int) and value != int(value):
-                raise ConfigError(f"config.{path} of {config.env} must be a whole number, got {value}.")
-    return environment
+                raise ConfigError(f"config.{path} of {environment.name} must be a whole number, got {value}.")
 
 
 def _check_steps(config: ExperimentConfig, environment: Environment) -> None:

@@ -124,6 +124,7 @@ def test_help_is_asked_for_whatever_else_is_given(asked):
         (["--noquick=true"], "--noquick is written without a value."),
         (["--stage=evaluation"], "--stage=evaluation cannot be used: value should be one of <sft|rl>."),
         (["--config.model.remat=2"], "--config.model.remat=2 cannot be used: it must be true or false."),
+        (["--num_seeds=3"], "--num_seeds is not a flag; did you mean --config.num_seeds?"),
         (["--noconfig.seed"], "--config.seed is not a setting; did you mean seed"),
         (["--config.num_sedes=3"], "--config.num_sedes is not a setting; did you mean num_seeds"),
         (["--config.env_params=3"], "--config.env_params=3 cannot be used: it must be a group of settings, such as"),

@@ -113,6 +113,7 @@ class TestUnknownNames:
 
     def test_are_refused_without_a_hint_when_none_is_near(self):
         assert message({"zzz": 1}) == "config.zzz is not a setting."
+        assert message({"search": {}}).startswith("config.search belongs to a sweep")
 
     def test_of_a_field_of_another_section_are_refused(self):
         assert "config.policy.learning_rate is not a setting" in message({"policy": {"learning_rate": 0.1}})
@@ -316,6 +317,10 @@ class TestSweep:
         config = default_config()
         config.sweep = ml_collections.ConfigDict({"haepo": {"kl_coef": (0.0, 0.1)}, "discount": (0.9, 1.0)})
         assert from_config_dict(config).sweep == {"haepo.kl_coef": (0.0, 0.1), "discount": (0.9, 1.0)}
+
+    def test_of_a_setting_given_twice_is_refused(self):
+        twice = {"haepo.kl_coef": (0.1,), "haepo": {"kl_coef": (0.2,)}}
+        assert message({"sweep": twice}).startswith("config.sweep.haepo.kl_coef is given twice")
 
     def test_of_an_unknown_setting_is_refused_with_the_nearest(self):
         expected = "config.sweep.haepo.kl_cof cannot be swept in one program; did you mean haepo.kl_coef"

@@ -1,5 +1,8 @@
 """Config files: what they may do, and in which words they are refused."""
 
+import os
+import sys
+
 import pytest
 
 from experiments import config_file
@@ -40,6 +43,29 @@ def test_overrides_are_put_in_place(load):
     assert values["env_params"] == {"g": 1.0, "h": 2.0} and values["search"] == {"num_samples": 4}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("haepo.kl_coef", (0.3,)),
+        ("haepo.kl_coef", {"uniform": (0.3, 0.4)}),
+        ("haepo.kl_coef.uniform", (0.3, 0.4)),
+        ("haepo", {"kl_coef": (0.3,)}),
+    ],
+)
+@pytest.mark.parametrize("swept", ["(0.1, 0.2)", "{'log_uniform': (0.1, 0.2)}"])
+def test_an_override_takes_the_place_of_all_that_the_file_tries_for_its_setting(load, name, value, swept):
+    text = f"def get_config():\n    c = default_config()\n    c.sweep = {{'haepo': {{'kl_coef': {swept}}}}}\n"
+    values = load(f"{text}    return c\n", **{f"sweep.{name}": value, "search.num_samples": 2})
+    assert values["sweep"] == {name: value}
+    from_values(values if "uniform" in f"{name}{value}" else values | {"search": {}})
+
+
+def test_two_overrides_of_one_swept_setting_are_refused(load):
+    values = load(returning("default_config()"), sweep__haepo__kl_coef=(0.1,), sweep__haepo={"kl_coef": (0.2,)})
+    with pytest.raises(ConfigError, match=r"config\.sweep\.haepo\.kl_coef is given twice"):
+        from_values(values)
+
+
 def test_what_refers_to_a_setting_follows_its_override(load):
     text = (
         "def get_config():\n    c = default_config()\n    c.num_updates = c.get_ref('num_seeds') * 2\n    return c\n"
@@ -66,6 +92,23 @@ def test_a_file_may_define_classes_that_look_for_their_module(load):
     text = "from __future__ import annotations\nfrom dataclasses import dataclass\n" + HEAD
     text += "@dataclass\nclass Sizes:\n    width: int = 8\n" + returning("default_config()")
     assert load(text.encode())["num_seeds"] == 32
+
+
+def test_files_of_one_stem_length_and_time_each_give_their_own_values_and_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for number in (1, 2, 1):
+        path = tmp_path / f"exp.{number}"
+        path.write_text(HEAD + returning(f"ml_collections.ConfigDict({{'seed': {number}}})"))
+        os.utime(path, (10**9, 10**9))
+        assert config_file.load(str(path), [], []) == {"seed": number}
+    path.write_text(HEAD + returning("ml_collections.ConfigDict({'seed': 3})"))
+    os.utime(path, (10**9, 10**9))
+    assert config_file.load(str(path), [], []) == {"seed": 3}
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["exp.1", "exp.2"]
+
+
+def test_a_file_knows_its_path(load, tmp_path):
+    assert load(returning("ml_collections.ConfigDict({'path': __file__})"))["path"] == str(tmp_path / "mine.py")
 
 
 def test_a_half_filled_config_takes_defaults_and_overrides(load):

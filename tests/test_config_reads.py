@@ -94,7 +94,7 @@ def test_a_config_file_that_serves_several_methods_gets_a_word_of_what_it_sets_i
     config = from_config_dict({"algorithm": "ppo", "haepo": {"temperature": 4.0, "kl_coef": 0.1}})
     command_line.check_read([config])
     assert capsys.readouterr().out == (
-        "The config file sets what is not read, as config.algorithm is ppo: haepo.temperature, haepo.kl_coef.\n"
+        "The config file sets haepo.temperature, haepo.kl_coef, which nothing reads, as config.algorithm is ppo.\n"
     )
 
 

@@ -40,6 +40,7 @@ def blocks(document):
 RUN = {
     ("README.md", 0): (),
     ("docs/method.md", 0): (),
+    ("docs/method.md", 1): (),
     ("docs/sweeps.md", 0): (),
     ("docs/sweeps.md", 1): ("duckdb", "pandas", "polars"),
     ("docs/sweeps.md", 2): (),
@@ -52,7 +53,7 @@ READ = {
     ("docs/tunix.md", 0): "tunix, and a cluster and rewards of one's own",
 }
 """Blocks that need more than a test has, which are read alone."""
-SLOW = {("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
+SLOW = {("docs/method.md", 1), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
 
 
 def test_every_block_of_every_document_is_run_or_read():
@@ -106,7 +107,7 @@ def test_what_a_block_imports_comes_with_the_package_or_the_page_says_how_to_ins
             else []
         )
     }
-    with_it = {"haepo_jax", "jax", "optax", "flax", "numpy", *sys.stdlib_module_names}
+    with_it = {"haepo_jax", "jax", "optax", "flax", "gymnax", "numpy", *sys.stdlib_module_names}
     installed = " ".join(re.findall(r"pip install ([^`\n]*)", (ROOT / document).read_text()))
     told = {name for name in imported - with_it if re.search(rf"\b{name}\b", installed)}
     from_the_project = {"configs"} if "PYTHONPATH=. python FILE" in (ROOT / document).read_text() else set()

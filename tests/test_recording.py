@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from haepo_jax.environments.contract import REPORTED
 from haepo_jax.members import text_settings
 from haepo_jax.population import Member
 from haepo_jax.recording import MetricsWriter, drop_rows
@@ -35,6 +36,7 @@ def test_a_part_has_a_row_for_each_update_and_member(writer, tmp_path):
         "diverged": [False] * 4,
         "loss": [0.0, 1.0, 2.0, 3.0],
     }
+    assert part.keys() - MEMBERS[0].settings.keys() <= REPORTED  # so that no measure of an environment has their name
 
 
 def test_rows_of_stopped_members_are_left_out_and_deaths_are_marked(writer, tmp_path):

@@ -45,6 +45,11 @@ class TestGrid:
     def test_a_value_given_twice_is_run_once(self):
         assert len(sweep({BETA: (0.1, 0.1, 0.2)}).members) == 4
 
+    def test_a_value_written_in_two_ways_is_run_once(self):
+        made = sweep({"policy.hidden_sizes": ((8,), 8, (8, 4), [8, 4]), "env_params.slip": (1, 1.0)}, num_seeds=1)
+        assert [group.name for group in made.groups] == ["policy.hidden_sizes=8", "policy.hidden_sizes=8x4"]
+        assert [len(group.members) for group in made.groups] == [1, 1]
+
     def test_whole_numbers_become_real_ones_where_the_setting_is_real(self):
         assert [type(member.settings[BETA]) for member in sweep({BETA: (0, 1)}).members] == [float] * 4
 
@@ -118,6 +123,12 @@ class TestRandom:
         few, many = (sweep({RATE: self.CHOICES[RATE]}, search={"num_samples": n}) for n in (5, 9))
         assert points(many)[:5] == points(few)
 
+    def test_a_repeated_sample_keeps_its_first_place(self):
+        made = points(sweep({"haepo.num_epochs": {"integer": (1, 3)}}, search={"num_samples": 60}))
+        assert made[0] == {"haepo.num_epochs": 4}  # the config's own, which comes first
+        few = points(sweep({"haepo.num_epochs": {"integer": (1, 3)}}, search={"num_samples": 3}))
+        assert made[: len(few)] == few
+
     def test_whole_numbers_include_both_ends(self):
         made = points(sweep({"haepo.num_epochs": {"integer": (1, 3)}}, search={"num_samples": 60}))
         assert {point["haepo.num_epochs"] for point in made} == {1, 2, 3, 4}  # 4 is the default
@@ -127,6 +138,19 @@ class TestList:
     def test_is_run_as_it_stands(self):
         made = sweep(search={"points": [{BETA: 0.1, "haepo": {"kl_coef": 0.2}}, {BETA: 0.3, LAMBDA: 0.0}]})
         assert points(made) == [{BETA: 0.1, LAMBDA: 0.2}, {BETA: 0.3, LAMBDA: 0.0}]
+
+    def test_keeps_points_that_write_their_settings_in_another_order(self):
+        made = sweep(search={"points": [{LAMBDA: 0.1, BETA: 0.2}, {BETA: 0.1, LAMBDA: 0.2}, {BETA: 0.2, LAMBDA: 0.1}]})
+        assert points(made) == [{LAMBDA: 0.1, BETA: 0.2}, {LAMBDA: 0.2, BETA: 0.1}]
+        assert {tuple(point) for point in points(made)} == {(LAMBDA, BETA)}
+
+    def test_groups_points_by_their_values_in_any_order_and_writing(self):
+        width = "policy.hidden_sizes"
+        made = sweep(
+            search={"points": [{width: 8, SCORE: "sum"}, {SCORE: "mean", width: (8,)}, {SCORE: "sum", width: [8]}]}
+        )
+        assert [group.name for group in made.groups] == [f"{width}=8,{SCORE}=sum", f"{width}=8,{SCORE}=mean"]
+        assert [point[width] for point in points(made)] == [8, 8]
 
 
 @pytest.mark.parametrize(
@@ -177,6 +201,43 @@ def test_what_makes_no_sense_is_told_in_a_sentence(values, sentence):
     with pytest.raises(ConfigError) as raised:
         from_values(values)
     assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"sweep": {LAMBDA: (0.1,), "haepo": {"kl_coef": (0.2,)}}}, f"config.sweep.{LAMBDA} is given twice"),
+        ({"sweep": {"haepo": {"kl_coef": (0.2,)}, LAMBDA: (0.1,)}}, f"config.sweep.{LAMBDA} is given twice"),
+        (
+            {"search": {"points": ({LAMBDA: 0.1}, {LAMBDA: 0.1, "haepo": {"kl_coef": 0.2}})}},
+            f"config.search.points[1].{LAMBDA} is given twice",
+        ),
+        (
+            {"sweep": {RATE: {"uniform": (0.1, 0.2), "log_uniform": (0.1, 0.2)}}, "search": {"num_samples": 2}},
+            f"config.sweep.{RATE} is given two sets of values to choose from",
+        ),
+        (
+            {"sweep": {RATE: {"uniform": (0.1, 0.2)}, "optimizer": {"learning_rate": (0.1,)}}},
+            f"config.sweep.{RATE} is given two sets of values to choose from",
+        ),
+    ],
+)
+def test_a_setting_given_twice_is_refused_by_its_name(values, sentence):
+    with pytest.raises(ConfigError) as raised:
+        from_values(values)
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"sweep": {"env_kwargs.size": (2, "2")}}, "config.sweep"),
+        ({"search": {"points": ({"env_kwargs.size": 2}, {"env_kwargs.size": "2"})}}, "config.search.points"),
+    ],
+)
+def test_two_groups_of_one_name_are_refused(values, where):
+    with pytest.raises(ConfigError, match=f"{where} makes two groups with the name env_kwargs.size=2, as"):
+        from_values({"env": "DeepSea-bsuite", **values})
 
 
 class Odd:

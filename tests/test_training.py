@@ -10,6 +10,8 @@ import pytest
 
 from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
 from haepo_jax.config_settings import gradient_steps
+from haepo_jax.environments import make
+from haepo_jax.environments.contract import REPORTED
 from haepo_jax.errors import ConfigError
 from haepo_jax.training import make_train, total_steps
 
@@ -148,6 +150,14 @@ class TestSeeds:
         assert differ(member().collect(state).observations[:, 0], member().collect(later).observations[:, 0])
 
 
+def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
+    config = from_config_dict({"env_params": {"gravity": 9.0}})
+    with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
+        make_train(config, environment={})
+    with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
+        make_train(config, environment=make("Catch-bsuite"))
+
+
 class TestMetrics:
     @pytest.mark.parametrize("algorithm", OWN)
     def test_have_the_promised_names_and_types(self, algorithm):
@@ -162,6 +172,9 @@ class TestMetrics:
 
     def test_every_algorithm_is_among_them(self):
         assert set(OWN) == set(ALGORITHMS)
+
+    def test_none_of_them_may_be_the_name_of_a_measure(self):
+        assert EVERY_ALGORITHM.union(*OWN.values()) < REPORTED
 
     def test_of_the_environment_are_there_under_their_names(self):
         walk = member("haepo", env="RandomWalk-haepo", env_params=FIVE_STEPS)

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from haepo_jax.environments.contract import check_state, checked_state, own_limit
+from haepo_jax.environments.contract import (
+    check_choices,
+    check_real_actions,
+    check_state,
+    checked_measures,
+    checked_state,
+    own_limit,
+)
 from haepo_jax.environments.gymnax_library import spaces
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.errors import ConfigError, nearest
@@ -47,7 +54,7 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
     act, action_space = _actor(name, env, defaults)
     derived = _DERIVED.get(name, {})
     numbers = _numbers(defaults, derived)
-    measures = tuple(getattr(env, "measures", ()))
+    measures = checked_measures(name, getattr(env, "measures", ()))
     types = checked_state(name, env, defaults, act, action_space, measures)
 
     def complete(params: Mapping[str, ArrayLike]) -> Any:
@@ -142,6 +149,7 @@ def _scalar(value: Any, dtype: Any) -> jax.Array:
 def _observer(name: str, space: Any) -> tuple[Callable[[Any], jax.Array], int]:
     """A function from raw observations to flat float32 vectors, and their size."""
     if isinstance(space, spaces.Discrete):
+        check_choices(name, "observations", space)
         return lambda raw: jax.nn.one_hot(raw, space.n, dtype=jnp.float32), int(space.n)
     if isinstance(space, spaces.Box):
         return lambda raw: jnp.ravel(jnp.asarray(raw, jnp.float32)), math.prod(space.shape)
@@ -152,9 +160,11 @@ def _actor(name: str, env: Any, defaults: Any) -> tuple[Callable[[Any, Any], Any
     """A function from a policy's actions and the parameters to the environment's actions, and the policy's space."""
     space = env.action_space(defaults)
     if isinstance(space, spaces.Discrete):
+        check_choices(name, "actions", space)
         return lambda action, params: action, Discrete(int(space.n))
     if isinstance(space, spaces.Box):
-        bounded = bool(np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)))
+        check_real_actions(name, space)
+        bounded = all(np.isfinite(np.asarray(bound, np.float32)).all() for bound in (space.low, space.high))
 
         def act(action: jax.Array, params: Any) -> jax.Array:
             # Bounds may be parameters too, such as Pendulum's max_torque.
@@ -164,7 +174,8 @@ def _actor(name: str, env: Any, defaults: Any) -> tuple[Callable[[Any, Any], Any
             )
             scaled = jnp.reshape(action, space.shape)
             if bounded:
-                scaled = (high + low) / 2 + (high - low) / 2 * scaled
+                # Halves first: the sum and the difference of large bounds are beyond float32.
+                scaled = (high / 2 + low / 2) + (high / 2 - low / 2) * scaled
             return jnp.clip(scaled, low, high)
 
         return act, Box(math.prod(space.shape))

@@ -5,18 +5,97 @@ which can change what the environment computes: a position that starts as the in
 of 0.5. So an environment that does not keep to it is refused before it is played.
 """
 
+import dataclasses
 import inspect
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
+from haepo_jax.config_settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
 from haepo_jax.environments.interface import Box, Discrete
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, quoted
+
+_SETTINGS = frozenset(field.name for field in dataclasses.fields(ExperimentConfig))  # a swept one is a column
+
+REPORTED = frozenset(
+    (
+        *("member", "seed", "update", "env_steps", "diverged"),
+        *("episode_return", "episode_length", "policy_entropy", "loss", "grad_norm"),
+        *("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"),
+        *("clip_fraction", "approx_kl", "reference_kl", "policy_loss", "value_loss"),
+        *("accuracy", "margin", "num_pairs"),
+    )
+)
+"""What a run reports by itself, whichever its algorithm: no measure may take the place of one of these."""
+
+
+def checked_measures(name: str, measures: Any) -> tuple[str, ...]:
+    """Checks the names of what an environment measures.
+
+    Args:
+      name: the environment's id.
+      measures: its attribute of this name.
+
+    Returns:
+      The names.
+
+    Raises:
+      ConfigError: these are no names, or one is that of something else which a run reports.
+    """
+    if not isinstance(measures, list | tuple) or not all(isinstance(measure, str) for measure in measures):
+        raise ConfigError(f"env {name} has measures = {quoted(measures)}; it must be a tuple of names.")
+    for measure in measures:
+        if measure in REPORTED or measure.partition(".")[0] in _SETTINGS:
+            raise ConfigError(
+                f"env {name} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
+                "give it another one."
+            )
+    return tuple(measures)
+
+
+def check_choices(name: str, what: str, space: spaces.Discrete) -> None:
+    """Refuses a discrete space that is not one of so many choices.
+
+    Args:
+      name: the environment's id.
+      what: its "actions" or "observations".
+      space: of them.
+
+    Raises:
+      ConfigError: the number of choices is not a whole one from 1 on.
+    """
+    n: Any = space.n
+    is_number = isinstance(n, numbers.Real) or (isinstance(n, np.ndarray | jax.Array) and n.ndim == 0)
+    if not is_number or not 1 <= n < 2**31 or n != int(n):
+        raise ConfigError(f"env {name} has {what} in Discrete({quoted(n)}); it must be a whole number from 1 on.")
+
+
+def check_real_actions(name: str, space: spaces.Box) -> None:
+    """Refuses a box that actions of a real-valued policy cannot be scaled to.
+
+    Args:
+      name: the environment's id.
+      space: of its actions.
+
+    Raises:
+      ConfigError: it does not hold real numbers, or has no numbers between its bounds.
+    """
+    where = f"env {name} has actions in {quoted(space)}"
+    if not jnp.issubdtype(jnp.dtype(space.dtype), jnp.floating):
+        raise ConfigError(f"{where}; its dtype must be a real one, as a policy acts in real numbers in a Box.")
+    try:
+        low, high = (np.broadcast_to(np.asarray(bound, np.float32), space.shape) for bound in (space.low, space.high))
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}; its bounds must be numbers that fit its shape.") from None
+    if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):  # False for NaN too
+        raise ConfigError(f"{where}; its bounds must be numbers, and each low at most its high.")
 
 
 def checked_state(

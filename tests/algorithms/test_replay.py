@@ -63,10 +63,11 @@ def functions(space):
 
 
 def assert_equal(actual, expected):
-    """To 1e-6 of the largest entry."""
+    """To the rounding of float32 sums of hundreds of terms in another order, which processors do differently."""
+    tolerance = 32 * np.finfo(np.float32).eps  # 3.8e-6 of the largest entry
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype == jnp.float32
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * max(np.abs(b).max(initial=0), 1))
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(np.abs(b).max(initial=0), 1))
 
 
 def piece_of(m, t):

@@ -14,9 +14,11 @@ from gymnax.environments import environment, spaces
 from haepo_jax import experiment
 from haepo_jax.algorithms.interface import horizon_of, horizon_without_effect
 from haepo_jax.config import from_config_dict
-from haepo_jax.environments import make, registry
-from haepo_jax.environments.adapter import adapt
+from haepo_jax.environments import Box, make, registry
+from haepo_jax.environments.adapter import _actor, adapt
+from haepo_jax.environments.contract import REPORTED, checked_measures
 from haepo_jax.errors import ConfigError
+from haepo_jax.training import make_train
 
 
 @struct.dataclass
@@ -52,7 +54,7 @@ class Drift(environment.Environment):
         return observation, state, reward, terminated, self.changes.get("info", {})
 
     def action_space(self, params=None):
-        return spaces.Discrete(2)
+        return self.changes.get("actions", spaces.Discrete(2))
 
     def observation_space(self, params):
         return self.changes["box"]
@@ -210,6 +212,69 @@ def test_a_state_may_hold_a_key():
 )
 def test_what_would_be_changed_on_its_way_is_refused_in_one_sentence(changes, sentence):
     assert refusal(lambda: adapted(**changes)) == sentence
+
+
+@pytest.mark.parametrize(
+    "measure", sorted({*REPORTED, "discount", "num_trajectories", "haepo.kl_coef", "env_params.x"})
+)
+def test_a_measure_may_not_take_the_place_of_what_a_run_reports(measure):
+    assert refusal(checked_measures, "Drift-v0", ("speed", measure)) == (
+        f"env Drift-v0 has a measure '{measure}', which is what a run itself reports under that name; give it another "
+        "one."
+    )
+
+
+def test_a_measure_of_such_a_name_is_refused_when_the_environment_is_made_and_when_it_is_given():
+    sentence = "has a measure 'loss', which is what a run itself reports"
+    assert sentence in refusal(lambda: adapted(measures=("loss",), info={"loss": 1.0}))
+    given = adapted()._replace(measures=("loss",))
+    assert sentence in refusal(lambda: make_train(from_config_dict({"horizon": 3}), environment=given))
+
+
+@pytest.mark.parametrize("measures", [5, "foo", None, (1,), {"speed": 1}], ids=repr)
+def test_measures_that_are_no_names_are_refused(measures):
+    assert refusal(lambda: adapted(measures=measures)) == (
+        f"env Drift-v0 has measures = {measures!r}; it must be a tuple of names."
+    )
+
+
+INFINITE = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        (spaces.Box(0, 9, (1,), jnp.int32), "its dtype must be a real one"),
+        (spaces.Box(0, 1, (1,), bool), "its dtype must be a real one"),
+        (spaces.Box(jnp.nan, 1, (1,)), "each low at most its high"),
+        (spaces.Box(-1, np.array([1, np.nan]), (2,)), "each low at most its high"),
+        (spaces.Box(np.array([0, 2]), 1, (2,)), "each low at most its high"),
+        (spaces.Box(INFINITE, INFINITE, (1,)), "each low at most its high"),
+        (spaces.Box(np.zeros(3), 1, (2,)), "its bounds must be numbers that fit its shape"),
+        (spaces.Discrete(2.7), "has actions in Discrete(2.7); it must be a whole number from 1 on."),
+        (spaces.Discrete(0), "has actions in Discrete(0); it must be a whole number from 1 on."),
+        (spaces.Discrete(INFINITE), "has actions in Discrete(inf); it must be a whole number from 1 on."),
+    ],
+    ids=repr,
+)
+def test_a_space_that_no_policy_can_act_in_is_refused(space, sentence):
+    refused = refusal(lambda: adapted(actions=space))
+    assert refused.startswith("env Drift-v0 has actions in ") and sentence in refused
+
+
+@pytest.mark.parametrize("n", [2.5, 0])
+def test_observations_of_no_whole_number_of_choices_are_refused(n):
+    assert refusal(lambda: adapted(box=spaces.Discrete(n))) == (
+        f"env Drift-v0 has observations in Discrete({n}); it must be a whole number from 1 on."
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "taken"), [(0, 1, 0.75), (-3e38, 3e38, 1.5e38), (0, INFINITE, 0.5), (2, 2, 2)]
+)
+def test_actions_are_scaled_to_bounds_that_are_finite_and_clipped_to_others(low, high, taken):
+    act, space = _actor("Drift-v0", Drift(actions=spaces.Box(low, high, (1,))), Params())
+    assert space == Box(1) and act(jnp.array([0.5]), Params()) == jnp.float32(taken)
 
 
 def test_a_parameter_that_gives_the_state_another_dtype_is_refused():
