@@ -353,7 +353,7 @@ def test_parameters_over_the_devices_change_nothing_but_rounding(workdir):
 @pytest.mark.slow
 def test_a_batch_that_not_all_devices_can_share_is_shared_by_as_many_as_can(workdir, capsys):
     for prompts in (6, 7, 1):
-        config = config_with(rl={"num_prompts": prompts, "num_updates": 1}, name=f"of-{prompts}")
+        config = config_with(rl={"num_prompts": prompts, "num_updates": 1, "microbatch": 4}, name=f"of-{prompts}")
         assert stages.run_rl(config, workdir)
     said = capsys.readouterr().err
     for prompts in (6, 7, 1):
