@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from experiments.arguments import Override
+from haepo_jax.config_checks import without
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.plain_values import plain
 
@@ -44,7 +45,10 @@ def load(given: str, overrides: Sequence[Override], groups: Sequence[str]) -> di
         held = values.get(group, {})
         if not isinstance(held, dict):
             raise ConfigError(f"config.{group} is a group of settings, got {quoted(held)}.")
-        values[group] = held | {name: override.value}
+        values[group] = without(held, name)
+    for override in below:  # only now: two of them may be of one setting, which is refused
+        group, _, name = override.name.partition(".")
+        values[group][name] = override.value
     return values
 
 

@@ -30,11 +30,12 @@ def main() -> int:
 
     from experiments import last_words  # only now: a wrong flag is told at once
     from haepo_jax.paper.reproduction import reproduce
+    from haepo_jax.paper.runs import finished
     from haepo_jax.paper.scale import FULL, QUICK
-    from haepo_jax.run_folder import locked
+    from haepo_jax.paper.study_folder import held
 
     started = time.monotonic()
-    with locked(workdir):
+    with held(workdir, finished):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL)
     last_words.say(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
     last_words.say(headline)

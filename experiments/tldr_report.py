@@ -26,12 +26,13 @@ def main() -> int:
     workdir = command_line.workdir()
 
     from experiments import last_words  # only now: a wrong flag is told at once
+    from haepo_jax.paper.study_folder import held
     from haepo_jax.paper.tldr.reproduction import reproduce
+    from haepo_jax.paper.tldr.runs import finished
     from haepo_jax.paper.tldr.scale import FULL, QUICK
-    from haepo_jax.run_folder import locked
 
     started = time.monotonic()
-    with locked(workdir):
+    with held(workdir, finished):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
     last_words.say(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
     last_words.say(headline)

@@ -22,13 +22,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from haepo_jax import processes
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, in_the_way
 from haepo_jax.folder_files import read_json
 from haepo_jax.opening import numbers
 
 _KEEP = 3
 _ITEM, _RECORD = "default", "record"  # the folders of a checkpoint; the first is orbax's name for an only one
 _CHECKSUMS = "checksums"
+_RECORD_SHAPE = {"run": str | None, "structure": dict, "numbers": dict} | dict.fromkeys(
+    ("first", "end", "update", "rows"), int
+)
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _UPDATE = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _PLAIN_PATH = re.compile(r"[\w./@:%+=,~ -]*", re.ASCII)
@@ -87,6 +90,8 @@ class Checkpointer:
         if processes.is_first():
             self._directory.mkdir(parents=True, exist_ok=True)
             for left in self._directory.glob(f"*{_UNFINISHED}*"):
+                if left.is_symlink() or not left.is_dir():
+                    raise in_the_way(left)
                 shutil.rmtree(left)
         processes.barrier("the folder of checkpoints is there")
         self._for_orbax = _PlainPath(self._directory)
@@ -255,10 +260,11 @@ def _saved(path: Path) -> Saved | None:
     if not (path / _RECORD).exists():
         return None if named is None else Saved(path, named, None, "")
     try:
-        shape = {"record": {"run": str | None, "structure": dict, "numbers": dict}, "sha256": str}
-        content = read_json(stated, shape)
+        content = read_json(stated, {"record": _RECORD_SHAPE, "sha256": str})
         if _digest(content["record"]) != content["sha256"]:
             raise ConfigError("the checksum of its record does not hold")
+        if not all(_is_described(array) for array in content["record"]["structure"].values()):
+            raise ConfigError("its record does not describe its arrays")
         record = Record(**content["record"])
     except (ConfigError, TypeError) as error:
         return None if named is None else Saved(path, named, None, str(error).rstrip("."))
@@ -295,6 +301,11 @@ def _start(digest: str) -> np.uint32:
 def _start_of_old(update: int) -> np.uint32:
     """What they began with before there were records."""
     return np.uint32((update * 2 + 1) * 0x9E3779B9 % 2**32)
+
+
+def _is_described(array: Any) -> bool:
+    """Whether an array is described by its dtype and its shape."""
+    return isinstance(array, list) and [type(part) for part in array] == [str, list]
 
 
 def _described(array: list[Any] | None) -> str:

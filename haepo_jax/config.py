@@ -197,7 +197,8 @@ def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> d
         if kind is int and not isinstance(number, int):
             raise ConfigError(f"config.{name} is a whole number in this program, got {number}.")
         checked[name] = kind(number)
-    check_combinations(dataclasses.replace(config, sweep={name: (value,) for name, value in checked.items()}))
+    swept = dataclasses.replace(config, sweep={name: (value,) for name, value in checked.items()})
+    check_combinations(swept, "config.")  # as the caller names them, who sweeps nothing
     return checked
 
 

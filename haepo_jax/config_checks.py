@@ -25,17 +25,24 @@ from haepo_jax.config_settings import (
 from haepo_jax.errors import ConfigError, choose, nearest, quoted
 
 ENV_PARAMS = "env_params."
+DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
+"""What a random search draws from; each is named below its setting."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT32_MAX = 2**31 - 1
 
 
-def check_combinations(config: ExperimentConfig) -> None:
-    """Settings that are each allowed but make no sense together."""
+def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -> None:
+    """Refuses settings that are each allowed but make no sense together.
+
+    Args:
+      config: the experiment.
+      swept: begins the names of its swept settings in the sentence of an error.
+    """
     if config.seed + config.num_seeds - 1 > MAX_SEED:
         raise ConfigError(
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
-    _check_swept_are_read(config)
+    _check_swept_are_read(config, swept)
     if config.memory == "recompute" and config.algorithm not in ON_LOG_LIKELIHOODS:
         raise ConfigError(
             f"config.memory recompute keeps no steps, which {config.algorithm} learns from; it goes with "
@@ -116,12 +123,12 @@ def _check_reference_acts(config: ExperimentConfig, section: HaepoConfig | GrpoC
         )
 
 
-def _check_swept_are_read(config: ExperimentConfig) -> None:
+def _check_swept_are_read(config: ExperimentConfig, swept: str) -> None:
     """A sweep over a setting that the run does not read would give copies of one run."""
     reasons = unread(config)
     for name in config.sweep:
         if name in reasons:
-            raise ConfigError(f"config.sweep.{name} has no effect, as {reasons[name]}.")
+            raise ConfigError(f"{swept}{name} has no effect, as {reasons[name]}.")
 
 
 def check_environment(path: str, value: Any) -> dict[str, Any]:
@@ -179,6 +186,26 @@ def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
     if any(size > _INT32_MAX for size in sizes):
         raise ConfigError(f"config.{path} must be whole numbers of at most {_INT32_MAX}, got {quoted(value)}.")
     return sizes
+
+
+def check_config(value: Any) -> None:
+    """Refuses what is no validated configuration, such as a dictionary."""
+    if not isinstance(value, ExperimentConfig):
+        raise ConfigError(f"config must be an ExperimentConfig, got {quoted(value)}; from_config_dict makes one.")
+
+
+def check_count(what: str, value: Any) -> None:
+    """Refuses what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigError(f"{what} must be a whole number of at least 1, got {quoted(value)}.")
+
+
+def check_seconds(what: str, value: Any, *, may_be_0: bool) -> None:
+    """Refuses what is no span of time; one without end is allowed."""
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not (is_number and (value > 0 or (may_be_0 and value == 0))):
+        allowed = "of at least 0" if may_be_0 else "above 0"
+        raise ConfigError(f"{what} must be a number of seconds {allowed}, got {quoted(value)}.")
 
 
 def _as_float(path: str, value: Any) -> float:
@@ -266,3 +293,27 @@ def flatten(values: Mapping[str, Any], prefix: str = "", where: str = "config.")
             raise ConfigError(f"{where}{twice} is given twice, nested and by its dotted name; give it once.")
         flat |= inside
     return flat
+
+
+def without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Nested mappings without one setting, whether its dotted name is written nested or not.
+
+    Args:
+      values: the mappings.
+      name: of a setting, of a group of them, or of a setting's distribution, with which all of its choices go.
+
+    Example:
+      >>> without({"haepo": {"kl_coef": (0.1, 0.2), "score": ("sum",)}}, "haepo.kl_coef.uniform")
+      {'haepo': {'score': ('sum',)}}
+    """
+    setting, _, last = name.rpartition(".")
+    name = setting if setting and last in DISTRIBUTIONS else name
+    rest: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == name or key.startswith(f"{name}."):
+            continue
+        below = name.removeprefix(f"{key}.")
+        left = without(value, below) if isinstance(value, Mapping) and below != name else value
+        if left or not value:  # a group that this has emptied goes with it
+            rest[key] = left
+    return rest

@@ -16,6 +16,11 @@ class StorageError(OSError):
     """The run folder cannot be written any more; what was written before is intact."""
 
 
+def in_the_way(path: object) -> ConfigError:
+    """Makes the error that names a file, a link or a folder where the run needs to put something else."""
+    return ConfigError(f"{path} is in the way of what the run writes there; move it away, and ask again.")
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop; it did, after a checkpoint."""
 

@@ -19,21 +19,22 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax import agreement, compilation_cache, processes, runtime, signals, sizes
+from haepo_jax import agreement, compilation_cache, paths, processes, runtime, signals, sizes
 from haepo_jax.algorithms.interface import horizon_without_effect
 from haepo_jax.analysis.summary import summarize, unfinished
 from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import ExperimentConfig
-from haepo_jax.errors import ConfigError, Interrupted, Stalled
+from haepo_jax.config_checks import check_config, check_seconds
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, quoted
 from haepo_jax.folder_files import StrPath, read_placement, read_record, read_summary
-from haepo_jax.members import number_of_members
+from haepo_jax.members import number_of_members, text_settings
 from haepo_jax.objectives import Metrics
 from haepo_jax.opening import begin, check, check_programs, mend_members, note_programs, run_id
 from haepo_jax.planning import placed
-from haepo_jax.population import Population, make_population
+from haepo_jax.population import Population, check_placement, make_population
 from haepo_jax.progress import ProgressReport, updates_within, waiting
 from haepo_jax.recorder import Recorder, Rows
-from haepo_jax.recording import MetricsWriter, text_settings
+from haepo_jax.recording import MetricsWriter
 from haepo_jax.restore import check_way_back, go_on, look, tidy_metrics, what_is_left
 from haepo_jax.run_folder import Provenance, locked, set_aside, storage_errors, write_json
 from haepo_jax.sweeps import Group, Sweep, from_record, of_experiment
@@ -69,7 +70,9 @@ def run(
     It uses the devices that JAX has. `haepo_jax.runtime.setup()`, called before JAX computes anything, gives a program
     those of the commands, and so their bits, and their cache of compiled programs.
     """
-    sizes.check(config, number_of_members(config), workdir=Path(workdir))  # before they are listed
+    check_config(config)
+    folder = _checked_folder(workdir)
+    sizes.check(config, number_of_members(config), workdir=folder)  # before they are listed
     sweep = of_experiment(config)
     return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)
 
@@ -99,12 +102,13 @@ def run_sweep(
       False if the folder was complete already and nothing was done.
 
     Raises:
-      ConfigError: a folder that cannot be used, or an environment that does not exist.
+      ConfigError: a folder or an argument that cannot be used, or an environment that does not exist.
       StorageError: the folder could not be written to any more.
       Interrupted: SIGTERM or SIGINT, to any of the processes.
       Stalled: another process is gone.
     """
-    workdir = Path(workdir)
+    workdir = _checked_folder(workdir)
+    _check_arguments(sweep, placement, checkpoint_seconds, stall_seconds)
     runtime.check_flags()
     agreement.check(sweep, placement._asdict() | {"dry_run": False})
     with processes.all_or_none():
@@ -120,6 +124,25 @@ def run_sweep(
         populations = _begun(workdir, sweep, placement)
         _Attempt(sweep, populations, workdir, checkpoint_seconds, stall_seconds, tensorboard_members).go()
     return True
+
+
+def _checked_folder(workdir: Any) -> Path:
+    if not isinstance(workdir, str | os.PathLike):
+        raise ConfigError(f"workdir must be a path, got {quoted(workdir)}.")
+    return paths.folder("workdir", os.fspath(workdir))
+
+
+def _check_arguments(sweep: Any, placement: Any, checkpoint_seconds: Any, stall_seconds: Any) -> None:
+    """Refuses what a run cannot be made of, before anything is made or printed."""
+    if not isinstance(sweep, Sweep):
+        raise ConfigError(
+            f"sweep must be a Sweep, got {quoted(sweep)}; sweeps.from_values and sweeps.of_experiment make one."
+        )
+    if not isinstance(placement, Placement):
+        raise ConfigError(f"placement must be a Placement, got {quoted(placement)}.")
+    check_placement(*placement)
+    check_seconds("checkpoint_seconds", checkpoint_seconds, may_be_0=True)
+    check_seconds("stall_seconds", stall_seconds, may_be_0=False)
 
 
 def _is_whole(workdir: Path) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, quoted
 
 StrPath = str | os.PathLike[str]
 """A folder, as text or as a path."""
@@ -21,6 +21,7 @@ object that has these names and may have others."""
 
 _MOST_LEVELS = 100
 _NUMBER = int | float
+_MOST_SECONDS = 1e11  # three thousand years: sums of such numbers stay finite
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
 _MEMBER = {"index": int, "seed": int, "settings": dict}
 _PLACEMENT = {"members_per_device": dict, "memory": dict, "trajectory_devices": int | None}
@@ -73,7 +74,12 @@ def read_json(path: Path, shape: Shape = object) -> Any:
     try:
         if not path.is_file():
             raise ConfigError(f"{path} is {'not a file' if path.exists() else 'missing'}.")
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(
+            path.read_text(encoding="utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_finite_integer,
+        )
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except RecursionError:
@@ -188,7 +194,10 @@ def read_attempts(workdir: StrPath, process: int = 0) -> list[dict[str, Any]]:
     Raises:
       ConfigError: it is missing or damaged.
     """
-    return read_json(provenance_path(Path(workdir), process), [_ATTEMPT])
+    path = provenance_path(Path(workdir), process)
+    attempts = read_json(path, [_ATTEMPT])
+    _check_clock(path, *attempts)
+    return attempts
 
 
 def provenance_path(workdir: Path, process: int = 0) -> Path:
@@ -207,6 +216,7 @@ def read_summary(workdir: StrPath) -> dict[str, Any]:
     of_stage = "stage" in summary
     if wrong := _mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
         raise ConfigError(f"{path} is damaged: {wrong}.")
+    _check_clock(path, summary["wall_clock"])
     if not of_stage:
         described = [(member["member"], member["seed"], member["settings"]) for member in summary["members"]]
         if described != [(m["index"], m["seed"], m["settings"]) for m in read_members(workdir)]:
@@ -243,6 +253,25 @@ def _is_deep(value: Any) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{quoted(text, 20)} is larger than any number of 64 bits")
+    return number
+
+
+def _finite_integer(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
+def _check_clock(path: Path, *clocks: Mapping[str, Any]) -> None:
+    for clock in clocks:
+        for name in _CLOCK:
+            if not 0 <= clock[name] <= _MOST_SECONDS:
+                raise ConfigError(f"{path} is damaged: {name} is {clock[name]:g}, which no run can take.")
 
 
 def _mismatch(value: Any, shape: Shape, place: str) -> str:

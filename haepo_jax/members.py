@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from haepo_jax import host
@@ -68,3 +69,18 @@ def check_number(num_settings: int, num_seeds: int) -> None:
             f"{host.in_words(needed)}, and this machine has {host.in_words(there)} of memory; take fewer seeds or "
             "settings."
         )
+
+
+def shown(value: Any) -> str:
+    """A setting that is no number, in a word."""
+    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def text_settings(members: Sequence[Member]) -> set[str]:
+    """The swept settings whose values are not all numbers."""
+    return {
+        name
+        for member in members
+        for name, value in member.settings.items()
+        if isinstance(value, bool) or not isinstance(value, int | float)
+    }

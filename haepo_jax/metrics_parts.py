@@ -6,6 +6,8 @@ another from update 0 on, each once, over all parts; a part that would double ro
 
 import json
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +18,15 @@ import pyarrow.parquet as pq
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.folder_files import StrPath, read_identity, read_members
+from haepo_jax.members import Member, text_settings
 
 _NAME = re.compile(r"part-[0-9]{5,}-([0-9]{8,})-([0-9]{8,})\.parquet", re.ASCII)
 _STATEMENT = b"haepo_jax"
+_KINDS = {"member": pa.int32(), "update": pa.int32(), "env_steps": pa.int64(), "tokens": pa.int64()}
+_KINDS |= {"seed": pa.int64(), "diverged": pa.bool_()}
+"""The types of the columns that rows of every algorithm have."""
+_ALWAYS = ("seed", "env_steps", "diverged", "episode_return")
+"""Columns that have a value in every row, where a run has them at all."""
 
 
 class Parts(NamedTuple):
@@ -53,6 +61,9 @@ class _Content(NamedTuple):
     members: np.ndarray
     first: np.ndarray
     updates: np.ndarray
+    schema: pa.Schema
+    empty: frozenset[str]
+    """The columns without any value."""
 
 
 class _NoPart(Exception):
@@ -69,16 +80,16 @@ def metrics_parts(workdir: StrPath) -> Parts:
     workdir = Path(workdir)
     directory, others = workdir / "metrics", {}
     contents: list[_Content] = []
-    num_members = _num_members(workdir)
+    listed = _members(workdir)
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         if path.name.startswith("."):  # that of a process which writes
             continue
         try:
-            contents.append(_content(path, num_members))
+            contents.append(_content(path, listed))
         except _NoPart as reason:
             others[path.name] = str(reason)
     run, contents = _of_one_run(workdir, contents, others)
-    contents = _without_copies(contents, others)
+    contents = _without_copies(_of_one_kind(contents, listed, others), others)
     own, members, whole, gap = _in_order(contents, others)
     return Parts(own, others, members, whole, gap, run)
 
@@ -98,11 +109,11 @@ def metrics_dataset(
     """
     workdir = Path(workdir)
     parts = parts or metrics_parts(workdir)
+    unread = "".join(f"; {name} is not read: {reason}" for name, reason in parts.others.items())
     if parts.gap:
-        unread = "".join(f"; {name} is not read: {reason}" for name, reason in parts.others.items())
         raise ConfigError(f"{workdir / 'metrics'} has lost rows: {parts.gap}{unread}.")
     if not parts.own:
-        raise ConfigError(f"{workdir / 'metrics'} holds no rows of the run.")
+        raise ConfigError(f"{workdir / 'metrics'} holds no rows of the run{unread}.")
     scan = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
     # A folder above may be called seed=0, which must not become a column: no partitioning.
     return pyarrow.dataset.dataset(
@@ -133,7 +144,7 @@ def bounds(metadata: pq.FileMetaData, column: str) -> tuple[int, int] | None:
     return min(group.min for group in groups), max(group.max for group in groups)
 
 
-def _content(path: Path, num_members: int | None) -> _Content:
+def _content(path: Path, listed: Sequence[Member] | None) -> _Content:
     name = _NAME.fullmatch(path.name)
     if not path.is_file():
         raise _NoPart("it is no file")
@@ -144,15 +155,19 @@ def _content(path: Path, num_members: int | None) -> _Content:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             stated = _stated(parquet.schema_arrow.metadata or {})
             members, first, count = _rows(parquet)
+            _check_kinds(parquet.schema_arrow, listed)
+            empty = _empty_columns(parquet)
     except (pa.ArrowException, OSError) as error:
         raise _NoPart("it cannot be read as a parquet file") from error
     own_name = path.name if stated is None else stated["part"]
     parsed = name if stated is None else _NAME.fullmatch(own_name)
     if parsed is None or members[0] < int(parsed[1]) or first.min() != int(parsed[2]):
         raise _NoPart("its name and its rows disagree")
-    if members[0] < 0 or (num_members is not None and members[-1] >= num_members):
+    if members[0] < 0 or (listed is not None and members[-1] >= len(listed)):
         raise _NoPart(f"it has rows of member {members[-1] if members[0] >= 0 else members[0]}, which the run has not")
-    return _Content(path, None if stated is None else stated["run"], own_name, members, first, count)
+    return _Content(
+        path, None if stated is None else stated["run"], own_name, members, first, count, parquet.schema_arrow, empty
+    )
 
 
 def _stated(metadata: dict[bytes, bytes]) -> dict[str, Any] | None:
@@ -197,8 +212,91 @@ def _rows(parquet: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return members, first, count
 
 
-def _num_members(workdir: Path) -> int | None:
-    return len(read_members(workdir)) if (workdir / "members.json").exists() else None
+def _check_kinds(schema: pa.Schema, listed: Sequence[Member] | None) -> None:
+    """Refuses columns of types that no run writes."""
+    text = set() if listed is None else text_settings(listed)
+    settings = () if listed is None else listed[0].settings
+    kinds = _KINDS | {name: pa.string() if name in text else pa.float64() for name in settings}
+    if len(set(schema.names)) < len(schema.names):
+        raise _NoPart("it has a column twice")
+    for column in schema:
+        kind, is_setting = column.type, "." in column.name
+        if column.name in kinds:
+            if kind != kinds[column.name]:
+                raise _NoPart(f"its column {column.name} is {kind}, not {kinds[column.name]}")
+        elif not (_is_number(kind) or (is_setting and pa.types.is_string(kind))):
+            raise _NoPart(f"its column {column.name} is {kind}, not a number")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+
+
+def _empty_columns(parquet: pq.ParquetFile) -> frozenset[str]:
+    """The columns that have no value at all. One that lacks some is none of a run's."""
+    empty, rows = set(), parquet.metadata.num_rows
+    for name in parquet.schema_arrow.names:
+        nulls = _num_nulls(parquet, name)
+        if 0 < nulls < rows:
+            raise _NoPart(f"its column {name} has no value in {nulls} of {rows} rows")
+        if nulls:
+            empty.add(name)
+    return frozenset(empty)
+
+
+def _num_nulls(parquet: pq.ParquetFile, name: str) -> int:
+    metadata = parquet.metadata
+    index = metadata.schema.names.index(name)
+    groups = [metadata.row_group(k).column(index).statistics for k in range(metadata.num_row_groups)]
+    if any(group is None or not group.has_null_count for group in groups):
+        return parquet.read([name])[name].null_count
+    return sum(group.null_count for group in groups)
+
+
+def _members(workdir: Path) -> list[Member] | None:
+    if not (workdir / "members.json").exists():
+        return None
+    return [Member(m["index"], m["seed"], m["settings"], m["group"]) for m in read_members(workdir)]
+
+
+def _of_one_kind(contents: list[_Content], listed: Sequence[Member] | None, others: dict[str, str]) -> list[_Content]:
+    """Those whose columns have the types of most, and hold the values that their group's rows have."""
+    groups = None if listed is None else {member.index: member.group for member in listed}
+    several = groups is None or len(set(groups.values())) > 1
+
+    def group(content: _Content) -> str | None:
+        return None if groups is None else groups[int(content.members[0])]
+
+    found: dict[str, Counter] = {}
+    filled = set()
+    for content in contents:
+        for column in content.schema:
+            found.setdefault(column.name, Counter())[column.type] += 1
+            if groups is not None and column.name not in content.empty:
+                filled.add((group(content), column.name))
+    kinds = {name: counts.most_common(1)[0][0] for name, counts in found.items()}
+    kept = []
+    for content in contents:
+        empty = (n for n in content.schema.names if n in content.empty)
+        lost = next((n for n in empty if n in _ALWAYS or not several or (group(content), n) in filled), None)
+        if reason := _other_kind(content.schema, kinds):
+            others[content.path.name] = reason
+        elif lost is not None:
+            others[content.path.name] = f"its column {lost} has no values"
+        else:
+            kept.append(content)
+    return kept
+
+
+def _other_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:
+    """How a part's columns differ from those of a run; empty where they do not."""
+    missing = [name for name in _ALWAYS if name in kinds and name not in schema.names]
+    if missing:
+        return f"it has no column {missing[0]}"
+    for column in schema:
+        if column.type != kinds[column.name]:
+            return f"its column {column.name} is {column.type}, and in other parts {kinds[column.name]}"
+    return ""
 
 
 def _of_one_run(workdir: Path, contents: list[_Content], others: dict[str, str]) -> tuple[str | None, list[_Content]]:

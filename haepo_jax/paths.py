@@ -17,6 +17,8 @@ def folder(what: str, given: str) -> Path:
       ConfigError: it is no path, or what is there is no folder.
     """
     named = f"{what}={quoted(given)[1:-1]}"
+    if not given:
+        raise ConfigError(f"{what} is empty; give a folder, such as . for the working directory.")
     if "://" in given:
         raise ConfigError(
             f"{named} is no path: give a folder of a mounted file system; a bucket can be mounted as one "

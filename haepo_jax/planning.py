@@ -8,7 +8,7 @@ import jax
 from haepo_jax import sizes
 from haepo_jax.members import MEMBERS
 from haepo_jax.memory import device_bytes
-from haepo_jax.population import Population, make_population
+from haepo_jax.population import Population, check_placement, make_population
 from haepo_jax.sweeps import Group, Sweep
 
 _SHARE = 0.9  # of a device's memory; the rest is the runtime's
@@ -34,6 +34,7 @@ def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: in
       members_per_device: see `make_population`; by default what fits.
       trajectory_devices: see `make_population`.
     """
+    check_placement(members_per_device, trajectory_devices)
     for group in sweep.groups:
         sizes.check(
             group.config,

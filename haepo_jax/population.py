@@ -9,17 +9,18 @@ there, as each then stops at its own longest episode and fits a cache, and a til
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
 from haepo_jax.config import ExperimentConfig, checked_settings, traced_settings
-from haepo_jax.config_checks import ENV_PARAMS
+from haepo_jax.config_checks import ENV_PARAMS, check_config, check_count
 from haepo_jax.config_settings import MAX_SEED
 from haepo_jax.empty_constants import with_empty_constants_inside
 from haepo_jax.environments import check_param
@@ -192,11 +193,11 @@ class Population:
           Its `params` are the trained parameters, `[settings, seeds, ...]`.
 
         Raises:
-          ConfigError: a setting that is no traced leaf of this program, or a value or seed that is not allowed.
+          ConfigError: settings or seeds that are no list, a setting that is no traced leaf of this program, or a
+            value or seed that is not allowed.
         """
-        checked, seeds = [checked_settings(self.config, values) for values in settings], _checked_seeds(seeds)
-        if not checked:
-            raise ConfigError("settings must hold at least one setting; [{}] runs the config as it stands.")
+        checked = [checked_settings(self.config, values) for values in _listed_settings(settings)]
+        seeds = _checked_seeds(seeds)
         for name, value in itertools.chain.from_iterable(values.items() for values in checked):
             if name.startswith(ENV_PARAMS):
                 check_param(self.train.environment, name, (value,))
@@ -269,10 +270,16 @@ def make_population(
       The `Population`, whose config tells the `memory`.
 
     Raises:
-      ConfigError: an environment that does not exist; devices or trajectories that cannot be divided so.
+      ConfigError: an environment that does not exist; no members or devices; devices or trajectories that cannot be
+        divided so.
     """
+    check_config(config)
+    check_placement(members_per_device, trajectory_devices)
     members = make_members(config) if members is None else tuple(members)
+    if not members:
+        raise ConfigError("members must hold at least one member; leave it out for those of the config.")
     devices = jax.devices() if devices is None else devices
+    _check_devices(devices)
     mesh = _make_mesh(devices, trajectory_devices, config.num_trajectories)
     blocks = mesh.shape[MEMBERS]
     block = max(_MIN_BLOCK, -(-len(members) // blocks)) if members_per_device is None else members_per_device
@@ -337,7 +344,23 @@ def make_population(
     )
 
 
-def _checked_seeds(seeds: Sequence[int]) -> list[int]:
+def _listed_settings(settings: Any) -> list[Mapping[str, Any]]:
+    if not _is_list(settings):
+        raise ConfigError(
+            f"settings must be a list of settings such as [{{'haepo.kl_coef': 0.1}}], got {quoted(settings)}."
+        )
+    listed = list(settings)
+    if not listed:
+        raise ConfigError("settings must hold at least one setting; [{}] runs the config as it stands.")
+    for k, values in enumerate(listed):
+        if not isinstance(values, Mapping | ml_collections.ConfigDict):
+            raise ConfigError(f"settings[{k}] must map settings to their values, got {quoted(values)}.")
+    return listed
+
+
+def _checked_seeds(seeds: Any) -> list[int]:
+    if not _is_list(seeds):
+        raise ConfigError(f"seeds must be a list of whole numbers such as [0, 1], got {quoted(seeds)}.")
     checked = plain(list(seeds), "seeds")
     for seed in checked:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
@@ -345,6 +368,31 @@ def _checked_seeds(seeds: Sequence[int]) -> list[int]:
     if not checked:
         raise ConfigError("seeds must hold at least one whole number.")
     return checked
+
+
+def _is_list(values: Any) -> bool:
+    """Whether it holds values in an order, and is no text or mapping."""
+    if isinstance(values, str | bytes | Mapping | ml_collections.ConfigDict):
+        return False
+    return isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0  # an array of no axis is a number
+
+
+def check_placement(members_per_device: Any, trajectory_devices: Any) -> None:
+    """Refuses what is no number of members or devices; None leaves either open.
+
+    Raises:
+      ConfigError: it is no whole number of at least 1.
+    """
+    if members_per_device is not None:
+        check_count("members_per_device", members_per_device)
+    if trajectory_devices is not None:
+        check_count("trajectory_devices", trajectory_devices)
+
+
+def _check_devices(devices: Any) -> None:
+    are_devices = isinstance(devices, Sequence | np.ndarray) and all(isinstance(d, jax.Device) for d in devices)
+    if not are_devices or not len(devices):
+        raise ConfigError(f"devices must be one device or more, such as jax.devices(), got {quoted(devices)}.")
 
 
 def _make_mesh(devices: Sequence[jax.Device], trajectory_devices: int, num_trajectories: int) -> Mesh:

@@ -11,7 +11,7 @@ import numpy as np
 
 from haepo_jax import processes
 from haepo_jax.checkpointing import Checkpointer, Tree
-from haepo_jax.errors import StorageError
+from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.recording import MetricsWriter
 from haepo_jax.restore import Restored
 from haepo_jax.run_folder import storage_errors
@@ -65,7 +65,7 @@ class Recorder:
         Raises:
           StorageError: this process or another one could not write.
         """
-        failure: StorageError | None = None
+        failure: StorageError | ConfigError | None = None
         written = 0
         if self._writer is not None:
             written = int(rows.where.sum())
@@ -73,7 +73,7 @@ class Recorder:
                 with storage_errors(self._workdir):
                     self._writer.write(self.done, rows.metrics, rows.counted, where=rows.where, diverged=rows.diverged)
                     beside()
-            except StorageError as error:
+            except (StorageError, ConfigError) as error:
                 failure = error
         failed, everywhere = processes.gathered(np.array([failure is not None, written], np.int64)).sum(axis=0)
         if failed:

@@ -2,14 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from haepo_jax.members import Member
+from haepo_jax.members import Member, shown
 from haepo_jax.metrics_parts import bounds, metrics_parts, read_part, statement
 from haepo_jax.run_folder import write_file
 
@@ -134,18 +133,3 @@ def drop_rows(workdir: Path, first_update: int, members: range | None = None) ->
 
 def _write_part(path: Path, table: pa.Table) -> None:
     write_file(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
-
-
-def shown(value: Any) -> str:
-    """A setting that is no number, in a word."""
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def text_settings(members: Sequence[Member]) -> set[str]:
-    """The swept settings whose values are not all numbers."""
-    return {
-        name
-        for member in members
-        for name, value in member.settings.items()
-        if isinstance(value, bool) or not isinstance(value, int | float)
-    }

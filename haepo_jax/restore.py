@@ -281,7 +281,7 @@ def _lost_rows(parts: Parts, saved: Saved, members: range) -> str:
         return parts.gap or ("" if there or not saved.update else "there are no rows from before it")
     if there == saved.record.rows:
         return ""
-    return f"{there} rows from before it are whole, and it counts on {saved.record.rows}"
+    return f"{there} of its rows are there, of {saved.record.rows}"
 
 
 def _refuse_lost_rows(workdir: Path, candidates: Sequence[_Candidate]) -> None:
@@ -292,8 +292,8 @@ def _refuse_lost_rows(workdir: Path, candidates: Sequence[_Candidate]) -> None:
     others = metrics_parts(workdir).others
     unread = f" Not read: {'; '.join(f'{name}, as {why}' for name, why in others.items())}." if others else ""
     raise ConfigError(
-        f"{workdir / 'metrics'} has lost rows of the run: of {lost[0].saved.path}, {lost[0].why}.{unread} Nothing was "
-        "changed; put the files back, or use another --workdir."
+        f"{workdir / 'metrics'} has lost rows of the run, as {lost[0].saved.path} states: {lost[0].why}.{unread} "
+        "Nothing was changed; put the files back, or use another --workdir."
     )
 
 

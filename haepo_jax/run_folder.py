@@ -28,7 +28,7 @@ except ImportError as error:
     raise ImportError("haepo_jax holds its run folders by locks that Windows has not; use it there in WSL.") from error
 
 from haepo_jax.config import ExperimentConfig, from_config_dict
-from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.errors import ConfigError, StorageError, in_the_way
 from haepo_jax.folder_files import (
     StrPath,
     provenance_path,
@@ -160,20 +160,38 @@ def set_aside(path: Path, why: ConfigError) -> None:
 
 @contextlib.contextmanager
 def storage_errors(workdir: Path) -> Iterator[None]:
-    """Turns a full disk or a failing one into a `StorageError` with one sentence."""
+    """Turns a full disk or a failing one into a `StorageError` with one sentence.
+
+    What stands where something else must be is a `ConfigError` that names it, as it stays until somebody moves it.
+    """
     try:
         yield
-    except StorageError:  # it says so already
+    except (StorageError, ConfigError):  # it says so already
         raise
     except Exception as error:
         cause = _os_error(error)
         if cause is None:
             raise
+        if (path := _obstacle(cause)) is not None:
+            raise in_the_way(path) from error
         full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "is on a full disk" if full else f"cannot be written ({cause.strerror or cause})"
         raise StorageError(
             f"{workdir} {what}; what was written before is intact, and the same command goes on from there."
         ) from error
+
+
+def _obstacle(error: OSError) -> Path | None:
+    """What stands where a file or a folder was to be made; None where the error is another one or does not say."""
+    named = error.filename2 or error.filename
+    obstacles = FileExistsError, NotADirectoryError, IsADirectoryError
+    if not isinstance(error, obstacles) or not isinstance(named, str | os.PathLike):
+        return None
+    path = Path(named)
+    for above in (*reversed(path.parents), path):  # a file among the folders above is in the way of all below it
+        if os.path.lexists(above) and not above.is_dir():
+            return above
+    return path
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -100,6 +100,8 @@ def collected(*, together: bool = False) -> Iterator[list[int]]:
 def leaving(what_is_left: Callable[[], str]) -> Iterator[None]:
     """While it is open, `what_is_left` ends the sentence with which the process stops at once.
 
+    Within another one it has no effect: that of a whole study speaks for each of its runs.
+
     Args:
       what_is_left: says what the same command will do next, such as "the same command starts again."; called from
         another thread.
@@ -146,13 +148,18 @@ def _meet(number: int, tell: Callable[[str], object]) -> None:
             return
     if time.monotonic() - _watch.newest < _SAME_SECONDS:
         return
-    _say(tell, lambda: f"Stopped at once; {_watch.left[-1]()}")
+    _say(tell, lambda: f"Stopped at once; {_left()}")
     for child in list(_watch.children):
         child.terminate()
     with contextlib.suppress(OSError):
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR)
     os._exit(128 + number)
+
+
+def _left() -> str:
+    """What the outermost says that there is, or else that of every command."""
+    return _watch.left[min(1, len(_watch.left) - 1)]()
 
 
 def _say(tell: Callable[[str], object], words: Callable[[], str]) -> None:

@@ -31,16 +31,14 @@ from haepo_jax.config import (
     to_json,
     traced_settings,
 )
-from haepo_jax.config_checks import ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
+from haepo_jax.config_checks import DISTRIBUTIONS, ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
 from haepo_jax.config_meanings import Setting, settings_of
 from haepo_jax.config_reads import unread
 from haepo_jax.config_settings import count, leaves
 from haepo_jax.errors import ConfigError, nearest, quoted
-from haepo_jax.members import Member, check_number, make_members
+from haepo_jax.members import Member, check_number, make_members, shown
 from haepo_jax.plain_values import plain
-from haepo_jax.recording import shown
 
-DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
 Point = Mapping[str, Any]
 """Settings by dotted name."""
 

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 
@@ -6,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from haepo_jax import checkpointing
 from haepo_jax.checkpointing import Checkpointer, read, saved_in
 from haepo_jax.config import from_config_dict
+from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 
 # What the storage library leaves behind when it fails on damaged data.
@@ -255,3 +258,33 @@ def test_what_an_interrupted_save_left_is_cleared(folder, kept):
     assert_newest_good(folder, kept, 3, damaged=[])
     Checkpointer(folder, MEMBERS).close()
     assert not left.exists()
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text(""), lambda path: path.symlink_to("nowhere")])
+def test_what_looks_like_an_interrupted_save_and_is_none_is_named(tmp_path, make):
+    make(tmp_path / "5.orbax-checkpoint-tmp")
+    with pytest.raises(ConfigError, match=r"5\.orbax-checkpoint-tmp is in the way"):
+        Checkpointer(tmp_path, MEMBERS)
+    assert os.path.lexists(tmp_path / "5.orbax-checkpoint-tmp")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"update": "3"},
+        {"first": None},
+        {"end": 1.5},
+        {"rows": True},
+        {"structure": {"kernel": 7}},
+        {"structure": {"kernel": [[], "float32"]}},
+    ],
+)
+def test_a_record_of_other_types_is_damage_though_its_checksum_holds(tmp_path, change):
+    record = {"run": None, "first": 0, "end": 3, "update": 3, "rows": 0, "structure": {}, "numbers": {}} | change
+    (tmp_path / "3" / "default").mkdir(parents=True)
+    (tmp_path / "3" / "record").mkdir()
+    content = {"record": record, "sha256": checkpointing._digest(record)}
+    (tmp_path / "3" / "record" / "metadata").write_text(json.dumps(content))
+    (saved,) = saved_in(tmp_path)
+    assert (saved.update, saved.record) == (3, None)
+    assert "record" in saved.damage

@@ -43,6 +43,29 @@ def test_overrides_are_put_in_place(load):
     assert values["env_params"] == {"g": 1.0, "h": 2.0} and values["search"] == {"num_samples": 4}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("haepo.kl_coef", (0.3,)),
+        ("haepo.kl_coef", {"uniform": (0.3, 0.4)}),
+        ("haepo.kl_coef.uniform", (0.3, 0.4)),
+        ("haepo", {"kl_coef": (0.3,)}),
+    ],
+)
+@pytest.mark.parametrize("swept", ["(0.1, 0.2)", "{'log_uniform': (0.1, 0.2)}"])
+def test_an_override_takes_the_place_of_all_that_the_file_tries_for_its_setting(load, name, value, swept):
+    text = f"def get_config():\n    c = default_config()\n    c.sweep = {{'haepo': {{'kl_coef': {swept}}}}}\n"
+    values = load(f"{text}    return c\n", **{f"sweep.{name}": value, "search.num_samples": 2})
+    assert values["sweep"] == {name: value}
+    from_values(values if "uniform" in f"{name}{value}" else values | {"search": {}})
+
+
+def test_two_overrides_of_one_swept_setting_are_refused(load):
+    values = load(returning("default_config()"), sweep__haepo__kl_coef=(0.1,), sweep__haepo={"kl_coef": (0.2,)})
+    with pytest.raises(ConfigError, match=r"config\.sweep\.haepo\.kl_coef is given twice"):
+        from_values(values)
+
+
 def test_what_refers_to_a_setting_follows_its_override(load):
     text = (
         "def get_config():\n    c = default_config()\n    c.num_updates = c.get_ref('num_seeds') * 2\n    return c\n"

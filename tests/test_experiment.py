@@ -495,6 +495,47 @@ def test_a_refused_placement_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"config": {}}, "config must be an ExperimentConfig, got {}; from_config_dict makes one."),
+        ({"stall_seconds": "5"}, "stall_seconds must be a number of seconds above 0, got '5'."),
+        ({"stall_seconds": float("nan")}, "stall_seconds must be a number of seconds above 0, got nan."),
+        ({"stall_seconds": 0}, "stall_seconds must be a number of seconds above 0, got 0."),
+        (
+            {"checkpoint_seconds": float("nan")},
+            "checkpoint_seconds must be a number of seconds of at least 0, got nan.",
+        ),
+        ({"checkpoint_seconds": -1}, "checkpoint_seconds must be a number of seconds of at least 0, got -1."),
+        ({"checkpoint_seconds": None}, "checkpoint_seconds must be a number of seconds of at least 0, got None."),
+        ({"workdir": ""}, "workdir is empty; give a folder"),
+        ({"workdir": None}, "workdir must be a path, got None."),
+        ({"workdir": b"run"}, "workdir must be a path, got b'run'."),
+    ],
+)
+def test_arguments_that_make_no_run_are_refused_before_anything_is_made(changes, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as raised:
+        train(**{"config": from_config_dict(CATCH), "workdir": "run"} | changes)
+    assert sentence in str(raised.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sweep": from_config_dict(CATCH)}, "; sweeps.from_values and sweeps.of_experiment make one."),
+        ({"placement": Placement(0)}, "members_per_device must be a whole number of at least 1, got 0."),
+        ({"placement": Placement(2.5)}, "members_per_device must be a whole number of at least 1, got 2.5."),
+        ({"placement": Placement(None, 0)}, "trajectory_devices must be a whole number of at least 1, got 0."),
+        ({"placement": None}, "placement must be a Placement, got None."),
+    ],
+)
+def test_a_sweep_of_arguments_that_make_none_is_refused_before_anything_is_made(changes, sentence, tmp_path):
+    with pytest.raises(ConfigError) as raised:
+        run_sweep(**{"sweep": of_experiment(from_config_dict(CATCH)), "workdir": tmp_path / "run"} | changes)
+    assert sentence in str(raised.value) and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_resumed_run_is_refused_where_its_loss_was_changed_or_its_files_are_gone(tmp_path, monkeypatch):
     config, workdir = from_config_dict(CATCH), tmp_path / "run[seed=1]"

@@ -1,9 +1,11 @@
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from haepo_jax.analysis.metrics import read_rows
 from haepo_jax.errors import ConfigError
 from haepo_jax.members import Member
 from haepo_jax.metrics_parts import metrics_dataset, metrics_parts, read_part, statement
@@ -92,6 +94,83 @@ def another_table(workdir):
 def unknown_member(workdir):
     write(workdir, 0, members=(7, 8))
     return "part-00000-00000007-00000000.parquet", "it has rows of member 8, which the run has not"
+
+
+def cast(path, **kinds):
+    """Writes a part again with columns of other types."""
+    table = read_part(path)
+    for name, kind in kinds.items():
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(kind))
+    pq.write_table(table, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [
+        ("loss", pa.string(), "its column loss is string, not a number"),
+        ("loss", pa.float64(), "its column loss is double, and in other parts float"),
+        ("env_steps", pa.string(), "its column env_steps is string, not int64"),
+        ("env_steps", pa.float64(), "its column env_steps is double, not int64"),
+        ("member", pa.int64(), "its column member is int64, not int32"),
+        ("update", pa.uint8(), "its column update is uint8, not int32"),
+        ("update", pa.float32(), "it has no column update of whole numbers"),
+        ("seed", pa.float64(), "its column seed is double, not int64"),
+        ("diverged", pa.string(), "its column diverged is string, not bool"),
+    ],
+)
+def test_a_part_whose_column_is_of_another_type_is_named_and_not_read(workdir, name, kind, reason):
+    write(workdir, 4)
+    last = "part-00000-00000000-00000004.parquet"
+    cast(workdir / "metrics" / last, **{name: kind})
+    assert metrics_parts(workdir).others == {last: reason}
+    assert own(workdir) == [FIRST, SECOND]
+
+
+def test_a_run_whose_only_part_is_of_other_types_says_so(workdir):
+    (workdir / "metrics" / SECOND).unlink()
+    cast(workdir / "metrics" / FIRST, loss=pa.string())
+    with pytest.raises(ConfigError, match=f"no rows of the run; {FIRST} is not read: its column loss is string"):
+        read_rows(workdir, ("loss",))
+
+
+def empty(path, name, rows=None):
+    """Writes a part again without the values of a column, in some rows or in all."""
+    table = read_part(path)
+    there = np.ones(table.num_rows, bool)
+    there[:rows] = False
+    values = pa.array(table[name].to_numpy(), table.schema.field(name).type, mask=~there)
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, values), path)
+
+
+@pytest.mark.parametrize("name", ["loss", "env_steps", "diverged", "seed"])
+def test_a_part_that_has_lost_the_values_of_a_column_is_named_and_not_read(workdir, name):
+    empty(workdir / "metrics" / SECOND, name)
+    assert metrics_parts(workdir).others == {SECOND: f"its column {name} has no values"}
+
+
+def test_a_part_without_some_values_of_a_column_is_named_and_not_read(workdir):
+    empty(workdir / "metrics" / SECOND, "loss", rows=1)
+    assert metrics_parts(workdir).others == {SECOND: "its column loss has no value in 1 of 4 rows"}
+
+
+def test_a_part_without_a_column_of_every_run_is_named_and_not_read(workdir):
+    table = read_part(workdir / "metrics" / SECOND)
+    pq.write_table(table.drop_columns("env_steps"), workdir / "metrics" / SECOND)
+    assert metrics_parts(workdir).others == {SECOND: "it has no column env_steps"}
+
+
+def test_a_group_may_lack_a_metric_that_another_one_has_but_not_in_some_parts_alone(workdir):
+    members = [{"index": k, "seed": k, "settings": {}, "group": "ab"[k // 2]} for k in range(4)]
+    write_json(workdir / "members.json", members)
+    for update in (0, 2):
+        write(workdir, update, members=(2, 3))
+    others = [workdir / "metrics" / f"part-00000-00000002-0000000{update}.parquet" for update in (0, 2)]
+    empty(others[0], "loss")
+    assert list(metrics_parts(workdir).others) == [others[0].name]
+    empty(others[1], "loss")
+    assert not metrics_parts(workdir).others
+    empty(others[1], "env_steps")
+    assert list(metrics_parts(workdir).others) == [others[1].name]
 
 
 @pytest.mark.parametrize(

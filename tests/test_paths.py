@@ -9,6 +9,11 @@ def test_a_folder_may_be_there_or_not(tmp_path):
     assert folder("--workdir", str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
 
 
+def test_a_path_without_a_letter_is_refused():
+    with pytest.raises(ConfigError, match=r"--workdir is empty; give a folder, such as \. for"):
+        folder("--workdir", "")
+
+
 def test_home_folders_are_known(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert folder("--workdir", "~/runs") == tmp_path / "runs"

@@ -1,6 +1,7 @@
 import pytest
 
 from haepo_jax import memory, planning
+from haepo_jax.errors import ConfigError
 from haepo_jax.sweeps import from_values
 
 VALUES = {
@@ -71,3 +72,11 @@ def test_a_run_goes_on_with_the_memory_that_it_was_started_with(monkeypatch):
 
 def test_a_device_without_statistics_has_its_share_of_the_machine():
     assert 2**27 < planning.device_bytes() < 2**42
+
+
+@pytest.mark.parametrize(
+    ("block", "spread", "name"), [(0, 1, "members_per_device"), (None, "2", "trajectory_devices")]
+)
+def test_what_is_no_number_of_members_or_devices_is_refused(block, spread, name):
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 1, got "):
+        planning.plan(from_values(VALUES), members_per_device=block, trajectory_devices=spread)

@@ -97,16 +97,26 @@ def test_members_are_every_setting_with_every_seed():
         (
             [{}, {"haepo.reference_period": 2}],
             [0],
-            "config.sweep.haepo.reference_period has no effect, as config.haepo.",
+            "config.haepo.reference_period has no effect, as config.haepo.",
         ),
         (
             [{"ppo.clip_epsilon": 0.1}],
             [0],
-            "config.sweep.ppo.clip_epsilon has no effect, as config.algorithm is haepo.",
+            "config.ppo.clip_epsilon has no effect, as config.algorithm is haepo.",
         ),
         ([{"env_params.gravity": 1e39}], [0], "env_params.gravity cannot be set within one program"),
         ([{"haepo.score": 1.0}], [0], "haepo.score cannot be set within one program; allowed: discount"),
         ([], [0], "settings must hold at least one setting"),
+        (None, [0], "settings must be a list of settings such as [{'haepo.kl_coef': 0.1}], got None."),
+        ({"haepo.kl_coef": 0.1}, [0], "settings must be a list of settings"),
+        ("ab", [0], "settings must be a list of settings such as [{'haepo.kl_coef': 0.1}], got 'ab'."),
+        ([None], [0], "settings[0] must map settings to their values, got None."),
+        ([{}, 3], [0], "settings[1] must map settings to their values, got 3."),
+        ([{}], 0, "seeds must be a list of whole numbers such as [0, 1], got 0."),
+        ([{}], np.array(3), "seeds must be a list of whole numbers such as [0, 1], got array(3)."),
+        ([{}], None, "seeds must be a list of whole numbers such as [0, 1], got None."),
+        ([{}], "01", "seeds must be a list of whole numbers such as [0, 1], got '01'."),
+        ([{}], {0: 1}, "seeds must be a list of whole numbers such as [0, 1], got {0: 1}."),
         ([{}], [], "seeds must hold at least one whole number."),
         ([{}], [0.5], "seeds must be whole numbers from 0 to 4294967295, got 0.5."),
         ([{}], [True], "seeds must be whole numbers from 0 to 4294967295, got True."),
@@ -118,6 +128,31 @@ def test_what_a_population_is_to_run_is_checked_as_flags_are(spread, settings, s
     with pytest.raises(ConfigError) as raised:
         spread.run(settings, seeds)
     assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"devices": []}, "devices must be one device or more, such as jax.devices(), got []."),
+        ({"devices": 2}, "devices must be one device or more, such as jax.devices(), got 2."),
+        ({"devices": ["cpu"]}, "devices must be one device or more, such as jax.devices(), got ['cpu']."),
+        ({"members": []}, "members must hold at least one member"),
+        *(
+            ({name: value}, f"{name} must be a whole number of at least 1, got {value!r}.")
+            for name in ("members_per_device", "trajectory_devices")
+            for value in (0, -1, 2.5, "2", True)
+        ),
+    ],
+)
+def test_a_population_without_members_or_devices_is_refused_in_a_sentence(options, sentence):
+    with pytest.raises(ConfigError) as raised:
+        make_population(config(), **options)
+    assert sentence in str(raised.value)
+
+
+def test_a_population_of_a_dictionary_is_refused_with_the_way_to_make_a_config():
+    with pytest.raises(ConfigError, match=r"config must be an ExperimentConfig, got {}; from_config_dict makes one\."):
+        make_population({})
 
 
 def test_numbers_of_the_environment_that_a_program_holds_as_whole_ones_are_never_cut():

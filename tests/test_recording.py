@@ -3,8 +3,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from haepo_jax.environments.contract import REPORTED
+from haepo_jax.members import text_settings
 from haepo_jax.population import Member
-from haepo_jax.recording import MetricsWriter, drop_rows, text_settings
+from haepo_jax.recording import MetricsWriter, drop_rows
 
 MEMBERS = [Member(0, 7, {"discount": 0.9}), Member(1, 8, {"discount": 1.0})]
 

@@ -133,20 +133,18 @@ class TestRowsThatAreGone:
     def test_after_an_older_checkpoint_are_computed_again(self, workdir, capsys):
         part(workdir, 3).unlink()
         assert_at(back(workdir), 3)
-        assert "after update 4 cannot be used (8 rows from before it are whole, and it counts on 10)" in (
-            capsys.readouterr().out
-        )
+        assert "after update 4 cannot be used (8 of its rows are there, of 10)" in (capsys.readouterr().out)
         assert sorted(os.listdir(folder(workdir))) == ["2", "3"]
         assert (workdir / "checkpoints" / "members-000000-000003_without_rows" / "4").is_dir()
 
     @pytest.mark.parametrize("update", [0, 1])
     def test_before_every_checkpoint_are_refused(self, workdir, update):
         part(workdir, update).unlink()
-        assert_refused(workdir, r"metrics has lost rows of the run: of .*4, \d rows from before it are whole")
+        assert_refused(workdir, r"metrics has lost rows of the run, as .*4 states: \d of its rows are there")
 
     def test_altogether_are_refused(self, workdir):
         shutil.rmtree(workdir / "metrics")
-        assert_refused(workdir, "0 rows from before it are whole, and it counts on 10")
+        assert_refused(workdir, "0 of its rows are there, of 10")
 
     def test_as_their_part_is_damaged_are_refused_and_it_is_named(self, workdir):
         part(workdir, 0).write_bytes(part(workdir, 0).read_bytes()[:100])
@@ -156,7 +154,7 @@ class TestRowsThatAreGone:
         from haepo_jax.recording import drop_rows
 
         drop_rows(workdir, 0, range(2, 3))
-        assert_refused(workdir, "8 rows from before it are whole, and it counts on 10")
+        assert_refused(workdir, "8 of its rows are there, of 10")
 
 
 class TestAnotherRunsCheckpoint:

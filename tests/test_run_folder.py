@@ -12,7 +12,7 @@ import pytest
 
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.folder_files import read_json
+from haepo_jax.folder_files import provenance_path, read_json
 from haepo_jax.opening import opened
 from haepo_jax.population import make_members
 from haepo_jax.run_folder import (
@@ -204,3 +204,41 @@ def test_a_system_without_file_locks_is_told_so(monkeypatch):
     monkeypatch.delitem(sys.modules, "haepo_jax.run_folder")
     with pytest.raises(ImportError, match="by locks that Windows has not; use it there in WSL"):
         importlib.import_module("haepo_jax.run_folder")
+
+
+class TestWhatIsInTheWay:
+    """It stays until somebody moves it, so it is no failure of the storage."""
+
+    @pytest.fixture
+    def obstacle(self, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        return tmp_path / "file"
+
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda path: path.mkdir(exist_ok=True),
+            lambda path: (path / "below").mkdir(parents=True),
+            lambda path: write_json(path / "below.json", {}),
+        ],
+    )
+    def test_is_named_where_a_folder_must_be(self, obstacle, write):
+        with pytest.raises(ConfigError, match=f"^{obstacle} is in the way"), storage_errors(obstacle.parent):
+            write(obstacle)
+        assert obstacle.read_text() == "mine"
+
+    def test_is_named_where_a_file_must_be(self, tmp_path):
+        (tmp_path / "figure.png").mkdir()
+        with pytest.raises(ConfigError, match=r"figure\.png is in the way"), storage_errors(tmp_path):
+            write_json(tmp_path / "figure.png", {})
+        assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_attempts_that_took_longer_than_any_run_are_set_aside_and_do_not_stop_it(tmp_path, process):
+    Provenance(tmp_path, jax.devices(), process)
+    path = provenance_path(tmp_path, process)
+    attempt = json.loads(path.read_text())[0]
+    path.write_text(json.dumps([attempt | {"run_seconds": 1e308}] * 2))
+    assert Provenance(tmp_path, jax.devices(), process).total("run_seconds") == 0
+    assert len(list(tmp_path.glob("*.damaged-1.json"))) == 1

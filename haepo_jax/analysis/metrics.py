@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.folder_files import StrPath, read_members
-from haepo_jax.members import Member
+from haepo_jax.members import Member, shown, text_settings
 from haepo_jax.metrics_parts import metrics_dataset, metrics_parts
-from haepo_jax.recording import shown, text_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
     types |= {name: pa.string() if name in text else pa.float64() for name in members[0]["settings"]}
     with _sentences(directory):
         parts = metrics_parts(workdir)
-        if parts.own:
+        if parts.own or any(name.endswith(".parquet") for name in parts.others):
             found = metrics_dataset(workdir, parts=parts)
             if missing := [name for name in columns if name not in found.schema.names]:
                 raise ConfigError(f"{directory} is not that of such a run: it has rows without {', '.join(missing)}.")
@@ -111,9 +110,11 @@ def _sentences(directory: Path) -> Iterator[None]:
     """Turns what pyarrow raises of a part that it cannot read into a sentence."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except FileNotFoundError as error:  # a running process has replaced it
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{directory} cannot be read: {reason} (while the run goes on, ask again).") from error
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{directory} cannot be read: {str(error).splitlines()[0]}.") from error
 
 
 def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

@@ -89,6 +89,11 @@ class Runs:
         return sealed
 
 
+def finished(directory: Path) -> int:
+    """Counts the runs under the folder of a study that need nothing more."""
+    return sum(1 for _ in (directory / "runs").rglob(_SEAL))
+
+
 def _finish(path: Path, config: ExperimentConfig) -> None:
     """Does the run or the rest of it, and seals it."""
     run(config, path)

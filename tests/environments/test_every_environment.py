@@ -7,11 +7,17 @@ from haepo_jax.algorithms import MAKERS
 from haepo_jax.environments import environment_names
 
 DOWNLOADS = {"MNISTBandit-bsuite"}
+QUICK = {("SpaceInvaders-MinAtar", "haepo"), ("Pendulum-v1", "ppo")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(MAKERS))
-@pytest.mark.parametrize("name", environment_names())
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        pytest.param(name, method, marks=() if (name, method) in QUICK else pytest.mark.slow)
+        for name in environment_names()
+        for method in sorted(MAKERS)
+    ],
+)
 def test_two_updates_are_trained(name, method, tmp_path):
     finished = run(
         "experiments.train",

@@ -8,8 +8,8 @@ import numpy as np
 
 from haepo_jax.analysis.summary import summarize
 from haepo_jax.config import from_config_dict, to_json
-from haepo_jax.members import Member
-from haepo_jax.recording import MetricsWriter, text_settings
+from haepo_jax.members import Member, text_settings
+from haepo_jax.recording import MetricsWriter
 from haepo_jax.run_folder import write_json
 from haepo_jax.sweep_report.folder import read_sweep
 from haepo_jax.sweep_report.standings import rank_points, score_members

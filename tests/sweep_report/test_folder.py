@@ -156,7 +156,7 @@ def test_rows_of_a_member_that_the_run_has_not_are_passed_over(tmp_path):
             "has rows of member 0 with seed 0, which is 7 in members.json: one of them is of another run.",
         ),
         (other_settings, "with optimizer.learning_rate 0.0003, which is 0.5 in members.json"),
-        (rows_of_something_else, "is not that of such a run: it has rows without env_steps."),
+        (rows_of_something_else, "00000.parquet is not read: it has no column env_steps"),
         (nothing_swept, "holds a run without swept settings"),
     ],
 )

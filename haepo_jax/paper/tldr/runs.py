@@ -126,6 +126,11 @@ class Runs:
         return self.directory / "rl" / name
 
 
+def finished(directory: Path) -> int:
+    """Counts the stages under the folder of the comparison that are complete."""
+    return sum(1 for _ in directory.glob("**/summary.json"))
+
+
 def _seconds(folder: Path) -> float:
     clock = read_summary(folder)["wall_clock"]
     return clock["compile_seconds"] + clock["run_seconds"]
