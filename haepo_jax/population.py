@@ -20,9 +20,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
 from haepo_jax.config import ExperimentConfig, checked_settings, traced_settings
-from haepo_jax.config_checks import check_config, check_count
+from haepo_jax.config_checks import ENV_PARAMS, check_config, check_count
 from haepo_jax.config_settings import MAX_SEED
 from haepo_jax.empty_constants import with_empty_constants_inside
+from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.fingerprint import fingerprint
 from haepo_jax.members import MEMBERS, TRAJECTORIES, Member, make_members
@@ -197,6 +198,9 @@ class Population:
         """
         checked = [checked_settings(self.config, values) for values in _listed_settings(settings)]
         seeds = _checked_seeds(seeds)
+        for name, value in itertools.chain.from_iterable(values.items() for values in checked):
+            if name.startswith(ENV_PARAMS):
+                check_param(self.train.environment, name, (value,))
         pairs = itertools.product(checked, seeds)
         members = [Member(k, seed, values) for k, (values, seed) in enumerate(pairs)]
         waves = [

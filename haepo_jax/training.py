@@ -15,7 +15,7 @@ from haepo_jax.algorithms.interface import Algorithm, horizon_of
 from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.config_checks import check_update_steps
 from haepo_jax.config_settings import gradient_steps
-from haepo_jax.environments import Environment, check_params, make
+from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.environments.contract import checked_measures
 from haepo_jax.errors import ConfigError
 from haepo_jax.objectives import Metrics
@@ -167,15 +167,11 @@ def make_environment(config: ExperimentConfig) -> Environment:
 
 
 def _check_params(config: ExperimentConfig, environment: Environment) -> None:
-    """Refuses parameters that the environment has not, and a fraction for one that counts."""
+    """Refuses parameters that the environment has not, and values that one of them cannot have."""
     given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
     given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
     for path, values in given.items():
-        name = path.rpartition(".")[2]
-        check_params(environment, [name])
-        for value in values:
-            if isinstance(environment.params[name], int) and value != int(value):
-                raise ConfigError(f"config.{path} of {environment.name} must be a whole number, got {value}.")
+        check_param(environment, path, values)
 
 
 def _check_steps(config: ExperimentConfig, environment: Environment) -> None:

@@ -161,6 +161,12 @@ def test_numbers_of_the_environment_that_a_program_holds_as_whole_ones_are_never
         population.run([{"env_params.gravity": 9.5}], [0])
 
 
+def test_numbers_that_make_no_sense_for_the_environment_are_refused():
+    population = make_population(config(env="RandomWalk-haepo", env_params={"length": 3}), devices=ONE)
+    with pytest.raises(ConfigError, match=r"config.env_params.length of RandomWalk-haepo must be at least 1, got 0."):
+        population.run([{"env_params.length": 0}], [0])
+
+
 def test_the_same_run_twice_is_identical(on_one_device):
     assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
 

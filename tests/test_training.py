@@ -274,6 +274,11 @@ class TestEnvironmentParams:
                 {"sweep": {"env_params.length": (2, 2.5)}},
                 "config.sweep.env_params.length of RandomWalk-haepo must be a whole number, got 2.5",
             ),
+            ({"env_params": {"length": 0}}, "config.env_params.length of RandomWalk-haepo must be at least 1, got 0."),
+            (
+                {"sweep": {"env_params.slip": (0.5, 1.5)}},
+                "config.sweep.env_params.slip of RandomWalk-haepo must be from 0 to 1, got 1.5.",
+            ),
             ({"env_params": {"max_steps_in_episode": 3}}, "config.horizon cuts episodes short"),
             ({"env_kwargs": {"size": 3}}, "config.env_kwargs.size is not an argument of RandomWalk-haepo"),
         ],

@@ -3,7 +3,7 @@
 This is the only part of the package that knows gymnax; it is imported in `gymnax_library.py` alone.
 """
 
-from haepo_jax.environments.adapter import check_params
+from haepo_jax.environments.adapter import check_param, check_params
 from haepo_jax.environments.bandits import bernoulli_arm_means, gaussian_arm_means
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.environments.registry import environment_names, make
@@ -14,6 +14,7 @@ __all__ = [
     "Environment",
     "Step",
     "bernoulli_arm_means",
+    "check_param",
     "check_params",
     "environment_names",
     "gaussian_arm_means",

@@ -37,7 +37,7 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
     Args:
       name: its id.
       env: an instance of `gymnax.environments.environment.Environment`. Its attribute `measures`, where it has
-        one, names the entries of its `info` that are measures.
+        one, names the entries of its `info` that are measures; `param_limits` are those of `Environment`.
       defaults: its `EnvParams`.
 
     Returns:
@@ -82,7 +82,8 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
             {measure: _scalar(info[measure], jnp.float32) for measure in measures},
         )
 
-    return Environment(name, observation_size, action_space, max_steps, numbers, measures, reset, step)
+    limits = getattr(env, "param_limits", {})
+    return Environment(name, observation_size, action_space, max_steps, numbers, measures, reset, step, limits)
 
 
 def check_params(environment: Environment, names: Sequence[str]) -> None:
@@ -96,6 +97,32 @@ def check_params(environment: Environment, names: Sequence[str]) -> None:
       >>> check_params(make("CartPole-v1"), ["gravity", "length"])
     """
     _check(environment.name, environment.params, names)
+
+
+def check_param(environment: Environment, path: str, values: Sequence[float]) -> None:
+    """Refuses a parameter that the environment has not, or values that make no sense for it.
+
+    Args:
+      environment: whose parameter it is.
+      path: its dotted name in a config, such as `sweep.env_params.length`.
+      values: what it is set to.
+
+    Raises:
+      ConfigError: names the parameter, the first such value, and what is allowed.
+
+    Example:
+      >>> from haepo_jax.environments import make
+      >>> check_param(make("RandomWalk-haepo"), "env_params.length", (10, 20))
+    """
+    name = path.rpartition(".")[2]
+    check_params(environment, [name])
+    least, most = environment.param_limits.get(name, (-math.inf, math.inf))
+    for value in values:
+        if isinstance(environment.params[name], int) and value != int(value):
+            raise ConfigError(f"config.{path} of {environment.name} must be a whole number, got {value}.")
+        if not least <= value <= most:
+            allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise ConfigError(f"config.{path} of {environment.name} must be {allowed}, got {value}.")
 
 
 def _check(name: str, known: Mapping[str, float | int], names: Any) -> None:

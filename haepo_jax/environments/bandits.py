@@ -1,5 +1,7 @@
 """Multi-armed bandits: one pull an episode, scored by how far the arm pulled is from the best one."""
 
+import math
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -161,6 +163,8 @@ class GaussianBandit(Bandit):
     With 10 arms the best mean is 1.54 on average over instances, which is the expected regret of the uniform
     policy.
     """
+
+    param_limits = MappingProxyType({"noise": (0, math.inf)})
 
     @property
     def name(self) -> str:

@@ -1,5 +1,7 @@
 """What the walks along a chain of cells share: moving, slipping, and the goal at the end."""
 
+import math
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -26,6 +28,7 @@ class Chain(environment.Environment):
     """
 
     measures = ("success",)
+    param_limits = MappingProxyType({"length": (1, math.inf), "slip": (0, 1)})
 
     def forward(self, state: EnvState, action: Any, params: Any) -> jax.Array:
         """`[]` boolean, whether the action means a move forward."""

@@ -121,12 +121,15 @@ def checked_state(
       (no other difference is harmless).
 
     Raises:
-      ConfigError: reset or step fails, the state changes its fields, a dtype or a shape, or an observation, a
-        reward, a flag or a measure is not what the interface takes.
+      ConfigError: reset or step fails, the state changes its fields, a dtype or a shape, a number that it begins
+        with is beyond the dtype of the step, or an observation, a reward, a flag or a measure is not what the
+        interface takes.
     """
+    begins: list[Any] = []  # the state of the reset, whose plain Python numbers have their value here
 
     def play(key: jax.Array, action: jax.Array) -> tuple:
         observation, state = env.reset_env(key, defaults)
+        begins.append(state)
         following, after, reward, terminated, info = env.step_env(key, state, act(action, defaults), defaults)
         taken = {measure: info[measure] for measure in measures}
         return observation, state, following, after, reward, terminated, env.is_truncated(after, defaults), taken
@@ -151,18 +154,25 @@ def checked_state(
     for what, observation in (("reset", first), ("step", following)):
         _check_observation(name, what, observation, space)
     for what, number in (("reward", reward), *((f"measure {measure}", value) for measure, value in taken.items())):
-        if number.shape or not _is_real(number):
-            raise ConfigError(f"env {name} gives its {what} as {_type(number)}; it must be one real number.")
+        if not _is_array(number) or number.shape or not _is_real(number):
+            raise ConfigError(f"env {name} gives its {what} as {_kind(number)}; it must be one real number.")
     for what, flag in (("terminated", terminated), ("truncated", truncated)):
-        if flag.shape or flag.dtype != bool:
-            raise ConfigError(f"env {name} gives {what} as {_type(flag)}; it must be one boolean.")
+        if not _is_array(flag) or flag.shape or flag.dtype != bool:
+            raise ConfigError(f"env {name} gives {what} as {_kind(flag)}; it must be one boolean.")
     for path, leaf in tree_leaves_with_path(state):
         if 0 in leaf.shape:  # XLA ends the process where such an array is spread over devices
             raise ConfigError(
                 f"env {name}: state{keystr(path)} is {_type(leaf)}, an array without elements; leave it out."
             )
-    check_state(name, jax.tree.map(_as_after, state, after) if _same_fields(state, after) else state, after)
-    return jax.tree.map(_as_after, state, after)
+    if not _same_fields(state, after):
+        check_state(name, state, after)
+    types = jax.tree.map(_as_after, state, after)
+    check_state(name, types, after)
+    for (path, value), before, kind in zip(
+        tree_leaves_with_path(begins[-1]), jax.tree.leaves(state), jax.tree.leaves(types), strict=True
+    ):
+        _check_fits(f"env {name}: state{keystr(path)}", value, before.dtype, kind.dtype)
+    return types
 
 
 def check_state(name: str, before: Any, after: Any) -> None:
@@ -225,10 +235,8 @@ def _count(space: Any) -> int:
 
 
 def _check_observation(name: str, what: str, observation: Any, space: Any) -> None:
-    if not isinstance(observation, jax.ShapeDtypeStruct):
-        raise ConfigError(
-            f"env {name}: the observation of its {what} is a {type(observation).__name__}; it must be one array."
-        )
+    if not _is_array(observation):
+        raise ConfigError(f"env {name}: the observation of its {what} is {_kind(observation)}; it must be one array.")
     shape = () if isinstance(space, spaces.Discrete) else tuple(space.shape)
     if observation.shape != shape:
         raise ConfigError(
@@ -255,6 +263,32 @@ def _as_after(before: jax.ShapeDtypeStruct, after: jax.ShapeDtypeStruct) -> jax.
         for kind in (jnp.integer, jnp.floating)
     )
     return jax.ShapeDtypeStruct(before.shape, after.dtype if takes else before.dtype)
+
+
+def _check_fits(what: str, value: Any, before: np.dtype, after: np.dtype) -> None:
+    """Refuses a number of a reset that the dtype of the step does not hold."""
+    if before == after:
+        return
+    if isinstance(value, jax.core.Tracer):  # its value is not known
+        fits = not jnp.issubdtype(after, jnp.integer) or np.can_cast(before, after)
+        given = str(before)
+    elif jnp.issubdtype(after, jnp.integer):
+        fits, given = jnp.iinfo(after).min <= value <= jnp.iinfo(after).max, str(value)
+    else:
+        fits, given = not abs(value) < math.inf or abs(value) <= float(jnp.finfo(after).max), str(value)
+    if not fits:
+        raise ConfigError(f"{what} is {given} after a reset and {after} after a step, which does not hold it.")
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.ShapeDtypeStruct)
+
+
+def _kind(value: Any) -> str:
+    """What an environment has returned, in words."""
+    if value is None:
+        return "None"
+    return _type(value) if _is_array(value) else f"a {type(value).__name__}"
 
 
 def _is_real(array: Any) -> bool:

@@ -56,6 +56,8 @@ class Environment(NamedTuple):
     """`(params, key) -> (state, observation)`."""
     step: Callable[[Mapping[str, ArrayLike], jax.Array, Any, jax.Array], Step]
     """`(params, key, state, action) -> Step`. Does not reset by itself."""
+    param_limits: Mapping[str, tuple[float, float]] = {}
+    """The least and the greatest value of each parameter that makes no sense beyond them."""
 
     def __hash__(self) -> int:
         """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""

@@ -103,6 +103,23 @@ def test_a_number_without_a_dtype_takes_that_of_the_step():
     assert rewards_of(environment) == [0.5, 1.0, 1.5]
 
 
+@pytest.mark.parametrize(
+    ("pos", "kind"), [(127, jnp.int8), (0, jnp.uint32), (-128, jnp.int8), (-jnp.inf, jnp.float16)]
+)
+def test_a_number_that_the_steps_dtype_holds_begins_an_episode_as_it_is(pos, kind):
+    state, _ = adapted(pos=pos, move=lambda pos, params: kind(1)).reset({}, jax.random.key(0))
+    assert state.pos == pos and state.pos.dtype == kind
+
+
+def test_a_number_that_is_computed_is_not_cut_to_a_smaller_dtype():
+    class Computed(Drift):
+        def reset_env(self, key, params):
+            return jnp.zeros(1), State(time=0, pos=jnp.where(True, 300, 0))
+
+    refused = refusal(adapt, "Drift-v0", Computed(move=lambda pos, params: jnp.int8(1)), Params())
+    assert refused == "env Drift-v0: state.pos is int32 after a reset and int8 after a step, which does not hold it."
+
+
 def test_a_state_may_hold_a_key():
     nothing = dict.fromkeys(("seen", "first"), lambda state: jnp.ones(1))
     environment = adapted(
@@ -172,6 +189,30 @@ def test_a_state_may_hold_a_key():
         (
             {"measures": ("speed",), "info": {"speed": jnp.ones(3)}},
             "env Drift-v0 gives its measure speed as float32[3]; it must be one real number.",
+        ),
+        ({"reward": lambda state: None}, "env Drift-v0 gives its reward as None; it must be one real number."),
+        (
+            {"reward": lambda state: (1.0, 2.0)},
+            "env Drift-v0 gives its reward as a tuple; it must be one real number.",
+        ),
+        ({"terminated": lambda state: None}, "env Drift-v0 gives terminated as None; it must be one boolean."),
+        ({"terminated": lambda state: (True,)}, "env Drift-v0 gives terminated as a tuple; it must be one boolean."),
+        (
+            {"measures": ("speed",), "info": {"speed": None}},
+            "env Drift-v0 gives its measure speed as None; it must be one real number.",
+        ),
+        ({"seen": lambda state: None}, "env Drift-v0: the observation of its step is None; it must be one array."),
+        (
+            {"pos": 300, "move": lambda pos, params: jnp.int8(1)},
+            "env Drift-v0: state.pos is 300 after a reset and int8 after a step, which does not hold it.",
+        ),
+        (
+            {"pos": (0, -1), "move": lambda pos, params: (pos[0], jnp.uint32(1))},
+            "env Drift-v0: state.pos[1] is -1 after a reset and uint32 after a step, which does not hold it.",
+        ),
+        (
+            {"pos": 70000.0, "move": lambda pos, params: jnp.float16(1)},
+            "env Drift-v0: state.pos is 70000.0 after a reset and float16 after a step, which does not hold it.",
         ),
         ({"measures": ("speed",)}, "env Drift-v0 fails at its first step: KeyError: 'speed'"),
         (

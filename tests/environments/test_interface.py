@@ -26,6 +26,7 @@ def test_step_and_environment_have_these_fields():
         "measures",
         "reset",
         "step",
+        "param_limits",
     )
 
 

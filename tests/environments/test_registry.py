@@ -8,7 +8,7 @@ import pytest
 from environments.play import always, play, refusal
 from jax.tree_util import tree_structure
 
-from haepo_jax.environments import Box, Discrete, check_params, environment_names, make
+from haepo_jax.environments import Box, Discrete, check_param, check_params, environment_names, make
 from haepo_jax.environments.registry import register_ours
 from haepo_jax.errors import ConfigError
 
@@ -457,3 +457,19 @@ def test_keys_decide_the_start():
     first, same, other = (reset({}, jax.random.key(seed))[1] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "value", "allowed"),
+    [
+        ("LongChain-haepo", "length", -1, "at least 1"),
+        ("RandomWalk-haepo", "length", 0, "at least 1"),
+        ("RandomWalk-haepo", "slip", -0.1, "from 0 to 1"),
+        ("LongChain-haepo", "slip", 2, "from 0 to 1"),
+        ("GaussianBandit-haepo", "noise", -1.0, "at least 0"),
+    ],
+)
+def test_values_that_make_no_sense_for_one_of_our_own_are_refused(name, param, value, allowed):
+    assert refusal(check_param, make(name), f"env_params.{param}", (1, value)) == (
+        f"config.env_params.{param} of {name} must be {allowed}, got {value}."
+    )
