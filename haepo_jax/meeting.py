@@ -208,7 +208,7 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
     to_answer: list[_Guest] = []
     with _listening(address) as server, contextlib.ExitStack() as kept:
         refusal, late, announced = None, False, False
-        while refusal is None and len(guests) < num_processes - 1:
+        while refusal is None and not _are_all_there(guests, num_processes - 1):
             missing = sorted(set(range(1, num_processes)) - guests.keys())
             left = end - time.monotonic()
             if left <= 0:
@@ -239,6 +239,14 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
         _obey(refusal, late)
         kept.pop_all()  # these stay open
     return {number: guest.connection for number, guest in guests.items()}
+
+
+def _are_all_there(guests: dict[int, _Guest], number: int) -> bool:
+    """Whether so many have come; those that have left before the last one came are taken out."""
+    if len(guests) == number:
+        for left in [process for process, guest in guests.items() if _has_left(guest.connection)]:
+            guests.pop(left).connection.close()
+    return len(guests) == number
 
 
 def _greeted(connection: socket.socket) -> _Guest | None:
