@@ -1,4 +1,4 @@
-"""What a run has left: its rows, its checkpoints, and whether two runs ended alike."""
+"""What a run has left: its rows, its checkpoints, and whether two runs ended alike; and the settings of a tiny one."""
 
 import time
 
@@ -7,6 +7,16 @@ import numpy as np
 import pyarrow.dataset
 
 from haepo_jax.experiment import restore
+
+TINY = {
+    "env": "GaussianBandit-haepo",
+    "num_seeds": 2,
+    "num_updates": 3,
+    "num_trajectories": 4,
+    "policy": {"hidden_sizes": (4,)},
+    "haepo": {"num_epochs": 1},
+}
+"""The settings of a run of a second."""
 
 
 def table(workdir):

@@ -12,18 +12,11 @@ import jax
 import numpy as np
 import pytest
 from called_commands import call
+from run_folders import TINY
 
 from haepo_jax.analysis.metrics import read_metric
 
-SETTINGS = {
-    "env": "GaussianBandit-haepo",
-    "num_seeds": 2,
-    "num_updates": 3,
-    "num_trajectories": 4,
-    "policy": {"hidden_sizes": (4,)},
-    "haepo": {"num_epochs": 1},
-    "sweep": {"haepo.kl_coef": (0.0, 0.1)},
-}
+SETTINGS = TINY | {"sweep": {"haepo.kl_coef": (0.0, 0.1)}}
 COMMANDS = ("train", "sweep", "evaluate", "report", "summarize")
 FILES = (
     "config.json",

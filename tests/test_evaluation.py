@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from called_commands import call
 from command_runner import Command
+from run_folders import TINY
 
 from haepo_jax import evaluation
 from haepo_jax.config import from_config_dict
@@ -15,14 +16,6 @@ from haepo_jax.experiment import restore, run
 from haepo_jax.population import Population, make_population
 from haepo_jax.run_folder import load_config
 
-TINY = {
-    "env": "GaussianBandit-haepo",
-    "num_seeds": 2,
-    "num_updates": 3,
-    "num_trajectories": 4,
-    "policy": {"hidden_sizes": (4,)},
-    "haepo": {"num_epochs": 1},
-}
 ALGORITHMS = ("haepo", "reinforce", "ppo", "grpo", "rloo", "dpo")
 
 
