@@ -1,4 +1,4 @@
-"""The adapter of Rejax runs in another environment; here, when it says that a seed is at 475."""
+"""Rejax itself needs an environment of its own; what is tested here is when a seed counts as being at 475."""
 
 import runpy
 from pathlib import Path
