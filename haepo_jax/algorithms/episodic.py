@@ -10,22 +10,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.algorithms.batches import Batch, MakeBatches
-from haepo_jax.algorithms.interface import (
-    Algorithm,
-    Learner,
-    Loss,
-    gradient_step,
-    horizon_of,
-    policy_for,
-)
+from haepo_jax.algorithms.base import Algorithm, Learner, Loss, gradient_step, horizon_of, policy_for
+from haepo_jax.algorithms.episode_batches import Batch, MakeBatches
+from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.config import ExperimentConfig, ReferenceConfig
 from haepo_jax.environments import Environment
+from haepo_jax.networks import Params
 from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import make_optimizer
-from haepo_jax.outcomes import episode_metrics
-from haepo_jax.policies import Params
-from haepo_jax.reference import make_reference
+from haepo_jax.rollouts.episode_stats import episode_metrics
 
 
 def make_episodic(

@@ -6,21 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.algorithms.interface import (
-    Algorithm,
-    Learner,
-    Loss,
-    gradient_step,
-    horizon_of,
-    policy_for,
-)
+from haepo_jax.algorithms.base import Algorithm, Learner, Loss, gradient_step, horizon_of, policy_for
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss, generalized_advantages
+from haepo_jax.networks import Params, Policy, make_value
 from haepo_jax.objectives import Metrics, scalars
 from haepo_jax.optimizer import make_optimizer
-from haepo_jax.policies import Params, Policy, make_value
-from haepo_jax.segments import Segment, collect_segment, segment_metrics, start
+from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start
 
 
 class _Samples(NamedTuple):

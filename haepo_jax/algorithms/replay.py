@@ -9,10 +9,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.algorithms.gradient_sum import GradientSum, Partial
-from haepo_jax.members_together import largest
-from haepo_jax.policies import Params, Policy, action_log_probs
-from haepo_jax.rollout import Trajectories
+from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial
+from haepo_jax.networks import Params, Policy, action_log_probs
+from haepo_jax.parallel import largest
+from haepo_jax.rollouts.episodes import Trajectories
 
 _ROWS = 128  # about the steps x episodes of a piece: what a policy of this size does with them fits a core's cache
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from haepo_jax.config_settings import ExperimentConfig
+from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
 from haepo_jax.environments.interface import Box, Discrete
 from haepo_jax.errors import ConfigError, quoted

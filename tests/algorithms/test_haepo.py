@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from algorithms.updates import (
+from helpers.updates import (
     BATCH,
     ENVIRONMENT,
     PARAMS,
@@ -40,7 +40,7 @@ from haepo_jax.algorithms import haepo, reinforce
 from haepo_jax.config import REFERENCES, SCORES, from_config_dict, traced_settings
 from haepo_jax.losses import haepo_loss
 from haepo_jax.population import make_population
-from haepo_jax.training import make_train
+from haepo_jax.population.member import make_train
 
 METRICS = {
     "loss",

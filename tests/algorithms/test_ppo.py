@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from algorithms.updates import (
+from helpers.updates import (
     arrays_of,
     assert_close,
     assert_identical,
@@ -21,7 +21,7 @@ from algorithms.updates import (
 from haepo_jax.algorithms import ppo
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.environments import make
-from haepo_jax.training import make_train, total_steps
+from haepo_jax.population.member import make_train, total_steps
 
 N, S, HORIZON = 4, 16, 8
 ENVIRONMENT = make("CartPole-v1")

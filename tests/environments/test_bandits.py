@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, assert_binomial, play, refusal, uniform
+from helpers.play import always, assert_binomial, play, refusal, uniform
 from scipy import integrate, stats
 
 from haepo_jax.environments import Discrete, bernoulli_arm_means, gaussian_arm_means, make

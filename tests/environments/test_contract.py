@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import refusal
 from flax import struct
 from gymnax.environments import environment, spaces
+from helpers.play import refusal
 
-from haepo_jax import experiment
-from haepo_jax.algorithms.interface import horizon_of, horizon_without_effect
+from haepo_jax.algorithms.base import horizon_of, horizon_without_effect
 from haepo_jax.config import from_config_dict
 from haepo_jax.environments import Box, make, registry
 from haepo_jax.environments.adapter import _actor, adapt
 from haepo_jax.environments.contract import REPORTED, checked_measures
 from haepo_jax.errors import ConfigError
-from haepo_jax.training import make_train
+from haepo_jax.population.member import make_train
+from haepo_jax.runs import experiment
 
 
 @struct.dataclass

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, assert_binomial, chance_of_goal, play, refusal, steps_to_goal, uniform
+from helpers.play import always, assert_binomial, chance_of_goal, play, refusal, steps_to_goal, uniform
 
 from haepo_jax.environments import Discrete, make
 from haepo_jax.environments.long_chain import cue

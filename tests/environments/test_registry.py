@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, play, refusal
+from helpers.play import always, play, refusal
 from jax.tree_util import tree_structure
 
 from haepo_jax.environments import Box, Discrete, check_param, check_params, environment_names, make

@@ -1,9 +1,8 @@
 """One member of many whose numbers leave the finite ones: no bit of the others changes."""
 
 import numpy as np
-import pods
 import pytest
-from faults import campaign
+from helpers import campaign, pods
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
