@@ -4,7 +4,7 @@ This is the only part of the package that knows distrax, and the place to add a 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import distrax
 import flax.linen as nn
@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.environments.interface import Box, Discrete
-
-Params = Any
+from haepo_jax.types import Params
 
 
 class Policy(NamedTuple):

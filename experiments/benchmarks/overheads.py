@@ -23,7 +23,7 @@ from experiments.benchmarks.clock import Times, in_turn
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.config.sweep import Sweep, of_experiment
 from haepo_jax.population import Population, make_population
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
 from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runtime import compilation_cache
 
@@ -32,12 +32,12 @@ Row = dict[str, Any]
 
 def guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     """All updates in one call, with and without a look at whether every number is finite."""
-    train = make_train(config)
-    bare = train._replace(learn=train.learn_unguarded)
+    functions = make_member(config)
+    bare = functions._replace(learn=functions.learn_unguarded)
     times = in_turn(
         {
-            "without the divergence guard": _one_call(make_population(config, train=bare)),
-            "with it": _one_call(make_population(config, train=train)),
+            "without the divergence guard": _one_call(make_population(config, functions=bare)),
+            "with it": _one_call(make_population(config, functions=functions)),
         },
         repeats,
     )

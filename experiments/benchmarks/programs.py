@@ -14,13 +14,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from haepo_jax.config import ExperimentConfig, from_config_dict, with_settings
-from haepo_jax.config.members import MEMBERS
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Step
+from haepo_jax.parallel import MEMBERS
 from haepo_jax.population import Population, make_population
-from haepo_jax.population.member import MemberState, make_train, total_steps
+from haepo_jax.population.member import MemberState, make_member, total_steps
 from haepo_jax.rollouts.episode_stats import play
-from haepo_jax.rollouts.episodes import Game
+from haepo_jax.rollouts.episodes import EpisodeUnroll
 
 MEASURES = ("random_rollout", "policy_rollout", "training", "training_on_short_episodes")
 NUM_TRAJECTORIES, HORIZON = 16, 500
@@ -55,10 +55,10 @@ def config_for(num_seeds: int) -> ExperimentConfig:
 def make_program(measure: str, num_seeds: int) -> Program:
     """Compiles one of `MEASURES`."""
     config = config_for(num_seeds)
-    train = make_train(config)
+    functions = make_member(config)
     if measure == "training_on_short_episodes":
-        train = make_train(config, environment=_ending_after(train.environment, SHORT))
-    population = make_population(config, train=train)
+        functions = make_member(config, environment=_ending_after(functions.environment, SHORT))
+    population = make_population(config, functions=functions)
     make = {"random_rollout": _random_rollout, "policy_rollout": _policy_rollout}.get(measure, _training)
     return make(population)
 
@@ -94,29 +94,29 @@ def _training(population: Population) -> Program:
 
 def _policy_rollout(population: Population) -> Program:
     """The episodes of an update, played by the first policy, and nothing of them kept."""
-    config, train = population.config, population.train
+    config, functions = population.config, population.functions
 
     def play_once(state: MemberState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        outcome = play(
-            Game(
-                train.environment,
-                train.algorithm.policy,
+        stats = play(
+            EpisodeUnroll(
+                functions.environment,
+                functions.algorithm.policy,
                 state.learner.params,
                 key,
                 config.num_trajectories,
-                train.horizon,
+                functions.horizon,
                 with_settings(config, state.settings).env_params,
             )
         )
         # All of it is used, or the compiler would leave it out.
-        return outcome.lengths.sum(), outcome.returns.sum() + outcome.log_likelihoods.sum()
+        return stats.lengths.sum(), stats.returns.sum() + stats.log_likelihoods.sum()
 
     def block(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
         def one(i: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             keys = jax.vmap(jax.random.fold_in, (0, None))(state.key, i)
             return jax.tree.map(jnp.add, sums, jax.vmap(play_once)(state, keys))
 
-        members = state.alive.shape
+        members = state.diverged.shape
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(members, jnp.int32), jnp.zeros(members, jnp.float32)))
 
     return _of_block(population, block, population.init())
@@ -124,11 +124,11 @@ def _policy_rollout(population: Population) -> Program:
 
 def _random_rollout(population: Population) -> Program:
     """The cheapest there is: uniform actions, with one key a step for all episodes of a device."""
-    train, config = population.train, population.config
+    functions, config = population.functions, population.config
     params = dict(config.env_params)
-    episodes = (population.block, config.num_trajectories)
-    reset = jax.vmap(jax.vmap(train.environment.reset, (None, 0)), (None, 0))
-    step = jax.vmap(jax.vmap(train.environment.step, (None, 0, 0, 0)), (None, 0, 0, 0))
+    episodes = (population.members_per_device, config.num_trajectories)
+    reset = jax.vmap(jax.vmap(functions.environment.reset, (None, 0)), (None, 0))
+    step = jax.vmap(jax.vmap(functions.environment.step, (None, 0, 0, 0)), (None, 0, 0, 0))
 
     def block(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
         key = state.key[0]
@@ -145,7 +145,7 @@ def _random_rollout(population: Population) -> Program:
             reset_key, step_key = jax.random.split(jax.random.fold_in(key, i))
             environments, _ = reset(params, jax.random.split(reset_key, episodes))
             carry = (environments, jnp.ones(episodes, bool), *sums, step_key)
-            return jax.lax.scan(play_step, carry, jnp.arange(train.horizon))[0][2:4]
+            return jax.lax.scan(play_step, carry, jnp.arange(functions.horizon))[0][2:4]
 
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, jnp.float32)))
 

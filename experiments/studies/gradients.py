@@ -11,13 +11,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from haepo_jax.algorithms import MAKERS
-from haepo_jax.algorithms.base import Algorithm, Learner
+from haepo_jax.algorithms.base import Algorithm, LearnerState
 from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.config import ExperimentConfig, traced_settings
 from haepo_jax.environments import make
 from haepo_jax.losses import effective_sample_size, plackett_luce_log_weights
-from haepo_jax.networks import Params
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
+from haepo_jax.types import Params
 
 _AT_ONCE = 8  # batches side by side
 _RESAMPLES = 500
@@ -25,10 +25,10 @@ _RESAMPLES = 500
 
 def actor_critic_at(config: ExperimentConfig, updates: Sequence[int]) -> list[Params]:
     """PPO's parameters after each of these numbers of updates, in one run of seed 0."""
-    train = make_train(config)
+    functions = make_member(config)
     settings = {name: jnp.asarray(value) for name, value in traced_settings(config).items()}
-    update = jax.jit(lambda state: train.learn(state, train.collect(state))[0])
-    state, found = jax.jit(train.init)(jax.random.key(0), settings), []
+    update = jax.jit(lambda state: functions.learn(state, functions.collect(state))[0])
+    state, found = jax.jit(functions.init)(jax.random.key(0), settings), []
     for done in range(max(updates) + 1):
         if done in updates:
             found.append(jax.device_get(state.learner.params))
@@ -71,7 +71,7 @@ def batch_gradients(
 
 def _fresh_batch(
     algorithm: Algorithm, config: ExperimentConfig, params: Params, key: jax.Array
-) -> tuple[Learner, Any]:
+) -> tuple[LearnerState, Any]:
     """A batch that shares no randomness with any other, and the learner that it is for."""
     init_key, warm_key, key = jax.random.split(key, 3)
     learner = algorithm.init(config, init_key)

@@ -10,15 +10,15 @@ import optax
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.networks import Params, Policy, make_policy
-from haepo_jax.objectives import Metrics
+from haepo_jax.networks import Policy, make_policy
+from haepo_jax.types import Metrics, Params
 
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
 """`params -> (loss, metrics)`, the batch being fixed."""
 
 
 @flax.struct.dataclass
-class Learner:
+class LearnerState:
     """What an algorithm keeps between updates."""
 
     params: Params
@@ -39,18 +39,18 @@ class Algorithm(NamedTuple):
     policy: Policy
     batch_steps: int
     """The most steps of a batch."""
-    init: Callable[[ExperimentConfig, jax.Array], Learner]
+    init: Callable[[ExperimentConfig, jax.Array], LearnerState]
     """`(config, key) -> learner`."""
-    collect: Callable[[ExperimentConfig, Learner, jax.Array], Any]
+    collect: Callable[[ExperimentConfig, LearnerState, jax.Array], Any]
     """`(config, learner, key) -> batch`."""
-    loss: Callable[[ExperimentConfig, Learner, Any], Loss]
+    loss: Callable[[ExperimentConfig, LearnerState, Any], Loss]
     """`(config, learner, batch) -> loss` of the whole batch."""
-    learn: Callable[[ExperimentConfig, Learner, Any, jax.Array, jax.Array], tuple[Learner, Metrics]]
+    learn: Callable[[ExperimentConfig, LearnerState, Any, jax.Array, jax.Array], tuple[LearnerState, Metrics]]
     """`(config, learner, batch, number of updates done before, key) -> (learner, metrics)`. Metrics are scalars
     and hold at least `loss` and `grad_norm`."""
     measure: Callable[[Any], Metrics]
     """`batch -> metrics` that every algorithm reports: `episode_return`, `episode_length`, `policy_entropy`,
-    the environment's own measures, and `env_steps`, int32."""
+    the environment's info metrics, and `env_steps`, int32."""
 
 
 def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:

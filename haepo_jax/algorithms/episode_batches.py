@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 import jax
 
 from haepo_jax.algorithms import recompute, replay
-from haepo_jax.algorithms.base import Learner, horizon_of
+from haepo_jax.algorithms.base import LearnerState, horizon_of
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.networks import Params, Policy
-from haepo_jax.objectives import Group, Metrics, Objective, StepGroup
-from haepo_jax.rollouts.episode_stats import Outcome, outcome_of
-from haepo_jax.rollouts.episodes import Game, Trajectories, collect
+from haepo_jax.networks import Policy
+from haepo_jax.objectives import Group, Objective, StepGroup
+from haepo_jax.rollouts.episode_stats import EpisodeStats, episode_stats_of
+from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
+from haepo_jax.types import Metrics, Params
 
 Batch = Any
 """`Trajectories`, or `recompute.Played`."""
@@ -29,11 +30,11 @@ BatchLoss = Callable[[Params, jax.Array | bool], tuple[jax.Array, Metrics]]
 class Batches(NamedTuple):
     """The batches of one member, as functions."""
 
-    collect: Callable[[ExperimentConfig, Learner, jax.Array], Batch]
+    collect: Callable[[ExperimentConfig, LearnerState, jax.Array], Batch]
     """`(config, learner, key) -> batch`, played by the learner's policy."""
-    loss: Callable[[ExperimentConfig, Learner, Batch], BatchLoss]
+    loss: Callable[[ExperimentConfig, LearnerState, Batch], BatchLoss]
     """`(config, learner, batch) -> loss`; of the learner it takes the reference."""
-    outcome: Callable[[Batch], Outcome]
+    stats: Callable[[Batch], EpisodeStats]
     """`batch -> outcome`, its discounted returns left undiscounted."""
 
 
@@ -55,7 +56,7 @@ def on_log_likelihoods(
             return trajectory_log_likelihood(log_probs, where=group.where)
 
         reference = None if reference_log_probs is None else sums(reference_log_probs)
-        of_sums = objective(config, group.whole(), reference)
+        of_sums = objective(config, group.sum_over_steps(), reference)
         return lambda log_probs: of_sums(sums(log_probs))
 
     def make(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
@@ -79,7 +80,7 @@ def on_log_probs(
     def make(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
         replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
 
-        def collect_episodes(config: ExperimentConfig, learner: Learner, key: jax.Array) -> Trajectories:
+        def collect_episodes(config: ExperimentConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
             return collect(
                 environment,
                 policy,
@@ -90,13 +91,13 @@ def on_log_probs(
                 env_params=config.env_params,
             )
 
-        def loss(config: ExperimentConfig, learner: Learner, batch: Trajectories) -> BatchLoss:
-            returns = outcome_of(batch, config.discount).discounted_returns
+        def loss(config: ExperimentConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
+            returns = episode_stats_of(batch, config.discount).discounted_returns
             reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
             of_log_probs = objective(config, StepGroup(returns, batch.mask, batch.log_probs), reference)
             return lambda params, fresh: of_log_probs(replayed(policy, params, batch, fresh=fresh))
 
-        return Batches(collect_episodes, loss, outcome_of)
+        return Batches(collect_episodes, loss, episode_stats_of)
 
     return make
 
@@ -109,12 +110,12 @@ def _played_again(
 ) -> Batches:
     num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
 
-    def make_game(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> Game:
-        return Game(environment, policy, params, key, num_trajectories, horizon, env_params)
+    def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
+        return EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params)
 
-    def play(config: ExperimentConfig, learner: Learner, key: jax.Array) -> recompute.Played:
+    def play(config: ExperimentConfig, learner: LearnerState, key: jax.Array) -> recompute.RecomputedBatch:
         return recompute.play(
-            make_game,
+            make_unroll,
             policy,
             learner.params,
             key,
@@ -123,15 +124,15 @@ def _played_again(
             reference=learner.reference,
         )
 
-    def loss(config: ExperimentConfig, learner: Learner, batch: recompute.Played) -> BatchLoss:
+    def loss(config: ExperimentConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> BatchLoss:
         del learner  # its reference has judged the batch while it was played
-        returns, outcome = batch.outcome.discounted_returns, batch.outcome
-        group = Group(returns, outcome.lengths, outcome.log_likelihoods)
+        returns, stats = batch.stats.discounted_returns, batch.stats
+        group = Group(returns, stats.lengths, stats.log_likelihoods)
         of_sums = objective(config, group, batch.reference_log_likelihoods)
 
         def of_params(params: Params, fresh: jax.Array | bool) -> tuple[jax.Array, Metrics]:
-            return of_sums(recompute.log_likelihoods(make_game, policy, params, batch, fresh=fresh))
+            return of_sums(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
 
         return of_params
 
-    return Batches(play, loss, lambda batch: batch.outcome)
+    return Batches(play, loss, lambda batch: batch.stats)

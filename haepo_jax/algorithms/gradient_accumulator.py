@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.config.members import TRAJECTORIES
-from haepo_jax.networks import Params, Policy, action_log_probs
+from haepo_jax.networks import Policy, action_log_probs
+from haepo_jax.parallel import TRAJECTORIES
+from haepo_jax.types import Params
 
 Partial = Any
 """A gradient that is being added up."""

@@ -13,19 +13,20 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial
-from haepo_jax.networks import Params, Policy
+from haepo_jax.networks import Policy
 from haepo_jax.rollouts import episode_stats
-from haepo_jax.rollouts.episode_stats import Outcome
-from haepo_jax.rollouts.episodes import Game, Trajectories
+from haepo_jax.rollouts.episode_stats import EpisodeStats
+from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
+from haepo_jax.types import Params
 
-MakeGame = Callable[[Params, jax.Array, Mapping[str, jax.Array | float]], Game]
-"""`(params, key, environment's numbers) -> game`."""
+MakeUnroll = Callable[[Params, jax.Array, Mapping[str, jax.Array | float]], EpisodeUnroll]
+"""`(params, key, environment's numbers) -> unroll`."""
 
 
-class Played(NamedTuple):
+class RecomputedBatch(NamedTuple):
     """M episodes: what they came to, and what it takes to play them again."""
 
-    outcome: Outcome
+    stats: EpisodeStats
     reference_log_likelihoods: jax.Array | None
     """`[M]` under the reference policy, in nats, if there is one."""
     params: Params
@@ -36,7 +37,7 @@ class Played(NamedTuple):
 
 
 def play(
-    make_game: MakeGame,
+    make_unroll: MakeUnroll,
     policy: Policy,
     params: Params,
     key: jax.Array,
@@ -44,23 +45,28 @@ def play(
     *,
     discount: jax.Array | float,
     reference: Params | None,
-) -> Played:
+) -> RecomputedBatch:
     """Plays the episodes for the first time, and judges them by the reference policy on the way."""
-    game = make_game(params, key, env_params)
+    unroll = make_unroll(params, key, env_params)
     if reference is None:
-        outcome, judged = episode_stats.play(game, discount), None
+        stats, judged = episode_stats.play(unroll, discount), None
     else:
-        outcome, judged = episode_stats.play_beside(game, discount, policy, reference)
-    return Played(outcome, judged, params, key, env_params)
+        stats, judged = episode_stats.play_beside(unroll, discount, policy, reference)
+    return RecomputedBatch(stats, judged, params, key, env_params)
 
 
 def log_likelihoods(
-    make_game: MakeGame, policy: Policy, params: Params, played: Played, *, fresh: jax.Array | bool = False
+    make_unroll: MakeUnroll,
+    policy: Policy,
+    params: Params,
+    played: RecomputedBatch,
+    *,
+    fresh: jax.Array | bool = False,
 ) -> jax.Array:
     """The log-likelihoods of episodes under other parameters than those that played them.
 
     Args:
-      make_game: as for `play`.
+      make_unroll: as for `play`.
       policy: whose parameters they are.
       params: where to take them. No other argument has a gradient.
       played: the episodes.
@@ -69,25 +75,27 @@ def log_likelihoods(
     Returns:
       `[M]` in nats.
     """
-    game = (played.params, played.key, played.env_params)
-    return _log_likelihoods(make_game, policy, params, game, played.outcome.log_likelihoods, jnp.asarray(fresh))
+    unroll = (played.params, played.key, played.env_params)
+    return _log_likelihoods(make_unroll, policy, params, unroll, played.stats.log_likelihoods, jnp.asarray(fresh))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _log_likelihoods(
-    make_game: MakeGame, policy: Policy, params: Params, game: tuple, known: jax.Array, fresh: jax.Array
+    make_unroll: MakeUnroll, policy: Policy, params: Params, unroll: tuple, known: jax.Array, fresh: jax.Array
 ) -> jax.Array:
-    return jax.lax.cond(fresh, lambda: known, lambda: episode_stats.log_likelihoods(make_game(*game), policy, params))
+    return jax.lax.cond(
+        fresh, lambda: known, lambda: episode_stats.log_likelihoods(make_unroll(*unroll), policy, params)
+    )
 
 
 def _forward(
-    make_game: MakeGame, policy: Policy, params: Params, game: tuple, *others: jax.Array
+    make_unroll: MakeUnroll, policy: Policy, params: Params, unroll: tuple, *others: jax.Array
 ) -> tuple[jax.Array, tuple]:
-    return _log_likelihoods(make_game, policy, params, game, *others), (params, game)
+    return _log_likelihoods(make_unroll, policy, params, unroll, *others), (params, unroll)
 
 
-def _backward(make_game: MakeGame, policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
-    params, game = saved
+def _backward(make_unroll: MakeUnroll, policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
+    params, unroll = saved
     gradient = GradientSum(policy, params)
 
     def add(t: jax.Array, steps: Trajectories, so_far: Partial) -> Partial:
@@ -96,7 +104,7 @@ def _backward(make_game: MakeGame, policy: Policy, saved: tuple, slopes: jax.Arr
         return gradient.plus(so_far, steps.observations, steps.actions, of_steps)
 
     # None but the parameters has a gradient.
-    return gradient.total(make_game(*game).fold(add, gradient.zero())), None, None, None
+    return gradient.total(make_unroll(*unroll).fold(add, gradient.zero())), None, None, None
 
 
 _log_likelihoods.defvjp(_forward, _backward)

@@ -5,14 +5,13 @@ lags behind it: see docs/method.md.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from haepo_jax.config import ReferenceConfig
-
-Params = Any
+from haepo_jax.types import Params
 
 
 class ReferenceRule(NamedTuple):

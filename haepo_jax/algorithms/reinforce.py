@@ -8,7 +8,8 @@ from haepo_jax.algorithms.episodic import make_episodic
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import normalize_returns, reinforce_loss
-from haepo_jax.objectives import Group, Metrics, Objective
+from haepo_jax.objectives import Group, Objective
+from haepo_jax.types import Metrics
 
 
 def make(config: ExperimentConfig, environment: Environment) -> Algorithm:

@@ -11,9 +11,6 @@ from haepo_jax.runtime import host
 
 _BYTES = 1024  # of a member in the lists that a run holds of all of them, and writes
 
-MEMBERS, TRAJECTORIES = "members", "trajectories"
-"""The axes of the mesh of devices: blocks of members, and the shares of one block's trajectories."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Member:

@@ -11,7 +11,7 @@ import optax
 
 from haepo_jax.config import ExperimentConfig, traced_settings, with_settings
 from haepo_jax.environments import Box
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
 
 LEARNING_RATE = "lower --config.optimizer.learning_rate"
 _LARGE_LOG_STD = 40.0  # exp(-87) is 0 in float32; well before, a log-probability and its slopes are beyond it
@@ -34,7 +34,7 @@ def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any
       seed: of the member.
       settings: its swept settings by dotted name.
     """
-    train = make_train(config)
+    functions = make_member(config)
     table = {
         name: jnp.asarray(settings.get(name, value), jnp.int32 if isinstance(value, int) else jnp.float32)
         for name, value in traced_settings(config).items()
@@ -42,13 +42,13 @@ def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any
 
     @jax.jit
     def look(key: jax.Array) -> tuple[jax.Array, ...]:
-        state = train.init(key, table)
-        batch = train.collect(state)
-        measured = train.algorithm.measure(batch)
-        loss = train.algorithm.loss(with_settings(config, state.settings), state.learner, batch)
+        state = functions.init(key, table)
+        batch = functions.collect(state)
+        measured = functions.algorithm.measure(batch)
+        loss = functions.algorithm.loss(with_settings(config, state.settings), state.learner, batch)
         (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(state.learner.params)
-        policy = train.algorithm.policy
-        distribution = policy.apply(state.learner.params, jnp.zeros((1, train.environment.observation_size)))
+        policy = functions.algorithm.policy
+        distribution = policy.apply(state.learner.params, jnp.zeros((1, functions.environment.observation_size)))
         log_prob = distribution.log_prob(policy.act(distribution, policy.noise(key, (1,))))
         returned = measured["episode_return"]
         # PPO has none before an episode has ended.
@@ -63,7 +63,7 @@ def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any
 
 
 def cause(
-    config: ExperimentConfig, seed: int, settings: Mapping[str, Any], death_update: int, last_return: float
+    config: ExperimentConfig, seed: int, settings: Mapping[str, Any], diverged_at: int, last_return: float
 ) -> str:
     """Says why a member diverged and what to do, to follow "Every member diverged: ".
 
@@ -71,12 +71,12 @@ def cause(
       config: of the member's group.
       seed: of the member.
       settings: its swept settings by dotted name.
-      death_update: the update that was not finite.
+      diverged_at: the update that was not finite.
       last_return: the mean return of its episodes.
     """
-    if death_update > 0 and math.isinf(last_return):
-        return f"the returns of update {death_update} are infinite; look at the rewards of {config.env}"
-    if death_update > 0:
+    if diverged_at > 0 and math.isinf(last_return):
+        return f"the returns of update {diverged_at} are infinite; look at the rewards of {config.env}"
+    if diverged_at > 0:
         return LEARNING_RATE
     found = first_update(config, seed, settings)
     before = "before any step changed the policy"
@@ -84,7 +84,7 @@ def cause(
         return f"the returns of the first episodes are not finite, {before}; look at the rewards of {config.env}"
     if not found.log_probs:
         log_std = config.policy.initial_log_std
-        is_far = isinstance(make_train(config).environment.action_space, Box) and abs(log_std) > _LARGE_LOG_STD
+        is_far = isinstance(make_member(config).environment.action_space, Box) and abs(log_std) > _LARGE_LOG_STD
         remedy = f"bring config.policy.initial_log_std, {log_std:g}, near 0" if is_far else "look at config.policy"
         return f"log-probabilities of the first policy are beyond float32, {before}; {remedy}"
     if not found.loss:

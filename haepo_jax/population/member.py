@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.algorithms import MAKERS, Learner
+from haepo_jax.algorithms import MAKERS, LearnerState
 from haepo_jax.algorithms.base import Algorithm, horizon_of
 from haepo_jax.config import ExperimentConfig, with_settings
 from haepo_jax.config.checks import check_update_steps
 from haepo_jax.config.settings import gradient_steps
 from haepo_jax.environments import Environment, check_param, make
-from haepo_jax.environments.contract import checked_measures
+from haepo_jax.environments.contract import checked_info_metrics
 from haepo_jax.errors import ConfigError
-from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import at_step
+from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
 _INIT, _TRAIN, EVALUATE, _LEARN = range(4)
@@ -29,7 +29,7 @@ _INIT, _TRAIN, EVALUATE, _LEARN = range(4)
 class MemberState:
     """Everything that a member needs to go on: what a checkpoint holds."""
 
-    learner: Learner
+    learner: LearnerState
     key: jax.Array
     """Typed PRNG key of the member, which never changes; each use folds its purpose and time into it."""
     updates_done: jax.Array
@@ -38,13 +38,13 @@ class MemberState:
     """`[2]` uint32, environment steps taken: multiples of 2^31, and the rest; `total_steps` adds them up."""
     settings: dict[str, jax.Array]
     """The traced settings by dotted name."""
-    alive: jax.Array
-    """boolean, False once loss or parameters were not finite; the learner is then the last finite one."""
-    death_update: jax.Array
-    """int32, the update that was not finite; -1 for a member that is alive."""
+    diverged: jax.Array
+    """boolean, True once loss or parameters were not finite; the learner is then the last finite one."""
+    diverged_at: jax.Array
+    """int32, the update that was not finite; -1 for a member that has not diverged."""
 
 
-class Train(NamedTuple):
+class MemberFunctions(NamedTuple):
     """The pure functions of training. An update is `learn(state, collect(state))`."""
 
     init: Callable[[jax.Array, Mapping[str, jax.Array]], MemberState]
@@ -65,7 +65,7 @@ class Train(NamedTuple):
     """T, the steps at which episodes are cut."""
 
 
-def make_train(config: ExperimentConfig, *, environment: Environment | None = None) -> Train:
+def make_member(config: ExperimentConfig, *, environment: Environment | None = None) -> MemberFunctions:
     """Training as the config describes it, for one member; vmap it over members.
 
     Args:
@@ -74,11 +74,11 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
         config's, else `config.env` and `config.env_kwargs` are not read.
 
     Returns:
-      `Train`.
+      `MemberFunctions`.
 
     Raises:
       ConfigError: an environment that does not exist, that is no `Environment`, that has no such parameters, or
-        whose measures have names of what a run reports.
+        whose info metrics have names of what a run reports.
     """
     if environment is None:
         environment = make_environment(config)
@@ -89,7 +89,7 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
             "by gymnax.register(id, factory), and give haepo_jax.environments.make(id)."
         )
     else:
-        checked_measures(environment.name, environment.measures)
+        checked_info_metrics(environment.name, environment.info_metrics)
         _check_params(config, environment)
     _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)
@@ -101,8 +101,8 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
             updates_done=jnp.int32(0),
             env_steps=jnp.zeros(2, jnp.uint32),
             settings=dict(settings),
-            alive=jnp.bool_(True),
-            death_update=jnp.int32(-1),
+            diverged=jnp.bool_(False),
+            diverged_at=jnp.int32(-1),
         )
 
     def collect(state: MemberState) -> Any:
@@ -111,10 +111,10 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
 
     def runs(state: MemberState) -> jax.Array:
         if config.max_env_steps is None:
-            return state.alive
-        return state.alive & (state.env_steps[0] == 0) & (state.env_steps[1] < config.max_env_steps)
+            return ~state.diverged
+        return ~state.diverged & (state.env_steps[0] == 0) & (state.env_steps[1] < config.max_env_steps)
 
-    def with_schedule_of_budget(state: MemberState) -> Learner:
+    def with_schedule_of_budget(state: MemberState) -> LearnerState:
         """The learner, its schedule as far as the run has come by the budget that ends it, updates or steps."""
         if config.max_env_steps is None or config.optimizer.schedule == "constant":
             return state.learner
@@ -141,16 +141,18 @@ def make_train(config: ExperimentConfig, *, environment: Environment | None = No
         after, metrics = learn_unguarded(state, batch)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(after.learner.params))
         running = runs(state)
-        keep, died = running & finite, running & ~finite
+        keep, diverges = running & finite, running & ~finite
         return dataclasses.replace(
             after,
             learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), after.learner, state.learner),
             env_steps=jnp.where(running, after.env_steps, state.env_steps),
-            alive=state.alive & ~died,
-            death_update=jnp.where(died, state.updates_done, state.death_update),
+            diverged=state.diverged | diverges,
+            diverged_at=jnp.where(diverges, state.updates_done, state.diverged_at),
         ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
 
-    return Train(init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon_of(config, environment))
+    return MemberFunctions(
+        init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon_of(config, environment)
+    )
 
 
 def make_environment(config: ExperimentConfig) -> Environment:

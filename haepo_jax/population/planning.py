@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from haepo_jax.config.members import MEMBERS
 from haepo_jax.config.sweep import Group, Sweep
+from haepo_jax.parallel import MEMBERS
 from haepo_jax.population import sizes
 from haepo_jax.population.memory import device_bytes
 from haepo_jax.population.population import Population, check_placement, make_population
@@ -46,7 +46,7 @@ def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: in
     for group in sweep.groups:
         population = placed(group, members_per_device, trajectory_devices)
         waves = -(-len(group.members) // population.capacity)
-        plans.append(GroupPlan(group, population.block, waves, _bytes_per_device(population)))
+        plans.append(GroupPlan(group, population.members_per_device, waves, _bytes_per_device(population)))
     return plans
 
 
@@ -71,7 +71,7 @@ def placed(
     if members_per_device is not None or _is_small(population):
         return population
     there = int(_SHARE * device_bytes())
-    while population.block > sizes.LEAST:
+    while population.members_per_device > sizes.LEAST:
         needed = _bytes_per_device(population)
         if needed is not None and needed <= there:
             break
@@ -79,7 +79,7 @@ def placed(
         population = make_population(
             config,
             members=group.members,
-            members_per_device=max(sizes.LEAST, int(population.block * share)),
+            members_per_device=max(sizes.LEAST, int(population.members_per_device * share)),
             trajectory_devices=trajectory_devices,
         )
     return population
@@ -88,7 +88,7 @@ def placed(
 def _is_small(population: Population) -> bool:
     """True where it can be told without the compiler that memory holds it."""
     state = population.abstract_state()
-    batch = jax.eval_shape(jax.vmap(population.train.collect), state)
+    batch = jax.eval_shape(jax.vmap(population.functions.collect), state)
     arrays = jax.tree.leaves((population.template(), batch))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
     return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()

@@ -21,16 +21,17 @@ from jax.stages import Compiled, Wrapped
 
 from haepo_jax.config import ExperimentConfig, checked_settings, traced_settings
 from haepo_jax.config.checks import ENV_PARAMS, check_config, check_count
-from haepo_jax.config.members import MEMBERS, TRAJECTORIES, Member, make_members
+from haepo_jax.config.members import Member, make_members
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError, quoted
-from haepo_jax.objectives import Metrics
+from haepo_jax.parallel import MEMBERS, TRAJECTORIES
 from haepo_jax.population.empty_constants import with_empty_constants_inside
 from haepo_jax.population.fingerprint import fingerprint
-from haepo_jax.population.member import MemberState, Train, make_train, missing
+from haepo_jax.population.member import MemberFunctions, MemberState, make_member, missing
 from haepo_jax.population.memory import with_memory
+from haepo_jax.types import Metrics
 
 _MIN_BLOCK = 2  # a block of one would be another, smaller program, whose bits and compile time stand apart
 _LARGE_BATCH = 2048  # steps; measured on CPU: 512 ran faster vmapped, 8000 one by one
@@ -45,7 +46,7 @@ class Trained(dict[str, np.ndarray]):
     """What `Population.run` returns: each metric by name, `[settings, seeds, updates]`, and `params`.
 
     `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
-    last finite ones. Those of one member go into `population.train.algorithm.policy`.
+    last finite ones. Those of one member go into `population.functions.algorithm.policy`.
     """
 
     def __init__(self, metrics: Mapping[str, np.ndarray], params: Any) -> None:
@@ -63,9 +64,9 @@ class Population:
 
     config: ExperimentConfig
     members: tuple[Member, ...]
-    train: Train
+    functions: MemberFunctions
     mesh: Mesh
-    block: int
+    members_per_device: int
     """Members of each device."""
     max_chunk: int
     """Most updates that one call of `advance` does."""
@@ -81,13 +82,13 @@ class Population:
     @property
     def capacity(self) -> int:
         """The most members that run at once, padding included."""
-        return self.block * self.mesh.shape[MEMBERS]
+        return self.members_per_device * self.mesh.shape[MEMBERS]
 
     def with_members(self, members: Sequence[Member]) -> "Population":
         """The same programs for other members, at most `capacity` of them."""
         if len(members) > self.capacity:
             raise ValueError(
-                f"{len(members)} members do not fit {self.mesh.size} devices of {self.block} members each."
+                f"{len(members)} members do not fit {self.mesh.size} devices of {self.members_per_device} each."
             )
         return dataclasses.replace(self, members=tuple(members))
 
@@ -128,7 +129,7 @@ class Population:
     def resumed(self, arrays: Arrays) -> MemberState:
         """The state from arrays of a checkpoint, whose rows beyond the members may be anything."""
         state = self.from_arrays(arrays)
-        return dataclasses.replace(state, alive=jax.jit(jnp.logical_and)(state.alive, self._is_member()))
+        return dataclasses.replace(state, diverged=jax.jit(_or_padding)(state.diverged, self._is_member()))
 
     def metrics_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shape and dtype of each metric but `env_steps`, by name."""
@@ -138,7 +139,9 @@ class Population:
     def fingerprint(self) -> str:
         """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
         member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
-        return fingerprint(jax.make_jaxpr(lambda state: self.train.learn(state, self.train.collect(state)))(member))
+        return fingerprint(
+            jax.make_jaxpr(lambda state: self.functions.learn(state, self.functions.collect(state)))(member)
+        )
 
     def to_host(self, state: MemberState) -> Arrays:
         """The arrays of the members, without padding, as NumPy arrays; in a run of one process."""
@@ -167,7 +170,7 @@ class Population:
         return tuple(
             member
             for k, member in enumerate(self.members)
-            if first[k // self.block].process_index == jax.process_index()
+            if first[k // self.members_per_device].process_index == jax.process_index()
         )
 
     def running(self, state: MemberState) -> np.ndarray:
@@ -200,7 +203,7 @@ class Population:
         seeds = _checked_seeds(seeds)
         for name, value in itertools.chain.from_iterable(values.items() for values in checked):
             if name.startswith(ENV_PARAMS):
-                check_param(self.train.environment, name, (value,))
+                check_param(self.functions.environment, name, (value,))
         pairs = itertools.product(checked, seeds)
         members = [Member(k, seed, values) for k, (values, seed) in enumerate(pairs)]
         waves = [
@@ -252,7 +255,7 @@ def make_population(
     devices: Sequence[jax.Device] | None = None,
     members_per_device: int | None = None,
     trajectory_devices: int = 1,
-    train: Train | None = None,
+    functions: MemberFunctions | None = None,
 ) -> Population:
     """The population of an experiment.
 
@@ -263,7 +266,7 @@ def make_population(
       members_per_device: members of each device, which decides the bits of all; by default as many as let all
         members run at once.
       trajectory_devices: devices that share each block of members, every one with its part of the M trajectories.
-      train: the functions of one member; those that the config describes by default, of the fastest `memory` that
+      functions: the functions of one member; those that the config describes by default, of the fastest `memory` that
         fits where that is left open.
 
     Returns:
@@ -284,13 +287,13 @@ def make_population(
     blocks = mesh.shape[MEMBERS]
     block = max(_MIN_BLOCK, -(-len(members) // blocks)) if members_per_device is None else members_per_device
     max_chunk = max(1, min(config.num_updates, _MAX_ROWS // (block * blocks)))
-    described = make_train(config) if train is None else train
+    described = make_member(config) if functions is None else functions
     steps = described.algorithm.batch_steps // trajectory_devices
     in_tiles = trajectory_devices == 1 and _goes_in_tiles(devices[0], steps)
     tile = min(block, max(_MIN_BLOCK, _TILE_ROWS // config.num_trajectories)) if in_tiles else block
-    if train is None:
+    if functions is None:
         config = with_memory(config, described.environment, tile * steps)
-        train = make_train(config)
+        functions = make_member(config)
     if trajectory_devices > 1 and config.memory == "recompute":
         raise ConfigError(
             f"--trajectory_devices={trajectory_devices} spreads trajectories that are kept, and config.memory "
@@ -300,20 +303,20 @@ def make_population(
 
     def update_block(state: MemberState, shapes: Metrics) -> tuple[MemberState, Metrics]:
         if in_tiles:
-            return _update_in_tiles(train, state, _no_metrics(shapes, block), tile)
-        batch = jax.vmap(train.collect)(state)
+            return _update_in_tiles(functions, state, _no_metrics(shapes, block), tile)
+        batch = jax.vmap(functions.collect)(state)
         if trajectory_devices > 1:
             shares = PartitionSpec(None, TRAJECTORIES)
             batch = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, shares), batch)
-        return jax.vmap(train.learn)(state, batch)
+        return jax.vmap(functions.learn)(state, batch)
 
     def advance_block(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
-        shapes = _shapes_of_metrics(train, state)
+        shapes = _shapes_of_metrics(functions, state)
         first = state.updates_done
 
         def goes_on(carry: tuple[jax.Array, MemberState, Metrics]) -> jax.Array:
             i, state, _ = carry
-            return (i < num_updates) & jnp.any(jax.vmap(train.runs)(state))
+            return (i < num_updates) & jnp.any(jax.vmap(functions.runs)(state))
 
         def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
             i, state, buffers = carry
@@ -326,13 +329,13 @@ def make_population(
         return dataclasses.replace(state, updates_done=first + num_updates), metrics
 
     def start_block(seeds: jax.Array, settings: dict[str, jax.Array], is_member: jax.Array) -> MemberState:
-        state = jax.vmap(train.init)(jax.vmap(jax.random.key)(seeds), settings)
-        return dataclasses.replace(state, alive=is_member)
+        state = jax.vmap(functions.init)(jax.vmap(jax.random.key)(seeds), settings)
+        return dataclasses.replace(state, diverged=_or_padding(state.diverged, is_member))
 
     return Population(
         config,
         tuple(members[: block * blocks]),
-        train,
+        functions,
         mesh,
         block,
         max_chunk,
@@ -340,7 +343,7 @@ def make_population(
             mesh, advance_block, (over_members, everywhere), (over_members, PartitionSpec(None, MEMBERS)), donate=(0,)
         ),
         start=_on_blocks(mesh, start_block, over_members, over_members),
-        still_runs=_on_blocks(mesh, jax.vmap(train.runs), over_members, over_members),
+        still_runs=_on_blocks(mesh, jax.vmap(functions.runs), over_members, over_members),
     )
 
 
@@ -421,10 +424,10 @@ def _on_blocks(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, do
     return jax.jit(mapped, donate_argnums=donate)
 
 
-def _shapes_of_metrics(train: Train, state: MemberState) -> Metrics:
+def _shapes_of_metrics(functions: MemberFunctions, state: MemberState) -> Metrics:
     """Those of one member's update."""
     member = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], state))
-    return jax.eval_shape(lambda state: train.learn(state, train.collect(state)), member)[1]
+    return jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), member)[1]
 
 
 def _goes_in_tiles(device: jax.Device, steps: int) -> bool:
@@ -432,9 +435,11 @@ def _goes_in_tiles(device: jax.Device, steps: int) -> bool:
     return device.platform == "cpu" and steps >= _LARGE_BATCH
 
 
-def _update_in_tiles(train: Train, state: MemberState, metrics: Metrics, size: int) -> tuple[MemberState, Metrics]:
+def _update_in_tiles(
+    functions: MemberFunctions, state: MemberState, metrics: Metrics, size: int
+) -> tuple[MemberState, Metrics]:
     """An update of a block in tiles of at most `size` members; it writes into `metrics`, `[block]` each."""
-    block = state.alive.shape[0]
+    block = state.diverged.shape[0]
     tiles = -(-block // size)
     size = -(-block // tiles)
 
@@ -445,18 +450,18 @@ def _update_in_tiles(train: Train, state: MemberState, metrics: Metrics, size: i
         return jax.tree.map(
             lambda leaf, rows: jax.lax.dynamic_update_slice_in_dim(leaf, rows, first, axis=0),
             carry,
-            _update_one_by_one(train, members, rows, due),
+            _update_one_by_one(functions, members, rows, due),
         )
 
     return jax.lax.fori_loop(0, tiles, update_tile, (state, metrics))
 
 
 def _update_one_by_one(
-    train: Train, state: MemberState, metrics: Metrics, due: jax.Array
+    functions: MemberFunctions, state: MemberState, metrics: Metrics, due: jax.Array
 ) -> tuple[MemberState, Metrics]:
     """Members play together, then those that are due and have not stopped learn one after the other."""
-    batch = jax.vmap(train.collect)(state)
-    works = due & jax.vmap(train.runs)(state)
+    batch = jax.vmap(functions.collect)(state)
+    works = due & jax.vmap(functions.runs)(state)
 
     def take(tree: Any, i: jax.Array) -> Any:
         return jax.tree.map(lambda leaf: leaf[i], tree)
@@ -466,7 +471,7 @@ def _update_one_by_one(
 
     def learn(k: jax.Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
         i, (state, metrics) = order[k], carry
-        member, row = train.learn(take(state, i), take(batch, i))
+        member, row = functions.learn(take(state, i), take(batch, i))
         return put(state, member, i), put(metrics, row, i)
 
     # The members that work, in order, come first: the others are never reached.
@@ -476,6 +481,11 @@ def _update_one_by_one(
 
 def _no_metrics(shapes: Metrics, *rows: int) -> Metrics:
     return jax.tree.map(lambda leaf: jnp.full((*rows, *leaf.shape), missing(leaf.dtype), leaf.dtype), shapes)
+
+
+def _or_padding(diverged: jax.Array, is_member: jax.Array) -> jax.Array:
+    """Counts padding as diverged, so that it never runs."""
+    return diverged | ~is_member
 
 
 def _dtype(value: float | int) -> type:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.config.members import TRAJECTORIES
 from haepo_jax.environments.interface import Environment
-from haepo_jax.networks import Params, Policy
-from haepo_jax.parallel import largest
+from haepo_jax.networks import Policy
+from haepo_jax.parallel import TRAJECTORIES, max_over_members
+from haepo_jax.types import Params
 
 _MOST_STEPS = 25  # between two looks at whether an episode goes on; divides most horizons that people choose
 
@@ -30,8 +30,8 @@ class Trajectories(NamedTuple):
     """`[M, T]` boolean, True for the steps of the episode."""
     entropies: jax.Array
     """`[M, T]` entropy of the policy at each step, in nats."""
-    measures: Mapping[str, jax.Array] = {}
-    """`[M, T]` what the environment measures of each step beyond its reward, by name."""
+    info_metrics: Mapping[str, jax.Array] = {}
+    """`[M, T]` info metrics of each step, by name."""
 
 
 def collect(
@@ -63,18 +63,18 @@ def collect(
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
-    game = Game(environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
+    unroll = EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
 
     def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
         return jax.tree.map(
             lambda all_steps, chunk: jax.lax.dynamic_update_slice_in_dim(all_steps, chunk, t, axis=1), kept, steps
         )
 
-    padded = -(-horizon // game.chunk) * game.chunk
+    padded = -(-horizon // unroll.chunk) * unroll.chunk
     nothing = jax.tree.map(
-        lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[2:]), leaf.dtype), game.chunk_shapes()
+        lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[2:]), leaf.dtype), unroll.chunk_shapes()
     )
-    return jax.tree.map(lambda record: record[:, :horizon], game.fold(keep, nothing))
+    return jax.tree.map(lambda record: record[:, :horizon], unroll.fold(keep, nothing))
 
 
 class _Playing(NamedTuple):
@@ -96,7 +96,7 @@ class _Chance(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Game:
+class EpisodeUnroll:
     """M episodes that are played in chunks of steps, of which only what is made of each chunk is kept.
 
     Played again with the same arguments they are the same episodes. The arguments are those of `collect`.
@@ -141,7 +141,7 @@ class Game:
             t, playing, _ = carry
             in_time = t < self.horizon
             # Devices that share the trajectories would have to wait for one another to know.
-            return in_time if shared else in_time & (largest(playing.alive.any().astype(jnp.int32)) > 0)
+            return in_time if shared else in_time & (max_over_members(playing.alive.any().astype(jnp.int32)) > 0)
 
         shared = jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1) > 1
         start = (jnp.int32(0), self._start(), initial)
@@ -194,5 +194,5 @@ class Game:
             (state, observation),
         )
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
-        record = (observation, action, log_prob, after.reward, alive, entropy, after.measures)
+        record = (observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
         return _Playing(next_state, next_observation, goes_on), record

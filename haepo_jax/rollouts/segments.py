@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.environments.interface import Environment, Step
-from haepo_jax.networks import Params, Policy
+from haepo_jax.networks import Policy
+from haepo_jax.types import Params
 
 
 @flax.struct.dataclass
@@ -17,8 +18,8 @@ class Totals:
 
     returns: jax.Array
     lengths: jax.Array
-    measures: Mapping[str, jax.Array]
-    """The environment's measures by name."""
+    info_metrics: Mapping[str, jax.Array]
+    """The environment's info metrics by name."""
 
 
 @flax.struct.dataclass
@@ -63,7 +64,7 @@ def start(environment: Environment, env_params: Mapping[str, jax.Array | float],
     """`num` environments at the start of an episode."""
     state, observation = _reset(environment, env_params, key, num)
     zeros = jnp.zeros((num,), jnp.float32)
-    empty = Totals(zeros, zeros, dict.fromkeys(environment.measures, zeros))
+    empty = Totals(zeros, zeros, dict.fromkeys(environment.info_metrics, zeros))
     return Running(state, observation, empty, empty, jnp.zeros((num,), bool))
 
 
@@ -132,7 +133,7 @@ def segment_metrics(segment: Segment) -> dict[str, jax.Array]:
       segment: N environments, S steps.
 
     Returns:
-      float32 scalars: `episode_return` (undiscounted), `episode_length` and the environment's measures, each the
+      float32 scalars: `episode_return` (undiscounted), `episode_length` and the environment's info metrics, each the
       mean over the newest ended episodes of the environments in which one has ended, NaN before there is any;
       `policy_entropy`, the mean over all steps; and `env_steps`, int32.
     """
@@ -147,7 +148,7 @@ def segment_metrics(segment: Segment) -> dict[str, jax.Array]:
         "episode_length": mean(last.lengths),
         "policy_entropy": segment.entropies.mean(dtype=jnp.float32),
         "env_steps": jnp.int32(segment.rewards.size),
-    } | {name: mean(values) for name, values in last.measures.items()}
+    } | {name: mean(values) for name, values in last.info_metrics.items()}
 
 
 def _reset(
@@ -160,7 +161,7 @@ def _go_on(running: Running, after: Step, done: jax.Array, fresh_state: Any, fre
     def choose(condition: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (jnp.ndim(no) - 1)), yes, no)
 
-    taken = Totals(after.reward, jnp.ones_like(after.reward), after.measures)
+    taken = Totals(after.reward, jnp.ones_like(after.reward), after.info_metrics)
     current = jax.tree.map(jnp.add, running.current, taken)
     state, observation = jax.tree.map(
         lambda fresh, old: choose(done, fresh, old),

@@ -13,7 +13,7 @@ from haepo_jax.population import Population
 from haepo_jax.population.member import EVALUATE, MemberState
 from haepo_jax.population.sizes import check_episodes
 from haepo_jax.rollouts.episode_stats import play
-from haepo_jax.rollouts.episodes import Game
+from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.runs.experiment import restore
 from haepo_jax.runs.files import StrPath, finite_or_null
 from haepo_jax.runs.folder import write_json
@@ -78,29 +78,31 @@ def _play_wave(
     population: Population, state: MemberState, update: int, episodes: int, seed: int
 ) -> list[dict[str, Any]]:
     """What was seen of members that were trained together."""
-    config, train = population.config, population.train
-    check_episodes(config, train.environment, episodes, population.block)
+    config, functions = population.config, population.functions
+    check_episodes(config, functions.environment, episodes, population.members_per_device)
 
     def returns(member: MemberState) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.fold_in(member.key, EVALUATE), seed)
         env_params = with_settings(config, member.settings).env_params
-        params, policy = member.learner.params, train.algorithm.policy
+        params, policy = member.learner.params, functions.algorithm.policy
         # Sums alone are kept: an episode may have a million steps.
         return {
             kind: play(
-                Game(train.environment, policy, params, key, episodes, train.horizon, env_params, greedy=greedy)
+                EpisodeUnroll(
+                    functions.environment, policy, params, key, episodes, functions.horizon, env_params, greedy=greedy
+                )
             ).returns
             for kind, greedy in (("greedy", True), ("sampled", False))
         }
 
     played = {kind: values.astype(np.float64) for kind, values in population.map_members(returns, state).items()}
-    alive = population.here(state.alive)
+    diverged = population.here(state.diverged)
     return [
         {
             "member": member.index,
             "seed": member.seed,
             "settings": member.settings,
-            "status": "ok" if alive[row] else "diverged",
+            "status": "diverged" if diverged[row] else "ok",
             "update": update,
         }
         | {f"{kind}_return": _statistic(np.mean, values[row]) for kind, values in played.items()}

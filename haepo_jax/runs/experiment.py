@@ -25,7 +25,6 @@ from haepo_jax.config.checks import check_config, check_seconds
 from haepo_jax.config.members import number_of_members, text_settings
 from haepo_jax.config.sweep import Group, Sweep, from_record, of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, quoted
-from haepo_jax.objectives import Metrics
 from haepo_jax.population import sizes
 from haepo_jax.population.member import MemberState, total_steps
 from haepo_jax.population.planning import placed
@@ -45,6 +44,7 @@ from haepo_jax.runs.waves import Wave, waves_of
 from haepo_jax.runtime import compilation_cache, paths, processes, signals, startup
 from haepo_jax.runtime.watchdog import Watchdog
 from haepo_jax.text import visible
+from haepo_jax.types import Metrics
 
 _CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
 _MAX_GROWTH = 8  # from one chunk to the next, as the first is short and its time uncertain
@@ -231,7 +231,7 @@ def _begun(workdir: Path, sweep: Sweep, placement: Placement) -> list[Population
 
 
 def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
-    notes = [horizon_without_effect(population.config, population.train.environment) for population in populations]
+    notes = [horizon_without_effect(population.config, population.functions.environment) for population in populations]
     for note in dict.fromkeys(note for note in notes if note is not None):
         print(visible(note), flush=True)
     for group, population in zip(sweep.groups, populations, strict=True):
@@ -262,7 +262,7 @@ def _placed(workdir: Path, sweep: Sweep, placement: Placement) -> tuple[list[Pop
         populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
     pairs = list(zip(sweep.groups, populations, strict=True))
     return populations, {
-        "members_per_device": {group.name: population.block for group, population in pairs},
+        "members_per_device": {group.name: population.members_per_device for group, population in pairs},
         "memory": {group.name: population.config.memory for group, population in pairs},
         "trajectory_devices": spread,
     }
@@ -455,7 +455,7 @@ class _WaveRun:
         arrays = population.to_arrays(self._state)
         self._env_steps = total_steps(population.here(arrays.env_steps))
         self._share = max(1, len(self._env_steps)) / len(population.members)  # of the members, in this process
-        self._alive = population.here(arrays.alive)
+        self._diverged = population.here(arrays.diverged)
 
     def go(self) -> None:
         """Chunk after chunk until the last update or a signal."""
@@ -482,7 +482,7 @@ class _WaveRun:
         state = self._state if state is None else state
         running = self._population.running(state)
         received = self._attempt.received
-        counts = [running.sum(), (~self._population.here(state.alive)).sum()]
+        counts = [running.sum(), self._population.here(state.diverged).sum()]
         votes = processes.gathered(
             np.array([running.any(), received[0] if received else 0, seconds * 1e3, due, *counts], np.int32)
         )
@@ -607,7 +607,7 @@ class _WaveRun:
     def _save(self, state: MemberState, progress: ProgressReport) -> None:
         """Records the pending updates, and the state after them."""
         arrays, attempt, first = self._population.to_arrays(state), self._attempt, self._recorder.done
-        deaths = self._population.here(arrays.death_update)
+        diverged_at = self._population.here(arrays.diverged_at)
         ran = np.concatenate([chunk.ran for chunk in self._pending])
         metrics = {
             name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in self._pending[0].metrics
@@ -616,24 +616,24 @@ class _WaveRun:
             metrics,
             np.concatenate([chunk.env_steps for chunk in self._pending]),
             where=ran,
-            diverged=first + np.arange(len(ran))[:, None] == deaths,
+            diverged=first + np.arange(len(ran))[:, None] == diverged_at,
         )
         clock = time.monotonic()
         self._recorder.commit(
             self._done, arrays, rows, note=attempt.note, beside=lambda: self._scalars.write(first, metrics, ran)
         )
         attempt.saving_seconds += time.monotonic() - clock
-        self._report_deaths(self._population.here(arrays.alive), deaths, progress)
+        self._report_diverged(self._population.here(arrays.diverged), diverged_at, progress)
         self._pending.clear()
 
-    def _report_deaths(self, alive: np.ndarray, deaths: np.ndarray, progress: ProgressReport) -> None:
-        for row in np.flatnonzero(self._alive & ~alive):
+    def _report_diverged(self, diverged: np.ndarray, diverged_at: np.ndarray, progress: ProgressReport) -> None:
+        for row in np.flatnonzero(diverged & ~self._diverged):
             member = self._population.members_here[row]
             progress.say(
                 f"Member {member.index} (seed {member.seed}{_described(member.settings)}) diverged at update "
-                f"{deaths[row]}: it is frozen as it was before."
+                f"{diverged_at[row]}: it is frozen as it was before."
             )
-        self._alive = alive
+        self._diverged = diverged
 
 
 def _described(settings: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ _SUMMARY = {
             "best_return": _NUMBER | None,
             "env_steps": int,
             "status": str,
-            "death_update": int | None,
+            "diverged_at": int | None,
         }
     ],
     "final_updates": int,

@@ -46,7 +46,7 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
                 "best_return": max(series[np.isfinite(series)].tolist(), default=None),
                 "env_steps": int(env_steps[index]),
                 "status": "diverged" if deaths.size else "ok",
-                "death_update": int(deaths[0]) if deaths.size else None,
+                "diverged_at": int(deaths[0]) if deaths.size else None,
             }
         )
     run_seconds = seconds["run_seconds"]

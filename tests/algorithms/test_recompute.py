@@ -127,23 +127,23 @@ def test_its_slopes_are_the_closed_form_of_the_loss(score):
     algorithm = MAKERS["haepo"](config, ENVIRONMENT)
     learner = dataclasses.replace(algorithm.init(config, jax.random.key(0)), reference=REFERENCE)
     batch = jax.jit(lambda: algorithm.collect(config, learner, KEY))()
-    own, reference, outcome = batch.outcome.log_likelihoods, batch.reference_log_likelihoods, batch.outcome
+    own, reference, stats = batch.stats.log_likelihoods, batch.reference_log_likelihoods, batch.stats
 
     def scores(log_likelihoods):
         return trajectory_scores(
-            log_likelihoods, kind=score, lengths=outcome.lengths, behaviour_log_likelihoods=outcome.log_likelihoods
+            log_likelihoods, kind=score, lengths=stats.lengths, behaviour_log_likelihoods=stats.log_likelihoods
         )
 
     coefficients = haepo_coefficients(
         scores(own),
-        outcome.discounted_returns,
+        stats.discounted_returns,
         scores(reference),
         entropy_coef=config.haepo.entropy_coef,
         kl_coef=config.haepo.kl_coef,
         temperature=config.haepo.temperature,
         normalization=config.haepo.normalization,
     )
-    slopes = coefficients / outcome.lengths if score == "mean" else coefficients
+    slopes = coefficients / stats.lengths if score == "mean" else coefficients
 
     def surrogate(params):
         played = collected.observations, collected.actions

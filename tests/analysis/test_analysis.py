@@ -132,7 +132,7 @@ def test_the_best_return_is_the_largest_of_an_update(summary):
 
 def test_a_diverged_member_is_named_with_its_update(summary):
     assert [member["status"] for member in summary["members"]] == ["ok", "ok", "ok", "diverged"]
-    assert [member["death_update"] for member in summary["members"]] == [None, None, None, 20]
+    assert [member["diverged_at"] for member in summary["members"]] == [None, None, None, 20]
 
 
 def test_steps_and_time_are_summed(summary):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.algorithms import MAKERS, Learner
+from haepo_jax.algorithms import MAKERS, LearnerState
 from haepo_jax.algorithms.base import gradient_step, policy_for
 from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
@@ -81,7 +81,7 @@ def learner_for(config, params, reference=None):
     """A learner before its first step; its reference as its rule makes it where none is given."""
     rule = make_reference(getattr(getattr(config, config.algorithm, None), "reference", "none"))
     optimizer = make_optimizer(config.optimizer, 1)
-    return Learner(params, optimizer.init(params), rule.init(params) if reference is None else reference)
+    return LearnerState(params, optimizer.init(params), rule.init(params) if reference is None else reference)
 
 
 def arrays_of(settings):

@@ -11,8 +11,8 @@ PENDULUM = SMALL | {"env": "Pendulum-v1"}
 FAR = {"policy": {"hidden_sizes": (4,), "initial_log_std": -200.0}}
 
 
-def cause_of(values, settings=(), death_update=0, last_return=0.0):
-    return cause(from_config_dict(values), 0, dict(settings), death_update, last_return)
+def cause_of(values, settings=(), diverged_at=0, last_return=0.0):
+    return cause(from_config_dict(values), 0, dict(settings), diverged_at, last_return)
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", pytest.param("ppo", marks=pytest.mark.slow)])
@@ -31,7 +31,7 @@ def test_infinite_rewards_are_named():
         "GaussianBandit-haepo"
     )
     # Those of a later update are known from its row.
-    assert cause_of(bandit, death_update=1, last_return=-math.inf) == (
+    assert cause_of(bandit, diverged_at=1, last_return=-math.inf) == (
         "the returns of update 1 are infinite; look at the rewards of GaussianBandit-haepo"
     )
 
@@ -52,4 +52,4 @@ def test_first_steps_that_lead_away_are_laid_to_the_learning_rate():
 
 
 def test_later_steps_that_lead_away_are_laid_to_the_learning_rate():
-    assert cause_of(SMALL, death_update=3, last_return=20.0) == LEARNING_RATE
+    assert cause_of(SMALL, diverged_at=3, last_return=20.0) == LEARNING_RATE

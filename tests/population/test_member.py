@@ -13,7 +13,7 @@ from haepo_jax.config.settings import gradient_steps
 from haepo_jax.environments import make
 from haepo_jax.environments.contract import REPORTED
 from haepo_jax.errors import ConfigError
-from haepo_jax.population.member import make_train, total_steps
+from haepo_jax.population.member import make_member, total_steps
 
 M, T = 4, 24
 EVERY_ALGORITHM = {
@@ -53,9 +53,9 @@ class Member:
     """The functions of one member, compiled, and its settings."""
 
     def __init__(self, config):
-        self.train = make_train(config)
-        self._init = jax.jit(self.train.init)
-        self.collect, self.learn = jax.jit(self.train.collect), jax.jit(self.train.learn)
+        self.functions = make_member(config)
+        self._init = jax.jit(self.functions.init)
+        self.collect, self.learn = jax.jit(self.functions.collect), jax.jit(self.functions.learn)
         self.settings = {
             name: jnp.asarray(value, jnp.int32 if isinstance(value, int) else jnp.float32)
             for name, value in traced_settings(config).items()
@@ -104,8 +104,8 @@ class TestState:
     def test_a_fresh_member_is_alive_and_has_done_nothing(self):
         state = member().init()
         assert state.updates_done == 0 and state.updates_done.dtype == jnp.int32
-        assert state.alive and state.alive.dtype == bool
-        assert state.death_update == -1 and state.death_update.dtype == jnp.int32
+        assert not state.diverged and state.diverged.dtype == bool
+        assert state.diverged_at == -1 and state.diverged_at.dtype == jnp.int32
         assert state.settings == member().settings
 
     def test_updates_are_counted(self):
@@ -114,7 +114,7 @@ class TestState:
             state, _ = member().run(state, 1)
             counts.append(int(state.updates_done))
         assert counts == [1, 2, 3]
-        assert state.alive and state.death_update == -1
+        assert not state.diverged and state.diverged_at == -1
 
     def test_an_update_keeps_every_shape_and_dtype(self):
         state = member().init()
@@ -153,9 +153,9 @@ class TestSeeds:
 def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
     config = from_config_dict({"env_params": {"gravity": 9.0}})
     with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
-        make_train(config, environment={})
+        make_member(config, environment={})
     with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
-        make_train(config, environment=make("Catch-bsuite"))
+        make_member(config, environment=make("Catch-bsuite"))
 
 
 class TestMetrics:
@@ -223,7 +223,7 @@ class TestMetrics:
 class TestHorizon:
     @pytest.mark.parametrize(("horizon", "expected"), [(None, 500), (24, 24), (10_000, 500)])
     def test_is_the_smaller_of_the_config_and_the_environment(self, horizon, expected):
-        assert make_train(config_with(horizon=horizon)).horizon == expected
+        assert make_member(config_with(horizon=horizon)).horizon == expected
 
     def test_shapes_the_batch(self):
         assert member().collect(member().init()).rewards.shape == (M, T)
@@ -235,7 +235,7 @@ class TestHorizon:
 
     def test_an_unknown_environment_is_refused(self):
         with pytest.raises(ConfigError, match="env 'CartPole-v9' is not known"):
-            make_train(config_with(env="CartPole-v9"))
+            make_member(config_with(env="CartPole-v9"))
 
 
 class TestEnvironmentParams:
@@ -286,15 +286,15 @@ class TestEnvironmentParams:
     )
     def test_that_cannot_be_are_refused(self, changes, sentence):
         with pytest.raises(ConfigError, match=sentence):
-            make_train(config_with(env="RandomWalk-haepo", **changes))
+            make_member(config_with(env="RandomWalk-haepo", **changes))
 
     def test_whole_numbers_may_be_written_as_real_ones_and_the_other_way_round(self):
-        train = make_train(config_with(env="RandomWalk-haepo", env_params={"length": 3.0, "slip": 1}))
-        assert train.environment.name == "RandomWalk-haepo"
+        functions = make_member(config_with(env="RandomWalk-haepo", env_params={"length": 3.0, "slip": 1}))
+        assert functions.environment.name == "RandomWalk-haepo"
 
     def test_arguments_of_the_constructor_decide_shapes(self):
-        train = make_train(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
-        assert train.environment.observation_size == 25
+        functions = make_member(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
+        assert functions.environment.observation_size == 25
 
 
 LIMIT = 150
@@ -323,7 +323,7 @@ class TestBudget:
 
     def test_leaves_the_member_alive_and_its_later_metrics_empty(self, runs):
         (state, history), _, _ = runs
-        assert state.alive and state.death_update == -1 and state.updates_done == 5
+        assert not state.diverged and state.diverged_at == -1 and state.updates_done == 5
         last = history[-1]
         assert last.keys() == history[0].keys()
         for name, value in last.items():
@@ -333,11 +333,11 @@ class TestBudget:
     def test_decides_whether_a_member_runs(self, runs):
         (state, _), free, _ = runs
         limited = member(max_env_steps=LIMIT)
-        assert not limited.train.runs(state) and limited.train.runs(limited.init())
-        assert free.train.runs(state)
+        assert not limited.functions.runs(state) and limited.functions.runs(limited.init())
+        assert free.functions.runs(state)
         for steps, expected in ((LIMIT - 1, True), (LIMIT, False)):
-            assert limited.train.runs(dataclasses.replace(state, env_steps=jnp.uint32([0, steps]))) == expected
-        assert not free.train.runs(dataclasses.replace(state, alive=jnp.bool_(False)))
+            assert limited.functions.runs(dataclasses.replace(state, env_steps=jnp.uint32([0, steps]))) == expected
+        assert not free.functions.runs(dataclasses.replace(state, diverged=jnp.bool_(True)))
 
     @pytest.mark.parametrize("before", [2**31 - 3, 2**32 - 3, 2**40 - 3])
     def test_is_counted_beyond_what_32_bits_hold(self, before):
@@ -346,7 +346,7 @@ class TestBudget:
         state, history = one.run(state, 2)
         taken = sum(int(metrics["env_steps"]) for metrics in history)
         assert total_steps(np.asarray(state.env_steps)) == before + taken > before
-        assert not limited.train.runs(state)
+        assert not limited.functions.runs(state)
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", "ppo", "reinforce"])
@@ -368,14 +368,14 @@ class TestDeath:
 
     def test_is_recorded_with_its_update(self, algorithm):
         healthy, state, _ = self.dead(algorithm)
-        assert healthy.alive and healthy.death_update == -1
-        assert not state.alive and state.death_update == 1 and state.updates_done == 2
+        assert not healthy.diverged and healthy.diverged_at == -1
+        assert state.diverged and state.diverged_at == 1 and state.updates_done == 2
 
     def test_lasts_though_the_cause_is_gone(self, algorithm):
         healthy, state, _ = self.dead(algorithm)
         cured = dataclasses.replace(state, settings=healthy.settings)
         after, _ = member(algorithm).run(cured, 2)
-        assert not after.alive and after.death_update == 1 and after.updates_done == 4
+        assert after.diverged and after.diverged_at == 1 and after.updates_done == 4
         assert_identical(after.learner, healthy.learner)
 
     def test_leaves_no_numbers_in_later_metrics(self, algorithm):
@@ -393,7 +393,7 @@ def test_death_stops_the_environments_of_ppo_too():
     one = member("ppo")
     dead, _ = one.run(with_setting(one.init(), "optimizer.learning_rate", np.nan), 1)
     after, _ = one.run(dead, 1)
-    assert not dead.alive
+    assert dead.diverged
     assert_identical(after.learner.environments, dead.learner.environments)
 
 
@@ -402,9 +402,9 @@ def test_death_does_not_touch_the_other_members_under_vmap():
     dying = with_setting(member().init(1), "optimizer.learning_rate", np.nan)
     together = jax.tree.map(lambda *leaves: jnp.stack(leaves), alive, dying)
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(member().collect(state) for state in (alive, dying)))
-    after, metrics = jax.jit(jax.vmap(member().train.learn))(together, batch)
-    np.testing.assert_array_equal(after.alive, [True, False])
-    np.testing.assert_array_equal(after.death_update, [-1, 0])
+    after, metrics = jax.jit(jax.vmap(member().functions.learn))(together, batch)
+    np.testing.assert_array_equal(after.diverged, [False, True])
+    np.testing.assert_array_equal(after.diverged_at, [-1, 0])
     assert np.isfinite(metrics["episode_return"]).all()
     alone, _ = member().run(alive, 1)
     jax.tree.map(
@@ -421,7 +421,7 @@ def test_a_loss_that_is_not_finite_is_death_though_the_parameters_are():
     batch = member("reinforce").collect(state)
     after, metrics = one.learn(state, batch._replace(rewards=jnp.full((M, T), 3e36)))
     assert np.isinf(metrics["loss"])
-    assert not after.alive and after.death_update == 0
+    assert after.diverged and after.diverged_at == 0
     assert_identical(after.learner, state.learner)
 
 
@@ -445,7 +445,7 @@ def _scheduled(algorithm, **changes):
 def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
     run = _scheduled(algorithm)
     state, each = run.init(), gradient_steps(config_with(algorithm=algorithm))
-    while run.train.runs(state):
+    while run.functions.runs(state):
         before = state
         state, _ = run.learn(state, run.collect(state))
         share = max(int(before.updates_done), int(total_steps(np.asarray(before.env_steps)))) / 1000
@@ -470,7 +470,7 @@ def test_an_update_of_more_steps_than_int32_counts_is_refused(trajectories, hori
     config = config_with(env="LongChain-haepo", env_kwargs={"max_steps": 2**30}, num_trajectories=trajectories)
     config = dataclasses.replace(config, horizon=horizon)
     if allowed:
-        assert make_train(config).horizon == horizon
+        assert make_member(config).horizon == horizon
         return
     with pytest.raises(ConfigError, match=r"is 2,147,483,648 environment steps in an update, and one counts up to"):
-        make_train(config)
+        make_member(config)

@@ -8,7 +8,7 @@ from haepo_jax.config import from_config_dict
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population, memory
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
 from haepo_jax.population.memory import step_bytes, with_memory
 from haepo_jax.rollouts.episodes import Trajectories
 
@@ -22,11 +22,11 @@ def config_of(**changes):
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "LongChain-haepo", "GaussianBandit-haepo"])
 def test_the_bytes_of_a_step_are_those_that_are_kept(env):
     config = from_config_dict({"env": env, "memory": "remat"})
-    train = make_train(config)
-    batch = jax.eval_shape(lambda: train.collect(train.init(jax.random.key(0), {})))
+    functions = make_member(config)
+    batch = jax.eval_shape(lambda: functions.collect(functions.init(jax.random.key(0), {})))
     assert isinstance(batch, Trajectories)
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
-    assert kept == config.num_trajectories * train.horizon * step_bytes(train.environment)
+    assert kept == config.num_trajectories * functions.horizon * step_bytes(functions.environment)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_populations_learn_alike():
 def temporaries(chosen, horizon):
     """Bytes of an update of one member, by the compiler's account."""
     config = config_of(memory=chosen, horizon=horizon, num_trajectories=16)
-    endless = make_train(config).environment._replace(max_steps=10**6)
-    train = make_train(config, environment=endless)
-    assert train.horizon == horizon
-    state = jax.eval_shape(lambda: train.init(jax.random.key(0), {}))
-    compiled = jax.jit(lambda state: train.learn(state, train.collect(state))).lower(state).compile()
+    endless = make_member(config).environment._replace(max_steps=10**6)
+    functions = make_member(config, environment=endless)
+    assert functions.horizon == horizon
+    state = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}))
+    compiled = jax.jit(lambda state: functions.learn(state, functions.collect(state))).lower(state).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

@@ -52,13 +52,13 @@ def test_what_the_compiler_refuses_does_not_fit_and_is_tried_with_fewer_members(
     tried = []
 
     def refusing(population):
-        tried.append(population.block)
-        return None if population.block > 20 else real(population)
+        tried.append(population.members_per_device)
+        return None if population.members_per_device > 20 else real(population)
 
     monkeypatch.setattr(planning, "_bytes_per_device", refusing)
     monkeypatch.setattr(planning, "_is_small", lambda population: False)
     (group,) = from_values(VALUES | {"num_seeds": 400}).groups
-    assert planning.placed(group, None, 1).block <= 20
+    assert planning.placed(group, None, 1).members_per_device <= 20
     assert tried[0] == 100 and tried == sorted(tried, reverse=True)
 
 

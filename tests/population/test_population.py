@@ -9,7 +9,7 @@ import pytest
 from configs import cartpole
 from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
-from haepo_jax.population.member import make_train, total_steps
+from haepo_jax.population.member import make_member, total_steps
 from haepo_jax.population.population import _goes_in_tiles, make_members, make_population
 
 ONE = jax.devices()[:1]
@@ -240,8 +240,8 @@ def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(layout, rate):
     pick = lambda tree: jax.tree.map(lambda leaf: leaf[others], tree)  # noqa: E731
     assert_identical(pick(dataclasses.replace(state, settings={})), pick(dataclasses.replace(clean, settings={})))
     assert_identical(*(jax.tree.map(lambda rows: rows[:, others], m) for m in (metrics, clean_metrics)))
-    assert list(state.alive) == [True, True, False, True, True]
-    assert list(state.death_update) == [-1, -1, 0, -1, -1]
+    assert list(state.diverged) == [False, False, True, False, False]
+    assert list(state.diverged_at) == [-1, -1, 0, -1, -1]
     assert np.isnan(metrics["episode_return"][1:, 2]).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
 
@@ -304,7 +304,7 @@ class TestBudget:
         taken = total_steps(state.env_steps)
         np.testing.assert_array_equal(taken, metrics["env_steps"].sum(0)[:5])
         assert (taken >= LIMIT).all() and (taken - metrics["env_steps"].max() < LIMIT).all()
-        assert state.alive.all() and (state.updates_done == 6).all()
+        assert not state.diverged.any() and (state.updates_done == 6).all()
 
     def test_a_stopped_member_keeps_its_learner_and_its_neighbours_go_on_bit_for_bit(self, limited, free):
         state, ends = trained(limited, 6)[0], ends_of(free)
@@ -325,13 +325,13 @@ class TestBudget:
         calls = []
 
         def counting(config):
-            train = make_train(config)
+            functions = make_member(config)
 
             def collect(state):
                 jax.debug.callback(lambda seed: calls.append(int(seed)), jax.random.key_data(state.key)[-1])
-                return train.collect(state)
+                return functions.collect(state)
 
-            return train._replace(collect=collect)
+            return functions._replace(collect=collect)
 
         monkeypatch.setattr("haepo_jax.population.population.make_train", counting)
         population = make_population(config(num_seeds=4, max_env_steps=LIMIT), devices=jax.devices()[:2])
@@ -347,7 +347,7 @@ def test_members_that_all_die_leave_nothing_to_do(on_one_device):
     start = on_one_device.to_host(on_one_device.init())
     start.settings["optimizer.learning_rate"][:] = np.nan
     state, metrics = trained(on_one_device, 6, start=on_one_device.from_host(start))
-    assert not state.alive.any() and (state.death_update == 0).all() and (state.updates_done == 6).all()
+    assert state.diverged.all() and (state.diverged_at == 0).all() and (state.updates_done == 6).all()
     assert (metrics["env_steps"][0] > 0).all() and not metrics["env_steps"][1:].any()
 
 

@@ -8,7 +8,7 @@ from haepo_jax.config import ALGORITHMS, from_config_dict
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import sizes
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
 from haepo_jax.population.memory import device_bytes
 
 MACHINE = 64 * 2**30
@@ -90,10 +90,10 @@ def test_what_fits_in_waves_is_not_refused(tmp_path):
 def test_the_bytes_of_a_member_are_those_of_its_parameters(algorithm):
     """Counted without tracing; what is traced has little besides, such as counters and environments."""
     config = from_config_dict({"env": "Pendulum-v1", "algorithm": algorithm, "num_trajectories": 2})
-    train = make_train(config)
-    learner = jax.eval_shape(lambda: train.init(jax.random.key(0), {}).learner)
+    functions = make_member(config)
+    learner = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}).learner)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learner))
-    assert 0.98 * held < sizes._state_bytes(config, train.environment) <= held
+    assert 0.98 * held < sizes._state_bytes(config, functions.environment) <= held
 
 
 def test_an_update_that_takes_long_is_told_before():

@@ -11,8 +11,8 @@ from helpers.counting_environments import M, counter, params_for, play, policy_f
 from haepo_jax.environments import make
 from haepo_jax.networks import action_log_probs
 from haepo_jax.rollouts import episode_stats
-from haepo_jax.rollouts.episode_stats import episode_metrics, outcome_of
-from haepo_jax.rollouts.episodes import Game, collect
+from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
+from haepo_jax.rollouts.episodes import EpisodeUnroll, collect
 
 ENDLESS = {"theta_threshold_radians": 1e9, "x_threshold": 1e9}
 
@@ -23,12 +23,12 @@ def counted():
 
 
 def metrics_of(trajectories):
-    return episode_metrics(outcome_of(trajectories))
+    return episode_metrics(episode_stats_of(trajectories))
 
 
-def game_of(environment, horizon, *, num_trajectories=M, env_params=None):
+def unroll_of(environment, horizon, *, num_trajectories=M, env_params=None):
     policy = policy_for(environment)
-    return Game(
+    return EpisodeUnroll(
         environment, policy, params_for(policy), jax.random.key(0), num_trajectories, horizon, env_params or {}
     )
 
@@ -38,39 +38,39 @@ class TestPlay:
 
     @pytest.mark.parametrize("horizon", [3, 33])
     def test_is_the_outcome_of_what_collect_collects(self, horizon):
-        played = jax.jit(lambda discount: episode_stats.play(game_of(counter(), horizon), discount))
+        played = jax.jit(lambda discount: episode_stats.play(unroll_of(counter(), horizon), discount))
         batch = play(counter(), horizon=horizon)
         for discount in (1.0, 0.9, 0.0):
-            outcome, expected = played(discount), outcome_of(batch, discount)
-            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-6), outcome, expected)
-            assert outcome.lengths.dtype == expected.lengths.dtype == jnp.int32
+            stats, expected = played(discount), episode_stats_of(batch, discount)
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-6), stats, expected)
+            assert stats.lengths.dtype == expected.lengths.dtype == jnp.int32
 
     @pytest.mark.parametrize("horizon", [37, 150])
     def test_over_several_chunks_and_a_horizon_within_one(self, horizon):
-        game = game_of(make("CartPole-v1"), horizon, num_trajectories=2, env_params=ENDLESS)
+        unroll = unroll_of(make("CartPole-v1"), horizon, num_trajectories=2, env_params=ENDLESS)
         batch = collect(
-            game.environment,
-            game.policy,
-            game.params,
-            game.key,
+            unroll.environment,
+            unroll.policy,
+            unroll.params,
+            unroll.key,
             num_trajectories=2,
             horizon=horizon,
             env_params=ENDLESS,
         )
-        outcome = jax.jit(lambda: episode_stats.play(game, 0.99))()
-        np.testing.assert_array_equal(outcome.lengths, horizon)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), outcome, outcome_of(batch, 0.99))
+        stats = jax.jit(lambda: episode_stats.play(unroll, 0.99))()
+        np.testing.assert_array_equal(stats.lengths, horizon)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), stats, episode_stats_of(batch, 0.99))
 
     def test_judged_by_other_parameters_on_the_way(self):
-        game = game_of(make("CartPole-v1"), 70, num_trajectories=4)
-        other = params_for(game.policy, seed=3)
+        unroll = unroll_of(make("CartPole-v1"), 70, num_trajectories=4)
+        other = params_for(unroll.policy, seed=3)
         batch = play(make("CartPole-v1"), num_trajectories=4, horizon=70)
-        log_probs = action_log_probs(game.policy, other, batch.observations, batch.actions)
+        log_probs = action_log_probs(unroll.policy, other, batch.observations, batch.actions)
         expected = np.where(batch.mask, log_probs, 0).sum(-1)
-        outcome, judged = jax.jit(lambda: episode_stats.play_beside(game, 0.9, game.policy, other))()
+        stats, judged = jax.jit(lambda: episode_stats.play_beside(unroll, 0.9, unroll.policy, other))()
         np.testing.assert_allclose(judged, expected, rtol=1e-5)
-        np.testing.assert_allclose(episode_stats.log_likelihoods(game, game.policy, other), expected, rtol=1e-5)
-        jax.tree.map(np.testing.assert_array_equal, outcome, jax.jit(lambda: episode_stats.play(game, 0.9))())
+        np.testing.assert_allclose(episode_stats.log_likelihoods(unroll, unroll.policy, other), expected, rtol=1e-5)
+        jax.tree.map(np.testing.assert_array_equal, stats, jax.jit(lambda: episode_stats.play(unroll, 0.9))())
 
     def test_a_sum_over_very_many_steps_loses_nothing(self):
         """A float32 alone is off by 2 in the last of these digits after so many chunks, and stands still at 2^24."""
@@ -84,8 +84,8 @@ class TestPlay:
 
         environment = counter()._replace(step=step)
         horizon = 64_000
-        outcome = jax.jit(lambda: episode_stats.play(game_of(environment, horizon, num_trajectories=2)))()
-        np.testing.assert_allclose(outcome.returns, horizon * float(np.float32(16777.217)), rtol=1e-7)
+        stats = jax.jit(lambda: episode_stats.play(unroll_of(environment, horizon, num_trajectories=2)))()
+        np.testing.assert_allclose(stats.returns, horizon * float(np.float32(16777.217)), rtol=1e-7)
 
 
 class TestMetrics:
@@ -108,6 +108,6 @@ class TestMetrics:
         spoiled = counted._replace(
             rewards=garbage(counted.rewards),
             entropies=garbage(counted.entropies),
-            measures={"double": garbage(counted.measures["double"])},
+            info_metrics={"double": garbage(counted.info_metrics["double"])},
         )
         jax.tree.map(np.testing.assert_array_equal, metrics_of(spoiled), metrics_of(counted))

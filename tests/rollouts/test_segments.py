@@ -30,8 +30,8 @@ def counter(action_space=Discrete(3)):  # noqa: B008
         after = Count(state.steps + 1, state.length)
         done = after.steps == state.length
         reward = params.get("scale", 1.0) * jnp.float32(after.steps)
-        measures = {"ends": jnp.where(done, 100.0, 0.0)}
-        return Step(after, observe(after), reward, done, done & (state.length % 2 == 1), measures)
+        info_metrics = {"ends": jnp.where(done, 100.0, 0.0)}
+        return Step(after, observe(after), reward, done, done & (state.length % 2 == 1), info_metrics)
 
     return Environment("counter", 2, action_space, LONGEST, {"scale": 1.0}, ("ends",), reset, step)
 
@@ -136,7 +136,7 @@ class TestEpisodesByHand:
             for totals, episode in ((running.last, ended[-1]), (running.current, current)):
                 assert totals.returns[n] == pytest.approx(episode.returns)
                 assert totals.lengths[n] == episode.length
-                assert totals.measures["ends"][n] == episode.ends
+                assert totals.info_metrics["ends"][n] == episode.ends
         assert lengths == set(range(1, min(LONGEST, horizon) + 1)) or (number == 1 and len(lengths) > 2)
 
     def test_an_episode_that_has_not_ended_is_not_reported(self):

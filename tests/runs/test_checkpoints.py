@@ -247,7 +247,7 @@ class TestOtherDevices:
         whole = population.to_host(population.init())
         assert_identical(last.to_host(resumed), jax.tree.map(lambda leaf: leaf[2:], whole))
         assert last.running(resumed).tolist() == [True]
-        assert np.asarray(resumed.alive).tolist() == [True, False]  # the padding never runs
+        assert np.asarray(resumed.diverged).tolist() == [False, True]  # the padding never runs
 
 
 def test_what_an_interrupted_save_left_is_cleared(folder, kept):

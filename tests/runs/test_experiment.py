@@ -20,7 +20,7 @@ from haepo_jax.config.sweep import of_experiment
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.evaluation import evaluate
 from haepo_jax.runs.experiment import Placement, restore, run_sweep
-from haepo_jax.runs.experiment import run as train
+from haepo_jax.runs.experiment import run as functions
 from haepo_jax.runs.metrics.reader import read_metric
 
 SMALL = (
@@ -237,7 +237,7 @@ def test_a_diverged_member_is_told_and_the_others_finish(tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [member["status"] for member in summary["members"]] == ["ok"] * 3 + ["diverged"] * 3
     assert summary["members"][3]["final_return"] is None
-    assert summary["members"][3]["death_update"] is not None
+    assert summary["members"][3]["diverged_at"] is not None
     assert "learning_rate=1e+38" in finished.out
 
 
@@ -248,7 +248,7 @@ def test_a_run_that_diverges_as_a_whole_exits_3(tmp_path):
     assert "Every member diverged" in finished.out
     # Nothing is left to do once all are dead: the run ends there, and has no rows beyond.
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    deaths = [member["death_update"] for member in summary["members"]]
+    deaths = [member["diverged_at"] for member in summary["members"]]
     assert max(deaths) < 4
     assert summary["num_updates"] == max(deaths) + 1
     rows = table(tmp_path / "run")
@@ -375,15 +375,15 @@ def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause)
     }
     divergence = {"optimizer": {"learning_rate": 1e38}}
     config = from_config_dict(values | ({"max_env_steps": 40} if cause == "environment steps" else divergence))
-    assert train(config, tmp_path / "run")
+    assert functions(config, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     if cause == "divergence":
-        expected = 1 + max(member["death_update"] for member in summary["members"])
+        expected = 1 + max(member["diverged_at"] for member in summary["members"])
     else:
         expected = 3  # of 2 episodes of 9 steps
         assert [member["env_steps"] for member in summary["members"]] == [54] * 3
     assert summary["num_updates"] == expected < 50
-    assert not train(config, tmp_path / "run")
+    assert not functions(config, tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -404,7 +404,9 @@ def test_a_sweep_over_a_parameter_of_the_environment(tmp_path):
     lengths = rows["episode_length"].to_numpy().reshape(2, 6)
     assert not np.array_equal(*lengths)
     ((population, _, _),) = restore(tmp_path / "run")
-    assert population.config.env_params == {"length": 3} and population.train.environment.name == "RandomWalk-haepo"
+    assert (
+        population.config.env_params == {"length": 3} and population.functions.environment.name == "RandomWalk-haepo"
+    )
     refused = run("experiments.train", *walk, "--config.env_params.length=4")
     assert refused.code == 2
     assert "holds a run with another config: env_params.length (was 3, now 4)" in refused.err
@@ -421,7 +423,7 @@ def test_evaluation_plays_in_each_members_own_environment(tmp_path):
         "policy": {"hidden_sizes": ()},
         "sweep": {"env_params.length": (1, 50)},
     }
-    train(from_config_dict(values), tmp_path / "run")
+    functions(from_config_dict(values), tmp_path / "run")
     members = evaluate(tmp_path / "run", episodes=20)["members"]
     assert [member["settings"]["env_params.length"] for member in members] == [1, 1, 50, 50]
     assert [round(member["sampled_return"]) for member in members] == [1, 1, 0, 0]
@@ -516,7 +518,7 @@ def test_a_refused_placement_leaves_nothing(tmp_path):
 def test_arguments_that_make_no_run_are_refused_before_anything_is_made(changes, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as raised:
-        train(**{"config": from_config_dict(CATCH), "workdir": "run"} | changes)
+        functions(**{"config": from_config_dict(CATCH), "workdir": "run"} | changes)
     assert sentence in str(raised.value) and list(tmp_path.iterdir()) == []
 
 
@@ -539,13 +541,13 @@ def test_a_sweep_of_arguments_that_make_none_is_refused_before_anything_is_made(
 @pytest.mark.slow
 def test_a_resumed_run_is_refused_where_its_loss_was_changed_or_its_files_are_gone(tmp_path, monkeypatch):
     config, workdir = from_config_dict(CATCH), tmp_path / "run[seed=1]"
-    assert train(config, str(workdir), checkpoint_seconds=0)
+    assert functions(config, str(workdir), checkpoint_seconds=0)
     (workdir / "summary.json").unlink()
     before = contents(workdir)
 
     def assert_refused(sentence):
         with pytest.raises(ConfigError, match=sentence):
-            train(config, workdir)
+            functions(config, workdir)
         assert contents(workdir) == before
 
     with monkeypatch.context() as patch:
@@ -559,7 +561,7 @@ def test_a_resumed_run_is_refused_where_its_loss_was_changed_or_its_files_are_go
     before = contents(workdir)
     assert_refused(r"placement\.json is missing")
     (tmp_path / "placement").rename(workdir / "placement.json")
-    assert train(config, workdir)
+    assert functions(config, workdir)
     assert evaluate(workdir, episodes=2)["update"] == 3
 
 

@@ -28,7 +28,7 @@ PLACEMENT = {"members_per_device": {"all": 1}, "memory": {"all": "remat"}, "traj
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def sum_over_steps(tmp_path_factory):
     folder = write_sweep(tmp_path_factory.mktemp("folders") / "run", grid(optimizer__learning_rate=RATES[:2]), hump)
     write_json(folder / "placement.json", PLACEMENT)
     return folder

@@ -1,14 +1,11 @@
 """Low-rank adapters (LoRA) as part of a decoder's parameters: made, taken apart, put together, folded in."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from haepo_jax.language.model.decoder import Adapter, Decoder
-
-Params = Any
+from haepo_jax.types import Params
 
 _LEAVES = ("adapter_in", "adapter_out")
 

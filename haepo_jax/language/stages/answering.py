@@ -1,7 +1,7 @@
 """What a policy answers to held-out posts, and how good that is: for runs that go on and for finished policies."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,8 +15,7 @@ from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.assembly import Setting
 from haepo_jax.language.training.rollout import Frozen, make_rollout
 from haepo_jax.language.training.scoring import Prompts
-
-Params = Any
+from haepo_jax.types import Params
 
 
 class Answers(NamedTuple):

@@ -31,13 +31,13 @@ from haepo_jax.language.model.sharding import FSDP, for_parameters, make_mesh, o
 from haepo_jax.language.stages.memory_check import check_room
 from haepo_jax.language.stages.run import Evaluation, Stage
 from haepo_jax.language.stages.status import MODEL, diverged_at
-from haepo_jax.language.training.learner import Learner, Update
+from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.progress import waiting
 from haepo_jax.runtime import paths
+from haepo_jax.types import Params
 
-Params = Any
 _HELD_OUT_ROWS = 64
 """Of a batch of held-out posts or comparisons, where the devices can share that many."""
 _BYTES_TRAINED, _BYTES_FROZEN = 16, 2
@@ -226,7 +226,7 @@ def write(
 
 def compiled_stage(
     setting: Setting,
-    learner: Learner,
+    learner: LearnerState,
     frozen: Any,
     updates: dict[str, Update],
     examples: Any,

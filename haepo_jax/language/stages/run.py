@@ -19,7 +19,7 @@ from haepo_jax.config.members import Member
 from haepo_jax.errors import Interrupted
 from haepo_jax.language.data import batches
 from haepo_jax.language.stages.frozen_inputs import hold_to_examples, hold_to_frozen
-from haepo_jax.language.training.learner import Learner, Update
+from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.folder import Provenance, storage_errors
 from haepo_jax.runs.identity import run_id
@@ -35,7 +35,7 @@ class Evaluation(NamedTuple):
 
     every: int
     """Updates."""
-    means: Callable[[Learner], dict[str, float]]
+    means: Callable[[LearnerState], dict[str, float]]
     """What is seen, by name; the metrics hold it as `held_out_NAME`, and NaN after the updates between."""
     names: tuple[str, ...]
 
@@ -45,7 +45,7 @@ class Stage(NamedTuple):
 
     total: int
     """Updates."""
-    learner: Learner
+    learner: LearnerState
     """Before the first update, on the devices."""
     frozen: Any
     """Parameters that the updates read and do not change, on the devices."""
@@ -68,7 +68,7 @@ class Stage(NamedTuple):
 class Outcome(NamedTuple):
     """How a run ended."""
 
-    learner: Learner
+    learner: LearnerState
     diverged_at: int | None
     """The update whose loss or gradient was not finite; the learner is the newest checkpoint's then."""
     run_seconds: float
@@ -175,7 +175,7 @@ class _Run:
             int(self._saved.tokens[0]),
         )
 
-    def _evaluated(self, learner: Learner, done: int) -> dict[str, np.ndarray]:
+    def _evaluated(self, learner: LearnerState, done: int) -> dict[str, np.ndarray]:
         """What is seen after this update; its time is not counted among the run's."""
         evaluation = self._stage.evaluation
         if evaluation is None:
@@ -187,7 +187,7 @@ class _Run:
         watched = self._stage.watched
         return f"{watched.replace('_', ' ')} {float(row[watched]):.4g}"
 
-    def _save(self, learner: Learner, cursor: batches.Cursor) -> None:
+    def _save(self, learner: LearnerState, cursor: batches.Cursor) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""
         metrics = {name: np.stack([row[name] for row in self._rows])[:, None] for name in self._rows[0]}
         tokens = self._saved.tokens + np.cumsum(metrics.pop("tokens").astype(np.int64), axis=0)
@@ -201,13 +201,13 @@ class _Run:
         self._rows.clear()
 
 
-def _to_host(learner: Learner, cursor: batches.Cursor, tokens: np.ndarray) -> _State:
+def _to_host(learner: LearnerState, cursor: batches.Cursor, tokens: np.ndarray) -> _State:
     bare = dataclasses.replace(learner, key=jax.random.key_data(learner.key))
     bare, cursor = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (bare, cursor))
     return _State(bare, cursor, tokens)
 
 
-def _from_host(state: _State, like: Learner) -> tuple[Learner, batches.Cursor]:
+def _from_host(state: _State, like: LearnerState) -> tuple[LearnerState, batches.Cursor]:
     """The learner on the devices, placed as `like`, and the cursor."""
     bare = dataclasses.replace(like, key=jax.random.key_data(like.key))
     learner = jax.tree.map(lambda leaf, like: jax.device_put(leaf[0], like.sharding), state.learner, bare)

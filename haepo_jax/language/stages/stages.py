@@ -37,15 +37,15 @@ from haepo_jax.language.stages.run import Evaluation, Outcome, Stage, run
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
 from haepo_jax.language.training import dpo, reward, rl, sft
 from haepo_jax.language.training.group_update import make_optimizer_of
-from haepo_jax.language.training.learner import Learner, Update, start, whole
+from haepo_jax.language.training.learner import LearnerState, Update, start, whole
 from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
 from haepo_jax.runs.identity import opened
 from haepo_jax.runtime import startup
+from haepo_jax.types import Params
 
-Params = Any
 _BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
 
 Finish = Callable[[Outcome, Path], dict[str, Any]]
@@ -263,7 +263,7 @@ def _make_evaluation(
         return None
     answering = make_answering(setting, decoder, reward_decoder, tokenizer, "held_out")
 
-    def means(learner: Learner) -> dict[str, float]:
+    def means(learner: LearnerState) -> dict[str, float]:
         return answering(whole(frozen.base, learner.trained), frozen, setting.config.seed).means()
 
     judges = ("gold",) * setting.generated + ("reward",) * (reward_decoder is not None)

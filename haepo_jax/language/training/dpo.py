@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, make_learn, make_score
-from haepo_jax.language.training.learner import Learner, Update
+from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.language.training.rollout import Frozen, make_reference
 from haepo_jax.language.training.scoring import Sequences, rows_of
-from haepo_jax.objectives import Metrics
+from haepo_jax.types import Metrics
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
@@ -28,7 +28,7 @@ def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: in
     reference_log_probs = make_reference(config, decoder, score=score)
     learn = make_learn(config, decoder, response_length, score=score)
 
-    def update(learner: Learner, frozen: Frozen, comparisons: Sequences) -> tuple[Learner, Metrics]:
+    def update(learner: LearnerState, frozen: Frozen, comparisons: Sequences) -> tuple[LearnerState, Metrics]:
         rows = rows_of(comparisons)
         learner, metrics = learn(learner, frozen.base, Experience(rows, reference_log_probs(frozen, rows)))
         metrics |= {"tokens": jnp.sum(rows.valid[:, -response_length:], dtype=jnp.int32)}

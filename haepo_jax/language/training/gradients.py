@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Params = Any
+from haepo_jax.types import Params
+
 Rows = Any
 """A pytree of arrays with a leading axis of responses."""
 Metrics = Any

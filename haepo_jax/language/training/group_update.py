@@ -15,13 +15,12 @@ from haepo_jax import objectives
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.gradients import one_shot, two_pass
-from haepo_jax.language.training.learner import Learner, descend, whole
+from haepo_jax.language.training.learner import LearnerState, descend, whole
 from haepo_jax.language.training.scoring import Sequences, response_log_probs
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.objectives import Metrics, Objective, StepGroup
+from haepo_jax.objectives import Objective, StepGroup
 from haepo_jax.optimizer import make_optimizer
-
-Params = Any
+from haepo_jax.types import Metrics, Params
 
 
 class Experience(NamedTuple):
@@ -39,7 +38,7 @@ class Experience(NamedTuple):
 
 Score = Callable[[Decoder, Params, Sequences], jax.Array]
 """`(decoder, parameters, sequences) -> log-probabilities [B, R]` of the responses' tokens, in nats."""
-Learn = Callable[[Learner, Params | None, Experience], tuple[Learner, Metrics]]
+Learn = Callable[[LearnerState, Params | None, Experience], tuple[LearnerState, Metrics]]
 """`(learner, base, experience) -> (learner, metrics)`; with an adapter, `base` is what it adapts."""
 
 
@@ -81,7 +80,7 @@ def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *
     """
     rl, optimizer = config.rl, make_optimizer_of(config)
 
-    def learn(learner: Learner, base: Params | None, experience: Experience) -> tuple[Learner, Metrics]:
+    def learn(learner: LearnerState, base: Params | None, experience: Experience) -> tuple[LearnerState, Metrics]:
         def log_probs(trained: Params, rows: Sequences) -> jax.Array:
             return score(decoder, whole(base, trained), rows)
 
@@ -125,7 +124,7 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
         of_tokens = objectives.grpo(config.grpo, group, reference)
     else:
         of_sums = (
-            objectives.haepo(config.haepo, group.whole(), sums(reference))
+            objectives.haepo(config.haepo, group.sum_over_steps(), sums(reference))
             if config.algorithm == "haepo"
             else objectives.rloo(group.returns, sums(behaviour))
         )

@@ -12,13 +12,12 @@ from jax.sharding import Mesh
 
 from haepo_jax.language.model.lora import join
 from haepo_jax.language.model.sharding import for_parameters
-from haepo_jax.objectives import Metrics, scalars
-
-Params = Any
+from haepo_jax.objectives import scalars
+from haepo_jax.types import Metrics, Params
 
 
 @flax.struct.dataclass
-class Learner:
+class LearnerState:
     """What a stage keeps between updates."""
 
     trained: Params
@@ -29,15 +28,15 @@ class Learner:
     """int32 scalar."""
 
 
-Update = Callable[[Learner, Any, Any], tuple[Learner, Metrics]]
+Update = Callable[[LearnerState, Any, Any], tuple[LearnerState, Metrics]]
 """`(learner, frozen, batch) -> (learner, metrics)`; metrics are scalars, `tokens` (of responses) among them."""
 
 
-def start(trained: Params, optimizer: optax.GradientTransformation, *, seed: int, mesh: Mesh) -> Learner:
+def start(trained: Params, optimizer: optax.GradientTransformation, *, seed: int, mesh: Mesh) -> LearnerState:
     """The state before the first update, on the devices."""
 
-    def make(trained: Params) -> Learner:
-        return Learner(trained, optimizer.init(trained), jax.random.key(seed), jnp.int32(0))
+    def make(trained: Params) -> LearnerState:
+        return LearnerState(trained, optimizer.init(trained), jax.random.key(seed), jnp.int32(0))
 
     return jax.jit(make, out_shardings=for_parameters(mesh, jax.eval_shape(make, trained)))(trained)
 
@@ -71,7 +70,7 @@ def make_supervised_update(
       The `Update`; its metrics are those of the loss, `loss`, `grad_norm` and `tokens`.
     """
 
-    def update(learner: Learner, frozen: Any, batch: Any) -> tuple[Learner, Metrics]:
+    def update(learner: LearnerState, frozen: Any, batch: Any) -> tuple[LearnerState, Metrics]:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(learner.trained, frozen, batch)
         trained, optimizer_state = descend(learner.trained, learner.optimizer_state, gradient, optimizer)
         metrics = scalars(metrics | {"loss": value, "grad_norm": optax.tree.norm(gradient)})

@@ -22,14 +22,13 @@ from haepo_jax.language.config import METHODS, LanguageConfig
 from haepo_jax.language.model.architecture import Architecture, of_family
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, Score, make_learn, make_optimizer_of, make_score
-from haepo_jax.language.training.learner import Learner
+from haepo_jax.language.training.learner import LearnerState
 from haepo_jax.language.training.rollout import Frozen, make_reference
 from haepo_jax.language.training.scoring import Sequences
-from haepo_jax.objectives import Metrics
 from haepo_jax.runs.files import StrPath, read_json
 from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.types import Metrics, Params
 
-Params = Any
 PROMPT_LENGTH = 64
 WAYS = ("naive", "remat", "chunked", "two_pass")
 """`naive` keeps everything that the gradient reads, logits of all positions among it; `remat` keeps the layers' inputs
@@ -136,8 +135,8 @@ def measure(case: Case, device: jax.Device | None = None) -> Memory | None:
     reference_of = make_reference(config, decoder, score=score)
 
     def update(
-        learner: Learner, frozen: Frozen, sequences: Sequences, behaviour: jax.Array, returns: jax.Array
-    ) -> tuple[Learner, Metrics]:
+        learner: LearnerState, frozen: Frozen, sequences: Sequences, behaviour: jax.Array, returns: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
         reference = reference_of(frozen, sequences)
         learner, metrics = learn(learner, None, Experience(sequences, reference, behaviour, returns))
         # Every method reports it, and so holds the reference, though RLOO's loss does not read it.
@@ -178,10 +177,10 @@ def _config(case: Case) -> LanguageConfig:
 def _shapes(case: Case, config: LanguageConfig, decoder: Decoder) -> tuple[Any, ...]:
     length = PROMPT_LENGTH + case.response_length
 
-    def learner() -> Learner:
+    def learner() -> LearnerState:
         nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
         params = decoder.init(jax.random.key(0), *nothing)["params"]
-        return Learner(params, make_optimizer_of(config).init(params), jax.random.key(0), jnp.int32(0))
+        return LearnerState(params, make_optimizer_of(config).init(params), jax.random.key(0), jnp.int32(0))
 
     begun = jax.eval_shape(learner)
     rows, of_tokens = (case.num_responses, length), (case.num_responses, case.response_length)

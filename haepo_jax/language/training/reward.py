@@ -1,7 +1,5 @@
 """The reward model: a decoder whose states are scored by one vector, learned from comparisons (Bradley-Terry)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,10 +9,9 @@ from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.learner import Update, make_supervised_update
 from haepo_jax.language.training.scoring import Sequences, rows_of
 from haepo_jax.losses import dpo_loss
-from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import make_optimizer
+from haepo_jax.types import Metrics, Params
 
-Params = Any
 """`{"decoder": the decoder's parameters, "score": [D]}`."""
 
 

@@ -1,7 +1,6 @@
 """Learning from a reward model: responses are sampled, rewarded, and learned from, in one compiled update."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +9,11 @@ from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, make_learn, make_score
-from haepo_jax.language.training.learner import Learner, Update, whole
+from haepo_jax.language.training.learner import LearnerState, Update, whole
 from haepo_jax.language.training.rollout import Frozen, make_rollout
 from haepo_jax.language.training.sampling import Samples
 from haepo_jax.language.training.scoring import Prompts
-from haepo_jax.objectives import Metrics
-
-Params = Any
+from haepo_jax.types import Metrics
 
 
 def make_update(
@@ -41,7 +38,7 @@ def make_update(
     )
     learn = make_learn(config, decoder, response_length, score=make_score(config, response_length))
 
-    def update(learner: Learner, frozen: Frozen, prompts: Prompts) -> tuple[Learner, Metrics]:
+    def update(learner: LearnerState, frozen: Frozen, prompts: Prompts) -> tuple[LearnerState, Metrics]:
         key, rollout_key = jax.random.split(learner.key)
         samples, sequences, reference, drift, reward = rollout(
             whole(frozen.base, learner.trained), frozen, prompts, rollout_key

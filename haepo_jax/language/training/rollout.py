@@ -1,7 +1,7 @@
 """Responses sampled and judged: what the policy answers, how likely that is to the reference, and its reward."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,7 @@ from haepo_jax.language.training.reward import rewards
 from haepo_jax.language.training.sampling import Samples, sample, with_prompts
 from haepo_jax.language.training.scoring import Prompts, Sequences
 from haepo_jax.losses import trajectory_log_likelihood
-
-Params = Any
+from haepo_jax.types import Params
 
 
 class Frozen(NamedTuple):

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from haepo_jax.language.model.decoder import Cache, Decoder, empty_cache
 from haepo_jax.language.training.scoring import Sequences
-
-Params = Any
+from haepo_jax.types import Params
 
 
 class Samples(NamedTuple):

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.types import Params
 
-Params = Any
 Array = Any
 """`jax.Array` on the devices, `np.ndarray` on the host."""
 

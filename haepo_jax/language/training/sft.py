@@ -1,7 +1,5 @@
 """Supervised fine-tuning: the likelihood of reference summaries."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,10 +8,8 @@ from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.learner import Update, make_supervised_update, whole
 from haepo_jax.language.training.scoring import Sequences, response_log_probs
-from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import make_optimizer
-
-Params = Any
+from haepo_jax.types import Metrics, Params
 
 
 def nll(decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int) -> jax.Array:

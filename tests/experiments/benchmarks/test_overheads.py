@@ -10,7 +10,7 @@ import pytest
 from experiments.benchmarks import overheads
 from haepo_jax.config import from_config_dict
 from haepo_jax.config.sweep import of_experiment
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
 
 CONFIG = from_config_dict(
     {
@@ -29,21 +29,21 @@ def names(rows):
 
 @pytest.mark.slow
 def test_without_the_guard_a_finite_member_learns_the_same():
-    train = make_train(CONFIG)
-    state = train.init(jax.random.key(0), {})
-    batch = train.collect(state)
-    left, right = train.learn(state, batch), train.learn_unguarded(state, batch)
+    functions = make_member(CONFIG)
+    state = functions.init(jax.random.key(0), {})
+    batch = functions.collect(state)
+    left, right = functions.learn(state, batch), functions.learn_unguarded(state, batch)
     for x, y in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
         if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             np.testing.assert_array_equal(x, y)
 
 
 def test_without_the_guard_a_member_is_lost():
-    train = make_train(CONFIG)
-    state = train.init(jax.random.key(0), {"optimizer.learning_rate": jnp.float32(jnp.nan)})
-    batch = train.collect(state)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(train.learn(state, batch)[0].learner.params))
-    params = train.learn_unguarded(state, batch)[0].learner.params
+    functions = make_member(CONFIG)
+    state = functions.init(jax.random.key(0), {"optimizer.learning_rate": jnp.float32(jnp.nan)})
+    batch = functions.collect(state)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(functions.learn(state, batch)[0].learner.params))
+    params = functions.learn_unguarded(state, batch)[0].learner.params
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 

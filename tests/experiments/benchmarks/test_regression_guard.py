@@ -11,7 +11,7 @@ from jax import monitoring
 from experiments.benchmarks.programs import SHORT, _ending_after
 from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
 
 ENDLESS = {"theta_threshold_radians": 1e9, "x_threshold": 1e9}
 BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"
@@ -129,9 +129,9 @@ def test_no_work_is_done_on_episodes_that_have_ended(memory):
         return environment._replace(step=step)
 
     config = config_of(num_trajectories=5, horizon=500, memory=memory)
-    short = _ending_after(make_train(config).environment, SHORT)
-    train = make_train(config, environment=counted(short))
-    population = make_population(config, train=train, devices=jax.devices()[:1])
+    short = _ending_after(make_member(config).environment, SHORT)
+    functions = make_member(config, environment=counted(short))
+    population = make_population(config, functions=functions, devices=jax.devices()[:1])
     state, metrics = population.advance(population.init(), np.int32(1))
     jax.block_until_ready(state)
     jax.effects_barrier()

@@ -33,7 +33,7 @@ def write_run(path, values, steps, diverged=(), ran=None):
                     "best_return": None,
                     "env_steps": int(np.max(steps[member.index])),
                     "status": "diverged" if member.index in diverged else "ok",
-                    "death_update": None,
+                    "diverged_at": None,
                 }
                 for member in members
             ],

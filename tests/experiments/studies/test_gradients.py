@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from experiments.studies.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
 from haepo_jax.config import from_config_dict, to_json, traced_settings
-from haepo_jax.population.member import make_train
+from haepo_jax.population.member import make_member
 
 POLICY = {"hidden_sizes": (4,)}
 EPISODES = {"env": "CartPole-v1", "horizon": 20, "num_trajectories": 4, "policy": POLICY}
@@ -45,10 +45,10 @@ def assert_identical(left, right):
 
 
 def test_the_points_are_those_of_training(points):
-    train = make_train(PPO)
+    functions = make_member(PPO)
     settings = {name: jnp.asarray(value) for name, value in traced_settings(PPO).items()}
-    first = jax.jit(train.init)(jax.random.key(0), settings)
-    second = jax.jit(lambda state: train.learn(state, train.collect(state))[0])(first)
+    first = jax.jit(functions.init)(jax.random.key(0), settings)
+    second = jax.jit(lambda state: functions.learn(state, functions.collect(state))[0])(first)
     assert len(points) == 2
     assert_identical(points[0], jax.device_get(first.learner.params))
     assert_identical(points[1], jax.device_get(second.learner.params))

@@ -42,7 +42,7 @@ def of_sums(objective):
 
 def haepo(score):
     settings = HaepoLossConfig(score=score, entropy_coef=0.3, kl_coef=0.2, temperature=5.0)
-    return of_sums(objectives.haepo(settings, GROUP.whole(), sums(REFERENCE)))
+    return of_sums(objectives.haepo(settings, GROUP.sum_over_steps(), sums(REFERENCE)))
 
 
 LOSSES = {

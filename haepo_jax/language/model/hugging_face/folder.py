@@ -29,7 +29,6 @@ from haepo_jax.language.model.hugging_face.config import TokenIds, make_config, 
 from haepo_jax.language.model.hugging_face.tensors import (
     SCORE,
     Leaf,
-    Params,
     by_path,
     from_tensors,
     leaves,
@@ -38,6 +37,7 @@ from haepo_jax.language.model.hugging_face.tensors import (
 )
 from haepo_jax.runs.folder import write_file, write_json
 from haepo_jax.text import visible
+from haepo_jax.types import Params
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = ("F32", "BF16", "F16")

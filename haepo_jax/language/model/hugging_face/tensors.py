@@ -13,8 +13,7 @@ import numpy as np
 
 from haepo_jax.language.model.architecture import Architecture
 from haepo_jax.language.model.decoder import Decoder
-
-Params = Any
+from haepo_jax.types import Params
 
 SCORE = "score.weight"
 """The reward head of a classifier with one label, in every family."""
