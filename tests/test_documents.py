@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_runner import run
+from helpers.command_runner import run
 
 from haepo_jax.analysis.verdicts import VERDICTS
 
