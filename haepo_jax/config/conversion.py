@@ -24,7 +24,6 @@ from haepo_jax.config.settings import (
 )
 from haepo_jax.errors import ConfigError, nearest, quoted
 
-
 TracedConfig = NewType("TracedConfig", ExperimentConfig)
 """The config of one member inside the program, by convention named `traced`.
 
