@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.errors import ConfigError, nearest, quoted, suggestion
 
 _HOW_TO_FIND = "it is looked for in the folder of the config file, in the current one and in those of PYTHONPATH"
 
@@ -177,10 +177,8 @@ def check_arguments(
     for setting, given in ((f"{path}_kwargs", kwargs), (f"{path}_params", params)):
         for name in given:
             if name not in by_name and not takes_any:
-                allowed = nearest(name, by_name) or (
-                    f"; allowed: {', '.join(by_name)}." if by_name else ", which has none."
-                )
-                raise ConfigError(f"config.{setting}.{name} is not an argument of {_shown(component)}{allowed}")
+                what = f"config.{setting}.{name} is not an argument of {_shown(component)}"
+                raise ConfigError(what + suggestion(name, by_name))
     for name in kwargs.keys() & params.keys():
         raise ConfigError(
             f"config.{path}_kwargs.{name} and config.{path}_params.{name} are one argument; give it once."

@@ -18,16 +18,14 @@ from haepo_jax.config.settings import (
     MAX_SEED,
     ON_LOG_LIKELIHOODS,
     REFERENCES,
-    STATIC,
-    TRACED,
     ExperimentConfig,
     GrpoConfig,
     HaepoConfig,
     gradient_steps,
-    group_of,
     is_traced,
 )
 from haepo_jax.errors import ConfigError, choose, nearest, quoted
+from haepo_jax.fields import STATIC, TRACED, group_of
 
 ENV_PARAMS = "env_params."
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")

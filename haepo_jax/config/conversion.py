@@ -16,8 +16,9 @@ from haepo_jax.config.checks import (
     flatten,
 )
 from haepo_jax.config.plain_values import plain
-from haepo_jax.config.settings import FIELDS, TRACED, ExperimentConfig, group_of, leaves
+from haepo_jax.config.settings import FIELDS, ExperimentConfig
 from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.fields import TRACED, group_of, leaves
 
 TracedConfig = NewType("TracedConfig", ExperimentConfig)
 """The config of one member inside the program, by convention named `traced`.

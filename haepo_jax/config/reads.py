@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, ReferenceConfig, leaves
+from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, ReferenceConfig
+from haepo_jax.fields import leaves
 
 _OF_REFERENCES = {"reference_period": "periodic", "reference_decay": "ema"}
 
@@ -21,7 +22,8 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
       discrete_actions: whether its environment has such, as far as the caller knows.
 
     Returns:
-      For each setting by its dotted name, for a group of arguments by that of the group, the reason, which completes "has no effect, as ...".
+      For each setting by its dotted name, or that of its group of arguments, the reason, which completes "has no
+      effect, as ...".
 
     Example:
       >>> unread(ExperimentConfig(algorithm="rloo"))["ppo.num_steps"]

@@ -5,11 +5,23 @@ the program it is a traced scalar, so code may compute with it but not branch on
 """
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from haepo_jax.components import is_outside
+from haepo_jax.fields import (
+    SWEEP,
+    TRACED,
+    choice,
+    component,
+    count,
+    group_of,
+    leaves,
+    number,
+    optional_number,
+    static_arguments,
+    traced_arguments,
+)
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
 
 ALGORITHMS = ("haepo", "ppo", "grpo", "rloo", "dpo", "reinforce")
@@ -30,61 +42,8 @@ NOTHING = ("none",)
 ADVANTAGE_SCALES = ("std", "none")
 MEMORIES = ("auto", "store", "remat", "recompute")
 
-STATIC, TRACED, SWEEP = "static", "traced", "sweep"
-"""Groups: settings that hold others of any name."""
-
 MAX_SEED = 2**32 - 1
 """A PRNG key holds 32 bits of its seed; beyond, seeds would repeat."""
-
-
-def number(
-    default: float, *, low: float = -math.inf, above: float = -math.inf, high: float = math.inf, traced: bool = True
-) -> Any:
-    """A real number with low <= x <= high and x > above."""
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
-
-
-def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> Any:
-    """As `number`, or unset, which is the default; whether it is set decides the program, its value does not."""
-    return dataclasses.field(default=None, metadata={"low": low, "above": above, "high": high, "traced": True})
-
-
-def count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
-    """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
-
-
-def choice(default: str, choices: tuple[str, ...]) -> Any:
-    """One of these words."""
-    return dataclasses.field(default=default, metadata={"choices": choices})
-
-
-def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool = False) -> Any:
-    """A built-in by its name, or one from outside as `package.module:attribute` (`haepo_jax.components`).
-
-    The arguments of one from outside are in the groups `NAME_kwargs` and `NAME_params`, as far as there are such.
-
-    Args:
-      default: a built-in.
-      built_in: all of them; none where only what makes them knows their names.
-      takes_arguments: whether built-ins take arguments of these groups too.
-    """
-    names = {"choices": built_in} if built_in else {}
-    return dataclasses.field(default=default, metadata={"component": True, "takes_arguments": takes_arguments} | names)
-
-
-def static_arguments() -> Any:
-    """A group of arguments of a component, of any name, that decide the program: numbers, texts, tuples of such."""
-    return dataclasses.field(default_factory=dict, metadata={"group": STATIC})
-
-
-def traced_arguments(*, keep_whole: bool = False) -> Any:
-    """A group of arguments of a component, of any name, that are traced scalars of the program.
-
-    Args:
-      keep_whole: whether 3 is int32 to the program; else each is float32.
-    """
-    return dataclasses.field(default_factory=dict, metadata={"group": TRACED, "keep_whole": keep_whole})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,31 +265,6 @@ def gradient_steps(config: ExperimentConfig) -> int:
     """Counts the gradient steps of an update."""
     section = getattr(config, config.algorithm, None)
     return getattr(section, "num_epochs", 1) * getattr(section, "num_minibatches", 1)
-
-
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
-    """Every setting as `(dotted name, value, field)`."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, value, field
-
-
-def group_of(name: str, fields: Mapping[str, dataclasses.Field]) -> str | None:
-    """Finds the group of arguments that a setting is one of.
-
-    Args:
-      name: of the setting, dotted.
-      fields: those of all settings by dotted name.
-
-    Example:
-      >>> group_of("optimizer.transform_params.b1", FIELDS)
-      'optimizer.transform_params'
-    """
-    group, _, own = name.rpartition(".")
-    return group if own and group in fields and fields[group].metadata.get("group") in (STATIC, TRACED) else None
 
 
 def is_traced(name: str) -> bool:

@@ -29,8 +29,9 @@ from haepo_jax.config import (
     with_settings,
 )
 from haepo_jax.config.checks import flatten
-from haepo_jax.config.settings import leaves
+from haepo_jax.config.settings import FIELDS, NETWORKS, NOTHING, TRANSFORMS
 from haepo_jax.errors import ConfigError
+from haepo_jax.fields import leaves
 
 OTHER = ExperimentConfig(
     env="Pendulum-v1",
@@ -57,6 +58,10 @@ SWEPT_ENVIRONMENT = dataclasses.replace(OTHER, sweep={"env_params.g": (9.5, 10.5
 CHOICES = {
     "memory": ("auto", "store", "remat", "recompute"),
     "algorithm": config_module.ALGORITHMS,
+    "policy.network": NETWORKS,
+    "optimizer.transform": TRANSFORMS,
+    "returns": NOTHING,
+    "metrics": NOTHING,
     "policy.activation": config_module.ACTIVATIONS,
     "optimizer.schedule": config_module.SCHEDULES,
     "haepo.score": config_module.SCORES,
@@ -69,6 +74,7 @@ CHOICES = {
     "dpo.reference": config_module.REFERENCES,
     "reinforce.normalization": config_module.NORMALIZATIONS,
 }
+COMPONENTS = {name for name, field in FIELDS.items() if field.metadata.get("component")}
 
 
 def nested(name, value):
@@ -127,7 +133,8 @@ class TestUnknownNames:
 class TestChoices:
     @pytest.mark.parametrize("name", CHOICES)
     def test_a_wrong_one_is_refused_with_all_that_are_allowed(self, name):
-        expected = f"config.{name} 'wrong' is not known; allowed: {', '.join(CHOICES[name])}."
+        own = ", or one of your own as package.module:attribute" if name in COMPONENTS else ""
+        expected = f"config.{name} 'wrong' is not known; allowed: {', '.join(CHOICES[name])}{own}."
         assert message(nested(name, "wrong")) == expected
 
     @pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in CHOICES for choice in CHOICES[name]])
@@ -170,8 +177,8 @@ class TestTypes:
             ("env_kwargs", 3, "is a group of settings, got 3."),
             ("env_params", (0.1,), "is a group of settings, got (0.1,)."),
             ("env_params", None, "is a group of settings, got None."),
-            ("env_kwargs.size", (1, 2), "must be a number or text, got (1, 2)."),
-            ("env_kwargs.size", None, "must be a number or text, got None."),
+            ("env_kwargs.size", (1, None), "must be a number, text or a tuple of such, got None."),
+            ("env_kwargs.size", None, "must be a number, text or a tuple of such, got None."),
             ("env_params.slip", "0.1", "must be a number, got '0.1'."),
             ("env_params.slip", True, "must be a number, got True."),
             ("env_params.slip", (0.1, 0.2), "must be a number, got (0.1, 0.2)."),
@@ -633,10 +640,10 @@ class TestDifferingFields:
             "sweep.haepo.kl_coef (was [0.0, 0.1], now [0.0, 0.2])"
         ]
 
-    def test_include_a_field_that_only_one_has(self):
+    def test_take_a_field_that_only_one_has_to_have_its_default_in_the_other(self):
         old = to_json(OTHER)
         del old["discount"]
-        assert differing_fields(old, to_json(OTHER)) == ["discount (was None, now 0.9)"]
+        assert differing_fields(old, to_json(OTHER)) == ["discount (was 1.0, now 0.9)"]
 
 
 class TestTracedSettings:

@@ -277,14 +277,14 @@ TYPES = (
     True,
 )
 SETTINGS = (BETA, RATE, SCORE, "env", "env_kwargs.size", "env_params.slip", "policy.hidden_sizes", "num_trajectories")
-WELL = (("env", "text"), ("env_kwargs.size", "text"), ("env_kwargs.size", True))
+WELL = (("env", "text"), ("env_kwargs.size", "text"), ("env_kwargs.size", True), ("env_kwargs.size", [[8], [8]]))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("value", TYPES, ids=lambda value: type(value).__name__)
 def test_a_point_of_any_other_type_is_refused_by_the_name_of_its_setting(name, value):
     """As values of a grid, as points, and as the bounds of what is drawn."""
-    if not isinstance(value, str | bool) or (name, value) not in WELL:
+    if not isinstance(value, str | bool | list) or (name, value) not in WELL:
         for values in (
             {"sweep": {name: (value,)}},
             {"search": {"points": ({name: value},)}},

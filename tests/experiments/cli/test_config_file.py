@@ -8,9 +8,10 @@ import pytest
 from experiments.cli import config_file
 from experiments.cli.arguments import Override
 from haepo_jax.config import from_config_dict
-from haepo_jax.config.sweep import from_values
+from haepo_jax.config.sweep import from_values, sweep_settings
 from haepo_jax.errors import ConfigError
 
+SETTINGS = {setting.name: setting for setting in sweep_settings()}
 HEAD = "from haepo_jax.config import default_config\nimport ml_collections\n"
 
 
@@ -22,7 +23,7 @@ def load(tmp_path):
         path = tmp_path / "mine.py"
         path.write_bytes(text if isinstance(text, bytes) else (HEAD + text).encode())
         given = [Override(name.replace("__", "."), "", value) for name, value in overrides.items()]
-        return config_file.load(f"{path}{argument}", given, ["env_kwargs", "env_params", "sweep"])
+        return config_file.load(f"{path}{argument}", given, SETTINGS)
 
     return loaded
 
