@@ -65,10 +65,7 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
     if is_outside(value):
         module, _, attribute = value.partition(":")
         if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
-            raise ConfigError(
-                f"config.{path} {quoted(value)} names nothing that can be imported; it is written as "
-                "package.module:attribute, such as my_project.maze:Maze."
-            )
+            raise _no_name(path, value)
     elif built_in and value not in built_in:
         near = nearest(value, built_in) if len(built_in) > _FEW else ""
         raise ConfigError(
@@ -80,6 +77,13 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
 
 
 _FEW = 8  # names that a sentence can list
+
+
+def _no_name(path: str, value: str) -> ConfigError:
+    return ConfigError(
+        f"config.{path} {quoted(value)} names nothing that can be imported; it is written as "
+        "package.module:attribute, such as my_project.maze:Maze."
+    )
 
 
 def load(path: str, name: str, is_right: Callable[[Any], bool] = callable, kind: str = "a function or a class") -> Any:
@@ -102,6 +106,8 @@ def load(path: str, name: str, is_right: Callable[[Any], bool] = callable, kind:
       True
     """
     check_name(path, name)
+    if not is_outside(name):
+        raise _no_name(path, name)
     module_name, _, attribute = name.partition(":")
     try:
         found = operator.attrgetter(attribute)(_imported(path, name, module_name))

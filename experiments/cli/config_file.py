@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from experiments.cli.arguments import Override, group_of
+from haepo_jax.components import make_importable
 from haepo_jax.config.checks import without
 from haepo_jax.config.meanings import Setting
 from haepo_jax.config.plain_values import plain
@@ -140,6 +141,7 @@ def _module_of(path: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # where dataclasses look for it
+    make_importable(path.parent)  # for the modules that the file imports, or names in its settings
     loader.exec_module(module)
     return module
 

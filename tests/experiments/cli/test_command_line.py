@@ -223,9 +223,8 @@ def test_help_has_every_setting_with_what_it_may_be_and_means(module, asked):
     for name in every:
         group = ".NAME" if name == "sweep" or name.endswith(("_kwargs", "_params")) else ""
         assert f"  --config.{name}{group}: " in finished.out
-    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.003" in " ".join(
-        finished.out.split()
-    )
+    told = " ".join(finished.out.split())
+    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.003" in told
 
 
 @pytest.mark.parametrize("module", EVERY_COMMAND)
