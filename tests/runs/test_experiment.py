@@ -364,7 +364,7 @@ def test_a_limited_run_that_was_killed_ends_as_one_left_alone(limited_run, tmp_p
 )
 def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause):
     """Three members on eight devices: padding beside a member, and devices with nothing but padding."""
-    monkeypatch.setattr("haepo_jax.population.population._goes_in_tiles", lambda device, steps: batch == "large")
+    monkeypatch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: batch == "large")
     values = {
         "env": "Catch-bsuite",
         "num_seeds": 3,
