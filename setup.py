@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["haepo_jax", "haepo_jax.*"]),
-    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reporting": ["page.css"]},
+    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css"]},
     # Older jaxlibs give wrong numbers or deadlock on CPU, and none newer runs on Python 3.11: BUILD_NOTES.md.
     python_requires=">=3.12",
     install_requires=[

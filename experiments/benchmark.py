@@ -7,7 +7,7 @@ The machine must have nothing else to do. A command of --peer is run by the shel
 {"env_steps": ..., "seconds": ..., "compile_seconds": ...}.
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
@@ -15,7 +15,7 @@ if __name__ == "__main__":
 import jax
 from absl import flags
 
-from experiments import arguments, command_line
+from experiments.cli import arguments, command_line
 
 command_line.define_workdir()
 flags.DEFINE_list("seeds", ["1", "32", "256", "1024"], "Numbers of seeds to measure.")
@@ -30,9 +30,9 @@ def main() -> int:
     workdir = command_line.workdir("runs/benchmark")
     seeds = arguments.whole_numbers("--seeds", given.seeds, low=1)
 
-    from haepo_jax.benchmark import peers, report, speed  # only now: a wrong flag is told at once
-    from haepo_jax.benchmark.ceilings import Ceilings, measure_ceilings
-    from haepo_jax.run_folder import Provenance, locked
+    from experiments.benchmarks import peers, report, speed
+    from experiments.benchmarks.ceilings import Ceilings, measure_ceilings
+    from haepo_jax.runs.folder import Provenance, locked
 
     others = [peers.parse(text) for text in given.peer]
     jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too

@@ -3,7 +3,7 @@
 python -m experiments.evaluate --workdir=runs/cartpole
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin(prints_results=True)  # before what takes seconds to import
@@ -11,7 +11,7 @@ import errno
 
 from absl import flags
 
-from experiments import command_line
+from experiments.cli import command_line
 from haepo_jax.errors import StorageError
 
 command_line.define_workdir()
@@ -23,9 +23,9 @@ def main() -> int:
     """Evaluates, prints the table and writes `evaluation.json` into the run folder."""
     workdir, given = command_line.workdir(), flags.FLAGS
 
-    from experiments import last_words  # only now: a wrong flag is told at once
-    from haepo_jax import evaluation
+    from experiments.cli import last_words
     from haepo_jax.analysis import tables
+    from haepo_jax.runs import evaluation
 
     result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed)
     command_line.console().print(tables.evaluation(result))

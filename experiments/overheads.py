@@ -5,7 +5,7 @@ python -m experiments.overheads --workdir=runs/overheads
 Takes ten minutes on 2 CPU cores, which must have nothing else to do: seconds are those of the fastest repeat.
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command_line
-from haepo_jax import signals
+from experiments.cli import command_line
 from haepo_jax.config import ExperimentConfig
+from haepo_jax.runtime import signals
 
 _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
@@ -53,10 +53,10 @@ def main() -> int:
 def _measure(part: str, workdir: Path) -> None:
     from configs import cartpole  # only now: a wrong flag is told at once
     from configs.sweeps import beta_lambda
-    from haepo_jax.benchmark import overheads
+    from experiments.benchmarks import overheads
     from haepo_jax.config import from_config_dict
-    from haepo_jax.run_folder import locked, storage_errors, write_json
-    from haepo_jax.sweeps import from_values
+    from haepo_jax.config.sweep import from_values
+    from haepo_jax.runs.folder import locked, storage_errors, write_json
 
     with locked(workdir):
         match part:
@@ -80,7 +80,7 @@ def _measure(part: str, workdir: Path) -> None:
 
 
 def _updates(number: int) -> ExperimentConfig:
-    from haepo_jax.benchmark.programs import config_for
+    from experiments.benchmarks.programs import config_for
 
     return dataclasses.replace(config_for(32), num_updates=number)
 

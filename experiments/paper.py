@@ -4,7 +4,7 @@ python -m experiments.paper --workdir=runs/paper
 python -m experiments.paper --workdir=runs/paper_quick --quick
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command_line
+from experiments.cli import command_line
 
 command_line.define_workdir()
 flags.DEFINE_boolean("quick", False, "Few seeds and a tenth of the steps: a look, not a result.")
@@ -28,11 +28,11 @@ def main() -> int:
         # Compiling is most of a quick look's time, and takes a third less of it so.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 
-    from experiments import last_words  # only now: a wrong flag is told at once
-    from haepo_jax.paper.reproduction import reproduce
-    from haepo_jax.paper.runs import finished
-    from haepo_jax.paper.scale import FULL, QUICK
-    from haepo_jax.paper.study_folder import held
+    from experiments.cli import last_words
+    from experiments.studies.reproduction import reproduce
+    from experiments.studies.runs import finished
+    from experiments.studies.scale import FULL, QUICK
+    from experiments.studies.study_folder import held
 
     started = time.monotonic()
     with held(workdir, finished):

@@ -8,14 +8,14 @@ seconds of its training and, where all its seeds came there, the part of them af
 a seed is, docs/performance.md says.
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
 
 from absl import flags
 
-from experiments import command_line
+from experiments.cli import command_line
 
 command_line.define_workdir()
 flags.DEFINE_multi_string("peer", [], "NAME=COMMAND of another code to race against; repeatable.")
@@ -28,8 +28,8 @@ def main() -> int:
     given = flags.FLAGS
     workdir = command_line.workdir("runs/race")
 
-    from haepo_jax.benchmark import peers, race  # only now: a wrong flag is told at once
-    from haepo_jax.run_folder import locked
+    from experiments.benchmarks import peers, race
+    from haepo_jax.runs.folder import locked
 
     others = [peers.parse(text) for text in given.peer]
     with locked(workdir):

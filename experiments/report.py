@@ -3,12 +3,12 @@
 python -m experiments.report --workdir=runs/sweep
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin(prints_results=True)  # before what takes seconds to import
 
-from experiments import command_line
+from experiments.cli import command_line
 
 command_line.define_workdir()
 
@@ -17,8 +17,8 @@ def main() -> int:
     """Writes `report.html` and `figures/` into the folder of the sweep."""
     workdir = command_line.workdir()
 
-    from experiments import last_words  # only now: a wrong flag is told at once
-    from haepo_jax.sweep_report.page import report
+    from experiments.cli import last_words
+    from haepo_jax.reports.sweep.page import report
 
     page, finding = report(workdir)
     last_words.say_passed_over(workdir)

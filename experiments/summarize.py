@@ -3,16 +3,16 @@
 python -m experiments.summarize --workdir=runs/sweep
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin(prints_results=True)  # before what takes seconds to import
 import dataclasses
 import json
 
-from experiments import command_line
+from experiments.cli import command_line
 from haepo_jax.errors import ConfigError
-from haepo_jax.folder_files import read_attempts, read_members, read_record
+from haepo_jax.runs.files import read_attempts, read_members, read_record
 
 command_line.define_workdir()
 
@@ -23,11 +23,11 @@ def main() -> int:
     """Writes `summary.json`, once every member has ended."""
     workdir = command_line.workdir()
 
-    from experiments import last_words  # only now: a wrong flag is told at once
+    from experiments.cli import last_words
     from haepo_jax.analysis import tables
-    from haepo_jax.analysis.summary import summarize, unfinished
-    from haepo_jax.run_folder import locked, storage_errors, write_json
-    from haepo_jax.sweeps import from_record
+    from haepo_jax.config.sweep import from_record
+    from haepo_jax.runs.folder import locked, storage_errors, write_json
+    from haepo_jax.runs.summary import summarize, unfinished
 
     expected = [dataclasses.asdict(member) for member in from_record(read_record(workdir)).members]
     if read_members(workdir) != json.loads(json.dumps(expected)):

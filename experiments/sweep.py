@@ -5,7 +5,7 @@ python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=run
 Of a run of several processes the same command is started once on every host: docs/sweeps.md.
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
@@ -13,10 +13,10 @@ if __name__ == "__main__":
 import jax
 from absl import flags
 
-from experiments import arguments, command_line
-from haepo_jax import processes
-from haepo_jax.folder_files import read_summary
-from haepo_jax.sweeps import Sweep, from_values, sweep_settings, unread_of_search
+from experiments.cli import arguments, command_line
+from haepo_jax.config.sweep import Sweep, from_values, sweep_settings, unread_of_search
+from haepo_jax.runs.files import read_summary
+from haepo_jax.runtime import processes
 
 command_line.define_config(sweep_settings)
 command_line.define_workdir()
@@ -58,9 +58,9 @@ def main() -> int:
     if workdir is None:
         return _tell_plan(sweep)
 
-    from experiments import last_words  # only now: a wrong flag is told at once
+    from experiments.cli import last_words
     from haepo_jax.analysis import tables
-    from haepo_jax.experiment import Placement, run_sweep
+    from haepo_jax.runs.experiment import Placement, run_sweep
 
     ran = run_sweep(
         sweep,
@@ -81,9 +81,9 @@ def main() -> int:
 
 
 def _tell_plan(sweep: Sweep) -> int:
-    from haepo_jax import agreement
-    from haepo_jax.experiment import Placement
-    from haepo_jax.planning import device_bytes, plan
+    from haepo_jax.population.planning import device_bytes, plan
+    from haepo_jax.runs import agreement
+    from haepo_jax.runs.experiment import Placement
 
     placement = Placement(flags.FLAGS.members_per_device, flags.FLAGS.trajectory_devices)
     agreement.check(sweep, placement._asdict() | {"dry_run": True})

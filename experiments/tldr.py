@@ -7,17 +7,17 @@ python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tld
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
 
 from absl import flags
 
-from experiments import command_line
+from experiments.cli import command_line
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import from_config_dict, settings, unread
-from haepo_jax.run_folder import locked
+from haepo_jax.runs.folder import locked
 
 STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
@@ -43,14 +43,14 @@ def main() -> int:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
     command_line.tell_unread(config, unread(config))
 
-    from haepo_jax.language import evaluation, finished, stages  # only now: a wrong flag is told at once
+    from haepo_jax.language.stages import evaluation, stages, status
 
     if stage == "evaluate":
         evaluation.evaluate(config, workdir)
         print((workdir / "evaluation.json").read_text(), end="")
         return 0
     if stage == "memory":
-        from haepo_jax.paper.tldr import reproduction
+        from experiments.studies.tldr import reproduction
 
         with locked(workdir):
             print(reproduction.report_memory(workdir, flags.FLAGS.topology))
@@ -58,7 +58,7 @@ def main() -> int:
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
     folder = stages.folder_of(stage, config, workdir)
     done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
-    update = finished.diverged_at(folder)
+    update = status.diverged_at(folder)
     if done:
         print((folder / "summary.json").read_text(), end="")
     elif update is None:

@@ -4,7 +4,7 @@ python -m experiments.tldr_report --workdir=runs/tldr_report
 python -m experiments.tldr_report --workdir=runs/tldr_report_quick --quick
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command_line
+from experiments.cli import command_line
 
 command_line.define_workdir()
 flags.DEFINE_boolean("quick", False, "Two seeds and a quarter of the updates, without memory: a look, not a result.")
@@ -25,11 +25,11 @@ def main() -> int:
     """Does what is missing of the experiment, and writes the page."""
     workdir = command_line.workdir()
 
-    from experiments import last_words  # only now: a wrong flag is told at once
-    from haepo_jax.paper.study_folder import held
-    from haepo_jax.paper.tldr.reproduction import reproduce
-    from haepo_jax.paper.tldr.runs import finished
-    from haepo_jax.paper.tldr.scale import FULL, QUICK
+    from experiments.cli import last_words
+    from experiments.studies.study_folder import held
+    from experiments.studies.tldr.reproduction import reproduce
+    from experiments.studies.tldr.runs import finished
+    from experiments.studies.tldr.scale import FULL, QUICK
 
     started = time.monotonic()
     with held(workdir, finished):

@@ -3,15 +3,15 @@
 python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 """
 
-from experiments import beginning
+from experiments.cli import beginning
 
 if __name__ == "__main__":
     beginning.begin()  # before what takes seconds to import
 
 from absl import flags
 
-from experiments import command_line
-from haepo_jax.folder_files import read_summary
+from experiments.cli import command_line
+from haepo_jax.runs.files import read_summary
 
 command_line.define_config()
 command_line.define_workdir()
@@ -31,17 +31,18 @@ def main() -> int:
     workdir, config = command_line.workdir(), command_line.experiment_config()
     command_line.check_read([config])
 
-    from haepo_jax.experiment import run  # only now: a wrong flag is told at once
+    from haepo_jax.runs.experiment import run
 
     given = flags.FLAGS
     ran = run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds)
 
-    from experiments import last_words
-    from haepo_jax.analysis import figures, tables  # only now: drawing costs a second to import
+    from experiments.cli import last_words
+    from haepo_jax.analysis import tables
+    from haepo_jax.reports import learning_curve
 
     figure = None
-    if ran or not figures.has_learning_curve(workdir):
-        figure = figures.learning_curve(workdir)
+    if ran or not learning_curve.has_learning_curve(workdir):
+        figure = learning_curve.learning_curve(workdir)
     summary = read_summary(workdir)
     if not ran:
         drawn = f" but to draw {figure}" if figure else ""

@@ -1,7 +1,7 @@
 """HAEPO (History-Aggregated Exploratory Policy Optimization, arXiv 2508.18884) in JAX.
 
 Importing this gives the losses and needs only jax and chex. The parts that train on environments
-(`haepo_jax.training`, `haepo_jax.population`, ...) are imported by name when wanted.
+(`haepo_jax.population.member`, `haepo_jax.population.population`, ...) are imported by name when wanted.
 """
 
 from haepo_jax import losses

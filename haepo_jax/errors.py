@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
-from haepo_jax.terminal import visible
+from haepo_jax.text import visible
 
 _LONGEST_NAME = 100  # compared with others; what is longer is no slip of the finger
 

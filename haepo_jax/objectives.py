@@ -19,8 +19,8 @@ from haepo_jax.losses import (
     trajectory_log_likelihood,
     trajectory_scores,
 )
+from haepo_jax.types import Metrics
 
-Metrics = dict[str, jax.Array]
 Objective = Callable[[jax.Array], tuple[jax.Array, Metrics]]
 """`log-likelihoods [..., M]`, or for GRPO `log-probabilities [..., M, T]`, `-> (loss, metrics)`."""
 
@@ -46,7 +46,7 @@ class StepGroup(NamedTuple):
     behaviour_log_probs: jax.Array
     """`[..., M, T]` under the policy that sampled them."""
 
-    def whole(self) -> Group:
+    def sum_over_steps(self) -> Group:
         """The trajectories as wholes."""
         behaviour = trajectory_log_likelihood(self.behaviour_log_probs, where=self.where)
         return Group(self.returns, self.where.sum(axis=-1), behaviour)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from command_runner import run
+from helpers.command_runner import run
 
 from haepo_jax.analysis.verdicts import VERDICTS
 

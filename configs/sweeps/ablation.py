@@ -10,7 +10,7 @@ learning: what `python -m experiments.paper` finds in its study of ablations.
 import ml_collections
 
 from configs import cartpole
-from haepo_jax.sweeps import with_search
+from haepo_jax.config.sweep import with_search
 
 # As `python -m experiments.paper` chose them on its tuning seeds.
 _CHOSEN = {

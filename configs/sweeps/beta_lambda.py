@@ -9,7 +9,7 @@ for each of the 36 settings, the least at the largest of either weight, and no m
 import ml_collections
 
 from configs import cartpole
-from haepo_jax.sweeps import with_search
+from haepo_jax.config.sweep import with_search
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -5,7 +5,7 @@ To add one: write its file with a `make(config, environment) -> Algorithm`, and 
 """
 
 from haepo_jax.algorithms import dpo, grpo, haepo, ppo, reinforce, rloo
-from haepo_jax.algorithms.interface import Algorithm, Learner
+from haepo_jax.algorithms.base import Algorithm, LearnerState
 
 MAKERS = {
     "haepo": haepo.make,
@@ -16,4 +16,4 @@ MAKERS = {
     "reinforce": reinforce.make,
 }
 
-__all__ = ["MAKERS", "Algorithm", "Learner"]
+__all__ = ["MAKERS", "Algorithm", "LearnerState"]

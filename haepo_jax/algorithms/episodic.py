@@ -10,22 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.algorithms.batches import Batch, MakeBatches
-from haepo_jax.algorithms.interface import (
-    Algorithm,
-    Learner,
-    Loss,
-    gradient_step,
-    horizon_of,
-    policy_for,
-)
+from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
+from haepo_jax.algorithms.episode_batches import Batch, MakeBatches
+from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.config import ExperimentConfig, ReferenceConfig
 from haepo_jax.environments import Environment
-from haepo_jax.objectives import Metrics
 from haepo_jax.optimizer import make_optimizer
-from haepo_jax.outcomes import episode_metrics
-from haepo_jax.policies import Params
-from haepo_jax.reference import make_reference
+from haepo_jax.rollouts.episode_stats import episode_metrics
+from haepo_jax.types import Metrics, Params
 
 
 def make_episodic(
@@ -55,17 +47,17 @@ def make_episodic(
     def optimizer(config: ExperimentConfig) -> optax.GradientTransformation:
         return make_optimizer(config.optimizer, config.num_updates * num_epochs)
 
-    def init(config: ExperimentConfig, key: jax.Array) -> Learner:
+    def init(config: ExperimentConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
-        return Learner(params, optimizer(config).init(params), rule.init(params))
+        return LearnerState(params, optimizer(config).init(params), rule.init(params))
 
-    def batch_loss(config: ExperimentConfig, learner: Learner, batch: Batch) -> Loss:
+    def batch_loss(config: ExperimentConfig, learner: LearnerState, batch: Batch) -> Loss:
         loss = batches.loss(config, learner, batch)
         return lambda params: loss(params, False)
 
     def learn(
-        config: ExperimentConfig, learner: Learner, batch: Batch, updates_done: jax.Array, key: jax.Array
-    ) -> tuple[Learner, Metrics]:
+        config: ExperimentConfig, learner: LearnerState, batch: Batch, updates_done: jax.Array, key: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
         del key
         loss = batches.loss(config, learner, batch)
 
@@ -81,10 +73,10 @@ def make_episodic(
         moved = learner.reference
         if reference is not None:
             moved = rule.update(reference(config), learner.reference, learner.params, params, updates_done + 1)
-        return Learner(params, optimizer_state, moved), jax.tree.map(lambda series: series[-1], metrics)
+        return LearnerState(params, optimizer_state, moved), jax.tree.map(lambda series: series[-1], metrics)
 
     def measure(batch: Batch) -> Metrics:
-        return episode_metrics(batches.outcome(batch))
+        return episode_metrics(batches.stats(batch))
 
     steps = config.num_trajectories * horizon_of(config, environment)
     return Algorithm(policy, steps, init, batches.collect, batch_loss, learn, measure)

@@ -6,21 +6,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.algorithms.interface import (
-    Algorithm,
-    Learner,
-    Loss,
-    gradient_step,
-    horizon_of,
-    policy_for,
-)
+from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss, generalized_advantages
-from haepo_jax.objectives import Metrics, scalars
+from haepo_jax.networks import Policy, make_value
+from haepo_jax.objectives import scalars
 from haepo_jax.optimizer import make_optimizer
-from haepo_jax.policies import Params, Policy, make_value
-from haepo_jax.segments import Segment, collect_segment, segment_metrics, start
+from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start
+from haepo_jax.types import Metrics, Params
 
 
 class _Samples(NamedTuple):
@@ -65,12 +59,12 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     def optimizer(config: ExperimentConfig) -> optax.GradientTransformation:
         return make_optimizer(config.optimizer, config.num_updates * num_epochs * num_minibatches)
 
-    def init(config: ExperimentConfig, key: jax.Array) -> Learner:
+    def init(config: ExperimentConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
         running = start(environment, config.env_params, jax.random.fold_in(key, 2), config.num_trajectories)
-        return Learner(params, optimizer(config).init(params), environments=running)
+        return LearnerState(params, optimizer(config).init(params), environments=running)
 
-    def collect(config: ExperimentConfig, learner: Learner, key: jax.Array) -> Segment:
+    def collect(config: ExperimentConfig, learner: LearnerState, key: jax.Array) -> Segment:
         return collect_segment(
             environment,
             policy,
@@ -124,12 +118,12 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
         return loss_fn
 
-    def batch_loss(config: ExperimentConfig, learner: Learner, segment: Segment) -> Loss:
+    def batch_loss(config: ExperimentConfig, learner: LearnerState, segment: Segment) -> Loss:
         return sample_loss(config, prepare(config, learner.params, segment))
 
     def learn(
-        config: ExperimentConfig, learner: Learner, segment: Segment, updates_done: jax.Array, key: jax.Array
-    ) -> tuple[Learner, Metrics]:
+        config: ExperimentConfig, learner: LearnerState, segment: Segment, updates_done: jax.Array, key: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
         del updates_done
         samples = prepare(config, learner.params, segment)
 
@@ -144,7 +138,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
         keys = jax.random.split(key, num_epochs)
         (params, optimizer_state), metrics = jax.lax.scan(epoch, (learner.params, learner.optimizer_state), keys)
-        learner = Learner(params, optimizer_state, environments=segment.running)
+        learner = LearnerState(params, optimizer_state, environments=segment.running)
         return learner, {name: jnp.mean(values[-1]) for name, values in metrics.items()}
 
     return Algorithm(policy, config.num_trajectories * num_steps, init, collect, batch_loss, learn, segment_metrics)

@@ -2,13 +2,14 @@
 
 import jax
 
-from haepo_jax.algorithms.batches import on_log_likelihoods
+from haepo_jax.algorithms.base import Algorithm
+from haepo_jax.algorithms.episode_batches import on_log_likelihoods
 from haepo_jax.algorithms.episodic import make_episodic
-from haepo_jax.algorithms.interface import Algorithm
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import normalize_returns, reinforce_loss
-from haepo_jax.objectives import Group, Metrics, Objective
+from haepo_jax.objectives import Group, Objective
+from haepo_jax.types import Metrics
 
 
 def make(config: ExperimentConfig, environment: Environment) -> Algorithm:

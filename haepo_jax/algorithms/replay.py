@@ -9,10 +9,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.algorithms.gradient_sum import GradientSum, Partial
-from haepo_jax.members_together import largest
-from haepo_jax.policies import Params, Policy, action_log_probs
-from haepo_jax.rollout import Trajectories
+from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial
+from haepo_jax.networks import Policy, action_log_probs
+from haepo_jax.parallel import max_over_members
+from haepo_jax.rollouts.episodes import Trajectories
+from haepo_jax.types import Params
 
 _ROWS = 128  # about the steps x episodes of a piece: what a policy of this size does with them fits a core's cache
 
@@ -32,7 +33,7 @@ def log_probs(
     Returns:
       `[M, T]` in nats; anything where masked.
     """
-    longest = largest(jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32)))
+    longest = max_over_members(jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32)))
     batch = (trajectories.observations, trajectories.actions, trajectories.log_probs)
     return _log_probs(policy, params, *batch, jnp.where(fresh, 0, longest), longest)
 

@@ -7,8 +7,8 @@ import numpy as np
 from rich.table import Table
 
 from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
-from haepo_jax.analysis.metrics import by_setting, short_names
-from haepo_jax.terminal import add_row, make_table
+from haepo_jax.runs.metrics.reader import by_setting, short_names
+from haepo_jax.text import add_row, make_table
 
 _NO_NUMBER = "-"
 

@@ -6,12 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
-from haepo_jax.analysis.statistics import (
-    Estimate,
-    difference_interval,
-    interquartile_mean,
-    variance_ratio,
-)
+from haepo_jax.analysis.statistics import Estimate, difference_interval, interquartile_mean, variance_ratio
 
 REPRODUCED, CONTRADICTED, NO_DIFFERENCE, UNDECIDED = (
     "reproduced",

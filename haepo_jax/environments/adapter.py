@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from haepo_jax.environments.contract import (
     check_choices,
     check_real_actions,
     check_state,
-    checked_measures,
+    checked_info_metrics,
     checked_state,
     own_limit,
 )
@@ -36,8 +37,8 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
 
     Args:
       name: its id.
-      env: an instance of `gymnax.environments.environment.Environment`. Its attribute `measures`, where it has
-        one, names the entries of its `info` that are measures; `param_limits` are those of `Environment`.
+      env: an instance of `gymnax.environments.environment.Environment`. Its attribute `info_metrics`, where it has
+        one, names the entries of its `info` that are metrics; `param_limits` are those of `Environment`.
       defaults: its `EnvParams`.
 
     Returns:
@@ -54,8 +55,8 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
     act, action_space = _actor(name, env, defaults)
     derived = _DERIVED.get(name, {})
     numbers = _numbers(defaults, derived)
-    measures = checked_measures(name, getattr(env, "measures", ()))
-    types = checked_state(name, env, defaults, act, action_space, measures)
+    info_metrics = checked_info_metrics(name, _info_metrics(name, env))
+    types = checked_state(name, env, defaults, act, action_space, info_metrics)
 
     def complete(params: Mapping[str, ArrayLike]) -> Any:
         _check(name, numbers, params)
@@ -79,11 +80,19 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
             _scalar(reward, jnp.float32),
             _scalar(jnp.logical_or(terminated, env.is_truncated(next_state, full)), bool),
             _scalar(terminated, bool),
-            {measure: _scalar(info[measure], jnp.float32) for measure in measures},
+            {measure: _scalar(info[measure], jnp.float32) for measure in info_metrics},
         )
 
     limits = getattr(env, "param_limits", {})
-    return Environment(name, observation_size, action_space, max_steps, numbers, measures, reset, step, limits)
+    return Environment(name, observation_size, action_space, max_steps, numbers, info_metrics, reset, step, limits)
+
+
+def _info_metrics(name: str, env: Any) -> Any:
+    """Reads the names that the environment gives to the metrics in its `info`."""
+    if not hasattr(env, "info_metrics") and hasattr(env, "measures"):
+        warnings.warn(f"env {name}: the attribute measures is called info_metrics now; rename it.", FutureWarning, 2)
+        return env.measures
+    return getattr(env, "info_metrics", ())
 
 
 def check_params(environment: Environment, names: Sequence[str]) -> None:

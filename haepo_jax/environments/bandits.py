@@ -86,7 +86,7 @@ class Bandit(environment.Environment):
     arm pulled is the best one. Both are free of the noise of the reward.
     """
 
-    measures = ("regret", "optimal")
+    info_metrics = ("regret", "optimal")
 
     def __init__(self, num_arms: int = 10) -> None:
         """A bandit with so many arms."""

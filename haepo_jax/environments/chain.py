@@ -27,7 +27,7 @@ class Chain(environment.Environment):
     `success`, 1.0 at the step that reaches the goal. A length under 1 is read as 1.
     """
 
-    measures = ("success",)
+    info_metrics = ("success",)
     param_limits = MappingProxyType({"length": (1, math.inf), "slip": (0, 1)})
 
     def forward(self, state: EnvState, action: Any, params: Any) -> jax.Array:

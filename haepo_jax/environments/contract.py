@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from haepo_jax.config_settings import ExperimentConfig
+from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
 from haepo_jax.environments.interface import Box, Discrete
 from haepo_jax.errors import ConfigError, quoted
@@ -36,12 +36,12 @@ REPORTED = frozenset(
 """What a run reports by itself, whichever its algorithm: no measure may take the place of one of these."""
 
 
-def checked_measures(name: str, measures: Any) -> tuple[str, ...]:
-    """Checks the names of what an environment measures.
+def checked_info_metrics(name: str, info_metrics: Any) -> tuple[str, ...]:
+    """Checks the names of an environment's info metrics.
 
     Args:
       name: the environment's id.
-      measures: its attribute of this name.
+      info_metrics: its attribute of this name.
 
     Returns:
       The names.
@@ -49,15 +49,15 @@ def checked_measures(name: str, measures: Any) -> tuple[str, ...]:
     Raises:
       ConfigError: these are no names, or one is that of something else which a run reports.
     """
-    if not isinstance(measures, list | tuple) or not all(isinstance(measure, str) for measure in measures):
-        raise ConfigError(f"env {name} has measures = {quoted(measures)}; it must be a tuple of names.")
-    for measure in measures:
+    if not isinstance(info_metrics, list | tuple) or not all(isinstance(measure, str) for measure in info_metrics):
+        raise ConfigError(f"env {name} has info_metrics = {quoted(info_metrics)}; it must be a tuple of names.")
+    for measure in info_metrics:
         if measure in REPORTED or measure.partition(".")[0] in _SETTINGS:
             raise ConfigError(
                 f"env {name} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
                 "give it another one."
             )
-    return tuple(measures)
+    return tuple(info_metrics)
 
 
 def check_choices(name: str, what: str, space: spaces.Discrete) -> None:
@@ -104,7 +104,7 @@ def checked_state(
     defaults: Any,
     act: Callable[[Any, Any], Any],
     action_space: Discrete | Box,
-    measures: Sequence[str],
+    info_metrics: Sequence[str],
 ) -> Any:
     """Checks what a reset and a step return, without computing them.
 
@@ -114,7 +114,7 @@ def checked_state(
       defaults: its `EnvParams`.
       act: `(policy's action, EnvParams) -> environment's action`.
       action_space: of the policy.
-      measures: entries of `info` that are measures.
+      info_metrics: entries of `info` that are metrics.
 
     Returns:
       The state as shapes and dtypes: those of the reset, a plain Python number with the dtype that the step gives it
@@ -131,7 +131,7 @@ def checked_state(
         observation, state = env.reset_env(key, defaults)
         begins.append(state)
         following, after, reward, terminated, info = env.step_env(key, state, act(action, defaults), defaults)
-        taken = {measure: info[measure] for measure in measures}
+        taken = {measure: info[measure] for measure in info_metrics}
         return observation, state, following, after, reward, terminated, env.is_truncated(after, defaults), taken
 
     action = (

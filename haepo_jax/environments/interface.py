@@ -31,8 +31,8 @@ class Step(NamedTuple):
     """`[]` boolean, True when the episode ended, by termination or by the environment's own time limit."""
     terminated: jax.Array
     """`[]` boolean, True when the task itself ended the episode; where that falls on the time limit, it wins."""
-    measures: dict[str, jax.Array]
-    """`[]` float32 each: what the environment measures of the step beyond its reward, by `Environment.measures`."""
+    info_metrics: dict[str, jax.Array]
+    """`[]` float32 each: what is reported of the step beyond its reward, by `Environment.info_metrics`."""
 
 
 class Environment(NamedTuple):
@@ -50,8 +50,8 @@ class Environment(NamedTuple):
     """The environment's own limit on the length of an episode; None where it has none."""
     params: dict[str, float | int]
     """The numbers of the environment that may vary inside one compiled program, with their defaults."""
-    measures: tuple[str, ...]
-    """The names in `Step.measures`."""
+    info_metrics: tuple[str, ...]
+    """The names in `Step.info_metrics`."""
     reset: Callable[[Mapping[str, ArrayLike], jax.Array], tuple[Any, jax.Array]]
     """`(params, key) -> (state, observation)`."""
     step: Callable[[Mapping[str, ArrayLike], jax.Array, Any, jax.Array], Step]

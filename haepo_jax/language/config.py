@@ -18,8 +18,8 @@ from haepo_jax.config import (
     from_mapping,
     to_config_dict,
 )
-from haepo_jax.config_meanings import Setting, settings_of
-from haepo_jax.config_settings import MAX_SEED, choice, count, leaves, number
+from haepo_jax.config.meanings import Setting, settings_of
+from haepo_jax.config.settings import MAX_SEED, choice, count, leaves, number
 from haepo_jax.errors import ConfigError
 
 METHODS = ("haepo", "grpo", "rloo", "dpo")

@@ -122,7 +122,7 @@ def policy_loss(
     reference_log_likelihoods = (
         None if reference is None else trajectory_log_likelihood(grouped(reference), where=where)
     )
-    objective = haepo(algo_config.haepo, group.whole(), reference_log_likelihoods)
+    objective = haepo(algo_config.haepo, group.sum_over_steps(), reference_log_likelihoods)
     loss, metrics = objective(trajectory_log_likelihood(grouped(log_probs), where=where))
     kl = jnp.zeros(())
     if reference is not None:

@@ -4,11 +4,7 @@ The last axis holds the M trajectories of a group that compete (`[..., M]`), or 
 trajectory (`[..., M, T]`); leading axes are independent groups. `where` masks are boolean, True = valid.
 """
 
-from haepo_jax.losses.advantages import (
-    generalized_advantages,
-    group_relative_advantages,
-    leave_one_out_advantages,
-)
+from haepo_jax.losses.advantages import generalized_advantages, group_relative_advantages, leave_one_out_advantages
 from haepo_jax.losses.clipped import (
     AGGREGATIONS,
     ClippedSurrogateMetrics,

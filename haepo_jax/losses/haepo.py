@@ -19,12 +19,7 @@ from haepo_jax.losses._arrays import (
     unless_zero,
 )
 from haepo_jax.losses.returns import normalized, returns_sum_not_positive
-from haepo_jax.losses.weights import (
-    effective_sample_size,
-    plackett_luce_log_weights,
-    weights_entropy,
-    weights_kl,
-)
+from haepo_jax.losses.weights import effective_sample_size, plackett_luce_log_weights, weights_entropy, weights_kl
 
 
 class HaepoMetrics(NamedTuple):

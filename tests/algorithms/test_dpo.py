@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from algorithms.updates import (
+from helpers.updates import (
     BATCH,
     ENVIRONMENT,
     PARAMS,

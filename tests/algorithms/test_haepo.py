@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from algorithms.updates import (
+from helpers.updates import (
     BATCH,
     ENVIRONMENT,
     PARAMS,
@@ -40,7 +40,7 @@ from haepo_jax.algorithms import haepo, reinforce
 from haepo_jax.config import REFERENCES, SCORES, from_config_dict, traced_settings
 from haepo_jax.losses import haepo_loss
 from haepo_jax.population import make_population
-from haepo_jax.training import make_train
+from haepo_jax.population.member import make_member
 
 METRICS = {
     "loss",
@@ -275,24 +275,24 @@ class TestShippedConfigs:
     @pytest.mark.parametrize("path", [path for path in CONFIGS if small(path)], ids=lambda path: path.stem)
     def test_kl_coef_changes_the_gradient(self, path):
         config = small(path)
-        train = make_train(config)
+        functions = make_member(config)
         shipped = max(config.sweep.get("haepo.kl_coef", (config.haepo.kl_coef,)))
         defaults = arrays_of(traced_settings(config))
-        start = train.init(jax.random.key(0), defaults)
+        start = functions.init(jax.random.key(0), defaults)
 
         @jax.jit
         def update(state):
-            batch = train.collect(state)
+            batch = functions.collect(state)
             # Rewards of our own: the policy has to move, even where the environment pays late or never.
             rewards = jax.random.normal(jax.random.key(state.updates_done), batch.rewards.shape)
-            return train.learn(state, batch._replace(rewards=rewards))[0]
+            return functions.learn(state, batch._replace(rewards=rewards))[0]
 
         params = {}
         for kl_coef in (0.0, shipped):
             state = dataclasses.replace(start, settings=defaults | {"haepo.kl_coef": jnp.float32(kl_coef)})
             for _ in range(3):
                 state = update(state)
-            assert state.alive
+            assert not state.diverged
             params[kl_coef] = state.learner.params
         assert distance(params[0.0], params[shipped]) > 1e-5 * distance(params[0.0], start.learner.params)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from algorithms.updates import (
+from helpers.updates import (
     arrays_of,
     assert_close,
     assert_identical,
@@ -21,7 +21,7 @@ from algorithms.updates import (
 from haepo_jax.algorithms import ppo
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.environments import make
-from haepo_jax.training import make_train, total_steps
+from haepo_jax.population.member import make_member, total_steps
 
 N, S, HORIZON = 4, 16, 8
 ENVIRONMENT = make("CartPole-v1")
@@ -331,10 +331,10 @@ class Trained:
     """A member that trains, compiled."""
 
     def __init__(self, config):
-        self.train = make_train(config)
+        self.functions = make_member(config)
         settings = arrays_of(traced_settings(config))
-        self.start = jax.jit(lambda key: self.train.init(key, settings))(jax.random.key(0))
-        self.collect, self.learn = jax.jit(self.train.collect), jax.jit(self.train.learn)
+        self.start = jax.jit(lambda key: self.functions.init(key, settings))(jax.random.key(0))
+        self.collect, self.learn = jax.jit(self.functions.collect), jax.jit(self.functions.learn)
 
 
 class TestEnvironments:
@@ -393,10 +393,10 @@ def test_a_short_walk_is_learned():
     member = Trained(config)
 
     def update(state, _):
-        return member.train.learn(state, member.train.collect(state))
+        return member.functions.learn(state, member.functions.collect(state))
 
     state, metrics = jax.jit(lambda state: jax.lax.scan(update, state, length=40))(member.start)
-    assert state.alive
+    assert not state.diverged
     assert metrics["episode_length"][:2].mean() > 15
     assert metrics["success"][-5:].mean() > 0.99
     assert metrics["episode_length"][-5:].mean() < 7

@@ -9,8 +9,8 @@ import pytest
 
 from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.environments import Box, Discrete
-from haepo_jax.policies import make_policy
-from haepo_jax.rollout import Trajectories
+from haepo_jax.networks import make_policy
+from haepo_jax.rollouts.episodes import Trajectories
 
 OBSERVATION_SIZE = 3
 ROWS = 128  # steps x episodes of a piece

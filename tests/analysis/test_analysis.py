@@ -6,18 +6,19 @@ import warnings
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers.made_up_sweeps import ATTEMPT
 from rich.console import Console
-from sweep_report.made_up_sweeps import ATTEMPT
 
-from haepo_jax.analysis import figures, tables
-from haepo_jax.analysis.metrics import by_setting, read_metric
+from haepo_jax.analysis import tables
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
-from haepo_jax.analysis.summary import summarize
 from haepo_jax.config import from_config_dict, to_json
-from haepo_jax.folder_files import to_json_text
-from haepo_jax.population import make_members
-from haepo_jax.recording import MetricsWriter
-from haepo_jax.run_folder import write_json
+from haepo_jax.population.population import make_members
+from haepo_jax.reports import learning_curve
+from haepo_jax.runs.files import to_json_text
+from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.metrics.reader import by_setting, read_metric
+from haepo_jax.runs.metrics.writer import MetricsWriter
+from haepo_jax.runs.summary import summarize
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_folders_above_that_look_like_columns_are_none(workdir, tmp_path):
 
 def test_a_folder_may_be_given_as_text(workdir):
     assert summarize(str(workdir)) == summarize(workdir)
-    assert figures.learning_curve(str(workdir)) == workdir / "learning_curve.png"
+    assert learning_curve.learning_curve(str(workdir)) == workdir / "learning_curve.png"
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
@@ -87,7 +88,7 @@ def test_returns_that_are_not_finite_leave_the_other_rows_whole(workdir, value):
         assert finals[1] == expected and summary["members"][1]["best_return"] == 111.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures.learning_curve(workdir)
+        learning_curve.learning_curve(workdir)
         printed(tables.final_returns(summary, "title"))
 
 
@@ -100,7 +101,7 @@ def test_a_run_in_which_no_episode_ended_has_null_and_is_ok(workdir):
     summary = json.loads(to_json_text(summarize(workdir)))
     assert [(m["final_return"], m["best_return"]) for m in summary["members"]] == [(None, None)] * 4
     assert [m["status"] for m in summary["members"]] == ["ok", "ok", "ok", "diverged"]
-    figures.learning_curve(workdir)
+    learning_curve.learning_curve(workdir)
     assert cells(printed(tables.final_returns(summary, "title")))[0] == ["kl_coef=0", "2", "-", "-", "-", "-", "0"]
 
 
@@ -131,7 +132,7 @@ def test_the_best_return_is_the_largest_of_an_update(summary):
 
 def test_a_diverged_member_is_named_with_its_update(summary):
     assert [member["status"] for member in summary["members"]] == ["ok", "ok", "ok", "diverged"]
-    assert [member["death_update"] for member in summary["members"]] == [None, None, None, 20]
+    assert [member["diverged_at"] for member in summary["members"]] == [None, None, None, 20]
 
 
 def test_steps_and_time_are_summed(summary):
@@ -224,21 +225,21 @@ def test_a_finding_names_the_best_setting_or_says_that_there_is_none():
 
 
 def test_the_figure_is_drawn_even_where_all_of_a_setting_died(workdir):
-    path = figures.learning_curve(workdir)
+    path = learning_curve.learning_curve(workdir)
     assert path == workdir / "learning_curve.png"
-    assert figures.has_learning_curve(workdir)
+    assert learning_curve.has_learning_curve(workdir)
 
 
 def test_a_figure_that_is_missing_or_damaged_is_known_as_such(workdir):
-    assert not figures.has_learning_curve(workdir)
-    path = figures.learning_curve(workdir)
+    assert not learning_curve.has_learning_curve(workdir)
+    path = learning_curve.learning_curve(workdir)
     content = path.read_bytes()
     for damaged in (b"", content[:100], content[: len(content) // 2], b"<svg/>"):
         path.write_bytes(damaged)
-        assert not figures.has_learning_curve(workdir)
+        assert not learning_curve.has_learning_curve(workdir)
     path.unlink()
     path.mkdir()
-    assert not figures.has_learning_curve(workdir)
+    assert not learning_curve.has_learning_curve(workdir)
 
 
 def test_the_mean_leaves_the_diverged_out():
@@ -250,11 +251,11 @@ def test_the_mean_leaves_the_diverged_out():
 def test_a_learning_curve_has_a_band_from_five_seeds_on(seeds, bands):
     returns = np.random.default_rng(0).normal(size=(seeds, 6))
     hostile = from_config_dict({"num_seeds": seeds})
-    drawn = figures._draw(hostile, {"$\\frac{x$ \x1b[2J": returns}, np.arange(1, 7))
+    drawn = learning_curve._draw(hostile, {"$\\frac{x$ \x1b[2J": returns}, np.arange(1, 7))
     (axes,) = drawn.axes
     assert len(axes.collections) == bands
     assert axes.get_legend_handles_labels()[1] == ["$\\frac{x$ \\x1b[2J"]
-    (alone,) = figures._draw(hostile, {"": returns}, np.arange(1, 7)).axes
+    (alone,) = learning_curve._draw(hostile, {"": returns}, np.arange(1, 7)).axes
     assert ("band" in alone.get_legend_handles_labels()[1][0]) == bool(bands)
 
 

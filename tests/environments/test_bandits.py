@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, assert_binomial, play, refusal, uniform
+from helpers.play import always, assert_binomial, play, refusal, uniform
 from scipy import integrate, stats
 
 from haepo_jax.environments import Discrete, bernoulli_arm_means, gaussian_arm_means, make
@@ -84,17 +84,19 @@ class TestRewards:
 class TestMeasures:
     def test_of_each_arm_are_its_distance_from_the_best_one(self, name):
         environment = make(name)
-        assert environment.measures == ("regret", "optimal")
+        assert environment.info_metrics == ("regret", "optimal")
         means = np.asarray(MEANS[name](3, 10))
         state, _ = environment.reset({"instance": 3}, jax.random.key(0))
         pull = jax.jit(environment.step)
-        measures = [pull({"instance": 3}, jax.random.key(arm), state, jnp.int32(arm)).measures for arm in range(10)]
-        np.testing.assert_array_equal([m["regret"] for m in measures], max(means) - means)
-        np.testing.assert_array_equal([m["optimal"] for m in measures], means == max(means))
+        info_metrics = [
+            pull({"instance": 3}, jax.random.key(arm), state, jnp.int32(arm)).info_metrics for arm in range(10)
+        ]
+        np.testing.assert_array_equal([m["regret"] for m in info_metrics], max(means) - means)
+        np.testing.assert_array_equal([m["optimal"] for m in info_metrics], means == max(means))
 
     def test_are_free_of_the_noise_of_the_reward(self, name):
         after, _ = play(make(name), always(2), episodes=100)
-        assert len(np.unique(after.measures["regret"])) == 1
+        assert len(np.unique(after.info_metrics["regret"])) == 1
         assert len(np.unique(after.reward)) > 1
 
     def test_of_the_uniform_policy_are_the_documented_ones(self, name):
@@ -112,13 +114,13 @@ class TestMeasures:
             act_key, env_key = jax.random.split(key)
             state, observation = environment.reset({"instance": instance}, env_key)
             action = uniform(environment)(observation, act_key)
-            return environment.step({"instance": instance}, env_key, state, action).measures
+            return environment.step({"instance": instance}, env_key, state, action).info_metrics
 
-        measures = jax.vmap(pull)(jnp.arange(20_000), jax.random.split(jax.random.key(0), 20_000))
-        regrets = np.asarray(measures["regret"])
+        info_metrics = jax.vmap(pull)(jnp.arange(20_000), jax.random.split(jax.random.key(0), 20_000))
+        regrets = np.asarray(info_metrics["regret"])
         assert (regrets >= 0).all()
         assert abs(regrets.mean() - expected) < 5 * regrets.std() / np.sqrt(regrets.size)
-        assert_binomial(int(measures["optimal"].sum()), 20_000, 1 / 10)
+        assert_binomial(int(info_metrics["optimal"].sum()), 20_000, 1 / 10)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -142,7 +144,7 @@ class TestEpisode:
 
             def one(instance):
                 state, _ = environment.reset({"instance": instance}, jax.random.key(0))
-                return environment.step({"instance": instance}, jax.random.key(0), state, jnp.int32(0)).measures
+                return environment.step({"instance": instance}, jax.random.key(0), state, jnp.int32(0)).info_metrics
 
             return jax.vmap(one)(instances)["regret"]
 

@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import refusal
 from flax import struct
 from gymnax.environments import environment, spaces
+from helpers.play import refusal
 
-from haepo_jax import experiment
-from haepo_jax.algorithms.interface import horizon_of, horizon_without_effect
+from haepo_jax.algorithms.base import horizon_of, horizon_without_effect
 from haepo_jax.config import from_config_dict
 from haepo_jax.environments import Box, make, registry
 from haepo_jax.environments.adapter import _actor, adapt
-from haepo_jax.environments.contract import REPORTED, checked_measures
+from haepo_jax.environments.contract import REPORTED, checked_info_metrics
 from haepo_jax.errors import ConfigError
-from haepo_jax.training import make_train
+from haepo_jax.population.member import make_member
+from haepo_jax.runs import experiment
 
 
 @struct.dataclass
@@ -62,7 +62,7 @@ class Drift(environment.Environment):
 
 def adapted(params=None, **changes):
     drift = Drift(**changes)
-    drift.measures = changes.get("measures", ())
+    drift.info_metrics = changes.get("info_metrics", ())
     return adapt("Drift-v0", drift, Params() if params is None else params)
 
 
@@ -187,7 +187,7 @@ def test_a_state_may_hold_a_key():
             "env Drift-v0 gives terminated as float32[]; it must be one boolean.",
         ),
         (
-            {"measures": ("speed",), "info": {"speed": jnp.ones(3)}},
+            {"info_metrics": ("speed",), "info": {"speed": jnp.ones(3)}},
             "env Drift-v0 gives its measure speed as float32[3]; it must be one real number.",
         ),
         ({"reward": lambda state: None}, "env Drift-v0 gives its reward as None; it must be one real number."),
@@ -198,7 +198,7 @@ def test_a_state_may_hold_a_key():
         ({"terminated": lambda state: None}, "env Drift-v0 gives terminated as None; it must be one boolean."),
         ({"terminated": lambda state: (True,)}, "env Drift-v0 gives terminated as a tuple; it must be one boolean."),
         (
-            {"measures": ("speed",), "info": {"speed": None}},
+            {"info_metrics": ("speed",), "info": {"speed": None}},
             "env Drift-v0 gives its measure speed as None; it must be one real number.",
         ),
         ({"seen": lambda state: None}, "env Drift-v0: the observation of its step is None; it must be one array."),
@@ -214,7 +214,7 @@ def test_a_state_may_hold_a_key():
             {"pos": 70000.0, "move": lambda pos, params: jnp.float16(1)},
             "env Drift-v0: state.pos is 70000.0 after a reset and float16 after a step, which does not hold it.",
         ),
-        ({"measures": ("speed",)}, "env Drift-v0 fails at its first step: KeyError: 'speed'"),
+        ({"info_metrics": ("speed",)}, "env Drift-v0 fails at its first step: KeyError: 'speed'"),
         (
             {"after": lambda state: state.nothing},
             "env Drift-v0 fails at its first step: AttributeError: 'State' object has no attribute 'nothing'",
@@ -259,7 +259,7 @@ def test_what_would_be_changed_on_its_way_is_refused_in_one_sentence(changes, se
     "measure", sorted({*REPORTED, "discount", "num_trajectories", "haepo.kl_coef", "env_params.x"})
 )
 def test_a_measure_may_not_take_the_place_of_what_a_run_reports(measure):
-    assert refusal(checked_measures, "Drift-v0", ("speed", measure)) == (
+    assert refusal(checked_info_metrics, "Drift-v0", ("speed", measure)) == (
         f"env Drift-v0 has a measure '{measure}', which is what a run itself reports under that name; give it another "
         "one."
     )
@@ -267,15 +267,15 @@ def test_a_measure_may_not_take_the_place_of_what_a_run_reports(measure):
 
 def test_a_measure_of_such_a_name_is_refused_when_the_environment_is_made_and_when_it_is_given():
     sentence = "has a measure 'loss', which is what a run itself reports"
-    assert sentence in refusal(lambda: adapted(measures=("loss",), info={"loss": 1.0}))
-    given = adapted()._replace(measures=("loss",))
-    assert sentence in refusal(lambda: make_train(from_config_dict({"horizon": 3}), environment=given))
+    assert sentence in refusal(lambda: adapted(info_metrics=("loss",), info={"loss": 1.0}))
+    given = adapted()._replace(info_metrics=("loss",))
+    assert sentence in refusal(lambda: make_member(from_config_dict({"horizon": 3}), environment=given))
 
 
-@pytest.mark.parametrize("measures", [5, "foo", None, (1,), {"speed": 1}], ids=repr)
-def test_measures_that_are_no_names_are_refused(measures):
-    assert refusal(lambda: adapted(measures=measures)) == (
-        f"env Drift-v0 has measures = {measures!r}; it must be a tuple of names."
+@pytest.mark.parametrize("info_metrics", [5, "foo", None, (1,), {"speed": 1}], ids=repr)
+def test_info_metrics_that_are_no_names_are_refused(info_metrics):
+    assert refusal(lambda: adapted(info_metrics=info_metrics)) == (
+        f"env Drift-v0 has info_metrics = {info_metrics!r}; it must be a tuple of names."
     )
 
 

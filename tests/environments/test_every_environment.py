@@ -1,7 +1,7 @@
 """Every environment trains with every method, by the command, over two devices and more."""
 
 import pytest
-from command_runner import run
+from helpers.command_runner import run
 
 from haepo_jax.algorithms import MAKERS
 from haepo_jax.environments import environment_names

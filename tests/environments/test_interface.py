@@ -16,14 +16,14 @@ def environment(name="toy", **changes):
 
 
 def test_step_and_environment_have_these_fields():
-    assert Step._fields == ("state", "observation", "reward", "done", "terminated", "measures")
+    assert Step._fields == ("state", "observation", "reward", "done", "terminated", "info_metrics")
     assert Environment._fields == (
         "name",
         "observation_size",
         "action_space",
         "max_steps",
         "params",
-        "measures",
+        "info_metrics",
         "reset",
         "step",
         "param_limits",

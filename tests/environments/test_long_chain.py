@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, assert_binomial, chance_of_goal, play, refusal, steps_to_goal, uniform
+from helpers.play import always, assert_binomial, chance_of_goal, play, refusal, steps_to_goal, uniform
 
 from haepo_jax.environments import Discrete, make
 from haepo_jax.environments.long_chain import cue
@@ -69,7 +69,7 @@ def test_moves_by_hand(instance, position):
             expected = position + 1 if ahead else max(position - 1, 0)
             assert after.state.position == expected and after.state.time == 1
             assert after.observation.tolist() == [expected / 4, float(cue(expected, instance))]
-            assert after.reward == after.terminated == after.done == after.measures["success"] == (expected == 4)
+            assert after.reward == after.terminated == after.done == after.info_metrics["success"] == (expected == 4)
 
 
 def test_follows_the_actions_as_a_chain_in_numpy_does():
@@ -98,7 +98,9 @@ class TestPolicies:
             after, _ = play(make(NAME), follow, params={"instance": instance}, steps=100)
             expected = [False] * 99 + [True]
             assert after.terminated[0].tolist() == after.done[0].tolist() == expected
-            assert after.reward[0].tolist() == after.measures["success"][0].tolist() == [float(e) for e in expected]
+            assert (
+                after.reward[0].tolist() == after.info_metrics["success"][0].tolist() == [float(e) for e in expected]
+            )
 
     @pytest.mark.parametrize("slip", [0.1, 0.3])
     def test_that_follow_the_cue_need_more_steps_on_slippery_ground(self, slip):
@@ -137,7 +139,7 @@ def test_has_the_documented_sizes():
     environment = make(NAME)
     assert environment.params == {"length": 100, "slip": 0.0, "instance": 0}
     assert environment.observation_size == 2 and environment.max_steps == 10_000
-    assert environment.action_space == Discrete(2) and environment.measures == ("success",)
+    assert environment.action_space == Discrete(2) and environment.info_metrics == ("success",)
 
 
 def test_is_cut_at_as_many_steps_as_asked_for():

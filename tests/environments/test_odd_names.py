@@ -1,7 +1,7 @@
 """An environment's id may hold anything: no page runs it, no terminal obeys it, no figure takes it for a formula."""
 
 import pytest
-from command_runner import run
+from helpers.command_runner import run
 
 NAME = "<script>alert('1')</script>\x1b[2J\r\n\u202e\"$x^$[red]-v0"
 CONFIG = f"""

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, assert_binomial, chance_of_goal, play, steps_to_goal, uniform
+from helpers.play import always, assert_binomial, chance_of_goal, play, steps_to_goal, uniform
 
 from haepo_jax.environments import Discrete, make
 
@@ -29,7 +29,7 @@ def test_moves_by_hand(position, action, after, reward):
         )
         assert step.state.position == after and step.state.time == 1
         np.testing.assert_array_equal(step.observation, np.array([after / 5], np.float32))
-        assert step.reward == reward == step.measures["success"]
+        assert step.reward == reward == step.info_metrics["success"]
         assert step.terminated == step.done == bool(reward)
 
 
@@ -87,13 +87,15 @@ class TestEpisode:
         after, _ = play(make(NAME), always(RIGHT), steps=50)
         expected = [False] * 49 + [True]
         assert after.terminated[0].tolist() == after.done[0].tolist() == expected
-        assert after.reward[0].tolist() == after.measures["success"][0].tolist() == [float(end) for end in expected]
+        assert (
+            after.reward[0].tolist() == after.info_metrics["success"][0].tolist() == [float(end) for end in expected]
+        )
         assert steps_to_goal(50, 1.0) == 50
 
     def test_that_never_arrives_is_cut_not_terminated(self):
         after, _ = play(make(NAME), always(LEFT))
         assert np.flatnonzero(after.done[0]).tolist() == [499]
-        assert not after.terminated.any() and not after.reward.any() and not after.measures["success"].any()
+        assert not after.terminated.any() and not after.reward.any() and not after.info_metrics["success"].any()
 
     def test_that_arrives_with_the_last_step_is_terminated(self):
         after, _ = play(make(NAME), always(RIGHT), params={"length": 500})
@@ -117,7 +119,7 @@ def test_has_the_documented_sizes():
     environment = make(NAME)
     assert environment.params == {"length": 50, "slip": 0.0}
     assert environment.observation_size == 1 and environment.max_steps == 500
-    assert environment.action_space == Discrete(2) and environment.measures == ("success",)
+    assert environment.action_space == Discrete(2) and environment.info_metrics == ("success",)
 
 
 def test_of_many_lengths_compiles_once_each_member_with_its_own():

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments.play import always, play, refusal
+from helpers.play import always, play, refusal
 from jax.tree_util import tree_structure
 
 from haepo_jax.environments import Box, Discrete, check_param, check_params, environment_names, make
@@ -67,8 +67,8 @@ def test_resets_and_steps_under_jit_and_vmap_with_one_compilation(name):
         assert result.done.dtype == result.terminated.dtype == bool
         assert (result.done | ~result.terminated).all()
         assert np.isfinite(result.reward).all()
-        assert set(result.measures) == set(environment.measures)
-        for measure in result.measures.values():
+        assert set(result.info_metrics) == set(environment.info_metrics)
+        for measure in result.info_metrics.values():
             assert measure.shape == (NUM_ENVS,) and measure.dtype == jnp.float32
             assert np.isfinite(measure).all()
 
@@ -99,7 +99,7 @@ def test_one_environment_has_the_shapes_of_the_interface():
     after = environment.step({}, jax.random.key(0), state, jnp.int32(1))
     assert observation.shape == after.observation.shape == (4,)
     assert after.reward.shape == after.done.shape == after.terminated.shape == ()
-    assert after.measures == {}
+    assert after.info_metrics == {}
 
 
 def test_can_be_the_key_of_a_cache():

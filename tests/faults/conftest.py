@@ -2,9 +2,8 @@
 
 import time
 
-import pods
 import pytest
-from faults import campaign
+from helpers import campaign, pods
 
 
 @pytest.fixture(scope="session")

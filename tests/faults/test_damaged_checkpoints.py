@@ -7,12 +7,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from faults import campaign
+from helpers import campaign
 
-from haepo_jax.checkpointing import Checkpointer
 from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
-from haepo_jax.restore import Source, look
+from haepo_jax.runs.checkpoints import Checkpointer
+from haepo_jax.runs.restore import Source, look
 
 pytestmark = [
     pytest.mark.slow,

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from faults import campaign
+from helpers import campaign
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 

@@ -4,10 +4,9 @@ import shutil
 import signal
 import time
 
-import pods
 import pytest
-from faults import campaign
-from run_folders import checkpoints, wait_for
+from helpers import campaign, pods
+from helpers.run_folders import checkpoints, wait_for
 
 from haepo_jax.errors import Stalled
 

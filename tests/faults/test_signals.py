@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from faults import campaign
+from helpers import campaign
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 

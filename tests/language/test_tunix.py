@@ -30,7 +30,7 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tunix")
     python = os.environ.get("HAEPO_TUNIX_PYTHON") or _environment(folder)
     results = folder / "results.json"
-    script = Path(__file__).with_name("tunix_steps.py")
+    script = ROOT / "tests" / "helpers" / "tunix_steps.py"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     _run(python, script, ROOT / "docs" / "tunix.md", results, env=environment)
     return json.loads(results.read_text())

@@ -8,12 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from haepo_jax import (
-    generalized_advantages,
-    group_relative_advantages,
-    leave_one_out_advantages,
-    normalize_returns,
-)
+from haepo_jax import generalized_advantages, group_relative_advantages, leave_one_out_advantages, normalize_returns
 
 GARBAGE = [np.nan, np.inf, -np.inf]
 SHAPES = [(6,), (2, 3, 6)]

@@ -1,0 +1,240 @@
+"""What every command line shares: flags read strictly, and errors told in one sentence.
+
+Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 storage failed, 42 stalled or another
+process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from absl import flags, logging
+from rich.console import Console
+
+from experiments.cli import arguments, beginning, config_file, flag_help
+from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
+from haepo_jax.config.meanings import Setting, settings_of
+from haepo_jax.config.reads import set_and_unread, unread, unread_by_all
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
+from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
+from haepo_jax.runtime.paths import folder
+from haepo_jax.text import add_row, make_table, visible
+
+BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
+
+FLAGS = flags.FLAGS
+
+_settings_of_config: Callable[[], Iterable[Setting]] = tuple
+"""The settings of the command's config."""
+_given = arguments.Arguments((), asks_for_help=False)
+"""What the command was given besides its own flags."""
+
+
+_NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
+
+
+def define_config(
+    settings: Callable[[], Iterable[Setting]] = lambda: settings_of(ExperimentConfig()),
+) -> None:
+    """Defines `--config`, a config file whose settings flags like `--config.num_seeds=64` override.
+
+    Args:
+      settings: gives all settings there are.
+    """
+    global _settings_of_config  # noqa: PLW0603
+    _settings_of_config = settings
+    flags.DEFINE_string(
+        "config", None, "Config file, such as configs/cartpole.py; FILE:TEXT gives its get_config an argument."
+    )
+
+
+def define_workdir() -> None:
+    """Defines `--workdir`."""
+    flags.DEFINE_string("workdir", None, "Run folder.")
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, and wide enough for them where there is none."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=120)
+
+
+def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table, its first column to the left and the others to the right."""
+    table = make_table(title, headings)
+    for cells in rows:
+        add_row(table, cells)
+    console().print(table)
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
+    streams.make_best_effort(beginning.said)
+    signals.watch(lambda sentence: _tell(sentence, 0))
+    # The storage library logs its failures with tracebacks; they are told in a sentence below.
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = _without_storage_noise
+    try:
+        startup.use_every_core()  # before the config file, which may compute with JAX
+        _parse(sys.argv)
+        startup.setup()
+        code = main()
+        compilation_cache.seal()
+    except ConfigError as error:
+        code = _tell(error, BAD_INPUT)
+        if processes.report_refusal(sys.argv, error):
+            _leave(code)
+    except StorageError as error:
+        code = _tell(error, STORAGE)
+    except Stalled as error:
+        _leave(_tell(error, Stalled.EXIT_CODE))  # at once: a usual exit waits for the process that is gone
+    except Interrupted as error:
+        code = _tell(error, 128 + error.signal_number)
+        if not processes.joined():
+            _leave(code)  # at once: a usual exit waits for a program that is being compiled
+    except Exception as error:
+        if _NO_DEVICES in str(error):
+            code = _tell(" ".join(str(error).split()), BAD_INPUT)
+            if processes.report_refusal(sys.argv, error):
+                _leave(code)
+        elif processes.joined():
+            traceback.print_exc()
+            code = 1
+        else:
+            raise
+    finally:
+        beginning.said()
+        streams.close_quietly()
+    if code and processes.joined():
+        processes.leave(code)  # a usual exit waits for the others, who may wait for this one
+    signals.unwatch()
+    sys.exit(code)
+
+
+def experiment_config() -> ExperimentConfig:
+    """Makes the validated config of an experiment.
+
+    Raises:
+      ConfigError: no `--config`, or a setting that is not allowed.
+    """
+    return from_config_dict(config_values())
+
+
+def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
+    """Reads the settings of `--config` with its overrides, not yet validated.
+
+    Raises:
+      ConfigError: no `--config`, or one that cannot be loaded.
+    """
+    given = _given.overrides
+    if FLAGS.config is None:
+        if given:
+            raise ConfigError(f"--config.{given[0].name} needs --config=FILE, the config that it changes.")
+        raise ConfigError(f"--config is missing: give a config file, such as --config={example}.")
+    return config_file.load(
+        FLAGS.config, given, [setting.name for setting in _settings().values() if setting.is_group]
+    )
+
+
+def check_read(
+    configs: Sequence[ExperimentConfig], swept: Iterable[str] = (), besides: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Refuses arguments that set what no experiment reads, and says what a config file sets in vain.
+
+    Args:
+      configs: the experiments of the command.
+      swept: settings by dotted name that differ between their members.
+      besides: settings of no experiment that nothing reads, each with the reason.
+
+    Raises:
+      ConfigError: an argument gives such a setting, or it is swept; an environment that does not exist.
+    """
+    log_std = "policy.initial_log_std"
+    if log_std in {*swept, *(override.name for override in _given.overrides)} or any(
+        config.policy.initial_log_std != PolicyConfig.initial_log_std for config in configs
+    ):
+        # Only now, as the environments take a second to import.
+        from haepo_jax.environments import Discrete
+        from haepo_jax.population.member import make_environment
+
+        discrete = [isinstance(make_environment(config).action_space, Discrete) for config in configs]
+    else:
+        discrete = [False] * len(configs)
+    of_each = [unread(config, discrete_actions=is_so) for config, is_so in zip(configs, discrete, strict=True)]
+    for name in swept:
+        for reasons in of_each:
+            if name in reasons:
+                raise ConfigError(f"config.sweep.{name} has no effect, as {reasons[name]}.")
+    tell_unread(configs[0], unread_by_all(of_each) | dict(besides))
+
+
+def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:
+    """Refuses arguments that set what nothing reads, and says what a config file sets in vain.
+
+    A config file may do so, as it may serve several methods.
+
+    Args:
+      config: an experiment's or a language model's.
+      reasons: the settings that nothing reads, each with the reason.
+
+    Raises:
+      ConfigError: an argument gives such a setting.
+    """
+    for override in _given.overrides:
+        if override.name in reasons:
+            raise ConfigError(
+                f"--config.{override.name}={override.text} has no effect, as {reasons[override.name]}; leave it out."
+            )
+    for reason, names in set_and_unread(config, reasons).items():
+        print(visible(f"The config file sets {', '.join(names)}, which nothing reads, as {reason}."), flush=True)
+
+
+def workdir(example: str = "runs/cartpole") -> Path:
+    """Reads the folder of `--workdir`.
+
+    Raises:
+      ConfigError: it is not given, or no folder.
+    """
+    if not FLAGS.workdir:
+        raise ConfigError(f"--workdir is missing: give the run a folder, such as --workdir={example}.")
+    return folder("--workdir", FLAGS.workdir)
+
+
+def _settings() -> dict[str, Setting]:
+    return {setting.name: setting for setting in _settings_of_config()} if "config" in FLAGS else {}
+
+
+def _parse(argv: list[str]) -> None:
+    """Reads the flags and the settings, or prints the help."""
+    global _given  # noqa: PLW0603
+    settings = _settings()
+    _given = arguments.parse(argv, FLAGS, settings)
+    if _given.asks_for_help:
+        own = [FLAGS[name] for name in ("config", "workdir", *_own_flags()) if name in FLAGS]
+        print(flag_help.help_text(sys.modules["__main__"].__doc__ or "", own, settings))
+        sys.exit(0)
+
+
+def _without_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Leaves out the tracebacks that the storage library's event loop prints after it failed: the failure is told."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
+
+
+def _own_flags() -> list[str]:
+    """The flags that the command itself defines."""
+    return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
+
+
+def _tell(message: object, code: int) -> int:
+    print(f"{beginning.command()}: {visible(message)}", file=sys.stderr)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    streams.close_quietly()
+    os._exit(code)

@@ -1,0 +1,159 @@
+"""Config files: Python files whose `get_config` returns a ConfigDict, and the settings that override theirs."""
+
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import ml_collections
+
+from experiments.cli.arguments import Override
+from haepo_jax.config.checks import without
+from haepo_jax.config.plain_values import plain
+from haepo_jax.errors import ConfigError, quoted
+
+_MODULE = "config_file"
+
+
+def load(given: str, overrides: Sequence[Override], groups: Sequence[str]) -> dict[str, Any]:
+    """Loads a config file and puts the overrides in place.
+
+    Args:
+      given: a path, or `FILE:ARGUMENT` for a `get_config` that takes one.
+      overrides: settings by dotted name.
+      groups: settings that hold others of any name.
+
+    Returns:
+      The settings as nested dictionaries of plain Python, not yet checked.
+
+    Raises:
+      ConfigError: there is no such file, or what it does is not what a config file does.
+    """
+    path, argument = _path_and_argument(given)
+    config = _config_of(path, argument)
+    below = [override for override in overrides if override.name.partition(".")[0] in groups and "." in override.name]
+    for override in overrides:
+        if override not in below:
+            _set(config, override)
+    values = plain(config)
+    for override in below:
+        group, _, name = override.name.partition(".")
+        held = values.get(group, {})
+        if not isinstance(held, dict):
+            raise ConfigError(f"config.{group} is a group of settings, got {quoted(held)}.")
+        values[group] = without(held, name)
+    for override in below:  # only now: two of them may be of one setting, which is refused
+        group, _, name = override.name.partition(".")
+        values[group][name] = override.value
+    return values
+
+
+def _path_and_argument(given: str) -> tuple[Path, str | None]:
+    ends = [*(k for k, character in enumerate(given) if character == ":"), len(given)]
+    for end in reversed(ends):
+        path = Path(given[:end])
+        try:
+            found = path.is_file()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--config={quoted(given)[1:-1]} is no path: {_reason(error)}.") from error
+        if found:
+            return path, given[end + 1 :] if end < len(given) else None
+    raise ConfigError(f"--config={quoted(given)[1:-1]} is not a file; configs/ holds those that are shipped.")
+
+
+def _config_of(path: Path, argument: str | None) -> ml_collections.ConfigDict:
+    """What the file's `get_config` returns."""
+    get_config = _guarded(path, lambda: getattr(_module_of(path), "get_config", None))
+    if not callable(get_config):
+        what = "has no function get_config" if get_config is None else f"has a get_config that is {quoted(get_config)}"
+        raise ConfigError(f"--config={path} {what}; it must return a ConfigDict.")
+    arguments = () if argument is None else (argument,)
+    _check_takes(path, get_config, arguments)
+    config = _guarded(path, lambda: get_config(*arguments))
+    if isinstance(config, ml_collections.FrozenConfigDict):
+        return ml_collections.ConfigDict(config)
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(
+            f"get_config of --config={path} returns {quoted(config)}; it must return a ConfigDict, such as "
+            "haepo_jax.config.default_config() gives."
+        )
+    return config
+
+
+def _guarded(path: Path, step: Callable[[], Any]) -> Any:
+    """The result of what a config file does, which may be anything; what it raises becomes a sentence."""
+    try:
+        return step()
+    except (Exception, SystemExit) as error:
+        raise _failed(path, error) from error
+
+
+def _check_takes(path: Path, get_config: Callable, arguments: tuple[str, ...]) -> None:
+    try:
+        signature = inspect.signature(get_config)
+    except (TypeError, ValueError):
+        return  # of a built-in; calling it will show
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        given = f"FILE:{arguments[0]} gives it one" if arguments else "--config=FILE gives it none"
+        hint = "" if arguments else "; --config=FILE:TEXT gives it one"
+        raise ConfigError(f"get_config{signature} of --config={path} takes other arguments: {given}{hint}.") from error
+
+
+class _Source(importlib.machinery.SourceFileLoader):
+    """Compiles the text that lies there now.
+
+    Python's own cache takes exp.1 and exp.2 for one file, and a text for an older one of equal length and time.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file, neither read from `__pycache__` nor written there."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _module_of(path: Path) -> ModuleType:
+    """The file, imported under a name of its own."""
+    loader = _Source(_MODULE, str(path))
+    spec = importlib.util.spec_from_loader(_MODULE, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module  # where dataclasses look for it
+    loader.exec_module(module)
+    return module
+
+
+def _set(config: ml_collections.ConfigDict, override: Override) -> None:
+    *sections, leaf = override.name.split(".")
+    for section in sections:
+        inner = config.get(section)
+        if inner is None:
+            with config.unlocked():
+                config[section] = ml_collections.ConfigDict()
+            inner = config[section]
+        if not isinstance(inner, ml_collections.ConfigDict):
+            raise ConfigError(f"config.{section} is a group of settings, got {quoted(inner)}.")
+        config = inner
+    with config.unlocked():
+        if leaf in config:
+            config.get_ref(leaf).set(override.value, type_safe=False)  # which settings that refer to it follow
+        else:
+            config[leaf] = override.value
+
+
+def _failed(path: Path, error: Exception | SystemExit) -> ConfigError:
+    where = ""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        where = f" at line {error.lineno}"
+    reason = f"{type(error).__name__}: {_reason(error)}" if str(error) else type(error).__name__
+    return ConfigError(f"The config file could not be loaded: --config={path} ends{where} with {reason}.")
+
+
+def _reason(error: Exception | SystemExit) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())[:300].rstrip(".")

@@ -1,0 +1,47 @@
+"""Results that are no runs: computed once, kept with a checksum, and computed again alone when damaged."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.files import StrPath, read_json, to_json_text
+from haepo_jax.runs.folder import set_aside, storage_errors, write_json
+
+
+def computed(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
+    """Plain data, computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
+
+    Args:
+      directory: of the whole study.
+      name: of the file.
+      compute: gives the data, as JSON can hold it; called unless the file is whole.
+
+    Returns:
+      The data as JSON gives it back.
+
+    Raises:
+      StorageError: the folder could not be written to any more.
+    """
+    path = Path(directory) / "computed" / f"{name}.json"
+    try:
+        if os.path.lexists(path):
+            stored = read_json(path, {"sha256": str, "value": object})
+            if stored["sha256"] == _digest(stored["value"]):
+                return stored["value"]
+            set_aside(path, ConfigError(f"{path} is damaged: its checksum does not hold."))
+    except ConfigError as error:
+        set_aside(path, error)
+    print(f"{name}: measuring", flush=True)
+    value = json.loads(to_json_text(compute()))
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"sha256": _digest(value), "value": value})
+    return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,189 @@
+"""What each part of HAEPO does: the two regularisers, the normalisation of returns, and M."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.studies.claims import judge
+from experiments.studies.methods import HAEPO, Method
+from experiments.studies.runs import Runs
+from experiments.studies.tasks import CARTPOLE, WALK
+from experiments.studies.tuning import Task, Tuned, reported
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, verdict
+from haepo_jax.reports import figures
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
+from haepo_jax.reports.page import Claim, Section, Table
+
+VARIANTS = ("full", "beta = 0", "lambda = 0", "both 0")
+BETA, LAMBDA = "haepo.entropy_coef", "haepo.kl_coef"
+LABELS = {task.name: task.label for task in (CARTPOLE, WALK)}
+OTHER_M = (4, 8, 32)
+_LAMBDA_VALUE = 5e-3
+_UPDATES = 60  # a little over half of what the methods are compared over
+
+
+def study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tuned]]) -> Section:
+    """Ablations on CartPole and on the walk, with the settings chosen there.
+
+    Args:
+      runs: where the runs are.
+      recommended: the HAEPO whose M is varied.
+      tuned: choices by task and method.
+    """
+    areas = {task.name: _regularisers(runs, task, tuned[task.name]) for task in (CARTPOLE, WALK)}
+    normalizations = _normalizations(runs, tuned[CARTPOLE.name])
+    sizes = _sizes(runs, tuned[CARTPOLE.name][recommended.name])
+    return Section(
+        slug="ablations",
+        title="Ablations",
+        question="What do the entropy term, the KL term, the normalisation of returns and M contribute?",
+        findings=_findings(areas, normalizations),
+        figures=(
+            *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+            figures.responsive(
+                figures.intervals,
+                [(label, *map(float, interquartile_mean_of(values))) for label, values in normalizations.items()],
+                x_label="episode return, mean over learning",
+                alt="Sum against z-score normalisation",
+                caption="CartPole-v1: z-scores against the paper's normalisation by the sum of returns. Interquartile "
+                f"mean over seeds, {bands(runs.scale.seeds, '95% intervals')}.",
+            ),
+            figures.responsive(
+                figures.intervals,
+                [(f"M = {size}", *map(float, interquartile_mean_of(values))) for size, values in sizes.items()],
+                x_label="episode return, mean over learning",
+                alt="Return for each M",
+                caption=f"CartPole-v1, {recommended.label}: the same environment steps in batches of M episodes.",
+            ),
+        ),
+        tables=tuple(_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+        claims=_claims(areas, recommended, quick=runs.scale.quick),
+    )
+
+
+def _regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tuple[str, str], np.ndarray]:
+    """By score and variant, the mean metric of each seed over learning."""
+    areas = {}
+    for score, method in HAEPO.items():
+        choice = tuned[method.name]
+        beta = choice.chosen[BETA]
+        run = reported(
+            runs,
+            choice,
+            f"ablation_{method.name}",
+            **{f"sweep.{BETA}": (beta, 0.0), f"sweep.{LAMBDA}": (_LAMBDA_VALUE, 0.0)},
+            num_updates=min(choice.settings["num_updates"], _UPDATES),
+        )
+        area = task.curve(run).mean(axis=1)
+        names = {
+            (True, True): "full",
+            (False, True): "beta = 0",
+            (True, False): "lambda = 0",
+            (False, False): "both 0",
+        }
+        for swept, rows in run.groups():
+            areas[score, names[swept[BETA] > 0, swept[LAMBDA] > 0]] = area[rows]
+    return areas
+
+
+def _normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndarray]:
+    areas = {}
+    for method in HAEPO.values():
+        for normalization in ("zscore", "sum"):
+            choice = tuned[method.name]
+            # z-scores are the setting of the main run.
+            name = method.name if normalization == "zscore" else f"normalized_by_sum_{method.name}"
+            changes = {} if normalization == "zscore" else {"haepo.normalization": normalization}
+            run = reported(runs, choice, name, **changes)
+            areas[f"{method.label}, {normalization}"] = CARTPOLE.curve(run).mean(axis=1)
+    return areas
+
+
+def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
+    usual = choice.settings["num_trajectories"]
+    areas = {usual: CARTPOLE.curve(reported(runs, choice)).mean(axis=1)}
+    for size in OTHER_M:
+        updates = max(2, choice.settings["num_updates"] * usual // size)
+        run = reported(runs, choice, f"batches_of_{size}", num_trajectories=size, num_updates=updates)
+        areas[size] = CARTPOLE.curve(run).mean(axis=1)
+    return dict(sorted(areas.items()))
+
+
+def _differences(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Comparison]:
+    return {score: compare(areas[score, "full"][None], areas[score, variant][None]) for score in HAEPO}
+
+
+def _findings(
+    areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
+    differences = [
+        (f"{LABELS[task]}, score {score}: full less {variant} is {comparison(difference)}.", verdict(difference))
+        for task, by in areas.items()
+        for variant in VARIANTS[1:]
+        for score, difference in _differences(by, variant).items()
+    ]
+    lines = [line for line, word in differences if word in (REPRODUCED, CONTRADICTED)]
+    if not lines:
+        shown = all(word == NO_DIFFERENCE for _, word in differences)
+        lines = [f"What the regularisers do is {'not seen: no difference is shown' if shown else 'undecided'}."]
+    for method in HAEPO.values():
+        difference = compare(
+            normalizations[f"{method.label}, zscore"][None], normalizations[f"{method.label}, sum"][None]
+        )
+        lines.append(f"CartPole, {method.label}: z-scores less sum normalisation is {comparison(difference)}.")
+    return tuple(lines)
+
+
+def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> figures.Figure:
+    cells = [[interquartile_mean_of(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
+    values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
+    return figures.responsive(
+        figures.bars_by_group,
+        [f"score {score}" for score in HAEPO],
+        VARIANTS,
+        values,
+        lows,
+        highs,
+        x_label=f"{task.metric.replace('_', ' ')}, mean over learning",
+        alt=f"Ablation of the regularisers on {task.label}",
+        caption=f"{task.label}: each score with both regularisers, without one, and without either. Interquartile "
+        f"mean over seeds, {bands(len(areas['sum', 'full']), '95% intervals')}.",
+    )
+
+
+def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
+    return Table(
+        caption=f"{task.label}: {task.metric.replace('_', ' ')}, mean over learning",
+        columns=("score", *VARIANTS),
+        rows=[
+            (score, *(interval_cell(interquartile_mean_of(areas[score, variant])) for variant in VARIANTS))
+            for score in HAEPO
+        ],
+        note=f"lambda {_LAMBDA_VALUE:g} where it is on; beta as chosen for each score. "
+        + brackets(len(areas["sum", "full"])),
+    )
+
+
+def _claims(
+    areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommended: Method, *, quick: bool
+) -> tuple[Claim, ...]:
+    claims: list[Claim] = []
+    for variant, text in (
+        ("beta = 0", "The entropy term over trajectory weights improves learning."),
+        ("lambda = 0", "The soft KL to a reference policy improves learning."),
+    ):
+        differences = {task: _differences(by, variant) for task, by in areas.items()}
+        claims += judge(
+            text,
+            "ablation on regularisation; mechanisms 2 and 3",
+            f"Mean over learning, full less {variant}",
+            {
+                method.label: {LABELS[task]: by[score] for task, by in differences.items()}
+                for score, method in HAEPO.items()
+            },
+            paper=HAEPO["sum"].label,
+            recommended=recommended.label,
+            quick=quick,
+        )
+    return tuple(claims)

@@ -1,0 +1,232 @@
+"""Bandits: expected regret and its spread over seeds, beside the textbook's UCB1 and Thompson sampling."""
+
+from typing import Any
+
+import numpy as np
+
+from experiments.studies.bandit_floor import RULES, regrets
+from experiments.studies.claims import judge
+from experiments.studies.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
+from experiments.studies.runs import Runs
+from experiments.studies.tasks import bandit
+from experiments.studies.tuning import Task, Tuned, reported, transferred, tune
+from haepo_jax.analysis.few_seeds import supported
+from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, verdict
+from haepo_jax.reports import figures
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, settings
+from haepo_jax.reports.page import Claim, Section, Table
+
+GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
+_TUNING_INSTANCE = 1000
+
+# The paper's sum normalisation beside z-scores, for every score.
+METHODS = (
+    *HAEPO.values(),
+    *(
+        Method(f"{m.name}_sum", f"{m.label}, sum-normalised", {**m.base, "haepo.normalization": "sum"}, m.grid)
+        for m in HAEPO.values()
+    ),
+    *BASELINES,
+)
+PAPER = next(method for method in METHODS if method.name == "haepo_sum_sum")
+
+
+def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
+    """Tunes every method on the Gaussian bandits with the most arms, and plays with those settings everywhere.
+
+    With few arms seeds are lost so seldom that tuning would not see it.
+    """
+    arms = runs.scale.arms
+    hardest = bandit(GAUSSIAN, arms[-1])
+    strangers = tuple(range(_TUNING_INSTANCE, _TUNING_INSTANCE + runs.scale.tuning_instances))
+    tuned = {
+        method.name: tune(
+            runs,
+            hardest,
+            method,
+            extra={"sweep.env_params.instance": strangers, "num_seeds": runs.scale.tuning_instance_seeds},
+        )
+        for method in METHODS
+    }
+    tasks = [bandit(GAUSSIAN, num_arms) for num_arms in arms]
+    gaussian = [task.name for task in tasks]
+    tasks += [bandit(BERNOULLI, arms[0])] if runs.scale.bernoulli else []
+    labels = {task.name: task.label for task in tasks}
+    grids, curves = {}, {}
+    for task in tasks:
+        grids[task.name], curves[task.name] = _play(runs, task, tuned)
+    finals = {task.name: {label: task.judged(curve) for label, curve in curves[task.name].items()} for task in tasks}
+    section = Section(
+        slug="bandits",
+        title="Bandits",
+        question="How much regret does each method pay for a pull, and how far are seeds apart?",
+        findings=_findings(labels, finals, gaussian, recommended),
+        figures=(
+            figures.responsive(
+                figures.panels,
+                [
+                    (
+                        task.label,
+                        [
+                            figures.Series(label, grids[task.name], *_mean_estimate(curve))
+                            for label, curve in curves[task.name].items()
+                        ],
+                    )
+                    for task in tasks
+                ],
+                x_label="pulls",
+                y_label="expected regret of a pull",
+                y_log=True,
+                columns=2,
+                alt="Expected regret against pulls for each number of arms",
+                caption="Expected regret of a pull, mean over bandits and seeds (an interquartile mean would hide the "
+                f"seeds that are lost), {bands(runs.scale.instance_seeds)}. The scale is logarithmic.",
+            ),
+        ),
+        tables=(
+            *(_table(task, curves[task.name], finals[task.name]) for task in tasks),
+            *((_choices(tuned),) if runs.scale.tuning_seeds else ()),
+        ),
+        claims=_claims(labels, curves, finals, gaussian, recommended, quick=runs.scale.quick),
+    )
+    return section, tuned
+
+
+def _play(runs: Runs, task: Task, tuned: dict[str, Tuned]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The grid, and by label the regret `[instances, seeds, points]`."""
+    instances = tuple(range(runs.scale.instances))
+    shape = (runs.scale.instances, runs.scale.instance_seeds, -1)
+    curves, grid = {}, np.array([])
+    for method in METHODS:
+        choice = transferred(runs, tuned[method.name], task)
+        changes: dict[str, Any] = {"sweep.env_params.instance": instances, "num_seeds": runs.scale.instance_seeds}
+        run = reported(runs, choice, **changes)
+        grid = task.grid(run)
+        curves[method.label] = task.curve(run).reshape(shape)
+    pulls = int(grid[-1])
+    for rule in RULES[task.settings["env"]]:
+        regret = regrets(
+            task.settings["env"],
+            rule,
+            num_arms=task.settings["env_kwargs.num_arms"],
+            pulls=pulls,
+            instances=instances,
+            seeds=runs.scale.instance_seeds,
+        )
+        sums = np.concatenate([np.zeros((*regret.shape[:2], 1)), np.cumsum(regret, axis=2)], axis=2)
+        ends = np.maximum(grid.astype(int), 1)
+        starts = np.clip(ends - int(task.window), 0, None)
+        curves[rule] = (sums[:, :, ends] - sums[:, :, starts]) / (ends - starts)
+    return grid, curves
+
+
+def _mean(scores: np.ndarray) -> np.ndarray:
+    """Mean over bandits and seeds: regret counts in full where a seed is lost, which an interquartile mean hides."""
+    return scores.mean(axis=(0, 1))
+
+
+def _mean_estimate(scores: np.ndarray) -> Estimate:
+    return supported(Estimate(_mean(scores), *stratified_bootstrap(scores, _mean)), scores.shape[1])
+
+
+def _best_rival(finals: dict[str, np.ndarray]) -> Method:
+    return min((PPO, GRPO, DPO), key=lambda method: float(_mean(finals[method.label])))
+
+
+def _findings(
+    labels: dict[str, str], finals: dict[str, dict[str, np.ndarray]], gaussian: list[str], recommended: Method
+) -> tuple[str, ...]:
+    lines = []
+    for task in gaussian:
+        rival = _best_rival(finals[task])
+        difference = compare(finals[task][recommended.label], finals[task][rival.label], _mean, larger=False)
+        ours, theirs = (_mean_estimate(finals[task][method.label]) for method in (recommended, rival))
+        word = {REPRODUCED: "less regret", CONTRADICTED: "more regret"}.get(verdict(difference), verdict(difference))
+        lines.append(
+            f"{labels[task]}: {recommended.label} ends at a regret of {interval(ours)} a pull; of PPO, GRPO and DPO "
+            f"the one with the least, {rival.label}, at {interval(theirs)}; difference {comparison(difference)}: "
+            f"{word}."
+        )
+    lines.append("With one step an episode, the scores sum and mean are the same.")
+    return tuple(lines)
+
+
+def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarray]) -> Table:
+    rows = [
+        (
+            label,
+            interval_cell(_mean_estimate(finals[label])),
+            interval_cell(_mean_estimate(curve.mean(axis=-1))),
+            interval_cell(supported(variance_interval(curve.mean(axis=-1)), curve.shape[1])),
+            f"{float((finals[label] > 0.1).mean()):.0%}",
+        )
+        for label, curve in curves.items()
+    ]
+    return Table(
+        caption=f"{task.label}: expected regret of a pull",
+        columns=("method", "final, mean", "over all pulls, mean", "variance over seeds", "lost"),
+        rows=rows,
+        note="Final: the last tenth of the pulls; lost: runs that end above 0.1. Variance over seeds of the regret "
+        "over all pulls, within each bandit, mean over bandits. " + brackets(next(iter(curves.values())).shape[1]),
+    )
+
+
+def _choices(tuned: dict[str, Tuned]) -> Table:
+    return Table(
+        caption="Chosen settings, used on all bandits",
+        columns=("method", "settings", "final regret on tuning bandits"),
+        rows=[
+            (method.label, settings(tuned[method.name].chosen), f"{tuned[method.name].score:.3g}")
+            for method in METHODS
+        ],
+    )
+
+
+def _claims(
+    labels: dict[str, str],
+    curves: dict[str, dict[str, np.ndarray]],
+    finals: dict[str, dict[str, np.ndarray]],
+    gaussian: list[str],
+    recommended: Method,
+    *,
+    quick: bool,
+) -> tuple[Claim, ...]:
+    arms = {task: label.rpartition(", ")[2] for task, label in labels.items()}
+    forms = (PAPER.label, recommended.label)
+    varies = {
+        form: {
+            f"{arms[task]} against {rival.label}": compare_variances(
+                curves[task][form].mean(axis=-1), curves[task][rival.label].mean(axis=-1)
+            )
+            for task in gaussian
+            for rival in (PPO, DPO)
+        }
+        for form in forms
+    }
+    ends = {
+        form: {
+            f"{arms[task]} against {(rival := _best_rival(finals[task])).label}": compare(
+                finals[task][form], finals[task][rival.label], _mean, larger=False
+            )
+            for task in gaussian
+        }
+        for form in forms
+    }
+    shown: Any = {"paper": PAPER.label, "recommended": recommended.label, "quick": quick}
+    return (
+        *judge(
+            "HAEPO's per-step regret varies less than that of PPO and DPO, for K = 10, 20 and 30.",
+            "key results",
+            "Gaussian bandits, variance over seeds of the regret over all pulls, as a ratio to the rival's",
+            varies,
+            **shown,
+        ),
+        *judge(
+            "HAEPO ends with less regret than the best of PPO, GRPO and DPO, for every K.",
+            "implied by the bandit experiments",
+            "Gaussian bandits, final regret less that of the rival with the least",
+            ends,
+            **shown,
+        ),
+    )

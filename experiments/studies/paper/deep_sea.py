@@ -1,0 +1,109 @@
+"""DeepSea: does any of it explore?"""
+
+import numpy as np
+
+from experiments.studies.claims import judge
+from experiments.studies.methods import BASELINES, HAEPO, METHODS, Method
+from experiments.studies.runs import Runs
+from experiments.studies.tasks import deep_sea
+from experiments.studies.tuning import Tuned, reported, transferred, tune
+from haepo_jax.analysis.few_seeds import interquartile_mean_of, supported
+from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
+from haepo_jax.analysis.verdicts import Comparison, compare
+from haepo_jax.reports import figures
+from haepo_jax.reports.formatting import bands, brackets, interval_cell
+from haepo_jax.reports.page import Claim, Section, Table
+
+FOUND = 0.5  # of a return that is 0.99 with the treasure, and at most 0 without
+
+
+def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
+    """Tunes every method at the smallest size, and plays all sizes with those settings."""
+    sizes = runs.scale.deep_seas
+    tuned = {method.name: tune(runs, deep_sea(sizes[0]), method) for method in METHODS}
+    panels, found = [], {}
+    for size in sizes:
+        series = []
+        for method in METHODS:
+            task = deep_sea(size)
+            run = reported(runs, transferred(runs, tuned[method.name], task))
+            curve = task.curve(run)
+            found[size, method.name] = (curve[:, -1] > FOUND).astype(float)
+            series.append(figures.Series(method.label, task.grid(run), *interquartile_mean_of(curve)))
+        panels.append((f"size {size}", series))
+    shares = {
+        key: supported(Estimate(_share(values[None]), *stratified_bootstrap(values[None], _share)), values.size)
+        for key, values in found.items()
+    }
+    section = Section(
+        slug="deep-sea",
+        title="DeepSea",
+        question="One action sequence in two to the power of the size finds the treasure. Does any of it explore?",
+        findings=_findings(sizes, shares),
+        figures=(
+            figures.responsive(
+                figures.panels,
+                panels,
+                x_label="environment steps",
+                y_label="episode return",
+                alt="Learning curves on DeepSea",
+                caption=f"Return, interquartile mean over seeds, {bands(runs.scale.seeds)}; 0.99 is the treasure.",
+            ),
+        ),
+        tables=(
+            Table(
+                caption="Share of seeds that end at the treasure",
+                columns=("method", *(f"size {size}" for size in sizes)),
+                rows=[
+                    (method.label, *(interval_cell(shares[size, method.name]) for size in sizes)) for method in METHODS
+                ],
+                note=f"Settings chosen at size {sizes[0]}; 2400 episodes at each size. {brackets(runs.scale.seeds)}",
+            ),
+        ),
+        claims=_claims(sizes, found, recommended, quick=runs.scale.quick),
+    )
+    return section, tuned
+
+
+def _share(scores: np.ndarray) -> np.ndarray:
+    return scores.mean(axis=(0, 1))
+
+
+def _findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estimate]) -> tuple[str, ...]:
+    lines = []
+    for size in sizes:
+        ends = [(method.label, shares[size, method.name]) for method in METHODS]
+        if any(float(share.value) > 0 for _, share in ends):
+            told = "; ".join(f"{label} {interval_cell(share)}" for label, share in ends)
+            lines.append(f"Size {size}, share of seeds that end at the treasure: {told}.")
+        else:
+            lines.append(f"Size {size}: no seed of any method finds the treasure.")
+    return tuple(lines)
+
+
+def _claims(
+    sizes: tuple[int, ...], found: dict[tuple[int, str], np.ndarray], recommended: Method, *, quick: bool
+) -> tuple[Claim, ...]:
+    paper = HAEPO["sum"]
+    most = {size: max(BASELINES, key=lambda method: float(found[size, method.name].mean())) for size in sizes}
+    return judge(
+        "HAEPO explores better than step-level methods where rewards are sparse and horizons long.",
+        "abstract; mechanism 2",
+        "Share of seeds at the treasure less that of the baseline with the most",
+        {
+            method.label: {
+                f"size {size} against {rival.label}": _more(found[size, method.name], found[size, rival.name])
+                for size, rival in most.items()
+            }
+            for method in (paper, recommended)
+        },
+        paper=paper.label,
+        recommended=recommended.label,
+        quick=quick,
+    )
+
+
+def _more(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+    """The share of ours that found it less that of theirs; where nobody did, neither is shown to explore."""
+    nothing = "" if ours.any() or theirs.any() else "no seed of either finds it"
+    return compare(ours[None], theirs[None], _share)._replace(nothing=nothing)

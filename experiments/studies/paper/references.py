@@ -1,0 +1,89 @@
+"""The reference policy: what it is a copy of, and how often it moves."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.studies.methods import Method
+from experiments.studies.runs import Runs
+from experiments.studies.tasks import CARTPOLE
+from experiments.studies.tuning import Tuned, reported
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, verdict
+from haepo_jax.reports import figures
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
+from haepo_jax.reports.page import Section, Table
+
+KL_COEF = 0.1  # enough to tell the rules apart; at the paper's largest, 0.01, they are alike
+PERIODS = (2, 5, 20)
+_UPDATES = 60
+
+
+def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Section:
+    """Every rule for the reference of the recommended HAEPO, on CartPole."""
+    curves, grid = _curves(runs, tuned[recommended.name])
+    areas = {label: curve.mean(axis=1) for label, curve in curves.items()}
+    return Section(
+        slug="references",
+        title="The reference policy",
+        question="What does each rule do: the previous policy, a copy every few updates, a running mean, or frozen?",
+        findings=_findings(areas),
+        figures=(
+            figures.responsive(
+                figures.curves,
+                [figures.Series(label, grid, *interquartile_mean_of(curve)) for label, curve in curves.items()],
+                x_label="environment steps",
+                y_label="episode return",
+                alt="Learning curves for each rule of the reference policy",
+                caption=f"CartPole-v1, {recommended.label}, lambda {KL_COEF:g}: interquartile mean over seeds, "
+                f"{bands(runs.scale.seeds)}.",
+            ),
+        ),
+        tables=(
+            Table(
+                caption="Return on CartPole-v1 for each rule of the reference",
+                columns=("reference", "mean over learning", "final", "worst seed"),
+                rows=[
+                    (
+                        label,
+                        interval_cell(interquartile_mean_of(areas[label])),
+                        interval_cell(interquartile_mean_of(curve[:, -1])),
+                        f"{curve[:, -1].min():.0f}",
+                    )
+                    for label, curve in curves.items()
+                ],
+                note=brackets(runs.scale.seeds),
+            ),
+        ),
+    )
+
+
+def _curves(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """By rule, `[seeds, points]`."""
+    curves = {}
+    common = {"haepo.kl_coef": KL_COEF, "num_updates": min(choice.settings["num_updates"], _UPDATES)}
+    for label, rule in (("previous", "previous"), ("running mean", "ema"), ("frozen", "frozen")):
+        run = reported(runs, choice, f"reference_{rule}", **common, **{"haepo.reference": rule})
+        curves[label] = CARTPOLE.curve(run)
+    run = reported(
+        runs,
+        choice,
+        "reference_periodic",
+        **common,
+        **{"haepo.reference": "periodic", "sweep.haepo.reference_period": PERIODS},
+    )
+    for swept, rows in run.groups():
+        curves[f"every {swept['haepo.reference_period']:.0f} updates"] = CARTPOLE.curve(run)[rows]
+    none = {"haepo.reference": "none", "haepo.kl_coef": 0.0, "num_updates": common["num_updates"]}
+    curves["none"] = CARTPOLE.curve(reported(runs, choice, "reference_none", **none))
+    return curves, CARTPOLE.grid(run)
+
+
+def _findings(areas: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    lines = []
+    for label, values in areas.items():
+        if label != "none":
+            made = compare(values[None], areas["none"][None])
+            word = {REPRODUCED: "more", CONTRADICTED: "less"}.get(verdict(made), verdict(made))
+            lines.append(f"{label} less none, return, mean over learning: {comparison(made)}: {word}.")
+    return tuple(lines)

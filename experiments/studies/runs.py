@@ -1,0 +1,130 @@
+"""The runs behind the report: done once, sealed with checksums, and done again alone when damaged.
+
+DIR/runs/NAME/            a run folder as any other, without checkpoints once it is sealed
+DIR/runs/NAME/seal.json   checksums of its files; its presence means that the run needs nothing more
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.studies.countdown import Countdown
+from experiments.studies.curves import RunData
+from experiments.studies.methods import nested
+from experiments.studies.scale import Scale
+from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.experiment import run
+from haepo_jax.runs.files import StrPath, read_json, read_record, read_summary
+from haepo_jax.runs.folder import locked, storage_errors, write_json
+from haepo_jax.text import visible
+
+_SEAL = "seal.json"
+
+
+class Runs:
+    """All runs under one folder. Asking for one does what is missing of it."""
+
+    def __init__(self, directory: StrPath, scale: Scale) -> None:
+        """Nothing is done before a run is asked for."""
+        self.directory = Path(directory)
+        self.scale = scale
+        self.done: dict[str, ExperimentConfig] = {}
+        """The configs of the runs asked for so far, by name."""
+        self._countdown = Countdown(scale.runs)
+
+    def get(self, name: str, settings: Mapping[str, Any]) -> RunData:
+        """The data of a run, which is done first unless its folder holds it whole.
+
+        Args:
+          name: the folder under `runs/`, such as `cartpole/ppo`.
+          settings: its config by dotted name.
+
+        Returns:
+          What it recorded.
+
+        Raises:
+          ConfigError: settings that are not allowed, or a folder that holds a run of other settings.
+          StorageError: the folder could not be written to any more.
+          Interrupted: SIGTERM or SIGINT; asked again, the run goes on.
+        """
+        config = from_config_dict(nested(settings))
+        path = self.directory / "runs" / name
+        if not self._is_whole(path, config):
+            what = f"{config.num_seeds} seeds of {config.algorithm} on {config.env}"
+            print(f"{name}: {what} ({self._countdown.words()})", flush=True)
+            _finish(path, config)
+            jax.clear_caches()  # the next run is another program
+        if name not in self.done:
+            clock = read_summary(path)["wall_clock"]
+            self._countdown.finished(clock["compile_seconds"] + clock["run_seconds"])
+        self.done[name] = config
+        return RunData(path)
+
+    def _is_whole(self, path: Path, config: ExperimentConfig) -> bool:
+        """Whether a sealed run with this config is there, all of whose files are as they were.
+
+        One whose own seal does not hold is removed. A sound one of other settings is refused, sealed or begun: it may
+        be days of another study.
+        """
+        sealed = os.path.lexists(path / _SEAL)
+        if sealed and not _seal_holds(path):
+            print(visible(f"{path} is damaged: its seal does not hold. It is done again."), flush=True)
+            _remove(path)
+            return False
+        if os.path.lexists(path / "config.json"):
+            differences = differing_fields(read_record(path), _plain(config))
+            if differences:
+                own, other = ("quick", "full") if self.scale.quick else ("full", "quick")
+                raise ConfigError(
+                    f"{path} holds a run of other settings: {', '.join(differences)}. Is it of the {other} study, or "
+                    f"of an earlier version? This is the {own} one. Use another --workdir, or remove that folder."
+                )
+        return sealed
+
+
+def finished(directory: Path) -> int:
+    """Counts the runs under the folder of a study that need nothing more."""
+    return sum(1 for _ in (directory / "runs").rglob(_SEAL))
+
+
+def _finish(path: Path, config: ExperimentConfig) -> None:
+    """Does the run or the rest of it, and seals it."""
+    run(config, path)
+    with storage_errors(path):
+        write_json(path / _SEAL, _checksums(path))
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+
+
+def _seal_holds(path: Path) -> bool:
+    try:
+        return read_json(path / _SEAL, dict) == _checksums(path)
+    except (ConfigError, OSError):
+        return False
+
+
+def _remove(path: Path) -> None:
+    with locked(path), storage_errors(path):
+        # Renamed first: what an interrupted removal leaves must not look like a run.
+        rest = path.with_name(f".{path.name}.damaged")
+        if rest.exists():
+            shutil.rmtree(rest)
+        path.rename(rest)
+        shutil.rmtree(rest)
+
+
+def _plain(config: ExperimentConfig) -> Any:
+    """The config as it comes back from a JSON file, tuples as lists."""
+    return json.loads(json.dumps(to_json(config)))
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    files = [path / name for name in ("config.json", "members.json", "provenance.json", "summary.json")]
+    files += sorted((path / "metrics").glob("*.parquet"))
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -1,0 +1,38 @@
+"""The folder of a study: held for it alone, with the runs that it has finished."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.files import StrPath
+from haepo_jax.runs.folder import locked
+from haepo_jax.runtime import signals
+
+
+@contextlib.contextmanager
+def held(workdir: StrPath, finished: Callable[[Path], int]) -> Iterator[None]:
+    """Holds the folder of a study; a signal that ends the process at once is answered with what is kept.
+
+    Args:
+      workdir: the folder, which is made if needed.
+      finished: counts the finished runs in it; called from another thread.
+
+    Raises:
+      ConfigError: it holds a run, whose files those of a study must not lie among; or see `locked`.
+    """
+    workdir = Path(workdir)
+    if os.path.lexists(workdir / "config.json"):
+        raise ConfigError(
+            f"--workdir {workdir} holds a run, and a study needs a folder of its own; use another --workdir."
+        )
+    with locked(workdir), signals.leaving(lambda: _what_is_left(finished(workdir))):
+        yield
+
+
+def _what_is_left(finished: int) -> str:
+    if not finished:
+        return "no run is finished yet, and the same command resumes with the first."
+    kept = f"{finished} finished runs are kept" if finished > 1 else "1 finished run is kept"
+    return f"{kept}, and the same command resumes with the next."

@@ -1,0 +1,170 @@
+"""The whole experiment: stages, comparison and memory, then the page and the files that it is quoted from."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.studies.tldr import comparison, memory
+from experiments.studies.tldr.methods import SETTINGS_PER_METHOD
+from experiments.studies.tldr.runs import TUNING_SEED, Runs, Tuned
+from experiments.studies.tldr.scale import Scale
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.training.memory import BASE
+from haepo_jax.reports.formatting import bands, settings
+from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section, Table
+from haepo_jax.reports.publishing import Published, publish
+from haepo_jax.runs.files import StrPath
+from haepo_jax.runtime import startup
+
+COMMAND = "python -m experiments.tldr_report"
+MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
+
+
+def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> Published:
+    """Does what is missing of the experiment, and writes `report.html` and the files beside it.
+
+    Args:
+      directory: where everything goes. What an earlier call left there complete is kept.
+      scale: how large it is.
+      topology: a TPU topology to measure memory for as well.
+
+    Returns:
+      The page and its first paragraph.
+
+    Raises:
+      ConfigError: the folder holds runs of other settings.
+      StorageError: the folder could not be written to any more.
+      Interrupted: SIGTERM or SIGINT; called again, it goes on.
+    """
+    runs = Runs(directory, scale)
+    compared = comparison.study(runs)
+    sections = [compared.section]
+    if scale.shapes:
+        sections.append(memory.section(memory.measured(directory, scale.shapes, topology)))
+    report = Report(
+        title="TL;DR summaries with HAEPO, GRPO, RLOO and DPO",
+        first_paragraph=compared.headline,
+        sections=(*sections, _limits(with_memory=bool(scale.shapes))),
+        configs=_listings(runs),
+        provenance=_provenance(runs),
+        fairness=_fairness(runs, compared.tuned),
+        quick=scale.quick,
+    )
+    return Published(publish(directory, report), report.first_paragraph)
+
+
+def report_memory(directory: StrPath, topology: str = "") -> Path:
+    """Measures memory alone, and writes the page of that study.
+
+    Arguments, result and errors as of `reproduce`.
+    """
+    rows = memory.measured(directory, BASE, topology)
+    section = memory.section(rows)
+    report = Report(
+        title="Memory of an update with HAEPO, GRPO, RLOO and DPO",
+        first_paragraph=section.findings[2],
+        sections=(section, _limits(with_memory=True)),
+        provenance={
+            "command": MEMORY_COMMAND,
+            "jax": rows[0]["jax"],
+            "compiled for": ", ".join(dict.fromkeys(row["device"] for row in rows)),
+        },
+    )
+    return publish(directory, report)
+
+
+def _limits(*, with_memory: bool) -> Section:
+    """What the page does not claim."""
+    not_claimed = (
+        "The paper's TL;DR result: no weights and no data of Reddit were used, and no model of its size was trained.",
+        "Preference of people, or of a model that stands for them: gold is a program, and the reward model is a small "
+        "decoder that learned from choices drawn by that program.",
+        "That the generated task is summarising: its posts are lists of words, and a good summary names those in "
+        "capitals.",
+    )
+    of_memory = (
+        "GPU memory: figures of the CPU and of the TPU compiler are theirs. Another compiler fuses and orders "
+        "otherwise; the shapes that must exist at once are the same.",
+    )
+    return Section(
+        slug="limits",
+        title="What this page does not claim",
+        question="How far do these figures reach?",
+        findings=(*not_claimed, *((*of_memory, *memory.sources()) if with_memory else ())),
+    )
+
+
+def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
+    command = f"{COMMAND} --workdir=DIR{' --quick' if runs.scale.quick else ''}"
+    defaults = dataclasses.asdict(LanguageConfig())
+    return tuple(
+        ConfigListing(name, f"{config.algorithm}, seed {config.seed}", dataclasses.asdict(config), command, defaults)
+        for name, config in sorted(runs.done.items())
+    )
+
+
+def _provenance(runs: Runs) -> Mapping[str, Any]:
+    """What the runs were made with, and how long they took."""
+    attempts = [attempt for name in runs.done for attempt in runs.provenance(name)]
+    newest = max(attempts, key=lambda attempt: attempt["last_written"])
+    seconds = {stage: runs.stage_seconds(stage) for stage in ("sft", "reward")}
+    return {
+        "runs": len(runs.done),
+        "first run": min(attempt["started"] for attempt in attempts),
+        "last run": newest["last_written"],
+        "minutes of fine-tuning": round(seconds["sft"] / 60, 1),
+        "minutes of the reward model": round(seconds["reward"] / 60, 1),
+        "minutes of all runs, compilation included": round(sum(map(runs.seconds, runs.done)) / 60, 1),
+        "held-out accuracy of the reward model": round(runs.reward_accuracy(), 3),
+        "CPU cores": startup.usable_cores(),
+        "device": f"{len(newest['devices'])} x {newest['device_kind']}",
+        "commit": sorted({str(attempt["git"]) for attempt in attempts}),
+        "python": newest["python"],
+        "packages": newest["packages"],
+    }
+
+
+def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
+    rl = runs.config({}).rl
+    tuning = (
+        f"Each has the same number of settings to choose from: {SETTINGS_PER_METHOD}, each tried on seed "
+        f"{TUNING_SEED}, which is never reported. The setting that ends at the most gold reward on the held-out posts "
+        "is taken; what is reported is judged on test posts, which no choice has seen."
+        if runs.scale.tuned
+        else "Nothing is tuned in this quick version: each method has the first of its settings."
+    )
+    rows: list[tuple[str, ...]] = []
+    marked: list[int] = []
+    for choice in tuned:
+        for tried, score in sorted(choice.tried, key=lambda pair: -pair[1]):
+            if tried == choice.chosen:
+                marked.append(len(rows))
+            rows.append((choice.method.label, settings(tried), "diverged" if np.isinf(score) else f"{score:.3f}"))
+    table = Table(
+        caption="Every setting tried, by gold reward on the held-out posts at the end",
+        columns=("method", "settings", "gold reward"),
+        rows=rows,
+        marked=marked,
+        folded=True,
+    )
+    return Fairness(
+        paragraphs=(
+            "Every method starts from the same fine-tuned policy and has the same optimiser, number of updates "
+            f"({rl.num_updates}) and epochs ({rl.num_epochs}). HAEPO, GRPO and RLOO sample {rl.num_samples} responses "
+            f"to each of {rl.num_prompts} posts an update at temperature {rl.temperature:g}, are rewarded by the same "
+            f"reward model, with the same penalties ({rl.kl_penalty:g} for a nat of KL, {rl.missing_eos_penalty:g} "
+            "for a response that does not end). DPO is offline: it samples nothing and asks no reward model, and "
+            "reads as many given responses an update.",
+            tuning,
+            "HAEPO got more attention than the others: its grids were set after ten runs of 80 to 100 updates, GRPO's "
+            "after three, those of RLOO and DPO after one each (BUILD_NOTES.md). The same care could well make those "
+            "better too.",
+            f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
+            f"{bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far seeds are "
+            "apart, and little of what a new task would bring.",
+        ),
+        tables=(table,) if rows else (),
+    )

@@ -1,0 +1,102 @@
+"""What training asks of an algorithm, and the steps that algorithms share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import optax
+
+from haepo_jax.config import ExperimentConfig
+from haepo_jax.environments import Environment
+from haepo_jax.errors import ConfigError
+from haepo_jax.networks import Policy, make_policy
+from haepo_jax.types import Metrics, Params
+
+Loss = Callable[[Params], tuple[jax.Array, Metrics]]
+"""`params -> (loss, metrics)`, the batch being fixed."""
+
+
+@flax.struct.dataclass
+class LearnerState:
+    """What an algorithm keeps between updates."""
+
+    params: Params
+    optimizer_state: Any
+    reference: Any = None
+    """Parameters of the reference policy; None for an algorithm without one."""
+    environments: Any = None
+    """Environments that go on from update to update; None for an algorithm that begins each with a reset."""
+
+
+class Algorithm(NamedTuple):
+    """An algorithm as pure functions of one member of the population.
+
+    `config` carries the traced settings of the member. `Batch` is the algorithm's own: `Trajectories` for
+    those that learn from complete episodes.
+    """
+
+    policy: Policy
+    batch_steps: int
+    """The most steps of a batch."""
+    init: Callable[[ExperimentConfig, jax.Array], LearnerState]
+    """`(config, key) -> learner`."""
+    collect: Callable[[ExperimentConfig, LearnerState, jax.Array], Any]
+    """`(config, learner, key) -> batch`."""
+    loss: Callable[[ExperimentConfig, LearnerState, Any], Loss]
+    """`(config, learner, batch) -> loss` of the whole batch."""
+    learn: Callable[[ExperimentConfig, LearnerState, Any, jax.Array, jax.Array], tuple[LearnerState, Metrics]]
+    """`(config, learner, batch, number of updates done before, key) -> (learner, metrics)`. Metrics are scalars
+    and hold at least `loss` and `grad_norm`."""
+    measure: Callable[[Any], Metrics]
+    """`batch -> metrics` that every algorithm reports: `episode_return`, `episode_length`, `policy_entropy`,
+    the environment's info metrics, and `env_steps`, int32."""
+
+
+def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
+    """The policy that the config describes, for this environment."""
+    return make_policy(
+        environment.observation_size,
+        environment.action_space,
+        hidden_sizes=config.policy.hidden_sizes,
+        activation=config.policy.activation,
+        initial_log_std=config.policy.initial_log_std,
+    )
+
+
+def horizon_of(config: ExperimentConfig, environment: Environment) -> int:
+    """Computes T, the steps at which episodes are cut.
+
+    Raises:
+      ConfigError: neither the config nor the environment sets a limit.
+    """
+    limits = [limit for limit in (config.horizon, environment.max_steps) if limit is not None]
+    if not limits:
+        raise ConfigError(
+            f"env {environment.name} sets no max_steps_in_episode of its own: give config.horizon, the steps at which "
+            "its episodes are cut."
+        )
+    return min(limits)
+
+
+def horizon_without_effect(config: ExperimentConfig, environment: Environment) -> str | None:
+    """Writes a sentence about a horizon that the environment's own limit comes before; None where there is none."""
+    if config.horizon is None or environment.max_steps is None or config.horizon <= environment.max_steps:
+        return None
+    return (
+        f"{environment.name} ends its episodes after {environment.max_steps} steps; config.horizon {config.horizon} "
+        "has no effect."
+    )
+
+
+def gradient_step(
+    loss_fn: Loss,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    optimizer_state: Any,
+) -> tuple[Params, Any, Metrics]:
+    """One step down the gradient of `loss_fn`; adds `loss` and `grad_norm` (before the clip) to its metrics."""
+    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
+    metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    return optax.apply_updates(params, updates), optimizer_state, metrics

@@ -1,0 +1,319 @@
+"""What a configuration is refused for: single values, sweeps, and settings that make no sense together.
+
+Each refusal is one sentence that names the setting, what it was given and what is allowed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from haepo_jax.config.reads import unread
+from haepo_jax.config.settings import (
+    MAX_SEED,
+    ON_LOG_LIKELIHOODS,
+    REFERENCES,
+    ExperimentConfig,
+    GrpoConfig,
+    HaepoConfig,
+    gradient_steps,
+    leaves,
+)
+from haepo_jax.errors import ConfigError, choose, nearest, quoted
+
+ENV_PARAMS = "env_params."
+DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
+"""What a random search draws from; each is named below its setting."""
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_INT32_MAX = 2**31 - 1
+
+
+def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -> None:
+    """Refuses settings that are each allowed but make no sense together.
+
+    Args:
+      config: the experiment.
+      swept: begins the names of its swept settings in the sentence of an error.
+    """
+    if config.seed + config.num_seeds - 1 > MAX_SEED:
+        raise ConfigError(
+            f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
+        )
+    _check_swept_are_read(config, swept)
+    if config.memory == "recompute" and config.algorithm not in ON_LOG_LIKELIHOODS:
+        raise ConfigError(
+            f"config.memory recompute keeps no steps, which {config.algorithm} learns from; it goes with "
+            f"{', '.join(ON_LOG_LIKELIHOODS)}."
+        )
+    _check_counts(config)
+    if config.algorithm == "ppo":
+        _check_minibatches(config)
+    if config.algorithm in ("haepo", "grpo"):
+        section = getattr(config, config.algorithm)
+        kl_coefs = config.sweep.get(f"{config.algorithm}.kl_coef", (section.kl_coef,))
+        if any(kl_coefs):
+            _check_reference_acts(config, section, max(kl_coefs))
+    if config.algorithm == "dpo" and config.dpo.reference == "none":
+        raise ConfigError(
+            f"config.dpo.reference is none, but preferences are measured against a reference policy; "
+            f"choose one of {', '.join(REFERENCES[1:])}."
+        )
+
+
+def _check_counts(config: ExperimentConfig) -> None:
+    """What the program counts in int32; the steps of episodes depend on the environment, and are checked with it."""
+    steps = config.num_updates * gradient_steps(config)
+    if steps > _INT32_MAX:
+        raise ConfigError(
+            f"config.num_updates {config.num_updates} with {gradient_steps(config):,} gradient steps in each makes "
+            f"{steps:,} steps, and a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
+        )
+    if config.algorithm == "ppo":
+        check_update_steps(config.num_trajectories, config.ppo.num_steps, "config.ppo.num_steps")
+
+
+def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None:
+    """Refuses an update of more environment steps than int32 counts."""
+    steps = num_trajectories * num_steps
+    if steps > _INT32_MAX:
+        raise ConfigError(
+            f"config.num_trajectories {num_trajectories:,} times {what} {num_steps:,} is {steps:,} environment steps "
+            f"in an update, and one counts up to {_INT32_MAX:,}; take fewer trajectories or shorter ones."
+        )
+
+
+def _check_minibatches(config: ExperimentConfig) -> None:
+    steps = config.num_trajectories * config.ppo.num_steps
+    if steps % config.ppo.num_minibatches:
+        raise ConfigError(
+            f"config.ppo.num_minibatches {config.ppo.num_minibatches} does not divide the {steps} steps of an update "
+            f"(num_trajectories {config.num_trajectories} times ppo.num_steps {config.ppo.num_steps})."
+        )
+    if steps == config.ppo.num_minibatches:
+        raise ConfigError(
+            f"config.ppo.num_minibatches {config.ppo.num_minibatches} leaves one step to each, where a normalised "
+            f"advantage is always 0; it may be at most {steps // 2}."
+        )
+
+
+def _check_reference_acts(config: ExperimentConfig, section: HaepoConfig | GrpoConfig, kl_coef: float) -> None:
+    """A KL term needs a reference that differs from the policy it is taken at."""
+    name = config.algorithm
+    if section.reference == "none":
+        raise ConfigError(
+            f"config.{name}.kl_coef {kl_coef} needs a reference policy, but config.{name}.reference is none; "
+            f"choose one of {', '.join(REFERENCES[1:])}, or set kl_coef to 0."
+        )
+    if section.num_epochs > 1:
+        return
+    periods = config.sweep.get(f"{name}.reference_period", (section.reference_period,))
+    if section.reference == "periodic" and min(periods) == 1:
+        raise ConfigError(
+            f"config.{name}.reference_period 1 with num_epochs 1 makes the reference equal to the policy at every "
+            "step, where kl_coef has no effect; use reference=previous, or a period of at least 2."
+        )
+    decays = config.sweep.get(f"{name}.reference_decay", (section.reference_decay,))
+    if section.reference == "ema" and min(decays) == 0:
+        raise ConfigError(
+            f"config.{name}.reference_decay 0 with num_epochs 1 makes the reference equal to the policy at every "
+            "step, where kl_coef has no effect; use a decay above 0."
+        )
+
+
+def _check_swept_are_read(config: ExperimentConfig, swept: str) -> None:
+    """A sweep over a setting that the run does not read would give copies of one run."""
+    reasons = unread(config)
+    for name in config.sweep:
+        if name in reasons:
+            raise ConfigError(f"{swept}{name} has no effect, as {reasons[name]}.")
+
+
+def check_environment(path: str, value: Any) -> dict[str, Any]:
+    """`env_kwargs` or `env_params`: which there are, and their bounds, the environment knows itself."""
+    if not isinstance(value, Mapping | ml_collections.ConfigDict):
+        raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
+    check = check_env_param if path == "env_params" else check_env_kwarg
+    return {name: check(f"{path}.{name}", item) for name, item in value.items()}
+
+
+def check_env_kwarg(path: str, value: Any) -> int | float | str:
+    """An argument of the environment's constructor, or a ConfigError."""
+    if not isinstance(value, int | float | str):
+        raise ConfigError(f"config.{path} must be a number or text, got {quoted(value)}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"config.{path} must be finite, got {value}.")
+    if isinstance(value, int) and abs(value) > _INT32_MAX:
+        raise ConfigError(
+            f"config.{path} must be at least {-_INT32_MAX} and at most {_INT32_MAX}, got {quoted(value)}."
+        )
+    return value
+
+
+def check_env_param(path: str, value: Any) -> float:
+    """A number of the environment, as an integer where it is one: 3 and 3.0 are one config, so one program."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _check_bounds(path, value, {"low": -(2**31), "high": 2**31 - 1})
+    number = _check_bounds(path, _as_float(path, value), {"low": -math.inf, "high": math.inf})
+    return int(number) if number.is_integer() and abs(number) < 2**31 else number
+
+
+def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
+    """The value in the field's own type, or a ConfigError."""
+    if "choices" in field.metadata:
+        return choose(f"config.{path}", value, field.metadata["choices"])
+    if value is None and field.type in (int | None, float | None):
+        return None
+    if field.type in (float, float | None):
+        return _check_bounds(path, _as_float(path, value), field.metadata)
+    if field.type in (int, int | None):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"config.{path} must be a whole number, got {quoted(value)}.")
+        return _check_bounds(path, value, field.metadata)
+    if field.type is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"config.{path} must be True or False, got {quoted(value)}.")
+        return value
+    if field.type is str:
+        if not isinstance(value, str):
+            raise ConfigError(f"config.{path} must be text, got {quoted(value)}.")
+        return value
+    sizes = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
+        raise ConfigError(f"config.{path} must be whole numbers of at least 1, got {quoted(value)}.")
+    if any(size > _INT32_MAX for size in sizes):
+        raise ConfigError(f"config.{path} must be whole numbers of at most {_INT32_MAX}, got {quoted(value)}.")
+    return sizes
+
+
+def check_config(value: Any) -> None:
+    """Refuses what is no validated configuration, such as a dictionary."""
+    if not isinstance(value, ExperimentConfig):
+        raise ConfigError(f"config must be an ExperimentConfig, got {quoted(value)}; from_config_dict makes one.")
+
+
+def check_count(what: str, value: Any) -> None:
+    """Refuses what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigError(f"{what} must be a whole number of at least 1, got {quoted(value)}.")
+
+
+def check_seconds(what: str, value: Any, *, may_be_0: bool) -> None:
+    """Refuses what is no span of time; one without end is allowed."""
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not (is_number and (value > 0 or (may_be_0 and value == 0))):
+        allowed = "of at least 0" if may_be_0 else "above 0"
+        raise ConfigError(f"{what} must be a number of seconds {allowed}, got {quoted(value)}.")
+
+
+def _as_float(path: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"config.{path} must be a number, got {quoted(value)}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # which no setting allows
+
+
+def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> Any:
+    low, above, high = bounds["low"], bounds.get("above", -math.inf), bounds["high"]
+    # As the program holds it: what is too large for float32 is infinite there, what is too small is 0.
+    held = value if isinstance(value, int) else float(np.float32(value)) if abs(value) <= _FLOAT32_MAX else math.inf
+    finite = isinstance(value, int) or math.isfinite(held)
+    most = high if isinstance(value, int) else float(np.float32(high))
+    if not (finite and held >= low and held > above and held <= most):
+        allowed = [] if finite else ["finite in float32"]
+        allowed += [f"at least {low}"] if math.isfinite(low) else []
+        allowed += [f"above {above}"] if math.isfinite(above) else []
+        allowed += [f"at most {high}"] if math.isfinite(high) and (held > high or isinstance(high, float)) else []
+        shown = value if abs(value) < 10**20 or not finite else f"a number of {len(str(abs(value)))} digits"
+        raise ConfigError(f"config.{path} must be {' and '.join(allowed)}, got {shown}.")
+    return value
+
+
+def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
+    """The swept settings by dotted name, or a ConfigError."""
+    if not isinstance(value, Mapping | ml_collections.ConfigDict):
+        raise ConfigError(f"config.sweep must map settings to their values, got {quoted(value)}.")
+    nested = value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
+    fields = {name: field for name, _, field in leaves(ExperimentConfig()) if field.metadata.get("traced")}
+    swept = {}
+    for name, values in flatten(nested, where="config.sweep.").items():
+        if name.startswith(ENV_PARAMS):
+            swept[name] = _check_swept_env_param(name, values)
+            continue
+        if name not in fields:
+            hint = nearest(name, list(fields)) or f"; allowed: {', '.join(fields)}."
+            raise ConfigError(f"config.sweep.{name} cannot be swept in one program{hint}")
+        _check_is_tuple(name, values)
+        if None in values:
+            raise ConfigError(
+                f"config.sweep.{name} cannot be unset within a sweep, as that is another program; give numbers alone."
+            )
+        swept[name] = tuple(check_value(f"sweep.{name}", item, fields[name]) for item in values)
+    return swept
+
+
+def _check_is_tuple(name: str, values: Any) -> None:
+    if not isinstance(values, list | tuple) or not values:
+        raise ConfigError(f"config.sweep.{name} must be a tuple of values, got {quoted(values)}.")
+
+
+def _check_swept_env_param(name: str, values: Any) -> tuple[float, ...]:
+    _check_is_tuple(name, values)
+    checked = tuple(check_env_param(f"sweep.{name}", item) for item in values)
+    # All of one kind, as one array holds them.
+    return checked if all(isinstance(item, int) for item in checked) else tuple(map(float, checked))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "", where: str = "config.") -> dict[str, Any]:
+    """Nested mappings as one, by dotted name; tuples as lists.
+
+    Args:
+      values: the mapping.
+      prefix: begins every name.
+      where: begins the names in the sentence of an error.
+
+    Raises:
+      ConfigError: two ways to write one name are both given.
+
+    Example:
+      >>> flatten({"haepo": {"score": "sum"}, "seed": 3})
+      {'haepo.score': 'sum', 'seed': 3}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            inside = flatten(value, f"{prefix}{name}.", where)
+        else:
+            inside = {prefix + name: list(value) if isinstance(value, tuple) else value}
+        for twice in flat.keys() & inside.keys():
+            raise ConfigError(f"{where}{twice} is given twice, nested and by its dotted name; give it once.")
+        flat |= inside
+    return flat
+
+
+def without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Nested mappings without one setting, whether its dotted name is written nested or not.
+
+    Args:
+      values: the mappings.
+      name: of a setting, of a group of them, or of a setting's distribution, with which all of its choices go.
+
+    Example:
+      >>> without({"haepo": {"kl_coef": (0.1, 0.2), "score": ("sum",)}}, "haepo.kl_coef.uniform")
+      {'haepo': {'score': ('sum',)}}
+    """
+    setting, _, last = name.rpartition(".")
+    name = setting if setting and last in DISTRIBUTIONS else name
+    rest: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == name or key.startswith(f"{name}."):
+            continue
+        below = name.removeprefix(f"{key}.")
+        left = without(value, below) if isinstance(value, Mapping) and below != name else value
+        if left or not value:  # a group that this has emptied goes with it
+            rest[key] = left
+    return rest

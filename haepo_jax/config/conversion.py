@@ -1,0 +1,198 @@
+"""The ways of a configuration: in from flags and files, out as JSON, and into the program as traced settings."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from haepo_jax.config.checks import (
+    ENV_PARAMS,
+    check_combinations,
+    check_env_param,
+    check_environment,
+    check_sweep,
+    check_value,
+    flatten,
+)
+from haepo_jax.config.plain_values import plain
+from haepo_jax.config.settings import (
+    ExperimentConfig,
+    leaves,
+)
+from haepo_jax.errors import ConfigError, nearest, quoted
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The default configuration as a ConfigDict, for a `get_config` to change and flags to override."""
+    return to_config_dict(ExperimentConfig())
+
+
+def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
+    """Makes and validates the frozen configuration.
+
+    Args:
+      values: a ConfigDict, or nested dictionaries as in `config.json`; missing fields take their defaults.
+
+    Returns:
+      The `ExperimentConfig`.
+
+    Raises:
+      ConfigError: an unknown field, or a value of the wrong kind or out of its bounds.
+
+    Example:
+      >>> from_config_dict({"num_seeds": 4, "haepo": {"score": "mean"}}).haepo.score
+      'mean'
+    """
+    config = from_mapping(ExperimentConfig(), values)
+    check_combinations(config)
+    return config
+
+
+def to_json(config: ExperimentConfig) -> dict[str, Any]:
+    """The configuration as nested dictionaries that JSON can hold."""
+    mappings = {"env_kwargs": dict(config.env_kwargs), "env_params": dict(config.env_params)}
+    sweep = {name: list(values) for name, values in config.sweep.items()}
+    return dataclasses.asdict(config) | mappings | {"sweep": sweep}
+
+
+def setting_names() -> list[str]:
+    """Every setting by its dotted name.
+
+    Example:
+      >>> "haepo.score" in setting_names()
+      True
+    """
+    return [name for name, _, _ in leaves(ExperimentConfig())]
+
+
+def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
+    """The settings that are traced leaves of the program, by dotted name.
+
+    Example:
+      >>> traced_settings(ExperimentConfig())["haepo.kl_coef"]
+      0.005
+    """
+    settings = {name: value for name, value, field in leaves(config) if field.metadata.get("traced")}
+    settings |= {ENV_PARAMS + name: value for name, value in config.env_params.items()}
+    # What is swept need not be set besides: a parameter of the environment, or a setting that may be unset.
+    for name, values in config.sweep.items():
+        if name.startswith(ENV_PARAMS) or settings[name] is None:
+            settings[name] = values[0]
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
+    """The configuration with these traced settings in place; their values may be tracers.
+
+    Args:
+      config: the configuration.
+      settings: values by dotted name, names as in `traced_settings`.
+
+    Returns:
+      A configuration for use inside the program; it is not validated again.
+    """
+    for name, value in settings.items():
+        section, _, leaf = name.rpartition(".")
+        if name.startswith(ENV_PARAMS):
+            config = dataclasses.replace(config, env_params={**config.env_params, leaf: value})
+        elif section:
+            inner = dataclasses.replace(getattr(config, section), **{leaf: value})
+            config = dataclasses.replace(config, **{section: inner})
+        else:
+            config = dataclasses.replace(config, **{leaf: value})
+    return config
+
+
+def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:
+    """Checks settings of one program as those of flags and files are checked.
+
+    Args:
+      config: of the program.
+      settings: values by dotted name, names as in `traced_settings`.
+
+    Returns:
+      The values in the types that the program holds them in.
+
+    Raises:
+      ConfigError: a setting that is not known or that nothing reads, or a value that is not allowed.
+
+    Example:
+      >>> checked_settings(ExperimentConfig(), {"optimizer.learning_rate": 1})
+      {'optimizer.learning_rate': 1.0}
+    """
+    known = traced_settings(config)
+    fields = {name: field for name, _, field in leaves(config)}
+    checked: dict[str, float | int] = {}
+    for name, value in plain(settings).items():
+        if name not in known:
+            raise ConfigError(f"{name} cannot be set within one program; allowed: {', '.join(known)}.")
+        is_param = name.startswith(ENV_PARAMS)
+        number = check_env_param(name, value) if is_param else check_value(name, value, fields[name])
+        kind = type(known[name])
+        if kind is int and not isinstance(number, int):
+            raise ConfigError(f"config.{name} is a whole number in this program, got {number}.")
+        checked[name] = kind(number)
+    swept = dataclasses.replace(config, sweep={name: (value,) for name, value in checked.items()})
+    check_combinations(swept, "config.")  # as the caller names them, who sweeps nothing
+    return checked
+
+
+def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:
+    """Every combination of the swept settings, in order; one empty combination when nothing is swept."""
+    for values in itertools.product(*config.sweep.values()):
+        yield dict(zip(config.sweep, values, strict=True))
+
+
+def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The dotted names of the fields in which two configurations (as `to_json`) differ, with both values."""
+    flat_old, flat_new = ({k: v for k, v in flatten(values).items() if v != {}} for values in (old, new))
+    names = sorted(flat_old.keys() | flat_new.keys())
+    return [
+        f"{name} (was {flat_old.get(name)}, now {flat_new.get(name)})"
+        for name in names
+        if flat_old.get(name) != flat_new.get(name)
+    ]
+
+
+def to_config_dict(config: Any) -> ml_collections.ConfigDict:
+    """A configuration as a ConfigDict."""
+    result = ml_collections.ConfigDict()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_config_dict(value)
+        elif value is None:
+            value = config_dict.placeholder(float if field.type == float | None else int)
+        elif isinstance(value, Mapping):
+            value = ml_collections.ConfigDict(dict(value))
+        result[field.name] = value
+    return result
+
+
+def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str = "") -> Config:
+    """A configuration with these fields, each checked by itself; those that are missing are as in `default`."""
+    fields = {field.name: field for field in dataclasses.fields(default)}  # type: ignore[arg-type]
+    if not prefix:
+        values = plain(values)
+    for name in values:
+        if name not in fields:
+            if name == "search" and not prefix:
+                raise ConfigError("config.search belongs to a sweep: give this config to experiments.sweep.")
+            raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
+    made = {}
+    for name, value in values.items():
+        field, path = fields[name], f"{prefix}{name}"
+        if name == "sweep" and not prefix:
+            made[name] = check_sweep(value)
+        elif name in ("env_kwargs", "env_params"):
+            made[name] = check_environment(name, value)
+        elif dataclasses.is_dataclass(field.type):
+            if not isinstance(value, Mapping | ml_collections.ConfigDict):
+                raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
+            made[name] = from_mapping(getattr(default, name), dict(value), f"{path}.")
+        else:
+            made[name] = check_value(path, value, field)
+    return dataclasses.replace(default, **made)  # type: ignore[type-var]

@@ -1,0 +1,80 @@
+"""Which settings an experiment reads: the one place that knows.
+
+A setting that nothing reads may not be swept, as all its members would be copies of one, nor be given on a command
+line. A config file may set it, so that one file serves several algorithms.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, ReferenceConfig, leaves
+
+_OF_REFERENCES = {"reference_period": "periodic", "reference_decay": "ema"}
+
+
+def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[str, str]:
+    """Finds the settings that nothing reads.
+
+    Args:
+      config: an experiment.
+      discrete_actions: whether its environment has such, as far as the caller knows.
+
+    Returns:
+      For each setting by its dotted name the reason, which completes "has no effect, as ...".
+
+    Example:
+      >>> unread(ExperimentConfig(algorithm="rloo"))["ppo.num_steps"]
+      'config.algorithm is rloo'
+    """
+    reasons = {
+        name: f"config.algorithm is {config.algorithm}"
+        for name, _, _ in leaves(config)
+        if name.partition(".")[0] in ALGORITHMS and name.partition(".")[0] != config.algorithm
+    }
+    own = getattr(config, config.algorithm, None)
+    if isinstance(own, ReferenceConfig):
+        for leaf, rule in _OF_REFERENCES.items():
+            if own.reference != rule:
+                where = f"config.{config.algorithm}.reference is {own.reference}"
+                reasons[f"{config.algorithm}.{leaf}"] = f"{where}; it belongs to {rule}"
+    if config.algorithm == "ppo" and config.memory != "auto":
+        reasons["memory"] = "config.algorithm is ppo, which keeps its segments whatever is set"
+    if not config.policy.hidden_sizes:
+        reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
+    if discrete_actions:
+        reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
+    return reasons
+
+
+def unread_by_all(of_each: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Keeps of what each of several experiments does not read what none of them reads.
+
+    Args:
+      of_each: as `unread` gives it.
+    """
+    first, *others = of_each
+    return {name: reason for name, reason in first.items() if all(name in other for other in others)}
+
+
+def set_and_unread(config: Any, reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Finds the settings that differ from their defaults though nothing reads them.
+
+    Args:
+      config: an experiment's or a language model's.
+      reasons: the settings that nothing reads, as `unread` gives them.
+
+    Returns:
+      Their names by reason.
+
+    Example:
+      >>> from haepo_jax.config.settings import HaepoConfig
+      >>> config = ExperimentConfig(algorithm="ppo", haepo=HaepoConfig(score="sum"))
+      >>> set_and_unread(config, unread(config))
+      {'config.algorithm is ppo': ['haepo.score']}
+    """
+    defaults = {name: value for name, value, _ in leaves(type(config)())}
+    found: dict[str, list[str]] = {}
+    for name, value, _ in leaves(config):
+        if name in reasons and value != defaults[name]:
+            found.setdefault(reasons[name], []).append(name)
+    return found

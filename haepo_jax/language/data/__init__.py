@@ -1,0 +1,1 @@
+"""Data sets, prompts, the tokenizer, and the generated task."""

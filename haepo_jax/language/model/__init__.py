@@ -1,0 +1,1 @@
+"""The decoder: its sizes, layers, adapters, and layout on devices."""

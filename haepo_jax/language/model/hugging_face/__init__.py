@@ -1,0 +1,1 @@
+"""Models as Hugging Face folders, read and written without the network."""

@@ -1,0 +1,96 @@
+"""How good the policies of a work folder are: each answers the same test posts and is judged by the same means."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.data.corpus import Split
+from haepo_jax.language.data.tokenizer import Tokenizer
+from haepo_jax.language.stages.answering import Answers, make_answering
+from haepo_jax.language.stages.assembly import Setting, leaving_nothing, make_setting, policy_folder
+from haepo_jax.language.stages.stages import read_reward_model
+from haepo_jax.language.stages.status import diverged_at, is_finished, model_of
+from haepo_jax.language.stages.win_rates import length_controlled_win_rate, wins
+from haepo_jax.language.training.rollout import Frozen
+from haepo_jax.runs.files import StrPath
+from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.text import visible
+
+FINE_TUNED = "sft"
+"""The fine-tuned policy, among the names of runs."""
+
+
+def evaluate(config: LanguageConfig, workdir: StrPath) -> dict[str, Any]:
+    """Judges the fine-tuned policy and every finished run of `WORKDIR/rl`; writes `WORKDIR/evaluation.json`.
+
+    Runs that diverged are left out, with a word.
+
+    Args:
+      config: the settings; its seed draws the answers.
+      workdir: holds the folders of all stages.
+
+    Returns:
+      What is written. For each policy the means over the test posts of `reward` (by the reward model), of
+      `reference_kl` (nats a response), `length` (tokens) and `ended`, and on the generated task of `gold`; and for
+      each two policies how often the first wins, plainly and with length controlled, judged by gold or else by the
+      reward model.
+
+    Raises:
+      ConfigError: a stage that this builds on is missing.
+      StorageError: the result could not be written.
+    """
+    workdir = Path(workdir)
+    with leaving_nothing(workdir):
+        setting = make_setting(config, workdir)
+        answers = answers_of(setting, finished_runs(workdir))
+    result = {
+        "judge": "gold" if setting.generated else "reward model",
+        "posts": len(answers[FINE_TUNED].lengths),
+        "policies": {name: given.means() for name, given in answers.items()},
+        "win_rates": win_rates(answers),
+    }
+    with storage_errors(workdir):
+        write_json(workdir / "evaluation.json", result)
+    return result
+
+
+def finished_runs(workdir: StrPath) -> list[str]:
+    """The names of the finished runs of stage `rl`, but for those that diverged, which are printed."""
+    folders = [folder for folder in sorted((Path(workdir) / "rl").glob("*")) if is_finished(folder)]
+    for folder in folders:
+        if (update := diverged_at(folder)) is not None:
+            print(f"Leaves out {visible(folder.name)}, which diverged at update {update}.", file=sys.stderr)
+    return [folder.name for folder in folders if diverged_at(folder) is None]
+
+
+def answers_of(setting: Setting, names: Iterable[str], split: Split = "test") -> dict[str, Answers]:
+    """What the fine-tuned policy, as `sft`, and the policies of these runs answer to the posts of a split.
+
+    Raises:
+      ConfigError: a stage that this builds on is missing.
+    """
+    source = policy_folder(setting.config, setting.workdir)
+    tokenizer, reference = Tokenizer.from_folder(source), setting.read(source)
+    reward_decoder, reward_params = read_reward_model(setting, tokenizer)
+    answering = make_answering(setting, setting.decoder(reference.architecture), reward_decoder, tokenizer, split)
+    frozen = Frozen(None, reference.params, reward_params)
+    folders = {FINE_TUNED: source} | {name: model_of(setting.workdir / "rl" / name) for name in names}
+    return {
+        name: answering(setting.read(folder).params, frozen, setting.config.seed) for name, folder in folders.items()
+    }
+
+
+def win_rates(answers: Mapping[str, Answers]) -> dict[str, dict[str, dict[str, float]]]:
+    """How often the first policy wins against the second, by their names: `plain` and `length_controlled`."""
+    return {
+        ours: {theirs: _win_rates(answers[ours], answers[theirs]) for theirs in answers if theirs != ours}
+        for ours in answers
+    }
+
+
+def _win_rates(ours: Answers, theirs: Answers) -> dict[str, float]:
+    won = wins(ours.judged, theirs.judged)
+    longer = (ours.lengths - theirs.lengths).astype(float)
+    return {"plain": float(won.mean()), "length_controlled": length_controlled_win_rate(won, longer)}

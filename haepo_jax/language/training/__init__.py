@@ -1,0 +1,1 @@
+"""Sampling, scoring, and the updates of every stage."""

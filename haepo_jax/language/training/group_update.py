@@ -1,0 +1,140 @@
+"""Learning from a batch of responses that are given: every method's objective, for as many epochs as are asked for.
+
+Responses lie in groups, those of a group adjacent; the objectives are those of the environments' algorithms.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from haepo_jax import objectives
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.training.gradients import one_shot, two_pass
+from haepo_jax.language.training.learner import LearnerState, descend, whole
+from haepo_jax.language.training.scoring import Sequences, response_log_probs
+from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.objectives import Objective, StepGroup
+from haepo_jax.optimizer import make_optimizer
+from haepo_jax.types import Metrics, Params
+
+
+class Experience(NamedTuple):
+    """N responses, and what was made of them before the first epoch."""
+
+    sequences: Sequences
+    """`[N, P + R]`."""
+    reference_log_probs: jax.Array
+    """`[N, R]` under the reference policy, in nats."""
+    behaviour_log_probs: jax.Array | None = None
+    """`[N, R]` as they were sampled, in nats; None for DPO."""
+    returns: jax.Array | None = None
+    """`[N]` rewards with all penalties; None for DPO, where the first of two is preferred."""
+
+
+Score = Callable[[Decoder, Params, Sequences], jax.Array]
+"""`(decoder, parameters, sequences) -> log-probabilities [B, R]` of the responses' tokens, in nats."""
+Learn = Callable[[LearnerState, Params | None, Experience], tuple[LearnerState, Metrics]]
+"""`(learner, base, experience) -> (learner, metrics)`; with an adapter, `base` is what it adapts."""
+
+
+def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
+    """The optimiser of the stage `rl`."""
+    return make_optimizer(config.rl.optimizer, config.rl.num_updates * config.rl.num_epochs)
+
+
+def make_score(config: LanguageConfig, response_length: int) -> Score:
+    """Scores responses at the temperature of sampling."""
+    rl = config.rl
+
+    def score(decoder: Decoder, params: Params, sequences: Sequences) -> jax.Array:
+        return response_log_probs(
+            decoder,
+            params,
+            sequences,
+            response_length=response_length,
+            temperature=rl.temperature,
+            chunk_size=rl.chunk_size or None,
+        )
+
+    return score
+
+
+def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *, score: Score) -> Learn:
+    """The epochs on one batch.
+
+    Args:
+      config: the settings; `config.rl.gradient` must be decided.
+      decoder: of the policy.
+      response_length: R.
+      score: how responses are scored, such as `make_score`'s.
+
+    Returns:
+      The `Learn`. Metrics: the objective's, `loss` and `grad_norm`, of the last epoch; and unless for DPO
+      `sampler_gap`, the largest difference in nats between a response's log-likelihood in sampling and in training,
+      before the policy has moved.
+    """
+    rl, optimizer = config.rl, make_optimizer_of(config)
+
+    def learn(learner: LearnerState, base: Params | None, experience: Experience) -> tuple[LearnerState, Metrics]:
+        def log_probs(trained: Params, rows: Sequences) -> jax.Array:
+            return score(decoder, whole(base, trained), rows)
+
+        gradient = one_shot(log_probs) if rl.gradient == "one_shot" else two_pass(log_probs, microbatch=rl.microbatch)
+        objective = _objective(config, experience, response_length)
+
+        def epoch(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], Metrics]:
+            value, metrics, grads = gradient(carry[0], experience.sequences, objective)
+            metrics |= {"loss": value, "grad_norm": optax.tree.norm(grads)}
+            return descend(*carry, grads, optimizer), metrics
+
+        carry, series = jax.lax.scan(epoch, (learner.trained, learner.optimizer_state), length=rl.num_epochs)
+        metrics = {name: values[0 if name == "sampler_gap" else -1] for name, values in series.items()}
+        return dataclasses.replace(learner, trained=carry[0], optimizer_state=carry[1]), metrics
+
+    return learn
+
+
+def _objective(config: LanguageConfig, experience: Experience, response_length: int) -> Objective:
+    """The method's objective on the log-probabilities `[N, R]` of the responses."""
+    size = 2 if config.algorithm == "dpo" else config.rl.num_samples
+
+    def grouped(rows: jax.Array) -> jax.Array:
+        return rows.reshape(-1, size, *rows.shape[1:])
+
+    where = grouped(experience.sequences.valid[:, -response_length:])
+    reference = grouped(experience.reference_log_probs)
+
+    def sums(log_probs: jax.Array) -> jax.Array:
+        return trajectory_log_likelihood(log_probs, where=where)
+
+    if config.algorithm == "dpo":
+        of_pairs = objectives.dpo(config.dpo, lambda sums: (sums[:, 0], sums[:, 1]), sums(reference))
+        return lambda log_probs: of_pairs(sums(grouped(log_probs)))
+
+    assert experience.returns is not None
+    assert experience.behaviour_log_probs is not None
+    behaviour = grouped(experience.behaviour_log_probs)
+    group = StepGroup(grouped(experience.returns), where, behaviour)
+    if config.algorithm == "grpo":
+        of_tokens = objectives.grpo(config.grpo, group, reference)
+    else:
+        of_sums = (
+            objectives.haepo(config.haepo, group.sum_over_steps(), sums(reference))
+            if config.algorithm == "haepo"
+            else objectives.rloo(group.returns, sums(behaviour))
+        )
+
+        def of_tokens(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
+            return of_sums(sums(log_probs))
+
+    def objective(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
+        value, metrics = of_tokens(grouped(log_probs))
+        gap = jnp.abs(sums(grouped(log_probs)) - sums(behaviour))
+        return value, metrics | {"sampler_gap": jnp.max(gap)}
+
+    return objective

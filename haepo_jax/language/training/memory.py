@@ -1,0 +1,242 @@
+"""How much device memory an update needs, by the compiler's own account, for every method and way to compute it.
+
+Nothing is allocated: programs are compiled for abstract shapes, for the devices that are here or for a TPU topology
+that is not (with `jax[tpu]` installed, whose compiler needs no TPU). What is counted is the update that learns, from
+responses that are given: policy, optimiser, reference policy, batch and temporaries. Sampling and the reward model
+are the same for all methods and left out. All methods get the same weights, dtype, responses and lengths.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.language.config import METHODS, LanguageConfig
+from haepo_jax.language.model.architecture import Architecture, of_family
+from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.training.group_update import Experience, Score, make_learn, make_optimizer_of, make_score
+from haepo_jax.language.training.learner import LearnerState
+from haepo_jax.language.training.rollout import Frozen, make_reference
+from haepo_jax.language.training.scoring import Sequences
+from haepo_jax.runs.files import StrPath, read_json
+from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.types import Metrics, Params
+
+PROMPT_LENGTH = 64
+WAYS = ("naive", "remat", "chunked", "two_pass")
+"""`naive` keeps everything that the gradient reads, logits of all positions among it; `remat` keeps the layers' inputs
+alone, and logits of the response; `chunked` besides has the logits of 1024 tokens at a time; `two_pass` besides goes
+one response at a time."""
+_CHUNK = 1024
+
+
+class Case(NamedTuple):
+    """One update."""
+
+    shape: str
+    """`40M` or `0.6B`."""
+    method: str
+    way: str
+    num_responses: int
+    """M."""
+    response_length: int
+    """T, in tokens."""
+    vocab_size: int
+
+
+class Memory(NamedTuple):
+    """Bytes of the whole update on one device."""
+
+    arguments: int
+    outputs: int
+    temporaries: int
+    aliased: int
+    """Outputs that take the place of arguments."""
+
+    @property
+    def total(self) -> int:
+        """What must be there at once."""
+        return self.arguments + self.outputs + self.temporaries - self.aliased
+
+
+def architecture(shape: str, vocab_size: int) -> Architecture:
+    """The architecture of a shape: 44 million parameters at 32k tokens, or those of Qwen3-0.6B."""
+    sizes = {
+        "40M": {"hidden_size": 512, "num_layers": 7, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 2048},
+        "0.6B": {"hidden_size": 1024, "num_layers": 28, "num_heads": 16, "num_kv_heads": 8, "intermediate_size": 3072},
+    }[shape]
+    return of_family(
+        "qwen3",
+        head_dim={"40M": 64, "0.6B": 128}[shape],
+        vocab_size=vocab_size,
+        rope_theta=1e6,
+        max_length=32_768,
+        tie_embeddings=True,
+        **sizes,
+    )
+
+
+BASE = {"40M": Case("40M", "haepo", "", 32, 512, 32_768), "0.6B": Case("0.6B", "haepo", "", 8, 53, 151_936)}
+"""The case of each shape from which one thing at a time is varied, but for the way."""
+
+
+def method_cases(shape: str) -> Iterator[Case]:
+    """Every method in every way at the base of a shape."""
+    yield from (BASE[shape]._replace(method=method, way=way) for method in METHODS for way in WAYS)
+
+
+def cases(shape: str) -> Iterator[Case]:
+    """What the report shows: every way against M, T and vocabulary, and every method at the base."""
+    base = BASE[shape]
+    varied = [base._replace(num_responses=count) for count in (4, 8, 16, 32, 64)]
+    lengths, vocabularies = {
+        "40M": ((128, 256, 1024), (8192, 131_072)),
+        "0.6B": ((128, 512), (32_768,)),
+    }[shape]
+    varied += [base._replace(response_length=length) for length in lengths]
+    varied += [base._replace(vocab_size=size) for size in vocabularies]
+    yield from dict.fromkeys((*(case._replace(way=way) for case in varied for way in WAYS), *method_cases(shape)))
+
+
+def device_of_topology(name: str) -> jax.Device:
+    """A device of a TPU topology such as `v5e:2x2`, to compile for.
+
+    Raises:
+      ConfigError: there is no such topology, or no compiler for it.
+    """
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody is asked which TPU this machine has
+    try:
+        return topologies.get_topology_desc(name, platform="tpu").devices[0]
+    except Exception as error:
+        raise ConfigError(
+            f"--topology={name} cannot be compiled for ({error}); it is a name such as v5e:2x2, and needs jax[tpu]."
+        ) from error
+
+
+def measure(case: Case, device: jax.Device | None = None) -> Memory | None:
+    """Compiles the update of a case for this device, or for the first one here, and reads what memory it needs.
+
+    Returns:
+      None where the compiler finds that the device's memory does not hold it.
+    """
+    config = _config(case)
+    decoder = Decoder(architecture(case.shape, case.vocab_size), remat=case.way != "naive")
+    score = (
+        _score_all_positions(case.response_length) if case.way == "naive" else make_score(config, case.response_length)
+    )
+    learn = make_learn(config, decoder, case.response_length, score=score)
+    reference_of = make_reference(config, decoder, score=score)
+
+    def update(
+        learner: LearnerState, frozen: Frozen, sequences: Sequences, behaviour: jax.Array, returns: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
+        reference = reference_of(frozen, sequences)
+        learner, metrics = learn(learner, None, Experience(sequences, reference, behaviour, returns))
+        # Every method reports it, and so holds the reference, though RLOO's loss does not read it.
+        return learner, metrics | {"reference_kl": jnp.mean(jnp.sum(behaviour - reference, axis=-1))}
+
+    shapes = _shapes(case, config, decoder)
+    if device is not None:
+        sharding = SingleDeviceSharding(device)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    try:
+        analysis: Any = jax.jit(update, donate_argnums=0).lower(*shapes).compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    return Memory(
+        analysis.argument_size_in_bytes,
+        analysis.output_size_in_bytes,
+        analysis.temp_size_in_bytes,
+        analysis.alias_size_in_bytes,
+    )
+
+
+def _config(case: Case) -> LanguageConfig:
+    config = LanguageConfig(algorithm=case.method)
+    two_pass = case.way == "two_pass"
+    rl = dataclasses.replace(
+        config.rl,
+        num_samples=case.num_responses,
+        num_epochs=1,
+        gradient="two_pass" if two_pass else "one_shot",
+        microbatch=1 if two_pass else case.num_responses,
+        chunk_size=_CHUNK if case.way in ("chunked", "two_pass") else 0,
+    )
+    return dataclasses.replace(config, rl=rl)
+
+
+def _shapes(case: Case, config: LanguageConfig, decoder: Decoder) -> tuple[Any, ...]:
+    length = PROMPT_LENGTH + case.response_length
+
+    def learner() -> LearnerState:
+        nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+        params = decoder.init(jax.random.key(0), *nothing)["params"]
+        return LearnerState(params, make_optimizer_of(config).init(params), jax.random.key(0), jnp.int32(0))
+
+    begun = jax.eval_shape(learner)
+    rows, of_tokens = (case.num_responses, length), (case.num_responses, case.response_length)
+    return (
+        begun,
+        Frozen(None, begun.trained, None),
+        Sequences(jax.ShapeDtypeStruct(rows, jnp.int32), jax.ShapeDtypeStruct(rows, bool)),
+        jax.ShapeDtypeStruct(of_tokens, jnp.float32),
+        jax.ShapeDtypeStruct(of_tokens[:1], jnp.float32),
+    )
+
+
+def _score_all_positions(response_length: int) -> Score:
+    """What a trainer does that does not think of memory."""
+
+    def score(decoder: Decoder, params: Params, sequences: Sequences) -> jax.Array:
+        logits: Any = decoder.apply({"params": params}, sequences.tokens, sequences.valid)
+        every = jax.nn.log_softmax(logits)
+        chosen = jnp.take_along_axis(every[:, :-1], sequences.tokens[:, 1:, None], axis=-1)[..., 0]
+        return chosen[:, -response_length:]
+
+    return score
+
+
+def measure_all(workdir: StrPath, every: Iterable[Case], device: jax.Device | None = None) -> list[dict[str, Any]]:
+    """Measures these cases, and writes `WORKDIR/memory.json`, one row a case and kind of device, after each.
+
+    A case that the file already holds, by the same version of JAX and for the same kind of device, is not measured
+    again.
+
+    Args:
+      workdir: is made if need be.
+      every: the cases.
+      device: what to compile for; the first device here when None.
+
+    Returns:
+      All rows of the file; the sizes of what does not fit are None.
+
+    Raises:
+      StorageError: the file could not be written any more.
+    """
+    workdir = Path(workdir)
+    path = workdir / "memory.json"
+    where = {"jax": jax.__version__, "device": (device or jax.devices()[0]).device_kind}
+    row_shape = dict.fromkeys((*Case._fields, "device", "jax", "total"), object)
+    rows: list[dict[str, Any]] = read_json(path, {"rows": [row_shape]})["rows"] if os.path.lexists(path) else []
+    rows = [row for row in rows if row["jax"] == where["jax"]]
+    done = {tuple(row[name] for name in (*Case._fields, "device")) for row in rows}
+    for case in (case for case in every if (*case, where["device"]) not in done):
+        memory = measure(case, device)
+        sizes = dict.fromkeys(Memory._fields) if memory is None else memory._asdict()
+        total = None if memory is None else memory.total
+        rows.append({**case._asdict(), **sizes, "total": total, **where})
+        told = "does not fit" if total is None else f"{total / 2**20:,.0f} MiB"
+        print(f"{where['device']}, {', '.join(map(str, case))}: {told}", flush=True)
+        with storage_errors(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"rows": rows})
+    return rows

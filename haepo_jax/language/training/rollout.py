@@ -1,0 +1,114 @@
+"""Responses sampled and judged: what the policy answers, how likely that is to the reference, and its reward."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.data.tokenizer import Tokenizer
+from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.training.gradients import in_microbatches
+from haepo_jax.language.training.group_update import Score, make_score
+from haepo_jax.language.training.reward import rewards
+from haepo_jax.language.training.sampling import Samples, sample, with_prompts
+from haepo_jax.language.training.scoring import Prompts, Sequences
+from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.types import Params
+
+
+class Frozen(NamedTuple):
+    """Parameters that are read and not changed."""
+
+    base: Params | None
+    """What the adapter adapts; None where all parameters are trained."""
+    reference: Params | None
+    """Of the reference policy, for the decoder without adapter; None where that is `base`."""
+    reward: Params | None
+    """Of the reward model; None for DPO."""
+
+
+class Rollout(NamedTuple):
+    """N = prompts x samples responses, those of a prompt adjacent."""
+
+    samples: Samples
+    sequences: Sequences
+    """`[N, P + R]`, with their prompts."""
+    reference_log_probs: jax.Array
+    """`[N, R]` under the reference policy, in nats."""
+    drift: jax.Array
+    """`[N]` log pi - log pi_ref of the response, in nats; its mean is the KL divergence to the reference. NaN where
+    `top_p` cuts the policy, as it is not the policy's mean then."""
+    reward: jax.Array | None
+    """`[N]` by the reward model, before penalties; None where there is no reward model."""
+
+
+def make_rollout(
+    config: LanguageConfig,
+    decoder: Decoder,
+    reward_decoder: Decoder | None,
+    tokenizer: Tokenizer,
+    *,
+    num_samples: int,
+    response_length: int,
+) -> Callable[[Params, Frozen, Prompts, jax.Array], Rollout]:
+    """`(parameters, frozen, prompts, key) -> rollout`, at the temperature of training.
+
+    Args:
+      config: the settings.
+      decoder: of the policy.
+      reward_decoder: of the reward model, which shares the tokenizer; None where there is none.
+      tokenizer: gives end-of-sequence and padding.
+      num_samples: responses to each prompt.
+      response_length: R.
+    """
+    rl = config.rl
+    reference_log_probs = make_reference(config, decoder, score=make_score(config, response_length))
+
+    def reward_of(frozen: Frozen, sequences: Sequences) -> jax.Array | None:
+        if reward_decoder is None:
+            return None
+        return in_microbatches(
+            lambda rows: rewards(
+                reward_decoder, frozen.reward, rows, response_length=response_length, pooling=config.reward.pooling
+            ),
+            sequences,
+            rl.microbatch,
+        )
+
+    def rollout(params: Params, frozen: Frozen, prompts: Prompts, key: jax.Array) -> Rollout:
+        samples = sample(
+            decoder,
+            params,
+            prompts.tokens,
+            prompts.valid,
+            key,
+            num_samples=num_samples,
+            response_length=response_length,
+            temperature=rl.temperature,
+            top_p=rl.top_p,
+            eos_ids=tokenizer.eos_ids,
+            pad_id=tokenizer.pad_id,
+        )
+        sequences = with_prompts(prompts.tokens, prompts.valid, samples)
+        reference = reference_log_probs(frozen, sequences)
+        drift = trajectory_log_likelihood(samples.log_probs - reference, where=samples.valid)
+        if rl.top_p < 1.0:  # the samples are not the policy's
+            drift = jnp.full_like(drift, jnp.nan)
+        return Rollout(samples, sequences, reference, drift, reward_of(frozen, sequences))
+
+    return rollout
+
+
+def make_reference(
+    config: LanguageConfig, decoder: Decoder, *, score: Score
+) -> Callable[[Frozen, Sequences], jax.Array]:
+    """`(frozen, sequences) -> log-probabilities [B, R]` under the reference policy, a microbatch at a time."""
+    plain = decoder.clone(adapter=None)
+
+    def reference(frozen: Frozen, sequences: Sequences) -> jax.Array:
+        params = frozen.base if frozen.reference is None else frozen.reference
+        return in_microbatches(lambda rows: score(plain, params, rows), sequences, config.rl.microbatch)
+
+    return reference

@@ -1,0 +1,99 @@
+"""Why the members of a run diverged, as far as it can be known: what was not finite first, and what is behind it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from haepo_jax.config import ExperimentConfig, traced_settings, with_settings
+from haepo_jax.environments import Box
+from haepo_jax.population.member import make_member
+
+LEARNING_RATE = "lower --config.optimizer.learning_rate"
+_LARGE_LOG_STD = 40.0  # exp(-87) is 0 in float32; well before, a log-probability and its slopes are beyond it
+
+
+class FirstUpdate(NamedTuple):
+    """What was finite in the first update of a member, before any step changed its parameters."""
+
+    returns: bool
+    log_probs: bool
+    loss: bool
+    gradient: bool
+
+
+def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any]) -> FirstUpdate:
+    """Plays the first batch of a member again, and takes its loss and gradient at the first policy.
+
+    Args:
+      config: of the member's group.
+      seed: of the member.
+      settings: its swept settings by dotted name.
+    """
+    functions = make_member(config)
+    table = {
+        name: jnp.asarray(settings.get(name, value), jnp.int32 if isinstance(value, int) else jnp.float32)
+        for name, value in traced_settings(config).items()
+    }
+
+    @jax.jit
+    def look(key: jax.Array) -> tuple[jax.Array, ...]:
+        state = functions.init(key, table)
+        batch = functions.collect(state)
+        measured = functions.algorithm.measure(batch)
+        loss = functions.algorithm.loss(with_settings(config, state.settings), state.learner, batch)
+        (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(state.learner.params)
+        policy = functions.algorithm.policy
+        distribution = policy.apply(state.learner.params, jnp.zeros((1, functions.environment.observation_size)))
+        log_prob = distribution.log_prob(policy.act(distribution, policy.noise(key, (1,))))
+        returned = measured["episode_return"]
+        # PPO has none before an episode has ended.
+        return (
+            ~jnp.isinf(returned) if config.algorithm == "ppo" else jnp.isfinite(returned),
+            jnp.isfinite(log_prob).all(),
+            jnp.isfinite(value),
+            jnp.isfinite(optax.tree.norm(gradient)),
+        )
+
+    return FirstUpdate(*(bool(np.asarray(flag)) for flag in look(jax.random.key(seed))))
+
+
+def cause(
+    config: ExperimentConfig, seed: int, settings: Mapping[str, Any], diverged_at: int, last_return: float
+) -> str:
+    """Says why a member diverged and what to do, to follow "Every member diverged: ".
+
+    Args:
+      config: of the member's group.
+      seed: of the member.
+      settings: its swept settings by dotted name.
+      diverged_at: the update that was not finite.
+      last_return: the mean return of its episodes.
+    """
+    if diverged_at > 0 and math.isinf(last_return):
+        return f"the returns of update {diverged_at} are infinite; look at the rewards of {config.env}"
+    if diverged_at > 0:
+        return LEARNING_RATE
+    found = first_update(config, seed, settings)
+    before = "before any step changed the policy"
+    if not found.returns:
+        return f"the returns of the first episodes are not finite, {before}; look at the rewards of {config.env}"
+    if not found.log_probs:
+        log_std = config.policy.initial_log_std
+        is_far = isinstance(make_member(config).environment.action_space, Box) and abs(log_std) > _LARGE_LOG_STD
+        remedy = f"bring config.policy.initial_log_std, {log_std:g}, near 0" if is_far else "look at config.policy"
+        return f"log-probabilities of the first policy are beyond float32, {before}; {remedy}"
+    if not found.loss:
+        where = f"the rewards of {config.env} and {_own(config)}"
+        return f"the loss of the first policy is not finite, {before}; look at {where}"
+    if not found.gradient:
+        return f"the gradient at the first policy is not finite, {before}; look at config.policy and {_own(config)}"
+    return LEARNING_RATE
+
+
+def _own(config: ExperimentConfig) -> str:
+    return f"the settings config.{config.algorithm}"

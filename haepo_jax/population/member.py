@@ -1,0 +1,199 @@
+"""Training of one member of a population, as pure functions: init, then updates of (collect, learn)."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from haepo_jax.algorithms import MAKERS, LearnerState
+from haepo_jax.algorithms.base import Algorithm, horizon_of
+from haepo_jax.config import ExperimentConfig, with_settings
+from haepo_jax.config.checks import check_update_steps
+from haepo_jax.config.settings import gradient_steps
+from haepo_jax.environments import Environment, check_param, make
+from haepo_jax.environments.contract import checked_info_metrics
+from haepo_jax.errors import ConfigError
+from haepo_jax.optimizer import at_step
+from haepo_jax.types import Metrics
+
+# What a member's key is folded with, so that no two purposes ever share randomness.
+_INIT, _TRAIN, EVALUATE, _LEARN = range(4)
+
+
+@flax.struct.dataclass
+class MemberState:
+    """Everything that a member needs to go on: what a checkpoint holds."""
+
+    learner: LearnerState
+    key: jax.Array
+    """Typed PRNG key of the member, which never changes; each use folds its purpose and time into it."""
+    updates_done: jax.Array
+    """int32."""
+    env_steps: jax.Array
+    """`[2]` uint32, environment steps taken: multiples of 2^31, and the rest; `total_steps` adds them up."""
+    settings: dict[str, jax.Array]
+    """The traced settings by dotted name."""
+    diverged: jax.Array
+    """boolean, True once loss or parameters were not finite; the learner is then the last finite one."""
+    diverged_at: jax.Array
+    """int32, the update that was not finite; -1 for a member that has not diverged."""
+
+
+class MemberFunctions(NamedTuple):
+    """The pure functions of training. An update is `learn(state, collect(state))`."""
+
+    init: Callable[[jax.Array, Mapping[str, jax.Array]], MemberState]
+    """`(key, traced settings) -> state`."""
+    collect: Callable[[MemberState], Any]
+    """`state -> batch` of this update, of the algorithm's own kind."""
+    learn: Callable[[MemberState, Any], tuple[MemberState, Metrics]]
+    """`(state, batch) -> (state, metrics)`: scalars by name, float32 (NaN for a member that has stopped), and
+    `env_steps`, int32 (0 for such a member)."""
+    learn_unguarded: Callable[[MemberState, Any], tuple[MemberState, Metrics]]
+    """The same without a look at whether numbers are finite or the member has stopped: what `learn` is measured
+    against."""
+    runs: Callable[[MemberState], jax.Array]
+    """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
+    algorithm: Algorithm
+    environment: Environment
+    horizon: int
+    """T, the steps at which episodes are cut."""
+
+
+def make_member(config: ExperimentConfig, *, environment: Environment | None = None) -> MemberFunctions:
+    """Training as the config describes it, for one member; vmap it over members.
+
+    Args:
+      config: the experiment. Its traced settings only matter as defaults: members carry their own.
+      environment: where to play, say one of your own (docs/method.md, "Environments of your own"); by default the
+        config's, else `config.env` and `config.env_kwargs` are not read.
+
+    Returns:
+      `MemberFunctions`.
+
+    Raises:
+      ConfigError: an environment that does not exist, that is no `Environment`, that has no such parameters, or
+        whose info metrics have names of what a run reports.
+    """
+    if environment is None:
+        environment = make_environment(config)
+    elif not isinstance(environment, Environment):
+        given = environment.__name__ if isinstance(environment, type) else type(environment).__name__
+        raise ConfigError(
+            f"environment must be a haepo_jax.environments.Environment, got {given}; register one of gymnax's kind "
+            "by gymnax.register(id, factory), and give haepo_jax.environments.make(id)."
+        )
+    else:
+        checked_info_metrics(environment.name, environment.info_metrics)
+        _check_params(config, environment)
+    _check_steps(config, environment)
+    algorithm = MAKERS[config.algorithm](config, environment)
+
+    def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
+        return MemberState(
+            learner=algorithm.init(with_settings(config, settings), jax.random.fold_in(key, _INIT)),
+            key=key,
+            updates_done=jnp.int32(0),
+            env_steps=jnp.zeros(2, jnp.uint32),
+            settings=dict(settings),
+            diverged=jnp.bool_(False),
+            diverged_at=jnp.int32(-1),
+        )
+
+    def collect(state: MemberState) -> Any:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, _TRAIN), state.updates_done)
+        return algorithm.collect(with_settings(config, state.settings), state.learner, key)
+
+    def runs(state: MemberState) -> jax.Array:
+        if config.max_env_steps is None:
+            return ~state.diverged
+        return ~state.diverged & (state.env_steps[0] == 0) & (state.env_steps[1] < config.max_env_steps)
+
+    def with_schedule_of_budget(state: MemberState) -> LearnerState:
+        """The learner, its schedule as far as the run has come by the budget that ends it, updates or steps."""
+        if config.max_env_steps is None or config.optimizer.schedule == "constant":
+            return state.learner
+        each = gradient_steps(config)
+        share = jnp.minimum(state.env_steps[1].astype(jnp.float32) / config.max_env_steps, 1)
+        by_steps = jnp.floor(share * (config.num_updates * each)).astype(jnp.int32)
+        step = jnp.maximum(state.updates_done * each, by_steps)
+        return dataclasses.replace(state.learner, optimizer_state=at_step(state.learner.optimizer_state, step))
+
+    def learn_unguarded(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, _LEARN), state.updates_done)
+        learner, metrics = algorithm.learn(
+            with_settings(config, state.settings), with_schedule_of_budget(state), batch, state.updates_done, key
+        )
+        metrics = algorithm.measure(batch) | metrics
+        return dataclasses.replace(
+            state,
+            learner=learner,
+            updates_done=state.updates_done + 1,
+            env_steps=_added(state.env_steps, metrics["env_steps"]),
+        ), metrics
+
+    def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
+        after, metrics = learn_unguarded(state, batch)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(after.learner.params))
+        running = runs(state)
+        keep, diverges = running & finite, running & ~finite
+        return dataclasses.replace(
+            after,
+            learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), after.learner, state.learner),
+            env_steps=jnp.where(running, after.env_steps, state.env_steps),
+            diverged=state.diverged | diverges,
+            diverged_at=jnp.where(diverges, state.updates_done, state.diverged_at),
+        ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
+
+    return MemberFunctions(
+        init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon_of(config, environment)
+    )
+
+
+def make_environment(config: ExperimentConfig) -> Environment:
+    """The environment of an experiment.
+
+    Raises:
+      ConfigError: an environment that does not exist, that has no such parameters, or not of such values, or that
+        needs a horizon.
+    """
+    environment = make(config.env, tuple(sorted(config.env_kwargs.items())))
+    _check_steps(config, environment)
+    _check_params(config, environment)
+    return environment
+
+
+def _check_params(config: ExperimentConfig, environment: Environment) -> None:
+    """Refuses parameters that the environment has not, and values that one of them cannot have."""
+    given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
+    given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
+    for path, values in given.items():
+        check_param(environment, path, values)
+
+
+def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
+    """What an update plays must be a number that int32 holds; of PPO's the config knows by itself."""
+    horizon = horizon_of(config, environment)
+    if config.algorithm != "ppo":
+        check_update_steps(config.num_trajectories, horizon, "a horizon of")
+
+
+def _added(total: jax.Array, steps: jax.Array) -> jax.Array:
+    """The count with these steps added; a single int32 would wrap around in a very long run."""
+    rest = total[1] + steps.astype(jnp.uint32)
+    return jnp.stack([total[0] + (rest >> 31), rest & (2**31 - 1)])
+
+
+def total_steps(env_steps: np.ndarray) -> np.ndarray:
+    """`[..., 2]` counts as in `MemberState.env_steps`, added up to `[...]` int64."""
+    return env_steps[..., 0].astype(np.int64) * 2**31 + env_steps[..., 1]
+
+
+def missing(dtype: jnp.dtype) -> float | int:
+    """What stands for a metric of this dtype where there is none."""
+    return jnp.nan if jnp.issubdtype(dtype, jnp.floating) else 0

@@ -1,0 +1,50 @@
+"""What a device's memory holds, and which `config.memory` a population trains with where that is left open.
+
+Measured on CPU, `remat` is the fastest (docs/long_horizon.md); where the steps of an update do not fit, `recompute` is
+all that is left.
+"""
+
+import dataclasses
+
+import jax
+
+from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig
+from haepo_jax.environments import Environment
+from haepo_jax.environments.interface import Box
+from haepo_jax.runtime import host
+
+_SHARE = 0.8  # of a device's memory that an update's steps may take; the rest is for all else
+_COPIES = 2  # of the steps: themselves, and what a gradient adds to them
+
+
+def device_bytes() -> int:
+    """Memory of a device; on CPU, its share of the machine's."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return host.memory_bytes() // jax.local_device_count()
+
+
+def with_memory(config: ExperimentConfig, environment: Environment, num_steps: int) -> ExperimentConfig:
+    """The config, its `memory` chosen if it is `auto`: the fastest that fits.
+
+    Args:
+      config: the experiment.
+      environment: where it plays.
+      num_steps: the most steps that a device holds at once, those of all members that play together.
+    """
+    if config.memory != "auto":
+        return config
+    fits = num_steps * step_bytes(environment) * _COPIES <= _SHARE * device_bytes()
+    kept = fits or config.algorithm not in ON_LOG_LIKELIHOODS
+    return dataclasses.replace(config, memory="remat" if kept else "recompute")
+
+
+def step_bytes(environment: Environment) -> int:
+    """What `Trajectories` keep of a step."""
+    action = environment.action_space.size if isinstance(environment.action_space, Box) else 1
+    floats = (
+        environment.observation_size + action + len(("log_prob", "reward", "entropy")) + len(environment.info_metrics)
+    )
+    return 4 * floats + 1

@@ -1,0 +1,110 @@
+"""What a sweep will need before it starts: groups, waves, and memory by the compiler's account."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+
+from haepo_jax.config.sweep import Group, Sweep
+from haepo_jax.parallel import MEMBERS
+from haepo_jax.population import sizes
+from haepo_jax.population.memory import device_bytes
+from haepo_jax.population.population import Population, check_placement, make_population
+
+_SHARE = 0.9  # of a device's memory; the rest is the runtime's
+_MANY_TIMES = 30  # a program that needs more than so many times its batch and state has not been seen
+
+
+class GroupPlan(NamedTuple):
+    """A group of a sweep, placed."""
+
+    group: Group
+    members_per_device: int
+    waves: int
+    bytes_per_device: int | None
+    """Arguments, outputs and temporaries of a chunk of updates, less what is donated; None where the compiler finds
+    that a device does not hold them."""
+
+
+def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: int) -> list[GroupPlan]:
+    """Places each group and compiles its program, and runs nothing.
+
+    Args:
+      sweep: what is to run.
+      members_per_device: see `make_population`; by default what fits.
+      trajectory_devices: see `make_population`.
+    """
+    check_placement(members_per_device, trajectory_devices)
+    for group in sweep.groups:
+        sizes.check(
+            group.config,
+            len(group.members),
+            members_per_device=members_per_device,
+            trajectory_devices=trajectory_devices,
+        )
+    plans = []
+    for group in sweep.groups:
+        population = placed(group, members_per_device, trajectory_devices)
+        waves = -(-len(group.members) // population.capacity)
+        plans.append(GroupPlan(group, population.members_per_device, waves, _bytes_per_device(population)))
+    return plans
+
+
+def placed(
+    group: Group, members_per_device: int | None, trajectory_devices: int, memory: str | None = None
+) -> Population:
+    """The population of a group, with as many members on a device as memory holds if that is left open.
+
+    Args:
+      group: of a sweep.
+      members_per_device: see `make_population`.
+      trajectory_devices: see `make_population`.
+      memory: in place of `config.memory`.
+    """
+    config = group.config if memory is None else dataclasses.replace(group.config, memory=memory)
+    population = make_population(
+        config,
+        members=group.members,
+        members_per_device=members_per_device,
+        trajectory_devices=trajectory_devices,
+    )
+    if members_per_device is not None or _is_small(population):
+        return population
+    there = int(_SHARE * device_bytes())
+    while population.members_per_device > sizes.LEAST:
+        needed = _bytes_per_device(population)
+        if needed is not None and needed <= there:
+            break
+        share = 0.5 if needed is None else there / needed
+        population = make_population(
+            config,
+            members=group.members,
+            members_per_device=max(sizes.LEAST, int(population.members_per_device * share)),
+            trajectory_devices=trajectory_devices,
+        )
+    return population
+
+
+def _is_small(population: Population) -> bool:
+    """True where it can be told without the compiler that memory holds it."""
+    state = population.abstract_state()
+    batch = jax.eval_shape(jax.vmap(population.functions.collect), state)
+    arrays = jax.tree.leaves((population.template(), batch))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
+    return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()
+
+
+def _bytes_per_device(population: Population) -> int | None:
+    try:
+        compiled = population.compiled()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    memory: Any = compiled.memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )

@@ -1,0 +1,170 @@
+"""The least that an experiment needs, in closed form: known before anything is traced, compiled or made.
+
+Only what can never fit is refused by it. Whether the rest fits, and how many members at once, the compiler says
+(`planning`).
+"""
+
+import math
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from haepo_jax.algorithms.base import horizon_of
+from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig, ReferenceConfig
+from haepo_jax.config.settings import gradient_steps
+from haepo_jax.environments import Discrete, Environment
+from haepo_jax.errors import ConfigError
+from haepo_jax.population.member import make_environment
+from haepo_jax.population.memory import device_bytes, step_bytes
+from haepo_jax.runtime.host import in_words
+
+LEAST = 2  # members of a device: one alone is another program
+_FLOAT = 4
+_METRICS = 3  # at least, of each gradient step
+_ADAM = 2  # running means of the size of the parameters
+_KEPT = 1.5  # of the two checkpoints of a member at least; compression takes a part away
+_MANY_STEPS = 10**9  # of an update, of all members: a quarter of an hour at a million steps a second
+
+
+class _Part(NamedTuple):
+    """Memory that something takes."""
+
+    size: int
+    of: str
+    setting: str
+
+
+def check(
+    config: ExperimentConfig,
+    num_members: int,
+    *,
+    members_per_device: int | None = None,
+    trajectory_devices: int | None = None,
+    workdir: Path | None = None,
+) -> None:
+    """Refuses an experiment that this machine cannot hold, whatever is done in waves.
+
+    Args:
+      config: the experiment.
+      num_members: how many members it has.
+      members_per_device: how many of them a device must hold at once; as few as possible where it is left open.
+      trajectory_devices: devices that share the trajectories of their members; 1 by default.
+      workdir: where a new run is to write its checkpoints.
+
+    Raises:
+      ConfigError: it needs more memory than a device has, or more disk than is free; an environment that does not
+        exist.
+    """
+    environment = make_environment(config)
+    block = members_per_device or LEAST
+    parts = _parts(config, environment, block, trajectory_devices or 1)
+    needed, there = sum(part.size for part in parts), device_bytes()
+    if needed > there:
+        largest = max(parts)
+        raise ConfigError(
+            f"A device would need at least {in_words(needed)} of memory, {in_words(largest.size)} of it for "
+            f"{largest.of}, and it has {in_words(there)}; lower {largest.setting}."
+        )
+    if workdir is not None and not (workdir / "config.json").exists():
+        _check_disk(workdir, num_members, _state_bytes(config, environment))
+
+
+def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
+    """Says how much an update plays, where that takes long; None where it does not."""
+    steps = num_members * _steps(config, make_environment(config))
+    if steps < _MANY_STEPS:
+        return None
+    return (
+        f"An update plays up to {steps:,} steps ({num_members:,} members), which takes "
+        f"{steps / 3600e6:,.1f} hours at a million a second."
+    )
+
+
+def _parts(config: ExperimentConfig, environment: Environment, block: int, trajectory_devices: int) -> list[_Part]:
+    together = min(block, LEAST)  # the others may have their turn after them
+    widths = config.policy.hidden_sizes or (1,)
+    rows = -(-config.num_trajectories // trajectory_devices)
+    of_network = max(together * max(widths), sum(widths)) * _FLOAT
+    episodes = rows * (together * environment.observation_size * _FLOAT + of_network)
+    if config.memory in ("store", "remat") or config.algorithm not in ON_LOG_LIKELIHOODS:
+        steps = _steps(config, environment) // config.num_trajectories * rows
+        episodes += together * steps * step_bytes(environment)
+        episodes += steps * sum(widths) * _FLOAT if config.memory == "store" and config.algorithm != "ppo" else 0
+    parts = [
+        _Part(
+            (block * _state_bytes(config, environment)) + _params(config, environment) * _FLOAT,
+            f"the parameters and optimisers of {block:,} members",
+            "config.policy.hidden_sizes" if block <= LEAST else "--members_per_device",
+        ),
+        _Part(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
+        _Part(
+            gradient_steps(config) * _METRICS * _FLOAT,
+            "the metrics of its gradient steps",
+            f"config.{config.algorithm}.num_epochs",
+        ),
+    ]
+    if config.algorithm == "dpo":
+        parts.append(_Part(config.num_trajectories**2, "the pairs of its episodes", "config.num_trajectories"))
+    return parts
+
+
+def _steps(config: ExperimentConfig, environment: Environment) -> int:
+    """The most steps that a member plays in an update."""
+    length = config.ppo.num_steps if config.algorithm == "ppo" else horizon_of(config, environment)
+    return config.num_trajectories * length
+
+
+def _params(config: ExperimentConfig, environment: Environment) -> int:
+    """Numbers of the networks of a member."""
+    space = environment.action_space
+    outputs = [space.n if isinstance(space, Discrete) else space.size, *([1] if config.algorithm == "ppo" else [])]
+    hidden = config.policy.hidden_sizes
+    return sum(
+        (before + 1) * after
+        for output in outputs
+        for before, after in zip((environment.observation_size, *hidden), (*hidden, output), strict=True)
+    )
+
+
+def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
+    """Of a member between updates, at least."""
+    own = getattr(config, config.algorithm, None)
+    copies = 1 + _ADAM + (isinstance(own, ReferenceConfig) and own.reference != "none")
+    return copies * _params(config, environment) * _FLOAT
+
+
+def _check_disk(workdir: Path, num_members: int, state_bytes: int) -> None:
+    place = next((folder for folder in (workdir, *workdir.parents) if folder.exists()), None)
+    if place is None:
+        return
+    disk = shutil.disk_usage(place)
+    if not disk.total:  # no disk, such as /proc: that nothing can be written is said where it is tried
+        return
+    needed, free = math.ceil(_KEPT * num_members * state_bytes), disk.free
+    if needed > free:
+        raise ConfigError(
+            f"The checkpoints of {num_members:,} members would need at least {in_words(needed)} of disk, and "
+            f"{in_words(free)} are free at {place}; take fewer seeds or settings."
+        )
+
+
+def check_episodes(config: ExperimentConfig, environment: Environment, episodes: int, members: int) -> None:
+    """Refuses to play more episodes at once than a device holds.
+
+    Args:
+      config: the experiment.
+      environment: where they are played.
+      episodes: of each member.
+      members: that play at the same time on a device.
+
+    Raises:
+      ConfigError: they need more memory than a device has.
+    """
+    width = max(config.policy.hidden_sizes or (1,))
+    needed = members * episodes * (environment.observation_size + width) * _FLOAT
+    there = device_bytes()
+    if needed > there:
+        raise ConfigError(
+            f"--episodes={episodes} would need at least {in_words(needed)} of memory on each device, and it has "
+            f"{in_words(there)}; more than {there * episodes // needed:,} never fit."
+        )

@@ -1,0 +1,52 @@
+"""Writes a report: the page, and beside it the files that documents quote its numbers and figures from."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from haepo_jax.reports.page import Report, render
+from haepo_jax.runs.files import StrPath
+from haepo_jax.runs.folder import storage_errors, write_file, write_json
+
+
+class Published(NamedTuple):
+    """What a command that wrote a page has to say."""
+
+    page: Path
+    headline: str
+    """The page's first paragraph."""
+
+
+def publish(directory: StrPath, report: Report) -> Path:
+    """Writes `report.html`, `tables.json` and `figures/SECTION-NUMBER.svg`; `verdicts.json` where there are claims.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      StorageError: the folder could not be written to any more.
+    """
+    directory = Path(directory)
+    page = directory / "report.html"
+    with storage_errors(directory):
+        write_file(page, lambda temporary: temporary.write_text(render(report)))
+        claims = [
+            {"section": section.slug, **dataclasses.asdict(claim)}
+            for section in report.sections
+            for claim in section.claims
+        ]
+        if claims:
+            write_json(directory / "verdicts.json", {"headline": report.first_paragraph, "claims": claims})
+        tables = {section.slug: [dataclasses.asdict(table) for table in section.tables] for section in report.sections}
+        write_json(directory / "tables.json", tables)
+        (directory / "figures").mkdir(exist_ok=True)
+        for section in report.sections:
+            for number, figure in enumerate(section.figures, start=1):
+                path = directory / "figures" / f"{section.slug}-{number}.svg"
+                write_file(path, functools.partial(_write_bytes, image=figure.image))
+    return page
+
+
+def _write_bytes(path: Path, *, image: Any) -> None:
+    path.write_bytes(image)

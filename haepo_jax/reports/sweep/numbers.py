@@ -1,0 +1,71 @@
+"""All that the page tells of, computed once, and how it words what comes up in several chapters."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.statistics import Estimate
+from haepo_jax.reports.formatting import interval, interval_cell
+from haepo_jax.reports.sweep.bins import Setting, label_of
+from haepo_jax.reports.sweep.folder import Sweep
+from haepo_jax.reports.sweep.ranking import Scores, Standings, rank_points, score_members
+from haepo_jax.reports.sweep.sensitivity import Sensitivity, sensitivities
+from haepo_jax.reports.sweep.ties import beside_the_highest
+from haepo_jax.runs.metrics.reader import short_names
+from haepo_jax.runs.summary import FINAL_UPDATES
+
+
+class Numbers(NamedTuple):
+    """What is computed of a sweep."""
+
+    sweep: Sweep
+    scores: Scores
+    standings: Standings
+    sensitivities: tuple[Sensitivity, ...]
+    names: Mapping[str, str]
+    """The swept settings as the page calls them, by their dotted names."""
+    beside: Mapping[int, str]
+    """What each ranked point is beside the one with the highest score: see `ties`."""
+
+    def final(self) -> str:
+        """What a final return is."""
+        return f"mean return of the last {count(min(FINAL_UPDATES, self.scores.updates), 'update')}"
+
+    def score(self, point: int) -> str:
+        """The score of a point with its interval."""
+        return interval(self._estimate(point))
+
+    def score_cell(self, point: int) -> str:
+        """The same for a table."""
+        return interval_cell(self._estimate(point))
+
+    def _estimate(self, point: int) -> Estimate:
+        return interquartile_mean_of(self.scores.finals[(self.sweep.point == point) & self.scores.compared])
+
+    def settings(self, point: int) -> str:
+        """The settings of a point."""
+        return ", ".join(f"{self.names[setting.name]} {self.value(setting, point)}" for setting in self.sweep.settings)
+
+    def value(self, setting: Setting, point: int) -> str:
+        """One of its settings."""
+        if setting.binned:
+            return label_of(self.sweep.points[point][setting.name])
+        return setting.labels[setting.level[point]]
+
+
+def analyse(sweep: Sweep) -> Numbers:
+    """Everything that is computed of a sweep.
+
+    Raises:
+      ConfigError: no member has a finite return.
+    """
+    scores = score_members(sweep)
+    standings = rank_points(sweep, scores)
+    found = sensitivities(sweep, scores, standings)
+    names = short_names([setting.name for setting in sweep.settings])
+    return Numbers(sweep, scores, standings, found, names, beside_the_highest(sweep, scores, standings))
+
+
+def count(number_of: int, what: str) -> str:
+    """How many there are of what, `1 seed` or `1,152 members`."""
+    return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"

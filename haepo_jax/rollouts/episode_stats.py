@@ -1,0 +1,142 @@
+"""Episodes as wholes: the sums over their steps, from kept trajectories or from play that keeps nothing else."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from haepo_jax.losses import trajectory_log_likelihood, trajectory_returns
+from haepo_jax.networks import Policy, action_log_probs
+from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
+from haepo_jax.types import Params
+
+
+class EpisodeStats(NamedTuple):
+    """M episodes of which nothing more is known. All are `[M]`, float32 but for the lengths."""
+
+    returns: jax.Array
+    """Undiscounted."""
+    discounted_returns: jax.Array
+    log_likelihoods: jax.Array
+    """Under the policy that played them, in nats."""
+    lengths: jax.Array
+    """int32, steps."""
+    entropies: jax.Array
+    """The policy's entropy, in nats, summed over the steps."""
+    info_metrics: Mapping[str, jax.Array]
+    """Info metrics of the environment, summed over the steps, by name."""
+
+
+def episode_stats_of(trajectories: Trajectories, discount: ArrayLike = 1.0) -> EpisodeStats:
+    """The outcome of episodes that were kept."""
+
+    def total(values: jax.Array) -> jax.Array:
+        return jnp.where(trajectories.mask, values, 0).sum(axis=-1, dtype=jnp.float32)
+
+    return EpisodeStats(
+        returns=total(trajectories.rewards),
+        discounted_returns=trajectory_returns(trajectories.rewards, discount=discount, where=trajectories.mask),
+        log_likelihoods=trajectory_log_likelihood(trajectories.log_probs, where=trajectories.mask),
+        lengths=trajectories.mask.sum(axis=-1, dtype=jnp.int32),
+        entropies=total(trajectories.entropies),
+        info_metrics={name: total(values) for name, values in trajectories.info_metrics.items()},
+    )
+
+
+def play(unroll: EpisodeUnroll, discount: ArrayLike = 1.0) -> EpisodeStats:
+    """Plays M episodes, in memory that does not grow with its horizon.
+
+    Args:
+      unroll: M episodes.
+      discount: of the discounted returns.
+    """
+    return _summed(unroll, functools.partial(_stats_of_steps, discount))
+
+
+def play_beside(
+    unroll: EpisodeUnroll, discount: ArrayLike, policy: Policy, params: Params
+) -> tuple[EpisodeStats, jax.Array]:
+    """`play` and `log_likelihoods` at once."""
+
+    def both(t: jax.Array, steps: Trajectories) -> tuple[EpisodeStats, jax.Array]:
+        return _stats_of_steps(discount, t, steps), _likelihood_of_steps(policy, params, t, steps)
+
+    return _summed(unroll, both)
+
+
+def log_likelihoods(unroll: EpisodeUnroll, policy: Policy, params: Params) -> jax.Array:
+    """The log-likelihoods `[M]` of the episodes of an unroll under other parameters than those that play it."""
+    return _summed(unroll, functools.partial(_likelihood_of_steps, policy, params))
+
+
+def _stats_of_steps(discount: ArrayLike, t: jax.Array, steps: Trajectories) -> EpisodeStats:
+    # The powers of the discount begin anew with each chunk, and are brought to its time here.
+    stats = episode_stats_of(steps, discount)
+    elapsed = jnp.where(t == 0, 1, jnp.asarray(discount, jnp.float32) ** jnp.maximum(t, 1))
+    return stats._replace(discounted_returns=stats.discounted_returns * elapsed)
+
+
+def _likelihood_of_steps(policy: Policy, params: Params, t: jax.Array, steps: Trajectories) -> jax.Array:
+    del t
+    log_probs = action_log_probs(policy, params, steps.observations, steps.actions)
+    return trajectory_log_likelihood(log_probs, where=steps.mask)
+
+
+def _summed(unroll: EpisodeUnroll, measure: Callable[[jax.Array, Trajectories], Any]) -> Any:
+    """The sums over the chunks of an unroll of what `measure(t, steps)` makes of each, arrays `[M]`."""
+
+    def add(t: jax.Array, steps: Trajectories, sums: Any) -> Any:
+        return jax.tree.map(_added, sums, measure(t, steps), is_leaf=_is_sum)
+
+    shapes = jax.eval_shape(measure, jnp.int32(0), unroll.chunk_shapes())
+    return jax.tree.map(_total, unroll.fold(add, jax.tree.map(_nothing, shapes)), is_leaf=_is_sum)
+
+
+class _Sum(NamedTuple):
+    """A running sum, with the rounding errors it has made: an episode may have millions of steps."""
+
+    value: jax.Array
+    error: jax.Array
+
+
+def _is_sum(node: object) -> bool:
+    return isinstance(node, _Sum)
+
+
+def _nothing(shape: jax.ShapeDtypeStruct) -> _Sum:
+    zeros = jnp.zeros(shape.shape, shape.dtype)
+    return _Sum(zeros, zeros)
+
+
+def _added(total: _Sum, term: jax.Array) -> _Sum:
+    """Neumaier (1974), "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen"."""
+    value = total.value + term
+    from_value, from_term = (total.value - value) + term, (term - value) + total.value
+    lost = jnp.where(jnp.abs(total.value) >= jnp.abs(term), from_value, from_term)
+    return _Sum(value, total.error + lost)
+
+
+def _total(total: _Sum) -> jax.Array:
+    return total.value + total.error
+
+
+def episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
+    """What is reported of any batch of episodes.
+
+    Args:
+      stats: of M episodes.
+
+    Returns:
+      float32 scalars, means over the episodes: `episode_return` (undiscounted), `episode_length`, and the sum of
+      each of the environment's info metrics over an episode; `policy_entropy`, the mean over all steps; and
+      `env_steps`, int32.
+    """
+    return {
+        "episode_return": stats.returns.mean(),
+        "episode_length": jnp.mean(stats.lengths, dtype=jnp.float32),
+        "policy_entropy": stats.entropies.sum() / stats.lengths.sum(),
+        "env_steps": stats.lengths.sum(dtype=jnp.int32),
+    } | {name: values.mean() for name, values in stats.info_metrics.items()}

@@ -1,0 +1,198 @@
+"""Complete episodes on the device: from a policy and a key to trajectories."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.environments.interface import Environment
+from haepo_jax.networks import Policy
+from haepo_jax.parallel import TRAJECTORIES, max_over_members
+from haepo_jax.types import Params
+
+_MOST_STEPS = 25  # between two looks at whether an episode goes on; divides most horizons that people choose
+
+
+class Trajectories(NamedTuple):
+    """M episodes, each from its own reset, cut at T steps. Steps after an episode's end are masked."""
+
+    observations: jax.Array
+    """`[M, T, O]` what the policy saw; after the end the last valid observation repeated, then zeros."""
+    actions: jax.Array
+    """`[M, T]` or `[M, T, A]` what it did."""
+    log_probs: jax.Array
+    """`[M, T]` log-probability of the action under the policy that sampled it, in nats."""
+    rewards: jax.Array
+    """`[M, T]`."""
+    mask: jax.Array
+    """`[M, T]` boolean, True for the steps of the episode."""
+    entropies: jax.Array
+    """`[M, T]` entropy of the policy at each step, in nats."""
+    info_metrics: Mapping[str, jax.Array] = {}
+    """`[M, T]` info metrics of each step, by name."""
+
+
+def collect(
+    environment: Environment,
+    policy: Policy,
+    params: Params,
+    key: jax.Array,
+    *,
+    num_trajectories: int,
+    horizon: int,
+    env_params: Mapping[str, jax.Array | float] | None = None,
+    greedy: bool = False,
+) -> Trajectories:
+    """Plays `num_trajectories` episodes of at most `horizon` steps.
+
+    It stops soon after the longest episode has ended, of all that are played together under `vmap`. The randomness
+    of step t depends on `key` and t alone, so that a longer horizon begins with the steps of a shorter one.
+
+    Args:
+      environment: where to play.
+      policy: who plays.
+      params: the policy's parameters.
+      key: typed PRNG key.
+      num_trajectories: M.
+      horizon: T.
+      env_params: numbers of the environment, by name; its defaults for those left out.
+      greedy: take the mode of each distribution instead of a sample.
+
+    Returns:
+      `Trajectories` with arrays `[M, T, ...]`.
+    """
+    unroll = EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
+
+    def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
+        return jax.tree.map(
+            lambda all_steps, chunk: jax.lax.dynamic_update_slice_in_dim(all_steps, chunk, t, axis=1), kept, steps
+        )
+
+    padded = -(-horizon // unroll.chunk) * unroll.chunk
+    nothing = jax.tree.map(
+        lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[2:]), leaf.dtype), unroll.chunk_shapes()
+    )
+    return jax.tree.map(lambda record: record[:, :horizon], unroll.fold(keep, nothing))
+
+
+class _Playing(NamedTuple):
+    """M episodes that are going on."""
+
+    state: Any
+    observation: jax.Array
+    alive: jax.Array
+    """`[M]` boolean."""
+
+
+class _Chance(NamedTuple):
+    """What chance has in a step of M episodes."""
+
+    noise: jax.Array
+    """Of the actions, as the policy draws it."""
+    environments: jax.Array
+    """A key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeUnroll:
+    """M episodes that are played in chunks of steps, of which only what is made of each chunk is kept.
+
+    Played again with the same arguments they are the same episodes. The arguments are those of `collect`.
+    """
+
+    environment: Environment
+    policy: Policy
+    params: Params
+    key: jax.Array
+    num_trajectories: int
+    horizon: int
+    env_params: Mapping[str, jax.Array | float]
+    greedy: bool = False
+
+    @property
+    def chunk(self) -> int:
+        """Steps of a chunk: a divisor of the horizon if one is near, so that nothing is played beyond it."""
+        if self.horizon <= _MOST_STEPS:
+            return self.horizon
+        sizes = range(_MOST_STEPS // 2, _MOST_STEPS + 1)
+        return max((size for size in sizes if self.horizon % size == 0), default=_MOST_STEPS)
+
+    def fold(self, visit: Callable[[jax.Array, Trajectories, Any], Any], initial: Any) -> Any:
+        """What `visit(t, steps, so far)` makes of all chunks up to the end of the longest episode.
+
+        Args:
+          visit: takes the first time of a chunk, its steps as `Trajectories` `[M, chunk, ...]`, and what it made of
+            those before. Where the chunk is no divisor of the horizon, the last one's steps beyond it are masked.
+          initial: what there is before the first chunk.
+        """
+
+        def play_chunk(carry: tuple[jax.Array, _Playing, Any]) -> tuple[jax.Array, _Playing, Any]:
+            t, playing, so_far = carry
+            times = t + jnp.arange(self.chunk)
+            playing, records = jax.lax.scan(self._step, playing, self._chances(times))
+            steps = Trajectories(*jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records))
+            if self.horizon % self.chunk:
+                steps = steps._replace(mask=steps.mask & (times < self.horizon))
+            return t + self.chunk, playing, visit(t, steps, so_far)
+
+        def goes_on(carry: tuple[jax.Array, _Playing, Any]) -> jax.Array:
+            t, playing, _ = carry
+            in_time = t < self.horizon
+            # Devices that share the trajectories would have to wait for one another to know.
+            return in_time if shared else in_time & (max_over_members(playing.alive.any().astype(jnp.int32)) > 0)
+
+        shared = jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1) > 1
+        start = (jnp.int32(0), self._start(), initial)
+        if self.chunk == self.horizon:
+            return play_chunk(start)[2]
+        return jax.lax.while_loop(goes_on, play_chunk, start)[2]
+
+    def chunk_shapes(self) -> Trajectories:
+        """Shapes and dtypes of a chunk's steps."""
+
+        def one_step() -> Any:
+            chance = jax.tree.map(lambda leaf: leaf[0], self._chances(jnp.arange(1)))
+            return Trajectories(*self._step(self._start(), chance)[1])
+
+        def with_time(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.num_trajectories, self.chunk, *leaf.shape[1:]), leaf.dtype)
+
+        return jax.tree.map(with_time, jax.eval_shape(one_step))
+
+    def _start(self) -> _Playing:
+        reset_key, _ = jax.random.split(self.key)
+        reset = jax.vmap(self.environment.reset, in_axes=(None, 0))
+        state, observation = reset(self.env_params, jax.random.split(reset_key, self.num_trajectories))
+        return _Playing(state, observation, jnp.ones((self.num_trajectories,), bool))
+
+    def _chances(self, times: jax.Array) -> _Chance:
+        """Of steps `[S]`. To draw a chunk's at once costs a fraction of drawing each at its step."""
+        _, step_key = jax.random.split(self.key)
+
+        def chance(t: jax.Array) -> _Chance:
+            act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
+            return _Chance(self.policy.noise(act_key, (self.num_trajectories,)), env_key)
+
+        return jax.vmap(chance)(times)
+
+    def _step(self, playing: _Playing, chance: _Chance) -> tuple[_Playing, tuple]:
+        """A step, and its record: the fields of `Trajectories`."""
+        state, observation, alive = playing
+        distribution = self.policy.apply(self.params, observation)
+        action = distribution.mode() if self.greedy else self.policy.act(distribution, chance.noise)
+        env_keys = jax.random.split(chance.environments, self.num_trajectories)
+        step = jax.vmap(self.environment.step, in_axes=(None, 0, 0, 0))
+        after = step(self.env_params, env_keys, state, action)
+        goes_on = alive & ~after.done
+        # An ended episode stands still at its last valid step: what comes after could hold infinities, which
+        # reach the gradient through the policy though the step is masked.
+        next_state, next_observation = jax.tree.map(
+            lambda new, old: jnp.where(goes_on.reshape(goes_on.shape + (1,) * (new.ndim - 1)), new, old),
+            (after.state, after.observation),
+            (state, observation),
+        )
+        log_prob, entropy = distribution.log_prob(action), distribution.entropy()
+        record = (observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
+        return _Playing(next_state, next_observation, goes_on), record

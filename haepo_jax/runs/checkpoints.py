@@ -1,0 +1,381 @@
+"""Checkpoints: orbax files, a record of what they are, and a checksum for each member. Written while devices work on.
+
+A flipped bit in stored arrays is restored without complaint by the storage layer, so every checkpoint holds a
+checksum of each member's data, which begins with that of its record. Nor does that layer notice a template of another
+structure, or that a checkpoint is of another run: the record says both, and is compared before any array is read.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from haepo_jax.errors import ConfigError, in_the_way
+from haepo_jax.runs.files import read_json
+from haepo_jax.runs.identity import numbers
+from haepo_jax.runtime import processes
+
+_KEEP = 3
+_ITEM, _RECORD = "default", "record"  # the folders of a checkpoint; the first is orbax's name for an only one
+_CHECKSUMS = "checksums"
+_RECORD_SHAPE = {"run": str | None, "structure": dict, "numbers": dict} | dict.fromkeys(
+    ("first", "end", "update", "rows"), int
+)
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_UPDATE = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
+_PLAIN_PATH = re.compile(r"[\w./@:%+=,~ -]*", re.ASCII)
+
+Tree = Any
+"""A pytree of arrays with a leading axis of members: all NumPy arrays, or all `jax.Array`s over the same devices."""
+
+Structure = dict[str, list[Any]]
+"""The dtype and the shape, without the members, of each array by its name."""
+
+
+class Record(NamedTuple):
+    """What a checkpoint states of itself."""
+
+    run: str | None
+    """The id of its run; None for one that was begun before there were ids."""
+    first: int
+    """Its first member."""
+    end: int
+    """The member after its last one."""
+    update: int
+    """Updates done."""
+    rows: int
+    """Metric rows of its members before this update."""
+    structure: Structure
+    numbers: dict[str, Any]
+    """Those of `haepo_jax.runs.identity.numbers` when it was written."""
+
+
+class Saved(NamedTuple):
+    """A checkpoint as it lies in its folder, its arrays not yet read."""
+
+    path: Path
+    update: int
+    record: Record | None
+    """None in one of before there were records, and where it is damaged."""
+    damage: str
+    """What is wrong with it; empty where nothing is known to be."""
+
+
+class Checkpointer:
+    """Writes the checkpoints of members that run together; each is named after the number of updates done.
+
+    All processes of a run must call its methods together.
+    """
+
+    def __init__(self, directory: Path, members: range, *, run: str | None = None) -> None:
+        """Makes the folder if needed and clears what an interrupted save left there.
+
+        Args:
+          directory: the folder.
+          members: consecutive indices, whose states are the rows of what is saved.
+          run: the id of the run.
+        """
+        self._directory, self._members, self._run = directory.absolute(), members, run
+        if processes.is_first():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for left in self._directory.glob(f"*{_UNFINISHED}*"):
+                if left.is_symlink() or not left.is_dir():
+                    raise in_the_way(left)
+                shutil.rmtree(left)
+        processes.barrier("the folder of checkpoints is there")
+        self._for_orbax = _PlainPath(self._directory)
+        # Of a save that fails, its loop logs each further failure with a traceback; `wait` raises the first.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+
+    def save(self, update: int, tree: Tree, rows: int) -> None:
+        """Begins to write a checkpoint, whole or not at all; those older than the newest three are dropped.
+
+        The arrays may be changed or donated afterwards. Only after `wait` is it known to be there. One that is there
+        already stays as it is.
+
+        Args:
+          update: updates done.
+          tree: what is saved.
+          rows: metric rows of the members before this update, on all processes.
+
+        Raises:
+          Exception: this save, or the one before it, failed.
+        """
+        self.wait()
+        there = processes.from_first(np.array((self._directory / str(update)).exists()))
+        if there:
+            return
+        arrays = _named_leaves(tree)
+        record = Record(
+            self._run, self._members.start, self._members.stop, update, rows, structure_of(tree), numbers()
+        )._asdict()
+        digest = _digest(record)
+        arrays[_CHECKSUMS] = _checksums(arrays, _start(digest))
+        items = {
+            _ITEM: ocp.args.StandardSave(arrays),
+            _RECORD: ocp.args.JsonSave({"record": record, "sha256": digest}),
+        }
+        self._orbax.save(self._for_orbax.path / str(update), args=ocp.args.Composite(**items))
+
+    def wait(self) -> None:
+        """Returns once the newest save is there for good.
+
+        Raises:
+          Exception: it failed.
+        """
+        self._orbax.wait_until_finished()
+        if processes.is_first():
+            folders = [path.name for path in self._directory.iterdir() if path.is_dir()]
+            steps = sorted(int(name) for name in folders if is_update(name))
+            for step in steps[:-_KEEP]:
+                # Renamed first: what an interrupted removal leaves must not look like a checkpoint.
+                gone = self._directory / f"{step}{_UNFINISHED}-old"
+                (self._directory / str(step)).rename(gone)
+                shutil.rmtree(gone)
+
+    def close(self) -> None:
+        """Ends orbax's threads, after what they are writing."""
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
+            self._for_orbax.close()
+
+
+def saved_in(directory: Path) -> list[Saved]:
+    """Lists the checkpoints in a folder, the newest first; each update once, but for those that are damaged.
+
+    What a checkpoint states counts, not the name of its folder: a renamed one is found all the same. Other files and
+    folders are left out.
+    """
+    found, whole = _found_in(directory), set()
+    kept = []
+    for saved in found:
+        if saved.damage or saved.update not in whole:
+            kept.append(saved)
+        if not saved.damage:
+            whole.add(saved.update)
+    return kept
+
+
+def misnamed_in(directory: Path) -> list[Saved]:
+    """Lists the checkpoints in a folder whose names are not their updates."""
+    return [saved for saved in _found_in(directory) if saved.path.name != str(saved.update)]
+
+
+def _found_in(directory: Path) -> list[Saved]:
+    """The newest first; of the same update first the damaged ones, then that with the right name."""
+    found = [saved for path in sorted(directory.iterdir()) if (saved := _saved(path)) is not None]
+    return sorted(found, key=lambda saved: (-saved.update, not saved.damage, saved.path.name != str(saved.update)))
+
+
+def is_update(name: str) -> bool:
+    """Returns whether a folder of this name holds a checkpoint."""
+    return _UPDATE.fullmatch(name) is not None
+
+
+def structure_of(tree: Tree) -> Structure:
+    """What a checkpoint of such a tree states of its arrays."""
+    return {name: [str(np.dtype(leaf.dtype)), list(leaf.shape[1:])] for name, leaf in _named_leaves(tree).items()}
+
+
+def stored_structure(saved: Saved) -> Structure:
+    """Reads the structure of the arrays of a checkpoint, as the storage library has it.
+
+    Raises:
+      Exception: it is damaged; orbax raises bare ones.
+    """
+    plain = _PlainPath(saved.path.absolute())
+    try:
+        stored = ocp.StandardCheckpointHandler().metadata(plain.path / _ITEM).tree
+    finally:
+        plain.close()
+    return {name: [str(leaf.dtype), list(leaf.shape[1:])] for name, leaf in stored.items() if name != _CHECKSUMS}
+
+
+def first_difference(stored: Structure, expected: Structure) -> str:
+    """Where two structures differ, in words; empty where they do not."""
+    for name in sorted(stored.keys() | expected.keys()):
+        before, now = (_described(structure.get(name)) for structure in (stored, expected))
+        if before != now:
+            return f"{name} is {before} there and {now} here"
+    return ""
+
+
+def read(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
+    """The arrays of a checkpoint, once their checksums hold.
+
+    Args:
+      saved: the checkpoint.
+      template: NumPy arrays, or `jax.ShapeDtypeStruct`s with shardings, for structure, shapes, dtypes and places. It
+        may have more rows than were saved, or fewer; the last row that was saved fills what is left over.
+      first: the row of the saved arrays that becomes the first one.
+
+    Raises:
+      Exception: it is damaged; orbax raises bare ones.
+    """
+    expected = _named_leaves(template)
+    if difference := first_difference(stored_structure(saved), structure_of(template)):
+        raise ValueError(f"it does not hold what it states: {difference}")
+    plain = _PlainPath(saved.path.absolute())
+    try:
+        # The handler and not orbax's manager, which has all processes wait for one that has found damage.
+        handler = ocp.StandardCheckpointHandler()
+        path = plain.path / _ITEM
+        stored = handler.metadata(path).tree
+        num_stored = stored[_CHECKSUMS].shape[0]
+        places = _places(stored, expected)
+        arrays = handler.restore(path, args=ocp.args.StandardRestore(places, strict=False) if places else None)
+    finally:
+        plain.close()
+    checksums = arrays.pop(_CHECKSUMS)
+    start = _start_of_old(saved.update) if saved.record is None else _start(_digest(saved.record._asdict()))
+    wrong = _wrong_rows(_checksums(arrays, start), checksums, num_stored)
+    if wrong:
+        raise ValueError(f"the checksum does not hold for member {wrong[0]}")
+    leaves = [_rows(arrays[name], leaf, first, num_stored) for name, leaf in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _saved(path: Path) -> Saved | None:
+    """The checkpoint in a folder; None where there is none."""
+    named = int(path.name) if is_update(path.name) else None
+    stated = path / _RECORD / "metadata"  # as orbax calls it
+    if _UNFINISHED in path.name or (named is None and not stated.is_file()):
+        return None
+    if not (path / _ITEM).is_dir():
+        return None if named is None else Saved(path, named, None, "it holds no arrays")
+    if not (path / _RECORD).exists():
+        return None if named is None else Saved(path, named, None, "")
+    try:
+        content = read_json(stated, {"record": _RECORD_SHAPE, "sha256": str})
+        if _digest(content["record"]) != content["sha256"]:
+            raise ConfigError("the checksum of its record does not hold")
+        if not all(_is_described(array) for array in content["record"]["structure"].values()):
+            raise ConfigError("its record does not describe its arrays")
+        record = Record(**content["record"])
+    except (ConfigError, TypeError) as error:
+        return None if named is None else Saved(path, named, None, str(error).rstrip("."))
+    return Saved(path, record.update, record, "")
+
+
+class _PlainPath:
+    """A folder by a path that the storage library takes, which reads [] as a pattern and a backslash as a slash."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes a link to the folder, where its own path is not plain."""
+        self.path = folder
+        self._holder: tempfile.TemporaryDirectory | None = None
+        if not _PLAIN_PATH.fullmatch(str(folder)):
+            self._holder = tempfile.TemporaryDirectory(prefix="haepo_jax_")
+            self.path = Path(self._holder.name) / "folder"
+            self.path.symlink_to(folder, target_is_directory=True)
+
+    def close(self) -> None:
+        """Removes the link."""
+        if self._holder is not None:
+            self._holder.cleanup()
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _start(digest: str) -> np.uint32:
+    """What the checksums of a checkpoint with this record begin with."""
+    return np.uint32(int(digest[:8], 16))
+
+
+def _start_of_old(update: int) -> np.uint32:
+    """What they began with before there were records."""
+    return np.uint32((update * 2 + 1) * 0x9E3779B9 % 2**32)
+
+
+def _is_described(array: Any) -> bool:
+    """Whether an array is described by its dtype and its shape."""
+    return isinstance(array, list) and [type(part) for part in array] == [str, list]
+
+
+def _described(array: list[Any] | None) -> str:
+    return "absent" if array is None else f"{array[0]}{array[1]}"
+
+
+def _named_leaves(tree: Tree) -> dict[str, Any]:
+    """The arrays by their path, such as `learner.params.Dense_0.kernel`."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct] | None:
+    """Where each stored array goes, with as many rows as can be divided among the devices; None for NumPy arrays."""
+    leaf = next(iter(expected.values()))
+    if isinstance(leaf, np.ndarray):
+        return None
+    blocks = leaf.sharding.mesh.shape[leaf.sharding.spec[0]]
+    rows = math.ceil(next(iter(stored.values())).shape[0] / blocks) * blocks
+    return {
+        name: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype, sharding=leaf.sharding)
+        for name, array in stored.items()
+    }
+
+
+def _rows(array: Any, like: Any, first: int, num_stored: int) -> Any:
+    """The rows from `first` on, as many as `like` has and where it lies."""
+    if isinstance(array, np.ndarray) or (first == 0 and array.shape == like.shape):
+        return array
+    chosen = np.minimum(first + np.arange(like.shape[0]), num_stored - 1)
+    return jax.jit(lambda array: array[chosen], out_shardings=like.sharding)(array)
+
+
+def _wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
+    """The rows of this process whose checksums differ."""
+    if isinstance(stored, np.ndarray):
+        return np.flatnonzero(np.asarray(sums) != stored).tolist()
+    pairs = zip(sums.addressable_shards, stored.addressable_shards, strict=True)
+    rows = [
+        np.flatnonzero(np.asarray(computed.data) != np.asarray(kept.data)) + (computed.index[0].start or 0)
+        for computed, kept in pairs
+    ]
+    return [row for row in np.concatenate(rows).tolist() if row < num_stored]
+
+
+def _checksums(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array:
+    """`[members]` uint32, a sum over all of a member's words, each times an odd number of its own.
+
+    A word that changes changes the sum, as an odd factor loses nothing modulo 2^32. Where the sum starts, which
+    follows from the record, makes that of zeroed files wrong, and that of arrays under another record.
+    """
+    return _summed([_words(leaf) for _, leaf in sorted(arrays.items())], start)
+
+
+def _words(leaf: Any) -> Any:
+    """NumPy arrays as unsigned words: in JAX, 64 bits may be cut to 32."""
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    rows = np.ascontiguousarray(leaf).reshape(leaf.shape[0], -1)
+    return rows.view(f"uint{8 * min(leaf.dtype.itemsize, 4)}")
+
+
+@jax.jit
+def _summed(leaves: list[jax.Array], start: jax.Array) -> jax.Array:
+    total = jnp.full(leaves[0].shape[0], start, jnp.uint32)
+    for number, leaf in enumerate(leaves):
+        rows = leaf.reshape(leaf.shape[0], -1)
+        if rows.dtype == bool:
+            rows = rows.astype(jnp.uint8)
+        words = jax.lax.bitcast_convert_type(rows, f"uint{8 * rows.dtype.itemsize}").astype(jnp.uint32)
+        position = jnp.arange(words.shape[1], dtype=jnp.uint32) + jnp.uint32(number)
+        total += (words * (position * jnp.uint32(0x0B4E4D56) + 1)).sum(axis=1, dtype=jnp.uint32)
+    return total

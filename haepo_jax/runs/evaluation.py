@@ -1,0 +1,116 @@
+"""How good the policies of a run are: greedy and sampled returns over fresh episodes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from haepo_jax.config import with_settings
+from haepo_jax.errors import StorageError
+from haepo_jax.population import Population
+from haepo_jax.population.member import EVALUATE, MemberState
+from haepo_jax.population.sizes import check_episodes
+from haepo_jax.rollouts.episode_stats import play
+from haepo_jax.rollouts.episodes import EpisodeUnroll
+from haepo_jax.runs.experiment import restore
+from haepo_jax.runs.files import StrPath, finite_or_null
+from haepo_jax.runs.folder import write_json
+
+
+def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]:
+    """Plays the newest policies of a run, and writes `evaluation.json` into its folder.
+
+    Arguments and result as of `measure`.
+
+    Raises:
+      ConfigError: the folder holds no run, or no good checkpoint.
+      StorageError: the result could not be written.
+    """
+    result = measure(workdir, episodes=episodes, seed=seed)
+    write(workdir, result)
+    return result
+
+
+def measure(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]:
+    """Plays the newest policies of a run, and changes nothing in its folder.
+
+    Args:
+      workdir: a run folder with a checkpoint.
+      episodes: episodes of each member, for greedy and for sampled actions.
+      seed: chooses the episodes; none is ever one that was trained on.
+
+    Returns:
+      For each member the mean and the standard deviation over episodes of both returns; None where that is not finite.
+
+    Raises:
+      ConfigError: the folder holds no run, or no good checkpoint, or a device cannot hold so many episodes.
+    """
+    waves = [
+        (population.config.env, update, _play_wave(population, state, update, episodes, seed))
+        for population, state, update in restore(workdir)
+    ]
+    return {
+        "env": waves[0][0],
+        "update": min(update for _, update, _ in waves),
+        "episodes": episodes,
+        "seed": seed,
+        "members": [member for _, _, members in waves for member in members],
+    }
+
+
+def write(workdir: StrPath, result: dict[str, Any]) -> Path:
+    """Writes what `measure` has found, and returns the path of the file.
+
+    Raises:
+      StorageError: the folder cannot be written.
+    """
+    path = Path(workdir) / "evaluation.json"
+    try:
+        write_json(path, result)
+    except OSError as error:
+        raise StorageError(f"{path} is not written: {error.strerror}.") from error
+    return path
+
+
+def _play_wave(
+    population: Population, state: MemberState, update: int, episodes: int, seed: int
+) -> list[dict[str, Any]]:
+    """What was seen of members that were trained together."""
+    config, functions = population.config, population.functions
+    check_episodes(config, functions.environment, episodes, population.members_per_device)
+
+    def returns(member: MemberState) -> dict[str, jax.Array]:
+        key = jax.random.fold_in(jax.random.fold_in(member.key, EVALUATE), seed)
+        env_params = with_settings(config, member.settings).env_params
+        params, policy = member.learner.params, functions.algorithm.policy
+        # Sums alone are kept: an episode may have a million steps.
+        return {
+            kind: play(
+                EpisodeUnroll(
+                    functions.environment, policy, params, key, episodes, functions.horizon, env_params, greedy=greedy
+                )
+            ).returns
+            for kind, greedy in (("greedy", True), ("sampled", False))
+        }
+
+    played = {kind: values.astype(np.float64) for kind, values in population.map_members(returns, state).items()}
+    diverged = population.here(state.diverged)
+    return [
+        {
+            "member": member.index,
+            "seed": member.seed,
+            "settings": member.settings,
+            "status": "diverged" if diverged[row] else "ok",
+            "update": update,
+        }
+        | {f"{kind}_return": _statistic(np.mean, values[row]) for kind, values in played.items()}
+        | {f"{kind}_return_std": _statistic(np.std, values[row]) for kind, values in played.items()}
+        for row, member in enumerate(population.members)
+    ]
+
+
+def _statistic(statistic: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float | None:
+    """A statistic of returns; None where one of them, and so the statistic, is not finite."""
+    return finite_or_null(float(statistic(values))) if np.isfinite(values).all() else None

@@ -1,0 +1,263 @@
+"""The run folder: who may use it, what run it holds, and how its files are written.
+
+Every file is written under a temporary name, synced and renamed, so that a reader sees it whole or not at all.
+Temporary names are drawn at random and made anew, never through a link; who writes one holds a lock on it, so that
+what a killed process has left can be told from what another one is writing.
+"""
+
+import contextlib
+import datetime
+import errno
+import importlib.metadata
+import itertools
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError("haepo_jax holds its run folders by locks that Windows has not; use it there in WSL.") from error
+
+from haepo_jax.config import ExperimentConfig, from_config_dict
+from haepo_jax.errors import ConfigError, StorageError, in_the_way
+from haepo_jax.runs.files import StrPath, provenance_path, read_attempts, read_record, to_json_text
+from haepo_jax.text import visible
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+_PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
+
+
+@contextlib.contextmanager
+def locked(workdir: StrPath) -> Iterator[None]:
+    """Makes a folder if needed, and holds it for this process alone; one that nothing was written to is removed again.
+
+    Args:
+      workdir: the folder.
+
+    Raises:
+      ConfigError: it cannot be made or written, or another process holds it.
+    """
+    workdir = Path(workdir)
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        new = not (workdir / ".lock").exists()
+        lock = _locked_file(workdir / ".lock")
+    except BlockingIOError:
+        raise ConfigError(
+            f"--workdir {workdir} is in use by another run; give this one a folder of its own."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}.") from error
+    with lock:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it may have been moved away
+                if new and [path.name for path in workdir.iterdir()] == [".lock"]:
+                    (workdir / ".lock").unlink()
+                    for folder in made:
+                        folder.rmdir()
+
+
+def _locked_file(path: Path) -> Any:
+    """The file, opened and locked; made anew where its last holder has removed it meanwhile."""
+    while True:
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
+
+
+def load_config(workdir: StrPath) -> ExperimentConfig:
+    """Reads the config of the run in this folder.
+
+    Raises:
+      ConfigError: there is no run, or its `config.json` is damaged.
+    """
+    return from_config_dict(read_record(workdir))
+
+
+class Provenance:
+    """One entry for each attempt: `provenance.json`, or `provenance-PROCESS.json` of the processes but the first."""
+
+    def __init__(self, workdir: Path, devices: Sequence[jax.Device], process: int = 0) -> None:
+        """Adds the entry of this attempt."""
+        self._workdir = workdir
+        self._path = provenance_path(workdir, process)
+        self._attempts = self._attempts_so_far(process)
+        self._attempts.append(
+            {
+                "command": [sys.executable, *sys.argv],
+                "git": _git_state(),
+                "packages": package_versions(),
+                "python": sys.version.split()[0],
+                "xla_flags": os.environ.get("XLA_FLAGS", ""),
+                "compilation_cache": jax.config.jax_compilation_cache_dir,
+                "devices": [str(device) for device in devices],
+                "device_kind": devices[0].device_kind,
+                "process": process,
+                "processes": jax.process_count(),
+                "host": platform.node(),
+                "started": _now(),
+            }
+        )
+        self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
+
+    def _attempts_so_far(self, process: int) -> list[dict[str, Any]]:
+        """The attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
+        if not os.path.lexists(self._path):
+            return []
+        try:
+            return read_attempts(self._workdir, process)
+        except ConfigError as error:
+            set_aside(self._path, error)
+            return []
+
+    def update(self, **entries: Any) -> None:
+        """Changes the entry of this attempt and writes the file."""
+        self._attempts[-1] |= entries | {"last_written": _now()}
+        with storage_errors(self._workdir):
+            write_json(self._path, self._attempts)
+
+    def total(self, name: str) -> float:
+        """The sum of a number over all attempts."""
+        return sum(attempt.get(name, 0) for attempt in self._attempts)
+
+
+def set_aside(path: Path, why: ConfigError) -> None:
+    """Renames a file that cannot be used, so that a new one can take its place, and says so.
+
+    Raises:
+      StorageError: it cannot be renamed.
+    """
+    names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in itertools.count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    with storage_errors(path.parent):
+        path.rename(aside)
+    print(visible(f"{why} {path.name} is kept as {aside.name}, and made again."), flush=True)
+
+
+@contextlib.contextmanager
+def storage_errors(workdir: Path) -> Iterator[None]:
+    """Turns a full disk or a failing one into a `StorageError` with one sentence.
+
+    What stands where something else must be is a `ConfigError` that names it, as it stays until somebody moves it.
+    """
+    try:
+        yield
+    except (StorageError, ConfigError):  # it says so already
+        raise
+    except Exception as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        if (path := _obstacle(cause)) is not None:
+            raise in_the_way(path) from error
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "is on a full disk" if full else f"cannot be written ({cause.strerror or cause})"
+        raise StorageError(
+            f"{workdir} {what}; what was written before is intact, and the same command goes on from there."
+        ) from error
+
+
+def _obstacle(error: OSError) -> Path | None:
+    """What stands where a file or a folder was to be made; None where the error is another one or does not say."""
+    named = error.filename2 or error.filename
+    obstacles = FileExistsError, NotADirectoryError, IsADirectoryError
+    if not isinstance(error, obstacles) or not isinstance(named, str | os.PathLike):
+        return None
+    path = Path(named)
+    for above in (*reversed(path.parents), path):  # a file among the folders above is in the way of all below it
+        if os.path.lexists(above) and not above.is_dir():
+            return above
+    return path
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The OSError behind an exception; storage libraries wrap it, some of them in its text alone."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES):
+            if os.strerror(number) in str(error):
+                return OSError(number, os.strerror(number))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file, syncs it and renames it to `path`; on failure nothing is left."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)) as file:
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write(temporary)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes the temporary files that a killed process has left in a folder, and none that is being written."""
+    for path in folder.iterdir():
+        if not _TEMPORARY.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
+    text = to_json_text(value)
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def package_versions() -> Mapping[str, str]:
+    """The versions of the packages that decide what a run computes."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and dirtiness of the code that runs; None when it is not in a git checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

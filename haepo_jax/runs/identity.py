@@ -1,0 +1,235 @@
+"""Which run a folder holds: its config, its members, its identity, and what decides its numbers beside them.
+
+`run.json` holds a random id that every metrics part and every checkpoint of the run states too, and the settings of
+JAX under which it was begun.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from haepo_jax.config import differing_fields
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.files import StrPath, read_identity, read_json, read_record
+from haepo_jax.runs.folder import clear_leftovers, locked, storage_errors, write_json
+from haepo_jax.runs.metrics.parts import metrics_parts
+
+NUMBERS = 1
+"""The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
+no run mixes the two."""
+
+FLAGS = (  # of JAX, that decide numbers whatever the program
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+    "jax_default_matmul_precision",
+    "jax_random_seed_offset",
+)
+
+
+@contextlib.contextmanager
+def opened(workdir: StrPath, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Holds the run folder for this run alone, after making it or checking that it holds this very run.
+
+    Args:
+      workdir: the run folder.
+      config: what its `config.json` holds.
+      members: what its `members.json` holds.
+
+    Raises:
+      ConfigError: see `locked` and `check`.
+    """
+    workdir = Path(workdir)
+    with locked(workdir):
+        check(workdir, config, members)
+        begin(workdir, config, members)
+        yield
+
+
+def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
+    """Makes sure that the folder holds this very run, or none; changes nothing.
+
+    Args:
+      workdir: a folder that this process holds.
+      config: what `config.json` holds.
+      members: what `members.json` holds.
+
+    Raises:
+      ConfigError: it holds a run with another config (the differing fields are named), other members, or one begun
+        under other settings of JAX or another version of the numbers; or files of a run without its config.
+    """
+    for name in ("checkpoints", "metrics"):
+        if _is_there(workdir / name) and not (workdir / name).is_dir():
+            raise ConfigError(f"{workdir / name} is no folder, and {name} of the run belong there; move it away.")
+    if not is_begun(workdir):
+        left = [name for name in ("checkpoints", "metrics") if _holds_something(workdir / name)]
+        if left:
+            raise ConfigError(
+                f"--workdir {workdir} holds {' and '.join(left)} of a run, but no config.json that says which; put it "
+                "back, or use another folder."
+            )
+        return
+    differences = differing_fields(read_record(workdir), config)
+    if differences:
+        raise ConfigError(
+            f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "
+            "use another folder, or the settings it was started with."
+        )
+    if _is_there(workdir / "members.json"):
+        _check_members(workdir, read_json(workdir / "members.json"), json.loads(json.dumps(list(members))))
+    noted = read_identity(workdir)
+    if noted is not None:
+        check_numbers(f"--workdir {workdir}", noted["numbers"])
+
+
+def is_begun(workdir: Path) -> bool:
+    """Returns whether the folder holds a run."""
+    return _is_there(workdir / "config.json")
+
+
+def mend_members(workdir: Path, members: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `members.json` again where a run has lost it.
+
+    Raises:
+      StorageError: the folder cannot be written.
+    """
+    if is_begun(workdir) and not _is_there(workdir / "members.json"):
+        with storage_errors(workdir):
+            write_json(workdir / "members.json", list(members))
+
+
+def begin(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what is not there yet of the files that say which run it is, `config.json` last.
+
+    Args:
+      workdir: a folder that this process holds and `check` has found good.
+      config: what `config.json` holds.
+      members: what `members.json` holds.
+
+    Raises:
+      ConfigError: `run.json` is lost, and the parts in `metrics/` do not agree on what it said.
+      StorageError: the folder cannot be written.
+    """
+    with storage_errors(workdir):
+        for folder in (workdir, workdir / "metrics"):
+            if folder.is_dir():
+                clear_leftovers(folder)
+        begun = is_begun(workdir)
+        if not begun:
+            write_json(workdir / "members.json", list(members))
+        mend_members(workdir, members)
+        if not begun or not _is_there(workdir / "run.json"):
+            run = metrics_parts(workdir).run if begun else secrets.token_hex(16)
+            write_json(workdir / "run.json", {"run": run, "numbers": numbers()})
+        if not begun:
+            write_json(workdir / "config.json", dict(config))
+
+
+def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+    """Makes sure that updates compute what they did when the run was begun; changes nothing.
+
+    Args:
+      workdir: the run folder.
+      programs: the fingerprint of an update of each group, by its name.
+
+    Raises:
+      ConfigError: an update computes something else.
+    """
+    noted = (read_identity(workdir) or {}).get("programs", {})
+    for group, program in programs.items():
+        before = noted.get(group)
+        if before is None or before["fingerprint"] == program:
+            continue
+        if before["jax"] != jax.__version__:
+            print(
+                f"The run was begun with JAX {before['jax']}, and this is {jax.__version__}: whether an update still "
+                "computes the same cannot be seen.",
+                flush=True,
+            )
+            return
+        raise ConfigError(
+            f"--workdir {workdir} was begun with other updates: the loss, the network, the environment or a package "
+            "has changed since, and the run would mix both. Nothing was changed in the folder; use the code it was "
+            "begun with, or another --workdir."
+        )
+
+
+def note_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+    """Notes in `run.json` what updates compute, where nothing is noted yet. Arguments as of `check_programs`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    identity = read_identity(workdir)
+    assert identity is not None  # `begin` has written it
+    noted = identity.get("programs", {})
+    new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
+    if not new.keys() <= noted.keys():
+        write_json(workdir / "run.json", identity | {"programs": new | noted})
+
+
+def run_id(workdir: Path) -> str | None:
+    """Reads the id of the run in this folder; None for one that was begun before there were ids.
+
+    Raises:
+      ConfigError: its `run.json` is damaged.
+    """
+    noted = read_identity(workdir)
+    return None if noted is None else noted["run"]
+
+
+def numbers() -> dict[str, Any]:
+    """What decides the numbers of this process, beside the config, the code of an update and the devices."""
+    return {"version": NUMBERS} | {flag: getattr(jax.config, flag) for flag in FLAGS}
+
+
+def check_numbers(what: str, noted: Mapping[str, Any]) -> None:
+    """Makes sure that this process computes the numbers of what is there.
+
+    Args:
+      what: whose they are, in words.
+      noted: as `numbers` gave it then.
+
+    Raises:
+      ConfigError: something differs; it is named with both values.
+    """
+    now = numbers()
+    for name in now:
+        if name in noted and noted[name] != now[name]:
+            if name == "version":
+                raise ConfigError(
+                    f"{what} was begun with version {noted[name]} of the package's numbers, and this is version "
+                    f"{now[name]}, whose updates give others; use the package it was begun with, or another --workdir."
+                )
+            raise ConfigError(
+                f"{what} was begun with {name} {noted[name]!r}, and now it is {now[name]!r}, which gives other "
+                f"numbers; set {name.upper()}={noted[name]} in the environment, or use another --workdir."
+            )
+
+
+def _is_there(path: Path) -> bool:
+    """Also where it is a link to nothing, or no file."""
+    return os.path.lexists(path)
+
+
+def _check_members(workdir: Path, found: Any, expected: list[Any]) -> None:
+    if found == expected:
+        return
+    what = f"{len(found)} members" if isinstance(found, list) else "no list of members"
+    if isinstance(found, list) and len(found) == len(expected):
+        which = next(index for index, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
+        what = f"another member {which}"
+    raise ConfigError(
+        f"{workdir / 'members.json'} holds {what}, unlike the {len(expected)} members that follow from config.json; "
+        "it was changed. Remove it, and the same command writes it again."
+    )
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())

@@ -1,0 +1,90 @@
+"""The numbers that a run ends with."""
+
+from typing import Any
+
+import numpy as np
+
+from haepo_jax.runs.endings import ended
+from haepo_jax.runs.files import StrPath, finite_or_null, read_attempts, read_record
+from haepo_jax.runs.metrics.reader import read_metric, read_rows
+
+FINAL_UPDATES = 10
+"""The final return of a member is its mean over this many updates, its last."""
+
+
+def summarize(workdir: StrPath) -> dict[str, Any]:
+    """Computes what `summary.json` holds, from `metrics/`, `members.json` and `provenance.json`.
+
+    Args:
+      workdir: a run folder with all its metrics.
+
+    Returns:
+      For each member its final return (mean over its last 10 updates in which an episode ended; None once diverged,
+      where none did, or where it is not finite), its best (largest finite one of an update; None where there is none),
+      its environment steps and its status; the time and the environment steps, in all and a second.
+
+    Raises:
+      ConfigError: the folder holds no run, or a file of it is damaged.
+    """
+    rows = read_rows(workdir, ("episode_return", "env_steps", "diverged"))
+    returns = rows.by_update("episode_return", np.nan)
+    env_steps = rows.by_update("env_steps", 0).max(axis=1, initial=0)
+    diverged = rows.by_update("diverged", False)
+    attempts = read_attempts(workdir)
+    seconds = {name: sum(attempt[name] for attempt in attempts) for name in ("compile_seconds", "run_seconds")}
+    members = []
+    for index, member in enumerate(rows.members):
+        series = returns[index][~np.isnan(returns[index])]
+        deaths = np.flatnonzero(diverged[index])
+        members.append(
+            {
+                "member": index,
+                "seed": member["seed"],
+                "settings": member["settings"],
+                "group": member["group"],
+                "final_return": None if deaths.size else _mean(series[-FINAL_UPDATES:]),
+                "best_return": max(series[np.isfinite(series)].tolist(), default=None),
+                "env_steps": int(env_steps[index]),
+                "status": "diverged" if deaths.size else "ok",
+                "diverged_at": int(deaths[0]) if deaths.size else None,
+            }
+        )
+    run_seconds = seconds["run_seconds"]
+    return {
+        "members": members,
+        "final_updates": min(FINAL_UPDATES, returns.shape[1]),
+        "num_updates": returns.shape[1],
+        "env_steps": int(env_steps.sum()),
+        "env_steps_per_second": float(env_steps.sum() / run_seconds) if run_seconds > 0 else None,
+        "wall_clock": seconds,
+        "rows_with_returns_sum_not_positive": _flagged(workdir),
+    }
+
+
+def unfinished(workdir: StrPath) -> list[int]:
+    """Returns the members that have not ended by the metrics of a run, which a summary would miss.
+
+    Raises:
+      ConfigError: the folder holds no run, or a file of it is damaged.
+    """
+    rows = read_rows(workdir, ("env_steps", "diverged"))
+    done = ended(
+        read_record(workdir),
+        rows.members,
+        updates=rows.count,
+        env_steps=rows.by_update("env_steps", 0).max(axis=1, initial=0),
+        diverged=rows.by_update("diverged", False).any(axis=1),
+    )
+    return np.flatnonzero(~done).tolist()
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """The mean; None where there is none, or none that is finite."""
+    return finite_or_null(float(values.mean(dtype=np.float64))) if values.size else None
+
+
+def _flagged(workdir: StrPath) -> int:
+    try:
+        return int(np.nansum(read_metric(workdir, "returns_sum_not_positive") > 0))
+    except KeyError:  # an algorithm without this metric
+        return 0

@@ -1,0 +1,131 @@
+"""Which settings are read by which experiments, and what a command says of those that are not."""
+
+import pytest
+
+from experiments.cli import arguments, command_line
+from haepo_jax.config import ALGORITHMS, from_config_dict, setting_names
+from haepo_jax.config.reads import set_and_unread, unread, unread_by_all
+from haepo_jax.config.sweep import from_values, unread_of_search
+from haepo_jax.errors import ConfigError
+from haepo_jax.language import config as language
+
+REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
+    names = set(unread(from_config_dict({"algorithm": algorithm})))
+    for name in setting_names():
+        section = name.partition(".")[0]
+        if section in ALGORITHMS and section != algorithm:
+            assert name in names
+    assert not {name for name in names if name.startswith(f"{algorithm}.") and "reference_" not in name}
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("previous", REFERENCES),
+        ("frozen", REFERENCES),
+        ("periodic", {"haepo.reference_decay"}),
+        ("ema", {"haepo.reference_period"}),
+    ],
+)
+def test_numbers_of_a_reference_belong_to_their_rule(reference, expected):
+    names = unread(from_config_dict({"haepo": {"reference": reference}}))
+    assert {name for name in names if name.startswith("haepo.")} == expected
+
+
+def test_deviations_belong_to_real_actions_and_activations_to_hidden_layers():
+    config = from_config_dict({"policy": {"hidden_sizes": ()}})
+    assert unread(config)["policy.activation"] == "config.policy.hidden_sizes is empty"
+    assert "policy.initial_log_std" not in unread(config)
+    reason = unread(config, discrete_actions=True)["policy.initial_log_std"]
+    assert reason == "the actions of CartPole-v1 are discrete"
+
+
+def test_what_one_of_several_experiments_reads_is_read():
+    haepo, ppo = (unread(from_config_dict({"algorithm": name})) for name in ("haepo", "ppo"))
+    together = unread_by_all([haepo, ppo])
+    assert "haepo.score" not in together and "ppo.num_steps" not in together and "dpo.beta" in together
+
+
+def test_what_is_set_in_vain_is_found_by_its_reason():
+    config = from_config_dict({"algorithm": "rloo", "haepo": {"score": "sum", "temperature": 1}})
+    assert set_and_unread(config, unread(config)) == {"config.algorithm is rloo": ["haepo.score"]}
+
+
+def given(monkeypatch, **settings):
+    overrides = tuple(
+        arguments.Override(name.replace("__", "."), str(value), value) for name, value in settings.items()
+    )
+    monkeypatch.setattr(command_line, "_given", arguments.Arguments(overrides, asks_for_help=False))
+
+
+@pytest.mark.parametrize(
+    ("values", "override", "sentence"),
+    [
+        ({}, {"ppo__clip_epsilon": 0.1}, "--config.ppo.clip_epsilon=0.1 has no effect, as config.algorithm is haepo;"),
+        ({"algorithm": "reinforce"}, {"haepo__score": "sum"}, "has no effect, as config.algorithm is reinforce;"),
+        (
+            {},
+            {"haepo__reference_period": 3},
+            "as config.haepo.reference is previous; it belongs to periodic; leave it",
+        ),
+        ({}, {"policy__initial_log_std": -1.0}, "has no effect, as the actions of CartPole-v1 are discrete; leave it"),
+        ({"algorithm": "ppo", "memory": "store"}, {"memory": "store"}, "which keeps its segments whatever is set;"),
+    ],
+)
+def test_an_argument_that_nothing_reads_is_refused(monkeypatch, values, override, sentence):
+    given(monkeypatch, **override)
+    with pytest.raises(ConfigError) as raised:
+        command_line.check_read([from_config_dict(values)])
+    assert sentence in str(raised.value)
+
+
+def test_arguments_that_are_read_pass_in_silence(monkeypatch, capsys):
+    given(monkeypatch, haepo__score="sum", policy__initial_log_std=-1.0, num_seeds=3)
+    command_line.check_read([from_config_dict({"env": "Pendulum-v1", "haepo": {"score": "sum"}})])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_config_file_that_serves_several_methods_gets_a_word_of_what_it_sets_in_vain(monkeypatch, capsys):
+    given(monkeypatch, algorithm="ppo")
+    config = from_config_dict({"algorithm": "ppo", "haepo": {"temperature": 4.0, "kl_coef": 0.1}})
+    command_line.check_read([config])
+    assert capsys.readouterr().out == (
+        "The config file sets haepo.temperature, haepo.kl_coef, which nothing reads, as config.algorithm is ppo.\n"
+    )
+
+
+def test_a_seed_of_a_search_that_draws_nothing_is_refused(monkeypatch):
+    given(monkeypatch, search__seed=3)
+    grid = from_values({"sweep": {"discount": (0.9, 1.0)}})
+    with pytest.raises(ConfigError, match=r"search.seed=3 has no effect, as config.search.num_samples is not"):
+        command_line.check_read([from_config_dict({})], besides=unread_of_search(grid))
+    drawn = from_values({"sweep": {"discount": (0.9, 1.0)}, "search": {"num_samples": 2}})
+    command_line.check_read([from_config_dict({})], besides=unread_of_search(drawn))
+
+
+def test_a_sweep_over_deviations_of_discrete_actions_is_refused(monkeypatch):
+    given(monkeypatch)
+    with pytest.raises(ConfigError, match=r"config.sweep.policy.initial_log_std has no effect, as the actions of"):
+        command_line.check_read([from_config_dict({})], ["policy.initial_log_std"])
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "reason"),
+    [
+        ({"algorithm": "dpo"}, "haepo.score", "config.algorithm is dpo"),
+        ({"algorithm": "dpo"}, "rl.kl_penalty", "config.algorithm is dpo, which learns from comparisons"),
+        ({"model": {"path": "folder"}}, "model.hidden_size", "config.model.path gives the model"),
+        ({}, "model.adapter_alpha", "config.model.adapter_rank is 0"),
+    ],
+)
+def test_of_language_models_too(values, name, reason):
+    assert language.unread(language.from_config_dict(values))[name] == reason
+    assert (
+        language.unread(language.from_config_dict({}))
+        .keys()
+        .isdisjoint({"haepo.score", "rl.kl_penalty", "model.path"})
+    )

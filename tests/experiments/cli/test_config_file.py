@@ -1,0 +1,191 @@
+"""Config files: what they may do, and in which words they are refused."""
+
+import os
+import sys
+
+import pytest
+
+from experiments.cli import config_file
+from experiments.cli.arguments import Override
+from haepo_jax.config import from_config_dict
+from haepo_jax.config.sweep import from_values
+from haepo_jax.errors import ConfigError
+
+HEAD = "from haepo_jax.config import default_config\nimport ml_collections\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """`text of a file -> settings`, with overrides by name."""
+
+    def loaded(text, *, argument="", **overrides):
+        path = tmp_path / "mine.py"
+        path.write_bytes(text if isinstance(text, bytes) else (HEAD + text).encode())
+        given = [Override(name.replace("__", "."), "", value) for name, value in overrides.items()]
+        return config_file.load(f"{path}{argument}", given, ["env_kwargs", "env_params", "sweep"])
+
+    return loaded
+
+
+def returning(expression):
+    return f"def get_config():\n    return {expression}\n"
+
+
+def test_a_config_is_given_back_as_plain_dictionaries(load):
+    values = load("def get_config():\n    c = default_config()\n    c.haepo.score = 'mean'\n    return c\n")
+    assert type(values) is type(values["haepo"]) is dict and values["haepo"]["score"] == "mean"
+
+
+def test_overrides_are_put_in_place(load):
+    text = "def get_config():\n    c = default_config()\n    c.env_params = {'g': 1.0}\n    return c\n"
+    values = load(text, haepo__score="sum", num_seeds=3, env_params__h=2.0, search__num_samples=4)
+    assert (values["haepo"]["score"], values["num_seeds"]) == ("sum", 3)
+    assert values["env_params"] == {"g": 1.0, "h": 2.0} and values["search"] == {"num_samples": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("haepo.kl_coef", (0.3,)),
+        ("haepo.kl_coef", {"uniform": (0.3, 0.4)}),
+        ("haepo.kl_coef.uniform", (0.3, 0.4)),
+        ("haepo", {"kl_coef": (0.3,)}),
+    ],
+)
+@pytest.mark.parametrize("swept", ["(0.1, 0.2)", "{'log_uniform': (0.1, 0.2)}"])
+def test_an_override_takes_the_place_of_all_that_the_file_tries_for_its_setting(load, name, value, swept):
+    text = f"def get_config():\n    c = default_config()\n    c.sweep = {{'haepo': {{'kl_coef': {swept}}}}}\n"
+    values = load(f"{text}    return c\n", **{f"sweep.{name}": value, "search.num_samples": 2})
+    assert values["sweep"] == {name: value}
+    from_values(values if "uniform" in f"{name}{value}" else values | {"search": {}})
+
+
+def test_two_overrides_of_one_swept_setting_are_refused(load):
+    values = load(returning("default_config()"), sweep__haepo__kl_coef=(0.1,), sweep__haepo={"kl_coef": (0.2,)})
+    with pytest.raises(ConfigError, match=r"config\.sweep\.haepo\.kl_coef is given twice"):
+        from_values(values)
+
+
+def test_what_refers_to_a_setting_follows_its_override(load):
+    text = (
+        "def get_config():\n    c = default_config()\n    c.num_updates = c.get_ref('num_seeds') * 2\n    return c\n"
+    )
+    assert load(text, num_seeds=5)["num_updates"] == 10
+
+
+def test_get_config_may_take_an_argument(load):
+    text = "def get_config(seed='1'):\n    c = default_config()\n    c.seed = int(seed)\n    return c\n"
+    assert load(text)["seed"] == 1 and load(text, argument=":7")["seed"] == 7
+
+
+def test_a_file_that_computes_with_jax_and_knows_the_environments_is_loaded(load):
+    text = (
+        "import gymnax\nimport jax.numpy as jnp\n"
+        "def get_config():\n    c = default_config()\n    c.optimizer.learning_rate = float(jnp.sqrt(1e-6))\n"
+        "    c.env_params = {'gravity': jnp.float32(9.5)}\n    return c\n"
+    )
+    config = from_config_dict(load(text, optimizer__max_grad_norm=1.0))
+    assert config.optimizer.learning_rate == pytest.approx(1e-3) and config.env_params == {"gravity": 9.5}
+
+
+def test_a_file_may_define_classes_that_look_for_their_module(load):
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n" + HEAD
+    text += "@dataclass\nclass Sizes:\n    width: int = 8\n" + returning("default_config()")
+    assert load(text.encode())["num_seeds"] == 32
+
+
+def test_files_of_one_stem_length_and_time_each_give_their_own_values_and_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for number in (1, 2, 1):
+        path = tmp_path / f"exp.{number}"
+        path.write_text(HEAD + returning(f"ml_collections.ConfigDict({{'seed': {number}}})"))
+        os.utime(path, (10**9, 10**9))
+        assert config_file.load(str(path), [], []) == {"seed": number}
+    path.write_text(HEAD + returning("ml_collections.ConfigDict({'seed': 3})"))
+    os.utime(path, (10**9, 10**9))
+    assert config_file.load(str(path), [], []) == {"seed": 3}
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["exp.1", "exp.2"]
+
+
+def test_a_file_knows_its_path(load, tmp_path):
+    assert load(returning("ml_collections.ConfigDict({'path': __file__})"))["path"] == str(tmp_path / "mine.py")
+
+
+def test_a_half_filled_config_takes_defaults_and_overrides(load):
+    values = load(returning("ml_collections.ConfigDict({'num_seeds': 3})"), haepo__score="sum")
+    assert values == {"num_seeds": 3, "haepo": {"score": "sum"}}
+    assert load(returning("ml_collections.FrozenConfigDict({'num_seeds': 3})"), seed=1) == {"num_seeds": 3, "seed": 1}
+
+
+FAILING = {
+    "returns a dictionary": (returning("{'seed': 1}"), r"returns {'seed': 1}; it must return a ConfigDict"),
+    "returns a number": (returning("3"), "returns 3; it must return a ConfigDict"),
+    "returns text": (returning("'haepo'"), "returns 'haepo'; it must return a ConfigDict"),
+    "returns nothing": ("def get_config():\n    pass\n", "returns None; it must return a ConfigDict"),
+    "takes two arguments": (
+        "def get_config(a, b):\n    return default_config()\n",
+        r"get_config\(a, b\) of --config=.* takes other arguments: --config=FILE gives it none; .* gives it one",
+    ),
+    "has none": ("config = default_config()\n", "has no function get_config; it must return a ConfigDict"),
+    "is no function": ("get_config = 3\n", "has a get_config that is 3; it must return a ConfigDict"),
+    "raises": ("def get_config():\n    return 1 / 0\n", "ends with ZeroDivisionError: division by zero"),
+    "raises in many lines": ("raise ValueError('a\\n\\x1b[31m  b')\n", "ends with ValueError: a \x1b"),
+    "raises without a word": ("raise ValueError\n", r"ends with ValueError\."),
+    "exits": ("import sys\nsys.exit(3)\n", "ends with SystemExit: 3"),
+    "recurses": ("def get_config():\n    return get_config()\n", "ends with RecursionError: maximum recursion"),
+    "imports what is not there": ("import no_such_module\n", "ends with ModuleNotFoundError: No module named"),
+    "is no Python": ("def get_config(:\n", "ends at line 3 with SyntaxError: invalid syntax"),
+    "is no text": (b"\xff\xfe\x00", "ends .*with SyntaxError"),
+    "knows no such class": ("def get_config():\n    return default_config().lock().no\n", "ends with AttributeError"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_a_file_that_is_no_config_file_is_told_in_a_sentence(load, case):
+    text, sentence = FAILING[case]
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        load(text)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_argument_that_get_config_does_not_take_is_told(load):
+    with pytest.raises(ConfigError, match=r"get_config\(\) of .*mine.py takes other arguments: FILE:x gives it one\."):
+        load(returning("default_config()"), argument=":x")
+
+
+def test_an_override_below_what_is_no_group_is_told(load):
+    with pytest.raises(ConfigError, match=r"config\.haepo is a group of settings, got 3\."):
+        load(returning("ml_collections.ConfigDict({'haepo': 3})"), haepo__score="sum")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("no/such.py", "--config=no/such.py is not a file; configs/ holds those that are shipped."),
+        ("no/such.py:x", "--config=no/such.py:x is not a file"),
+        ("", "--config= is not a file"),
+        ("configs", "--config=configs is not a file"),
+        ("a" * 300, "is no path: File name too long."),
+        ("a\0b", "is not a file"),
+    ],
+)
+def test_a_path_that_is_no_file_is_told(given, sentence):
+    with pytest.raises(ConfigError) as raised:
+        config_file.load(given, [], [])
+    assert sentence in str(raised.value)
+
+
+ODD = ("{1, 2}", "len", "1j", "object()", "b'x'", "[[1]]", "{'a': {'b': 1}}", "range(10**12)", "None", "[None]")
+NOT_ODD = {("horizon", "None"), ("env_params", "None")}
+
+
+@pytest.mark.parametrize("name", ["haepo.kl_coef", "env", "num_seeds", "policy.hidden_sizes", "horizon", "haepo"])
+def test_a_value_of_an_odd_type_is_refused_by_its_name(load, name):
+    for value in ODD:
+        if (name, value) in NOT_ODD:
+            continue
+        text = f"def get_config():\n    c = default_config()\n    with c.ignore_type():\n        c.{name} = {value}\n"
+        values = load(f"{text}    return c\n")
+        for make in (from_config_dict, from_values):
+            with pytest.raises(ConfigError, match=f"config.{name}"):
+                make(values)

@@ -1,0 +1,39 @@
+"""The last words of the commands that write the pages of the studies."""
+
+import importlib
+import sys
+
+import pytest
+from absl import flags
+
+from haepo_jax.reports.publishing import Published
+
+COMMANDS = {"paper": "experiments.studies.reproduction", "tldr_report": "experiments.studies.tldr.reproduction"}
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_ends_with_its_finding_and_the_next_command(tmp_path, monkeypatch, capsys, name, quick):
+    command = _loaded(name)
+    workdir = tmp_path / "\x1b[2J"
+    headline = "Of 9 claims, on the method as the paper has it: 9 undecided."
+    study = importlib.import_module(COMMANDS[name])
+    monkeypatch.setattr(study, "reproduce", lambda *_: Published(workdir / "report.html", headline))
+    monkeypatch.setattr(command.command_line, "workdir", lambda: tmp_path)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    flags.FLAGS.mark_as_parsed()
+    monkeypatch.setattr(flags.FLAGS["quick"], "value", quick)
+    assert command.main() == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"Written to {tmp_path}/\\x1b[2J/report.html, after ") and second == headline
+    assert last.startswith("Next: python -m experiments.") and (" --workdir=runs/" in last)
+    assert last.split()[3] != f"experiments.{name}" or quick
+
+
+def _loaded(name):
+    """The module of a command; both define the flag `quick`, as they never run in one process."""
+    if f"experiments.{name}" not in sys.modules:
+        for flag in ("quick", "workdir", "topology"):
+            if flag in flags.FLAGS:
+                delattr(flags.FLAGS, flag)
+    return importlib.import_module(f"experiments.{name}")

@@ -1,0 +1,117 @@
+import dataclasses
+
+import pytest
+
+from experiments.studies.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD, Method, nested
+from experiments.studies.paper import bandits, cartpole
+from experiments.studies.runs import Runs
+from experiments.studies.scale import FULL, QUICK
+from experiments.studies.tasks import CARTPOLE, WALK, bandit, deep_sea
+from experiments.studies.tuning import settings_for
+from haepo_jax.config import from_config_dict, sweep_points, traced_settings
+from haepo_jax.population.member import make_environment
+
+EVERY_METHOD = {method.name: method for method in (*METHODS, *cartpole.METHODS, *bandits.METHODS)}
+SCALES = {"full": FULL, "quick": QUICK}
+
+
+def tasks_of(scale):
+    """Every task with its methods."""
+    games = [bandit(bandits.GAUSSIAN, arms) for arms in scale.arms] + [bandit(bandits.BERNOULLI, scale.arms[0])]
+    pairs = [(game, bandits.METHODS) for game in games]
+    pairs += [(deep_sea(size), METHODS) for size in scale.deep_seas]
+    return [*pairs, (CARTPOLE, cartpole.METHODS), (WALK, METHODS)]
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_every_method_has_the_same_number_of_settings(name):
+    grid = EVERY_METHOD[name].grid
+    config = from_config_dict(nested({**EVERY_METHOD[name].base, **{f"sweep.{key}": grid[key] for key in grid}}))
+    points = list(sweep_points(config))
+    assert len(points) == SETTINGS_PER_METHOD
+    assert len({tuple(point.values()) for point in points}) == SETTINGS_PER_METHOD
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_what_is_tuned_is_traced_and_is_the_methods_own(name):
+    method = EVERY_METHOD[name]
+    config = from_config_dict(nested(method.base))
+    assert set(method.grid) <= set(traced_settings(config))
+    assert {key.partition(".")[0] for key in method.grid} <= {"optimizer", config.algorithm}
+    assert not set(method.grid) & set(method.base)
+    assert "optimizer.learning_rate" in method.grid
+
+
+@pytest.mark.parametrize(
+    ("grid", "count"), [({}, 1), ({"discount": (0.9, 1.0)}, 2), ({"discount": (1.0,) * 3, "dpo.beta": (1.0,) * 3}, 9)]
+)
+def test_another_number_of_settings_is_refused(grid, count):
+    with pytest.raises(ValueError, match=f"^mine has {count} settings to choose from, not 8.$"):
+        Method("mine", "Mine", {}, grid)
+    with pytest.raises(ValueError, match="ppo has"):
+        dataclasses.replace(PPO, grid=grid)
+
+
+@pytest.mark.parametrize("scope", [METHODS, cartpole.METHODS, bandits.METHODS])
+def test_names_and_labels_are_unique(scope):
+    assert len({method.name for method in scope}) == len({method.label for method in scope}) == len(scope)
+
+
+def test_a_name_stands_for_one_method_in_all_studies():
+    for method in (*METHODS, *cartpole.METHODS, *bandits.METHODS):
+        assert EVERY_METHOD[method.name] == method
+
+
+def test_the_bandits_play_every_score_with_both_normalisations():
+    played = {
+        (config.haepo.score, config.haepo.normalization)
+        for method in bandits.METHODS
+        for config in [from_config_dict(nested(method.base))]
+        if config.algorithm == "haepo"
+    }
+    assert played == {(score, normalization) for score in HAEPO for normalization in ("zscore", "sum")}
+    paper = from_config_dict(nested(bandits.PAPER.base)).haepo
+    assert (paper.score, paper.normalization) == ("sum", "sum")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_method_on_every_task_is_a_valid_config(scale, tmp_path):
+    runs = Runs(tmp_path, SCALES[scale])
+    for task, methods in tasks_of(runs.scale):
+        for method in methods:
+            settings = {**settings_for(runs, task, method), "num_seeds": runs.scale.seeds}
+            plain = from_config_dict(nested(settings))
+            swept = from_config_dict(nested(settings | {f"sweep.{name}": method.grid[name] for name in method.grid}))
+            assert plain.algorithm == from_config_dict(nested(method.base)).algorithm
+            assert plain.max_env_steps == swept.max_env_steps == round(task.budget * runs.scale.budget)
+            make_environment(swept)
+            if "Bandit" in plain.env:
+                make_environment(from_config_dict(nested(settings | {"sweep.env_params.instance": (0, 1)})))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_budget_is_within_reach(scale, tmp_path):
+    """PPO does as many updates as its budget has; others may need fewer steps, and stop at their last update."""
+    runs = Runs(tmp_path, SCALES[scale])
+    for task, methods in tasks_of(runs.scale):
+        for method in methods:
+            config = from_config_dict(nested(settings_for(runs, task, method)))
+            longest = make_environment(config).max_steps
+            steps = config.ppo.num_steps if config.algorithm == "ppo" else longest
+            most = config.num_updates * config.num_trajectories * steps
+            assert most >= config.max_env_steps
+            if config.algorithm == "ppo":
+                assert most - config.num_trajectories * steps < config.max_env_steps
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_all_share_the_network_the_optimiser_and_m(scale, tmp_path):
+    runs = Runs(tmp_path, SCALES[scale])
+    for task, methods in tasks_of(runs.scale):
+        configs = [from_config_dict(nested(settings_for(runs, task, method))) for method in methods]
+        assert len({config.policy for config in configs}) == 1
+        assert len({(config.optimizer.schedule, config.optimizer.max_grad_norm) for config in configs}) == 1
+        together = 64 if "bandit" in task.name else 16
+        assert {config.num_trajectories for config in configs if config.algorithm != "ppo"} == {together}
+        assert len({config.max_env_steps for config in configs}) == 1
+        assert len({config.env for config in configs}) == 1

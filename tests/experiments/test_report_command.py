@@ -1,0 +1,89 @@
+"""`python -m experiments.report` as its user has it."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.command_runner import run
+from helpers.made_up_sweeps import RATES, UPDATES, grid, hump_that_diverges, write_sweep
+
+POINTS = grid(optimizer__learning_rate=RATES[2:], haepo__entropy_coef=(0.0, 5e-3))
+
+
+def test_the_page_and_its_figures_are_written(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", POINTS, hump_that_diverges)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    finished = run("experiments.report", f"--workdir={folder}")
+    assert (finished.code, finished.err) == (0, "")
+    written, finding, following = finished.out.splitlines()
+    assert written == f"Written to {folder / 'report.html'}."
+    assert "entropy_coef" in finding and "has the highest final return" in finding
+    assert following == f"Next: python -m experiments.evaluate --workdir={folder}"
+    assert "learning_rate" in (folder / "report.html").read_text()
+    written = sorted(path.name for path in (folder / "figures").glob("*.png"))
+    assert written == ["best-1.png", "pairs-1.png", "sensitivity-1.png"]
+    # What the sweep itself needs to go on is as it was.
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_running_sweep_is_reported_and_reported_again(tmp_path):
+    write_sweep(tmp_path, POINTS, hump_that_diverges, rows=lambda member: 12, complete=False)
+    assert run("experiments.report", f"--workdir={tmp_path}").code == 0
+    assert "The sweep is not complete" in (tmp_path / "report.html").read_text()
+    write_sweep(tmp_path, POINTS, hump_that_diverges)
+    assert run("experiments.report", f"--workdir={tmp_path}").code == 0
+    assert "The sweep is not complete" not in (tmp_path / "report.html").read_text()
+
+
+def no_folder(folder):
+    folder.rmdir()
+
+
+def nothing(folder):
+    pass
+
+
+def not_begun(folder):
+    write_sweep(folder, POINTS, hump_that_diverges, rows=lambda member: 0, complete=False)
+
+
+def plain_run(folder):
+    write_sweep(folder, [{}], lambda settings, seed: np.ones(UPDATES))
+    config = json.loads((folder / "config.json").read_text())
+    del config["search"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (no_folder, "holds no run: there is no config.json in it."),
+        (nothing, "holds no run: there is no config.json in it."),
+        (not_begun, "holds a sweep that has written no metrics yet; ask again after its first updates."),
+        (plain_run, "holds a run without swept settings; a report is made of the folder of a sweep."),
+    ],
+)
+def test_a_folder_without_a_sweep_is_told_in_one_sentence(tmp_path, make, sentence):
+    make(tmp_path)
+    finished = run("experiments.report", f"--workdir={tmp_path}")
+    assert finished.code == 2 and finished.out == ""
+    assert finished.err == f"report: --workdir {tmp_path} {sentence}\n"
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--workdir=", "--workdir is missing"),
+        ("--wrkdir=x", "--wrkdir is not a flag; did you mean workdir?"),
+        ("--config.seed=1", "--config.seed needs --config=FILE"),
+    ],
+)
+def test_a_wrong_flag_is_told(flag, sentence):
+    finished = run("experiments.report", flag)
+    assert finished.code == 2 and sentence in finished.err and len(finished.err.splitlines()) == 1
+
+
+def test_help_names_the_flags():
+    finished = run("experiments.report", "--help")
+    assert finished.code == 0 and "--workdir" in finished.out and "python -m experiments.report" in finished.out

@@ -1,0 +1,87 @@
+"""The same outputs as the torch implementation of transformers, from its folders and, by it, from ours.
+
+Runs where torch and transformers are installed, or with the interpreter named in HAEPO_TORCH_PYTHON.
+"""
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import torch_logits
+from helpers.numpy_decoder import ARCHITECTURES, random_params
+
+from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.model.hugging_face.folder import TokenIds, read_model, write_model
+
+OURS = {
+    **{name: {} for name in ARCHITECTURES},
+    "qwen3_sharded": {"max_shard_bytes": 4000},
+    "gpt_neox_bfloat16": {"dtype": jnp.bfloat16},
+    "llama_classifier": {"score": np.linspace(-1, 1, 16, dtype=np.float32)},
+    "gpt_neox_classifier": {"score": np.linspace(-1, 1, 16, dtype=np.float32)},
+}
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Their models and ours, with the outputs that the torch implementation gives; or skips and says why."""
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+        python = sys.executable
+    elif not (python := os.environ.get("HAEPO_TORCH_PYTHON", "")):
+        pytest.skip(
+            "torch and transformers are not installed here; set HAEPO_TORCH_PYTHON to an interpreter that has them"
+        )
+    theirs, ours = (tmp_path_factory.mktemp(name) for name in ("theirs", "ours"))
+    for name, options in OURS.items():
+        arch = ARCHITECTURES[name.removesuffix("_sharded").removesuffix("_bfloat16").removesuffix("_classifier")]
+        params = random_params(Decoder(arch))
+        write_model(ours / name, arch, params, token_ids=TokenIds(eos=1, pad=0), **options)
+        np.savez(ours / f"{name}.npz", **torch_logits.inputs(arch.vocab_size))
+    done = subprocess.run(
+        [python, torch_logits.__file__, theirs, ours],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return theirs, ours
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def outputs(architecture, params, score, tokens, valid):
+    decoder = Decoder(architecture)
+    if score is None:
+        return decoder.apply({"params": params}, tokens, valid)
+    states, _ = decoder.apply({"params": params}, tokens, valid, method="hidden")
+    return states[:, -1:] @ score
+
+
+def assert_parity(folder, name):
+    model = read_model(folder / name)
+    given = np.load(folder / f"{name}.npz")
+    got = np.asarray(outputs(*model, jnp.asarray(given["tokens"], jnp.int32), given["valid"]))
+    expected = given["outputs"]
+    if model.score is None:
+        got, expected = got[given["valid"]], expected[given["valid"]]
+    assert got.shape == expected.shape
+    assert expected.std() > 0.2
+    print(f"{name}: largest difference {np.max(np.abs(got - expected)):.1e}, largest {np.max(np.abs(expected)):.1f}")
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=3e-5)
+
+
+@pytest.mark.parametrize("name", torch_logits.CASES)
+def test_their_folders_give_their_outputs(folders, name):
+    assert_parity(folders[0], name)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_folders_give_them_our_outputs(folders, name):
+    assert_parity(folders[1], name)

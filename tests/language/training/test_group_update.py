@@ -1,0 +1,74 @@
+"""What a batch of given responses teaches, under the configs that are shipped."""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.tiny_decoder import DECODER, RESPONSE, params_of, sequences
+
+from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.model.sharding import make_mesh
+from haepo_jax.language.training.group_update import Experience, _objective, make_learn, make_optimizer_of, make_score
+from haepo_jax.language.training.learner import start
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("tldr_*.py"))
+GROUPS, SAMPLES = 2, 4
+
+
+def shipped(path):
+    config = from_config_dict(runpy.run_path(str(path))["get_config"]())
+    rl = dataclasses.replace(config.rl, num_samples=SAMPLES, gradient="one_shot")
+    return dataclasses.replace(config, rl=rl)
+
+
+def learned(config):
+    """Parameters after the epochs of one batch, where the reference differs from the policy."""
+    rows = sequences(GROUPS * SAMPLES)
+    score = make_score(config, RESPONSE)
+    behaviour = score(DECODER, params_of(), rows)
+    experience = Experience(rows, score(DECODER, params_of(seed=1), rows), behaviour, jnp.arange(8.0) % 3)
+    learner = start(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1, rows=8))
+    learn = jax.jit(make_learn(config, DECODER, RESPONSE, score=score))
+    learner, metrics = learn(learner, None, experience)
+    return learner.trained, metrics
+
+
+@pytest.mark.parametrize(
+    "path",
+    [CONFIGS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in CONFIGS[1:])],
+    ids=lambda path: path.stem,
+)
+def test_lambda_changes_what_is_learned(path):
+    config = shipped(path)
+    assert config.haepo.kl_coef > 0
+    without = dataclasses.replace(config, haepo=dataclasses.replace(config.haepo, kl_coef=0.0))
+    ours, theirs = learned(config)[0], learned(without)[0]
+    change = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), ours, theirs)
+    assert max(jax.tree.leaves(change)) > 0.01 * config.rl.optimizer.learning_rate
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.7])
+def test_a_response_counts_by_its_importance_ratio_in_a_later_epoch_of_rloo(moved):
+    config = dataclasses.replace(shipped(CONFIGS[0]), algorithm="rloo")
+    rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
+    behaviour = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
+    experience = Experience(rows, behaviour, behaviour, returns)
+    objective = _objective(config, experience, RESPONSE)
+    log_probs = behaviour + moved * jnp.linspace(-1, 1, RESPONSE)
+    gradient = jax.grad(lambda log_probs: objective(log_probs)[0])(log_probs)
+    valid = np.asarray(rows.valid[:, -RESPONSE:])
+    by_group = np.asarray(returns).reshape(GROUPS, SAMPLES)
+    advantages = (by_group - (by_group.sum(-1, keepdims=True) - by_group) / (SAMPLES - 1)).ravel()
+    ratios = np.exp(np.where(valid, log_probs - behaviour, 0).sum(-1))
+    np.testing.assert_allclose(gradient, -(advantages * ratios)[:, None] * valid / 8, rtol=1e-5, atol=1e-7)
+    assert (np.abs(ratios - 1).max() > 0.1) == (moved > 0)
+
+
+@pytest.mark.slow
+def test_the_sampler_s_gap_is_that_before_the_policy_moves():
+    _, metrics = learned(shipped(CONFIGS[0]))
+    assert float(metrics["sampler_gap"]) < 1e-4

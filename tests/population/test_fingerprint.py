@@ -1,0 +1,104 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from haepo_jax.config import from_config_dict
+from haepo_jax.errors import ConfigError
+from haepo_jax.population import make_population
+from haepo_jax.population.fingerprint import fingerprint
+from haepo_jax.runs.identity import begin, check_programs, note_programs
+
+
+def of(function, *arguments):
+    return fingerprint(jax.make_jaxpr(function)(*arguments))
+
+
+X = np.arange(3.0, dtype=np.float32)
+
+
+def test_the_same_computation_has_the_same():
+    assert of(lambda x: jnp.sin(x) * 2, X) == of(lambda y: jnp.sin(y) * 2, X + 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x, y: jnp.cos(x) * 2 - y,
+        lambda x, y: jnp.sin(x) * 3 - y,
+        lambda x, y: jnp.sin(y) * 2 - x,
+        lambda x, y: jnp.sin(x) * 2 - y[::-1],
+        lambda x, y: jax.jit(lambda x: jnp.sin(x) * 3)(x) - y,
+        lambda x, y: jnp.sin(x) * 2 - y + np.array([0, 0, 1e-3], np.float32),
+    ],
+)
+def test_another_one_has_another(other):
+    assert of(other, X, X) != of(lambda x, y: jnp.sin(x) * 2 - y, X, X)
+
+
+def test_a_constant_array_counts():
+    first, second = (of(lambda x, table=table: x + table, X) for table in (X, X + 1))
+    assert first != second
+
+
+SMALL = {"env": "Catch-bsuite", "num_trajectories": 2, "policy": {"hidden_sizes": (4,)}}
+
+
+def of_config(**changes):
+    return make_population(from_config_dict(SMALL | changes)).fingerprint()
+
+
+@pytest.fixture(scope="module")
+def program():
+    return of_config()
+
+
+def test_a_run_whose_loss_was_changed_is_refused(tmp_path, monkeypatch, program):
+    begin(tmp_path, {}, [])
+    note_programs(tmp_path, {"all": program})
+    check_programs(tmp_path, {"all": program})
+
+    from haepo_jax import objectives
+
+    monkeypatch.setattr(objectives, "haepo_loss", lambda *a, loss=objectives.haepo_loss, **o: doubled(loss(*a, **o)))
+    with pytest.raises(ConfigError, match="was begun with other updates: the loss, the network, the environment"):
+        check_programs(tmp_path, {"all": of_config()})
+
+
+def doubled(result):
+    loss, metrics = result
+    return 2 * loss, metrics
+
+
+def test_after_an_upgrade_of_jax_it_is_only_said(tmp_path, monkeypatch, capsys):
+    begin(tmp_path, {}, [])
+    note_programs(tmp_path, {"all": "before"})
+    monkeypatch.setattr(jax, "__version__", "99.0")
+    check_programs(tmp_path, {"all": "after"})
+    assert "and this is 99.0: whether an update still computes the same cannot be seen." in capsys.readouterr().out
+
+
+def test_seeds_and_traced_settings_do_not_change_it(program):
+    assert of_config(seed=5, optimizer={"learning_rate": 0.5}) == program
+
+
+@pytest.mark.slow
+def test_it_is_the_same_in_every_process(program):
+    code = "import test_fingerprint; print(test_fingerprint.of_config())"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert found == {program + "\n"}

@@ -1,0 +1,476 @@
+"""Training of one member: init, collect, learn; what is reported, and how a member dies."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
+from haepo_jax.config.settings import gradient_steps
+from haepo_jax.environments import make
+from haepo_jax.environments.contract import REPORTED
+from haepo_jax.errors import ConfigError
+from haepo_jax.population.member import make_member, total_steps
+
+M, T = 4, 24
+EVERY_ALGORITHM = {
+    "episode_return",
+    "episode_length",
+    "policy_entropy",
+    "env_steps",
+    "loss",
+    "grad_norm",
+}
+OWN = {
+    "haepo": {"effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"},
+    "ppo": {"policy_loss", "value_loss", "clip_fraction", "approx_kl"},
+    "grpo": {"clip_fraction", "approx_kl", "reference_kl"},
+    "rloo": set(),
+    "dpo": {"accuracy", "margin", "num_pairs"},
+    "reinforce": set(),
+}
+
+
+def config_with(**changes):
+    small = {
+        "env": "CartPole-v1",
+        "num_updates": 5,
+        "num_trajectories": M,
+        "horizon": T,
+        "policy": {"hidden_sizes": (8,)},
+        "haepo": {"num_epochs": 2},
+        "ppo": {"num_steps": 6, "num_epochs": 2, "num_minibatches": 2},
+        "grpo": {"num_epochs": 2},
+        "dpo": {"num_epochs": 2},
+    }
+    return from_config_dict(small | changes)
+
+
+class Member:
+    """The functions of one member, compiled, and its settings."""
+
+    def __init__(self, config):
+        self.functions = make_member(config)
+        self._init = jax.jit(self.functions.init)
+        self.collect, self.learn = jax.jit(self.functions.collect), jax.jit(self.functions.learn)
+        self.settings = {
+            name: jnp.asarray(value, jnp.int32 if isinstance(value, int) else jnp.float32)
+            for name, value in traced_settings(config).items()
+        }
+
+    def init(self, seed=0):
+        return self._init(jax.random.key(seed), self.settings)
+
+    def run(self, state, updates):
+        """The state after these updates, and the metrics of each."""
+        history = []
+        for _ in range(updates):
+            state, metrics = self.learn(state, self.collect(state))
+            history.append(metrics)
+        return state, history
+
+
+@functools.cache
+def member(algorithm="haepo", **changes):
+    return Member(config_with(algorithm=algorithm, **changes))
+
+
+class _FiveSteps(dict):
+    """`env_params` that can be the key of a cache."""
+
+    def __hash__(self):
+        return hash(tuple(self.items()))
+
+
+FIVE_STEPS = _FiveSteps(length=5)
+
+
+def with_setting(state, name, value):
+    return dataclasses.replace(state, settings=state.settings | {name: jnp.float32(value)})
+
+
+def assert_identical(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def differ(a, b):
+    return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+class TestState:
+    def test_a_fresh_member_is_alive_and_has_done_nothing(self):
+        state = member().init()
+        assert state.updates_done == 0 and state.updates_done.dtype == jnp.int32
+        assert not state.diverged and state.diverged.dtype == bool
+        assert state.diverged_at == -1 and state.diverged_at.dtype == jnp.int32
+        assert state.settings == member().settings
+
+    def test_updates_are_counted(self):
+        state, counts = member().init(), []
+        for _ in range(3):
+            state, _ = member().run(state, 1)
+            counts.append(int(state.updates_done))
+        assert counts == [1, 2, 3]
+        assert not state.diverged and state.diverged_at == -1
+
+    def test_an_update_keeps_every_shape_and_dtype(self):
+        state = member().init()
+        after, _ = member().run(state, 1)
+
+        def kind(tree):
+            return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+        assert kind(state) == kind(after)
+
+    def test_an_update_moves_the_parameters_and_leaves_key_and_settings(self):
+        state = member().init()
+        after, _ = member().run(state, 1)
+        assert differ(state.learner.params, after.learner.params)
+        assert after.key == state.key
+        assert_identical(after.settings, state.settings)
+
+
+class TestSeeds:
+    def test_same_seed_gives_bit_identical_parameters_and_metrics(self):
+        results = [one.run(one.init(3), 3) for one in (member(), Member(config_with()))]
+        assert_identical(results[0][0].learner, results[1][0].learner)
+        assert_identical(results[0][1], results[1][1])
+
+    def test_other_seed_gives_others_from_the_start(self):
+        assert differ(member().init(0).learner.params, member().init(1).learner.params)
+        results = [member().collect(member().init(seed)).observations[:, 0] for seed in (0, 1)]
+        assert differ(*results)
+
+    def test_each_update_plays_other_episodes(self):
+        state = member().init()
+        later = dataclasses.replace(state, updates_done=state.updates_done + 1)
+        assert differ(member().collect(state).observations[:, 0], member().collect(later).observations[:, 0])
+
+
+def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
+    config = from_config_dict({"env_params": {"gravity": 9.0}})
+    with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
+        make_member(config, environment={})
+    with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
+        make_member(config, environment=make("Catch-bsuite"))
+
+
+class TestMetrics:
+    @pytest.mark.parametrize("algorithm", OWN)
+    def test_have_the_promised_names_and_types(self, algorithm):
+        _, history = member(algorithm).run(member(algorithm).init(), 2)
+        of_episodes = {"episode_return", "episode_length"}
+        for metrics in history:
+            assert metrics.keys() == EVERY_ALGORITHM | OWN[algorithm]
+            for name, value in metrics.items():
+                # A segment may come to an end before any episode does.
+                assert value.shape == () and (np.isfinite(value) or (algorithm == "ppo" and name in of_episodes))
+                assert value.dtype == (jnp.int32 if name == "env_steps" else jnp.float32)
+
+    def test_every_algorithm_is_among_them(self):
+        assert set(OWN) == set(ALGORITHMS)
+
+    def test_none_of_them_may_be_the_name_of_a_measure(self):
+        assert EVERY_ALGORITHM.union(*OWN.values()) < REPORTED
+
+    def test_of_the_environment_are_there_under_their_names(self):
+        walk = member("haepo", env="RandomWalk-haepo", env_params=FIVE_STEPS)
+        state = walk.init()
+        batch = walk.collect(state)
+        metrics = walk.learn(state, batch)[1]
+        assert metrics.keys() == EVERY_ALGORITHM | OWN["haepo"] | {"success"}
+        reached = np.asarray(jnp.where(batch.mask, batch.rewards, 0)).sum(-1) > 0
+        assert 0 < reached.sum() < M
+        assert metrics["success"] == reached.mean()
+
+    def test_describe_the_batch(self):
+        state = member().init()
+        batch = member().collect(state)
+        metrics = member().learn(state, batch)[1]
+        lengths = np.asarray(batch.mask).sum(-1)
+        assert lengths.min() < lengths.max()
+        assert metrics["episode_length"] == lengths.mean() == metrics["episode_return"]
+        assert metrics["env_steps"] == lengths.sum()
+        entropy = np.asarray(batch.entropies)[np.asarray(batch.mask)].mean()
+        assert metrics["policy_entropy"] == pytest.approx(entropy, rel=1e-5)
+
+    def test_masked_steps_are_left_out(self):
+        state = member().init()
+        batch = member().collect(state)
+        assert not batch.mask.all()
+
+        def garbage(values):
+            return jnp.where(batch.mask, values, jnp.nan)
+
+        spoiled = batch._replace(
+            rewards=garbage(batch.rewards), entropies=garbage(batch.entropies), log_probs=garbage(batch.log_probs)
+        )
+        (clean, metrics), (after, same_metrics) = (member().learn(state, played) for played in (batch, spoiled))
+        assert_identical(clean.learner, after.learner)
+        assert_identical(metrics, same_metrics)
+
+    def test_episode_return_is_not_discounted(self):
+        state = member().init()
+        batch = member().collect(state)
+        results = [member().learn(with_setting(state, "discount", discount), batch) for discount in (1.0, 0.5)]
+        assert results[0][1]["episode_return"] == results[1][1]["episode_return"]
+        assert results[0][1]["grad_norm"] != results[1][1]["grad_norm"]
+
+
+class TestHorizon:
+    @pytest.mark.parametrize(("horizon", "expected"), [(None, 500), (24, 24), (10_000, 500)])
+    def test_is_the_smaller_of_the_config_and_the_environment(self, horizon, expected):
+        assert make_member(config_with(horizon=horizon)).horizon == expected
+
+    def test_shapes_the_batch(self):
+        assert member().collect(member().init()).rewards.shape == (M, T)
+
+    def test_cuts_the_episodes_of_ppo_too(self):
+        one = member("ppo", horizon=3)
+        batch = one.collect(one.init())
+        np.testing.assert_array_equal(np.flatnonzero(batch.done[0]), [2, 5])
+
+    def test_an_unknown_environment_is_refused(self):
+        with pytest.raises(ConfigError, match="env 'CartPole-v9' is not known"):
+            make_member(config_with(env="CartPole-v9"))
+
+
+class TestEnvironmentParams:
+    @pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
+    def test_are_traced_settings_that_reach_the_environment(self, algorithm):
+        """At a slip of 1 every move goes the other way: the walker who is sent right never leaves its place."""
+        one = member(algorithm, env="RandomWalk-haepo", env_params=FIVE_STEPS)
+        assert one.settings["env_params.length"].dtype == jnp.int32
+        slipping = Member(
+            config_with(algorithm=algorithm, env="RandomWalk-haepo", sweep={"env_params.slip": (0.0, 0.5)})
+        )
+        assert slipping.settings["env_params.slip"].dtype == jnp.float32
+        positions = {}
+        for slip in (0.0, 1.0):
+            state = with_setting(slipping.init(), "env_params.slip", slip)
+            batch = slipping.collect(state)
+            moves = np.sign(np.diff(np.asarray(batch.observations)[..., 0]))[:, 0]
+            positions[slip] = moves, np.asarray(batch.actions)[:, 0]
+        np.testing.assert_array_equal(positions[0.0][0], positions[0.0][1] == 1)
+        np.testing.assert_array_equal(positions[1.0][0], positions[1.0][1] == 0)
+        assert slipping.collect._cache_size() == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            (
+                {"env_params": {"slipp": 0.1}},
+                "config.env_params.slipp is not a parameter of RandomWalk-haepo; did you",
+            ),
+            (
+                {"sweep": {"env_params.slipp": (0.1,)}},
+                "config.env_params.slipp is not a parameter of RandomWalk-haepo",
+            ),
+            ({"env_params": {"length": 2.5}}, "config.env_params.length of RandomWalk-haepo must be a whole number, "),
+            (
+                {"sweep": {"env_params.length": (2, 2.5)}},
+                "config.sweep.env_params.length of RandomWalk-haepo must be a whole number, got 2.5",
+            ),
+            ({"env_params": {"length": 0}}, "config.env_params.length of RandomWalk-haepo must be at least 1, got 0."),
+            (
+                {"sweep": {"env_params.slip": (0.5, 1.5)}},
+                "config.sweep.env_params.slip of RandomWalk-haepo must be from 0 to 1, got 1.5.",
+            ),
+            ({"env_params": {"max_steps_in_episode": 3}}, "config.horizon cuts episodes short"),
+            ({"env_kwargs": {"size": 3}}, "config.env_kwargs.size is not an argument of RandomWalk-haepo"),
+        ],
+        ids=lambda case: str(case)[:40],
+    )
+    def test_that_cannot_be_are_refused(self, changes, sentence):
+        with pytest.raises(ConfigError, match=sentence):
+            make_member(config_with(env="RandomWalk-haepo", **changes))
+
+    def test_whole_numbers_may_be_written_as_real_ones_and_the_other_way_round(self):
+        functions = make_member(config_with(env="RandomWalk-haepo", env_params={"length": 3.0, "slip": 1}))
+        assert functions.environment.name == "RandomWalk-haepo"
+
+    def test_arguments_of_the_constructor_decide_shapes(self):
+        functions = make_member(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
+        assert functions.environment.observation_size == 25
+
+
+LIMIT = 150
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Five updates with a limit that is reached on the way, and five without."""
+    limited, free = member(max_env_steps=LIMIT), member()
+    return limited.run(limited.init(), 5), free, free.run(free.init(), 5)
+
+
+class TestBudget:
+    """`max_env_steps`: a member stops after the update that brings it there."""
+
+    def test_is_reached_by_a_whole_update(self, runs):
+        (state, history), free, (_, free_history) = runs
+        taken = np.cumsum([int(metrics["env_steps"]) for metrics in free_history])
+        last = int(np.argmax(taken >= LIMIT))
+        assert 0 < last < 4
+        assert total_steps(np.asarray(state.env_steps)) == taken[last]
+        for update in range(last + 1):
+            assert_identical(history[update], free_history[update])
+        after, _ = free.run(free.init(), last + 1)
+        assert_identical(state.learner, after.learner)
+
+    def test_leaves_the_member_alive_and_its_later_metrics_empty(self, runs):
+        (state, history), _, _ = runs
+        assert not state.diverged and state.diverged_at == -1 and state.updates_done == 5
+        last = history[-1]
+        assert last.keys() == history[0].keys()
+        for name, value in last.items():
+            assert value.dtype == history[0][name].dtype
+            assert value == 0 if name == "env_steps" else np.isnan(value)
+
+    def test_decides_whether_a_member_runs(self, runs):
+        (state, _), free, _ = runs
+        limited = member(max_env_steps=LIMIT)
+        assert not limited.functions.runs(state) and limited.functions.runs(limited.init())
+        assert free.functions.runs(state)
+        for steps, expected in ((LIMIT - 1, True), (LIMIT, False)):
+            assert limited.functions.runs(dataclasses.replace(state, env_steps=jnp.uint32([0, steps]))) == expected
+        assert not free.functions.runs(dataclasses.replace(state, diverged=jnp.bool_(True)))
+
+    @pytest.mark.parametrize("before", [2**31 - 3, 2**32 - 3, 2**40 - 3])
+    def test_is_counted_beyond_what_32_bits_hold(self, before):
+        one, limited = member(), member(max_env_steps=2**31 - 1)
+        state = dataclasses.replace(one.init(), env_steps=jnp.uint32([before >> 31, before % 2**31]))
+        state, history = one.run(state, 2)
+        taken = sum(int(metrics["env_steps"]) for metrics in history)
+        assert total_steps(np.asarray(state.env_steps)) == before + taken > before
+        assert not limited.functions.runs(state)
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "ppo", "reinforce"])
+class TestDeath:
+    """A member whose loss or parameters are not finite keeps the last learner that was."""
+
+    @staticmethod
+    def dead(algorithm, name="optimizer.learning_rate", value=np.nan):
+        """A member that lives for one update and dies in the next; its state before death, and after."""
+        healthy, _ = member(algorithm).run(member(algorithm).init(), 1)
+        dying = with_setting(healthy, name, value)
+        return healthy, *member(algorithm).run(dying, 1)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_freezes_the_learner_as_it_was(self, algorithm, value):
+        healthy, state, _ = self.dead(algorithm, value=value)
+        assert_identical(state.learner, healthy.learner)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
+
+    def test_is_recorded_with_its_update(self, algorithm):
+        healthy, state, _ = self.dead(algorithm)
+        assert not healthy.diverged and healthy.diverged_at == -1
+        assert state.diverged and state.diverged_at == 1 and state.updates_done == 2
+
+    def test_lasts_though_the_cause_is_gone(self, algorithm):
+        healthy, state, _ = self.dead(algorithm)
+        cured = dataclasses.replace(state, settings=healthy.settings)
+        after, _ = member(algorithm).run(cured, 2)
+        assert after.diverged and after.diverged_at == 1 and after.updates_done == 4
+        assert_identical(after.learner, healthy.learner)
+
+    def test_leaves_no_numbers_in_later_metrics(self, algorithm):
+        _, state, (last,) = self.dead(algorithm)
+        assert last["env_steps"] > 0 and np.isfinite(last["episode_return"])  # of the episodes it died from
+        _, later = member(algorithm).run(state, 2)
+        for metrics in later:
+            assert metrics.keys() == last.keys()
+            for name, value in metrics.items():
+                assert value.dtype == last[name].dtype
+                assert value == 0 if name == "env_steps" else np.isnan(value)
+
+
+def test_death_stops_the_environments_of_ppo_too():
+    one = member("ppo")
+    dead, _ = one.run(with_setting(one.init(), "optimizer.learning_rate", np.nan), 1)
+    after, _ = one.run(dead, 1)
+    assert dead.diverged
+    assert_identical(after.learner.environments, dead.learner.environments)
+
+
+def test_death_does_not_touch_the_other_members_under_vmap():
+    alive = member().init(0)
+    dying = with_setting(member().init(1), "optimizer.learning_rate", np.nan)
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), alive, dying)
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(member().collect(state) for state in (alive, dying)))
+    after, metrics = jax.jit(jax.vmap(member().functions.learn))(together, batch)
+    np.testing.assert_array_equal(after.diverged, [False, True])
+    np.testing.assert_array_equal(after.diverged_at, [-1, 0])
+    assert np.isfinite(metrics["episode_return"]).all()
+    alone, _ = member().run(alive, 1)
+    jax.tree.map(
+        lambda one, both: np.testing.assert_allclose(one, both[0], rtol=1e-4, atol=1e-5),
+        alone.learner.params,
+        after.learner.params,
+    )
+
+
+def test_a_loss_that_is_not_finite_is_death_though_the_parameters_are():
+    # Returns whose product with the log-likelihoods overflows; a gradient of such a norm is clipped to 0.
+    one = Member(config_with(algorithm="reinforce", reinforce={"normalization": "none"}))
+    state = one.init()
+    batch = member("reinforce").collect(state)
+    after, metrics = one.learn(state, batch._replace(rewards=jnp.full((M, T), 3e36)))
+    assert np.isinf(metrics["loss"])
+    assert after.diverged and after.diverged_at == 0
+    assert_identical(after.learner, state.learner)
+
+
+def _scheduled(algorithm, **changes):
+    """A member whose learning rate falls to 0 over 1,000 updates, or 1,000 steps of the environment."""
+    return Member(
+        config_with(
+            algorithm=algorithm,
+            num_updates=1000,
+            max_env_steps=1000,
+            optimizer={"schedule": "linear"},
+            **changes,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "ppo")],
+)
+def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
+    run = _scheduled(algorithm)
+    state, each = run.init(), gradient_steps(config_with(algorithm=algorithm))
+    while run.functions.runs(state):
+        before = state
+        state, _ = run.learn(state, run.collect(state))
+        share = max(int(before.updates_done), int(total_steps(np.asarray(before.env_steps)))) / 1000
+        step = int(state.learner.optimizer_state[-1].count)
+        assert step - each == pytest.approx(share * 1000 * each, abs=1)
+    assert int(state.updates_done) < 200 and step > 0.9 * 1000 * each  # nearly no learning rate is left
+
+
+@pytest.mark.slow
+def test_steps_that_no_budget_counts_leave_the_schedule_to_the_updates():
+    """A budget that is never reached changes no bit, and without one the program is as it was."""
+    free, limited = (
+        Member(config_with(optimizer={"schedule": "cosine"}, **budget))
+        for budget in ({}, {"max_env_steps": 2**31 - 1})
+    )
+    ends = [run.run(run.init(), 3)[0].learner for run in (free, limited)]
+    assert_identical(*ends)
+
+
+@pytest.mark.parametrize(("trajectories", "horizon", "allowed"), [(2, 2**30, False), (2**16, 2**15 - 1, True)])
+def test_an_update_of_more_steps_than_int32_counts_is_refused(trajectories, horizon, allowed):
+    config = config_with(env="LongChain-haepo", env_kwargs={"max_steps": 2**30}, num_trajectories=trajectories)
+    config = dataclasses.replace(config, horizon=horizon)
+    if allowed:
+        assert make_member(config).horizon == horizon
+        return
+    with pytest.raises(ConfigError, match=r"is 2,147,483,648 environment steps in an update, and one counts up to"):
+        make_member(config)

@@ -1,0 +1,92 @@
+"""`config.memory`: what `auto` chooses, and that memory does not grow with the horizon where nothing is kept."""
+
+import jax
+import numpy as np
+import pytest
+
+from haepo_jax.config import from_config_dict
+from haepo_jax.environments import make
+from haepo_jax.errors import ConfigError
+from haepo_jax.population import make_population, memory
+from haepo_jax.population.member import make_member
+from haepo_jax.population.memory import step_bytes, with_memory
+from haepo_jax.rollouts.episodes import Trajectories
+
+CARTPOLE = {"env": "CartPole-v1", "num_seeds": 2, "num_trajectories": 4, "num_updates": 2, "horizon": 40}
+
+
+def config_of(**changes):
+    return from_config_dict(CARTPOLE | changes)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "LongChain-haepo", "GaussianBandit-haepo"])
+def test_the_bytes_of_a_step_are_those_that_are_kept(env):
+    config = from_config_dict({"env": env, "memory": "remat"})
+    functions = make_member(config)
+    batch = jax.eval_shape(lambda: functions.collect(functions.init(jax.random.key(0), {})))
+    assert isinstance(batch, Trajectories)
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
+    assert kept == config.num_trajectories * functions.horizon * step_bytes(functions.environment)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "small", "large"),
+    [("haepo", "remat", "recompute"), ("reinforce", "remat", "recompute"), ("grpo", "remat", "remat")],
+)
+def test_auto_takes_what_fits(monkeypatch, algorithm, small, large):
+    config, environment = config_of(algorithm=algorithm), make("CartPole-v1")
+    monkeypatch.setattr(memory, "device_bytes", lambda: 1000 * 2 * step_bytes(environment) / 0.8)
+    assert with_memory(config, environment, 1000).memory == small
+    assert with_memory(config, environment, 1001).memory == large
+
+
+@pytest.mark.parametrize("chosen", ["store", "remat", "recompute"])
+def test_what_is_chosen_is_left(chosen):
+    assert with_memory(config_of(memory=chosen), make("CartPole-v1"), 10**15).memory == chosen
+
+
+def test_a_population_tells_its_memory(monkeypatch):
+    assert make_population(config_of()).config.memory == "remat"
+    monkeypatch.setattr(memory, "device_bytes", lambda: 1000)
+    assert make_population(config_of()).config.memory == "recompute"
+    assert make_population(config_of(memory="store")).config.memory == "store"
+
+
+def test_recompute_needs_a_loss_of_log_likelihoods():
+    for algorithm in ("grpo", "ppo"):
+        with pytest.raises(
+            ConfigError, match=f"recompute keeps no steps, which {algorithm} learns from; it goes with"
+        ):
+            config_of(algorithm=algorithm, memory="recompute")
+
+
+def test_recompute_keeps_nothing_that_devices_could_share():
+    with pytest.raises(ConfigError, match="--trajectory_devices=2 spreads trajectories that are kept"):
+        make_population(config_of(memory="recompute"), trajectory_devices=2)
+
+
+@pytest.mark.slow
+def test_populations_learn_alike():
+    ends = []
+    for chosen in ("recompute", "store"):
+        population = make_population(config_of(memory=chosen, haepo={"num_epochs": 2}), devices=jax.devices()[:1])
+        state, metrics = population.advance(population.init(), np.int32(2))
+        ends.append((state.learner.params, metrics))
+    for left, right in zip(*map(jax.tree.leaves, ends), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4)
+
+
+def temporaries(chosen, horizon):
+    """Bytes of an update of one member, by the compiler's account."""
+    config = config_of(memory=chosen, horizon=horizon, num_trajectories=16)
+    endless = make_member(config).environment._replace(max_steps=10**6)
+    functions = make_member(config, environment=endless)
+    assert functions.horizon == horizon
+    state = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}))
+    compiled = jax.jit(lambda state: functions.learn(state, functions.collect(state))).lower(state).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_memory_does_not_grow_with_the_horizon_where_nothing_is_kept():
+    short, long = temporaries("recompute", 1000), temporaries("recompute", 10**6)
+    assert long <= 1.2 * short

@@ -1,0 +1,399 @@
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import cartpole
+from haepo_jax.config import from_config_dict
+from haepo_jax.errors import ConfigError
+from haepo_jax.population.member import make_member, total_steps
+from haepo_jax.population.population import _goes_in_tiles, make_members, make_population
+
+ONE = jax.devices()[:1]
+
+
+def config(**changes):
+    small = {
+        "env": "CartPole-v1",
+        "num_seeds": 5,
+        "num_updates": 6,
+        "num_trajectories": 4,
+        "horizon": 30,
+        "policy": {"hidden_sizes": (8,)},
+        "haepo": {"num_epochs": 2},
+    }
+    return from_config_dict(small | changes)
+
+
+def trained(population, *chunks, start=None):
+    """The state on the host and the metrics, stacked, after chunks of these lengths."""
+    state, stacked = population.init() if start is None else start, []
+    for size in chunks:
+        state, metrics = population.advance(state, jnp.int32(size))
+        stacked.append(jax.tree.map(lambda rows, size=size: np.asarray(rows)[:size], metrics))
+    return population.to_host(state), jax.tree.map(lambda *rows: np.concatenate(rows), *stacked)
+
+
+def assert_identical(a, b):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture(scope="module")
+def spread():
+    """Five members over three devices, the last of which holds one member and one copy."""
+    return make_population(config(), devices=jax.devices()[:3])
+
+
+def laid_out(*, one_by_one, config=config(), **options):  # noqa: B008
+    """A population, compiled, whose members learn one after the other or all together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("haepo_jax.population.population._goes_in_tiles", lambda device, steps: one_by_one)
+        population = make_population(config, **options)
+        trained(population, 1, 1)
+    return population
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return laid_out(one_by_one=False, devices=ONE)
+
+
+@pytest.fixture(scope="module")
+def one_by_one():
+    return laid_out(one_by_one=True, devices=ONE)
+
+
+@pytest.fixture(params=["together", "one by one"])
+def layout(request, on_one_device, one_by_one):
+    """The five members on one device, in each of the two ways to learn."""
+    return {"together": on_one_device, "one by one": one_by_one}[request.param]
+
+
+def test_all_local_devices_are_used():
+    assert make_population(config()).mesh.size == jax.local_device_count() == 8
+
+
+def test_members_are_every_setting_with_every_seed():
+    swept = config(seed=7, num_seeds=2, sweep={"haepo.kl_coef": (0.0, 0.1)})
+    assert [(member.index, member.seed, member.settings["haepo.kl_coef"]) for member in make_members(swept)] == [
+        (0, 7, 0.0),
+        (1, 8, 0.0),
+        (2, 7, 0.1),
+        (3, 8, 0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "sentence"),
+    [
+        ([{"optimizer.learning_rate": -1}], [0], "config.optimizer.learning_rate must be above 0.0, got -1.0."),
+        ([{"discount": "high"}], [0], "config.discount must be a number, got 'high'."),
+        ([{"discount": float("nan")}], [0], "config.discount must be finite in float32"),
+        ([{"haepo.reference_period": 2.9}], [0], "config.haepo.reference_period must be a whole number, got 2.9."),
+        (
+            [{}, {"haepo.reference_period": 2}],
+            [0],
+            "config.haepo.reference_period has no effect, as config.haepo.",
+        ),
+        (
+            [{"ppo.clip_epsilon": 0.1}],
+            [0],
+            "config.ppo.clip_epsilon has no effect, as config.algorithm is haepo.",
+        ),
+        ([{"env_params.gravity": 1e39}], [0], "env_params.gravity cannot be set within one program"),
+        ([{"haepo.score": 1.0}], [0], "haepo.score cannot be set within one program; allowed: discount"),
+        ([], [0], "settings must hold at least one setting"),
+        (None, [0], "settings must be a list of settings such as [{'haepo.kl_coef': 0.1}], got None."),
+        ({"haepo.kl_coef": 0.1}, [0], "settings must be a list of settings"),
+        ("ab", [0], "settings must be a list of settings such as [{'haepo.kl_coef': 0.1}], got 'ab'."),
+        ([None], [0], "settings[0] must map settings to their values, got None."),
+        ([{}, 3], [0], "settings[1] must map settings to their values, got 3."),
+        ([{}], 0, "seeds must be a list of whole numbers such as [0, 1], got 0."),
+        ([{}], np.array(3), "seeds must be a list of whole numbers such as [0, 1], got array(3)."),
+        ([{}], None, "seeds must be a list of whole numbers such as [0, 1], got None."),
+        ([{}], "01", "seeds must be a list of whole numbers such as [0, 1], got '01'."),
+        ([{}], {0: 1}, "seeds must be a list of whole numbers such as [0, 1], got {0: 1}."),
+        ([{}], [], "seeds must hold at least one whole number."),
+        ([{}], [0.5], "seeds must be whole numbers from 0 to 4294967295, got 0.5."),
+        ([{}], [True], "seeds must be whole numbers from 0 to 4294967295, got True."),
+        ([{}], [-1], "seeds must be whole numbers from 0 to 4294967295, got -1."),
+        ([{}], [2**32], "seeds must be whole numbers from 0 to 4294967295, got 4294967296."),
+    ],
+)
+def test_what_a_population_is_to_run_is_checked_as_flags_are(spread, settings, seeds, sentence):
+    with pytest.raises(ConfigError) as raised:
+        spread.run(settings, seeds)
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"devices": []}, "devices must be one device or more, such as jax.devices(), got []."),
+        ({"devices": 2}, "devices must be one device or more, such as jax.devices(), got 2."),
+        ({"devices": ["cpu"]}, "devices must be one device or more, such as jax.devices(), got ['cpu']."),
+        ({"members": []}, "members must hold at least one member"),
+        *(
+            ({name: value}, f"{name} must be a whole number of at least 1, got {value!r}.")
+            for name in ("members_per_device", "trajectory_devices")
+            for value in (0, -1, 2.5, "2", True)
+        ),
+    ],
+)
+def test_a_population_without_members_or_devices_is_refused_in_a_sentence(options, sentence):
+    with pytest.raises(ConfigError) as raised:
+        make_population(config(), **options)
+    assert sentence in str(raised.value)
+
+
+def test_a_population_of_a_dictionary_is_refused_with_the_way_to_make_a_config():
+    with pytest.raises(ConfigError, match=r"config must be an ExperimentConfig, got {}; from_config_dict makes one\."):
+        make_population({})
+
+
+def test_numbers_of_the_environment_that_a_program_holds_as_whole_ones_are_never_cut():
+    population = make_population(config(env_params={"gravity": 10}), devices=ONE)
+    with pytest.raises(ConfigError, match=r"config.env_params.gravity is a whole number in this program, got 9.5."):
+        population.run([{"env_params.gravity": 9.5}], [0])
+
+
+def test_numbers_that_make_no_sense_for_the_environment_are_refused():
+    population = make_population(config(env="RandomWalk-haepo", env_params={"length": 3}), devices=ONE)
+    with pytest.raises(ConfigError, match=r"config.env_params.length of RandomWalk-haepo must be at least 1, got 0."):
+        population.run([{"env_params.length": 0}], [0])
+
+
+def test_the_same_run_twice_is_identical(on_one_device):
+    assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
+
+
+def test_the_division_into_chunks_changes_nothing(layout):
+    assert_identical(trained(layout, 6), trained(layout, 1, 2, 3))
+
+
+def test_a_chunk_of_any_length_is_one_program(on_one_device):
+    trained(on_one_device, 1, 2)
+    compiled = on_one_device.advance._cache_size()
+    trained(on_one_device, 3, 2, 1)
+    assert on_one_device.advance._cache_size() == compiled
+
+
+def test_many_devices_agree_with_one(spread, on_one_device):
+    (state, metrics), (expected, expected_metrics) = trained(spread, 3), trained(on_one_device, 3)
+    for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+    np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"])
+
+
+def test_the_block_of_a_device_decides_the_bits_not_the_number_of_devices():
+    two = make_population(config(num_seeds=4), devices=jax.devices()[:2])
+    four = make_population(config(num_seeds=8), devices=jax.devices()[:4])
+    few, many = trained(two, 6)[0], trained(four, 6)[0]
+    assert_identical(few, jax.tree.map(lambda leaf: leaf[:4], many))
+
+
+@pytest.mark.parametrize("member", [0, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_seed_alone_equals_that_seed_in_a_population(on_one_device, member):
+    alone = make_population(config(seed=member, num_seeds=1), devices=ONE)
+    (state, metrics), (whole, whole_metrics) = trained(alone, 5), trained(on_one_device, 5)
+    np.testing.assert_array_equal(metrics["episode_return"][:, 0], whole_metrics["episode_return"][:, member])
+    for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(whole.learner), strict=True):
+        np.testing.assert_allclose(left[0], right[member], atol=2e-5)
+
+
+@pytest.mark.slow
+def test_each_of_32_cartpole_seeds_is_what_it_is_alone():
+    shipped = cartpole.get_config()
+    shipped.num_updates = 5
+    whole, whole_metrics = trained(make_population(from_config_dict(shipped), devices=ONE), 5)
+    for member in range(0, 32, 5):
+        shipped.seed, shipped.num_seeds = member, 1
+        alone, metrics = trained(make_population(from_config_dict(shipped), devices=ONE), 5)
+        np.testing.assert_array_equal(metrics["episode_return"][:, 0], whole_metrics["episode_return"][:, member])
+        for left, right in zip(jax.tree.leaves(alone.learner), jax.tree.leaves(whole.learner), strict=True):
+            np.testing.assert_allclose(left[0], right[member], atol=2e-5)
+
+
+def test_padding_is_never_reported(spread):
+    state = spread.to_host(spread.init())
+    assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(state))
+    seeds = spread.map_members(lambda member: member.updates_done, spread.init())
+    assert seeds.shape == (5,)
+
+
+def with_setting(population, member, name, value):
+    """The population before its first update, with this setting changed for one member."""
+    host = population.to_host(population.init())
+    host.settings[name][member] = value
+    return population.from_host(host)
+
+
+@pytest.mark.parametrize("rate", [np.inf, np.nan])
+def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(layout, rate):
+    poisoned = with_setting(layout, 2, "optimizer.learning_rate", rate)
+    (state, metrics), (clean, clean_metrics) = trained(layout, 6, start=poisoned), trained(layout, 6)
+    others = np.array([0, 1, 3, 4])
+    pick = lambda tree: jax.tree.map(lambda leaf: leaf[others], tree)  # noqa: E731
+    assert_identical(pick(dataclasses.replace(state, settings={})), pick(dataclasses.replace(clean, settings={})))
+    assert_identical(*(jax.tree.map(lambda rows: rows[:, others], m) for m in (metrics, clean_metrics)))
+    assert list(state.diverged) == [False, False, True, False, False]
+    assert list(state.diverged_at) == [-1, -1, 0, -1, -1]
+    assert np.isnan(metrics["episode_return"][1:, 2]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
+
+
+def test_both_layouts_agree(on_one_device, one_by_one):
+    (state, metrics), (expected, expected_metrics) = (trained(p, 3) for p in (one_by_one, on_one_device))
+    np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"][:, :5])
+    for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+
+
+def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_cpu():
+    (cpu,) = ONE
+    assert [_goes_in_tiles(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
+    accelerator = types.SimpleNamespace(platform="gpu")
+    assert not any(_goes_in_tiles(accelerator, steps) for steps in (2, 8000, 10**6))
+
+
+LIMIT = 300
+
+
+@pytest.fixture(scope="module")
+def limited_on_one_device():
+    return laid_out(one_by_one=False, config=config(max_env_steps=LIMIT), devices=ONE)
+
+
+@pytest.fixture(scope="module")
+def limited_one_by_one():
+    return laid_out(one_by_one=True, config=config(max_env_steps=LIMIT), devices=ONE)
+
+
+@pytest.fixture(params=["together", "one by one"])
+def limited(request, limited_on_one_device, limited_one_by_one):
+    """The five members in both layouts, each with the most environment steps that it may take."""
+    return {"together": limited_on_one_device, "one by one": limited_one_by_one}[request.param]
+
+
+def ends_of(population):
+    """The number of updates after which each member is at the limit, from a population without one."""
+    steps = np.cumsum(trained(population, 6)[1]["env_steps"][:, :5], axis=0)
+    return (steps < LIMIT).sum(0) + 1
+
+
+@pytest.fixture
+def free(limited, limited_one_by_one, on_one_device, one_by_one):
+    """The same population without the limit."""
+    return one_by_one if limited is limited_one_by_one else on_one_device
+
+
+class TestBudget:
+    def test_a_member_stops_after_the_update_that_reaches_it(self, limited, free):
+        ends = ends_of(free)
+        assert len(set(ends)) > 1 and ends.max() < 6
+        (state, metrics), (_, expected) = trained(limited, 6), trained(free, 6)
+        for member, end in enumerate(ends):
+            for name, rows in metrics.items():
+                np.testing.assert_array_equal(rows[:end, member], expected[name][:end, member])
+                rest = rows[end:, member]
+                assert (rest == 0).all() if name == "env_steps" else np.isnan(rest).all()
+        taken = total_steps(state.env_steps)
+        np.testing.assert_array_equal(taken, metrics["env_steps"].sum(0)[:5])
+        assert (taken >= LIMIT).all() and (taken - metrics["env_steps"].max() < LIMIT).all()
+        assert not state.diverged.any() and (state.updates_done == 6).all()
+
+    def test_a_stopped_member_keeps_its_learner_and_its_neighbours_go_on_bit_for_bit(self, limited, free):
+        state, ends = trained(limited, 6)[0], ends_of(free)
+        for end in set(ends):
+            expected, there = trained(free, end)[0], ends == end
+            pick = lambda tree, there=there: jax.tree.map(lambda leaf: leaf[there], tree)  # noqa: E731
+            assert_identical(pick(state.learner), pick(expected.learner))
+
+    def test_chunks_change_nothing(self, limited):
+        whole = trained(limited, 6)
+        assert_identical(whole, trained(limited, 1, 2, 3))
+        assert_identical(whole, trained(limited, 2, 4))
+        halfway = limited.from_host(trained(limited, 3)[0])
+        assert_identical(whole[0], limited.to_host(limited.advance(halfway, jnp.int32(3))[0]))
+
+    def test_a_device_works_until_its_last_member_has_stopped(self, monkeypatch):
+        """Two devices: as many updates on each as its own members need, whatever chunk is asked for."""
+        calls = []
+
+        def counting(config):
+            functions = make_member(config)
+
+            def collect(state):
+                jax.debug.callback(lambda seed: calls.append(int(seed)), jax.random.key_data(state.key)[-1])
+                return functions.collect(state)
+
+            return functions._replace(collect=collect)
+
+        monkeypatch.setattr("haepo_jax.population.population.make_train", counting)
+        population = make_population(config(num_seeds=4, max_env_steps=LIMIT), devices=jax.devices()[:2])
+        _, metrics = trained(population, 6)
+        jax.effects_barrier()
+        ran = np.count_nonzero(metrics["env_steps"], axis=0)
+        expected = np.repeat([ran[:2].max(), ran[2:].max()], 2)
+        assert expected.min() < 6
+        assert [calls.count(seed) for seed in range(4)] == expected.tolist()
+
+
+def test_members_that_all_die_leave_nothing_to_do(on_one_device):
+    start = on_one_device.to_host(on_one_device.init())
+    start.settings["optimizer.learning_rate"][:] = np.nan
+    state, metrics = trained(on_one_device, 6, start=on_one_device.from_host(start))
+    assert state.diverged.all() and (state.diverged_at == 0).all() and (state.updates_done == 6).all()
+    assert (metrics["env_steps"][0] > 0).all() and not metrics["env_steps"][1:].any()
+
+
+@pytest.mark.slow
+def test_swept_parameters_of_the_environment_reach_their_members_in_one_program():
+    walk = {"env": "RandomWalk-haepo", "env_params": {"length": 3}, "num_seeds": 2}
+    swept = make_population(config(**walk, sweep={"env_params.slip": (0.0, 0.5, 1.0)}), devices=ONE)
+    _, metrics = trained(swept, 3)
+    assert swept.advance._cache_size() == 1
+    lengths = metrics["episode_length"][:, :6].reshape(3, 3, 2)
+    assert not np.array_equal(lengths[:, 0], lengths[:, 1]) and not np.array_equal(lengths[:, 1], lengths[:, 2])
+    assert (metrics["success"] > 0).any()
+    alone = make_population(config(**walk | {"env_params": {"length": 3, "slip": 0.5}}), devices=ONE)
+    _, expected = trained(alone, 3)
+    np.testing.assert_array_equal(metrics["episode_return"][:, 2:4], expected["episode_return"][:, :2])
+    np.testing.assert_array_equal(lengths[:, 1], expected["episode_length"][:, :2])
+
+
+@pytest.mark.slow
+def test_swept_settings_reach_their_members():
+    swept = make_population(config(num_seeds=1, sweep={"optimizer.learning_rate": (1e-3, 1e-9, 1e-3)}), devices=ONE)
+    start, (end, _) = swept.to_host(swept.init()), trained(swept, 2)
+    change = jax.tree.map(lambda a, b: np.abs(a - b), start.learner.params, end.learner.params)
+    fast, slow, again = (max(leaf[k].max() for leaf in jax.tree.leaves(change)) for k in range(3))
+    assert fast == again > 1e-4
+    assert slow < 1e-6
+
+
+def test_host_and_back_is_exact(spread):
+    state = spread.to_host(trained_state(spread))
+    assert_identical(spread.to_host(spread.from_host(state)), state)
+
+
+def trained_state(population):
+    return population.advance(population.init(), jnp.int32(2))[0]
+
+
+def test_going_on_from_the_host_is_exact(on_one_device):
+    halfway = on_one_device.from_host(trained(on_one_device, 3)[0])
+    resumed = on_one_device.to_host(on_one_device.advance(halfway, jnp.int32(3))[0])
+    assert_identical(resumed, trained(on_one_device, 6)[0])
+
+
+def test_nothing_calls_the_host_within_a_chunk(on_one_device):
+    state = on_one_device.init()
+    program = on_one_device.advance.lower(state, jnp.int32(1)).as_text()
+    assert "while" in program
+    assert "callback" not in program
+    assert "infeed" not in program and "outfeed" not in program

@@ -1,0 +1,111 @@
+import shutil
+import types
+
+import jax
+import pytest
+
+from haepo_jax.config import ALGORITHMS, from_config_dict
+from haepo_jax.environments import make
+from haepo_jax.errors import ConfigError
+from haepo_jax.population import sizes
+from haepo_jax.population.member import make_member
+from haepo_jax.population.memory import device_bytes
+
+MACHINE = 64 * 2**30
+"""Memory of each device, and free disk."""
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    monkeypatch.setattr(sizes, "device_bytes", lambda: MACHINE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(total=2**40, free=MACHINE))
+
+
+def check(values, num_members=32, **options):
+    sizes.check(from_config_dict({"env": "CartPole-v1"} | values), num_members, **options)
+
+
+TOO_LARGE = {
+    "wide layers": ({"policy": {"hidden_sizes": (100_000, 100_000)}}, {}, "lower config.policy.hidden_sizes."),
+    "members": (
+        {},
+        {"members_per_device": 2**31},
+        "of 2,147,483,648 members, and it has 64.0 GiB; lower --member",
+    ),
+    "steps that are kept": (
+        {"num_trajectories": 3_000_000, "memory": "remat"},
+        {},
+        "for the episodes of an update, and it has 64.0 GiB; lower config.num_trajectories or the horizon.",
+    ),
+    "steps of a method that must keep them": (
+        {"num_trajectories": 3_000_000, "algorithm": "grpo"},
+        {},
+        "the horizon.",
+    ),
+    "segments": (
+        {"num_trajectories": 2**20, "algorithm": "ppo", "ppo": {"num_steps": 2**10}},
+        {},
+        "for the episodes of an update",
+    ),
+    "trajectories": ({"num_trajectories": 2**30, "horizon": 1}, {}, "for the episodes of an update"),
+    "pairs": (
+        {"num_trajectories": 2**19, "horizon": 1, "algorithm": "dpo"},
+        {},
+        "256.0 GiB of it for the pairs of its episodes",
+    ),
+    "epochs": (
+        {"num_updates": 1, "haepo": {"num_epochs": 2**31 - 1}},
+        {},
+        "lower config.haepo.num_epochs.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_what_no_device_holds_is_refused_with_what_it_takes_and_what_there_is(case, monkeypatch):
+    values, options, sentence = TOO_LARGE[case]
+    if case == "epochs":
+        monkeypatch.setattr(sizes, "device_bytes", lambda: MACHINE // 4)
+    with pytest.raises(ConfigError, match=r"A device would need at least .* of memory, .* of it for") as raised:
+        check(values, **options)
+    assert sentence in str(raised.value)
+
+
+def test_more_checkpoints_than_the_disk_holds_are_refused_where_a_run_begins(tmp_path):
+    with pytest.raises(ConfigError, match=r"The checkpoints of 3,000,000 members would need at least .* GiB of disk"):
+        check({}, 3_000_000, workdir=tmp_path / "not" / "there")
+    check({}, 3_000_000)  # a dry run writes nothing
+    (tmp_path / "config.json").touch()
+    check({}, 3_000_000, workdir=tmp_path)  # one that goes on has them
+
+
+def test_what_fits_in_waves_is_not_refused(tmp_path):
+    check({"policy": {"hidden_sizes": (8,)}}, 3_000_000, workdir=tmp_path)
+    check({"num_trajectories": 30_000}, 10_000)
+    check({"num_trajectories": 3_000_000, "horizon": 10})
+    check({"env": "LongChain-haepo", "horizon": 10_000, "num_trajectories": 4096})  # of which nothing is kept
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_bytes_of_a_member_are_those_of_its_parameters(algorithm):
+    """Counted without tracing; what is traced has little besides, such as counters and environments."""
+    config = from_config_dict({"env": "Pendulum-v1", "algorithm": algorithm, "num_trajectories": 2})
+    functions = make_member(config)
+    learner = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}).learner)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learner))
+    assert 0.98 * held < sizes._state_bytes(config, functions.environment) <= held
+
+
+def test_an_update_that_takes_long_is_told_before():
+    config = from_config_dict({"num_trajectories": 3_000_000})
+    expected = "An update plays up to 48,000,000,000 steps (32 members), which takes 13.3 hours at a million a second."
+    assert sizes.words_of_long_updates(config, 32) == expected
+    assert sizes.words_of_long_updates(from_config_dict({}), 32) is None
+
+
+def test_episodes_of_an_evaluation_are_bounded_by_memory():
+    config, environment = from_config_dict({}), make("CartPole-v1")
+    with pytest.raises(ConfigError, match=r"--episodes=2147483647 would need at least .* more than .* never fit\."):
+        sizes.check_episodes(config, environment, 2**31 - 1, 16)
+    sizes.check_episodes(config, environment, 10_000, 16)
+    assert device_bytes() > 0

@@ -1,0 +1,273 @@
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from haepo_jax.reports import figures
+from haepo_jax.reports.figures import NARROW, STYLES, WIDE, Series, Style, styles
+
+INF, NAN = np.inf, np.nan
+ARMS = (
+    *("HAEPO, log_ratio", "HAEPO, mean", "HAEPO, sum", "PPO", "GRPO", "DPO", "REINFORCE", "RLOO", "UCB1"),
+    *("Thompson sampling", "uniform"),
+)
+X = np.linspace(1.0, 1000.0, 60)
+
+
+def curve(label="PPO", scale=1.0, x=X):
+    centre = scale * (1 - np.exp(-x / 200))
+    return Series(label, x, centre, centre - 0.1, centre + 0.1)
+
+
+def eleven():
+    return [curve(arm, 1 + number) for number, arm in enumerate(ARMS)]
+
+
+def ragged():
+    """Gaps, a part that is never reached, a band without end, a lone point, and nothing at all."""
+    full = curve()
+    centre, low, high = (part.copy() for part in full[2:])
+    centre[10:20], low[10:20], high[10:20], centre[30], high[40:] = NAN, NAN, NAN, INF, INF
+    lone = np.full(60, NAN)
+    lone[7] = 1.0
+    return [
+        Series("PPO", X, centre, low, high),
+        Series("GRPO", X, lone),
+        Series("DPO", X, np.full(60, NAN)),
+        Series("one", X[:1], X[:1]),
+        Series("none", X[:0], X[:0]),
+    ]
+
+
+LABELS = {"x_label": "environment steps", "y_label": "return"}
+STEPS = {"x_label": "environment steps to 475"}
+POINTS = np.arange(1.0, 34).reshape(3, 11)
+ROWS = [(arm, 2.0 + number, 1.5, 3.0 + number) for number, arm in enumerate(ARMS)]
+EDGES = [("PPO", INF, 1e4, INF), ("GRPO", 2e4, -INF, INF), ("DPO", NAN, NAN, NAN), ("x", -INF, -INF, 3.0)]
+SEEDS = [(arm, np.linspace(100 + number, 500, 64)) for number, arm in enumerate(ARMS)]
+LONG = ["HAEPO, log_ratio, sum-normalised", "HAEPO, mean, sum-normalised", "HAEPO, sum, sum-normalised, beta = 0"]
+ODD_SEEDS = [("PPO", [1.0, NAN, INF, 3.0]), ("GRPO", [INF] * 5), ("DPO", [NAN, NAN]), ("none", [])]
+
+DRAWINGS = {
+    "curves": lambda **o: figures.curves(eleven(), title="Learning", y_line=5.0, y_line_label="5", **LABELS, **o),
+    "one curve": lambda **o: figures.curves([curve()], **LABELS, **o),
+    "ragged curves": lambda **o: figures.curves(ragged(), **LABELS, **o),
+    "logarithmic curves": lambda **o: figures.curves(ragged(), x_log=True, y_log=True, **LABELS, **o),
+    "no curves": lambda **o: figures.curves([], **LABELS, **o),
+    "panels": lambda **o: figures.panels([(f"K = {k}", eleven()) for k in (10, 20, 30)], title="R", **LABELS, **o),
+    "five panels": lambda **o: figures.panels([("p", eleven()[:4])] * 5, share_y=True, **LABELS, **o),
+    "profiles": lambda **o: figures.profiles([curve(arm) for arm in ARMS], x_label="final return", **o),
+    "intervals": lambda **o: figures.intervals(ROWS, title="Steps", x_log=True, reference=2.0, **STEPS, **o),
+    "edges": lambda **o: figures.intervals(EDGES, **STEPS, **o),
+    "logarithmic edges": lambda **o: figures.intervals(EDGES, x_log=True, **STEPS, **o),
+    "all infinite": lambda **o: figures.intervals([("PPO", INF, INF, INF)], x_log=True, **STEPS, **o),
+    "groups": lambda **o: figures.bars_by_group("abc", ARMS, POINTS, POINTS - 1, POINTS * 2, **STEPS, **o),
+    "gaps": lambda **o: figures.bars_by_group(["a"], ["b"], [[NAN]], [[NAN]], [[NAN]], **STEPS, **o),
+    "strip": lambda **o: figures.strip(SEEDS, threshold=475, title="Seeds", **STEPS, **o),
+    "long names": lambda **o: figures.intervals([(name, 2.0, 1.0, 3.0) for name in LONG], **STEPS, **o),
+    "long names of seeds": lambda **o: figures.strip([(name, [1.0, NAN]) for name in LONG], **STEPS, **o),
+    "odd seeds": lambda **o: figures.strip(ODD_SEEDS, threshold=2, better="lower", x_log=True, **STEPS, **o),
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draws, and returns the figure before it is written."""
+
+    def draw(name, **options):
+        canvases = []
+        encode = figures._encode
+
+        def keep(canvas, *arguments):
+            canvases.append(canvas)
+            return encode(canvas, *arguments)
+
+        monkeypatch.setattr(figures, "_encode", keep)
+        DRAWINGS[name](**options)
+        return canvases[0]
+
+    return draw
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_is_an_svg_whose_parts_lie_apart_and_within_it(drawn, name, width):
+    canvas = drawn(name, width=width)
+    canvas.draw_without_rendering()
+    edge = canvas.bbox
+    assert canvas.get_size_inches()[0] == width
+    assert min(text.get_fontsize() for text in canvas.findobj(matplotlib.text.Text)) >= 9
+    parts = [axes.get_tightbbox() for axes in canvas.axes]
+    parts += [legend.get_window_extent() for legend in canvas.legends]
+    if canvas.get_suptitle():
+        parts.append(canvas._suptitle.get_window_extent())
+    for number, part in enumerate(parts):
+        assert part.x0 >= edge.x0 - 1 and part.x1 <= edge.x1 + 1 and part.y0 >= edge.y0 - 1 and part.y1 <= edge.y1 + 1
+        for other in parts[number + 1 :]:
+            apart = part.x1 <= other.x0 + 1 or other.x1 <= part.x0 + 1
+            assert apart or part.y1 <= other.y0 + 1 or other.y1 <= part.y0 + 1
+
+
+@pytest.mark.parametrize("name", ["panels", "intervals", "edges", "groups"])
+def test_numbers_on_an_axis_do_not_run_into_each_other(drawn, name):
+    for width in (WIDE, NARROW):
+        canvas = drawn(name, width=width)
+        canvas.draw_without_rendering()
+        for axes in canvas.axes:
+            labels = [label for label in axes.get_xticklabels() if label.get_text()]
+            boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+            assert len(boxes) >= 2
+            assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_the_same_numbers_give_the_same_bytes(name):
+    svg = DRAWINGS[name]()
+    assert svg == DRAWINGS[name]()
+    assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert b"<text" not in svg and b"<dc:date" not in svg and len(svg) < 200_000
+
+
+def test_a_png_for_where_an_svg_does_not_do():
+    png = DRAWINGS["curves"](image_format="png")
+    assert png.startswith(b"\x89PNG\r\n\x1a\n") and png == DRAWINGS["curves"](image_format="png")
+
+
+def test_long_names_of_rows_do_not_run_into_each_other(drawn):
+    for name in ("long names", "long names of seeds"):
+        canvas = drawn(name, width=NARROW)
+        canvas.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in canvas.axes[0].get_yticklabels()]
+        assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "said"),
+    [
+        ([-10000, -5000, 0], False, ["-10k", "-5k", "0"]),
+        ([1, 100, 10000], True, ["1", "100", "10k"]),
+        ([0, 2.5e6], False, ["0", "2.5M"]),
+        ([0.001, 0.1], True, ["0.001", "0.1"]),
+    ],
+)
+def test_numbers_on_an_axis_have_one_unit(values, log, said):
+    assert figures._Numbers(log).format_ticks(values) == said
+
+
+def test_the_settings_of_matplotlib_are_left_alone():
+    before = dict(matplotlib.rcParams)
+    DRAWINGS["curves"]()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_an_algorithm_has_its_style_in_every_figure():
+    alone = {arm: styles([arm])[arm] for arm in ARMS}
+    assert styles(ARMS) == alone == dict(zip(ARMS, STYLES.values(), strict=True))
+    assert styles(reversed(ARMS)) == alone
+    assert styles(["beta = 0", "PPO, no clipping", "PPO"])["PPO"] == alone["PPO"]
+
+
+def test_styles_differ_in_colour_dash_and_marker():
+    labels = [*ARMS, *(f"setting {number}" for number in range(30)), "PPO, a", "PPO, b"]
+    found = styles(labels)
+    assert len(set(found.values())) == len(labels)
+    assert len({style.marker for style in STYLES.values()}) == len(STYLES)
+    for one, other in zip(found["PPO, a"][1:], found["PPO"][1:], strict=True):
+        assert one != other
+    assert found["PPO, a"].colour == found["PPO"].colour
+    unnamed = styles([f"setting {number}" for number in range(7)]).values()
+    assert not {style.colour for style in unnamed} & {style.colour for style in STYLES.values()}
+    mine = Style("#123456", (0, ()), "o")
+    assert styles(["PPO"], {"PPO": mine}) == {"PPO": mine}
+
+
+def seen(colour, matrix):
+    linear = np.array([((c + 0.055) / 1.055) ** 2.4 if c > 0.04 else c / 12.92 for c in to_rgb(colour)])
+    cone = matrix @ linear
+    return np.cbrt(np.clip(cone, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.eye(3),
+        # Vienot, Brettel and Mollon (1999): protanopia and deuteranopia, on linear RGB.
+        np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
+        np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
+    ],
+)
+def test_colours_are_told_apart_by_all(matrix):
+    colours = [seen(style.colour, matrix) for style in STYLES.values()]
+    for number, one in enumerate(colours):
+        for other in colours[number + 1 :]:
+            assert np.linalg.norm(one - other) > 0.03
+
+
+def test_a_long_curve_is_drawn_through_the_points_that_shape_it():
+    x = np.linspace(0, 1, 5001)
+    heights = np.stack([np.exp(-x * 20), x])
+    heights[1, 2500] = 0.9
+    points = figures._telling_points(x, heights)
+    assert len(points) < 60 and {0, 2500, 5000} <= set(points.tolist())
+    for height in heights:
+        assert np.abs(np.interp(x, x[points], height[points]) - height).max() <= 0.001
+
+
+def test_gaps_stay_gaps():
+    x, heights = np.linspace(0, 1, 100), np.zeros((1, 100))
+    heights[0, 40:60] = NAN
+    points = figures._telling_points(x, heights)
+    assert points.tolist() == [0, 39, 40, 59, 60, 99]
+    assert figures._telling_points(np.empty(0), np.empty((1, 0))).size == 0
+
+
+def test_infinite_values_have_a_lane_that_says_so(drawn):
+    axes = drawn("logarithmic edges").axes[0]
+    ticks = dict(zip([label.get_text() for label in axes.get_xticklabels()], axes.get_xticks(), strict=True))
+    assert list(ticks).count("never") == 1  # a name on each end, the same
+    assert axes.get_xlim()[0] < 2e4 < ticks["never"] < axes.get_xlim()[1]
+    assert "diverged" in " ".join(label.get_text() for label in drawn("odd seeds").axes[0].get_yticklabels())
+
+
+def test_failed_seeds_are_counted(drawn):
+    (axes,) = drawn("odd seeds").axes
+    assert [text.get_text() for text in axes.texts if " of " in text.get_text()] == [
+        "3 of 4",
+        "5 of 5",
+        "2 of 2",
+        "0 of 0",
+    ]
+
+
+def test_groups_and_values_must_agree():
+    with pytest.raises(ValueError, match=re.escape("[2 groups, 1 arms], not [1, 1]")):
+        figures.bars_by_group("ab", ["x"], [[1.0]], [[1.0]], [[1.0]], x_label="steps")
+
+
+def test_a_figure_for_the_page_has_two_widths():
+    figure = figures.responsive(figures.curves, [curve()], alt="a", caption="c", **LABELS)
+    widths = [re.search(rb'width="([\d.]+)pt"', image)[1] for image in (figure.image, figure.narrow)]
+    assert [float(width) / 72 for width in widths] == pytest.approx([WIDE, NARROW])
+    assert (figure.alt, figure.caption) == ("a", "c")
+
+
+def test_what_is_empty_says_so():
+    nothing = figures.Series("PPO", X, np.full(X.shape, np.nan))
+    for drawing in (
+        figures.curves([nothing], x_label="x", y_label="y"),
+        figures.curves([], x_label="x", y_label="y"),
+        figures.intervals([], x_label="x"),
+        figures.strip([], x_label="x"),
+        figures.strip([("PPO", []), ("GRPO", [1.0])], x_label="x"),
+    ):
+        assert b"<!-- no value -->" in drawing
+
+
+def test_a_curve_without_a_band_is_drawn_through_all_that_shapes_it():
+    centre, missing = np.sin(X), np.full(X.shape, np.nan)
+    plain = figures.curves([figures.Series("PPO", X, centre)], x_label="x", y_label="y")
+    assert figures.curves([figures.Series("PPO", X, centre, missing, missing)], x_label="x", y_label="y") == plain
