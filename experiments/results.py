@@ -3,8 +3,8 @@
 python -m experiments.results --runs=runs --paper=runs/paper --tldr=runs/tldr_report --benchmark=runs/benchmark \
     --race=runs/race
 
-Each flag is optional. What is not given keeps the entry that it has, with the date and the devices it is from. Without any
-flag the documents are written again from docs/results.json and the studies' files in docs/.
+Each flag is optional. What is not given keeps the entry that it has, with the date and the devices it is from. Without
+any flag the documents are written again from docs/results.json and the studies' files in docs/.
 """
 
 from experiments.cli import beginning
@@ -34,8 +34,11 @@ def main() -> int:
     from experiments.published import publish  # only now: a wrong flag is refused at once
 
     folders = {name: Path(value) for name in publish.SOURCES if (value := given[name].value) is not None}
-    for path in publish.publish(_ROOT, folders):
+    changed = publish.publish(_ROOT, folders)
+    for path in changed:
         print(f"Written to {path}.")
+    if not changed:
+        print("Every document says what its numbers say.")
     return 0
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.analysis.verdicts import VERDICTS
+from haepo_jax.errors import ConfigError
 
 Results = Mapping[str, Any]
 
@@ -19,6 +20,9 @@ def blocks(results: Results) -> dict[str, str]:
 
     Returns:
       The Markdown of each block by its name, each ending with a newline.
+
+    Raises:
+      ConfigError: a number that the README quotes is not there.
     """
     return {
         NUMBERS: _numbers(results),
@@ -38,8 +42,10 @@ def _numbers(results: Results) -> str:
     cartpole, race, paper = results["shipped"]["cartpole"], results["race"], results["paper"]
     ours, *others = race["rows"]
     table = paper["tables"][CARTPOLE]
-    steps = {row[0]: row[table["columns"].index("env steps to 475")] for row in table["rows"]}
-    quoted = ", ".join(f"{name} {steps[name]}" for name in ("HAEPO, log_ratio", "PPO", "PPO, 10 epochs"))
+    quoted = ", ".join(
+        f"{method} {_cell(table, method, 'env steps to 475')}"
+        for method in ("HAEPO, log_ratio", "PPO", "PPO, 10 epochs")
+    )
     claims = paper["claims"]
     counts = "; ".join(
         f"{form}: {_tally([claim[field] for claim in claims])}"
@@ -66,6 +72,13 @@ def _numbers(results: Results) -> str:
             ),
         ],
     )
+
+
+def _cell(table: Results, row: str, column: str) -> str:
+    for cells in table["rows"]:
+        if cells[0] == row and column in table["columns"]:
+            return cells[table["columns"].index(column)]
+    raise ConfigError(f"The README quotes {column!r} of {row!r}, which the table {table['caption']!r} does not hold.")
 
 
 def _tally(words: Sequence[str]) -> str:

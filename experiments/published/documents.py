@@ -13,7 +13,8 @@ from pathlib import Path
 
 from haepo_jax.errors import ConfigError, nearest
 
-_BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(?P<begin><!-- results: (?P<name>\w+) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL)
+"""A block with its comments; its last line feed is part of its text."""
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:
@@ -28,21 +29,16 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
     """
 
     def block(found: re.Match[str]) -> str:
-        begin, name, end = found.groups()
+        name = found["name"]
         if name not in blocks:
             raise ConfigError(f"There is no block {name!r}{nearest(name, list(blocks)) or '.'}")
-        return f"{begin}{blocks[name]}{end}"
+        return f"{found['begin']}{blocks[name]}{found['end']}"
 
-    return _BLOCK.sub(block, text)
-
-
-def without_blocks(text: str) -> str:
-    """Returns what a document says outside of its blocks."""
-    return _BLOCK.sub("", text)
+    return BLOCK.sub(block, text)
 
 
 def documents(root: Path) -> Iterator[Path]:
     """Yields the documents of a project that hold blocks."""
     for path in [*sorted(root.glob("*.md")), *sorted(root.glob("docs/**/*.md"))]:
-        if _BLOCK.search(path.read_text(encoding="utf-8")):
+        if BLOCK.search(path.read_text(encoding="utf-8")):
             yield path

@@ -1,7 +1,7 @@
 """Reads from the folders of runs and studies the numbers that documents quote of them.
 
-Every function gives an entry of `docs/results.json`: numbers rounded to the digits that the documents show, with the date
-and the devices that they are from.
+Every function gives an entry of `docs/results.json`: numbers rounded to the digits that the documents show, with the
+date and the devices that they are from.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def shipped(folder: Path, config: Path) -> Entry:
       config: the config file.
 
     Returns:
-      The mean over seeds and the worst seed of the final returns (None for a seed that diverged), environment steps, and
+      The mean over seeds and the worst seed of the final returns (None where a seed diverged), environment steps, and
       seconds.
 
     Raises:
@@ -68,7 +68,7 @@ def study(folder: Path, quoted: Mapping[str, tuple[str, int, tuple[str, ...]]]) 
 
     Args:
       folder: with `report.json`, `verdicts.json` and `tables.json`.
-      quoted: for each table to quote its section, its number there from 0, and its columns; all of them if none is named.
+      quoted: for each table to quote its section, its number there from 0, and its columns; all if none is named.
 
     Raises:
       ConfigError: a file is missing or damaged, a table or a column is not there, or the run was a quick one, which

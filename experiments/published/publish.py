@@ -9,7 +9,7 @@ from experiments.published import blocks, gather
 from experiments.published.documents import documents, fill
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import read_json, to_json_text
-from haepo_jax.runs.folder import storage_errors, write_file, write_json
+from haepo_jax.runs.folder import storage_errors, write_file
 
 SOURCES = ("runs", "paper", "tldr", "benchmark", "race")
 """Folders that numbers may come from."""
@@ -28,7 +28,7 @@ _FIGURES = {
     },
 }
 """For each study the figures that documents show, by their names there."""
-_TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
+TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
     "paper": {
         # Seconds and rates stay out: studies run beside other work.
         blocks.CARTPOLE: (
@@ -43,6 +43,7 @@ _TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.MEMORY_06B: ("memory", 2, ()),
     },
 }
+"""For each study the tables that documents show: section, number there from 0, and columns, all if none is named."""
 _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
@@ -69,10 +70,10 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
     with storage_errors(docs):
         if "runs" in folders:
             _take_runs(root, folders["runs"], results["shipped"])
-        for name in _TABLES:
+        for name in TABLES:
             if name in folders:
                 changed += _copy_study(name, folders[name], docs / name)
-            results[name] = {"command": _COMMANDS[name]} | gather.study(docs / name, _TABLES[name])
+            results[name] = {"command": _COMMANDS[name]} | gather.study(docs / name, TABLES[name])
         if "benchmark" in folders:
             results["speed"] |= gather.speed(folders["benchmark"])
             results["peers"] |= gather.peers(folders["benchmark"]) or {}
@@ -99,7 +100,7 @@ def _take_runs(root: Path, folder: Path, entries: dict[str, Any]) -> None:
 
 def _copy_study(name: str, source: Path, target: Path) -> list[Path]:
     """Copies what documents quote of a study into `docs/`, once it is known to be a full one."""
-    gather.study(source, _TABLES[name])
+    gather.study(source, TABLES[name])
     pairs = {target / file: source / file for file in _SAME}
     pairs |= {target / shown: source / "figures" / drawn for shown, drawn in _FIGURES[name].items()}
     if missing := [str(path) for path in pairs.values() if not path.is_file()]:
