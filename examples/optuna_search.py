@@ -1,4 +1,4 @@
-"""A search by Optuna: it proposes settings in batches, and each batch is run with several seeds in one program.
+"""A search with Optuna: it proposes settings in batches, and each batch trains with several seeds in one program.
 
 pip install optuna && python examples/optuna_search.py
 
@@ -25,7 +25,7 @@ CONFIG = {"env": "Catch-bsuite", "num_updates": 40, "num_trajectories": 16, "pol
 
 
 def search(rounds: int = 4, batch: int = 8) -> tuple[optuna.Study, Any]:
-    """Returns the study after so many rounds of `batch` settings each, and its best setting's parameters by seed."""
+    """Searches in `rounds` batches of settings; returns the study, and the parameters of its best setting by seed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     population = make_population(from_config_dict(CONFIG | {"num_seeds": batch * len(SEEDS)}))
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
@@ -33,7 +33,7 @@ def search(rounds: int = 4, batch: int = 8) -> tuple[optuna.Study, Any]:
     for _ in range(rounds):
         trials = [study.ask(SPACE) for _ in range(batch)]
         trained = population.run([trial.params for trial in trials], SEEDS)
-        # A member that diverged has no last return, and its setting is worth the least there is.
+        # A member that diverged has no last return: its setting scores the least that Catch gives.
         scores = np.nan_to_num(trained["episode_return"][:, :, -10:].mean(axis=(1, 2)), nan=-1.0)
         for trial, score in zip(trials, scores, strict=True):
             study.tell(trial, float(score))

@@ -3,11 +3,9 @@
 import ast
 import importlib.util
 import re
-import runpy
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 from helpers.command_runner import run
 
@@ -21,21 +19,6 @@ from haepo_jax.runs.files import read_json
 ROOT = Path(__file__).parent.parent
 CONFIGS = (ROOT / "configs").rglob("*.py")
 DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-
-
-def test_the_example_learns():
-    example = runpy.run_path(str(ROOT / "examples" / "own_training_loop.py"))
-    assert example["main"]() > 11.5
-
-
-@pytest.mark.slow
-def test_a_search_by_optuna_compiles_once_and_finds_its_best():
-    pytest.importorskip("optuna")
-    example = runpy.run_path(str(ROOT / "examples" / "optuna_search.py"))
-    study, params = example["search"](rounds=2, batch=2)
-    assert len(study.trials) == 4
-    assert study.best_value == max(trial.value for trial in study.trials) >= -1
-    assert all(leaf.shape[0] == 4 for leaf in jax.tree.leaves(params))  # seeds
 
 
 def blocks(document):

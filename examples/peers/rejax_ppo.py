@@ -7,7 +7,7 @@ Rejax wants an older gymnax than haepo_jax, so this runs in an environment of it
     python -m experiments.race --workdir=runs/race \
         --peer="Rejax=.venv/rejax/bin/python examples/peers/rejax_ppo.py"
 
-The last line it prints is a JSON object: what it took, and how many seeds came to a mean return of 475, and when.
+The last line it prints is a JSON object: its time and steps, how many seeds reached a mean return of 475, and when.
 """
 
 import argparse
@@ -40,21 +40,21 @@ PUBLISHED = {
 }
 
 
-class Counting:
-    """An environment that also counts its finished episodes and adds up their returns, in its state."""
+class EpisodeCounter:
+    """Wraps an environment so that its state also counts finished episodes and adds up their returns."""
 
     def __init__(self, env):
-        """Wraps a gymnax environment."""
+        """Takes a gymnax environment."""
         self._env = env
         self.action_space, self.observation_space = env.action_space, env.observation_space
 
     def reset(self, key, params):
-        """The environment's own, with nothing counted."""
+        """Resets the environment, with nothing counted."""
         observation, state = self._env.reset(key, params)
         return observation, (state, 0.0, 0.0, 0)
 
     def step(self, key, state, action, params):
-        """The environment's own, and one more episode where it ends."""
+        """Steps the environment, and counts one more episode where it ends."""
         inner, so_far, total, ended = state
         observation, inner, reward, done, info = self._env.step(key, inner, action, params)
         so_far += reward
@@ -63,9 +63,9 @@ class Counting:
 
 
 def first_update_at(totals: np.ndarray, ended: np.ndarray) -> int | None:
-    """The first update at which a seed is at 475, or None.
+    """Finds the first update at which a seed has reached 475; None where it never does.
 
-    It is once the mean return of its newest episodes is that much: those of the fewest updates, up to this one, in
+    It has once the mean return of its newest episodes is that much: those of the fewest updates, up to this one, in
     which at least 16 ended.
 
     Args:
@@ -77,12 +77,12 @@ def first_update_at(totals: np.ndarray, ended: np.ndarray) -> int | None:
     updates = np.flatnonzero(before >= 0)
     before = before[updates]
     means = (totals[updates] - totals[before]) / (ended[updates] - ended[before])
-    there = updates[means >= SOLVED]
-    return int(there[0]) if there.size else None
+    solved = updates[means >= SOLVED]
+    return int(solved[0]) if solved.size else None
 
 
 def main() -> None:
-    """Trains and tells."""
+    """Trains, and prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=32, help="seeds that are trained at once")
     parser.add_argument(
@@ -97,13 +97,13 @@ def main() -> None:
     algorithm = PPO.create(**PUBLISHED)
     evaluate = algorithm.eval_callback
 
-    def look(algorithm, state, key):
+    def count_episodes(algorithm, state, key):
         _, _, totals, ended = state.env_state
         return totals.sum(), ended.sum(), evaluate(algorithm, state, key) if arguments.evaluate else ()
 
-    algorithm = algorithm.replace(env=Counting(algorithm.env), eval_callback=look)
+    algorithm = algorithm.replace(env=EpisodeCounter(algorithm.env), eval_callback=count_episodes)
     if not arguments.evaluate:
-        algorithm = algorithm.replace(eval_freq=algorithm.num_envs * algorithm.num_steps)  # a look after each update
+        algorithm = algorithm.replace(eval_freq=algorithm.num_envs * algorithm.num_steps)  # after each update
 
     keys = jax.random.split(jax.random.PRNGKey(0), arguments.seeds)
     clock = time.perf_counter()
@@ -114,17 +114,17 @@ def main() -> None:
     seconds = time.perf_counter() - clock
 
     firsts = [first_update_at(*seed) for seed in zip(np.asarray(totals), np.asarray(ended), strict=True)]
-    there = [first for first in firsts if first is not None]
-    looks = totals.shape[1] - 1
-    told = {
+    reached = [first for first in firsts if first is not None]
+    updates = totals.shape[1] - 1
+    measured = {
         "env_steps": int(np.asarray(state.global_step).sum()),
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "seeds": arguments.seeds,
-        "seeds_at_475": len(there),
-        "share_until_all_at_475": max(there) / looks if len(there) == arguments.seeds else None,
+        "seeds_at_475": len(reached),
+        "share_until_all_at_475": max(reached) / updates if len(reached) == arguments.seeds else None,
     }
-    print(json.dumps(told))
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

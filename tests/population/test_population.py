@@ -391,6 +391,7 @@ def test_going_on_from_the_host_is_exact(on_one_device):
     assert_identical(resumed, trained(on_one_device, 6)[0])
 
 
+@pytest.mark.hlo
 def test_nothing_calls_the_host_within_a_chunk(on_one_device):
     state = on_one_device.init()
     program = on_one_device.advance.lower(state, jnp.int32(1)).as_text()
