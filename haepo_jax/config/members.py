@@ -68,11 +68,6 @@ def check_number(num_settings: int, num_seeds: int) -> None:
         )
 
 
-def shown(value: Any) -> str:
-    """A setting that is no number, in a word."""
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
 def text_settings(members: Sequence[Member]) -> set[str]:
     """The swept settings whose values are not all numbers."""
     return {
