@@ -36,8 +36,8 @@ from haepo_jax.config.meanings import Setting, settings_of
 from haepo_jax.config.members import Member, check_number, make_members
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.reads import unread
-from haepo_jax.config.settings import count, leaves
 from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.fields import count, leaves
 from haepo_jax.text import format_setting
 
 Point = Mapping[str, Any]

@@ -26,9 +26,10 @@ from haepo_jax.config.members import number_of_members, text_settings
 from haepo_jax.config.sweep import Group, Sweep, from_record, of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, quoted
 from haepo_jax.population import sizes
+from haepo_jax.population.layout import check_placement
 from haepo_jax.population.member import MemberState, total_steps
 from haepo_jax.population.planning import placed
-from haepo_jax.population.population import Population, check_placement, make_population
+from haepo_jax.population.population import Population, make_population
 from haepo_jax.runs import agreement
 from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.files import StrPath, read_placement, read_record, read_summary

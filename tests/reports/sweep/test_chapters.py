@@ -41,7 +41,7 @@ def test_the_heat_map_shows_scores_and_who_diverged(tmp_path):
     assert (options["y_label"], options["x_label"]) == ("learning_rate", "entropy_coef")
     assert (failed == np.repeat([[0.0]] * 5 + [[0.5]], 3, axis=1)).all()
     best = np.unravel_index(score.argmax(), score.shape)
-    assert f"is at learning_rate 0.003 and entropy_coef {options['x_names'][best[1]]}." in drawing.alt
+    assert f"is at learning_rate=0.003, entropy_coef={options['x_names'][best[1]]}." in drawing.alt
     assert "members diverged" in drawing.caption and "Grey" not in drawing.caption
 
 
