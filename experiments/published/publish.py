@@ -1,6 +1,6 @@
 """Brings the numbers of record up to date: `docs/results.json`, the studies' files in `docs/`, and the documents."""
 
-import shutil
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,27 +66,42 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
     """
     docs = root / "docs"
     results = read_json(docs / "results.json", dict)
-    changed = []
+    # All is read before anything is written: a folder that is refused changes nothing.
+    texts: dict[Path, bytes] = {}
+    if "runs" in folders:
+        _take_runs(root, folders["runs"], results["shipped"])
+    for name, quoted in TABLES.items():
+        source = folders.get(name, docs / name)
+        results[name] = {"command": _COMMANDS[name]} | gather.study(source, quoted)
+        if name in folders:
+            texts |= {docs / name / file: _read(source / file) for file in _SAME}
+            texts |= {
+                docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in _FIGURES[name].items()
+            }
+    if "benchmark" in folders:
+        results["speed"] |= gather.speed(folders["benchmark"])
+        results["peers"] |= gather.peers(folders["benchmark"]) or {}
+    if "race" in folders:
+        results["race"] |= gather.cold_start(folders["race"])
+    rendered = blocks.blocks(results)
+    texts |= {path: fill(path.read_text(encoding="utf-8"), rendered).encode() for path in documents(root)}
+    texts[docs / "results.json"] = to_json_text(results).encode()
+    changed = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text]
     with storage_errors(docs):
-        if "runs" in folders:
-            _take_runs(root, folders["runs"], results["shipped"])
-        for name in TABLES:
-            if name in folders:
-                changed += _copy_study(name, folders[name], docs / name)
-            results[name] = {"command": _COMMANDS[name]} | gather.study(docs / name, TABLES[name])
-        if "benchmark" in folders:
-            results["speed"] |= gather.speed(folders["benchmark"])
-            results["peers"] |= gather.peers(folders["benchmark"]) or {}
-        if "race" in folders:
-            results["race"] |= gather.cold_start(folders["race"])
-        rendered = blocks.blocks(results)
-        filled = {path: fill(path.read_text(encoding="utf-8"), rendered) for path in documents(root)}
-        filled[docs / "results.json"] = to_json_text(results)
-        for path, text in filled.items():
-            if path.read_text(encoding="utf-8") != text:
-                write_file(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
-                changed.append(path)
+        for path in changed:
+            write_file(path, functools.partial(_write, text=texts[path]))
     return changed
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}, which the documents show, cannot be read: {error.strerror}.") from error
+
+
+def _write(path: Path, *, text: bytes) -> None:
+    path.write_bytes(text)
 
 
 def _take_runs(root: Path, folder: Path, entries: dict[str, Any]) -> None:
@@ -96,17 +111,3 @@ def _take_runs(root: Path, folder: Path, entries: dict[str, Any]) -> None:
         raise ConfigError(f"--runs {folder} holds no run that is named after a shipped config, such as cartpole.")
     for name, config in configs.items():
         entries[name] = {"what": "", "elsewhere": ""} | entries.get(name, {}) | gather.shipped(folder / name, config)
-
-
-def _copy_study(name: str, source: Path, target: Path) -> list[Path]:
-    """Copies what documents quote of a study into `docs/`, once it is known to be a full one."""
-    gather.study(source, TABLES[name])
-    pairs = {target / file: source / file for file in _SAME}
-    pairs |= {target / shown: source / "figures" / drawn for shown, drawn in _FIGURES[name].items()}
-    if missing := [str(path) for path in pairs.values() if not path.is_file()]:
-        raise ConfigError(f"{source} is no complete study: {', '.join(missing)} is missing.")
-    target.mkdir(exist_ok=True)
-    changed = [path for path, made in pairs.items() if not path.exists() or path.read_bytes() != made.read_bytes()]
-    for path in changed:
-        write_file(path, lambda temporary, made=pairs[path]: shutil.copyfile(made, temporary))
-    return changed

@@ -66,8 +66,8 @@ def test_a_quick_study_changes_nothing(name, project, tmp_path):
 def test_a_study_without_a_figure_that_is_shown_changes_nothing(project, tmp_path):
     study, before = write_study(tmp_path / "study", "tldr"), texts(project)
     (study / "figures" / "memory-1.svg").unlink()
-    with pytest.raises(ConfigError, match=r"is no complete study: .*memory-1.svg is missing"):
-        publish(project, {"tldr": study})
+    with pytest.raises(ConfigError, match=r"memory-1.svg, which the documents show, cannot be read: No such file"):
+        publish(project, {"paper": write_study(tmp_path / "paper", "paper", headline="New."), "tldr": study})
     assert texts(project) == before
 
 
