@@ -119,11 +119,6 @@ def _is_list(values: Any) -> bool:
     return isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0  # an array of no axis is a number
 
 
-def shown(value: Any) -> str:
-    """A setting that is no number, in a word."""
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
 def text_settings(members: Sequence[Member]) -> set[str]:
     """The swept settings whose values are not all numbers."""
     return {

@@ -241,7 +241,7 @@ def test_a_diverged_member_is_told_and_the_others_finish(tmp_path):
     arguments = [f"--config={config}", *SMALL[1:], "--config.num_updates=20", f"--workdir={tmp_path / 'run'}"]
     finished = run("experiments.train", *arguments)
     assert finished.code == 0, finished.err
-    assert "Member 3 (seed 0, optimizer.learning_rate 1e+38) diverged at update" in finished.err
+    assert "Member 3 (seed=0, optimizer.learning_rate=1e+38) diverged at update" in finished.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [member["status"] for member in summary["members"]] == ["ok"] * 3 + ["diverged"] * 3
     assert summary["members"][3]["final_return"] is None
