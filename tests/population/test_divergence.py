@@ -4,7 +4,7 @@ import math
 import pytest
 
 from haepo_jax.config import from_config_dict
-from haepo_jax.population.divergence import LEARNING_RATE, cause
+from haepo_jax.population.divergence import LEARNING_RATE, find_cause
 
 SMALL = {"num_trajectories": 4, "horizon": 5, "num_updates": 2, "policy": {"hidden_sizes": (4,)}}
 PENDULUM = SMALL | {"env": "Pendulum-v1"}
@@ -12,7 +12,7 @@ FAR = {"policy": {"hidden_sizes": (4,), "initial_log_std": -200.0}}
 
 
 def cause_of(values, settings=(), diverged_at=0, last_return=0.0):
-    return cause(from_config_dict(values), 0, dict(settings), diverged_at, last_return)
+    return find_cause(from_config_dict(values), 0, dict(settings), diverged_at, last_return)
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", pytest.param("ppo", marks=pytest.mark.slow)])
@@ -40,7 +40,7 @@ def test_infinite_rewards_are_named_as_the_cause():
 def test_a_loss_that_is_not_finite_at_the_first_policy_is_named_as_the_cause():
     config = from_config_dict(SMALL | {"env": "CartPole-v1"})
     broken = dataclasses.replace(config, haepo=dataclasses.replace(config.haepo, entropy_coef=math.inf))
-    assert cause(broken, 0, {}, 0, 5.0) == (
+    assert find_cause(broken, 0, {}, 0, 5.0) == (
         "the loss of the first policy is not finite, before any step changed the policy; look at the rewards of "
         "CartPole-v1 and the settings config.haepo"
     )
