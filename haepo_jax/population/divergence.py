@@ -1,4 +1,4 @@
-"""Causes of divergence, as far as they can be known: the first number that is not finite, and the setting behind it."""
+"""Causes of divergence, as far as they can be known: the first number not finite, and the setting behind it."""
 
 import math
 from collections.abc import Mapping
@@ -91,7 +91,8 @@ def find_cause(
         where = f"the rewards of {config.env} and {_own_settings(config)}"
         return f"the loss of the first policy is not finite, {before}; look at {where}"
     if not found.gradient:
-        return f"the gradient at the first policy is not finite, {before}; look at config.policy and {_own_settings(config)}"
+        where = f"config.policy and {_own_settings(config)}"
+        return f"the gradient at the first policy is not finite, {before}; look at {where}"
     return LEARNING_RATE
 
 
