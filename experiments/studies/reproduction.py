@@ -16,6 +16,7 @@ from haepo_jax.reports.page import ConfigListing, Fairness, Report, Table
 from haepo_jax.reports.publishing import Published, publish
 from haepo_jax.runs.files import StrPath, read_attempts, read_summary
 from haepo_jax.runtime import startup
+from haepo_jax.text import format_settings, shorten_keys
 
 COMMAND = "python -m experiments.paper"
 
@@ -108,8 +109,7 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             for settings, score in sorted(choice.tried, key=lambda pair: -task.better * pair[1]):
                 if settings == choice.chosen:
                     marked.append(len(rows))
-                words = ", ".join(f"{name} {value:g}" for name, value in settings.items())
-                rows.append((choice.method.label, words, f"{score:.4g}"))
+                rows.append((choice.method.label, format_settings(shorten_keys(settings)), f"{score:.4g}"))
         tables.append(
             Table(
                 caption=f"{task.label}: every setting tried, by {task.metric.replace('_', ' ')}, mean over "

@@ -13,11 +13,12 @@ from experiments.studies.tldr.runs import TUNING_SEED, Runs, Tuned
 from experiments.studies.tldr.scale import Scale
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.training.memory import BASE
-from haepo_jax.reports.formatting import bands, settings
+from haepo_jax.reports.formatting import bands
 from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section, Table
 from haepo_jax.reports.publishing import Published, publish
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runtime import startup
+from haepo_jax.text import format_settings, shorten_keys
 
 COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
@@ -142,7 +143,13 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
         for tried, score in sorted(choice.tried, key=lambda pair: -pair[1]):
             if tried == choice.chosen:
                 marked.append(len(rows))
-            rows.append((choice.method.label, settings(tried), "diverged" if np.isinf(score) else f"{score:.3f}"))
+            rows.append(
+                (
+                    choice.method.label,
+                    format_settings(shorten_keys(tried)),
+                    "diverged" if np.isinf(score) else f"{score:.3f}",
+                )
+            )
     table = Table(
         caption="Every setting tried, by gold reward on the held-out posts at the end",
         columns=("method", "settings", "gold reward"),
