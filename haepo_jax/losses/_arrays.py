@@ -114,7 +114,7 @@ def mean_where(values: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] |
 
 
 def deviations(values: jax.Array, mask: jax.Array, axis_name: AxisName) -> tuple[jax.Array, jax.Array]:
-    """Subtracts from values `[..., M]` the mean of the valid ones, 0 where masked; counts these too, `[..., 1]` (or 1).
+    """Subtracts from values `[..., M]` the mean of the valid ones, 0 where masked; counts these, `[..., 1]` (or 1).
 
     Measured from the largest value: equal values then differ by exactly 0, not by a rounding of their mean that
     a division by their spread would blow up to order 1.

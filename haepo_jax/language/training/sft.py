@@ -25,7 +25,7 @@ def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
-    """Makes an update `(learner, base, batch) -> (learner, metrics)`, which reports `loss`, `grad_norm` and `tokens`."""
+    """Makes an update `(learner, base, batch) -> (learner, metrics)`; metrics `loss`, `grad_norm`, `tokens`."""
 
     def loss(trained: Params, base: Params | None, batch: Sequences) -> tuple[jax.Array, Metrics]:
         return nll(decoder, whole(base, trained), batch, response_length=response_length), {}
