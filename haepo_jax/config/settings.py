@@ -31,7 +31,7 @@ REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
 SCHEDULES = ("constant", "linear", "cosine")
 ACTIVATIONS = (
     *("tanh", "relu", "silu", "swish", "gelu", "elu", "selu", "celu", "leaky_relu", "relu6", "mish", "softplus"),
-    *("sigmoid", "soft_sign", "log_sigmoid", "logsigmoid", "squareplus", "sparse_plus", "sparse_sigmoid", "identity"),
+    *("sigmoid", "soft_sign", "log_sigmoid", "squareplus", "sparse_plus", "sparse_sigmoid", "identity"),
     *("hard_tanh", "hard_sigmoid", "hard_silu", "hard_swish"),
 )
 """The functions of `jax.nn` that change each number by itself."""

@@ -33,12 +33,13 @@ from haepo_jax.config import (
 )
 from haepo_jax.config.checks import DISTRIBUTIONS, check_argument, check_value, flatten
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.members import Member, check_number, make_members, shown
+from haepo_jax.config.members import Member, check_number, make_members
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.reads import unread, why_unread
 from haepo_jax.config.settings import FIELDS, is_traced
 from haepo_jax.errors import ConfigError, nearest, quoted
 from haepo_jax.fields import count, group_of
+from haepo_jax.text import format_setting
 
 Point = Mapping[str, Any]
 """Settings by dotted name."""
@@ -164,7 +165,7 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
     first = 0
     for values_inside, inside in groups.items():
         fixed = dict(zip(fixed_names, values_inside, strict=True))
-        name = ",".join(f"{name}={shown(value)}" for name, value in fixed.items()) or "all"
+        name = ",".join(format_setting(name, value, digits=None) for name, value in fixed.items()) or "all"
         if name in (group.name for group in made):
             raise ConfigError(
                 f"config.{where} makes two groups with the name {name}, as values of different types read alike; give "

@@ -624,13 +624,10 @@ class TestEnvironmentSettings:
         assert differing_fields(old, to_json(ExperimentConfig())) == []
 
 
-class TestArgumentsOfComponents:
-    GIVEN = {
-        "transform": "my.rules:scale",
-        "transform_kwargs": {"sizes": [[3, 3], [2, 2]]},
-        "transform_params": {"b1": 1},
-    }
+LION = {"transform": "my.rules:lion", "transform_kwargs": {"sizes": [[3, 3], [2, 2]]}, "transform_params": {"b1": 1}}
 
+
+class TestArgumentsOfComponents:
     def test_are_kept_in_any_section(self):
         config = from_config_dict({"optimizer": LION, "algorithm": "my.methods:best"})
         assert config.optimizer.transform_kwargs == {"sizes": ((3, 3), (2, 2))}
