@@ -1,4 +1,4 @@
-"""What a traced function computes, as a short text: two that differ in an operation, a shape or a constant differ."""
+"""A traced function as a short text, which differs where an operation, a shape or a constant does."""
 
 import hashlib
 import re

@@ -220,7 +220,7 @@ def panels(
 
     Args:
       charts: for each pair of axes its title and curves.
-      x_label: see `curves`, as all that is not told here.
+      x_label: see `curves`, as all that is not explained here.
       y_label: see `curves`.
       title: see `curves`.
       y_log: see `curves`.
@@ -421,7 +421,7 @@ def strip(
     """A dot for each seed, in a row for each algorithm, and a bar at the median.
 
     Args:
-      rows: label and value of each seed; NaN for one that diverged, which counts as failed and is told in the label.
+      rows: label and value of each seed; NaN for one that diverged, which counts as failed and is marked in the label.
       x_label: what the values are, with their unit.
       title: above the figure.
       x_log: whether the axis is logarithmic.

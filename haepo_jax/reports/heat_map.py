@@ -117,7 +117,7 @@ def _longest(words: Sequence[str]) -> int:
 
 
 def _lines(value: float, share: float) -> list[str]:
-    """What a cell says."""
+    """Returns the text of a cell."""
     if np.isnan(value):
         return ["–"]
     return [number(value), f"{FAILED} {share:.0%}" if share >= 0.005 else f"{FAILED} <1%"][: 1 + (share > 0)]
