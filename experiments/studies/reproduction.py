@@ -133,7 +133,8 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             f"{scale.instance_seeds} seeds on each of {scale.instances} bandits. Curves and tables give interquartile "
             f"means {bands(scale.seeds, '95% stratified bootstrap intervals')} unless they say otherwise.",
             "HAEPO got more attention than the others: its four epochs and the grid of its score log_ratio were set "
-            "after several dozen settings had been tried on CartPole, on tuning seeds (BUILD_NOTES.md). The grids of "
+            "after several dozen settings had been tried on CartPole, on tuning seeds "
+            "(docs/experiments/cartpole_race_settings.md). The grids of "
             "the others are from their literature, and the same care could well make those better too.",
             "The paper's own form of the method has the score sum, on bandits with returns normalised by their sum. "
             "The recommended form has the score that did best on tuning seeds of CartPole, and z-scored returns.",

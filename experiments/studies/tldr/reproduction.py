@@ -167,7 +167,8 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "reads as many given responses an update.",
             tuning,
             "HAEPO got more attention than the others: its grids were set after ten runs of 80 to 100 updates, GRPO's "
-            "after three, those of RLOO and DPO after one each (BUILD_NOTES.md). The same care could well make those "
+            "after three, those of RLOO and DPO after one each "
+            "(docs/experiments/tldr_settings.md). The same care could well make those "
             "better too.",
             f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
             f"{bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far seeds are "
