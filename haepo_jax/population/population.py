@@ -29,6 +29,7 @@ from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.parallel import MEMBERS, TRAJECTORIES
 from haepo_jax.population.empty_constants import with_empty_constants_inside
 from haepo_jax.population.fingerprint import fingerprint
+from haepo_jax.population.held_out import EVAL_RETURN, BestPolicy, evaluate_block
 from haepo_jax.population.member import MemberFunctions, MemberState, make_member, missing
 from haepo_jax.population.memory import with_memory
 from haepo_jax.types import Metrics
@@ -43,16 +44,17 @@ Arrays = Any
 
 
 class Trained(dict[str, np.ndarray]):
-    """What `Population.run` returns: each metric by name, `[settings, seeds, updates]`, and `params`.
+    """What `Population.run` returns: each metric by name, `[settings, seeds, updates]`, `params` and `best`.
 
     `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
-    last finite ones. Those of one member go into `population.functions.algorithm.policy`.
+    last finite ones. Those of one member go into `population.functions.algorithm.policy`. `best` is a `BestPolicy` of
+    such arrays, None where `config.evaluate_every` is unset.
     """
 
-    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any) -> None:
-        """Holds both."""
+    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any, best: BestPolicy | None = None) -> None:
+        """Holds all three."""
         super().__init__(metrics)
-        self.params = params
+        self.params, self.best = params, best
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +141,12 @@ class Population:
     def fingerprint(self) -> str:
         """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
         member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
-        return fingerprint(
-            jax.make_jaxpr(lambda state: self.functions.learn(state, self.functions.collect(state)))(member)
-        )
+
+        def update(state: MemberState) -> Any:
+            learned = self.functions.learn(state, self.functions.collect(state))
+            return learned if state.best is None else (learned, self.functions.evaluate(state))
+
+        return fingerprint(jax.make_jaxpr(update)(member))
 
     def to_host(self, state: MemberState) -> Arrays:
         """The arrays of the members, without padding, as NumPy arrays; in a run of one process."""
@@ -193,7 +198,8 @@ class Population:
 
         Returns:
           Each metric by name, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
-          Its `params` are the trained parameters, `[settings, seeds, ...]`.
+          Its `params` are the trained parameters, `[settings, seeds, ...]`, and its `best` those of the best
+          evaluation.
 
         Raises:
           ConfigError: settings or seeds that are no list, a setting that is no traced leaf of this program, or a
@@ -217,11 +223,10 @@ class Population:
             members = np.concatenate(rows)
             return members.reshape(*shape, *members.shape[1:])
 
-        metrics, params = jax.tree.map(by_setting, *waves)
-        return Trained(metrics, params)
+        return Trained(*jax.tree.map(by_setting, *waves))
 
-    def _run_all(self) -> tuple[dict[str, np.ndarray], Any]:
-        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]` at the end."""
+    def _run_all(self) -> tuple[dict[str, np.ndarray], Any, BestPolicy | None]:
+        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]`, last and best."""
         state, chunks, done = self.init(), [], 0
         while done < self.config.num_updates:
             size = min(self.max_chunk, self.config.num_updates - done)
@@ -229,7 +234,7 @@ class Population:
             chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
             done += size
         metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
-        return metrics, jax.tree.map(self.here, state.learner.params)
+        return metrics, *jax.tree.map(self.here, (state.learner.params, state.best))
 
     @property
     def _sharding(self) -> NamedSharding:
@@ -312,6 +317,9 @@ def make_population(
 
     def advance_block(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
         shapes = _shapes_of_metrics(functions, state)
+        recorded = shapes
+        if config.evaluate_every is not None:
+            recorded = shapes | {EVAL_RETURN: jax.ShapeDtypeStruct((), jnp.float32)}
         first = state.updates_done
 
         def goes_on(carry: tuple[jax.Array, MemberState, Metrics]) -> jax.Array:
@@ -321,9 +329,11 @@ def make_population(
         def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
             i, state, buffers = carry
             state, metrics = update_block(state, shapes)
+            if config.evaluate_every is not None:
+                state, metrics = evaluate_block(functions, config.evaluate_every, state, metrics, first[0] + i + 1)
             return i + 1, state, jax.tree.map(lambda buffer, row: buffer.at[i].set(row), buffers, metrics)
 
-        start = (jnp.int32(0), state, _no_metrics(shapes, max_chunk, block))
+        start = (jnp.int32(0), state, _no_metrics(recorded, max_chunk, block))
         _, state, metrics = jax.lax.while_loop(goes_on, update, start)
         # All devices keep one count of updates, also those that had nothing left to do.
         return dataclasses.replace(state, updates_done=first + num_updates), metrics
