@@ -63,8 +63,8 @@ class MemberFunctions(NamedTuple):
     """The same without a look at whether numbers are finite or the member has stopped: what `learn` is measured
     against."""
     evaluate: Callable[[MemberState], jax.Array]
-    """`state -> the mean greedy return`, float32, of `config.evaluate_episodes` episodes that are never trained on; the
-    same ones at each call."""
+    """`state -> the mean greedy return`, float32, of `config.evaluate_episodes` episodes that are never trained on;
+    the same ones at each call."""
     runs: Callable[[MemberState], jax.Array]
     """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
     algorithm: Algorithm
