@@ -20,9 +20,9 @@ from haepo_jax.config.checks import (
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import (
     ExperimentConfig,
-    leaves,
 )
 from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.fields import leaves
 
 TracedConfig = NewType("TracedConfig", ExperimentConfig)
 """The config of one member inside the program, by convention named `traced`.

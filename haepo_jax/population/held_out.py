@@ -48,7 +48,9 @@ def better_of(best: BestPolicy, params: Params, eval_return: jax.Array, update: 
     return jax.tree.map(lambda new, old: jnp.where(wins, new, old), BestPolicy(params, eval_return, update), best)
 
 
-def evaluate_block(functions: Any, every: int, state: Any, metrics: Metrics, update: jax.Array) -> tuple[Any, Metrics]:
+def evaluate_members(
+    functions: Any, every: int, state: Any, metrics: Metrics, update: jax.Array
+) -> tuple[Any, Metrics]:
     """Evaluates members that have just learned, if it is their turn, and keeps the better of their policies.
 
     It is a branch on a count that all members share: at other updates nothing is played.
@@ -56,7 +58,7 @@ def evaluate_block(functions: Any, every: int, state: Any, metrics: Metrics, upd
     Args:
       functions: `MemberFunctions`.
       every: updates between two evaluations.
-      state: `MemberState` of a block of members.
+      state: `MemberState` of the members of a device.
       metrics: of their update, `[members]` each.
       update: int32, updates done.
 

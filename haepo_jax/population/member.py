@@ -101,7 +101,6 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
         _check_params(config, environment)
     _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)
-
     horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:

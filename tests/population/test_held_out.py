@@ -36,7 +36,7 @@ def config(**changes):
 def laid_out(one_by_one, config):
     """A population on one device whose members learn one after the other, or all together."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("haepo_jax.population.population._goes_in_tiles", lambda device, steps: one_by_one)
+        patch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: one_by_one)
         population = make_population(config, devices=ONE)
         population.advance(population.init(), jnp.int32(0))
     return population
