@@ -79,7 +79,8 @@ class Population:
     def run(self, settings: Iterable[Mapping[str, float]], seeds: Iterable[int]) -> Trained:
         """Trains each setting with each seed from the first update to the last, and writes nothing.
 
-        It compiles at its first call alone. More members than `capacity` are run one wave after the other.
+        It compiles at its first call alone. More members than `capacity`, which `make_population` decides, are run
+        one wave after the other.
 
         Args:
           settings: traced settings by dotted name, one or more; what is left out is as in the config.
@@ -242,7 +243,8 @@ def make_population(
 
     Args:
       config: the experiment.
-      members: who takes part, those of the config by default; of more than run at once, the first.
+      members: who takes part, by default those of the config: each of its swept settings with `num_seeds` seeds. Of
+        more than run at once, the first.
       devices: where they live; all devices of all processes by default.
       members_per_device: members of each device, which decides the bits of all; by default as many as let all
         members run at once.

@@ -28,7 +28,7 @@ from haepo_jax.errors import ConfigError, Interrupted, Stalled, quoted
 from haepo_jax.population import sizes
 from haepo_jax.population.layout import check_placement
 from haepo_jax.population.member import MemberState, total_steps
-from haepo_jax.population.planning import placed
+from haepo_jax.population.planning import place_group
 from haepo_jax.population.population import Population, make_population
 from haepo_jax.runs import agreement
 from haepo_jax.runs.checkpoints import Checkpointer
@@ -260,7 +260,7 @@ def _placed(workdir: Path, sweep: Sweep, placement: Placement) -> tuple[list[Pop
     for group in sweep.groups:
         block = noted["members_per_device"].get(group.name)
         block = _as_noted("members_per_device", placement.members_per_device, block)
-        populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+        populations.append(place_group(group, block, spread, noted["memory"].get(group.name)))
     pairs = list(zip(sweep.groups, populations, strict=True))
     return populations, {
         "members_per_device": {group.name: population.members_per_device for group, population in pairs},
