@@ -1,4 +1,4 @@
-"""Greedy evaluation while members train: whom it scores, on which episodes, what it keeps, and what it leaves alone."""
+"""Greedy evaluation while members train: whom it scores and when, what it keeps, and what it leaves alone."""
 
 import dataclasses
 
