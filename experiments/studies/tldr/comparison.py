@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.studies.computed import computed
+from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.tldr.methods import BASELINES, HAEPO, METHODS
 from experiments.studies.tldr.runs import Runs, Tuned
@@ -226,7 +227,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
     rates = [(method.label, *map(float, _estimate(found.wins(method.name, FINE_TUNED)))) for method in METHODS]
     return (
-        figures.responsive(
+        draw(
             figures.curves,
             paths,
             x_label="KL to the fine-tuned policy, nats a response",
@@ -236,7 +237,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             f"its end, with a point every {every} updates: means over {seeds} seeds, {bands(seeds)}. Higher at the "
             "same KL is better.",
         ),
-        figures.responsive(
+        draw(
             figures.curves,
             learning,
             x_label="updates",
@@ -245,7 +246,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             caption="The same gold reward against updates. The methods but DPO sample as many responses an update; "
             "DPO is offline and reads as many responses from given comparisons instead.",
         ),
-        figures.responsive(
+        draw(
             figures.intervals,
             rates,
             x_label="win rate against the fine-tuned policy, length controlled",
@@ -254,7 +255,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             f"{found.judged['posts']} test posts, with the difference in length taken out: mean over seeds, "
             f"{bands(seeds, '95% intervals')}.",
         ),
-        figures.responsive(
+        draw(
             figures.curves,
             saturation,
             x_label="updates",
