@@ -33,7 +33,7 @@ def make_advance(
 
     def advance(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
         shapes = _metrics_shapes(functions, state)
-        recorded = dict(shapes)
+        recorded: dict[str, Any] = dict(shapes)
         if evaluate_every is not None:
             recorded[EVAL_RETURN] = jax.ShapeDtypeStruct((), jnp.float32)
         first = state.updates_done
