@@ -84,6 +84,20 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What ends a sentence about an unknown `name`: the known ones near it, else all of them.
+
+    Example:
+      >>> suggestion("slipp", ["length", "slip"])
+      '; did you mean slip?'
+      >>> suggestion("noise", ["length", "slip"])
+      '; allowed: length, slip.'
+    """
+    if not known:
+        return ", which has none."
+    return nearest(name, known) or f"; allowed: {', '.join(known)}."
+
+
 def choose(what: str, value: object, choices: Sequence[str]) -> str:
     """`value` if it is one of `choices`, else a `ConfigError` that names it and them, or the nearest of many."""
     if isinstance(value, str) and value in choices:

@@ -19,6 +19,7 @@ from haepo_jax.config import (
     to_config_dict,
 )
 from haepo_jax.config.meanings import Setting, settings_of
+from haepo_jax.config.reads import unread_arguments
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, count, leaves, number
@@ -231,7 +232,7 @@ def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
 
 def unread(config: LanguageConfig) -> dict[str, str]:
     """Finds the settings that no stage reads, by dotted name, each with the reason: as `config_reads.unread` does."""
-    reasons = {
+    reasons = unread_arguments(config) | {
         name: f"config.algorithm is {config.algorithm}"
         for name in setting_names()
         if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
