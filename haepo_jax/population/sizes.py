@@ -104,6 +104,11 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
             f"config.{config.algorithm}.num_epochs",
         ),
     ]
+    if config.evaluate_every is not None:
+        each = environment.observation_size + max(widths)
+        parts.append(
+            _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
+        )
     if config.algorithm == "dpo":
         parts.append(_Part(config.num_trajectories**2, "the pairs of its episodes", "config.num_trajectories"))
     return parts
@@ -130,11 +135,9 @@ def _params(config: ExperimentConfig, environment: Environment) -> int:
 def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
     """Of a member between updates, at least."""
     own = getattr(config, config.algorithm, None)
-    copies = (
-        1
-        + (0 if is_outside(config.optimizer.transform) else _ADAM)
-        + (isinstance(own, ReferenceConfig) and own.reference != "none")
-    )
+    moments = 0 if is_outside(config.optimizer.transform) else _ADAM
+    copies = 1 + moments + (isinstance(own, ReferenceConfig) and own.reference != "none")
+    copies += config.evaluate_every is not None
     return copies * _params(config, environment) * _FLOAT
 
 
