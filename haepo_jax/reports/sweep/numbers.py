@@ -11,7 +11,7 @@ from haepo_jax.reports.sweep.folder import Sweep
 from haepo_jax.reports.sweep.ranking import Scores, Standings, rank_points, score_members
 from haepo_jax.reports.sweep.sensitivity import Sensitivity, sensitivities
 from haepo_jax.reports.sweep.ties import beside_the_highest
-from haepo_jax.runs.metrics.reader import short_names
+from haepo_jax.runs.metrics.reader import shorten_names
 from haepo_jax.runs.summary import FINAL_UPDATES
 
 
@@ -62,7 +62,7 @@ def analyse(sweep: Sweep) -> Numbers:
     scores = score_members(sweep)
     standings = rank_points(sweep, scores)
     found = sensitivities(sweep, scores, standings)
-    names = short_names([setting.name for setting in sweep.settings])
+    names = shorten_names([setting.name for setting in sweep.settings])
     return Numbers(sweep, scores, standings, found, names, beside_the_highest(sweep, scores, standings))
 
 

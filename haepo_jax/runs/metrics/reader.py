@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from haepo_jax.config.members import Member, shown, text_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath, read_members
-from haepo_jax.runs.metrics.parts import metrics_dataset, metrics_parts
+from haepo_jax.runs.metrics.parts import list_parts, open_dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +60,9 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
     types = {"member": pa.int32(), "seed": pa.int64(), "update": pa.int32()}
     types |= {name: pa.string() if name in text else pa.float64() for name in members[0]["settings"]}
     with _sentences(directory):
-        parts = metrics_parts(workdir)
+        parts = list_parts(workdir)
         if parts.own or any(name.endswith(".parquet") for name in parts.others):
-            found = metrics_dataset(workdir, parts=parts)
+            found = open_dataset(workdir, parts=parts)
             if missing := [name for name in columns if name not in found.schema.names]:
                 raise ConfigError(f"{directory} is not that of such a run: it has rows without {', '.join(missing)}.")
             # The parts of its groups may differ in the columns that are not read here.
@@ -70,7 +70,7 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
             table = found.replace_schema(pa.schema(types)).to_table()
         else:
             table = pa.schema(types | dict.fromkeys(columns, pa.float32())).empty_table()
-    _check(directory, table, members, text)
+    _check_rows(directory, table, members, text)
     return Rows(
         members,
         table["member"].to_numpy(),
@@ -94,7 +94,7 @@ def read_metric(workdir: StrPath, name: str) -> np.ndarray:
       ConfigError: as of `read_rows`.
     """
     with _sentences(Path(workdir) / "metrics"):
-        names = metrics_dataset(workdir).schema.names
+        names = open_dataset(workdir).schema.names
     if name not in names:
         raise KeyError(f"{workdir} has no metric {name}; it has {', '.join(names)}.")
     rows = read_rows(workdir, (name,))
@@ -117,25 +117,25 @@ def _sentences(directory: Path) -> Iterator[None]:
         raise ConfigError(f"{directory} cannot be read: {str(error).splitlines()[0]}.") from error
 
 
-def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+def group_by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     """Returns the indices of members that share their swept settings, under a label of those settings."""
     points: dict[str, list[int]] = {}
     for index, member in enumerate(members):
         points.setdefault(json.dumps(member["settings"]), []).append(index)
     chosen = [members[indices[0]]["settings"] for indices in points.values()]
-    labels = [setting_label(settings) for settings in chosen]
+    labels = [format_settings(settings) for settings in chosen]
     if len(set(labels)) < len(labels):
-        labels = [setting_label(settings, exact=True) for settings in chosen]
+        labels = [format_settings(settings, exact=True) for settings in chosen]
     return dict(zip(labels, points.values(), strict=True))
 
 
-def setting_label(settings: Mapping[str, Any], *, exact: bool = False) -> str:
+def format_settings(settings: Mapping[str, Any], *, exact: bool = False) -> str:
     """Returns settings in words, their numbers in six digits unless they are to be exact.
 
     Example:
-      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2, "haepo.score": "sum"})
+      >>> format_settings({"haepo.kl_coef": 0.1 + 0.2, "haepo.score": "sum"})
       'haepo.kl_coef=0.3, haepo.score=sum'
-      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2}, exact=True)
+      >>> format_settings({"haepo.kl_coef": 0.1 + 0.2}, exact=True)
       'haepo.kl_coef=0.30000000000000004'
     """
     return ", ".join(
@@ -144,18 +144,18 @@ def setting_label(settings: Mapping[str, Any], *, exact: bool = False) -> str:
     )
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
+def shorten_names(names: Sequence[str]) -> dict[str, str]:
     """Returns the last part of each dotted name, where that tells them apart.
 
     Example:
-      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
+      >>> shorten_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
       {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
     """
     counts = Counter(name.rpartition(".")[2] for name in names)
     return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
 
 
-def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
+def _check_rows(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
     """Holds the rows to be those of the members: equal seeds and settings.
 
     Raises:
