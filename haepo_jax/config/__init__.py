@@ -1,6 +1,7 @@
 """What to run: settings, their checks, the members that they make, and sweeps."""
 
 from haepo_jax.config.conversion import (
+    TracedConfig,
     checked_settings,
     default_config,
     differing_fields,
@@ -63,6 +64,7 @@ __all__ = [
     "PpoConfig",
     "ReferenceConfig",
     "ReinforceConfig",
+    "TracedConfig",
     "checked_settings",
     "default_config",
     "differing_fields",

@@ -20,9 +20,9 @@ from haepo_jax.config.settings import (
     GrpoConfig,
     HaepoConfig,
     gradient_steps,
-    leaves,
 )
 from haepo_jax.errors import ConfigError, choose, nearest, quoted
+from haepo_jax.fields import leaves
 
 ENV_PARAMS = "env_params."
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")

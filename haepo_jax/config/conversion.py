@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NewType
 
 import ml_collections
 from ml_collections import config_dict
@@ -20,9 +20,17 @@ from haepo_jax.config.checks import (
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import (
     ExperimentConfig,
-    leaves,
 )
 from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.fields import leaves
+
+TracedConfig = NewType("TracedConfig", ExperimentConfig)
+"""The config of one member inside the program, by convention named `traced`.
+
+Two configs meet in the code of an algorithm. `config` is static: it decides the program and is the same for all
+members. `traced` has tracers in the place of the traced settings, the member's own values: each number that a sweep
+may vary is read from it alone. Read from `config` it would be a constant, and a sweep of it would do nothing.
+"""
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -84,8 +92,8 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
-    """The configuration with these traced settings in place; their values may be tracers.
+def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> TracedConfig:
+    """Puts traced settings into a configuration; their values may be tracers.
 
     Args:
       config: the configuration.
@@ -103,7 +111,7 @@ def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> Expe
             config = dataclasses.replace(config, **{section: inner})
         else:
             config = dataclasses.replace(config, **{leaf: value})
-    return config
+    return TracedConfig(config)
 
 
 def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:

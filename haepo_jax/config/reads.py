@@ -7,7 +7,8 @@ line. A config file may set it, so that one file serves several algorithms.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, ReferenceConfig, leaves
+from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, ReferenceConfig
+from haepo_jax.fields import leaves
 
 _OF_REFERENCES = {"reference_period": "periodic", "reference_decay": "ema"}
 

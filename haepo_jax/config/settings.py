@@ -5,10 +5,10 @@ the program it is a traced scalar, so code may compute with it but not branch on
 """
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from haepo_jax.fields import choice, count, number, optional_number
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
 
 ALGORITHMS = ("haepo", "ppo", "grpo", "rloo", "dpo", "reinforce")
@@ -22,28 +22,6 @@ MEMORIES = ("auto", "store", "remat", "recompute")
 
 MAX_SEED = 2**32 - 1
 """A PRNG key holds 32 bits of its seed; beyond, seeds would repeat."""
-
-
-def number(
-    default: float, *, low: float = -math.inf, above: float = -math.inf, high: float = math.inf, traced: bool = True
-) -> Any:
-    """A real number with low <= x <= high and x > above."""
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
-
-
-def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> Any:
-    """As `number`, or unset, which is the default; whether it is set decides the program, its value does not."""
-    return dataclasses.field(default=None, metadata={"low": low, "above": above, "high": high, "traced": True})
-
-
-def count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
-    """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
-
-
-def choice(default: str, choices: tuple[str, ...]) -> Any:
-    """One of these words."""
-    return dataclasses.field(default=default, metadata={"choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,13 +205,3 @@ def gradient_steps(config: ExperimentConfig) -> int:
     """Counts the gradient steps of an update."""
     section = getattr(config, config.algorithm, None)
     return getattr(section, "num_epochs", 1) * getattr(section, "num_minibatches", 1)
-
-
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
-    """Every setting as `(dotted name, value, field)`."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, value, field

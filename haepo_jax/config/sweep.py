@@ -33,11 +33,12 @@ from haepo_jax.config import (
 )
 from haepo_jax.config.checks import DISTRIBUTIONS, ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.members import Member, check_number, make_members, shown
+from haepo_jax.config.members import Member, check_number, make_members
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.reads import unread
-from haepo_jax.config.settings import count, leaves
 from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.fields import count, leaves
+from haepo_jax.text import format_setting
 
 Point = Mapping[str, Any]
 """Settings by dotted name."""
@@ -165,7 +166,7 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
     first = 0
     for values_inside, inside in groups.items():
         fixed = dict(zip(fixed_names, values_inside, strict=True))
-        name = ",".join(f"{name}={shown(value)}" for name, value in fixed.items()) or "all"
+        name = ",".join(format_setting(name, value, digits=None) for name, value in fixed.items()) or "all"
         if name in (group.name for group in made):
             raise ConfigError(
                 f"config.{where} makes two groups with the name {name}, as values of different types read alike; give "

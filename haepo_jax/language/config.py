@@ -19,8 +19,9 @@ from haepo_jax.config import (
     to_config_dict,
 )
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.settings import MAX_SEED, choice, count, leaves, number
+from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
+from haepo_jax.fields import choice, count, leaves, number
 
 METHODS = ("haepo", "grpo", "rloo", "dpo")
 FAMILIES = ("llama", "qwen2", "qwen3", "gpt_neox")

@@ -8,8 +8,9 @@ import jax
 from haepo_jax.config.sweep import Group, Sweep
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population import sizes
+from haepo_jax.population.layout import check_placement
 from haepo_jax.population.memory import device_bytes
-from haepo_jax.population.population import Population, check_placement, make_population
+from haepo_jax.population.population import Population, make_population
 
 _SHARE = 0.9  # of a device's memory; the rest is the runtime's
 _MANY_TIMES = 30  # a program that needs more than so many times its batch and state has not been seen

@@ -71,7 +71,7 @@ def check(
 
 def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
     """Says how much an update plays, where that takes long; None where it does not."""
-    steps = num_members * _steps(config, make_environment(config))
+    steps = num_members * batch_steps(config, make_environment(config))
     if steps < _MANY_STEPS:
         return None
     return (
@@ -87,7 +87,7 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
     of_network = max(together * max(widths), sum(widths)) * _FLOAT
     episodes = rows * (together * environment.observation_size * _FLOAT + of_network)
     if config.memory in ("store", "remat") or config.algorithm not in ON_LOG_LIKELIHOODS:
-        steps = _steps(config, environment) // config.num_trajectories * rows
+        steps = batch_steps(config, environment) // config.num_trajectories * rows
         episodes += together * steps * step_bytes(environment)
         episodes += steps * sum(widths) * _FLOAT if config.memory == "store" and config.algorithm != "ppo" else 0
     parts = [
@@ -108,8 +108,8 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
     return parts
 
 
-def _steps(config: ExperimentConfig, environment: Environment) -> int:
-    """The most steps that a member plays in an update."""
+def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
+    """Computes the most steps that a member plays in an update."""
     length = config.ppo.num_steps if config.algorithm == "ppo" else horizon_of(config, environment)
     return config.num_trajectories * length
 

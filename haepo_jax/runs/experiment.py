@@ -17,7 +17,8 @@ from haepo_jax.config.members import number_of_members
 from haepo_jax.config.sweep import Group, Sweep, of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, quoted
 from haepo_jax.population import sizes
-from haepo_jax.population.population import Population, check_placement
+from haepo_jax.population.layout import check_placement
+from haepo_jax.population.population import Population
 from haepo_jax.runs import agreement
 from haepo_jax.runs.attempt import Attempt
 from haepo_jax.runs.files import StrPath, read_summary

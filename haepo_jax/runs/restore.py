@@ -72,7 +72,7 @@ def check_resumable(workdir: Path, sources: Sequence[Source], template: Tree) ->
     Args:
       workdir: the run folder.
       sources: folders that may hold the state, the latest first.
-      template: of the state, see `checkpointing.read`.
+      template: of the state, see `checkpoints.read_checkpoint`.
 
     Raises:
       ConfigError: a checkpoint is not of this run, or of another structure; or rows are gone that all count on.
@@ -89,7 +89,7 @@ def resume(workdir: Path, sources: Sequence[Source], template: Tree, members: ra
     Args:
       workdir: the run folder, held by this run.
       sources: folders that may hold the state, the latest first.
-      template: of the state, see `checkpointing.read`.
+      template: of the state, see `checkpoints.read_checkpoint`.
       members: those that are asked for, consecutive indices.
 
     Raises:

@@ -8,8 +8,7 @@ whether the next one follows.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +27,7 @@ from haepo_jax.runs.recorder import Recorder, Rows
 from haepo_jax.runs.restore import resume
 from haepo_jax.runs.waves import Wave
 from haepo_jax.runtime import processes, signals
+from haepo_jax.text import format_settings
 from haepo_jax.types import Metrics
 
 _CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
@@ -263,14 +263,8 @@ class WaveRun:
     def _report_diverged(self, diverged: np.ndarray, diverged_at: np.ndarray, progress: ProgressReport) -> None:
         for row in np.flatnonzero(diverged & ~self._diverged):
             member = self._population.members_here[row]
+            which = format_settings({"seed": member.seed, **member.settings})
             progress.say(
-                f"Member {member.index} (seed {member.seed}{_described(member.settings)}) diverged at update "
-                f"{diverged_at[row]}: it is frozen as it was before."
+                f"Member {member.index} ({which}) diverged at update {diverged_at[row]}: it is frozen as it was before."
             )
         self._diverged = diverged
-
-
-def _described(settings: Mapping[str, Any]) -> str:
-    return "".join(
-        f", {name} {value:g}" if isinstance(value, float) else f", {name} {value}" for name, value in settings.items()
-    )

@@ -12,7 +12,7 @@ from rich.console import Console
 from haepo_jax.analysis import tables
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
 from haepo_jax.config import from_config_dict, to_json
-from haepo_jax.population.population import make_members
+from haepo_jax.config.members import make_members
 from haepo_jax.reports import learning_curve
 from haepo_jax.runs.files import to_json_text
 from haepo_jax.runs.folder import write_json

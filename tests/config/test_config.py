@@ -29,8 +29,8 @@ from haepo_jax.config import (
     with_settings,
 )
 from haepo_jax.config.checks import flatten
-from haepo_jax.config.settings import leaves
 from haepo_jax.errors import ConfigError
+from haepo_jax.fields import leaves
 
 OTHER = ExperimentConfig(
     env="Pendulum-v1",

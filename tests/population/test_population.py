@@ -8,9 +8,11 @@ import pytest
 
 from configs import cartpole
 from haepo_jax.config import from_config_dict
+from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
+from haepo_jax.population import Trained, make_population
+from haepo_jax.population.layout import goes_in_tiles
 from haepo_jax.population.member import make_member, total_steps
-from haepo_jax.population.population import _goes_in_tiles, make_members, make_population
 
 ONE = jax.devices()[:1]
 
@@ -51,7 +53,7 @@ def spread():
 def laid_out(*, one_by_one, config=config(), **options):  # noqa: B008
     """A population, compiled, whose members learn one after the other or all together."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("haepo_jax.population.population._goes_in_tiles", lambda device, steps: one_by_one)
+        patch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: one_by_one)
         population = make_population(config, **options)
         trained(population, 1, 1)
     return population
@@ -167,6 +169,26 @@ def test_numbers_that_make_no_sense_for_the_environment_are_refused():
         population.run([{"env_params.length": 0}], [0])
 
 
+@pytest.mark.parametrize("memory", ["auto", "recompute"])
+def test_a_member_is_built_once_after_its_memory_is_chosen(monkeypatch, memory):
+    built = []
+
+    def recording(config, **options):
+        built.append(config.memory)
+        return make_member(config, **options)
+
+    monkeypatch.setattr("haepo_jax.population.population.make_member", recording)
+    population = make_population(config(memory=memory), devices=ONE)
+    assert built == [population.config.memory] == [{"auto": "remat", "recompute": "recompute"}[memory]]
+
+
+def test_the_result_of_a_run_shows_names_and_shape_and_picks_a_members_parameters():
+    params = {"bias": np.arange(12).reshape(2, 3, 2)}
+    result = Trained({"episode_return": np.zeros((2, 3, 40)), "loss": np.zeros((2, 3, 40))}, params)
+    assert repr(result) == "Trained(episode_return, loss: [2, 3, 40]; params)"
+    np.testing.assert_array_equal(result.member_params(setting=1, seed=2)["bias"], [10, 11])
+
+
 def test_the_same_run_twice_is_identical(on_one_device):
     assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
 
@@ -255,9 +277,9 @@ def test_both_layouts_agree(on_one_device, one_by_one):
 
 def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_cpu():
     (cpu,) = ONE
-    assert [_goes_in_tiles(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
+    assert [goes_in_tiles(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
     accelerator = types.SimpleNamespace(platform="gpu")
-    assert not any(_goes_in_tiles(accelerator, steps) for steps in (2, 8000, 10**6))
+    assert not any(goes_in_tiles(accelerator, steps) for steps in (2, 8000, 10**6))
 
 
 LIMIT = 300
@@ -324,8 +346,8 @@ class TestBudget:
         """Two devices: as many updates on each as its own members need, whatever chunk is asked for."""
         calls = []
 
-        def counting(config):
-            functions = make_member(config)
+        def counting(config, **options):
+            functions = make_member(config, **options)
 
             def collect(state):
                 jax.debug.callback(lambda seed: calls.append(int(seed)), jax.random.key_data(state.key)[-1])
@@ -333,7 +355,7 @@ class TestBudget:
 
             return functions._replace(collect=collect)
 
-        monkeypatch.setattr("haepo_jax.population.population.make_train", counting)
+        monkeypatch.setattr("haepo_jax.population.population.make_member", counting)
         population = make_population(config(num_seeds=4, max_env_steps=LIMIT), devices=jax.devices()[:2])
         _, metrics = trained(population, 6)
         jax.effects_barrier()
@@ -391,6 +413,7 @@ def test_going_on_from_the_host_is_exact(on_one_device):
     assert_identical(resumed, trained(on_one_device, 6)[0])
 
 
+@pytest.mark.hlo
 def test_nothing_calls_the_host_within_a_chunk(on_one_device):
     state = on_one_device.init()
     program = on_one_device.advance.lower(state, jnp.int32(1)).as_text()

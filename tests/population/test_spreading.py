@@ -45,6 +45,7 @@ def collectives(text):
     return Counter(found)
 
 
+@pytest.mark.hlo
 @pytest.mark.parametrize("algorithm", ["haepo", pytest.param("ppo", marks=pytest.mark.slow)])
 def test_independent_members_never_talk(algorithm):
     population = make_population(config(algorithm=algorithm, num_seeds=16))
@@ -65,12 +66,14 @@ def population():
 
 
 class TestTrajectories:
+    @pytest.mark.hlo
     def test_are_divided_among_the_devices_of_a_block(self, spread):
         assert dict(spread.mesh.shape) == {"members": 2, "trajectories": 4}
         text = compiled(spread)
         # Two members of three trajectories each, wherever a step's observations are.
         assert re.search(r"f32\[2,3,4\]", text) and not re.search(r"f32\[2,12,4\]", text)
 
+    @pytest.mark.hlo
     def test_meet_only_where_the_softmax_and_the_gradient_need_it(self, spread):
         """Neither in the loop that plays the episodes nor in those over the pieces of the gradient."""
         text = compiled(spread)
@@ -81,6 +84,7 @@ class TestTrajectories:
             # Of the update, or of a gradient step within it.
             assert place.count("while/body") == 1 or (place.count("while/body") == 2 and "jvp" in place), place
 
+    @pytest.mark.hlo
     def test_add_up_one_gradient_a_step(self, spread):
         """The kernel of the first layer, 4 by 6, of two members crosses devices once."""
         lines = [line for line in compiled(spread).splitlines() if re.search(r" all-reduce(-start)?\(", line)]

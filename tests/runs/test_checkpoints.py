@@ -125,15 +125,15 @@ def test_a_flipped_bit_falls_back_to_the_newest_good_one(kept, folder, share):
 
 def test_a_changed_value_is_told_by_its_members_checksum(checkpoints, kept, template, folder, monkeypatch):
 
-    original = module._checksums
+    original = module._compute_checksums
 
     def changed(arrays, start):
         sums = original(arrays, start)
         return sums + (jnp.arange(len(sums)) == 1).astype(jnp.uint32)
 
-    monkeypatch.setattr(module, "_checksums", changed)
+    monkeypatch.setattr(module, "_compute_checksums", changed)
     save(checkpoints, kept, 4)
-    monkeypatch.setattr(module, "_checksums", original)
+    monkeypatch.setattr(module, "_compute_checksums", original)
     with pytest.raises(ValueError, match="the checksum does not hold for member 1"):
         read_checkpoint(list_saved(folder)[0], template)
 
@@ -207,7 +207,9 @@ class TestBeforeThereWereRecords:
 
         checkpointer = Checkpointer(tmp_path / "checkpoints", MEMBERS)
         for update in (1, 2):
-            monkeypatch.setattr(module, "_start", lambda digest, update=update: module._start_of_old(update))
+            monkeypatch.setattr(
+                module, "_start_of_checksums", lambda digest, update=update: module._start_of_old_checksums(update)
+            )
             save(checkpointer, kept, update)
             shutil.rmtree(tmp_path / "checkpoints" / str(update) / "record")
         checkpointer.close()

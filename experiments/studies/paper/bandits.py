@@ -14,8 +14,9 @@ from haepo_jax.analysis.few_seeds import supported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, verdict
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, settings
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell
 from haepo_jax.reports.page import Claim, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
 _TUNING_INSTANCE = 1000
@@ -177,7 +178,7 @@ def _choices(tuned: dict[str, Tuned]) -> Table:
         caption="Chosen settings, used on all bandits",
         columns=("method", "settings", "final regret on tuning bandits"),
         rows=[
-            (method.label, settings(tuned[method.name].chosen), f"{tuned[method.name].score:.3g}")
+            (method.label, format_settings(shorten_keys(tuned[method.name].chosen)), f"{tuned[method.name].score:.3g}")
             for method in METHODS
         ],
     )

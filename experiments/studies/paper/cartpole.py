@@ -16,8 +16,9 @@ from haepo_jax.analysis.few_seeds import interquartile_mean_of, supported
 from haepo_jax.analysis.statistics import performance_profile, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, compare_variances, verdict
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell, settings
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
 from haepo_jax.reports.page import Claim, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 SOLVED = 475.0
 
@@ -165,7 +166,7 @@ def _table(
         rows.append(
             (
                 method.label,
-                settings(tuned[method.name].chosen),
+                format_settings(shorten_keys(tuned[method.name].chosen)),
                 interval_cell(interquartile_mean_of(steps[method.name]), infinite="never"),
                 interval_cell(interquartile_mean_of(final)),
                 f"{final.min():.1f}",

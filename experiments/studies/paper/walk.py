@@ -11,8 +11,9 @@ from experiments.studies.tuning import Tuned, reported, tune
 from haepo_jax.analysis.few_seeds import interquartile_mean_of
 from haepo_jax.analysis.verdicts import compare
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, interval, interval_cell, settings
+from haepo_jax.reports.formatting import bands, brackets, interval, interval_cell
 from haepo_jax.reports.page import Claim, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 CLOCK_POINTS = 100
 
@@ -85,7 +86,7 @@ def _table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, 
         rows=[
             (
                 method.label,
-                settings(tuned[method.name].chosen),
+                format_settings(shorten_keys(tuned[method.name].chosen)),
                 interval_cell(interquartile_mean_of(curves[method.name][:, -1])),
                 f"{curves[method.name][:, -1].min():.2f}",
                 f"{data[method.name].summary['wall_clock']['run_seconds']:.1f}",

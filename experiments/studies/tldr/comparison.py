@@ -20,8 +20,9 @@ from haepo_jax.language.stages.assembly import make_setting
 from haepo_jax.language.stages.evaluation import FINE_TUNED, answers_of, win_rates
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import Series
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number, settings
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number
 from haepo_jax.reports.page import Figure, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 _WINDOW = 10
 """Updates that the effective sample size is averaged over."""
@@ -311,7 +312,14 @@ def _cost_table(runs: Runs, tuned: Mapping[str, Tuned], found: _Found) -> Table:
     for method in METHODS:
         names = found.names[method.name]
         tokens, seconds = np.mean([runs.tokens(name) for name in names]), min(map(runs.seconds, names))
-        rows.append((method.label, settings(tuned[method.name].chosen), f"{tokens:,.0f}", f"{seconds:.0f}"))
+        rows.append(
+            (
+                method.label,
+                format_settings(shorten_keys(tuned[method.name].chosen)),
+                f"{tokens:,.0f}",
+                f"{seconds:.0f}",
+            )
+        )
     return Table(
         caption="What a run was given and what it took",
         columns=("method", "chosen settings", "response tokens", "seconds"),

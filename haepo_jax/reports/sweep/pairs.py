@@ -17,6 +17,7 @@ from haepo_jax.reports.sweep.chapter import ONE_STYLE, Chapter, Drawing, interva
 from haepo_jax.reports.sweep.folder import Sweep, is_grid
 from haepo_jax.reports.sweep.numbers import Numbers
 from haepo_jax.reports.sweep.ranking import members_cell, pooled
+from haepo_jax.text import format_settings
 
 _MOST_PAIRED = 4
 """So many settings make at most 6 heat maps."""
@@ -97,8 +98,8 @@ def _heat_map(numbers: Numbers, pair: _Pair, limits: tuple[float, float]) -> Dra
             failed_label="members that diverged",
             limits=limits,
         ),
-        alt=f"Final return by {y_name} and {x_name}; the highest, {number(score[row, column])}, is at {y_name} "
-        f"{y.labels[row]} and {x_name} {x.labels[column]}.",
+        alt=f"Final return by {y_name} and {x_name}; the highest, {number(score[row, column])}, is at "
+        f"{format_settings({y_name: y.labels[row], x_name: x.labels[column]})}.",
         caption=f"{y_name} and {x_name}: the interquartile mean of the final returns of all members with both values"
         + (", whatever their other settings are." if len(numbers.sweep.varied) > 2 else ".")
         + "".join(notes),
