@@ -263,8 +263,6 @@ class WaveRun:
     def _report_diverged(self, diverged: np.ndarray, diverged_at: np.ndarray, progress: ProgressReport) -> None:
         for row in np.flatnonzero(diverged & ~self._diverged):
             member = self._population.members_here[row]
-            which = format_settings({"seed": member.seed, **member.settings})
-            progress.say(
-                f"Member {member.index} ({which}) diverged at update {diverged_at[row]}: it is frozen as it was before."
-            )
+            which = f"Member {member.index} ({format_settings({'seed': member.seed, **member.settings})})"
+            progress.say(f"{which} diverged at update {diverged_at[row]}: it is frozen as it was before.")
         self._diverged = diverged

@@ -289,9 +289,10 @@ def test_a_run_of_before_there_were_ids_goes_on(workdir, monkeypatch):
     (workdir / "run.json").write_text(json.dumps({"run": None, "numbers": {}}))
     (workdir / "members.json").write_text(json.dumps([{"index": k, "seed": k, "settings": {}} for k in range(3)]))
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "statement", lambda run, name: None)
+        patch.setattr(writer, "make_statement", lambda run, name: None)
         for update in range(3):
-            patch.setattr(module, "_start", lambda digest, update=update: module._start_of_old(update + 1))
+            old_start = module._start_of_old_checksums(update + 1)
+            patch.setattr(module, "_start_of_checksums", lambda digest, start=old_start: start)
             record(workdir, [update], begun=Restored(update, None, 0))
             shutil.rmtree(folder(workdir) / str(update + 1) / "record")
     assert_refused(workdir, r"params is float32\[2\] there and float32\[5\] here", template=state(0, size=5))
