@@ -6,14 +6,18 @@ import re
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from helpers.command_runner import run
+from helpers.run_folders import TINY
 
 from experiments.published import gather
 from experiments.published.blocks import blocks as render_blocks
 from experiments.published.documents import BLOCK, documents, fill
 from experiments.published.publish import TABLES
+from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
 from haepo_jax.errors import ConfigError
+from haepo_jax.population.member import make_member
 from haepo_jax.runs.files import read_json
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +129,20 @@ def test_modules_of_the_project_that_a_document_names_exist(document):
         *(name.rpartition(".")[0] for name in re.findall(r"`(haepo_jax(?:\.\w+)+\.\w+)\(", text)),
     }
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_column_that_a_method_writes_is_in_the_glossary(algorithm):
+    config = from_config_dict(TINY | {"algorithm": algorithm})
+    functions = make_member(config)
+    state = jax.eval_shape(functions.init, jax.random.key(0), traced_settings(config))
+    _, metrics = jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), state)
+    explained = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", glossary(), re.MULTILINE)))
+    assert metrics.keys() - set(explained) == set()
+
+
+def glossary():
+    return (ROOT / "docs" / "glossary.md").read_text().partition("## The columns of the metrics")[2]
 
 
 def test_the_readme_fits_on_a_page():

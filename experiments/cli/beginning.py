@@ -1,4 +1,4 @@
-"""What a command does before all else: it can be stopped, and says a first word, while its libraries load.
+"""The first step of a command: it can be stopped, and says a first word, while its libraries load.
 
 The standard library alone, as this must be there before what takes seconds to import.
 """

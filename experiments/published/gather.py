@@ -39,7 +39,7 @@ def shipped(folder: Path, config: Path) -> Entry:
     Raises:
       ConfigError: the run is not complete, or not of this config.
     """
-    wanted = to_json(from_config_dict(config_file.load(str(config), (), ())))
+    wanted = to_json(from_config_dict(config_file.load(str(config), (), {})))
     if differences := differing_fields(read_record(folder), wanted):
         raise ConfigError(f"{folder} is not a run of {config.name} as it is shipped: {', '.join(differences)}.")
     summary = read_summary(folder)

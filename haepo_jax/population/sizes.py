@@ -103,6 +103,11 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
             f"config.{config.algorithm}.num_epochs",
         ),
     ]
+    if config.evaluate_every is not None:
+        each = environment.observation_size + max(widths)
+        parts.append(
+            _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
+        )
     if config.algorithm == "dpo":
         parts.append(_Part(config.num_trajectories**2, "the pairs of its episodes", "config.num_trajectories"))
     return parts
@@ -130,6 +135,7 @@ def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
     """Of a member between updates, at least."""
     own = getattr(config, config.algorithm, None)
     copies = 1 + _ADAM + (isinstance(own, ReferenceConfig) and own.reference != "none")
+    copies += config.evaluate_every is not None
     return copies * _params(config, environment) * _FLOAT
 
 

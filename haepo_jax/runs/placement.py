@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from haepo_jax.config.sweep import Sweep
 from haepo_jax.errors import ConfigError
-from haepo_jax.population.planning import placed
+from haepo_jax.population.planning import place_group
 from haepo_jax.population.population import Population
 from haepo_jax.runs.files import read_placement
 
@@ -48,7 +48,7 @@ def place_groups(workdir: Path, sweep: Sweep, placement: Placement) -> tuple[lis
         members_per_device = _keep_noted(
             "members_per_device", placement.members_per_device, noted["members_per_device"].get(group.name)
         )
-        populations.append(placed(group, members_per_device, spread, noted["memory"].get(group.name)))
+        populations.append(place_group(group, members_per_device, spread, noted["memory"].get(group.name)))
     pairs = list(zip(sweep.groups, populations, strict=True))
     return populations, {
         "members_per_device": {group.name: population.members_per_device for group, population in pairs},

@@ -16,7 +16,7 @@ TINY = (
     "--config.num_updates=3",
 )
 STAGES = {
-    "tracing": "haepo_jax.runs.placement:placed",
+    "tracing": "haepo_jax.runs.placement:place_group",
     "compiling": "haepo_jax.runs.attempt:_compile",
     "first chunk": "haepo_jax.runs.wave_run:jax.block_until_ready",
     "saving": "haepo_jax.runs.wave_run:Checkpointer.save",

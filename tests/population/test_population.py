@@ -1,5 +1,4 @@
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import Trained, make_population
-from haepo_jax.population.layout import goes_in_tiles
 from haepo_jax.population.member import make_member, total_steps
 
 ONE = jax.devices()[:1]
@@ -126,7 +124,7 @@ def test_members_are_every_setting_with_every_seed():
         ([{}], [2**32], "seeds must be whole numbers from 0 to 4294967295, got 4294967296."),
     ],
 )
-def test_what_a_population_is_to_run_is_checked_as_flags_are(spread, settings, seeds, sentence):
+def test_run_refuses_settings_and_seeds_that_flags_would_refuse(spread, settings, seeds, sentence):
     with pytest.raises(ConfigError) as raised:
         spread.run(settings, seeds)
     assert sentence in str(raised.value)
@@ -157,13 +155,13 @@ def test_a_population_of_a_dictionary_is_refused_with_the_way_to_make_a_config()
         make_population({})
 
 
-def test_numbers_of_the_environment_that_a_program_holds_as_whole_ones_are_never_cut():
+def test_run_refuses_a_real_number_for_an_env_param_that_the_program_holds_as_a_whole_one():
     population = make_population(config(env_params={"gravity": 10}), devices=ONE)
     with pytest.raises(ConfigError, match=r"config.env_params.gravity is a whole number in this program, got 9.5."):
         population.run([{"env_params.gravity": 9.5}], [0])
 
 
-def test_numbers_that_make_no_sense_for_the_environment_are_refused():
+def test_run_refuses_env_params_out_of_their_limits():
     population = make_population(config(env="RandomWalk-haepo", env_params={"length": 3}), devices=ONE)
     with pytest.raises(ConfigError, match=r"config.env_params.length of RandomWalk-haepo must be at least 1, got 0."):
         population.run([{"env_params.length": 0}], [0])
@@ -193,25 +191,25 @@ def test_the_same_run_twice_is_identical(on_one_device):
     assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
 
 
-def test_the_division_into_chunks_changes_nothing(layout):
+def test_the_division_of_a_run_into_chunks_changes_no_bit(layout):
     assert_identical(trained(layout, 6), trained(layout, 1, 2, 3))
 
 
-def test_a_chunk_of_any_length_is_one_program(on_one_device):
+def test_chunks_of_all_lengths_share_one_compiled_program(on_one_device):
     trained(on_one_device, 1, 2)
     compiled = on_one_device.advance._cache_size()
     trained(on_one_device, 3, 2, 1)
     assert on_one_device.advance._cache_size() == compiled
 
 
-def test_many_devices_agree_with_one(spread, on_one_device):
+def test_many_devices_give_the_numbers_of_one(spread, on_one_device):
     (state, metrics), (expected, expected_metrics) = trained(spread, 3), trained(on_one_device, 3)
     for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"])
 
 
-def test_the_block_of_a_device_decides_the_bits_not_the_number_of_devices():
+def test_members_per_device_decide_the_bits_and_the_number_of_devices_does_not():
     two = make_population(config(num_seeds=4), devices=jax.devices()[:2])
     four = make_population(config(num_seeds=8), devices=jax.devices()[:4])
     few, many = trained(two, 6)[0], trained(four, 6)[0]
@@ -268,18 +266,11 @@ def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(layout, rate):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
 
 
-def test_both_layouts_agree(on_one_device, one_by_one):
+def test_members_learn_the_same_one_by_one_as_all_together(on_one_device, one_by_one):
     (state, metrics), (expected, expected_metrics) = (trained(p, 3) for p in (one_by_one, on_one_device))
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"][:, :5])
     for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
-
-
-def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_cpu():
-    (cpu,) = ONE
-    assert [goes_in_tiles(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
-    accelerator = types.SimpleNamespace(platform="gpu")
-    assert not any(goes_in_tiles(accelerator, steps) for steps in (2, 8000, 10**6))
 
 
 LIMIT = 300
@@ -313,7 +304,7 @@ def free(limited, limited_one_by_one, on_one_device, one_by_one):
     return one_by_one if limited is limited_one_by_one else on_one_device
 
 
-class TestBudget:
+class TestMaxEnvSteps:
     def test_a_member_stops_after_the_update_that_reaches_it(self, limited, free):
         ends = ends_of(free)
         assert len(set(ends)) > 1 and ends.max() < 6
@@ -335,7 +326,7 @@ class TestBudget:
             pick = lambda tree, there=there: jax.tree.map(lambda leaf: leaf[there], tree)  # noqa: E731
             assert_identical(pick(state.learner), pick(expected.learner))
 
-    def test_chunks_change_nothing(self, limited):
+    def test_chunks_of_members_with_a_budget_change_no_bit(self, limited):
         whole = trained(limited, 6)
         assert_identical(whole, trained(limited, 1, 2, 3))
         assert_identical(whole, trained(limited, 2, 4))
@@ -365,7 +356,7 @@ class TestBudget:
         assert [calls.count(seed) for seed in range(4)] == expected.tolist()
 
 
-def test_members_that_all_die_leave_nothing_to_do(on_one_device):
+def test_a_device_does_no_more_work_once_all_its_members_have_diverged(on_one_device):
     start = on_one_device.to_host(on_one_device.init())
     start.settings["optimizer.learning_rate"][:] = np.nan
     state, metrics = trained(on_one_device, 6, start=on_one_device.from_host(start))
@@ -389,7 +380,7 @@ def test_swept_parameters_of_the_environment_reach_their_members_in_one_program(
 
 
 @pytest.mark.slow
-def test_swept_settings_reach_their_members():
+def test_swept_settings_reach_their_members_in_one_program():
     swept = make_population(config(num_seeds=1, sweep={"optimizer.learning_rate": (1e-3, 1e-9, 1e-3)}), devices=ONE)
     start, (end, _) = swept.to_host(swept.init()), trained(swept, 2)
     change = jax.tree.map(lambda a, b: np.abs(a - b), start.learner.params, end.learner.params)
@@ -398,7 +389,7 @@ def test_swept_settings_reach_their_members():
     assert slow < 1e-6
 
 
-def test_host_and_back_is_exact(spread):
+def test_a_state_copied_to_the_host_and_back_is_the_same(spread):
     state = spread.to_host(trained_state(spread))
     assert_identical(spread.to_host(spread.from_host(state)), state)
 
@@ -407,7 +398,7 @@ def trained_state(population):
     return population.advance(population.init(), jnp.int32(2))[0]
 
 
-def test_going_on_from_the_host_is_exact(on_one_device):
+def test_a_run_continued_from_the_host_is_bit_identical(on_one_device):
     halfway = on_one_device.from_host(trained(on_one_device, 3)[0])
     resumed = on_one_device.to_host(on_one_device.advance(halfway, jnp.int32(3))[0])
     assert_identical(resumed, trained(on_one_device, 6)[0])

@@ -194,7 +194,7 @@ def test_a_signal_checkpoints_and_says_how_to_go_on(finished_run, tmp_path, numb
     os.kill(command.pid, number)
     stopped = command.wait()
     assert stopped.code == code
-    assert "the same command goes on from there." in stopped.err
+    assert "the same command resumes from there." in stopped.err
     update = checkpoints(workdir)[-1]
     assert f"Stopped after update {update} of 1000" in stopped.err
     assert run("experiments.train", *LONG, f"--workdir={workdir}").code == 0

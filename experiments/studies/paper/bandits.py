@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.studies.bandit_floor import RULES, regrets
 from experiments.studies.claims import judge
+from experiments.studies.drawing import draw
 from experiments.studies.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import bandit
@@ -64,7 +65,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         question="How much regret does each method pay for a pull, and how far are seeds apart?",
         findings=_findings(labels, finals, gaussian, recommended),
         figures=(
-            figures.responsive(
+            draw(
                 figures.panels,
                 [
                     (

@@ -4,6 +4,7 @@ import numpy as np
 
 from experiments.studies.claims import judge
 from experiments.studies.curves import RunData
+from experiments.studies.drawing import draw
 from experiments.studies.methods import DPO, HAEPO, METHODS, PPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import WALK
@@ -32,7 +33,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         question="How often is the goal found, after how many environment steps, and after how many seconds?",
         findings=_findings(curves),
         figures=(
-            figures.responsive(
+            draw(
                 figures.curves,
                 [figures.Series(m.label, grid, *interquartile_mean_of(curves[m.name])) for m in METHODS],
                 x_label="environment steps",
@@ -42,7 +43,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 f"{bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps its "
                 "last value.",
             ),
-            figures.responsive(
+            draw(
                 figures.curves,
                 [figures.Series(m.label, clock, *interquartile_mean_of(timed[m.name])) for m in METHODS],
                 x_label="seconds of training, all seeds together, without compilation",

@@ -16,7 +16,7 @@ from helpers.made_up_sweeps import (
 )
 
 from haepo_jax.reports import figures
-from haepo_jax.reports.heat_map import heat_map
+from haepo_jax.reports.figures import heat_map
 from haepo_jax.reports.sweep.folder import read_sweep
 from haepo_jax.reports.sweep.numbers import analyse
 from haepo_jax.reports.sweep.page import headline, make_chapters, write_report
