@@ -12,7 +12,7 @@ from haepo_jax.analysis.tables import about_returns
 from haepo_jax.config.sweep import from_record
 from haepo_jax.population.divergence import find_cause
 from haepo_jax.runs.files import read_record
-from haepo_jax.runs.metrics.parts import metrics_parts
+from haepo_jax.runs.metrics.parts import list_parts
 from haepo_jax.runs.metrics.reader import read_rows
 from haepo_jax.text import visible
 
@@ -24,7 +24,7 @@ def say(sentence: str) -> None:
 
 def say_passed_over(workdir: Path) -> None:
     """Prints what lies in `metrics/` and is not of the run, so that it was not read."""
-    for name, reason in metrics_parts(workdir).others.items():
+    for name, reason in list_parts(workdir).others.items():
         say(f"{workdir / 'metrics' / name} is passed over: {reason}.")
 
 
