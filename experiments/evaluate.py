@@ -17,6 +17,9 @@ from haepo_jax.errors import StorageError
 command_line.define_workdir()
 flags.DEFINE_integer("episodes", 100, "Episodes of each policy, greedy and sampled.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Another seed gives other episodes.", lower_bound=0)
+flags.DEFINE_string(
+    "checkpoint", "last", "Whose policies: last, best (of the evaluations in training), or a number of updates."
+)
 
 
 def main() -> int:
@@ -26,8 +29,10 @@ def main() -> int:
     from experiments.cli import last_words
     from haepo_jax.analysis import tables
     from haepo_jax.runs import evaluation
+    from haepo_jax.runs.states import check_checkpoint
 
-    result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed)
+    checkpoint = check_checkpoint("--checkpoint", given.checkpoint)
+    result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
     command_line.console().print(tables.evaluation(result))
     code = 0
     try:

@@ -28,9 +28,8 @@ def final_returns(summary: Mapping[str, Any], title: str) -> Table:
 
 def evaluation(result: Mapping[str, Any]) -> Table:
     """Makes the table of an evaluation, two lines for each swept setting, the best greedy return first."""
-    title = (
-        f"{result['env']} after update {result['update']}, {result['episodes']} fresh episodes a policy, over seeds"
-    )
+    chosen = "at its best evaluation" if result["checkpoint"] == "best" else f"after update {result['update']}"
+    title = f"{result['env']} {chosen}, {result['episodes']} fresh episodes a policy, over seeds"
     table = make_table(title, ("setting", "seeds", "actions", "mean", "std", "worst", "best"))
     for label, members in _ranked(result["members"], "greedy_return"):
         for kind in ("greedy", "sampled"):

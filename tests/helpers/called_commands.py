@@ -43,6 +43,8 @@ def call(command, folder, settings=None, **changes):
         dry_run=False,
         members_per_device=None,
         trajectory_devices=None,
+        keep_checkpoints_every=None,
+        checkpoint="last",
         tensorboard_members=[],
         **dict.fromkeys(("coordinator", "num_processes", "process_id", "heartbeat_seconds", "join_seconds")),
     )
