@@ -29,7 +29,7 @@ def main() -> int:
     from experiments.cli import last_words
     from haepo_jax.analysis import tables
     from haepo_jax.runs import evaluation
-    from haepo_jax.runs.states import check_checkpoint
+    from haepo_jax.runs.states import LAST, check_checkpoint
 
     checkpoint = check_checkpoint("--checkpoint", given.checkpoint)
     result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
@@ -44,7 +44,9 @@ def main() -> int:
         code = 0 if read_only else command_line.STORAGE
     last_words.say(tables.about_returns(result["members"], "greedy_return", "greedy return"))
     swept = bool(result["members"][0]["settings"])
-    last_words.say_next("report" if swept else "evaluate", workdir, *([] if swept else [f"--seed={given.seed + 1}"]))
+    same = [] if checkpoint == LAST else [f"--checkpoint={checkpoint}"]
+    again = [] if swept else [*same, f"--seed={given.seed + 1}"]
+    last_words.say_next("report" if swept else "evaluate", workdir, *again)
     return code
 
 

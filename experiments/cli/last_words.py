@@ -46,7 +46,11 @@ def end_of_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
         say(f"Every member diverged: {_find_cause(workdir)}.")
         return code
     say(about_returns(summary["members"], "final_return", "final return"))
-    say_next(following, workdir)
+    evaluated = "best_eval_return" in summary["members"][0]
+    if evaluated:
+        say(about_returns(summary["members"], "best_eval_return", "best evaluation return"))
+        say("It chose its own policies, which biases it upward; evaluate --checkpoint=best plays them afresh.")
+    say_next(following, workdir, *(["--checkpoint=best"] if evaluated and following == "evaluate" else []))
     return code
 
 

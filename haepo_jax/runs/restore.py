@@ -120,9 +120,11 @@ def find_newest(
 ) -> Restored | None:
     """Finds the newest good state, to be looked at; changes nothing. None where there is none.
 
-    Other arguments as of `resume`.
-
     Args:
+      workdir: the run folder.
+      sources: as of `resume`.
+      template: as of `resume`.
+      members: as of `resume`.
       update: updates done by the state; any by default.
 
     Raises:

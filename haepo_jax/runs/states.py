@@ -162,7 +162,7 @@ def _find(workdir: Path, population: Population, wave: Wave, checkpoint: Checkpo
     if found is None:
         return None
     state = population.resumed(found.tree)
-    if checkpoint == BEST:
+    if checkpoint == BEST and state.best is not None:
         state = dataclasses.replace(state, learner=dataclasses.replace(state.learner, params=state.best.params))
     return state, found.update
 

@@ -22,8 +22,8 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
     Returns:
       For each member its final return (mean over its last 10 updates in which an episode ended; None once diverged,
       where none did, or where it is not finite), its best (largest finite one of an update; None where there is none),
-      its environment steps and its status; the time and the environment steps, in all and a second. Where policies were
-      evaluated in training, also each member's largest evaluation return and after how many updates it was first
+      its environment steps and its status; the time and the environment steps, in all and a second. Where policies
+      were evaluated in training, also each member's largest evaluation return and after how many updates it was first
       reached, None for a member without one.
 
     Raises:
