@@ -1,4 +1,4 @@
-"""Trains a population of seeds on an environment, or goes on with a run that was stopped.
+"""Trains a population of seeds on an environment, or resumes a run that was stopped.
 
 python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 """

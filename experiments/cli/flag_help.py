@@ -1,4 +1,4 @@
-"""What `--help` prints: the flags of a command, and every setting of its config with type, default and meaning."""
+"""The text of `--help`: the flags of a command, and every setting of its config with type, default and meaning."""
 
 import textwrap
 from collections.abc import Mapping, Sequence

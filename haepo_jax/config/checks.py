@@ -68,6 +68,11 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
 
 def _check_counts(config: ExperimentConfig) -> None:
     """What the program counts in int32; the steps of episodes depend on the environment, and are checked with it."""
+    if config.evaluate_every is not None and config.evaluate_every > config.num_updates:
+        raise ConfigError(
+            f"config.evaluate_every {config.evaluate_every} is more than config.num_updates {config.num_updates}, so "
+            f"that nothing would be evaluated; it may be at most {config.num_updates}."
+        )
     steps = config.num_updates * gradient_steps(config)
     if steps > _INT32_MAX:
         raise ConfigError(

@@ -18,6 +18,7 @@ from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population.fingerprint import fingerprint
+from haepo_jax.population.held_out import BestPolicy
 from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS, Layout, check_placement, make_layout, rows_here
 from haepo_jax.population.member import MemberFunctions, MemberState, make_environment, make_member
 from haepo_jax.population.memory import with_memory
@@ -31,16 +32,17 @@ Arrays = Any
 
 
 class Trained(dict[str, np.ndarray]):
-    """The result of `Population.run`: each metric by name, `[settings, seeds, updates]`, and `params`.
+    """The result of `Population.run`: each metric by name, `[settings, seeds, updates]`, `params` and `best`.
 
     `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
-    last finite ones.
+    last finite ones. `best` is the policy of the best evaluation, a `BestPolicy` of such arrays; None where
+    `config.evaluate_every` is unset.
     """
 
-    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any) -> None:
-        """Holds both."""
+    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any, best: BestPolicy | None = None) -> None:
+        """Holds all three."""
         super().__init__(metrics)
-        self.params = params
+        self.params, self.best = params, best
 
     def member_params(self, setting: int, seed: int) -> Any:
         """Picks the parameters of one member, by the positions of its setting and seed in the lists that were run."""
@@ -86,7 +88,7 @@ class Population:
 
         Returns:
           Each metric by name, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
-          Its `params` are the trained parameters, `[settings, seeds, ...]`.
+          Its `params` are the trained parameters, `[settings, seeds, ...]`, its `best` those of the best evaluation.
 
         Raises:
           ConfigError: settings or seeds that are no list, a setting that is no traced leaf of this program, or a
@@ -109,11 +111,10 @@ class Population:
             joined = np.concatenate(rows)
             return joined.reshape(*shape, *joined.shape[1:])
 
-        metrics, params = jax.tree.map(by_setting, *waves)
-        return Trained(metrics, params)
+        return Trained(*jax.tree.map(by_setting, *waves))
 
-    def _run_all(self) -> tuple[dict[str, np.ndarray], Any]:
-        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]` at the end."""
+    def _run_all(self) -> tuple[dict[str, np.ndarray], Any, BestPolicy | None]:
+        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]`, last and best."""
         state, chunks, done = self.init(), [], 0
         while done < self.config.num_updates:
             size = min(self.max_chunk, self.config.num_updates - done)
@@ -121,7 +122,7 @@ class Population:
             chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
             done += size
         metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
-        return metrics, jax.tree.map(self.here, state.learner.params)
+        return metrics, *jax.tree.map(self.here, (state.learner.params, state.best))
 
     @property
     def mesh(self) -> Mesh:
@@ -203,9 +204,12 @@ class Population:
     def fingerprint(self) -> str:
         """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
         member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
-        return fingerprint(
-            jax.make_jaxpr(lambda state: self.functions.learn(state, self.functions.collect(state)))(member)
-        )
+
+        def update(state: MemberState) -> Any:
+            learned = self.functions.learn(state, self.functions.collect(state))
+            return learned if state.best is None else (learned, self.functions.evaluate(state))
+
+        return fingerprint(jax.make_jaxpr(update)(member))
 
     @property
     def members_here(self) -> tuple[Member, ...]:
@@ -304,7 +308,7 @@ def _assemble(
         layout,
         max_chunk,
         advance=layout.over_devices(
-            make_advance(functions, layout, max_chunk),
+            make_advance(functions, layout, max_chunk, config.evaluate_every),
             (OVER_MEMBERS, EVERYWHERE),
             (OVER_MEMBERS, PartitionSpec(None, MEMBERS)),
             donate=(0,),
