@@ -4,25 +4,25 @@ import functools
 
 import numpy as np
 
-from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, interquartile_mean_of
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import UNDECIDED
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import number
+from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Section, Table
 from haepo_jax.reports.sweep.chapter import Chapter, Drawing
-from haepo_jax.reports.sweep.curves import learning_curve
-from haepo_jax.reports.sweep.folder import counts_steps, default_point
-from haepo_jax.reports.sweep.numbers import Numbers, count
+from haepo_jax.reports.sweep.curves import collect_curves
+from haepo_jax.reports.sweep.folder import counts_steps, find_default_point
+from haepo_jax.reports.sweep.numbers import Analysis, format_count
 from haepo_jax.reports.sweep.ties import BEST, TIES
 
 TOP = 10
 
 
-def best_chapter(numbers: Numbers) -> Chapter:
+def make_best_chapter(numbers: Analysis) -> Chapter:
     """The settings with the highest final return, what ties with them, and what became of the default."""
     sweep, standings = numbers.sweep, numbers.standings
-    best, default = int(standings.ranking[0]), default_point(sweep)
-    findings = [about_highest(numbers), *_named_ties(numbers)]
+    best, default = int(standings.ranking[0]), find_default_point(sweep)
+    findings = [describe_highest(numbers), *_name_ties(numbers)]
     if default is None:
         findings.append("The sweep does not hold the default, which is the setting of the base configuration itself.")
     elif not standings.seeds[default]:
@@ -43,22 +43,23 @@ def best_chapter(numbers: Numbers) -> Chapter:
         rows=[(name, str(value)) for name, value in sweep.points[best].items()],
         folded=True,
     )
-    tables = (_top_table(numbers, default), exactly)
+    tables = (_make_top_table(numbers, default), exactly)
     question = "Which settings have the highest final return, and which tie with them?"
     section = Section("best", "The settings with the highest final return", question, findings, (), tables)
-    return Chapter(section, (_curves(numbers, best, default),))
+    return Chapter(section, (_draw_curves(numbers, best, default),))
 
 
-def about_highest(numbers: Numbers) -> str:
+def describe_highest(numbers: Analysis) -> str:
     """Which setting has the highest score, and whether it may be called the best, in a sentence or two."""
     sweep, standings = numbers.sweep, numbers.standings
     first, ranked = int(standings.ranking[0]), len(standings.ranking)
-    seeds = count(int(standings.seeds[first]), "seed")
+    seeds = format_count(int(standings.seeds[first]), "seed")
     text = (
-        f"Of {count(ranked, 'combination')} of settings, {numbers.settings(first)} has the highest final return, "
+        f"Of {format_count(ranked, 'combination')} of settings, {numbers.settings(first)} has the highest final "
+        "return, "
         f"{numbers.score(first)}, the interquartile mean over {seeds}"
     )
-    text += "; it is the default. " if default_point(sweep) == first else ". "
+    text += "; it is the default. " if find_default_point(sweep) == first else ". "
     if ranked == 1:
         return text.strip()
     if numbers.beside[first] != BEST:
@@ -66,15 +67,15 @@ def about_highest(numbers: Numbers) -> str:
     words = list(numbers.beside.values())
     ties, undecided = words.count(TIES), words.count(UNDECIDED)
     if ties:
-        text += f"{count(ties, 'other')} {'ties' if ties == 1 else 'tie'} with it: no difference is shown. "
+        text += f"{format_count(ties, 'other')} {'ties' if ties == 1 else 'tie'} with it: no difference is shown. "
     elif not undecided:
         text += "No other ties with it. "
     if undecided:
-        text += f"{count(undecided, 'other')} with fewer than {FEWEST_SEEDS} seeds cannot be compared with it. "
+        text += f"{format_count(undecided, 'other')} with fewer than {FEWEST_SEEDS} seeds cannot be compared with it. "
     return text.strip()
 
 
-def _named_ties(numbers: Numbers) -> list[str]:
+def _name_ties(numbers: Analysis) -> list[str]:
     """The settings that tie with the best, a line for the first ones."""
     ties = [point for point, word in numbers.beside.items() if word == TIES]
     if not ties:
@@ -84,7 +85,7 @@ def _named_ties(numbers: Numbers) -> list[str]:
     return [f"It is not shown to be better than {named}{more}."]
 
 
-def _top_table(numbers: Numbers, default: int | None) -> Table:
+def _make_top_table(numbers: Analysis, default: int | None) -> Table:
     sweep, standings = numbers.sweep, numbers.standings
     ranking = standings.ranking.tolist()
     shown = list(enumerate(ranking[:TOP], start=1))
@@ -96,8 +97,8 @@ def _top_table(numbers: Numbers, default: int | None) -> Table:
             *(numbers.value(setting, point) for setting in sweep.settings),
             str(standings.seeds[point]),
             numbers.score_cell(point),
-            number(standings.median[point]),
-            number(standings.worst[point]),
+            format_number(standings.median[point]),
+            format_number(standings.worst[point]),
             f"{standings.diverged[point] / standings.seeds[point]:.0%}",
             numbers.beside[point] + (", the default" if point == default else ""),
         )
@@ -106,7 +107,8 @@ def _top_table(numbers: Numbers, default: int | None) -> Table:
     heading = ("seeds", "final return", "median seed", "worst seed", "diverged", "beside the first")
     decided = numbers.beside[ranking[0]] == BEST
     return Table(
-        caption=f"The {min(TOP, len(ranking))} of {count(len(ranking), 'combination')} with the highest final return",
+        caption=f"The {min(TOP, len(ranking))} of {format_count(len(ranking), 'combination')} with the highest final "
+        "return",
         columns=("rank", *(numbers.names[setting.name] for setting in sweep.settings), *heading),
         rows=rows,
         note=f"Final return: {numbers.final()}; interquartile mean over seeds with its 95% bootstrap interval, where "
@@ -120,7 +122,7 @@ def _top_table(numbers: Numbers, default: int | None) -> Table:
     )
 
 
-def _curves(numbers: Numbers, best: int, default: int | None) -> Drawing:
+def _draw_curves(numbers: Analysis, best: int, default: int | None) -> Drawing:
     sweep, label = numbers.sweep, numbers.beside[best].removeprefix("the ")
     wanted = {label: best}
     if default == best:
@@ -134,8 +136,8 @@ def _curves(numbers: Numbers, best: int, default: int | None) -> Drawing:
         about = f"The {label} setting, {numbers.settings(best)}. {why}"
     series = []
     for label, point in wanted.items():
-        x, values = learning_curve(sweep, numbers.scores, point)
-        series.append(figures.Series(label, x, *interquartile_mean_of(values)))
+        x, values = collect_curves(sweep, numbers.scores, point)
+        series.append(figures.Series(label, x, *estimate_interquartile_mean(values)))
     by_steps = counts_steps(sweep)
     return Drawing(
         functools.partial(
@@ -147,7 +149,7 @@ def _curves(numbers: Numbers, best: int, default: int | None) -> Drawing:
         alt="Return of "
         + " and of ".join(wanted)
         + f" against {'environment steps' if by_steps else 'updates'}: "
-        + "; ".join(f"{curve.label} ends at {number(float(curve.centre[-1]))}" for curve in series)
+        + "; ".join(f"{curve.label} ends at {format_number(float(curve.centre[-1]))}" for curve in series)
         + ".",
         caption=f"{about} Interquartile mean over seeds, at each point on its own, with its 95% bootstrap band where "
         f"there are {FEWEST_SEEDS} seeds or more; a member that has diverged counts as the worst final return from "

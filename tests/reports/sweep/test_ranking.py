@@ -21,7 +21,7 @@ from helpers.made_up_sweeps import (
 
 from haepo_jax.analysis.statistics import interquartile_mean
 from haepo_jax.errors import ConfigError
-from haepo_jax.reports.sweep.ranking import by_cell, pooled, score_members
+from haepo_jax.reports.sweep.ranking import aggregate_by_cell, pool_members, score_members
 from haepo_jax.runs.summary import FINAL_UPDATES
 
 
@@ -155,7 +155,7 @@ def test_members_that_used_up_their_steps_are_done_and_hold_no_one_back(tmp_path
 def test_a_statistic_of_cells_is_that_of_each_cell(cells):
     rng = np.random.default_rng(0)
     values, cell = rng.normal(size=200), rng.integers(cells, size=200) // 2 * 2
-    found = by_cell(interquartile_mean, values, cell, cells + 1)
+    found = aggregate_by_cell(interquartile_mean, values, cell, cells + 1)
     for k in range(cells + 1):
         inside = values[cell == k]
         expected = scipy.stats.trim_mean(inside, 0.25) if inside.size else np.nan
@@ -169,7 +169,7 @@ def test_cells_of_one_size_are_computed_at_once():
         calls.append(runs.shape)
         return runs.mean(axis=(0, 1))
 
-    by_cell(statistic, np.arange(3003.0), np.append(np.repeat(np.arange(1000), 3), [1000] * 3), 1001)
+    aggregate_by_cell(statistic, np.arange(3003.0), np.append(np.repeat(np.arange(1000), 3), [1000] * 3), 1001)
     assert calls == [(1, 3, 1001)]
 
 
@@ -178,7 +178,7 @@ def test_heat_maps_pool_all_members_with_both_values(tmp_path):
     sweep = read(tmp_path, points, hump_that_diverges, seeds=4)
     scores = score_members(sweep)
     _, rate, entropy = sweep.settings
-    score, failed = pooled(sweep, scores, rate, entropy)
+    score, failed = pool_members(sweep, scores, rate, entropy)
     assert score.shape == failed.shape == (6, 3)
     finals = scores.finals.reshape(2, 6, 3, 4)
     for row in range(6):
@@ -190,7 +190,7 @@ def test_heat_maps_pool_all_members_with_both_values(tmp_path):
 
 def test_a_cell_without_members_is_empty(tmp_path):
     sweep = read(tmp_path, SCORES, hump, fixed=[SCORE], rows=lambda m: 20 * ("sum" in m.group), complete=False)
-    score, failed = pooled(sweep, score_members(sweep), *sweep.settings)
+    score, failed = pool_members(sweep, score_members(sweep), *sweep.settings)
     labels = sweep.settings[0].labels
     assert [np.isnan(row).all() for row in score] == [label != "sum" for label in labels]
     np.testing.assert_array_equal(np.isnan(score), np.isnan(failed))

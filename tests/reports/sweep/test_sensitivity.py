@@ -21,18 +21,18 @@ from helpers.made_up_sweeps import (
 
 from haepo_jax.reports.sweep.folder import is_grid
 from haepo_jax.reports.sweep.ranking import score_members
-from haepo_jax.reports.sweep.sensitivity import draws_seeds, sensitivities
+from haepo_jax.reports.sweep.sensitivity import draws_seeds, measure_sensitivities
 
 
 def explained(sweep):
     scores, standings = analysed(sweep)
-    return {one.setting.name: one for one in sensitivities(sweep, scores, standings)}
+    return {one.setting.name: one for one in measure_sensitivities(sweep, scores, standings)}
 
 
 def test_a_share_is_the_variance_between_the_values_over_all(tmp_path):
     sweep = read(tmp_path, BOTH, hump_that_diverges, seeds=8)
     scores, standings = analysed(sweep)
-    found = sensitivities(sweep, scores, standings)
+    found = measure_sensitivities(sweep, scores, standings)
     table = standings.score.reshape(6, 6)
     total = table.var()
     expected = {RATE: table.mean(axis=1).var() / total, ENTROPY: table.mean(axis=0).var() / total}
@@ -105,7 +105,7 @@ def test_by_chance_is_what_a_setting_without_effect_explains_on_average(tmp_path
     shares = []
     for _ in range(200):
         shuffled = standings._replace(score=rng.permutation(standings.score))
-        by_name = {one.setting.name: one for one in sensitivities(sweep, scores, shuffled)}
+        by_name = {one.setting.name: one for one in measure_sensitivities(sweep, scores, shuffled)}
         shares.append(by_name[RATE].share.value)
     assert np.mean(shares) == pytest.approx(by_name[RATE].by_chance, rel=0.25)
 
