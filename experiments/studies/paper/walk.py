@@ -41,8 +41,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
                 alt="Success rate against environment steps",
                 caption="Share of episodes that reach the goal, interquartile mean over seeds, "
                 f"{name_bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps "
-                "its "
-                "last value.",
+                "its last value.",
             ),
             draw(
                 figures.curves,

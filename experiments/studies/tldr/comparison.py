@@ -245,8 +245,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             alt="Gold reward against KL for every method",
             caption="Gold reward on held-out posts against KL to the fine-tuned policy, from the start of training to "
             f"its end, with a point every {every} updates: means over {seeds} seeds, {name_bands(seeds)}. Higher at "
-            "the "
-            "same KL is better.",
+            "the same KL is better.",
         ),
         draw(
             figures.curves,

@@ -172,8 +172,7 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "better too.",
             f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
             f"{name_bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far "
-            "seeds are "
-            "apart, and little of what a new task would bring.",
+            "seeds are apart, and little of what a new task would bring.",
         ),
         tables=(table,) if rows else (),
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.reports.page import ConfigListing, Report, Section
 from haepo_jax.reports.publishing import PublishedReport, publish
+from haepo_jax.reports.sweep.analysis import Analysis, analyse_sweep, format_count
 from haepo_jax.reports.sweep.best import describe_highest, make_best_chapter
 from haepo_jax.reports.sweep.chapter import Chapter
 from haepo_jax.reports.sweep.folder import Sweep, find_default_point, read_sweep
 from haepo_jax.reports.sweep.importance import make_importance_chapter
-from haepo_jax.reports.sweep.numbers import Analysis, analyse_sweep, format_count
 from haepo_jax.reports.sweep.pairs import make_levels_chapter
 from haepo_jax.reports.sweep.progress import make_progress_chapter
 from haepo_jax.reports.sweep.provenance import Attempt, describe_provenance, read_attempts_so_far
@@ -36,14 +36,14 @@ def publish_report(workdir: StrPath) -> PublishedReport:
       StorageError: the folder cannot be written to.
     """
     workdir = Path(workdir)
-    numbers = analyse_sweep(read_sweep(workdir))
+    analysis = analyse_sweep(read_sweep(workdir))
     attempts = read_attempts_so_far(workdir)
-    chapters = make_chapters(numbers)
+    chapters = make_chapters(analysis)
     made = Report(
-        title=_write_title(numbers),
-        first_paragraph=write_headline(numbers),
+        title=_write_title(analysis),
+        first_paragraph=write_headline(analysis),
         sections=tuple(_draw_figures(chapter) for chapter in chapters),
-        configs=(_list_config(workdir, numbers.sweep, attempts),),
+        configs=(_list_config(workdir, analysis.sweep, attempts),),
         provenance=describe_provenance(workdir, attempts),
     )
     page = publish(workdir, made)
@@ -55,10 +55,10 @@ def publish_report(workdir: StrPath) -> PublishedReport:
     return PublishedReport(page, made.first_paragraph)
 
 
-def make_chapters(numbers: Analysis) -> tuple[Chapter, ...]:
+def make_chapters(analysis: Analysis) -> tuple[Chapter, ...]:
     """The sections of the page in order."""
     chapters = (make_progress_chapter, make_best_chapter, make_importance_chapter, make_levels_chapter)
-    return tuple(made for chapter in chapters if (made := chapter(numbers)) is not None)
+    return tuple(made for chapter in chapters if (made := chapter(analysis)) is not None)
 
 
 def _draw_figures(chapter: Chapter) -> Section:
@@ -67,25 +67,25 @@ def _draw_figures(chapter: Chapter) -> Section:
     return Section(section.slug, section.title, section.question, section.findings, drawn, section.tables)
 
 
-def _write_title(numbers: Analysis) -> str:
-    config, swept = numbers.sweep.config, numbers.names
+def _write_title(analysis: Analysis) -> str:
+    config, swept = analysis.sweep.config, analysis.names
     env = "several environments" if "env" in swept else config["env"]
     algorithm = "several algorithms" if "algorithm" in swept else config["algorithm"].upper()
     return f"Sweep: {algorithm} on {env}"
 
 
-def write_headline(numbers: Analysis) -> str:
+def write_headline(analysis: Analysis) -> str:
     """Says which settings have the highest final return, whether they may be called the best, and how far it is."""
-    sweep, standings = numbers.sweep, numbers.standings
-    ranked, total = len(standings.ranking), len(sweep.points)
-    best, default = int(standings.ranking[0]), find_default_point(sweep)
-    text = f"{describe_highest(numbers)} "
-    if default is not None and default != best and standings.seeds[default]:
-        text += f"The default has {numbers.score(default)}: {numbers.beside[default]}. "
+    sweep, ranking = analysis.sweep, analysis.ranking
+    ranked, total = len(ranking.order), len(sweep.points)
+    best, default = int(ranking.order[0]), find_default_point(sweep)
+    text = f"{describe_highest(analysis)} "
+    if default is not None and default != best and ranking.seeds[default]:
+        text += f"The default has {analysis.score(default)}: {analysis.beside[default]}. "
     if not sweep.done.all():
         if ranked < total:
             text += f"{format_count(total - ranked, 'more combination')} have not come so far. "
-        text += f"The sweep is not complete: all are compared after {format_count(numbers.scores.updates, 'update')}."
+        text += f"The sweep is not complete: all are compared after {format_count(analysis.scores.updates, 'update')}."
     return text.strip()
 
 

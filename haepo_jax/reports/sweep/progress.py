@@ -6,9 +6,9 @@ import numpy as np
 
 from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Section, Table
+from haepo_jax.reports.sweep.analysis import Analysis, format_count
 from haepo_jax.reports.sweep.chapter import Chapter
 from haepo_jax.reports.sweep.folder import Sweep
-from haepo_jax.reports.sweep.numbers import Analysis, format_count
 
 _FOLDED_FROM = 15
 """A table of more rows is shown on demand only."""
@@ -41,9 +41,9 @@ def measure_progress(sweep: Sweep) -> tuple[Progress, ...]:
     )
 
 
-def make_progress_chapter(numbers: Analysis) -> Chapter:
+def make_progress_chapter(analysis: Analysis) -> Chapter:
     """Who has begun, who is done, who has diverged."""
-    sweep = numbers.sweep
+    sweep = analysis.sweep
     members, begun, done = len(sweep.point), int(sweep.begun.sum()), int((sweep.begun & sweep.done).sum())
     seeds = np.bincount(sweep.point)
     each = f", {format_count(int(seeds[0]), 'seed')} each" if (seeds == seeds[0]).all() else ""
@@ -53,8 +53,8 @@ def make_progress_chapter(numbers: Analysis) -> Chapter:
     points, settings = format_count(len(sweep.points), "combination"), format_count(len(sweep.settings), "setting")
     findings = [f"{state} They are {points} of {settings}{each}."]
     if done < members:
-        findings.append(_describe_comparison(numbers))
-    findings.append(_describe_diverged(numbers))
+        findings.append(_describe_comparison(analysis))
+    findings.append(_describe_diverged(analysis))
     rows = [
         (
             group.group,
@@ -76,21 +76,21 @@ def make_progress_chapter(numbers: Analysis) -> Chapter:
     )
 
 
-def _describe_comparison(numbers: Analysis) -> str:
-    sweep, scores = numbers.sweep, numbers.scores
+def _describe_comparison(analysis: Analysis) -> str:
+    sweep, scores = analysis.sweep, analysis.scores
     text = f"The sweep is not complete. Members are compared after the same number of updates, {scores.updates:,}"
     if late := int((sweep.begun & ~scores.compared).sum()):
-        text += f"; combinations that have not come so far, with {format_count(late, 'member')} that have begun, are "
-        "left out"
+        begun = format_count(late, "member")
+        text += f"; combinations that have not come so far, with {begun} that have begun, are left out"
     return f"{text}. What members did after these does not count here."
 
 
-def _describe_diverged(numbers: Analysis) -> str:
-    gone, worst = int(numbers.sweep.diverged.sum()), format_number(numbers.scores.worst)
+def _describe_diverged(analysis: Analysis) -> str:
+    gone, worst = int(analysis.sweep.diverged.sum()), format_number(analysis.scores.worst)
     if not gone:
         return "No member has diverged."
     text = f"{format_count(gone, 'member')} diverged. "
-    if counted := int(numbers.scores.diverged.sum()):
+    if counted := int(analysis.scores.diverged.sum()):
         later = f" Of them {counted:,} had by the update of the comparison." if counted < gone else ""
         return (
             f"{text}In every number of this page a member that diverged has the worst final return that any member "

@@ -47,7 +47,7 @@ class Ranking(NamedTuple):
       median: their median.
       worst: the worst of them.
       diverged: how many of them diverged.
-      ranking: the points that are compared, the best first.
+      order: the points that are compared, the best first.
     """
 
     seeds: np.ndarray
@@ -55,7 +55,7 @@ class Ranking(NamedTuple):
     median: np.ndarray
     worst: np.ndarray
     diverged: np.ndarray
-    ranking: np.ndarray
+    order: np.ndarray
 
 
 def score_members(sweep: Sweep) -> Scores:
@@ -93,7 +93,7 @@ def rank_points(sweep: Sweep, scores: Scores) -> Ranking:
         median=each(lambda runs: np.median(runs, axis=(0, 1))),
         worst=each(lambda runs: runs.min(axis=(0, 1))),
         diverged=np.bincount(sweep.point[scores.diverged], minlength=len(sweep.points)),
-        ranking=order[~np.isnan(score[order])],
+        order=order[~np.isnan(score[order])],
     )
 
 

@@ -12,7 +12,7 @@ BEST, HIGHEST, TIES, BEHIND = "the best", "the highest", "ties with it", "behind
 """The name of a point in a text. Without enough seeds the one with the highest score is not called the best."""
 
 
-def compare_with_highest(sweep: Sweep, scores: Scores, standings: Ranking) -> dict[int, str]:
+def compare_with_highest(sweep: Sweep, scores: Scores, ranking: Ranking) -> dict[int, str]:
     """Compares every point that is ranked with the one that has the highest score.
 
     A point ties where the 95% interval of the difference of interquartile means holds 0. The seeds of two points are
@@ -22,13 +22,13 @@ def compare_with_highest(sweep: Sweep, scores: Scores, standings: Ranking) -> di
       By point, in the order of the ranking, `BEST` or `HIGHEST` of the first, and `TIES`, `BEHIND` or `UNDECIDED` of
       the others. The last is that of points with too few seeds, their own or those of the first.
     """
-    first, *others = standings.ranking.tolist()
-    if not are_enough(int(standings.seeds[first])):
+    first, *others = ranking.order.tolist()
+    if not are_enough(int(ranking.seeds[first])):
         return {first: HIGHEST, **dict.fromkeys(others, UNDECIDED)}
     words = {first: BEST, **dict.fromkeys(others, UNDECIDED)}
     own = _collect_finals(sweep, scores, [first])
-    for seeds in np.unique(standings.seeds[others]):
-        alike = [point for point in others if standings.seeds[point] == seeds]
+    for seeds in np.unique(ranking.seeds[others]):
+        alike = [point for point in others if ranking.seeds[point] == seeds]
         if are_enough(int(seeds)):
             theirs = _collect_finals(sweep, scores, alike)
             # Of a great many points fewer resamples do.

@@ -17,8 +17,8 @@ from helpers.made_up_sweeps import (
 
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import heat_map
+from haepo_jax.reports.sweep.analysis import analyse_sweep
 from haepo_jax.reports.sweep.folder import read_sweep
-from haepo_jax.reports.sweep.numbers import analyse_sweep
 from haepo_jax.reports.sweep.page import make_chapters, write_headline, write_report
 
 

@@ -20,7 +20,7 @@ class Analysis(NamedTuple):
 
     sweep: Sweep
     scores: Scores
-    standings: Ranking
+    ranking: Ranking
     sensitivities: tuple[Sensitivity, ...]
     names: Mapping[str, str]
     """The swept settings as the page calls them, by their dotted names."""
@@ -62,10 +62,10 @@ def analyse_sweep(sweep: Sweep) -> Analysis:
       ConfigError: no member has a finite return.
     """
     scores = score_members(sweep)
-    standings = rank_points(sweep, scores)
-    found = measure_sensitivities(sweep, scores, standings)
+    ranking = rank_points(sweep, scores)
+    found = measure_sensitivities(sweep, scores, ranking)
     names = shorten_names([setting.name for setting in sweep.settings])
-    return Analysis(sweep, scores, standings, found, names, compare_with_highest(sweep, scores, standings))
+    return Analysis(sweep, scores, ranking, found, names, compare_with_highest(sweep, scores, ranking))
 
 
 def format_count(number_of: int, what: str) -> str:
