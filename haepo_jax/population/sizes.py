@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haepo_jax.algorithms.base import horizon_of
+from haepo_jax.components import is_outside
 from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig, ReferenceConfig
 from haepo_jax.config.settings import gradient_steps
 from haepo_jax.environments import Discrete, Environment
@@ -134,7 +135,8 @@ def _params(config: ExperimentConfig, environment: Environment) -> int:
 def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
     """Of a member between updates, at least."""
     own = getattr(config, config.algorithm, None)
-    copies = 1 + _ADAM + (isinstance(own, ReferenceConfig) and own.reference != "none")
+    moments = 0 if is_outside(config.optimizer.transform) else _ADAM
+    copies = 1 + moments + (isinstance(own, ReferenceConfig) and own.reference != "none")
     copies += config.evaluate_every is not None
     return copies * _params(config, environment) * _FLOAT
 
