@@ -11,18 +11,12 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from haepo_jax.config.method import chosen_of, method_of, method_settings, setting_name, steps_of_update
 from haepo_jax.config.reads import unread
-from haepo_jax.config.settings import (
-    MAX_SEED,
-    ON_LOG_LIKELIHOODS,
-    REFERENCES,
-    ExperimentConfig,
-    GrpoConfig,
-    HaepoConfig,
-    gradient_steps,
-)
+from haepo_jax.config.settings import MAX_SEED, ExperimentConfig
 from haepo_jax.errors import ConfigError, choose, nearest, quoted
 from haepo_jax.fields import leaves
+from haepo_jax.methods import METHODS, Sees, check_minibatches
 
 ENV_PARAMS = "env_params."
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
@@ -43,36 +37,32 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
     _check_swept_are_read(config, swept)
-    if config.memory == "recompute" and config.algorithm not in ON_LOG_LIKELIHOODS:
+    method, chosen = method_of(config), chosen_of(config)
+    if config.memory == "recompute" and method.keeps_steps:
+        others = [name for name, other in METHODS.items() if not other.keeps_steps]
         raise ConfigError(
             f"config.memory recompute keeps no steps, which {config.algorithm} learns from; it goes with "
-            f"{', '.join(ON_LOG_LIKELIHOODS)}."
+            f"{', '.join(others)}."
         )
     _check_counts(config)
-    if config.algorithm == "ppo":
-        _check_minibatches(config)
-    if config.algorithm in ("haepo", "grpo"):
-        section = getattr(config, config.algorithm)
-        kl_coefs = config.sweep.get(f"{config.algorithm}.kl_coef", (section.kl_coef,))
-        if any(kl_coefs):
-            _check_reference_acts(config, section, max(kl_coefs))
-    if config.algorithm == "dpo" and config.dpo.reference == "none":
-        raise ConfigError(
-            f"config.dpo.reference is none, but preferences are measured against a reference policy; "
-            f"choose one of {', '.join(REFERENCES[1:])}."
-        )
+    if method.sees is Sees.SEGMENTS:
+        check_minibatches(chosen)
+    if method.check is not None:
+        method.check(chosen)
 
 
 def _check_counts(config: ExperimentConfig) -> None:
     """What the program counts in int32; the steps of episodes depend on the environment, and are checked with it."""
-    steps = config.num_updates * gradient_steps(config)
+    each = steps_of_update(config)
+    steps = config.num_updates * each
     if steps > _INT32_MAX:
         raise ConfigError(
-            f"config.num_updates {config.num_updates} with {gradient_steps(config):,} gradient steps in each makes "
-            f"{steps:,} steps, and a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
+            f"config.num_updates {config.num_updates} with {each:,} gradient steps in each makes {steps:,} steps, and "
+            f"a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
         )
-    if config.algorithm == "ppo":
-        check_update_steps(config.num_trajectories, config.ppo.num_steps, "config.ppo.num_steps")
+    if method_of(config).sees is Sees.SEGMENTS:
+        num_steps = method_settings(config).num_steps
+        check_update_steps(config.num_trajectories, num_steps, f"config.{setting_name(config, 'num_steps')}")
 
 
 def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None:
@@ -82,44 +72,6 @@ def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None
         raise ConfigError(
             f"config.num_trajectories {num_trajectories:,} times {what} {num_steps:,} is {steps:,} environment steps "
             f"in an update, and one counts up to {_INT32_MAX:,}; take fewer trajectories or shorter ones."
-        )
-
-
-def _check_minibatches(config: ExperimentConfig) -> None:
-    steps = config.num_trajectories * config.ppo.num_steps
-    if steps % config.ppo.num_minibatches:
-        raise ConfigError(
-            f"config.ppo.num_minibatches {config.ppo.num_minibatches} does not divide the {steps} steps of an update "
-            f"(num_trajectories {config.num_trajectories} times ppo.num_steps {config.ppo.num_steps})."
-        )
-    if steps == config.ppo.num_minibatches:
-        raise ConfigError(
-            f"config.ppo.num_minibatches {config.ppo.num_minibatches} leaves one step to each, where a normalised "
-            f"advantage is always 0; it may be at most {steps // 2}."
-        )
-
-
-def _check_reference_acts(config: ExperimentConfig, section: HaepoConfig | GrpoConfig, kl_coef: float) -> None:
-    """A KL term needs a reference that differs from the policy it is taken at."""
-    name = config.algorithm
-    if section.reference == "none":
-        raise ConfigError(
-            f"config.{name}.kl_coef {kl_coef} needs a reference policy, but config.{name}.reference is none; "
-            f"choose one of {', '.join(REFERENCES[1:])}, or set kl_coef to 0."
-        )
-    if section.num_epochs > 1:
-        return
-    periods = config.sweep.get(f"{name}.reference_period", (section.reference_period,))
-    if section.reference == "periodic" and min(periods) == 1:
-        raise ConfigError(
-            f"config.{name}.reference_period 1 with num_epochs 1 makes the reference equal to the policy at every "
-            "step, where kl_coef has no effect; use reference=previous, or a period of at least 2."
-        )
-    decays = config.sweep.get(f"{name}.reference_decay", (section.reference_decay,))
-    if section.reference == "ema" and min(decays) == 0:
-        raise ConfigError(
-            f"config.{name}.reference_decay 0 with num_epochs 1 makes the reference equal to the policy at every "
-            "step, where kl_coef has no effect; use a decay above 0."
         )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haepo_jax.algorithms.base import horizon_of
-from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig, ReferenceConfig
-from haepo_jax.config.settings import gradient_steps
+from haepo_jax.config import ExperimentConfig, method_of, method_settings, setting_name, steps_of_update
 from haepo_jax.environments import Discrete, Environment
 from haepo_jax.errors import ConfigError
+from haepo_jax.methods import Sees, reference_rule
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.runtime.host import in_words
@@ -81,15 +81,17 @@ def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | N
 
 
 def _parts(config: ExperimentConfig, environment: Environment, block: int, trajectory_devices: int) -> list[_Part]:
+    method = method_of(config)
     together = min(block, LEAST)  # the others may have their turn after them
     widths = config.policy.hidden_sizes or (1,)
     rows = -(-config.num_trajectories // trajectory_devices)
     of_network = max(together * max(widths), sum(widths)) * _FLOAT
     episodes = rows * (together * environment.observation_size * _FLOAT + of_network)
-    if config.memory in ("store", "remat") or config.algorithm not in ON_LOG_LIKELIHOODS:
+    if config.memory in ("store", "remat") or method.keeps_steps:
         steps = _steps(config, environment) // config.num_trajectories * rows
         episodes += together * steps * step_bytes(environment)
-        episodes += steps * sum(widths) * _FLOAT if config.memory == "store" and config.algorithm != "ppo" else 0
+        if config.memory == "store" and method.sees is not Sees.SEGMENTS:
+            episodes += steps * sum(widths) * _FLOAT
     parts = [
         _Part(
             (block * _state_bytes(config, environment)) + _params(config, environment) * _FLOAT,
@@ -98,26 +100,29 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
         ),
         _Part(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
         _Part(
-            gradient_steps(config) * _METRICS * _FLOAT,
+            steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
-            f"config.{config.algorithm}.num_epochs",
+            f"config.{setting_name(config, 'num_epochs')}",
         ),
     ]
-    if config.algorithm == "dpo":
-        parts.append(_Part(config.num_trajectories**2, "the pairs of its episodes", "config.num_trajectories"))
+    if method.extra_memory is not None:
+        extra = method.extra_memory
+        parts.append(_Part(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
     return parts
 
 
 def _steps(config: ExperimentConfig, environment: Environment) -> int:
     """The most steps that a member plays in an update."""
-    length = config.ppo.num_steps if config.algorithm == "ppo" else horizon_of(config, environment)
-    return config.num_trajectories * length
+    in_segments = method_of(config).sees is Sees.SEGMENTS
+    return config.num_trajectories * (
+        method_settings(config).num_steps if in_segments else horizon_of(config, environment)
+    )
 
 
 def _params(config: ExperimentConfig, environment: Environment) -> int:
     """Numbers of the networks of a member."""
     space = environment.action_space
-    outputs = [space.n if isinstance(space, Discrete) else space.size, *([1] if config.algorithm == "ppo" else [])]
+    outputs = [space.n if isinstance(space, Discrete) else space.size, *([1] if method_of(config).has_critic else [])]
     hidden = config.policy.hidden_sizes
     return sum(
         (before + 1) * after
@@ -128,8 +133,7 @@ def _params(config: ExperimentConfig, environment: Environment) -> int:
 
 def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
     """Of a member between updates, at least."""
-    own = getattr(config, config.algorithm, None)
-    copies = 1 + _ADAM + (isinstance(own, ReferenceConfig) and own.reference != "none")
+    copies = 1 + _ADAM + (reference_rule(method_settings(config)) != "none")
     return copies * _params(config, environment) * _FLOAT
 
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from haepo_jax.analysis.few_seeds import enough
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
-from haepo_jax.config import ExperimentConfig
+from haepo_jax.config import ExperimentConfig, method_of, method_settings
+from haepo_jax.methods import Sees
 from haepo_jax.runs.files import StrPath, read_members
 from haepo_jax.runs.folder import load_config, storage_errors, write_file
 from haepo_jax.runs.metrics.reader import by_setting, read_metric
@@ -64,8 +65,9 @@ def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: n
             name = label or f"{name}, 95% bootstrap band"
         axes.plot(updates, seed_mean(values), color=colour, label=visible(name))
     axes.set_title(visible(f"{config.env}: {config.algorithm}, {config.num_seeds} seeds"), loc="left")
-    if config.algorithm == "ppo":
-        axes.set_xlabel(f"updates, of {config.num_trajectories} x {config.ppo.num_steps} environment steps each")
+    if method_of(config).sees is Sees.SEGMENTS:
+        num_steps = method_settings(config).num_steps
+        axes.set_xlabel(f"updates, of {config.num_trajectories} x {num_steps} environment steps each")
         axes.set_ylabel("mean return of the newest ended episodes")
     else:
         axes.set_xlabel(f"updates, of {config.num_trajectories} episodes each")

@@ -20,11 +20,12 @@ import numpy as np
 from jax.stages import Compiled
 
 from haepo_jax.algorithms.base import horizon_without_effect
-from haepo_jax.config import ExperimentConfig
+from haepo_jax.config import ExperimentConfig, method_of
 from haepo_jax.config.checks import check_config, check_seconds
 from haepo_jax.config.members import number_of_members, text_settings
 from haepo_jax.config.sweep import Group, Sweep, from_record, of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, quoted
+from haepo_jax.methods import Sees
 from haepo_jax.population import sizes
 from haepo_jax.population.member import MemberState, total_steps
 from haepo_jax.population.planning import placed
@@ -235,8 +236,8 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
     for note in dict.fromkeys(note for note in notes if note is not None):
         print(visible(note), flush=True)
     for group, population in zip(sweep.groups, populations, strict=True):
-        # PPO keeps its segments whatever is set.
-        if group.config.memory == "auto" and group.config.algorithm != "ppo":
+        # Segments are kept whatever is set.
+        if group.config.memory == "auto" and method_of(group.config).sees is not Sees.SEGMENTS:
             named = f" in group {group.name}" if len(populations) > 1 else ""
             print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
 
