@@ -1,6 +1,7 @@
 # make demo   trains 32 seeds on CartPole, prints their table and draws their learning curve
-# make test   style, types and tests, which are compiled with few optimisations. make test-slow runs those that take
-#             minutes, and all others compiled as for users; make test-faults those that disturb runs.
+# make test   style, types and tests, which are compiled with few optimisations. make test-fast runs those of the
+#             losses, config, reports and analysis alone; make test-slow those that take minutes, and all others
+#             compiled as for users; make test-faults those that disturb runs.
 #
 # Each makes its own virtual environment in .venv first and needs nothing but Python 3.12 or newer, which
 # is looked for, or named: make test PYTHON=/usr/local/bin/python3.13
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for python in python3.12 python3.13 python3.14 python3 python;
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-faults format
+.PHONY: demo test test-fast test-slow test-faults format
 
 demo: $(VENV)/.installed
 	$(RUN) -m experiments.train --config=configs/cartpole.py --workdir=runs/demo
@@ -20,6 +21,10 @@ test: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest -n 3 --dist loadfile
+
+test-fast: $(VENV)/.installed-test
+	$(RUN) -m pytest -n 3 --dist loadfile tests/losses tests/config tests/reports tests/analysis haepo_jax/losses \
+	haepo_jax/config haepo_jax/reports haepo_jax/analysis
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m 'slow and not faults' --optimized

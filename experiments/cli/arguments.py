@@ -93,6 +93,18 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues, settings: Mapping[
     return Arguments(tuple(overrides.values()), asks_for_help=False)
 
 
+def group_of(name: str, settings: Mapping[str, Setting]) -> str | None:
+    """Finds the group of settings that an override sets something in; None for a setting of its own.
+
+    Args:
+      name: of what is set, dotted.
+      settings: all by dotted name.
+    """
+    parts = name.split(".")
+    above = (".".join(parts[:depth]) for depth in range(1, len(parts)))
+    return next((group for group in above if group in settings and settings[group].is_group), None)
+
+
 def value_of(path: str, text: str, setting: Setting) -> Any:
     """Reads the value of a setting from its text; whether it is allowed is for the config to say.
 
@@ -200,8 +212,7 @@ def _override(name: str, text: str | None, rest: Any, settings: Mapping[str, Set
     """The setting that an argument gives; `rest` holds those after it."""
     negated = name.startswith("noconfig.")
     name = name.partition(".")[2]
-    group, _, own = name.partition(".")
-    setting = settings[group] if own and group in settings and settings[group].is_group else settings.get(name)
+    setting = settings.get(group_of(name, settings) or name)
     if setting is None or (negated and setting.field.type is not bool):
         hint = nearest(name, list(settings)) or f"; there are {list(settings)}."
         raise ConfigError(f"--config.{name} is not a setting{hint}")

@@ -18,7 +18,7 @@ from rich.console import Console
 from experiments.cli import arguments, beginning, config_file, flag_help
 from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.reads import set_and_unread, unread, unread_by_all
+from haepo_jax.config.reads import set_and_unread, unread, unread_by_all, why_unread
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
@@ -135,9 +135,7 @@ def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
         if given:
             raise ConfigError(f"--config.{given[0].name} needs --config=FILE, the config that it changes.")
         raise ConfigError(f"--config is missing: give a config file, such as --config={example}.")
-    return config_file.load(
-        FLAGS.config, given, [setting.name for setting in _settings().values() if setting.is_group]
-    )
+    return config_file.load(FLAGS.config, given, _settings())
 
 
 def check_read(
@@ -167,8 +165,8 @@ def check_read(
     of_each = [unread(config, discrete_actions=is_so) for config, is_so in zip(configs, discrete, strict=True)]
     for name in swept:
         for reasons in of_each:
-            if name in reasons:
-                raise ConfigError(f"config.sweep.{name} has no effect, as {reasons[name]}.")
+            if (reason := why_unread(name, reasons)) is not None:
+                raise ConfigError(f"config.sweep.{name} has no effect, as {reason}.")
     tell_unread(configs[0], unread_by_all(of_each) | dict(besides))
 
 
@@ -185,10 +183,8 @@ def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:
       ConfigError: an argument gives such a setting.
     """
     for override in _given.overrides:
-        if override.name in reasons:
-            raise ConfigError(
-                f"--config.{override.name}={override.text} has no effect, as {reasons[override.name]}; leave it out."
-            )
+        if (reason := why_unread(override.name, reasons)) is not None:
+            raise ConfigError(f"--config.{override.name}={override.text} has no effect, as {reason}; leave it out.")
     for reason, names in set_and_unread(config, reasons).items():
         print(visible(f"The config file sets {', '.join(names)}, which nothing reads, as {reason}."), flush=True)
 

@@ -4,28 +4,30 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 import ml_collections
 
-from experiments.cli.arguments import Override
+from experiments.cli.arguments import Override, group_of
+from haepo_jax.components import make_importable
 from haepo_jax.config.checks import without
+from haepo_jax.config.meanings import Setting
 from haepo_jax.config.plain_values import plain
 from haepo_jax.errors import ConfigError, quoted
 
 _MODULE = "config_file"
 
 
-def load(given: str, overrides: Sequence[Override], groups: Sequence[str]) -> dict[str, Any]:
+def load(given: str, overrides: Sequence[Override], settings: Mapping[str, Setting]) -> dict[str, Any]:
     """Loads a config file and puts the overrides in place.
 
     Args:
       given: a path, or `FILE:ARGUMENT` for a `get_config` that takes one.
       overrides: settings by dotted name.
-      groups: settings that hold others of any name.
+      settings: all by dotted name.
 
     Returns:
       The settings as nested dictionaries of plain Python, not yet checked.
@@ -35,21 +37,36 @@ def load(given: str, overrides: Sequence[Override], groups: Sequence[str]) -> di
     """
     path, argument = _path_and_argument(given)
     config = _config_of(path, argument)
-    below = [override for override in overrides if override.name.partition(".")[0] in groups and "." in override.name]
+    below: list[tuple[str, Override]] = []
     for override in overrides:
-        if override not in below:
+        group = group_of(override.name, settings)
+        if group is None:
             _set(config, override)
+        else:
+            below.append((group, override))
     values = plain(config)
-    for override in below:
-        group, _, name = override.name.partition(".")
-        held = values.get(group, {})
-        if not isinstance(held, dict):
-            raise ConfigError(f"config.{group} is a group of settings, got {quoted(held)}.")
-        values[group] = without(held, name)
-    for override in below:  # only now: two of them may be of one setting, which is refused
-        group, _, name = override.name.partition(".")
-        values[group][name] = override.value
+    for group, override in below:
+        holder, leaf = _holder(values, group)
+        holder[leaf] = without(_group(holder, leaf, group), override.name.removeprefix(f"{group}."))
+    for group, override in below:  # only now: two of them may be of one setting, which is refused
+        holder, leaf = _holder(values, group)
+        holder[leaf][override.name.removeprefix(f"{group}.")] = override.value
     return values
+
+
+def _holder(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The section that holds a setting, made where it is not there, and the setting's own name."""
+    *sections, leaf = name.split(".")
+    for depth, section in enumerate(sections, start=1):
+        values[section] = values = _group(values, section, ".".join(sections[:depth]))
+    return values, leaf
+
+
+def _group(holder: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
+    held = holder.get(name, {})
+    if not isinstance(held, dict):
+        raise ConfigError(f"config.{path} is a group of settings, got {quoted(held)}.")
+    return held
 
 
 def _path_and_argument(given: str) -> tuple[Path, str | None]:
@@ -124,6 +141,7 @@ def _module_of(path: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # where dataclasses look for it
+    make_importable(path.parent)  # for the modules that the file imports, or names in its settings
     loader.exec_module(module)
     return module
 

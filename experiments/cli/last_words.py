@@ -10,7 +10,7 @@ import numpy as np
 from experiments.cli import command_line
 from haepo_jax.analysis.tables import about_returns
 from haepo_jax.config.sweep import from_record
-from haepo_jax.population.divergence import cause
+from haepo_jax.population.divergence import find_cause
 from haepo_jax.runs.files import read_record
 from haepo_jax.runs.metrics.parts import metrics_parts
 from haepo_jax.runs.metrics.reader import read_rows
@@ -43,14 +43,14 @@ def end_of_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
     """
     code = code_of(summary)
     if code == command_line.ALL_DIVERGED:
-        say(f"Every member diverged: {_cause(workdir)}.")
+        say(f"Every member diverged: {_find_cause(workdir)}.")
         return code
     say(about_returns(summary["members"], "final_return", "final return"))
     say_next(following, workdir)
     return code
 
 
-def _cause(workdir: Path) -> str:
+def _find_cause(workdir: Path) -> str:
     """Why the member diverged that did first."""
     rows = read_rows(workdir, ("episode_return", "diverged"))
     deaths = rows.by_update("diverged", False).argmax(axis=1)
@@ -59,7 +59,7 @@ def _cause(workdir: Path) -> str:
     member = sweep.members[first]
     config = next(group.config for group in sweep.groups if group.name == member.group)
     last_return = float(rows.by_update("episode_return", np.nan)[first, deaths[first]])
-    return cause(config, member.seed, member.settings, int(deaths[first]), last_return)
+    return find_cause(config, member.seed, member.settings, int(deaths[first]), last_return)
 
 
 def code_of(summary: Mapping[str, Any]) -> int:

@@ -55,7 +55,8 @@ def _haepo(score: str, entropy_coefs: tuple[float, float], temperatures: tuple[f
 HAEPO = {
     "sum": _haepo("sum", (5e-3, 0.3), (1.0, 4.0)),
     "mean": _haepo("mean", (5e-3, 0.3), (1.0, 4.0)),
-    # The entropy term holds log-ratios to about temperature / entropy_coef nats a unit of return: BUILD_NOTES.md.
+    # The entropy term holds log-ratios to about temperature / entropy_coef nats a unit of return:
+    # docs/experiments/cartpole_race_settings.md.
     "log_ratio": _haepo("log_ratio", (0.1, 0.3), (8.0, 32.0)),
 }
 PPO = Method(

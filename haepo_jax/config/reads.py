@@ -7,6 +7,7 @@ line. A config file may set it, so that one file serves several algorithms.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from haepo_jax.components import is_outside
 from haepo_jax.config.method import method_of, method_settings, setting_name
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
@@ -21,7 +22,8 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
       discrete_actions: whether its environment has such, as far as the caller knows.
 
     Returns:
-      For each setting by its dotted name the reason, which completes "has no effect, as ...".
+      For each setting by its dotted name, or that of its group of arguments, the reason, which completes "has no
+      effect, as ...".
 
     Example:
       >>> unread(ExperimentConfig(algorithm="rloo"))["ppo.num_steps"]
@@ -32,6 +34,7 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
         for name, _, _ in leaves(config)
         if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
     }
+    reasons = unread_arguments(config) | reasons
     own = method_settings(config)
     if isinstance(own, ReferenceConfig):
         for leaf, rule in REFERENCE_NUMBERS.items():
@@ -45,6 +48,40 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
     return reasons
+
+
+def unread_arguments(config: Any) -> dict[str, str]:
+    """Finds the groups of arguments that nothing reads, as their component is built in and takes none.
+
+    Args:
+      config: an experiment's or a language model's.
+
+    Returns:
+      Reasons, as of `unread`.
+    """
+    every = list(leaves(config))
+    names = {name for name, _, _ in every}
+    return {
+        group: f"config.{name} is {value}, which takes no such arguments"
+        for name, value, field in every
+        if field.metadata.get("component") and not field.metadata["takes_arguments"] and not is_outside(value)
+        for group in (f"{name}_kwargs", f"{name}_params")
+        if group in names
+    }
+
+
+def why_unread(name: str, reasons: Mapping[str, str]) -> str | None:
+    """Finds the reason why nothing reads a setting; None where something does.
+
+    Args:
+      name: of the setting, dotted; it may be one of a group of arguments.
+      reasons: as `unread` gives them.
+
+    Example:
+      >>> why_unread("algorithm_params.beta", unread(ExperimentConfig()))
+      'config.algorithm is haepo, which takes no such arguments'
+    """
+    return reasons.get(name, reasons.get(name.rpartition(".")[0]))
 
 
 def unread_by_all(of_each: Sequence[Mapping[str, str]]) -> dict[str, str]:

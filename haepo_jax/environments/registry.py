@@ -8,12 +8,12 @@ from typing import Any
 import jax
 
 from haepo_jax.environments import gymnax_library as gymnax
-from haepo_jax.environments.adapter import adapt, suggestion
+from haepo_jax.environments.adapter import adapt
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.errors import ConfigError, choose
+from haepo_jax.errors import ConfigError, choose, suggestion
 
 Kwargs = Sequence[tuple[str, Any]]
 

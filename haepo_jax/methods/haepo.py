@@ -1,10 +1,12 @@
 """HAEPO: several gradient steps on the HAEPO loss of one batch, then the reference moves."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
-from haepo_jax.fields import choice, number
+from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, scalars
 from haepo_jax.methods.settings import EpochsConfig, ReferenceConfig, check_reference_acts
@@ -15,9 +17,13 @@ from haepo_jax.types import Metrics
 class HaepoLossConfig:
     """The HAEPO loss."""
 
-    score: str = choice("log_ratio", SCORES)
-    """What of each episode makes its weight: the `sum` of its log-probabilities, their `mean`, or the `log_ratio` to
-    the policy that played it."""
+    score: str = component("log_ratio", SCORES)
+    """What of each episode makes its weight: the `sum` of its log-probabilities, their `mean`, the `log_ratio` to
+    the policy that played it, or `package.module:attribute`."""
+    score_kwargs: Mapping[str, Any] = static_arguments()
+    """Arguments of a score from outside that decide the program."""
+    score_params: Mapping[str, float] = traced_arguments()
+    """Arguments of a score from outside that may vary, and be swept, within one program."""
     normalization: str = choice("zscore", NORMALIZATIONS)
     """How the group's returns are brought to one scale: `zscore`, by their `sum`, or `none`."""
     temperature: float = number(1.0, above=0.0)

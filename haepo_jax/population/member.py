@@ -66,7 +66,7 @@ class MemberFunctions(NamedTuple):
 
 
 def make_member(config: ExperimentConfig, *, environment: Environment | None = None) -> MemberFunctions:
-    """Training as the config describes it, for one member; vmap it over members.
+    """Makes the pure functions that train one member as the config describes; vmap them over members.
 
     Args:
       config: the experiment. Its traced settings only matter as defaults: members carry their own.
@@ -134,7 +134,7 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
             state,
             learner=learner,
             updates_done=state.updates_done + 1,
-            env_steps=_added(state.env_steps, metrics["env_steps"]),
+            env_steps=_add_steps(state.env_steps, metrics["env_steps"]),
         ), metrics
 
     def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
@@ -156,7 +156,7 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
 
 
 def make_environment(config: ExperimentConfig) -> Environment:
-    """The environment of an experiment.
+    """Makes the environment of an experiment, and checks that its episodes and parameters are possible.
 
     Raises:
       ConfigError: an environment that does not exist, that has no such parameters, or not of such values, or that
@@ -169,7 +169,7 @@ def make_environment(config: ExperimentConfig) -> Environment:
 
 
 def _check_params(config: ExperimentConfig, environment: Environment) -> None:
-    """Refuses parameters that the environment has not, and values that one of them cannot have."""
+    """Refuses parameters that the environment does not have, and values that they cannot have."""
     given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
     given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
     for path, values in given.items():
@@ -183,17 +183,17 @@ def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
         check_update_steps(config.num_trajectories, horizon, "a horizon of")
 
 
-def _added(total: jax.Array, steps: jax.Array) -> jax.Array:
-    """The count with these steps added; a single int32 would wrap around in a very long run."""
+def _add_steps(total: jax.Array, steps: jax.Array) -> jax.Array:
+    """Adds steps to a count; a single int32 would wrap around in a very long run."""
     rest = total[1] + steps.astype(jnp.uint32)
     return jnp.stack([total[0] + (rest >> 31), rest & (2**31 - 1)])
 
 
 def total_steps(env_steps: np.ndarray) -> np.ndarray:
-    """`[..., 2]` counts as in `MemberState.env_steps`, added up to `[...]` int64."""
+    """Adds counts `[..., 2]`, as in `MemberState.env_steps`, up to `[...]` int64."""
     return env_steps[..., 0].astype(np.int64) * 2**31 + env_steps[..., 1]
 
 
 def missing(dtype: jnp.dtype) -> float | int:
-    """What stands for a metric of this dtype where there is none."""
+    """Returns the value that a metric of this dtype has where there is none."""
     return jnp.nan if jnp.issubdtype(dtype, jnp.floating) else 0

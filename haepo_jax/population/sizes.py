@@ -71,7 +71,7 @@ def check(
 
 def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
     """Says how much an update plays, where that takes long; None where it does not."""
-    steps = num_members * _steps(config, make_environment(config))
+    steps = num_members * batch_steps(config, make_environment(config))
     if steps < _MANY_STEPS:
         return None
     return (
@@ -88,7 +88,7 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
     of_network = max(together * max(widths), sum(widths)) * _FLOAT
     episodes = rows * (together * environment.observation_size * _FLOAT + of_network)
     if config.memory in ("store", "remat") or method.keeps_steps:
-        steps = _steps(config, environment) // config.num_trajectories * rows
+        steps = batch_steps(config, environment) // config.num_trajectories * rows
         episodes += together * steps * step_bytes(environment)
         if config.memory == "store" and method.sees is not Sees.SEGMENTS:
             episodes += steps * sum(widths) * _FLOAT
@@ -111,12 +111,11 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
     return parts
 
 
-def _steps(config: ExperimentConfig, environment: Environment) -> int:
-    """The most steps that a member plays in an update."""
+def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
+    """Computes the most steps that a member plays in an update."""
     in_segments = method_of(config).sees is Sees.SEGMENTS
-    return config.num_trajectories * (
-        method_settings(config).num_steps if in_segments else horizon_of(config, environment)
-    )
+    length = method_settings(config).num_steps if in_segments else horizon_of(config, environment)
+    return config.num_trajectories * length
 
 
 def _params(config: ExperimentConfig, environment: Environment) -> int:

@@ -290,7 +290,7 @@ def _mismatch(value: Any, shape: Shape, place: str) -> str:
             return f"{named} is {_kind(value)}, not a list"
         inside = ((item, shape[0], f"{place}[{number}]") for number, item in enumerate(value))
     else:
-        fits = isinstance(value, shape) and (shape is object or not isinstance(value, bool))
+        fits = isinstance(value, shape) and (shape in (object, bool) or not isinstance(value, bool))
         return "" if fits else f"{named} is {_kind(value)}, not {_expected(shape)}"
     return next((wrong for item, part, where in inside if (wrong := _mismatch(item, part, where))), "")
 

@@ -241,7 +241,7 @@ def one_step():
         reward_fns=reward,
     )
     batches, before = watched(learner), parameters(cluster.actor_trainer.model)
-    learner.functions(POSTS[:1])
+    learner.train(POSTS[:1])
     step = parameters(cluster.actor_trainer.model) - before
     batch = jax.tree.map(lambda *rows: jnp.concatenate(rows), *batches)
     _, gradient = value_and_gradient(lambda model: loss_by_hand(model, batch, settings, 0.8), policy(0))
@@ -318,7 +318,7 @@ def facts():
         reward_fns=reward,
     )
     batches = watched(learner)
-    learner.functions(POSTS[:1])
+    learner.train(POSTS[:1])
     return {
         "rope_theta_is_ignored": bool((logits[0] == logits[1]).all()),
         "rollouts_repeat": rollouts[0].text == rollouts[1].text,

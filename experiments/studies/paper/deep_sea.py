@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments.studies.claims import judge
+from experiments.studies.drawing import draw
 from experiments.studies.methods import BASELINES, HAEPO, METHODS, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import deep_sea
@@ -41,7 +42,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         question="One action sequence in two to the power of the size finds the treasure. Does any of it explore?",
         findings=_findings(sizes, shares),
         figures=(
-            figures.responsive(
+            draw(
                 figures.panels,
                 panels,
                 x_label="environment steps",

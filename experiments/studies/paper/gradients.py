@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.studies.claims import judge
 from experiments.studies.computed import computed
+from experiments.studies.drawing import draw
 from experiments.studies.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
 from experiments.studies.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, nested
 from experiments.studies.runs import Runs
@@ -38,7 +39,7 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
         findings=_findings(noise, sizes),
         figures=(
             *(
-                figures.responsive(
+                draw(
                     figures.intervals,
                     [(m.label, *(by[m.name][end] for end in ("snr", "low", "high"))) for m in METHODS],
                     x_label="signal to noise of a batch's gradient",
@@ -49,7 +50,7 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
                 )
                 for stage, by in noise.items()
             ),
-            figures.responsive(
+            draw(
                 figures.panels,
                 [
                     (

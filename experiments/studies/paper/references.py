@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import CARTPOLE
@@ -29,7 +30,7 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Sectio
         question="What does each rule do: the previous policy, a copy every few updates, a running mean, or frozen?",
         findings=_findings(areas),
         figures=(
-            figures.responsive(
+            draw(
                 figures.curves,
                 [figures.Series(label, grid, *interquartile_mean_of(curve)) for label, curve in curves.items()],
                 x_label="environment steps",

@@ -7,9 +7,6 @@ from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.reports import figures
 from haepo_jax.reports.page import Figure, Section
 
-ONE_STYLE = figures.Style("#44546A", (0, ()), "o")
-"""For rows of one kind, none of which is an algorithm."""
-
 
 class Drawing(NamedTuple):
     """A figure yet to be drawn: for the page in two widths, and as a file."""

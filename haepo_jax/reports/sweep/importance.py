@@ -7,7 +7,7 @@ import numpy as np
 from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import TOO_FEW
 from haepo_jax.reports.page import Section, Table
-from haepo_jax.reports.sweep.chapter import ONE_STYLE, Chapter, Drawing, interval_row
+from haepo_jax.reports.sweep.chapter import Chapter, Drawing, interval_row
 from haepo_jax.reports.sweep.folder import is_grid
 from haepo_jax.reports.sweep.numbers import Numbers
 from haepo_jax.reports.sweep.sensitivity import Sensitivity, draws_seeds
@@ -59,7 +59,7 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
             figures.intervals,
             rows,
             x_label="share of the variance of scores explained",
-            given={row[0]: ONE_STYLE for row in rows},
+            style=figures.NEUTRAL,
         ),
         alt="Explained share of each setting, from the most to the least: "
         + ", ".join(f"{name} {value:.2f}" for name, value, *_ in rows)

@@ -86,6 +86,7 @@ def programs():
     return {tiles: compiled(population_of(tiles)) for tiles in (1, 4)}
 
 
+@pytest.mark.hlo
 def test_a_block_that_is_larger_is_the_same_program_with_more_turns(programs):
     """Compiling takes no longer, and what is computed with is still what fits a cache."""
     few, many = (programs[tiles].as_text() for tiles in (1, 4))
@@ -95,6 +96,7 @@ def test_a_block_that_is_larger_is_the_same_program_with_more_turns(programs):
     assert bytes_of_many <= 1.5 * bytes_of_few
 
 
+@pytest.mark.hlo
 def test_an_update_is_few_loops(programs):
     """Over updates, tiles, chunks, steps, members, pieces; the rest are the compiler's own, of random numbers."""
     assert loops(programs[1].as_text()) <= 24
@@ -106,6 +108,7 @@ def test_the_state_is_updated_in_place(programs):
     assert memory.alias_size_in_bytes >= state
 
 
+@pytest.mark.hlo
 def test_nothing_goes_to_the_host_within_a_chunk(programs):
     assert not re.search(
         r"outfeed|infeed|host_callback|xla_python|xla_ffi_python|send\(|recv\(", programs[1].as_text()

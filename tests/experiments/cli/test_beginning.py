@@ -8,7 +8,7 @@ import time
 import pytest
 from helpers.command_runner import ROOT
 
-BEGIN = "import sys, time\nfrom experiments import beginning\nbeginning.begin({options})\n"
+BEGIN = "import sys, time\nfrom experiments.cli import beginning\nbeginning.begin({options})\n"
 
 
 def run(options, then, **environment):

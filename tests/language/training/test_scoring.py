@@ -43,6 +43,7 @@ def test_chunks_change_nothing(chunk_size):
         assert np.max(np.abs(a - b)) <= 1e-5 * np.max(np.abs(b))
 
 
+@pytest.mark.hlo
 def test_chunked_logits_never_exist_at_once():
     states, head = jnp.ones((64, 8)), jnp.ones((8, VOCAB))
     tokens = jnp.zeros(64, jnp.int32)
