@@ -7,10 +7,10 @@ Each flag is optional. What is not given keeps the entry that it has, with the d
 any flag the documents are written again from docs/results.json and the studies' files in docs/.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin(prints_results=True)  # before what takes seconds to import
+    launch.start(prints_results=True)  # before what takes seconds to import
 
 from pathlib import Path
 

@@ -7,17 +7,17 @@ python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tld
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 from absl import flags
 
 from experiments.cli import command_line
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import from_config_dict, settings, unread
-from haepo_jax.runs.folder import locked
+from haepo_jax.runs.folder import lock_folder
 
 STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
@@ -36,12 +36,12 @@ flags.DEFINE_string(
 
 def main() -> int:
     """Runs the stage and prints its summary."""
-    workdir = command_line.workdir()
-    config = from_config_dict(command_line.config_values("configs/tldr_generated.py"))
+    workdir = command_line.read_workdir()
+    config = from_config_dict(command_line.read_config_values("configs/tldr_generated.py"))
     stage = flags.FLAGS.stage
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
-    command_line.tell_unread(config, unread(config))
+    command_line.report_unread(config, unread(config))
 
     from haepo_jax.language.stages import evaluation, stages, status
 
@@ -52,7 +52,7 @@ def main() -> int:
     if stage == "memory":
         from experiments.studies.tldr import reproduction
 
-        with locked(workdir):
+        with lock_folder(workdir):
             print(reproduction.report_memory(workdir, flags.FLAGS.topology))
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]

@@ -157,14 +157,26 @@ def call(
     Raises:
       ConfigError: it has no such argument, or one of the two settings gives what the other gives too.
     """
-    check_arguments(path, component, len(arguments), kwargs=kwargs, params=params or {})
+    check_arguments(path, component, len(arguments), kwargs=kwargs, params=params)
     return component(*arguments, **kwargs, **(params or {}))
 
 
 def check_arguments(
-    path: str, component: Callable, positional: int, *, kwargs: Mapping[str, Any], params: Mapping[str, Any]
+    path: str,
+    component: Callable,
+    positional: int = 0,
+    *,
+    kwargs: Mapping[str, Any],
+    params: Mapping[str, Any] | None = None,
 ) -> None:
-    """Refuses arguments that a component does not have. Arguments as of `call`, but for the number of positional ones.
+    """Refuses arguments that a component does not have.
+
+    Args:
+      path: as of `call`.
+      component: as of `call`.
+      positional: how many arguments it always gets.
+      kwargs: as of `call`.
+      params: as of `call`.
 
     Raises:
       ConfigError: names the first of them, and what is allowed.
@@ -173,6 +185,7 @@ def check_arguments(
         known = inspect.signature(component).parameters.values()
     except (TypeError, ValueError):  # of a built-in; calling it will show
         return
+    groups = {f"{path}_kwargs": kwargs} | ({} if params is None else {f"{path}_params": params})
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known)
     by_name = [
         parameter.name
@@ -180,12 +193,12 @@ def check_arguments(
         if parameter.kind is parameter.KEYWORD_ONLY
         or (parameter.kind is parameter.POSITIONAL_OR_KEYWORD and k >= positional)
     ]
-    for setting, given in ((f"{path}_kwargs", kwargs), (f"{path}_params", params)):
+    for setting, given in groups.items():
         for name in given:
             if name not in by_name and not takes_any:
                 what = f"config.{setting}.{name} is not an argument of {_shown(component)}"
                 raise ConfigError(what + suggestion(name, by_name))
-    for name in kwargs.keys() & params.keys():
+    for name in kwargs.keys() & (params or {}).keys():
         raise ConfigError(
             f"config.{path}_kwargs.{name} and config.{path}_params.{name} are one argument; give it once."
         )
@@ -193,13 +206,11 @@ def check_arguments(
         parameter.name
         for parameter in known
         if parameter.name in by_name and parameter.default is parameter.empty
-        if parameter.name not in kwargs and parameter.name not in params
+        if not any(parameter.name in given for given in groups.values())
     ]
     if missing:
-        raise ConfigError(
-            f"{_shown(component)} needs the argument {missing[0]}, which neither config.{path}_kwargs nor "
-            f"config.{path}_params gives."
-        )
+        where = " or ".join(f"config.{setting}.{missing[0]}" for setting in groups)
+        raise ConfigError(f"{_shown(component)} needs the argument {missing[0]}: give {where}.")
 
 
 def source(path: str, name: str) -> Source:

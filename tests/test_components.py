@@ -121,7 +121,7 @@ def test_a_component_gets_its_arguments_by_name():
         ((), {"size": 3}, {"x": 1}, "config.a.b_params.x is not an argument of net; allowed: size, depth."),
         ((7,), {"size": 3}, {}, "config.a.b_kwargs.size is not an argument of net; allowed: depth."),
         ((), {"size": 3}, {"size": 1}, "config.a.b_kwargs.size and config.a.b_params.size are one argument; give it"),
-        ((), {}, {"depth": 1}, "net needs the argument size, which neither config.a.b_kwargs nor config.a.b_params"),
+        ((), {}, {"depth": 1}, "net needs the argument size: give config.a.b_kwargs.size or config.a.b_params.size."),
     ],
 )
 def test_arguments_that_a_component_does_not_have_are_refused(arguments, kwargs, params, sentence):

@@ -26,7 +26,7 @@ class Method:
     grid: Mapping[str, tuple[float, ...]]
     """Settings by dotted name to choose from: every combination is tried on tuning seeds."""
     num_settings: int = SETTINGS_PER_METHOD
-    """What the grid must come to: the tuning budget, one for all methods of an experiment."""
+    """The size of every grid: the tuning budget, one for all methods of an experiment."""
 
     def __post_init__(self) -> None:
         """Holds the methods to one tuning budget."""

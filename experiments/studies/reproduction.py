@@ -33,7 +33,7 @@ def reproduce(directory: StrPath, scale: Scale) -> Published:
 
     Raises:
       StorageError: the folder could not be written to any more.
-      Interrupted: SIGTERM or SIGINT; called again, it goes on.
+      Interrupted: SIGTERM or SIGINT; called again, it resumes.
     """
     runs = Runs(directory, scale)
     poles = cartpole.study(runs)
@@ -66,7 +66,7 @@ def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
 
 
 def _provenance(runs: Runs) -> Mapping[str, Any]:
-    """What the runs were made with, and how long they took."""
+    """Collects the versions and devices of the runs, and how long they took."""
     attempts, seconds = [], 0.0
     for name in runs.done:
         folder = runs.directory / "runs" / name

@@ -14,7 +14,7 @@ from haepo_jax.config.conversion import (
     traced_settings,
     with_settings,
 )
-from haepo_jax.config.method import method_of, method_settings, setting_name, steps_of_update
+from haepo_jax.config.method import method_of, method_settings, setting_name, settings_place, steps_of_update
 from haepo_jax.config.settings import (
     ACTIVATIONS,
     ALGORITHMS,
@@ -72,6 +72,7 @@ __all__ = [
     "method_settings",
     "setting_name",
     "setting_names",
+    "settings_place",
     "steps_of_update",
     "sweep_points",
     "to_config_dict",

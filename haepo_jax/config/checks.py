@@ -11,11 +11,20 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from haepo_jax.components import check_name
-from haepo_jax.config.method import chosen_of, method_of, method_settings, setting_name, steps_of_update
+from haepo_jax.components import check_name, is_outside
+from haepo_jax.config.method import (
+    STATIC_GROUP,
+    TRACED_GROUP,
+    chosen_of,
+    fields_of,
+    method_of,
+    method_settings,
+    setting_name,
+    steps_of_update,
+)
 from haepo_jax.config.reads import unread, why_unread
 from haepo_jax.config.settings import FIELDS, MAX_SEED, ExperimentConfig, is_traced
-from haepo_jax.errors import ConfigError, choose, nearest, quoted
+from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 from haepo_jax.fields import STATIC, TRACED, group_of
 from haepo_jax.methods import METHODS, Sees, check_minibatches
 
@@ -24,6 +33,7 @@ DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
 """What a random search draws from; each is named below its setting."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT32_MAX = 2**31 - 1
+_NO_BOUNDS = {"low": -math.inf, "above": -math.inf, "high": math.inf}
 
 
 def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -> None:
@@ -37,6 +47,7 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         raise ConfigError(
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
+    check_own_settings(config)
     _check_swept_are_read(config, swept)
     method, chosen = method_of(config), chosen_of(config)
     if config.memory == "recompute" and method.keeps_steps:
@@ -52,8 +63,46 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         method.check(chosen)
 
 
+def check_own_settings(config: ExperimentConfig) -> None:
+    """Refuses settings of a method from outside that it does not have, or values that they cannot have.
+
+    Raises:
+      ConfigError: names the first of them.
+    """
+    if not is_outside(config.algorithm):
+        return
+    fields = fields_of(method_of(config).settings)
+    given: list[tuple[str, str, tuple[Any, ...]]] = [
+        (group, f"{group}.{leaf}", (value,))
+        for group in (STATIC_GROUP, TRACED_GROUP)
+        for leaf, value in getattr(config, group).items()
+    ]
+    given += [
+        (TRACED_GROUP, f"sweep.{name}", values)
+        for name, values in config.sweep.items()
+        if name.startswith(f"{TRACED_GROUP}.")
+    ]
+    for group, path, values in given:
+        leaf = path.rpartition(".")[2]
+        if leaf not in fields:
+            raise ConfigError(f"config.{path} is not a setting of {config.algorithm}{suggestion(leaf, list(fields))}")
+        field = fields[leaf]
+        right = TRACED_GROUP if field.metadata.get("traced") else STATIC_GROUP
+        if group != right:
+            why = "is a number that may vary within a program" if right == TRACED_GROUP else "decides the program"
+            raise ConfigError(f"config.{path} {why}; give it as config.{right}.{leaf}.")
+        for value in values:
+            is_whole = field.type in (int, int | None) and isinstance(value, float) and value.is_integer()
+            check_value(path, int(value) if is_whole else value, field)
+
+
 def _check_counts(config: ExperimentConfig) -> None:
     """What the program counts in int32; the steps of episodes depend on the environment, and are checked with it."""
+    if config.evaluate_every is not None and config.evaluate_every > config.num_updates:
+        raise ConfigError(
+            f"config.evaluate_every {config.evaluate_every} is more than config.num_updates {config.num_updates}, so "
+            f"that nothing would be evaluated; it may be at most {config.num_updates}."
+        )
     each = steps_of_update(config)
     steps = config.num_updates * each
     if steps > _INT32_MAX:
@@ -193,7 +242,7 @@ def _as_float(path: str, value: Any) -> float:
 
 
 def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> Any:
-    low, above, high = bounds["low"], bounds.get("above", -math.inf), bounds["high"]
+    low, above, high = (bounds.get(name, end) for name, end in _NO_BOUNDS.items())
     # As the program holds it: what is too large for float32 is infinite there, what is too small is 0.
     held = value if isinstance(value, int) else float(np.float32(value)) if abs(value) <= _FLOAT32_MAX else math.inf
     finite = isinstance(value, int) or math.isfinite(held)

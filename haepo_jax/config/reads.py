@@ -43,6 +43,8 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
                 reasons[setting_name(config, leaf)] = f"{where}; it belongs to {rule}"
     if method_of(config).sees is Sees.SEGMENTS and config.memory != "auto":
         reasons["memory"] = f"config.algorithm is {config.algorithm}, which keeps its segments whatever is set"
+    if config.evaluate_every is None:
+        reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     if not config.policy.hidden_sizes:
         reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
     if discrete_actions:

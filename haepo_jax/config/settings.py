@@ -126,6 +126,11 @@ class _General:
     """T, the steps at which an episode is cut; the environment's own limit when unset."""
     discount: float = number(1.0, low=0.0, high=1.0)
     """What a reward one step later counts."""
+    evaluate_every: int | None = count(None, low=1)
+    """Updates between two greedy evaluations on held-out episodes during training, whose best policy is kept; none
+    when unset."""
+    evaluate_episodes: int = count(16, low=1)
+    """Episodes of such an evaluation, the same ones at each."""
     memory: str = choice("auto", MEMORIES)
     """What is kept of an update's episodes for the gradient: `store` all, `remat` their steps, `recompute` nothing, so
     that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.config import ExperimentConfig, method_of, traced_settings, with_settings
+from haepo_jax.config import ExperimentConfig, method_of, settings_place, traced_settings, with_settings
 from haepo_jax.environments import Box
 from haepo_jax.methods import Sees
 from haepo_jax.population.member import make_environment, make_member
@@ -99,4 +99,4 @@ def find_cause(
 
 
 def _own_settings(config: ExperimentConfig) -> str:
-    return f"the settings config.{config.algorithm}"
+    return f"the settings {settings_place(config)}"

@@ -19,10 +19,13 @@ from haepo_jax.environments.contract import checked_info_metrics
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
+from haepo_jax.population.held_out import BestPolicy, no_best
+from haepo_jax.rollouts.episode_stats import play
+from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
-_INIT, _TRAIN, EVALUATE, _LEARN = range(4)
+_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT = range(5)
 
 
 @flax.struct.dataclass
@@ -42,6 +45,8 @@ class MemberState:
     """boolean, True once loss or parameters were not finite; the learner is then the last finite one."""
     diverged_at: jax.Array
     """int32, the update that was not finite; -1 for a member that has not diverged."""
+    best: BestPolicy | None = None
+    """None where nothing is evaluated in training."""
 
 
 class MemberFunctions(NamedTuple):
@@ -57,6 +62,9 @@ class MemberFunctions(NamedTuple):
     learn_unguarded: Callable[[MemberState, Any], tuple[MemberState, Metrics]]
     """The same without a look at whether numbers are finite or the member has stopped: what `learn` is measured
     against."""
+    evaluate: Callable[[MemberState], jax.Array]
+    """`state -> the mean greedy return`, float32, of `config.evaluate_episodes` episodes that are never trained on;
+    the same ones at each call."""
     runs: Callable[[MemberState], jax.Array]
     """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
     algorithm: Algorithm
@@ -93,16 +101,19 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
         _check_params(config, environment)
     _check_steps(config, environment)
     algorithm = make_algorithm(config, environment)
+    horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
+        learner = algorithm.init(with_settings(config, settings), jax.random.fold_in(key, _INIT))
         return MemberState(
-            learner=algorithm.init(with_settings(config, settings), jax.random.fold_in(key, _INIT)),
+            learner=learner,
             key=key,
             updates_done=jnp.int32(0),
             env_steps=jnp.zeros(2, jnp.uint32),
             settings=dict(settings),
             diverged=jnp.bool_(False),
             diverged_at=jnp.int32(-1),
+            best=None if config.evaluate_every is None else no_best(learner.params),
         )
 
     def collect(state: MemberState) -> Any:
@@ -150,9 +161,14 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
             diverged_at=jnp.where(diverges, state.updates_done, state.diverged_at),
         ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
 
-    return MemberFunctions(
-        init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon_of(config, environment)
-    )
+    def evaluate(state: MemberState) -> jax.Array:
+        key = jax.random.fold_in(state.key, _HELD_OUT)
+        env_params = with_settings(config, state.settings).env_params
+        params, episodes = state.learner.params, config.evaluate_episodes
+        unroll = EpisodeUnroll(environment, algorithm.policy, params, key, episodes, horizon, env_params, greedy=True)
+        return play(unroll).returns.mean()
+
+    return MemberFunctions(init, collect, learn, learn_unguarded, evaluate, runs, algorithm, environment, horizon)
 
 
 def make_environment(config: ExperimentConfig) -> Environment:

@@ -92,6 +92,8 @@ def _is_small(population: Population) -> bool:
     batch = jax.eval_shape(jax.vmap(population.functions.collect), state)
     arrays = jax.tree.leaves((population.template(), batch))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
+    if population.config.evaluate_every is not None:
+        size *= 1 + population.config.evaluate_episodes // population.config.num_trajectories
     return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()
 
 

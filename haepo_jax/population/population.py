@@ -16,40 +16,21 @@ from haepo_jax.config.checks import ENV_PARAMS, check_config
 from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, make_members
 from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError
+from haepo_jax.networks import Policy
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population.fingerprint import fingerprint
+from haepo_jax.population.held_out import BestPolicy
 from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS, Layout, check_placement, make_layout, rows_here
 from haepo_jax.population.member import MemberFunctions, MemberState, make_environment, make_member
 from haepo_jax.population.memory import with_memory
 from haepo_jax.population.sizes import batch_steps
+from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
 
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
 Arrays = Any
 """A `MemberState` whose keys are their data, so that all its leaves are plain arrays."""
-
-
-class Trained(dict[str, np.ndarray]):
-    """The result of `Population.run`: each metric by name, `[settings, seeds, updates]`, and `params`.
-
-    `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
-    last finite ones.
-    """
-
-    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any) -> None:
-        """Holds both."""
-        super().__init__(metrics)
-        self.params = params
-
-    def member_params(self, setting: int, seed: int) -> Any:
-        """Picks the parameters of one member, by the positions of its setting and seed in the lists that were run."""
-        return jax.tree.map(lambda leaf: leaf[setting, seed], self.params)
-
-    def __repr__(self) -> str:
-        """Names the metrics and their shape, not their numbers."""
-        shape = ", ".join(map(str, next(iter(self.values())).shape)) if self else ""
-        return f"Trained({', '.join(self)}: [{shape}]; params)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +67,7 @@ class Population:
 
         Returns:
           Each metric by name, `[settings, seeds, updates]`; NaN, or 0 for whole numbers, once a member has stopped.
-          Its `params` are the trained parameters, `[settings, seeds, ...]`.
+          Its `params` are the trained parameters, `[settings, seeds, ...]`, its `best` those of the best evaluation.
 
         Raises:
           ConfigError: settings or seeds that are no list, a setting that is no traced leaf of this program, or a
@@ -109,11 +90,10 @@ class Population:
             joined = np.concatenate(rows)
             return joined.reshape(*shape, *joined.shape[1:])
 
-        metrics, params = jax.tree.map(by_setting, *waves)
-        return Trained(metrics, params)
+        return Trained(*jax.tree.map(by_setting, *waves))
 
-    def _run_all(self) -> tuple[dict[str, np.ndarray], Any]:
-        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]` at the end."""
+    def _run_all(self) -> tuple[dict[str, np.ndarray], Any, BestPolicy | None]:
+        """Every metric `[members, updates]` of all updates, and the parameters `[members, ...]`, last and best."""
         state, chunks, done = self.init(), [], 0
         while done < self.config.num_updates:
             size = min(self.max_chunk, self.config.num_updates - done)
@@ -121,7 +101,12 @@ class Population:
             chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
             done += size
         metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
-        return metrics, jax.tree.map(self.here, state.learner.params)
+        return metrics, *jax.tree.map(self.here, (state.learner.params, state.best))
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of any member: `policy.apply(params, observations)` gives the distribution of its actions."""
+        return self.functions.algorithm.policy
 
     @property
     def mesh(self) -> Mesh:
@@ -203,9 +188,12 @@ class Population:
     def fingerprint(self) -> str:
         """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
         member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
-        return fingerprint(
-            jax.make_jaxpr(lambda state: self.functions.learn(state, self.functions.collect(state)))(member)
-        )
+
+        def update(state: MemberState) -> Any:
+            learned = self.functions.learn(state, self.functions.collect(state))
+            return learned if state.best is None else (learned, self.functions.evaluate(state))
+
+        return fingerprint(jax.make_jaxpr(update)(member))
 
     @property
     def members_here(self) -> tuple[Member, ...]:
@@ -304,7 +292,7 @@ def _assemble(
         layout,
         max_chunk,
         advance=layout.over_devices(
-            make_advance(functions, layout, max_chunk),
+            make_advance(functions, layout, max_chunk, config.evaluate_every),
             (OVER_MEMBERS, EVERYWHERE),
             (OVER_MEMBERS, PartitionSpec(None, MEMBERS)),
             donate=(0,),

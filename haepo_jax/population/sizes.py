@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haepo_jax.algorithms.base import horizon_of
+from haepo_jax.components import is_outside
 from haepo_jax.config import ExperimentConfig, method_of, method_settings, setting_name, steps_of_update
 from haepo_jax.environments import Discrete, Environment
 from haepo_jax.errors import ConfigError
@@ -105,6 +106,11 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
             f"config.{setting_name(config, 'num_epochs')}",
         ),
     ]
+    if config.evaluate_every is not None:
+        each = environment.observation_size + max(widths)
+        parts.append(
+            _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
+        )
     if method.extra_memory is not None:
         extra = method.extra_memory
         parts.append(_Part(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
@@ -132,7 +138,8 @@ def _params(config: ExperimentConfig, environment: Environment) -> int:
 
 def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
     """Of a member between updates, at least."""
-    copies = 1 + _ADAM + (reference_rule(method_settings(config)) != "none")
+    moments = 0 if is_outside(config.optimizer.transform) else _ADAM
+    copies = 1 + moments + (reference_rule(method_settings(config)) != "none") + (config.evaluate_every is not None)
     return copies * _params(config, environment) * _FLOAT
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from haepo_jax.population.held_out import EVAL_RETURN, evaluate_members
 from haepo_jax.population.layout import Layout
 from haepo_jax.population.member import MemberFunctions, MemberState, missing
 from haepo_jax.types import Metrics
@@ -14,13 +15,16 @@ from haepo_jax.types import Metrics
 Advance = Callable[[MemberState, jax.Array], tuple[MemberState, Metrics]]
 
 
-def make_advance(functions: MemberFunctions, layout: Layout, max_chunk: int) -> Advance:
+def make_advance(
+    functions: MemberFunctions, layout: Layout, max_chunk: int, evaluate_every: int | None = None
+) -> Advance:
     """Makes the function that trains the members of one device for a number of updates.
 
     Args:
       functions: of one member.
       layout: how members lie on devices.
       max_chunk: the most updates of a call.
+      evaluate_every: updates between two evaluations on held-out episodes; none by default.
 
     Returns:
       `(state [members_per_device, ...], int32 number of updates) -> (state, metrics [max_chunk, members_per_device])`.
@@ -29,6 +33,9 @@ def make_advance(functions: MemberFunctions, layout: Layout, max_chunk: int) -> 
 
     def advance(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
         shapes = _metrics_shapes(functions, state)
+        recorded: dict[str, Any] = dict(shapes)
+        if evaluate_every is not None:
+            recorded[EVAL_RETURN] = jax.ShapeDtypeStruct((), jnp.float32)
         first = state.updates_done
 
         def goes_on(carry: tuple[jax.Array, MemberState, Metrics]) -> jax.Array:
@@ -38,9 +45,11 @@ def make_advance(functions: MemberFunctions, layout: Layout, max_chunk: int) -> 
         def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
             i, state, buffers = carry
             state, metrics = _update(functions, layout, state, shapes)
+            if evaluate_every is not None:
+                state, metrics = evaluate_members(functions, evaluate_every, state, metrics, first[0] + i + 1)
             return i + 1, state, jax.tree.map(lambda buffer, row: buffer.at[i].set(row), buffers, metrics)
 
-        start = (jnp.int32(0), state, _no_metrics(shapes, max_chunk, layout.members_per_device))
+        start = (jnp.int32(0), state, _no_metrics(recorded, max_chunk, layout.members_per_device))
         _, state, metrics = jax.lax.while_loop(goes_on, update, start)
         # All devices keep one count of updates, also those that had nothing left to do.
         return dataclasses.replace(state, updates_done=first + num_updates), metrics

@@ -45,7 +45,7 @@ def comparison(made: Comparison) -> str:
 
 
 def brackets(seeds: int, kind: str = "95% stratified bootstrap intervals") -> str:
-    """What brackets in a table are."""
+    """Returns the small print on the brackets in a table."""
     return f"Brackets: {kind}." if enough(seeds) else f"No intervals: {seeds} seeds are too few for them."
 
 

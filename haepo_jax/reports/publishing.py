@@ -11,7 +11,7 @@ from haepo_jax.runs.folder import storage_errors, write_file, write_json
 
 
 class Published(NamedTuple):
-    """What a command that wrote a page has to say."""
+    """The result of a command that wrote a page."""
 
     page: Path
     headline: str

@@ -23,6 +23,8 @@ object that has these names and may have others."""
 _MOST_LEVELS = 100
 _NUMBER = int | float
 _MOST_SECONDS = 1e11  # three thousand years: sums of such numbers stay finite
+_LATER_SETTINGS = {"evaluate_every": None, "evaluate_episodes": 16}
+"""Settings of experiments that the first runs did not have, with what they ran as."""
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
 _MEMBER = {"index": int, "seed": int, "settings": dict}
 _PLACEMENT = {"members_per_device": dict, "memory": dict, "trajectory_devices": int | None}
@@ -124,6 +126,8 @@ def read_record(workdir: StrPath) -> dict[str, Any]:
     """
     _check_there(workdir, "config.json")
     record = read_json(Path(workdir) / "config.json", dict)
+    if "algorithm" in record:
+        record = _LATER_SETTINGS | record
     name = record.get("algorithm")
     method = METHODS.get(name) if isinstance(name, str) else None
     if method is not None and method.upgrade is not None and isinstance(record.get(name), dict):

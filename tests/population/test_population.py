@@ -1,5 +1,4 @@
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import Trained, make_population
-from haepo_jax.population.layout import goes_in_tiles
 from haepo_jax.population.member import make_member, total_steps
 
 ONE = jax.devices()[:1]
@@ -273,13 +271,6 @@ def test_members_learn_the_same_one_by_one_as_all_together(on_one_device, one_by
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"][:, :5])
     for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
-
-
-def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_cpu():
-    (cpu,) = ONE
-    assert [goes_in_tiles(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
-    accelerator = types.SimpleNamespace(platform="gpu")
-    assert not any(goes_in_tiles(accelerator, steps) for steps in (2, 8000, 10**6))
 
 
 LIMIT = 300

@@ -19,9 +19,11 @@ from haepo_jax.config.sweep import of_experiment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import haepo
 from haepo_jax.runs.evaluation import evaluate
-from haepo_jax.runs.experiment import Placement, restore, run_sweep
 from haepo_jax.runs.experiment import run as train
+from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runs.metrics.reader import read_metric
+from haepo_jax.runs.placement import Placement
+from haepo_jax.runs.states import load_states
 
 SMALL = (
     "--config=configs/catch.py",
@@ -411,7 +413,7 @@ def test_a_sweep_over_a_parameter_of_the_environment(tmp_path):
     np.testing.assert_array_equal(rows["success"], rows["episode_return"])
     lengths = rows["episode_length"].to_numpy().reshape(2, 6)
     assert not np.array_equal(*lengths)
-    ((population, _, _),) = restore(tmp_path / "run")
+    ((population, _, _),) = load_states(tmp_path / "run")
     assert (
         population.config.env_params == {"length": 3} and population.functions.environment.name == "RandomWalk-haepo"
     )

@@ -1,4 +1,4 @@
-"""What each part of HAEPO does: the two regularisers, the normalisation of returns, and M."""
+"""The effect of each part of HAEPO: the two regularisers, the normalisation of returns, and M."""
 
 from collections.abc import Mapping
 

@@ -30,7 +30,7 @@ METHODS = (*HAEPO.values(), *BASELINES)
 
 @dataclasses.dataclass(frozen=True)
 class CartPole:
-    """What the study found, for the report and for the studies that build on it."""
+    """The findings of the study, for the report and for the studies that build on it."""
 
     section: Section
     tuned: dict[str, Tuned]
@@ -72,7 +72,7 @@ def _fewer(steps: dict[str, np.ndarray], method: Method, rival: Method) -> Compa
 
 
 def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> str:
-    """What the report begins with: every method in the same order, and no winner."""
+    """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(steps[recommended.name])
     reached = "; ".join(
         f"{method.label} {interval_cell(interquartile_mean_of(steps[method.name]), infinite='never')}"

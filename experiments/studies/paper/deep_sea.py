@@ -75,8 +75,8 @@ def _findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estimate]) -
     for size in sizes:
         ends = [(method.label, shares[size, method.name]) for method in METHODS]
         if any(float(share.value) > 0 for _, share in ends):
-            told = "; ".join(f"{label} {interval_cell(share)}" for label, share in ends)
-            lines.append(f"Size {size}, share of seeds that end at the treasure: {told}.")
+            ends_text = "; ".join(f"{label} {interval_cell(share)}" for label, share in ends)
+            lines.append(f"Size {size}, share of seeds that end at the treasure: {ends_text}.")
         else:
             lines.append(f"Size {size}: no seed of any method finds the treasure.")
     return tuple(lines)

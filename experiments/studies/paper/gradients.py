@@ -113,8 +113,8 @@ def _sizes(runs: Runs) -> dict[str, Any]:
 def _findings(noise: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[str, ...]:
     lines = []
     for stage, by in noise.items():
-        told = "; ".join(f"{method.label} {_ratio(by[method.name])}" for method in METHODS)
-        lines.append(f"Signal to noise {stage}: {told}.")
+        ratios = "; ".join(f"{method.label} {_ratio(by[method.name])}" for method in METHODS)
+        lines.append(f"Signal to noise {stage}: {ratios}.")
     for policy, by in sizes.items():
         means = np.array(by["sum"]).mean(axis=0)
         std = float(np.mean(by["step_std"]))

@@ -15,7 +15,7 @@ from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
 from haepo_jax.reports.page import Section, Table
 
-KL_COEF = 0.1  # enough to tell the rules apart; at the paper's largest, 0.01, they are alike
+KL_COEF = 0.1  # enough to distinguish the rules; at the paper's largest, 0.01, they are alike
 PERIODS = (2, 5, 20)
 _UPDATES = 60
 

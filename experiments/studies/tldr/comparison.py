@@ -31,7 +31,7 @@ _WINDOW = 10
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """What came out, for the report."""
+    """The findings, for the report."""
 
     section: Section
     tuned: tuple[Tuned, ...]
@@ -99,7 +99,7 @@ def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
 
 
 def _task(runs: Runs) -> dict[str, float]:
-    """What is to be had: gold rewards on the test posts, and the accuracy that knowing gold gives on comparisons."""
+    """Computes the best to be had: gold rewards on the test posts, and the accuracy that gold gives on comparisons."""
     data = make_setting(runs.config({}), runs.directory).config.data
     rows = corpus.completions(data, "test")
     compared = datasets.read(data.held_out_comparisons, data.comparisons_schema)
@@ -155,7 +155,7 @@ def _at_equal_kl(runs: Runs, found: _Found) -> _Equal:
 
 
 def _headline(recommended: Method, found: _Found, equal: _Equal, *, chosen: bool) -> str:
-    """What the report begins with: every method in the same order, and no winner."""
+    """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(found.names[recommended.name])
     ends = "; ".join(
         f"{method.label} {interval_cell(_estimate(found.mean(method, 'gold')))} at "

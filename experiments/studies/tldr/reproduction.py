@@ -38,7 +38,7 @@ def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> Published
     Raises:
       ConfigError: the folder holds runs of other settings.
       StorageError: the folder could not be written to any more.
-      Interrupted: SIGTERM or SIGINT; called again, it goes on.
+      Interrupted: SIGTERM or SIGINT; called again, it resumes.
     """
     runs = Runs(directory, scale)
     compared = comparison.study(runs)
@@ -78,7 +78,7 @@ def report_memory(directory: StrPath, topology: str = "") -> Path:
 
 
 def _limits(*, with_memory: bool) -> Section:
-    """What the page does not claim."""
+    """Lists what the page does not claim."""
     not_claimed = (
         "The paper's TL;DR result: no weights and no data of Reddit were used, and no model of its size was trained.",
         "Preference of people, or of a model that stands for them: gold is a program, and the reward model is a small "
@@ -108,7 +108,7 @@ def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
 
 
 def _provenance(runs: Runs) -> Mapping[str, Any]:
-    """What the runs were made with, and how long they took."""
+    """Collects the versions and devices of the runs, and how long they took."""
     attempts = [attempt for name in runs.done for attempt in runs.provenance(name)]
     newest = max(attempts, key=lambda attempt: attempt["last_written"])
     seconds = {stage: runs.stage_seconds(stage) for stage in ("sft", "reward")}

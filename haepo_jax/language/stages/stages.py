@@ -42,7 +42,7 @@ from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import opened
+from haepo_jax.runs.identity import open_run
 from haepo_jax.runtime import startup
 from haepo_jax.types import Params
 
@@ -110,7 +110,7 @@ def _run(
     # Before the folder is made, as what a stage needs may not be there.
     with leaving_nothing(workdir):
         parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
-    with opened(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
+    with open_run(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
         if parts is None:
             return False
         stage, finish = parts

@@ -1,4 +1,4 @@
-"""What a chapter of the page is made of, before its figures are drawn."""
+"""The parts of a chapter of the page, before its figures are drawn."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What matters: the chapter of what each setting explains."""
+"""The chapter on importance: how much each setting explains."""
 
 import functools
 
@@ -14,7 +14,7 @@ from haepo_jax.reports.sweep.sensitivity import Sensitivity, draws_seeds
 
 
 def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
-    """Which settings decide the score; None where that cannot be told."""
+    """Which settings decide the score; None where that is not known."""
     found = numbers.sensitivities
     # Where each value was tried in one combination only, it explains all there is.
     if not any(one.by_chance < 1 for one in found):

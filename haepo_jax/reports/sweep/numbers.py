@@ -1,4 +1,4 @@
-"""All that the page tells of, computed once, and how it words what comes up in several chapters."""
+"""All numbers of the page, computed once, and how it words what comes up in several chapters."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from haepo_jax.text import format_setting, format_value, shorten_names
 
 
 class Numbers(NamedTuple):
-    """What is computed of a sweep."""
+    """The numbers of a sweep."""
 
     sweep: Sweep
     scores: Scores
@@ -25,10 +25,10 @@ class Numbers(NamedTuple):
     names: Mapping[str, str]
     """The swept settings as the page calls them, by their dotted names."""
     beside: Mapping[int, str]
-    """What each ranked point is beside the one with the highest score: see `ties`."""
+    """How each ranked point stands beside the one with the highest score: see `ties`."""
 
     def final(self) -> str:
-        """What a final return is."""
+        """Returns the meaning of a final return, in words."""
         return f"mean return of the last {count(min(FINAL_UPDATES, self.scores.updates), 'update')}"
 
     def score(self, point: int) -> str:

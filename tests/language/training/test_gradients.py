@@ -48,13 +48,16 @@ def haepo(score):
     return on_sums("haepo", settings)
 
 
-GRPO = METHODS["grpo"].objective(GrpoLossConfig(kl_coef=0.1), GROUP, REFERENCE)
+def grpo(log_probs):
+    return METHODS["grpo"].objective(GrpoLossConfig(kl_coef=0.1), GROUP, REFERENCE)(grouped(log_probs))
+
+
 LOSSES = {
     "haepo_sum": haepo("sum"),
     "haepo_mean": haepo("mean"),
     "haepo_log_ratio": haepo("log_ratio"),
     "rloo": on_sums("rloo", NoSettings()),
-    "grpo": lambda log_probs: GRPO(grouped(log_probs)),
+    "grpo": grpo,
     "dpo": of_sums(METHODS["dpo"].language.comparisons(DpoLossConfig(), sums(REFERENCE))),
 }
 
