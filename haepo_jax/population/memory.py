@@ -1,4 +1,4 @@
-"""What a device's memory holds, and which `config.memory` a population trains with where that is left open.
+"""The memory of a device, and the `config.memory` that a population trains with where that is left open.
 
 Measured on CPU, `remat` is the fastest (docs/long_horizon.md); where the steps of an update do not fit, `recompute` is
 all that is left.
