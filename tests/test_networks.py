@@ -5,19 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from helpers.policies import mlp_policy
 from scipy.special import log_softmax
 
 from haepo_jax.config import ACTIVATIONS
 from haepo_jax.environments import Box, Discrete
-from haepo_jax.networks import make_policy
 
 OBSERVATION_SIZE = 3
 BATCHES = [(), (50,), (4, 6)]
 
 
 def policy_for(space, *, hidden_sizes=(8,), activation="tanh", initial_log_std=0.0):
-    return make_policy(
-        OBSERVATION_SIZE,
+    return mlp_policy(
+        (OBSERVATION_SIZE,),
         space,
         hidden_sizes=hidden_sizes,
         activation=activation,

@@ -10,7 +10,7 @@ import optax
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.networks import Policy, make_policy
+from haepo_jax.networks import TORSOS, MakeTorso, Policy, make_policy, make_torso
 from haepo_jax.types import Metrics, Params
 
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
@@ -56,11 +56,22 @@ class Algorithm(NamedTuple):
 def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
     """The policy that the config describes, for this environment."""
     return make_policy(
-        environment.observation_size,
+        environment.observation_shape,
         environment.action_space,
-        hidden_sizes=config.policy.hidden_sizes,
-        activation=config.policy.activation,
+        make_torso=torso_for(config, environment),
         initial_log_std=config.policy.initial_log_std,
+    )
+
+
+def torso_for(config: ExperimentConfig, environment: Environment) -> MakeTorso:
+    """The torso that the config describes, for this environment: of a policy, or of a critic."""
+    return make_torso(
+        "mlp",
+        TORSOS["mlp"],
+        environment.observation_shape,
+        kwargs={},
+        hidden_sizes=config.policy.hidden_sizes,
+        activation=getattr(jax.nn, config.policy.activation),
     )
 
 

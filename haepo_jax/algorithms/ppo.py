@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
+from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for, torso_for
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss, generalized_advantages
@@ -38,11 +38,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     Source: Schulman et al. (2017), "Proximal policy optimization algorithms".
     """
     actor = policy_for(config, environment)
-    critic = make_value(
-        environment.observation_size,
-        hidden_sizes=config.policy.hidden_sizes,
-        activation=config.policy.activation,
-    )
+    critic = make_value(environment.observation_shape, make_torso=torso_for(config, environment))
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),

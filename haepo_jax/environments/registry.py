@@ -56,10 +56,10 @@ def make(name: str, kwargs: Kwargs = ()) -> Environment:
         or actions are not supported.
 
     Example:
-      >>> make("CartPole-v1").observation_size
-      4
-      >>> make("DeepSea-bsuite", (("size", 12),)).observation_size
-      144
+      >>> make("CartPole-v1").observation_shape
+      (4,)
+      >>> make("DeepSea-bsuite", (("size", 12),)).observation_shape
+      (12, 12)
     """
     choose("env", name, environment_names())
     # Checked before the cache, which takes 12, 12.0 and True == 1 for the same key.

@@ -48,7 +48,7 @@ def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any
         loss = functions.algorithm.loss(with_settings(config, state.settings), state.learner, batch)
         (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(state.learner.params)
         policy = functions.algorithm.policy
-        distribution = policy.apply(state.learner.params, jnp.zeros((1, functions.environment.observation_size)))
+        distribution = policy.apply(state.learner.params, jnp.zeros((1, *functions.environment.observation_shape)))
         log_prob = distribution.log_prob(policy.act(distribution, policy.noise(key, (1,))))
         returned = measured["episode_return"]
         # PPO has none before an episode has ended.

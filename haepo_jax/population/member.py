@@ -17,7 +17,7 @@ from haepo_jax.config.checks import check_update_steps
 from haepo_jax.config.settings import gradient_steps
 from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.environments.contract import checked_info_metrics
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.optimizer import at_step
 from haepo_jax.types import Metrics
 
@@ -90,6 +90,7 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
         )
     else:
         checked_info_metrics(environment.name, environment.info_metrics)
+        _check_observation_shape(environment)
         _check_params(config, environment)
     _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)
@@ -166,6 +167,15 @@ def make_environment(config: ExperimentConfig) -> Environment:
     _check_steps(config, environment)
     _check_params(config, environment)
     return environment
+
+
+def _check_observation_shape(environment: Environment) -> None:
+    shape = environment.observation_shape
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 1 for size in shape):
+        raise ConfigError(
+            f"env {environment.name} has observation_shape {quoted(shape)}; it must be a tuple of whole numbers, such "
+            "as (4,) or (10, 10, 3)."
+        )
 
 
 def _check_params(config: ExperimentConfig, environment: Environment) -> None:

@@ -1,4 +1,4 @@
-"""The least that an experiment needs, in closed form: known before anything is traced, compiled or made.
+"""The least that an experiment needs, by shapes alone: known before anything is compiled or made.
 
 Only what can never fit is refused by it. Whether the rest fits, and how many members at once, the compiler says
 (`planning`).
@@ -6,15 +6,20 @@ Only what can never fit is refused by it. Whether the rest fits, and how many me
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
 
 from haepo_jax.algorithms.base import horizon_of
 from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig, ReferenceConfig
 from haepo_jax.config.settings import gradient_steps
-from haepo_jax.environments import Discrete, Environment
+from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.population.member import make_environment
+from haepo_jax.population.member import make_environment, make_member
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.runtime.host import in_words
 
@@ -32,6 +37,17 @@ class _Part(NamedTuple):
     size: int
     of: str
     setting: str
+
+
+class _Networks(NamedTuple):
+    """What the networks of a member hold and make."""
+
+    params: int
+    """Numbers."""
+    widths: list[int]
+    """Numbers that each layer of the policy makes of one observation."""
+    setting: str
+    """What decides them."""
 
 
 def check(
@@ -66,7 +82,7 @@ def check(
             f"{largest.of}, and it has {in_words(there)}; lower {largest.setting}."
         )
     if workdir is not None and not (workdir / "config.json").exists():
-        _check_disk(workdir, num_members, _state_bytes(config, environment))
+        _check_disk(workdir, num_members, _state_bytes(config, _networks(config, environment)))
 
 
 def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
@@ -82,19 +98,20 @@ def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | N
 
 def _parts(config: ExperimentConfig, environment: Environment, block: int, trajectory_devices: int) -> list[_Part]:
     together = min(block, LEAST)  # the others may have their turn after them
-    widths = config.policy.hidden_sizes or (1,)
+    networks = _networks(config, environment)
     rows = -(-config.num_trajectories // trajectory_devices)
-    of_network = max(together * max(widths), sum(widths)) * _FLOAT
-    episodes = rows * (together * environment.observation_size * _FLOAT + of_network)
+    of_network = max(together * max(networks.widths), sum(networks.widths)) * _FLOAT
+    episodes = rows * (together * math.prod(environment.observation_shape) * _FLOAT + of_network)
     if config.memory in ("store", "remat") or config.algorithm not in ON_LOG_LIKELIHOODS:
         steps = _steps(config, environment) // config.num_trajectories * rows
         episodes += together * steps * step_bytes(environment)
-        episodes += steps * sum(widths) * _FLOAT if config.memory == "store" and config.algorithm != "ppo" else 0
+        if config.memory == "store" and config.algorithm != "ppo":
+            episodes += steps * sum(networks.widths) * _FLOAT
     parts = [
         _Part(
-            (block * _state_bytes(config, environment)) + _params(config, environment) * _FLOAT,
+            block * _state_bytes(config, networks) + networks.params * _FLOAT,
             f"the parameters and optimisers of {block:,} members",
-            "config.policy.hidden_sizes" if block <= LEAST else "--members_per_device",
+            networks.setting if block <= LEAST else "--members_per_device",
         ),
         _Part(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
         _Part(
@@ -114,23 +131,34 @@ def _steps(config: ExperimentConfig, environment: Environment) -> int:
     return config.num_trajectories * length
 
 
-def _params(config: ExperimentConfig, environment: Environment) -> int:
-    """Numbers of the networks of a member."""
-    space = environment.action_space
-    outputs = [space.n if isinstance(space, Discrete) else space.size, *([1] if config.algorithm == "ppo" else [])]
-    hidden = config.policy.hidden_sizes
-    return sum(
-        (before + 1) * after
-        for output in outputs
-        for before, after in zip((environment.observation_size, *hidden), (*hidden, output), strict=True)
+def _networks(config: ExperimentConfig, environment: Environment) -> _Networks:
+    policy = make_member(config, environment=environment).algorithm.policy
+    params = jax.eval_shape(lambda: policy.init(jax.random.key(0)))
+    observation = jax.ShapeDtypeStruct(environment.observation_shape, jnp.float32)
+    program = jax.make_jaxpr(lambda params, observation: policy.apply(params, observation).mode())(params, observation)
+    return _Networks(
+        sum(leaf.size for leaf in jax.tree.leaves(params)),
+        list(_widths(program)) or [1],
+        "config.policy.hidden_sizes",
     )
 
 
-def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
+def _widths(program: Any) -> Iterator[int]:
+    """Sizes of what the products of matrices and the convolutions of a traced function give."""
+    for equation in getattr(program, "jaxpr", program).eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield from (math.prod(variable.aval.shape) for variable in equation.outvars)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+                    yield from _widths(inner)
+
+
+def _state_bytes(config: ExperimentConfig, networks: _Networks) -> int:
     """Of a member between updates, at least."""
     own = getattr(config, config.algorithm, None)
     copies = 1 + _ADAM + (isinstance(own, ReferenceConfig) and own.reference != "none")
-    return copies * _params(config, environment) * _FLOAT
+    return copies * networks.params * _FLOAT
 
 
 def _check_disk(workdir: Path, num_members: int, state_bytes: int) -> None:
@@ -160,8 +188,8 @@ def check_episodes(config: ExperimentConfig, environment: Environment, episodes:
     Raises:
       ConfigError: they need more memory than a device has.
     """
-    width = max(config.policy.hidden_sizes or (1,))
-    needed = members * episodes * (environment.observation_size + width) * _FLOAT
+    of_each = math.prod(environment.observation_shape) + max(_networks(config, environment).widths)
+    needed = members * episodes * of_each * _FLOAT
     there = device_bytes()
     if needed > there:
         raise ConfigError(

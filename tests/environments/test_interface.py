@@ -12,14 +12,14 @@ def environment(name="toy", **changes):
     def step(params, key, state, action):
         return Step(state, jnp.zeros(1), jnp.float32(0), jnp.bool_(True), jnp.bool_(True), {})
 
-    return Environment(name, 1, Discrete(2), 1, {"slip": 0.0}, (), reset, step)._replace(**changes)
+    return Environment(name, (1,), Discrete(2), 1, {"slip": 0.0}, (), reset, step)._replace(**changes)
 
 
 def test_step_and_environment_have_these_fields():
     assert Step._fields == ("state", "observation", "reward", "done", "terminated", "info_metrics")
     assert Environment._fields == (
         "name",
-        "observation_size",
+        "observation_shape",
         "action_space",
         "max_steps",
         "params",
