@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["haepo_jax", "haepo_jax.*"]),
     package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css"]},
-    # Older jaxlibs give wrong numbers or deadlock on CPU, and none newer runs on Python 3.11: BUILD_NOTES.md.
+    # Older jaxlibs give wrong numbers or deadlock: docs/decisions/python_and_jax_versions.md.
     python_requires=">=3.12",
     install_requires=[
         "absl-py>=2.3,<3",

@@ -1,4 +1,4 @@
-"""CartPole-v1 with HAEPO, the best settings found (BUILD_NOTES.md, "Settings").
+"""CartPole-v1 with HAEPO, the best settings found (docs/experiments/cartpole_settings.md).
 
 python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 

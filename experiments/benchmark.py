@@ -7,10 +7,10 @@ The machine must have nothing else to do. A command of --peer is run by the shel
 {"env_steps": ..., "seconds": ..., "compile_seconds": ...}.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 import jax
 from absl import flags
@@ -27,8 +27,8 @@ flags.DEFINE_integer("repeats", 5, "Measurements of each; their median counts.",
 def main() -> int:
     """Measures, prints the table, and writes `benchmark.json` and `benchmark.svg`."""
     given = flags.FLAGS
-    workdir = command_line.workdir("runs/benchmark")
-    seeds = arguments.whole_numbers("--seeds", given.seeds, low=1)
+    workdir = command_line.read_workdir("runs/benchmark")
+    seeds = arguments.parse_whole_numbers("--seeds", given.seeds, low=1)
 
     from experiments.benchmarks import peers, report, speed
     from experiments.benchmarks.ceilings import Ceilings, measure_ceilings

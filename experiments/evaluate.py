@@ -3,10 +3,10 @@
 python -m experiments.evaluate --workdir=runs/cartpole
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin(prints_results=True)  # before what takes seconds to import
+    launch.start(prints_results=True)  # before what takes seconds to import
 import errno
 
 from absl import flags
@@ -21,25 +21,27 @@ flags.DEFINE_integer("seed", 0, "Another seed gives other episodes.", lower_boun
 
 def main() -> int:
     """Evaluates, prints the table and writes `evaluation.json` into the run folder."""
-    workdir, given = command_line.workdir(), flags.FLAGS
+    workdir, given = command_line.read_workdir(), flags.FLAGS
 
-    from experiments.cli import last_words
+    from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.runs import evaluation
 
     result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed)
-    command_line.console().print(tables.evaluation(result))
+    command_line.make_console().print(tables.evaluation(result))
     code = 0
     try:
-        last_words.say(f"Written to {evaluation.write(workdir, result)}.")
+        closing.print_sentence(f"Written to {evaluation.write(workdir, result)}.")
     except StorageError as error:
-        last_words.say(str(error))
+        closing.print_sentence(str(error))
         # A folder that may only be read has policies to look at all the same.
         read_only = getattr(error.__cause__, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
         code = 0 if read_only else command_line.STORAGE
-    last_words.say(tables.about_returns(result["members"], "greedy_return", "greedy return"))
-    swept = bool(result["members"][0]["settings"])
-    last_words.say_next("report" if swept else "evaluate", workdir, *([] if swept else [f"--seed={given.seed + 1}"]))
+    closing.print_sentence(tables.about_returns(result["members"], "greedy_return", "greedy return"))
+    if result["members"][0]["settings"]:
+        closing.print_next_command("report", workdir)
+    else:
+        closing.print_next_command("evaluate", workdir, f"--seed={given.seed + 1}")
     return code
 
 

@@ -5,10 +5,10 @@ python -m experiments.overheads --workdir=runs/overheads
 Takes ten minutes on 2 CPU cores, which must have nothing else to do: seconds are those of the fastest repeat.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 import dataclasses
 import os
@@ -36,7 +36,7 @@ flags.DEFINE_enum("part", None, list(_PARTS), "What to measure alone; all, each 
 
 def main() -> int:
     """Measures, and writes what comes out as `PART.json`."""
-    workdir, part = command_line.workdir("runs/overheads"), flags.FLAGS.part
+    workdir, part = command_line.read_workdir("runs/overheads"), flags.FLAGS.part
     if part is not None:
         _measure(part, workdir)
         return 0

@@ -8,10 +8,10 @@ seconds of its training and, where all its seeds came there, the part of them af
 a seed is, docs/performance.md says.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 from absl import flags
 
@@ -26,7 +26,7 @@ flags.DEFINE_integer("repeats", 3, "Runs of each; their median counts.", lower_b
 def main() -> int:
     """Runs each in turn, prints the table and writes `race.json`."""
     given = flags.FLAGS
-    workdir = command_line.workdir("runs/race")
+    workdir = command_line.read_workdir("runs/race")
 
     from experiments.benchmarks import peers, race
     from haepo_jax.runs.folder import locked

@@ -1,12 +1,12 @@
-"""Trains a population of seeds on an environment, or goes on with a run that was stopped.
+"""Trains a population of seeds on an environment, or resumes a run that was stopped.
 
 python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 from absl import flags
 
@@ -28,7 +28,7 @@ flags.DEFINE_float(
 
 def main() -> int:
     """Runs the experiment, draws its learning curve and prints its table."""
-    workdir, config = command_line.workdir(), command_line.experiment_config()
+    workdir, config = command_line.read_workdir(), command_line.read_config()
     command_line.check_read([config])
 
     from haepo_jax.runs.experiment import run
@@ -36,7 +36,7 @@ def main() -> int:
     given = flags.FLAGS
     ran = run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds)
 
-    from experiments.cli import last_words
+    from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.reports import learning_curve
 
@@ -46,16 +46,16 @@ def main() -> int:
     summary = read_summary(workdir)
     if not ran:
         drawn = f" but to draw {figure}" if figure else ""
-        last_words.say(f"{workdir} is complete already; nothing to do{drawn}.")
+        closing.print_sentence(f"{workdir} is complete already; nothing to do{drawn}.")
     else:
-        command_line.console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
-        last_words.say(f"{tables.about_speed(summary)} Learning curve: {figure}")
+        command_line.make_console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
+        closing.print_sentence(f"{tables.about_speed(summary)} Learning curve: {figure}")
     if summary["rows_with_returns_sum_not_positive"]:
-        last_words.say(
+        closing.print_sentence(
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "
             "number: sum normalisation dropped them. Use --config.haepo.normalization=zscore."
         )
-    return last_words.end_of_run(summary, workdir, "report" if config.sweep else "evaluate")
+    return closing.finish_run(summary, workdir, "report" if config.sweep else "evaluate")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What ends a run early, each told in one sentence. Command lines turn them into an exit code."""
+"""Errors that end a run early, each in one sentence. Command lines turn them into an exit code."""
 
 import difflib
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ class Interrupted(Exception):
 
     def __init__(self, signal_number: int, updates_done: int, total: int) -> None:
         """Holds the signal and how far the run came."""
-        super().__init__(f"Stopped after update {updates_done} of {total}; the same command goes on from there.")
+        super().__init__(f"Stopped after update {updates_done} of {total}; the same command resumes from there.")
         self.signal_number = signal_number
 
 
 class Stalled(Exception):
-    """A process stood still, or another one of the run is gone; started again, the run goes on."""
+    """A process stood still, or another one of the run is gone; started again, the run resumes."""
 
     EXIT_CODE = 42
 
@@ -40,7 +40,7 @@ class Stalled(Exception):
         """No sign of life for so long."""
         return cls(
             f"Nothing has moved for {seconds:g} s: a device or another process of the run hangs. Stopped; the same "
-            "command goes on from the last checkpoint. If a chunk of updates takes longer, give train or sweep "
+            "command resumes from the last checkpoint. If a chunk of updates takes longer, give train or sweep "
             "a larger --stall_seconds."
         )
 
@@ -49,7 +49,7 @@ class Stalled(Exception):
         """Another process cannot be reached."""
         return cls(
             f"Another process of the run is gone ({reason}). Stopped; once all are started again, the same command "
-            "goes on from the last checkpoint."
+            "resumes from the last checkpoint."
         )
 
 
@@ -82,6 +82,20 @@ def nearest(name: str, known: Sequence[str]) -> str:
     best = max(likeness.values(), default=0.0)
     near = [candidate for candidate in known if likeness[candidate] >= max(0.6, best - 0.1)][:3]
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What ends a sentence about an unknown `name`: the known ones near it, else all of them.
+
+    Example:
+      >>> suggestion("slipp", ["length", "slip"])
+      '; did you mean slip?'
+      >>> suggestion("noise", ["length", "slip"])
+      '; allowed: length, slip.'
+    """
+    if not known:
+        return ", which has none."
+    return nearest(name, known) or f"; allowed: {', '.join(known)}."
 
 
 def choose(what: str, value: object, choices: Sequence[str]) -> str:

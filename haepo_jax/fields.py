@@ -6,8 +6,11 @@ the program it is a traced scalar, so code may compute with it but not branch on
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+STATIC, TRACED, SWEEP = "static", "traced", "sweep"
+"""Groups: settings that hold others of any name."""
 
 
 def number(
@@ -32,6 +35,34 @@ def choice(default: str, choices: tuple[str, ...]) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
+def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool = False) -> Any:
+    """A built-in by its name, or one from outside as `package.module:attribute` (`haepo_jax.components`).
+
+    The arguments of one from outside are in the groups `NAME_kwargs` and `NAME_params`, as far as there are such.
+
+    Args:
+      default: a built-in.
+      built_in: all of them; none where only what makes them knows their names.
+      takes_arguments: whether built-ins take arguments of these groups too.
+    """
+    names = {"choices": built_in} if built_in else {}
+    return dataclasses.field(default=default, metadata={"component": True, "takes_arguments": takes_arguments} | names)
+
+
+def static_arguments() -> Any:
+    """A group of arguments of a component, of any name, that decide the program: numbers, texts, tuples of such."""
+    return dataclasses.field(default_factory=dict, metadata={"group": STATIC})
+
+
+def traced_arguments(*, keep_whole: bool = False) -> Any:
+    """A group of arguments of a component, of any name, that are traced scalars of the program.
+
+    Args:
+      keep_whole: whether 3 is int32 to the program; else each is float32.
+    """
+    return dataclasses.field(default_factory=dict, metadata={"group": TRACED, "keep_whole": keep_whole})
+
+
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
     """Every setting as `(dotted name, value, field)`."""
     for field in dataclasses.fields(config):
@@ -40,3 +71,19 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasse
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value, field
+
+
+def group_of(name: str, fields: Mapping[str, dataclasses.Field]) -> str | None:
+    """Finds the group of arguments that a setting is one of.
+
+    Args:
+      name: of the setting, dotted.
+      fields: those of all settings by dotted name.
+
+    Example:
+      >>> from haepo_jax.config.settings import FIELDS
+      >>> group_of("optimizer.transform_params.b1", FIELDS)
+      'optimizer.transform_params'
+    """
+    group, _, own = name.rpartition(".")
+    return group if own and group in fields and fields[group].metadata.get("group") in (STATIC, TRACED) else None

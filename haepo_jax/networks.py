@@ -5,7 +5,7 @@ This is the only part of the package that knows distrax. A torso is a Flax modul
 outside.
 """
 
-import inspect
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from haepo_jax import components
+from haepo_jax.config import PolicyConfig
 from haepo_jax.environments.interface import Box, Discrete
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.types import Params
@@ -182,77 +184,58 @@ class GaussianPolicy(nn.Module):
         return distrax.MultivariateNormalDiag(mean, std)
 
 
-def make_torso(
-    name: str,
-    factory: Callable[..., Any],
-    observation_shape: tuple[int, ...],
-    *,
-    kwargs: Mapping[str, Any],
-    hidden_sizes: Sequence[int],
-    activation: Activation,
-) -> MakeTorso:
-    """Prepares a torso for observations of this shape, and tries it on shapes alone.
+def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> MakeTorso:
+    """Prepares the torso that a config describes, and tries it on shapes alone.
 
     Args:
-      name: what the config calls it, for sentences.
-      factory: a Flax module's class, or a function that returns a module. Where its signature names
-        `observation_shape`, `hidden_sizes` or `activation`, it is given them too.
+      config: names a torso: a Flax module's class, or a function that makes a module. Where its signature has
+        `observation_shape`, `hidden_sizes` or `activation` (a function), it is given them.
       observation_shape: of one observation.
-      kwargs: its other arguments.
-      hidden_sizes: `config.policy.hidden_sizes`.
-      activation: `config.policy.activation`, as a function.
 
     Returns:
-      What makes the module, at each call a new one.
+      A function that makes the module, at each call a new one.
 
     Raises:
-      ConfigError: the factory does not take these arguments or returns no Flax module, or the module is no torso: it
-        fails, returns something else than features `[..., F]`, has mutable state, or draws random numbers.
+      ConfigError: a torso or an activation that cannot be imported, that does not take these arguments, or that makes
+        no Flax module; or a module that is no torso: it fails, returns something else than features `[..., F]`, has
+        mutable state, or draws random numbers.
     """
+    path, name = "policy.network", config.network
+    factory = components.load(path, name) if components.is_outside(name) else TORSOS[name]
     offered = {
         "observation_shape": observation_shape,
-        "hidden_sizes": tuple(hidden_sizes),
-        "activation": activation,
+        "hidden_sizes": tuple(config.hidden_sizes),
+        "activation": _activation(config.activation),
     }
-    taken = {key: value for key, value in offered.items() if key in parameters_of(factory)} | dict(kwargs)
-    where = f"config.policy.network {name}"
-    try:
-        module = factory(**taken)
-    except TypeError as error:
-        raise ConfigError(f"{where} does not take config.policy.network_kwargs: {_first_line(error)}.") from error
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"{where} must make a flax.linen.Module, got {quoted(module)}.")
-    _check_torso(where, module, observation_shape)
-    return lambda: factory(**taken)
+    known = components.parameters_of(factory)
+    make = functools.partial(factory, **{key: value for key, value in offered.items() if key in known})
+    components.check_arguments(path, make, kwargs=config.network_kwargs)
+    make_module = functools.partial(make, **config.network_kwargs)
+    _check_torso(f"config.{path} {name}", make_module, observation_shape)
+    return make_module
 
 
-def parameters_of(factory: Callable[..., Any]) -> tuple[str, ...]:
-    """Lists the arguments that a factory names.
-
-    Example:
-      >>> parameters_of(MLP)[:3]
-      ('observation_shape', 'hidden_sizes', 'activation')
-    """
-    try:
-        return tuple(inspect.signature(factory).parameters)
-    except (TypeError, ValueError):  # no signature to look at
-        return ()
+def _activation(name: Any) -> Activation:
+    return components.load("policy.activation", name) if components.is_outside(name) else getattr(jax.nn, name)
 
 
-def _check_torso(where: str, module: nn.Module, observation_shape: tuple[int, ...]) -> None:
+def _check_torso(where: str, make: Callable[[], Any], observation_shape: tuple[int, ...]) -> None:
     """Refuses a module that is no torso. Nothing is computed."""
 
-    def play() -> tuple[Any, list[Any]]:
+    def play() -> list[Any]:
+        module = make()
+        if not isinstance(module, nn.Module):
+            raise ConfigError(f"{where} must make a flax.linen.Module, got {quoted(module)}.")
         variables = module.init(jax.random.key(0), jnp.zeros(observation_shape))
         if others := sorted(set(variables) - {"params"}):
             raise ConfigError(
                 f"{where} has mutable state ({', '.join(others)}), which no update would carry on; a torso has "
                 "parameters alone."
             )
-        return variables, [module.apply(variables, jnp.zeros((*axes, *observation_shape))) for axes in _LEADING]
+        return [module.apply(variables, jnp.zeros((*axes, *observation_shape))) for axes in _LEADING]
 
     try:
-        _, features = jax.eval_shape(play)
+        features = jax.eval_shape(play)
     except ConfigError:
         raise
     except flax.errors.InvalidRngError as error:

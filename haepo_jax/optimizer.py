@@ -1,28 +1,33 @@
 """The optimiser that a config describes; everything in this package that learns uses it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from haepo_jax import components
 from haepo_jax.config import OptimizerConfig
+from haepo_jax.errors import ConfigError, quoted
+
+_TRANSFORMS = {"adam": optax.scale_by_adam}
 
 
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
-    """Adam after a global-norm clip; learning rate and clip may be traced.
+    """Makes a global-norm clip, the transform of the config, and a step against the transformed gradient.
 
     Args:
-      config: the settings.
+      config: the settings, whose numbers may be traced.
       num_steps: gradient steps in the whole run, over which the schedule falls to 0.
+
+    Raises:
+      ConfigError: a transform or a schedule from outside that cannot be used.
     """
-    schedule = {
-        "constant": optax.constant_schedule(1.0),
-        "linear": optax.linear_schedule(1.0, 0.0, num_steps),
-        "cosine": optax.cosine_decay_schedule(1.0, num_steps),
-    }[config.schedule]
+    schedule = _schedule(config, num_steps)
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.scale_by_adam(),
+        _transform(config),
         optax.scale_by_schedule(lambda count: -config.learning_rate * schedule(count)),
     )
 
@@ -35,7 +40,39 @@ def at_step(state: Any, step: jax.Array) -> Any:
       step: int32 gradient steps, of the `num_steps` of the run, that count as done.
 
     Returns:
-      The state, otherwise as it was.
+      The state, otherwise as it was: a transform that counts its steps counts those it has seen.
     """
-    clip, adam, schedule = state
-    return clip, adam, schedule._replace(count=step)
+    clip, transform, schedule = state
+    return clip, transform, schedule._replace(count=step)
+
+
+def _transform(config: OptimizerConfig) -> optax.GradientTransformation:
+    name, path = config.transform, "optimizer.transform"
+    make = components.load(path, name) if components.is_outside(name) else _TRANSFORMS[name]
+    transform = components.call(path, make, kwargs=config.transform_kwargs, params=config.transform_params)
+    if not isinstance(transform, optax.GradientTransformation):
+        raise ConfigError(
+            f"config.{path} {name} makes {quoted(transform)}; it must make an optax.GradientTransformation."
+        )
+    return transform
+
+
+def _schedule(config: OptimizerConfig, num_steps: int) -> Callable[[jax.Array], jax.Array | float]:
+    """The factor of the learning rate by the gradient steps done."""
+    name, path = config.schedule, "optimizer.schedule"
+    if not components.is_outside(name):
+        return {
+            "constant": optax.constant_schedule(1.0),
+            "linear": optax.linear_schedule(1.0, 0.0, num_steps),
+            "cosine": optax.cosine_decay_schedule(1.0, num_steps),
+        }[name]
+    outside = components.load(path, name)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        arguments = {"kwargs": config.schedule_kwargs, "params": config.schedule_params}
+        factor = components.call(path, outside, step, num_steps, **arguments)
+        if jnp.shape(factor) != ():
+            raise ConfigError(f"config.{path} {name} gives {quoted(factor)}; it must give one number.")
+        return jnp.asarray(factor, jnp.float32)
+
+    return schedule

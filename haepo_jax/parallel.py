@@ -1,4 +1,4 @@
-"""Names of the axes of a mesh of devices, and decisions for all members that are vmapped together.
+"""Names of the axes of a mesh of devices, and a maximum over all members that are vmapped together.
 
 A loop whose length differs from member to member is slow under `vmap`: every turn then selects, for each member and
 every array, between old and new. With one length for all, that of the member that needs most, nothing is selected.
@@ -16,14 +16,17 @@ MEMBERS, TRAJECTORIES = "members", "trajectories"
 def max_over_members(value: jax.Array) -> jax.Array:
     """Computes the largest of the members' values, one for all; outside of `vmap` the value itself.
 
+    Args:
+      value: a scalar of each member.
+
     Example:
-      >>> jax.vmap(lambda x: x + largest(x))(jnp.array([1, 2, 5]))
+      >>> jax.vmap(lambda x: x + max_over_members(x))(jnp.array([1, 2, 5]))
       Array([ 6,  7, 10], dtype=int32)
     """
     return value
 
 
 @max_over_members.def_vmap
-def _largest_of_all(axis_size: int, in_batched: list[bool], value: jax.Array) -> tuple[jax.Array, bool]:
+def _max_of_batch(axis_size: int, in_batched: list[bool], value: jax.Array) -> tuple[jax.Array, bool]:
     del axis_size
     return max_over_members(jnp.max(value, axis=0)) if in_batched[0] else value, False

@@ -1,6 +1,7 @@
-"""Text for a terminal: what comes from files, flags and names is shown, and never obeyed."""
+"""Text for people: settings and their values, and text that a terminal shows and never obeys."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,62 @@ def visible(text: object) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
     )
+
+
+def format_value(value: object, digits: int | None = 6) -> str:
+    """Formats the value of a setting.
+
+    Args:
+      value: a number, a truth value, text, or a list of such.
+      digits: significant digits of a real number; None for all of them. A number that is short anyway keeps its
+        digits, and fewer than six round none to a whole number that it is not.
+
+    Example:
+      >>> [format_value(value, 3) for value in (0.003, 0.00123456, 0.999999, 4096, "sum", [64, 64])]
+      ['0.003', '0.00123', '0.999999', '4096', 'sum', '64x64']
+      >>> format_value(0.1 + 0.2), format_value(0.1 + 0.2, digits=None)
+      ('0.3', '0.30000000000000004')
+    """
+    return "x".join(_format_item(item, digits) for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _format_item(item: object, digits: int | None) -> str:
+    if not isinstance(item, float) or digits is None:
+        return str(item)
+    whole, rounded = f"{item:g}", f"{item:.{digits}g}"
+    return rounded if len(whole) > 6 and "." in rounded else whole
+
+
+def format_setting(name: str, value: object, digits: int | None = 6) -> str:
+    """Formats a setting as `name=value`; for `digits` see `format_value`."""
+    return f"{name}={format_value(value, digits)}"
+
+
+def format_settings(settings: Mapping[str, object], digits: int | None = 6) -> str:
+    """Formats settings as `name=value, name=value`; for `digits` see `format_value`.
+
+    Example:
+      >>> format_settings({"haepo.kl_coef": 0.1 + 0.2, "haepo.score": "sum"})
+      'haepo.kl_coef=0.3, haepo.score=sum'
+    """
+    return ", ".join(format_setting(name, value, digits) for name, value in settings.items())
+
+
+def shorten_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns the last part of each dotted name, where no two share it.
+
+    Example:
+      >>> shorten_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
+      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
+    """
+    counts = Counter(name.rpartition(".")[2] for name in names)
+    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
+
+
+def shorten_keys(settings: Mapping[str, object]) -> dict[str, object]:
+    """Returns settings under their names as of `shorten_names`."""
+    names = shorten_names(list(settings))
+    return {names[name]: value for name, value in settings.items()}
 
 
 def cell(text: object) -> Text:

@@ -1,18 +1,28 @@
 """What the documents show must run."""
 
 import ast
-import json
+import importlib.util
 import re
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from helpers.command_runner import run
+from helpers.run_folders import TINY
 
-from haepo_jax.analysis.verdicts import VERDICTS
+from experiments.published import gather
+from experiments.published.blocks import blocks as render_blocks
+from experiments.published.documents import BLOCK, documents, fill
+from experiments.published.publish import TABLES
+from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
+from haepo_jax.errors import ConfigError
+from haepo_jax.population.member import make_member
+from haepo_jax.runs.files import read_json
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = (ROOT / "configs").rglob("*.py")
+DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def blocks(document):
@@ -22,6 +32,7 @@ def blocks(document):
 
 RUN = {
     ("README.md", 0): (),
+    ("README.md", 1): (),
     ("docs/method.md", 0): (),
     ("docs/method.md", 1): (),
     ("docs/sweeps.md", 0): (),
@@ -40,8 +51,7 @@ SLOW = {("docs/method.md", 1), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
 
 
 def test_every_block_of_every_document_is_run_or_read():
-    documents = [path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]]
-    assert {(document, k) for document in documents for k in range(len(blocks(document)))} == RUN.keys() | READ.keys()
+    assert {(document, k) for document in DOCUMENTS for k in range(len(blocks(document)))} == RUN.keys() | READ.keys()
 
 
 @pytest.mark.parametrize(
@@ -97,24 +107,60 @@ def test_what_a_block_imports_comes_with_the_package_or_the_page_says_how_to_ins
     assert imported - with_it - told - from_the_project == set()
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "BUILD_NOTES.md",
-        "CONTRIBUTING.md",
-        "docs/method.md",
-        "docs/performance.md",
-        "docs/pods.md",
-        "docs/sweeps.md",
-        "docs/language_models.md",
-        "docs/tunix.md",
-    ],
-)
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_within_the_project_lead_somewhere(document):
     text = (ROOT / document).read_text()
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_of_the_project_that_a_document_names_exist(document):
+    pattern = r"(?<![\w./])(?:haepo_jax|experiments|tests|configs|examples)/[a-z0-9_/]+\.py"
+    named = re.findall(pattern, (ROOT / document).read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_modules_of_the_project_that_a_document_names_exist(document):
+    text = (ROOT / document).read_text()
+    modules = {
+        *re.findall(r"python -m (experiments\.\w+)", text),
+        *(name.rpartition(".")[0] for name in re.findall(r"`(haepo_jax(?:\.\w+)+\.\w+)\(", text)),
+    }
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_column_that_a_method_writes_is_in_the_glossary(algorithm):
+    config = from_config_dict(TINY | {"algorithm": algorithm})
+    functions = make_member(config)
+    state = jax.eval_shape(functions.init, jax.random.key(0), traced_settings(config))
+    _, metrics = jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), state)
+    explained = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", glossary(), re.MULTILINE)))
+    assert metrics.keys() - set(explained) == set()
+
+
+def glossary():
+    return (ROOT / "docs" / "glossary.md").read_text().partition("## The columns of the metrics")[2]
+
+
+def test_the_readme_fits_on_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 90
+
+
+@pytest.mark.parametrize("folder", ["decisions", "experiments"])
+def test_the_build_notes_list_each_page_once(folder):
+    listed = re.findall(rf"\]\((docs/{folder}/\w+\.md)\)", (ROOT / "BUILD_NOTES.md").read_text())
+    assert sorted(listed) == sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"docs/{folder}/*.md"))
+
+
+@pytest.mark.parametrize("decision", sorted(path.name for path in ROOT.glob("docs/decisions/*.md")))
+def test_a_decision_says_why_what_with_which_numbers_by_which_command_and_what_lost(decision):
+    title, _, summary, *rest = (ROOT / "docs" / "decisions" / decision).read_text().splitlines()
+    assert title.startswith("# ") and summary and not summary.startswith("-")
+    bold = [line.split("**")[1] for line in rest if line.startswith("- **")]
+    assert bold == ["Context.", "Decision.", "Numbers.", "Command.", "Lost."]
 
 
 @pytest.mark.parametrize("config", sorted(str(path.relative_to(ROOT / "configs")) for path in CONFIGS))
@@ -125,11 +171,72 @@ def test_a_config_says_its_command_its_time_and_its_score(config):
     assert "Takes " in header and "Expect " in header
 
 
-@pytest.mark.parametrize(("folder", "chapter"), [("paper", "The paper's experiments"), ("tldr", "Language models")])
-def test_the_readme_tells_the_verdicts_that_the_command_wrote(folder, chapter):
-    told = json.loads((ROOT / "docs" / folder / "verdicts.json").read_text())
-    section = (ROOT / "README.md").read_text().partition(f"## {chapter}")[2].partition("\n## ")[0]
-    assert told["headline"] in section
-    of_either_form = "|".join(VERDICTS)
-    rows = re.findall(rf"^\| (.+?) \| ({of_either_form}) (?:\| ({of_either_form}) )?\|$", section, re.MULTILINE)
-    assert rows == [(claim["text"], claim["verdict"], claim["recommended"]) for claim in told["claims"]]
+RESULTS = read_json(ROOT / "docs" / "results.json")
+QUOTING = {path.relative_to(ROOT).as_posix(): path.read_text() for path in documents(ROOT)}
+
+
+def test_the_readme_and_the_page_of_results_quote_numbers():
+    assert {"README.md", "docs/results.md"} <= QUOTING.keys()
+
+
+@pytest.mark.parametrize("document", QUOTING)
+def test_a_document_says_what_the_results_say(document):
+    assert fill(QUOTING[document], render_blocks(RESULTS)) == QUOTING[document]
+
+
+@pytest.mark.parametrize("name", ["paper", "tldr"])
+def test_the_results_say_what_the_studies_wrote(name):
+    command = {"command": RESULTS[name]["command"]}
+    assert RESULTS[name] == command | gather.study(ROOT / "docs" / name, TABLES[name])
+
+
+@pytest.mark.parametrize("document", QUOTING)
+def test_a_number_that_is_changed_in_a_document_is_noticed(document):
+    text, rendered = QUOTING[document], render_blocks(RESULTS)
+    spans = [found.span("text") for found in BLOCK.finditer(text)]
+    places = [place for span in spans for place in range(*span) if text[place].isdecimal()]
+    assert len(places) > 10
+    for place in places:
+        changed = text[:place] + str(int(text[place]) ^ 1) + text[place + 1 :]
+        assert fill(changed, rendered) != changed
+
+
+def leaves(value, path=()):
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(item, (*path, key))
+    else:
+        yield path, value
+
+
+def with_leaf(value, path, leaf):
+    if not path:
+        return leaf
+    copy = value.copy()
+    copy[path[0]] = with_leaf(value[path[0]], path[1:], leaf)
+    return copy
+
+
+def changes(value):
+    """Other values for a leaf: another number, or a text with another digit."""
+    if isinstance(value, int | float):
+        return [value + 1]
+    digits = [k for k, character in enumerate(value or "") if character.isdecimal()]
+    return [value[:k] + str(int(value[k]) ^ 1) + value[k + 1 :] for k in digits]
+
+
+def test_a_number_that_is_changed_in_the_results_is_noticed():
+    texts = "".join(QUOTING.values())
+    for path, value in leaves(RESULTS):
+        for other in changes(value):
+            try:
+                rendered = render_blocks(with_leaf(RESULTS, path, other))
+            except ConfigError:
+                continue  # a method or a column that the README names is gone
+            assert fill(texts, rendered) != texts, path
+
+
+def test_the_page_of_results_has_no_number_that_is_not_held():
+    outside = BLOCK.sub("", (ROOT / "docs" / "results.md").read_text())
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)|\[1\]", "", outside)
+    assert re.findall(r"(?<!\w)\d+", prose) == []

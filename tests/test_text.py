@@ -1,6 +1,6 @@
 import pytest
 
-from haepo_jax.text import visible
+from haepo_jax.text import format_settings, format_value, shorten_keys, visible
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,31 @@ from haepo_jax.text import visible
 )
 def test_what_a_terminal_would_obey_is_shown_as_an_escape(text, shown):
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.1 + 0.2, 6, "0.3"),
+        (0.1 + 0.2, None, "0.30000000000000004"),
+        (0.00123456, 3, "0.00123"),
+        (0.999999, 3, "0.999999"),
+        (4096.0, 3, "4096"),
+        (1_000_000, 6, "1000000"),
+        (True, 6, "True"),
+        ("sum", 6, "sum"),
+        ([64, 64], 6, "64x64"),
+        ((0.5, 0.00123456), 3, "0.5x0.00123"),
+    ],
+)
+def test_the_value_of_a_setting_is_formatted_in_so_many_digits(value, digits, text):
+    assert format_value(value, digits) == text
+
+
+def test_settings_are_formatted_as_name_and_value():
+    assert format_settings({"haepo.kl_coef": 0.5, "haepo.score": "sum"}) == "haepo.kl_coef=0.5, haepo.score=sum"
+
+
+def test_names_are_shortened_only_where_no_two_of_them_share_the_last_part():
+    shortened = shorten_keys({"haepo.kl_coef": 1, "haepo.num_epochs": 2, "ppo.num_epochs": 3})
+    assert shortened == {"kl_coef": 1, "haepo.num_epochs": 2, "ppo.num_epochs": 3}

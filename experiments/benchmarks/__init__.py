@@ -1,1 +1,1 @@
-"""What training costs on this machine: measurements by the commands of `experiments`, never by tests."""
+"""The cost of training on this machine: measurements by the commands of `experiments`, never by tests."""

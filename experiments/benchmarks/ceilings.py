@@ -1,4 +1,4 @@
-"""What this machine can do at most: matrix products and tanh, on all devices at once, in the sizes of a policy."""
+"""The limits of this machine: matrix products and tanh, on all devices at once, in the sizes of a policy."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What is around the training, and what it costs: the divergence guard, metrics, checkpoints, compiling, devices.
+"""The cost of all that is around the training: the divergence guard, metrics, checkpoints, compiling, devices.
 
 Each function measures one of them and returns a row for each of the things that it compares.
 """
@@ -87,7 +87,7 @@ def checkpoints(sweep: Sweep, *, repeats: int) -> list[Row]:
 
 
 def _attempt(sweep: Sweep, *, checkpoint_seconds: float) -> dict[str, Any]:
-    """What provenance says of a run from its first update to its last."""
+    """Reads from provenance how long a run took from its first update to its last."""
     folder = Path(tempfile.mkdtemp())
     run_sweep(sweep, folder / "run", checkpoint_seconds=checkpoint_seconds)
     (attempt,) = json.loads((folder / "run" / "provenance.json").read_text())

@@ -1,4 +1,4 @@
-"""Other codes, each behind a command that tells its own figures as JSON in its last line."""
+"""Other codes, each behind a command that prints its own figures as JSON in its last line."""
 
 import json
 import subprocess
@@ -59,16 +59,16 @@ def measure(peer: Peer) -> dict[str, float]:
     """Runs a peer once.
 
     Returns:
-      `env_steps`, `seconds` of training and `compile_seconds`, as it tells them.
+      `env_steps`, `seconds` of training and `compile_seconds`, as it prints them.
 
     Raises:
       ConfigError: it failed, or its last line is not what it should be.
     """
     line, _ = run(f"--peer {peer.name}", peer.command)
-    told = _told(peer, line, _SPEED)
-    if min(told["env_steps"], told["seconds"]) <= 0:
-        raise ConfigError(f"--peer {peer.name} tells {line}: env_steps and seconds must be positive.")
-    return told
+    figures = _figures(peer, line, _SPEED)
+    if min(figures["env_steps"], figures["seconds"]) <= 0:
+        raise ConfigError(f"--peer {peer.name} prints {line}: env_steps and seconds must be positive.")
+    return figures
 
 
 def race(peer: Peer, environment: Mapping[str, str] | None = None) -> Arrival:
@@ -82,15 +82,15 @@ def race(peer: Peer, environment: Mapping[str, str] | None = None) -> Arrival:
       ConfigError: it failed, or its last line is not what it should be.
     """
     line, whole_seconds = run(f"--peer {peer.name}", peer.command, environment)
-    told = _told(peer, line, _RACE)
-    seeds, there = told["seeds"], told["seeds_at_475"]
-    share = _told(peer, line, (*_RACE, _SHARE))[_SHARE] if there == seeds else None
-    if not (0 < told["seconds"] <= whole_seconds and 0 <= there <= seeds and 0 <= (share or 0) <= 1):
+    figures = _figures(peer, line, _RACE)
+    seeds, there = figures["seeds"], figures["seeds_at_475"]
+    share = _figures(peer, line, (*_RACE, _SHARE))[_SHARE] if there == seeds else None
+    if not (0 < figures["seconds"] <= whole_seconds and 0 <= there <= seeds and 0 <= (share or 0) <= 1):
         raise ConfigError(
-            f"--peer {peer.name} tells {line}: seconds must be positive and no more than the command took "
+            f"--peer {peer.name} prints {line}: seconds must be positive and no more than the command took "
             f"({whole_seconds:.1f}), seeds_at_475 no more than seeds, and {_SHARE} from 0 to 1."
         )
-    return Arrival(whole_seconds, told["seconds"], int(seeds), int(there), share)
+    return Arrival(whole_seconds, figures["seconds"], int(seeds), int(there), share)
 
 
 def run(who: str, command: str | Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[str, float]:
@@ -122,11 +122,11 @@ def run(who: str, command: str | Sequence[str], environment: Mapping[str, str] |
     return (done.stdout.strip().splitlines() or [""])[-1], seconds
 
 
-def _told(peer: Peer, line: str, names: Sequence[str]) -> dict[str, float]:
+def _figures(peer: Peer, line: str, names: Sequence[str]) -> dict[str, float]:
     """These numbers of the JSON object in a peer's last line."""
     try:
-        told: dict[str, Any] = json.loads(line)
-        return {name: float(told[name]) for name in names}
+        figures: dict[str, Any] = json.loads(line)
+        return {name: float(figures[name]) for name in names}
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
             f"--peer {peer.name} must print a JSON object with {', '.join(names)} as its last line; got {line!r}."

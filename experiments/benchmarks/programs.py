@@ -1,6 +1,6 @@
 """The programs that `experiments.benchmark` times: CartPole whose pole never falls, so that every step counts.
 
-Each is a function of a number of rounds, which plays or trains that often and tells seconds and valid steps.
+Each is a function of a number of rounds, which plays or trains that often and returns seconds and valid steps.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: its rows with the machine they are from, a table, a figure."""
+"""The files of a benchmark: its rows with the machine they are from, a table, a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -52,9 +52,9 @@ def compare(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) -> lis
 
     def measure(peer: peers.Peer) -> Callable[[], float]:
         def seconds_a_step() -> float:
-            told = peers.measure(peer)
-            compiled[peer.name].append(told["compile_seconds"])
-            return told["seconds"] / told["env_steps"]
+            figures = peers.measure(peer)
+            compiled[peer.name].append(figures["compile_seconds"])
+            return figures["seconds"] / figures["env_steps"]
 
         return seconds_a_step
 

@@ -1,1 +1,1 @@
-"""What the commands share: flags, config files, help, endings."""
+"""Common parts of the commands: flags, config files, help, endings."""

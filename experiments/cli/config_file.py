@@ -4,28 +4,30 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 import ml_collections
 
-from experiments.cli.arguments import Override
+from experiments.cli.arguments import Override, group_of
+from haepo_jax.components import make_importable
 from haepo_jax.config.checks import without
+from haepo_jax.config.meanings import Setting
 from haepo_jax.config.plain_values import plain
 from haepo_jax.errors import ConfigError, quoted
 
 _MODULE = "config_file"
 
 
-def load(given: str, overrides: Sequence[Override], groups: Sequence[str]) -> dict[str, Any]:
+def load(given: str, overrides: Sequence[Override], settings: Mapping[str, Setting]) -> dict[str, Any]:
     """Loads a config file and puts the overrides in place.
 
     Args:
       given: a path, or `FILE:ARGUMENT` for a `get_config` that takes one.
       overrides: settings by dotted name.
-      groups: settings that hold others of any name.
+      settings: all by dotted name.
 
     Returns:
       The settings as nested dictionaries of plain Python, not yet checked.
@@ -33,26 +35,41 @@ def load(given: str, overrides: Sequence[Override], groups: Sequence[str]) -> di
     Raises:
       ConfigError: there is no such file, or what it does is not what a config file does.
     """
-    path, argument = _path_and_argument(given)
-    config = _config_of(path, argument)
-    below = [override for override in overrides if override.name.partition(".")[0] in groups and "." in override.name]
+    path, argument = _split_argument(given)
+    config = _call_get_config(path, argument)
+    below: list[tuple[str, Override]] = []
     for override in overrides:
-        if override not in below:
-            _set(config, override)
+        group = group_of(override.name, settings)
+        if group is None:
+            _set_override(config, override)
+        else:
+            below.append((group, override))
     values = plain(config)
-    for override in below:
-        group, _, name = override.name.partition(".")
-        held = values.get(group, {})
-        if not isinstance(held, dict):
-            raise ConfigError(f"config.{group} is a group of settings, got {quoted(held)}.")
-        values[group] = without(held, name)
-    for override in below:  # only now: two of them may be of one setting, which is refused
-        group, _, name = override.name.partition(".")
-        values[group][name] = override.value
+    for group, override in below:
+        holder, leaf = _holder(values, group)
+        holder[leaf] = without(_group(holder, leaf, group), override.name.removeprefix(f"{group}."))
+    for group, override in below:  # only now: two of them may be of one setting, which is refused
+        holder, leaf = _holder(values, group)
+        holder[leaf][override.name.removeprefix(f"{group}.")] = override.value
     return values
 
 
-def _path_and_argument(given: str) -> tuple[Path, str | None]:
+def _holder(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The section that holds a setting, made where it is not there, and the setting's own name."""
+    *sections, leaf = name.split(".")
+    for depth, section in enumerate(sections, start=1):
+        values[section] = values = _group(values, section, ".".join(sections[:depth]))
+    return values, leaf
+
+
+def _group(holder: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
+    held = holder.get(name, {})
+    if not isinstance(held, dict):
+        raise ConfigError(f"config.{path} is a group of settings, got {quoted(held)}.")
+    return held
+
+
+def _split_argument(given: str) -> tuple[Path, str | None]:
     ends = [*(k for k, character in enumerate(given) if character == ":"), len(given)]
     for end in reversed(ends):
         path = Path(given[:end])
@@ -65,15 +82,15 @@ def _path_and_argument(given: str) -> tuple[Path, str | None]:
     raise ConfigError(f"--config={quoted(given)[1:-1]} is not a file; configs/ holds those that are shipped.")
 
 
-def _config_of(path: Path, argument: str | None) -> ml_collections.ConfigDict:
+def _call_get_config(path: Path, argument: str | None) -> ml_collections.ConfigDict:
     """What the file's `get_config` returns."""
-    get_config = _guarded(path, lambda: getattr(_module_of(path), "get_config", None))
+    get_config = _run_guarded(path, lambda: getattr(_import_file(path), "get_config", None))
     if not callable(get_config):
         what = "has no function get_config" if get_config is None else f"has a get_config that is {quoted(get_config)}"
         raise ConfigError(f"--config={path} {what}; it must return a ConfigDict.")
     arguments = () if argument is None else (argument,)
-    _check_takes(path, get_config, arguments)
-    config = _guarded(path, lambda: get_config(*arguments))
+    _check_signature(path, get_config, arguments)
+    config = _run_guarded(path, lambda: get_config(*arguments))
     if isinstance(config, ml_collections.FrozenConfigDict):
         return ml_collections.ConfigDict(config)
     if not isinstance(config, ml_collections.ConfigDict):
@@ -84,15 +101,15 @@ def _config_of(path: Path, argument: str | None) -> ml_collections.ConfigDict:
     return config
 
 
-def _guarded(path: Path, step: Callable[[], Any]) -> Any:
+def _run_guarded(path: Path, step: Callable[[], Any]) -> Any:
     """The result of what a config file does, which may be anything; what it raises becomes a sentence."""
     try:
         return step()
     except (Exception, SystemExit) as error:
-        raise _failed(path, error) from error
+        raise _refusal(path, error) from error
 
 
-def _check_takes(path: Path, get_config: Callable, arguments: tuple[str, ...]) -> None:
+def _check_signature(path: Path, get_config: Callable, arguments: tuple[str, ...]) -> None:
     try:
         signature = inspect.signature(get_config)
     except (TypeError, ValueError):
@@ -117,18 +134,19 @@ class _Source(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def _module_of(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     """The file, imported under a name of its own."""
     loader = _Source(_MODULE, str(path))
     spec = importlib.util.spec_from_loader(_MODULE, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # where dataclasses look for it
+    make_importable(path.parent)  # for the modules that the file imports, or names in its settings
     loader.exec_module(module)
     return module
 
 
-def _set(config: ml_collections.ConfigDict, override: Override) -> None:
+def _set_override(config: ml_collections.ConfigDict, override: Override) -> None:
     *sections, leaf = override.name.split(".")
     for section in sections:
         inner = config.get(section)
@@ -146,7 +164,7 @@ def _set(config: ml_collections.ConfigDict, override: Override) -> None:
             config[leaf] = override.value
 
 
-def _failed(path: Path, error: Exception | SystemExit) -> ConfigError:
+def _refusal(path: Path, error: Exception | SystemExit) -> ConfigError:
     where = ""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         where = f" at line {error.lineno}"

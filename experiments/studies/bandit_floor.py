@@ -1,4 +1,4 @@
-"""What textbook bandit algorithms reach: UCB1 and Thompson sampling, one pull at a time."""
+"""The regret of textbook bandit algorithms: UCB1 and Thompson sampling, one pull at a time."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from haepo_jax.environments import bernoulli_arm_means, gaussian_arm_means
 
 
 class Counts(NamedTuple):
-    """What has been seen of K arms."""
+    """The pulls of K arms so far."""
 
     pulls: jax.Array
     """`[K]`."""

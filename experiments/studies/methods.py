@@ -26,7 +26,7 @@ class Method:
     grid: Mapping[str, tuple[float, ...]]
     """Settings by dotted name to choose from: every combination is tried on tuning seeds."""
     num_settings: int = SETTINGS_PER_METHOD
-    """What the grid must come to: the tuning budget, one for all methods of an experiment."""
+    """The size of every grid: the tuning budget, one for all methods of an experiment."""
 
     def __post_init__(self) -> None:
         """Holds the methods to one tuning budget."""
@@ -55,7 +55,8 @@ def _haepo(score: str, entropy_coefs: tuple[float, float], temperatures: tuple[f
 HAEPO = {
     "sum": _haepo("sum", (5e-3, 0.3), (1.0, 4.0)),
     "mean": _haepo("mean", (5e-3, 0.3), (1.0, 4.0)),
-    # The entropy term holds log-ratios to about temperature / entropy_coef nats a unit of return: BUILD_NOTES.md.
+    # The entropy term holds log-ratios to about temperature / entropy_coef nats a unit of return:
+    # docs/experiments/cartpole_race_settings.md.
     "log_ratio": _haepo("log_ratio", (0.1, 0.3), (8.0, 32.0)),
 }
 PPO = Method(

@@ -16,6 +16,7 @@ from haepo_jax.reports.page import ConfigListing, Fairness, Report, Table
 from haepo_jax.reports.publishing import Published, publish
 from haepo_jax.runs.files import StrPath, read_attempts, read_summary
 from haepo_jax.runtime import startup
+from haepo_jax.text import format_settings, shorten_keys
 
 COMMAND = "python -m experiments.paper"
 
@@ -32,7 +33,7 @@ def reproduce(directory: StrPath, scale: Scale) -> Published:
 
     Raises:
       StorageError: the folder could not be written to any more.
-      Interrupted: SIGTERM or SIGINT; called again, it goes on.
+      Interrupted: SIGTERM or SIGINT; called again, it resumes.
     """
     runs = Runs(directory, scale)
     poles = cartpole.study(runs)
@@ -65,7 +66,7 @@ def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
 
 
 def _provenance(runs: Runs) -> Mapping[str, Any]:
-    """What the runs were made with, and how long they took."""
+    """Collects the versions and devices of the runs, and how long they took."""
     attempts, seconds = [], 0.0
     for name in runs.done:
         folder = runs.directory / "runs" / name
@@ -108,8 +109,7 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             for settings, score in sorted(choice.tried, key=lambda pair: -task.better * pair[1]):
                 if settings == choice.chosen:
                     marked.append(len(rows))
-                words = ", ".join(f"{name} {value:g}" for name, value in settings.items())
-                rows.append((choice.method.label, words, f"{score:.4g}"))
+                rows.append((choice.method.label, format_settings(shorten_keys(settings)), f"{score:.4g}"))
         tables.append(
             Table(
                 caption=f"{task.label}: every setting tried, by {task.metric.replace('_', ' ')}, mean over "
@@ -133,7 +133,8 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             f"{scale.instance_seeds} seeds on each of {scale.instances} bandits. Curves and tables give interquartile "
             f"means {bands(scale.seeds, '95% stratified bootstrap intervals')} unless they say otherwise.",
             "HAEPO got more attention than the others: its four epochs and the grid of its score log_ratio were set "
-            "after several dozen settings had been tried on CartPole, on tuning seeds (BUILD_NOTES.md). The grids of "
+            "after several dozen settings had been tried on CartPole, on tuning seeds "
+            "(docs/experiments/cartpole_race_settings.md). The grids of "
             "the others are from their literature, and the same care could well make those better too.",
             "The paper's own form of the method has the score sum, on bandits with returns normalised by their sum. "
             "The recommended form has the score that did best on tuning seeds of CartPole, and z-scored returns.",

@@ -30,7 +30,8 @@ WALK = Task(
 
 def bandit(env: str, num_arms: int) -> Task:
     """A bandit with this many arms; 64 pulls are an update. What counts is where a method ends: tuned by the mean
-    over all pulls, most take steps so large that some seeds settle on a wrong arm (BUILD_NOTES.md).
+    over all pulls, most take steps so large that some seeds settle on a wrong arm
+    (docs/experiments/bandit_settings.md).
     """
     return Task(
         name=f"{env.partition('-')[0].lower()}_{num_arms}",

@@ -15,7 +15,7 @@ TUNING_SEED = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What all methods learn under the same conditions."""
+    """A task that all methods learn under the same conditions."""
 
     name: str
     """For folders."""

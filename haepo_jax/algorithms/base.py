@@ -10,7 +10,7 @@ import optax
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.networks import TORSOS, MakeTorso, Policy, make_policy, make_torso
+from haepo_jax.networks import Policy, make_policy, make_torso
 from haepo_jax.types import Metrics, Params
 
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
@@ -58,20 +58,8 @@ def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
     return make_policy(
         environment.observation_shape,
         environment.action_space,
-        make_torso=torso_for(config, environment),
+        make_torso=make_torso(config.policy, environment.observation_shape),
         initial_log_std=config.policy.initial_log_std,
-    )
-
-
-def torso_for(config: ExperimentConfig, environment: Environment) -> MakeTorso:
-    """The torso that the config describes, for this environment: of a policy, or of a critic."""
-    return make_torso(
-        "mlp",
-        TORSOS["mlp"],
-        environment.observation_shape,
-        kwargs={},
-        hidden_sizes=config.policy.hidden_sizes,
-        activation=getattr(jax.nn, config.policy.activation),
     )
 
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for, torso_for
+from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss, generalized_advantages
-from haepo_jax.networks import Policy, make_value
+from haepo_jax.networks import Policy, make_torso, make_value
 from haepo_jax.objectives import scalars
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start
@@ -38,7 +38,9 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     Source: Schulman et al. (2017), "Proximal policy optimization algorithms".
     """
     actor = policy_for(config, environment)
-    critic = make_value(environment.observation_shape, make_torso=torso_for(config, environment))
+    critic = make_value(
+        environment.observation_shape, make_torso=make_torso(config.policy, environment.observation_shape)
+    )
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),

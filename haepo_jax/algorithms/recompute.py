@@ -51,7 +51,7 @@ def play(
     if reference is None:
         stats, judged = episode_stats.play(unroll, discount), None
     else:
-        stats, judged = episode_stats.play_beside(unroll, discount, policy, reference)
+        stats, judged = episode_stats.play_with_log_likelihoods(unroll, discount, policy, reference)
     return RecomputedBatch(stats, judged, params, key, env_params)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from rich.table import Table
 
 from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
-from haepo_jax.runs.metrics.reader import by_setting, short_names
-from haepo_jax.text import add_row, make_table
+from haepo_jax.runs.metrics.reader import by_setting
+from haepo_jax.text import add_row, make_table, shorten_keys
 
 _NO_NUMBER = "-"
 
@@ -73,8 +73,7 @@ def about_speed(summary: Mapping[str, Any]) -> str:
 
 def _ranked(members: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """The members of each setting under its label with short names, the largest mean first, those without last."""
-    names = short_names(list(members[0]["settings"]))
-    renamed = [{"settings": {names[key]: value for key, value in m["settings"].items()}} for m in members]
+    renamed = [{"settings": shorten_keys(member["settings"])} for member in members]
     groups = [(label, [members[index] for index in indices]) for label, indices in by_setting(renamed).items()]
 
     def rank(group: tuple[str, list[Mapping[str, Any]]]) -> float:

@@ -28,7 +28,7 @@ RULE = (
 
 
 class Comparison(NamedTuple):
-    """What a claim is decided by.
+    """The evidence that decides a claim.
 
     Attributes:
       estimate: a difference or ratio with its 95% interval; scalars, in the unit of what is compared.

@@ -11,8 +11,10 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from haepo_jax.config.reads import unread
+from haepo_jax.components import check_name
+from haepo_jax.config.reads import unread, why_unread
 from haepo_jax.config.settings import (
+    FIELDS,
     MAX_SEED,
     ON_LOG_LIKELIHOODS,
     REFERENCES,
@@ -20,9 +22,10 @@ from haepo_jax.config.settings import (
     GrpoConfig,
     HaepoConfig,
     gradient_steps,
+    is_traced,
 )
 from haepo_jax.errors import ConfigError, choose, nearest, quoted
-from haepo_jax.fields import leaves
+from haepo_jax.fields import STATIC, TRACED, group_of
 
 ENV_PARAMS = "env_params."
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
@@ -65,6 +68,11 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
 
 def _check_counts(config: ExperimentConfig) -> None:
     """What the program counts in int32; the steps of episodes depend on the environment, and are checked with it."""
+    if config.evaluate_every is not None and config.evaluate_every > config.num_updates:
+        raise ConfigError(
+            f"config.evaluate_every {config.evaluate_every} is more than config.num_updates {config.num_updates}, so "
+            f"that nothing would be evaluated; it may be at most {config.num_updates}."
+        )
     steps = config.num_updates * gradient_steps(config)
     if steps > _INT32_MAX:
         raise ConfigError(
@@ -127,22 +135,38 @@ def _check_swept_are_read(config: ExperimentConfig, swept: str) -> None:
     """A sweep over a setting that the run does not read would give copies of one run."""
     reasons = unread(config)
     for name in config.sweep:
-        if name in reasons:
-            raise ConfigError(f"{swept}{name} has no effect, as {reasons[name]}.")
+        if (reason := why_unread(name, reasons)) is not None:
+            raise ConfigError(f"{swept}{name} has no effect, as {reason}.")
 
 
-def check_environment(path: str, value: Any) -> dict[str, Any]:
-    """`env_kwargs` or `env_params`: which there are, and their bounds, the environment knows itself."""
+def check_group(path: str, value: Any, field: dataclasses.Field) -> dict[str, Any]:
+    """The arguments of a component: which there are, and their bounds, the component knows itself."""
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
-    check = check_env_param if path == "env_params" else check_env_kwarg
-    return {name: check(f"{path}.{name}", item) for name, item in value.items()}
+    return {name: check_argument(f"{path}.{name}", item, field) for name, item in value.items()}
 
 
-def check_env_kwarg(path: str, value: Any) -> int | float | str:
-    """An argument of the environment's constructor, or a ConfigError."""
+def check_argument(path: str, value: Any, group: dataclasses.Field) -> Any:
+    """One of a group of arguments, or a ConfigError.
+
+    Args:
+      path: its dotted name.
+      value: of the argument.
+      group: the field that holds it.
+    """
+    name = path.rpartition(".")[2]
+    if not name.isidentifier():
+        raise ConfigError(f"config.{path}: {quoted(name)} is no name of an argument.")
+    if group.metadata["group"] == STATIC:
+        return _check_static(path, value)
+    return _check_param(path, value, keep_whole=group.metadata["keep_whole"])
+
+
+def _check_static(path: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_check_static(path, item) for item in value)
     if not isinstance(value, int | float | str):
-        raise ConfigError(f"config.{path} must be a number or text, got {quoted(value)}.")
+        raise ConfigError(f"config.{path} must be a number, text or a tuple of such, got {quoted(value)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"config.{path} must be finite, got {value}.")
     if isinstance(value, int) and abs(value) > _INT32_MAX:
@@ -152,8 +176,10 @@ def check_env_kwarg(path: str, value: Any) -> int | float | str:
     return value
 
 
-def check_env_param(path: str, value: Any) -> float:
-    """A number of the environment, as an integer where it is one: 3 and 3.0 are one config, so one program."""
+def _check_param(path: str, value: Any, *, keep_whole: bool) -> float:
+    """A number, as an integer where it is one and that is kept: 3 and 3.0 are one config, so one program."""
+    if not keep_whole:
+        return _check_bounds(path, _as_float(path, value), {"low": -math.inf, "high": math.inf})
     if isinstance(value, int) and not isinstance(value, bool):
         return _check_bounds(path, value, {"low": -(2**31), "high": 2**31 - 1})
     number = _check_bounds(path, _as_float(path, value), {"low": -math.inf, "high": math.inf})
@@ -162,6 +188,10 @@ def check_env_param(path: str, value: Any) -> float:
 
 def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
     """The value in the field's own type, or a ConfigError."""
+    if field.metadata.get("group") in (STATIC, TRACED):
+        return check_group(path, value, field)
+    if field.metadata.get("component"):
+        return check_name(path, value, field.metadata.get("choices", ()))
     if "choices" in field.metadata:
         return choose(f"config.{path}", value, field.metadata["choices"])
     if value is None and field.type in (int | None, float | None):
@@ -238,21 +268,22 @@ def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"config.sweep must map settings to their values, got {quoted(value)}.")
     nested = value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
-    fields = {name: field for name, _, field in leaves(ExperimentConfig()) if field.metadata.get("traced")}
     swept = {}
     for name, values in flatten(nested, where="config.sweep.").items():
-        if name.startswith(ENV_PARAMS):
-            swept[name] = _check_swept_env_param(name, values)
-            continue
-        if name not in fields:
-            hint = nearest(name, list(fields)) or f"; allowed: {', '.join(fields)}."
+        if not is_traced(name):
+            known = [known for known in FIELDS if is_traced(known)]
+            hint = nearest(name, known) or f"; allowed: {', '.join(known)}."
             raise ConfigError(f"config.sweep.{name} cannot be swept in one program{hint}")
+        group = group_of(name, FIELDS)
+        if group is not None:
+            swept[name] = _check_swept_argument(name, values, FIELDS[group])
+            continue
         _check_is_tuple(name, values)
         if None in values:
             raise ConfigError(
                 f"config.sweep.{name} cannot be unset within a sweep, as that is another program; give numbers alone."
             )
-        swept[name] = tuple(check_value(f"sweep.{name}", item, fields[name]) for item in values)
+        swept[name] = tuple(check_value(f"sweep.{name}", item, FIELDS[name]) for item in values)
     return swept
 
 
@@ -261,9 +292,9 @@ def _check_is_tuple(name: str, values: Any) -> None:
         raise ConfigError(f"config.sweep.{name} must be a tuple of values, got {quoted(values)}.")
 
 
-def _check_swept_env_param(name: str, values: Any) -> tuple[float, ...]:
+def _check_swept_argument(name: str, values: Any, group: dataclasses.Field) -> tuple[float, ...]:
     _check_is_tuple(name, values)
-    checked = tuple(check_env_param(f"sweep.{name}", item) for item in values)
+    checked = tuple(check_argument(f"sweep.{name}", item, group) for item in values)
     # All of one kind, as one array holds them.
     return checked if all(isinstance(item, int) for item in checked) else tuple(map(float, checked))
 

@@ -9,20 +9,16 @@ import ml_collections
 from ml_collections import config_dict
 
 from haepo_jax.config.checks import (
-    ENV_PARAMS,
+    check_argument,
     check_combinations,
-    check_env_param,
-    check_environment,
     check_sweep,
     check_value,
     flatten,
 )
 from haepo_jax.config.plain_values import plain
-from haepo_jax.config.settings import (
-    ExperimentConfig,
-)
+from haepo_jax.config.settings import FIELDS, ExperimentConfig
 from haepo_jax.errors import ConfigError, nearest, quoted
-from haepo_jax.fields import leaves
+from haepo_jax.fields import TRACED, group_of, leaves
 
 TracedConfig = NewType("TracedConfig", ExperimentConfig)
 """The config of one member inside the program, by convention named `traced`.
@@ -61,9 +57,8 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
 
 def to_json(config: ExperimentConfig) -> dict[str, Any]:
     """The configuration as nested dictionaries that JSON can hold."""
-    mappings = {"env_kwargs": dict(config.env_kwargs), "env_params": dict(config.env_params)}
     sweep = {name: list(values) for name, values in config.sweep.items()}
-    return dataclasses.asdict(config) | mappings | {"sweep": sweep}
+    return dataclasses.asdict(config) | {"sweep": sweep}
 
 
 def setting_names() -> list[str]:
@@ -83,11 +78,15 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
       >>> traced_settings(ExperimentConfig())["haepo.kl_coef"]
       0.005
     """
-    settings = {name: value for name, value, field in leaves(config) if field.metadata.get("traced")}
-    settings |= {ENV_PARAMS + name: value for name, value in config.env_params.items()}
-    # What is swept need not be set besides: a parameter of the environment, or a setting that may be unset.
+    settings: dict[str, Any] = {}
+    for name, value, field in leaves(config):
+        if field.metadata.get("traced"):
+            settings[name] = value
+        elif field.metadata.get("group") == TRACED:
+            settings |= {f"{name}.{argument}": number for argument, number in value.items()}
+    # What is swept need not be set besides: an argument of a component, or a setting that may be unset.
     for name, values in config.sweep.items():
-        if name.startswith(ENV_PARAMS) or settings[name] is None:
+        if group_of(name, FIELDS) is not None or settings[name] is None:
             settings[name] = values[0]
     return {name: value for name, value in settings.items() if value is not None}
 
@@ -103,15 +102,17 @@ def with_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> Trac
       A configuration for use inside the program; it is not validated again.
     """
     for name, value in settings.items():
-        section, _, leaf = name.rpartition(".")
-        if name.startswith(ENV_PARAMS):
-            config = dataclasses.replace(config, env_params={**config.env_params, leaf: value})
-        elif section:
-            inner = dataclasses.replace(getattr(config, section), **{leaf: value})
-            config = dataclasses.replace(config, **{section: inner})
-        else:
-            config = dataclasses.replace(config, **{leaf: value})
+        config = _with(config, name.split("."), value)
     return TracedConfig(config)
+
+
+def _with(holder: Any, path: list[str], value: Any) -> Any:
+    """A config, a section or a group of arguments with the setting at this path replaced."""
+    first, *rest = path
+    is_group = isinstance(holder, Mapping)
+    if rest:
+        value = _with(holder[first] if is_group else getattr(holder, first), rest, value)
+    return {**holder, first: value} if is_group else dataclasses.replace(holder, **{first: value})
 
 
 def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:
@@ -132,13 +133,14 @@ def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> d
       {'optimizer.learning_rate': 1.0}
     """
     known = traced_settings(config)
-    fields = {name: field for name, _, field in leaves(config)}
     checked: dict[str, float | int] = {}
     for name, value in plain(settings).items():
         if name not in known:
             raise ConfigError(f"{name} cannot be set within one program; allowed: {', '.join(known)}.")
-        is_param = name.startswith(ENV_PARAMS)
-        number = check_env_param(name, value) if is_param else check_value(name, value, fields[name])
+        group = group_of(name, FIELDS)
+        number = (
+            check_value(name, value, FIELDS[name]) if group is None else check_argument(name, value, FIELDS[group])
+        )
         kind = type(known[name])
         if kind is int and not isinstance(number, int):
             raise ConfigError(f"config.{name} is a whole number in this program, got {number}.")
@@ -155,14 +157,30 @@ def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:
 
 
 def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The dotted names of the fields in which two configurations (as `to_json`) differ, with both values."""
+    """The dotted names of the fields in which two configurations (as `to_json`) differ, with both values.
+
+    A setting that one of them leaves out has its default there: it came later than the run.
+    """
     flat_old, flat_new = ({k: v for k, v in flatten(values).items() if v != {}} for values in (old, new))
-    names = sorted(flat_old.keys() | flat_new.keys())
-    return [
-        f"{name} (was {flat_old.get(name)}, now {flat_new.get(name)})"
-        for name in names
-        if flat_old.get(name) != flat_new.get(name)
-    ]
+    found = []
+    for name in sorted(flat_old.keys() | flat_new.keys()):
+        was, now = (flat[name] if name in flat else _default(name) for flat in (flat_old, flat_new))
+        if was != now:
+            found.append(f"{name} (was {was}, now {now})")
+    return found
+
+
+def _default(name: str) -> Any:
+    """Of a setting, as JSON holds it; None where there is none of this name.
+
+    Language models have optimisers of their own, one for each stage.
+    """
+    *_, section, leaf = ["", *name.split(".")]
+    for known in (name, f"{section}.{leaf}" if section == "optimizer" else name):
+        if known in FIELDS and not FIELDS[known].metadata.get("group"):
+            value = FIELDS[known].default
+            return list(value) if isinstance(value, tuple) else value
+    return None
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
@@ -195,8 +213,6 @@ def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str
         field, path = fields[name], f"{prefix}{name}"
         if name == "sweep" and not prefix:
             made[name] = check_sweep(value)
-        elif name in ("env_kwargs", "env_params"):
-            made[name] = check_environment(name, value)
         elif dataclasses.is_dataclass(field.type):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
                 raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")

@@ -39,8 +39,11 @@ class Setting(NamedTuple):
     @property
     def allowed(self) -> str:
         """What it may be, in words."""
+        choices = f"one of {', '.join(self.field.metadata.get('choices', ()))}"
+        if self.field.metadata.get("component"):
+            return f"{choices if 'choices' in self.field.metadata else 'an id'}, or package.module:attribute"
         if "choices" in self.field.metadata:
-            return f"one of {', '.join(self.field.metadata['choices'])}"
+            return choices
         kind = _KINDS.get(self.field.type, "group of settings" if self.is_group else "tuple")
         bounds = [
             f"{word} {self.field.metadata[key]:g}" if kind == "number" else f"{word} {self.field.metadata[key]}"

@@ -2,11 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from haepo_jax.config import ExperimentConfig, sweep_points
-from haepo_jax.errors import ConfigError
+import ml_collections
+
+from haepo_jax.config import ExperimentConfig, checked_settings, sweep_points
+from haepo_jax.config.plain_values import plain
+from haepo_jax.config.settings import MAX_SEED
+from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.runtime import host
 
 _BYTES = 1024  # of a member in the lists that a run holds of all of them, and writes
@@ -68,9 +72,51 @@ def check_number(num_settings: int, num_seeds: int) -> None:
         )
 
 
-def shown(value: Any) -> str:
-    """A setting that is no number, in a word."""
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def checked_settings_list(config: ExperimentConfig, settings: Any) -> list[dict[str, float | int]]:
+    """Checks a list of settings of one program, each as `checked_settings` does.
+
+    Raises:
+      ConfigError: no list, an empty one, or one that holds what is not allowed.
+    """
+    if not _is_list(settings):
+        raise ConfigError(
+            f"settings must be a list of settings such as [{{'haepo.kl_coef': 0.1}}], got {quoted(settings)}."
+        )
+    listed = list(settings)
+    if not listed:
+        raise ConfigError("settings must hold at least one setting; [{}] runs the config as it stands.")
+    for k, values in enumerate(listed):
+        if not isinstance(values, Mapping | ml_collections.ConfigDict):
+            raise ConfigError(f"settings[{k}] must map settings to their values, got {quoted(values)}.")
+    return [checked_settings(config, values) for values in listed]
+
+
+def checked_seeds(seeds: Any) -> list[int]:
+    """Checks a list of seeds.
+
+    Raises:
+      ConfigError: no list, an empty one, or one that holds what is no seed.
+
+    Example:
+      >>> checked_seeds(range(3))
+      [0, 1, 2]
+    """
+    if not _is_list(seeds):
+        raise ConfigError(f"seeds must be a list of whole numbers such as [0, 1], got {quoted(seeds)}.")
+    checked = plain(list(seeds), "seeds")
+    for seed in checked:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise ConfigError(f"seeds must be whole numbers from 0 to {MAX_SEED}, got {quoted(seed)}.")
+    if not checked:
+        raise ConfigError("seeds must hold at least one whole number.")
+    return checked
+
+
+def _is_list(values: Any) -> bool:
+    """Whether it holds values in an order, and is no text or mapping."""
+    if isinstance(values, str | bytes | Mapping | ml_collections.ConfigDict):
+        return False
+    return isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0  # an array of no axis is a number
 
 
 def text_settings(members: Sequence[Member]) -> set[str]:

@@ -7,21 +7,28 @@ line. A config file may set it, so that one file serves several algorithms.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, ReferenceConfig
+from haepo_jax.components import is_outside
+from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, PolicyConfig, ReferenceConfig
 from haepo_jax.fields import leaves
 
+OFFERED = ("hidden_sizes", "activation")
+"""The settings of the policy that a network from outside is given where it names them."""
 _OF_REFERENCES = {"reference_period": "periodic", "reference_decay": "ema"}
 
 
-def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[str, str]:
+def unread(
+    config: ExperimentConfig, *, discrete_actions: bool = False, network_arguments: Sequence[str] = OFFERED
+) -> dict[str, str]:
     """Finds the settings that nothing reads.
 
     Args:
       config: an experiment.
       discrete_actions: whether its environment has such, as far as the caller knows.
+      network_arguments: of a network from outside, those that it names, as far as the caller knows.
 
     Returns:
-      For each setting by its dotted name the reason, which completes "has no effect, as ...".
+      For each setting by its dotted name, or that of its group of arguments, the reason, which completes "has no
+      effect, as ...".
 
     Example:
       >>> unread(ExperimentConfig(algorithm="rloo"))["ppo.num_steps"]
@@ -32,6 +39,7 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
         for name, _, _ in leaves(config)
         if name.partition(".")[0] in ALGORITHMS and name.partition(".")[0] != config.algorithm
     }
+    reasons = unread_arguments(config) | reasons
     own = getattr(config, config.algorithm, None)
     if isinstance(own, ReferenceConfig):
         for leaf, rule in _OF_REFERENCES.items():
@@ -40,11 +48,59 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
                 reasons[f"{config.algorithm}.{leaf}"] = f"{where}; it belongs to {rule}"
     if config.algorithm == "ppo" and config.memory != "auto":
         reasons["memory"] = "config.algorithm is ppo, which keeps its segments whatever is set"
-    if not config.policy.hidden_sizes:
-        reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
+    if config.evaluate_every is None:
+        reasons["evaluate_episodes"] = "config.evaluate_every is unset"
+    reasons |= _unread_by_network(config.policy, network_arguments)
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
     return reasons
+
+
+def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[str, str]:
+    """Finds the settings of the policy that its network does not take. Arguments as of `unread`."""
+    is_the = f"config.policy.network is {policy.network}"
+    if is_outside(policy.network):
+        return {f"policy.{name}": f"{is_the}, which does not take it" for name in OFFERED if name not in arguments}
+    if policy.network == "cnn":
+        return {"policy.hidden_sizes": f"{is_the}, whose sizes are in config.policy.network_kwargs"}
+    reasons = {"policy.network_kwargs": f"{is_the}, which takes no such arguments"}
+    if not policy.hidden_sizes:
+        reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
+    return reasons
+
+
+def unread_arguments(config: Any) -> dict[str, str]:
+    """Finds the groups of arguments that nothing reads, as their component is built in and takes none.
+
+    Args:
+      config: an experiment's or a language model's.
+
+    Returns:
+      Reasons, as of `unread`.
+    """
+    every = list(leaves(config))
+    names = {name for name, _, _ in every}
+    return {
+        group: f"config.{name} is {value}, which takes no such arguments"
+        for name, value, field in every
+        if field.metadata.get("component") and not field.metadata["takes_arguments"] and not is_outside(value)
+        for group in (f"{name}_kwargs", f"{name}_params")
+        if group in names
+    }
+
+
+def why_unread(name: str, reasons: Mapping[str, str]) -> str | None:
+    """Finds the reason why nothing reads a setting; None where something does.
+
+    Args:
+      name: of the setting, dotted; it may be one of a group of arguments.
+      reasons: as `unread` gives them.
+
+    Example:
+      >>> why_unread("algorithm_params.beta", unread(ExperimentConfig()))
+      'config.algorithm is haepo, which takes no such arguments'
+    """
+    return reasons.get(name, reasons.get(name.rpartition(".")[0]))
 
 
 def unread_by_all(of_each: Sequence[Mapping[str, str]]) -> dict[str, str]:

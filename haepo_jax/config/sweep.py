@@ -31,20 +31,20 @@ from haepo_jax.config import (
     to_json,
     traced_settings,
 )
-from haepo_jax.config.checks import DISTRIBUTIONS, ENV_PARAMS, check_env_kwarg, check_env_param, check_value, flatten
+from haepo_jax.config.checks import DISTRIBUTIONS, check_argument, check_value, flatten
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.members import Member, check_number, make_members, shown
+from haepo_jax.config.members import Member, check_number, make_members
 from haepo_jax.config.plain_values import plain
-from haepo_jax.config.reads import unread
+from haepo_jax.config.reads import unread, why_unread
+from haepo_jax.config.settings import FIELDS, is_traced
 from haepo_jax.errors import ConfigError, nearest, quoted
-from haepo_jax.fields import count, leaves
+from haepo_jax.fields import count, group_of
+from haepo_jax.text import format_setting
 
 Point = Mapping[str, Any]
 """Settings by dotted name."""
 
-_ENV_KWARGS = "env_kwargs."
 _NOT_SWEPT = ("seed", "num_seeds", "sweep")
-_FIELDS = {name: field for name, _, field in leaves(ExperimentConfig())}
 _NUMBERS = (int, float, int | None, float | None)
 
 
@@ -157,7 +157,7 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
     base = from_config_dict(rest)
     points = _points(base, search, choices)
     groups: dict[tuple, list[Point]] = {}
-    fixed_names = [name for name in points[0] if not _is_traced(name)]
+    fixed_names = [name for name in points[0] if not is_traced(name)]
     for point in points:
         groups.setdefault(tuple(point[name] for name in fixed_names), []).append(point)
     made: list[Group] = []
@@ -165,7 +165,7 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
     first = 0
     for values_inside, inside in groups.items():
         fixed = dict(zip(fixed_names, values_inside, strict=True))
-        name = ",".join(f"{name}={shown(value)}" for name, value in fixed.items()) or "all"
+        name = ",".join(format_setting(name, value, digits=None) for name, value in fixed.items()) or "all"
         if name in (group.name for group in made):
             raise ConfigError(
                 f"config.{where} makes two groups with the name {name}, as values of different types read alike; give "
@@ -173,8 +173,9 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
             )
         made.append(_group(name, rest, fixed, inside, first))
         reasons = unread(made[-1].config)
-        for setting in filter(reasons.get, fixed):
-            raise ConfigError(f"config.{where}.{setting} has no effect, as {reasons[setting]}.")
+        for setting in fixed:
+            if (reason := why_unread(setting, reasons)) is not None:
+                raise ConfigError(f"config.{where}.{setting} has no effect, as {reason}.")
         first += len(made[-1].members)
     record = to_json(base) | {
         "sweep": {name: _plain(choice) for name, choice in choices.items()},
@@ -191,7 +192,7 @@ def unread_of_search(sweep: Sweep) -> dict[str, str]:
 
 def _group(name: str, base: Mapping[str, Any], fixed: Point, points: Sequence[Point], first: int) -> Group:
     """The group of these points, whose members are counted from `first`."""
-    traced = [setting for setting in points[0] if _is_traced(setting)]
+    traced = [setting for setting in points[0] if is_traced(setting)]
     values = {setting: tuple(dict.fromkeys(point[setting] for point in points)) for setting in traced}
     config = from_config_dict(_merged(base, fixed) | {"sweep": values})
     # As the config holds them: a whole number given for a real one is a real one.
@@ -264,7 +265,7 @@ def _distribution(path: str, name: str, kind: str, bounds: Any) -> Distribution:
         raise ConfigError(f"config.{path} must have bounds above 0, got {quoted(bounds)}.")
     if kind == "integer" and not all(isinstance(bound, int) for bound in bounds):
         raise ConfigError(f"config.{path} must have whole numbers as its bounds, got {quoted(bounds)}.")
-    field = _FIELDS.get(name)
+    field = FIELDS.get(name)
     if field is not None and field.type not in _NUMBERS:
         raise ConfigError(f"config.{path} draws numbers, and config.{name} is none; give a tuple of its values.")
     if kind != "integer" and field is not None and field.type in (int, int | None):
@@ -314,7 +315,7 @@ def _points(base: ExperimentConfig, search: SearchConfig, choices: Mapping[str, 
 
 def _held(name: str, value: Any) -> Any:
     """A checked value as the config holds it."""
-    return check_value(name, value, _FIELDS[name]) if name in _FIELDS else value
+    return check_value(name, value, FIELDS[name]) if name in FIELDS else value
 
 
 def _number_of_values(choice: tuple | Distribution) -> int:
@@ -338,9 +339,9 @@ def _samples(
 
 def _first_value(base: ExperimentConfig, name: str, choice: tuple | Distribution) -> Any:
     """The config's own value, or the first one to draw from where that is not among them."""
-    section, _, leaf = name.rpartition(".")
-    holder = getattr(base, section) if section else base
-    own = holder.get(leaf) if isinstance(holder, Mapping) else getattr(holder, leaf)
+    own: Any = base
+    for part in name.split("."):
+        own = own.get(part) if isinstance(own, Mapping) else getattr(own, part)
     if not isinstance(choice, Distribution):
         return own if own in choice else choice[0]
     if own is None:
@@ -349,9 +350,9 @@ def _first_value(base: ExperimentConfig, name: str, choice: tuple | Distribution
 
 
 def _check_name(path: str, name: str) -> None:
-    if name.startswith((ENV_PARAMS, _ENV_KWARGS)) and name.count(".") == 1:
+    if group_of(name, FIELDS) is not None:
         return
-    known = [known for known in setting_names() if known not in (*_NOT_SWEPT, "env_kwargs", "env_params")]
+    known = [known for known in setting_names() if known not in _NOT_SWEPT and "group" not in FIELDS[known].metadata]
     if name not in known:
         raise ConfigError(f"config.{path} is not a setting that can be swept{nearest(name, known) or '.'}")
 
@@ -359,27 +360,23 @@ def _check_name(path: str, name: str) -> None:
 def _checked(path: str, name: str, value: Any) -> Any:
     """A value of the setting `name`, in its own type."""
     _check_name(path, name)
-    if name.startswith(ENV_PARAMS):
-        return check_env_param(path, value)
-    if name.startswith(_ENV_KWARGS):
-        return check_env_kwarg(path, value)
-    checked = check_value(path, value, _FIELDS[name])
+    group = group_of(name, FIELDS)
+    if group is not None:
+        return check_argument(path, value, FIELDS[group])
+    checked = check_value(path, value, FIELDS[name])
     return value if checked == (value,) else checked  # a layer's width alone is written as it was given
-
-
-def _is_traced(name: str) -> bool:
-    return name.startswith(ENV_PARAMS) or bool(_FIELDS[name].metadata.get("traced") if name in _FIELDS else False)
 
 
 def _merged(base: Mapping[str, Any], fixed: Point) -> dict[str, Any]:
     """The nested settings with these in place."""
     merged = dict(base)
     for name, value in fixed.items():
-        section, _, leaf = name.rpartition(".")
-        if section:
-            merged[section] = {**dict(merged.get(section, {})), leaf: value}
-        else:
-            merged[name] = value
+        *sections, leaf = name.split(".")
+        holder = merged
+        for section in sections:
+            holder[section] = dict(holder.get(section, {}))
+            holder = holder[section]
+        holder[leaf] = value
     return merged
 
 

@@ -21,7 +21,7 @@ from haepo_jax.environments.contract import (
 )
 from haepo_jax.environments.gymnax_library import spaces
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
-from haepo_jax.errors import ConfigError, nearest
+from haepo_jax.errors import ConfigError, suggestion
 
 # Parameters that gymnax computes from others once, in its defaults; here they follow.
 _DERIVED: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -144,20 +144,6 @@ def _check(name: str, known: Mapping[str, float | int], names: Any) -> None:
             raise ConfigError(
                 f"config.env_params.{given} is not a parameter of {name}{suggestion(given, tuple(known))}"
             )
-
-
-def suggestion(name: str, known: Sequence[str]) -> str:
-    """What ends a sentence about an unknown `name`: the known ones near it, else all of them.
-
-    Example:
-      >>> suggestion("slipp", ["length", "slip"])
-      '; did you mean slip?'
-      >>> suggestion("noise", ["length", "slip"])
-      '; allowed: length, slip.'
-    """
-    if not known:
-        return ", which has none."
-    return nearest(name, known) or f"; allowed: {', '.join(known)}."
 
 
 def _numbers(defaults: Any, derived: Mapping[str, Any]) -> dict[str, float | int]:

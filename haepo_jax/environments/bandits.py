@@ -80,7 +80,7 @@ def _instance_key(stream: int, instance: ArrayLike) -> jax.Array:
 
 
 class Bandit(environment.Environment):
-    """What the bandits share: the state holds the means of the arms, an episode is one pull, which terminates it.
+    """Common base of the bandits: the state holds the means of the arms, an episode is one pull, which terminates it.
 
     `info` carries `regret`, the mean of the best arm minus that of the arm pulled, and `optimal`, 1.0 when the
     arm pulled is the best one. Both are free of the noise of the reward.

@@ -1,4 +1,4 @@
-"""What the walks along a chain of cells share: moving, slipping, and the goal at the end."""
+"""Common parts of the walks along a chain of cells: moving, slipping, and the goal at the end."""
 
 import math
 from types import MappingProxyType

@@ -27,7 +27,7 @@ _SETTINGS = frozenset(field.name for field in dataclasses.fields(ExperimentConfi
 REPORTED = frozenset(
     (
         *("member", "seed", "update", "env_steps", "diverged"),
-        *("episode_return", "episode_length", "policy_entropy", "loss", "grad_norm"),
+        *("episode_return", "episode_length", "policy_entropy", "loss", "grad_norm", "eval_return"),
         *("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"),
         *("clip_fraction", "approx_kl", "reference_kl", "policy_loss", "value_loss"),
         *("accuracy", "margin", "num_pairs"),

@@ -1,4 +1,4 @@
-"""A long chain of cells in which a cue tells the way: episodes of thousands of steps, one reward."""
+"""A long chain of cells in which a cue shows the way: episodes of thousands of steps, one reward."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def _mixed(bits: jax.Array) -> jax.Array:
 
 
 class LongChain(Chain):
-    """`LongChain-haepo`: at each cell a cue tells which action goes forward; reward 1 at the end, else 0.
+    """`LongChain-haepo`: at each cell a cue shows which action goes forward; reward 1 at the end, else 0.
 
     It starts at cell 0, where back stays. The observation is `[position / length, cue]`, the cue as +1 (action 1
     goes forward) or -1 (action 0 does). By default (length 100, no slip, 10 000 steps) the uniform policy, which

@@ -1,4 +1,4 @@
-"""Environments by name: those of gymnax and our own."""
+"""Environments by name: those of gymnax, our own, and `package.module:attribute` from outside."""
 
 import functools
 import inspect
@@ -7,13 +7,15 @@ from typing import Any
 
 import jax
 
+from haepo_jax import components
 from haepo_jax.environments import gymnax_library as gymnax
-from haepo_jax.environments.adapter import adapt, suggestion
+from haepo_jax.environments.adapter import adapt
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
+from haepo_jax.environments.contract import checked_info_metrics
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.errors import ConfigError, choose
+from haepo_jax.errors import ConfigError, choose, quoted, suggestion
 
 Kwargs = Sequence[tuple[str, Any]]
 
@@ -45,7 +47,8 @@ def make(name: str, kwargs: Kwargs = ()) -> Environment:
     """The environment with this id; the same object for the same arguments, so that compiled programs are shared.
 
     Args:
-      name: a gymnax id, such as `CartPole-v1`, or one of ours, such as `RandomWalk-haepo`.
+      name: a gymnax id, such as `CartPole-v1`, one of ours, such as `RandomWalk-haepo`, or `package.module:attribute`
+        of what makes a gymnax environment or an `Environment`.
       kwargs: `(name, value)` pairs for the constructor of the environment: what decides shapes.
 
     Returns:
@@ -61,6 +64,8 @@ def make(name: str, kwargs: Kwargs = ()) -> Environment:
       >>> make("DeepSea-bsuite", (("size", 12),)).observation_shape
       (12, 12)
     """
+    if components.is_outside(name):
+        return _make_outside(name, components.load("env", name), kwargs)
     choose("env", name, environment_names())
     # Checked before the cache, which takes 12, 12.0 and True == 1 for the same key.
     return _make(name, _checked(name, kwargs) if kwargs else ())
@@ -74,16 +79,47 @@ def _make(name: str, kwargs: tuple[tuple[str, Any], ...]) -> Environment:
             # Some constructors accept what their reset cannot use.
             jax.eval_shape(env.reset_env, jax.random.key(0), params)
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        if kwargs:
-            given = ", ".join(f"{key}={value!r}" for key, value in kwargs)
-            raise ConfigError(f"config.env_kwargs ({given}) cannot be used by {name}: {reason}") from error
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not kwargs:
             raise ConfigError(
-                f"env {name} downloads its data, which failed ({reason}); it needs a network, or another env."
+                f"env {name} downloads its data, which failed ({_reason(error)}); it needs a network, or another env."
             ) from error
-        raise ConfigError(f"env {name} could not be made: {reason}") from error
+        raise _not_made(name, kwargs, error) from error
     return adapt(name, env, params)
+
+
+def _not_made(name: str, kwargs: Kwargs, error: Exception) -> ConfigError:
+    if kwargs:
+        given = ", ".join(f"{key}={value!r}" for key, value in kwargs)
+        return ConfigError(f"config.env_kwargs ({given}) cannot be used by {name}: {_reason(error)}")
+    return ConfigError(f"env {name} could not be made: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _make_outside(name: str, factory: Any, kwargs: Kwargs) -> Environment:
+    components.check_arguments("env", factory, kwargs=dict(kwargs))
+    # With their types, as the cache takes 12, 12.0 and True == 1 for the same key.
+    return _made_outside(name, factory, tuple(kwargs), repr(kwargs))
+
+
+@functools.cache
+def _made_outside(name: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], types: str) -> Environment:
+    del types
+    try:
+        made = factory(**dict(kwargs))
+    except Exception as error:
+        raise _not_made(name, kwargs, error) from error
+    if isinstance(made, Environment):
+        checked_info_metrics(name, made.info_metrics)
+        return made._replace(name=name)
+    if not isinstance(made, gymnax.environment.Environment):
+        raise ConfigError(
+            f"env {name} makes {quoted(made)}; it must make a gymnax environment or a "
+            "haepo_jax.environments.Environment."
+        )
+    return adapt(name, made, made.default_params)
 
 
 def _checked(name: str, kwargs: Kwargs) -> tuple[tuple[str, Any], ...]:

@@ -1,6 +1,6 @@
 """Every setting of a language-model run, with its default and what it may be: the one place to add one.
 
-A stage is told by its own section and those that it builds on (`stage_settings`), so that tuning one stage leaves
+A stage reads its own section and those that it builds on (`stage_settings`), so that tuning one stage leaves
 the run folders of the others valid.
 """
 
@@ -19,6 +19,7 @@ from haepo_jax.config import (
     to_config_dict,
 )
 from haepo_jax.config.meanings import Setting, settings_of
+from haepo_jax.config.reads import unread_arguments
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, count, leaves, number
@@ -70,7 +71,7 @@ class ModelConfig:
     """Rank of the LoRA adapters that are trained instead of the parameters; 0 trains all parameters. The reference
     policy is then the model with its adapters switched off, and takes no memory of its own."""
     adapter_alpha: float = number(16.0, above=0.0, traced=False)
-    """What adapters are scaled by, over their rank."""
+    """Scale of adapters, over their rank."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ class DataConfig:
     demonstrations: str = ""
     """File, folder or pattern of posts with reference summaries: `sft` learns from them, `rl` takes their posts."""
     held_out_demonstrations: str = ""
-    """Those whose posts a run is watched by while it goes on."""
+    """Those whose posts a run is watched by meanwhile."""
     test_demonstrations: str = ""
     """Those whose posts the stage `evaluate` judges all policies by."""
     demonstrations_schema: str = choice("openai_tldr", DEMONSTRATIONS)
@@ -135,7 +136,7 @@ class RlConfig:
     """Gradient steps on each batch."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, schedule="linear", max_grad_norm=1.0)
     temperature: float = number(1.0, above=0.0, traced=False)
-    """What logits are divided by, when responses are sampled and when they are learnt from."""
+    """Divides logits, when responses are sampled and when they are learnt from."""
     top_p: float = number(1.0, above=0.0, high=1.0, traced=False)
     """Share of the probability that the tokens to sample from hold, the likeliest first. Below 1, no KL divergence
     can be had from the samples: none is reported, and none may be penalised."""
@@ -219,7 +220,7 @@ def settings() -> Iterator[Setting]:
 
 
 def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
-    """What `config.json` of a stage's folder holds: the settings that the stage reads, as nested dictionaries."""
+    """Makes the `config.json` of a stage's folder: the settings that the stage reads, as nested dictionaries."""
     sections = {
         "sft": ("model", "data", "sft", "mesh"),
         "reward": ("sft_path", "model", "data", "reward", "mesh"),
@@ -231,7 +232,7 @@ def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
 
 def unread(config: LanguageConfig) -> dict[str, str]:
     """Finds the settings that no stage reads, by dotted name, each with the reason: as `config_reads.unread` does."""
-    reasons = {
+    reasons = unread_arguments(config) | {
         name: f"config.algorithm is {config.algorithm}"
         for name in setting_names()
         if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm

@@ -31,14 +31,14 @@ except ImportError as error:
     ) from error
 
 NAME = "haepo"
-"""What the loss and its advantage estimator are registered as."""
+"""The name under which the loss and its advantage estimator are registered."""
 METRICS = ("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive")
-"""What the loss reports of its own, each a mean over the prompts."""
+"""Metrics of the loss, each a mean over the prompts."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class HaepoConfig(GRPOConfig):
-    """What Tunix' GRPO learner has to know to run HAEPO.
+    """The settings that Tunix' GRPO learner needs to run HAEPO.
 
     All else is as in `GRPOConfig`: `num_generations` is M, the number of responses to a prompt, and `num_iterations`
     that of steps on each batch. What only GRPO's own loss reads cannot be set. `temperature` is written by the

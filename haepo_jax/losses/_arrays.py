@@ -1,4 +1,4 @@
-"""What every loss needs of its input arrays: dtype, shape and mask checks, and sums that may cross devices.
+"""Input arrays as every loss needs them: dtype, shape and mask checks, and sums that may cross devices.
 
 Private to `haepo_jax.losses`. Nothing here knows any loss.
 """
@@ -16,7 +16,7 @@ AxisName = Hashable | None
 
 
 def as_float(name: str, value: ArrayLike) -> jax.Array:
-    """`value` in float32 or wider: half precision and integers become float32, float64 stays."""
+    """Casts `value` to float32 or wider: half precision and integers become float32, float64 stays."""
     array = _as_array(name, value, "an array of real numbers")
     if not (jnp.issubdtype(array.dtype, jnp.floating) or _is_whole(array)):
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
@@ -24,7 +24,7 @@ def as_float(name: str, value: ArrayLike) -> jax.Array:
 
 
 def same_float(**named: ArrayLike) -> tuple[jax.Array, ...]:
-    """All arrays in their widest common float dtype, after a check that their shapes are equal."""
+    """Casts all arrays to their widest common float dtype, after a check that their shapes are equal."""
     arrays = {name: as_float(name, value) for name, value in named.items()}
     check_same_shape(**arrays)
     wide = any(array.dtype == jnp.float64 for array in arrays.values())
@@ -42,7 +42,7 @@ def check_same_shape(**named: jax.Array) -> None:
 
 
 def check_rank(name: str, array: jax.Array) -> None:
-    """The last axis is the one that is reduced, so there must be one."""
+    """Refuses an array without a last axis, which is the one that is reduced."""
     if array.ndim == 0:
         raise ValueError(f"{name} must have at least one axis, got a scalar.")
 
@@ -82,7 +82,7 @@ def check_positive(name: str, value: ArrayLike) -> None:
 
 
 def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
-    """The mask `where` (True = valid) for the array `like`; all valid when it is None."""
+    """Makes the mask `where` (True = valid) for the array `like`; all valid when it is None."""
     if where is None:
         return jnp.ones(like.shape, bool)
     mask = _as_array("where", where, "a boolean array (True = valid)")
@@ -93,28 +93,28 @@ def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
 
 
 def as_flags(name: str, value: ArrayLike) -> jax.Array:
-    """`value` as booleans, which may be given as numbers: all but 0 is True."""
+    """Reads `value` as booleans, which may be given as numbers: all but 0 is True."""
     return as_float(name, value).astype(bool)
 
 
 def all_sum(x: jax.Array, axis_name: AxisName) -> jax.Array:
-    """Sum over the last axis, and over the devices that share it."""
+    """Sums over the last axis, and over the devices that share it."""
     return _over(axis_name, lax.psum, jnp.sum(x, axis=-1, dtype=x.dtype))
 
 
 def all_max(x: jax.Array, axis_name: AxisName) -> jax.Array:
-    """Maximum over the last axis and the devices that share it, as a constant (pmax has no gradient)."""
+    """Takes the maximum over the last axis and the devices that share it, as a constant (pmax has no gradient)."""
     return _over(axis_name, lax.pmax, lax.stop_gradient(jnp.max(x, axis=-1, initial=-jnp.inf)))
 
 
 def mean_where(values: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    """Mean of the valid values; 0 if there is none."""
+    """Averages the valid values; 0 if there is none."""
     count = jnp.maximum(jnp.sum(mask, axis=axis, dtype=jnp.int32), 1).astype(values.dtype)
     return jnp.sum(jnp.where(mask, values, 0), axis=axis) / count
 
 
 def deviations(values: jax.Array, mask: jax.Array, axis_name: AxisName) -> tuple[jax.Array, jax.Array]:
-    """`[..., M]` values less the mean of the valid ones, 0 where masked, and `[..., 1]` the number of those (or 1).
+    """Subtracts from values `[..., M]` the mean of the valid ones, 0 where masked; counts these, `[..., 1]` (or 1).
 
     Measured from the largest value: equal values then differ by exactly 0, not by a rounding of their mean that
     a division by their spread would blow up to order 1.
@@ -126,17 +126,17 @@ def deviations(values: jax.Array, mask: jax.Array, axis_name: AxisName) -> tuple
 
 
 def is_concrete(*values: ArrayLike | None) -> bool:
-    """True when no value is being traced, so that its numbers can be looked at."""
+    """Returns True when no value is being traced, so that its numbers can be looked at."""
     return not any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def is_concrete_zero(value: ArrayLike) -> bool:
-    """True for the number 0, so that the term it multiplies can be left out; False when traced."""
+    """Returns True for the number 0, so that the term it multiplies can be left out; False when traced."""
     return is_concrete(value) and bool(np.all(np.asarray(value) == 0))
 
 
 def unless_zero(coef: ArrayLike, values: jax.Array, otherwise: jax.Array | float = 0) -> jax.Array:
-    """The values that a traced coefficient multiplies, but `otherwise` where it is 0: 0 times infinity would be NaN.
+    """Gives the values that a traced coefficient multiplies, or `otherwise` where it is 0: 0 times infinity is NaN.
 
     What is left out gets a gradient of exactly 0. A concrete coefficient changes nothing here, see `is_concrete_zero`.
     """

@@ -27,7 +27,7 @@ def group_relative_advantages(
     where: ArrayLike | None = None,
     axis_name: AxisName = None,
 ) -> jax.Array:
-    r"""Advantage of each trajectory over its group, the one that GRPO gives to all of its steps.
+    r"""Computes the advantage of each trajectory over its group, the one that GRPO gives to all of its steps.
 
     .. math:: A_k = \frac{R_k - mean(R)}{std(R) + 10^{-8}}, \qquad\text{or } R_k - mean(R) \text{ without scale}
 
@@ -69,7 +69,7 @@ def group_relative_advantages(
 
 
 def leave_one_out_advantages(returns: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-    r"""Advantage of each trajectory over the mean of the others, a baseline that does not depend on its own return.
+    r"""Computes each trajectory's advantage over the mean of the others, a baseline free of its own return.
 
     .. math:: A_k = R_k - \frac{1}{M - 1} \sum_{j \ne k} R_j
 
@@ -111,14 +111,14 @@ def generalized_advantages(
     discount: ArrayLike,
     gae_lambda: ArrayLike,
 ) -> jax.Array:
-    r"""Generalised advantage estimates of the steps of a segment, in which episodes may end and others begin.
+    r"""Computes generalised advantage estimates of the steps of a segment, in which episodes may end and others begin.
 
     .. math::
         \delta_t = r_t + \gamma (1 - terminated_t) V(s'_t) - V(s_t), \qquad
         A_t = \delta_t + \gamma \lambda (1 - done_t) A_{t+1}
 
     with A = 0 after the last step. An episode that ends by itself is worth nothing afterwards; one that is cut at
-    a time limit goes on in principle, and counts the value of the observation it was cut at. Neither takes
+    a time limit continues in principle, and counts the value of the observation it was cut at. Neither takes
     anything from the episode that follows in the segment. The value target of a step is its advantage plus
     its value.
 

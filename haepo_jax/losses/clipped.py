@@ -22,11 +22,11 @@ from haepo_jax.losses._arrays import (
 
 AGGREGATIONS = ("sequence_mean", "token_mean", "constant")
 _LARGEST_LOG_RATIO = 20.0
-"""Above it exp goes on as its tangent. exp(20) is 5e8: no policy that is trained on its own samples comes near."""
+"""Above it exp continues as its tangent. exp(20) is 5e8: no policy that is trained on its own samples comes near."""
 
 
 class ClippedSurrogateMetrics(NamedTuple):
-    """What a clipped surrogate loss is made of, over all valid elements."""
+    """Terms of a clipped surrogate loss, over all valid elements."""
 
     clip_fraction: jax.Array
     """Share of the elements that the clip holds, and that so get no gradient."""
@@ -42,7 +42,7 @@ class ClippedSurrogateMetrics(NamedTuple):
 
 
 class ClippedValueMetrics(NamedTuple):
-    """What a clipped value loss is made of, over all valid elements."""
+    """Terms of a clipped value loss, over all valid elements."""
 
     clip_fraction: jax.Array
     """Share of the elements that the clip holds, and that so get no gradient."""
@@ -51,7 +51,7 @@ class ClippedValueMetrics(NamedTuple):
 
 
 class GrpoMetrics(NamedTuple):
-    """What a GRPO loss is made of, for each group.
+    """Terms of a GRPO loss, for each group.
 
     `loss` is the mean over groups of `policy_loss + kl_coef * kl`.
     """
@@ -91,7 +91,7 @@ def clipped_surrogate_loss(
     that of the inside.
 
     The clip sets no limit to a large ratio of a negative advantage, on purpose: that gradient brings the ratio
-    back. So that it stays finite, the exponential goes on as its tangent above a log-ratio of 20; the loss then
+    back. So that it stays finite, the exponential continues as its tangent above a log-ratio of 20; the loss then
     grows linearly, its gradient keeps the size it has at 20, and a clip of the gradient's norm can deal with it.
 
     Args:
@@ -145,7 +145,7 @@ def clipped_value_loss(
     clip_epsilon: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> tuple[jax.Array, ClippedValueMetrics]:
-    r"""Half the squared error of values, with no gain from moving them further than epsilon from where they were.
+    r"""Computes half the squared error of values, with no gain from moves beyond epsilon from where they were.
 
     .. math::
         \ell = \frac{1}{2} \max\left((V - G)^2, (V_\epsilon - G)^2\right), \qquad
@@ -207,7 +207,7 @@ def grpo_loss(
     where: ArrayLike | None = None,
     aggregation: str = "sequence_mean",
 ) -> tuple[jax.Array, GrpoMetrics]:
-    r"""GRPO: PPO's clipped surrogate on every step, a trajectory's advantage for all of its steps, and a KL penalty.
+    r"""Computes the GRPO loss: PPO's surrogate on every step, with its trajectory's advantage, and a KL penalty.
 
     .. math::
         \ell_{kt} = -\min\left(r_{kt} A_k, \mathrm{clip}(r_{kt}, 1 - \epsilon, 1 + \epsilon) A_k\right)
@@ -227,7 +227,7 @@ def grpo_loss(
                                                             trajectories counts more
     =============== ======================================= ====================================================
 
-    M being the trajectories that have a valid step, and T the length of the time axis. Exponentials go on as
+    M being the trajectories that have a valid step, and T the length of the time axis. Exponentials continue as
     their tangents above 20, as in `clipped_surrogate_loss`.
 
     Args:
@@ -291,7 +291,7 @@ def grpo_loss(
     num_valid, num_steps = (jnp.sum(counts, axis=-1, dtype=jnp.int32) for counts in (lengths > 0, lengths))
 
     def aggregate(steps: jax.Array) -> jax.Array:
-        """`[..., M, T] -> [...]`."""
+        """Aggregates `[..., M, T] -> [...]`."""
         if aggregation == "sequence_mean":
             return mean_where(mean_where(steps, mask, axis=-1), lengths > 0, axis=-1)
         divisor = num_steps if aggregation == "token_mean" else num_valid * log_probs.shape[-1]

@@ -23,7 +23,7 @@ from haepo_jax.losses.weights import effective_sample_size, plackett_luce_log_we
 
 
 class HaepoMetrics(NamedTuple):
-    """What a HAEPO loss is made of, for each group.
+    """Terms of a HAEPO loss, for each group.
 
     `loss` is the mean over groups of `policy_loss - entropy_coef * entropy + kl_coef * kl`.
     """
@@ -70,7 +70,7 @@ def haepo_loss(
     where: ArrayLike | None = None,
     axis_name: AxisName = None,
 ) -> tuple[jax.Array, HaepoMetrics]:
-    r"""HAEPO: weighted normalised return, entropy of the weights and soft KL to a reference policy.
+    r"""Computes the HAEPO loss: weighted normalised return, entropy of the weights and soft KL to a reference policy.
 
     .. math::
         w = \mathrm{softmax}(S / \tau), \qquad
@@ -139,7 +139,7 @@ def haepo_coefficients(
     where: ArrayLike | None = None,
     axis_name: AxisName = None,
 ) -> jax.Array:
-    r"""Derivative of `haepo_loss` with respect to the scores, in closed form.
+    r"""Computes the derivative of `haepo_loss` with respect to the scores, in closed form.
 
     .. math:: c_k = \frac{\partial \ell}{\partial S_k} = \frac{w_k}{\tau} \left(f_k - \sum_j w_j f_j\right),
         \qquad f_k = -\tilde R_k + \beta \log w_k + \lambda (\log w_k - \log w_k^{ref})

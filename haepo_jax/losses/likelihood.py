@@ -8,7 +8,7 @@ from haepo_jax.losses._arrays import as_float, as_mask, check_rank
 
 
 def trajectory_log_likelihood(log_probs: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-    r"""Log-likelihood of each trajectory: the sum of its steps' log-probabilities.
+    r"""Computes the log-likelihood of each trajectory: the sum of its steps' log-probabilities.
 
     .. math:: L_k = \sum_t \log \pi_\theta(a_t \mid s_t)
 

@@ -26,7 +26,7 @@ PAIRS = ("all", "best_worst")
 
 
 class DpoMetrics(NamedTuple):
-    """What a DPO loss is made of, over all valid pairs."""
+    """Terms of a DPO loss, over all valid pairs."""
 
     accuracy: jax.Array
     """Share of the pairs whose margin is positive. A tie, as all are while policy and reference agree, is not."""
@@ -50,7 +50,7 @@ def dpo_loss(
     label_smoothing: ArrayLike = 0.0,
     where: ArrayLike | None = None,
 ) -> tuple[jax.Array, DpoMetrics]:
-    r"""Direct Preference Optimisation: what is preferred is to become likelier, against a reference policy.
+    r"""Computes the DPO loss: the preferred is to become likelier, against a reference policy.
 
     .. math::
         m = (L^+ - L^+_{ref}) - (L^- - L^-_{ref}), \qquad

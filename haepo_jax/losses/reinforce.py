@@ -12,7 +12,7 @@ from haepo_jax.losses.advantages import leave_one_out_advantages
 
 
 class ReinforceMetrics(NamedTuple):
-    """What a REINFORCE loss is made of, for each group."""
+    """Terms of a REINFORCE loss, for each group."""
 
     policy_loss: jax.Array
     """`[...]` minus the mean of advantage times log-likelihood."""
@@ -21,7 +21,7 @@ class ReinforceMetrics(NamedTuple):
 
 
 class RlooMetrics(NamedTuple):
-    """What an RLOO loss is made of, for each group."""
+    """Terms of an RLOO loss, for each group."""
 
     policy_loss: jax.Array
     """`[...]` minus the mean of advantage times log-likelihood."""
@@ -34,7 +34,7 @@ class RlooMetrics(NamedTuple):
 def reinforce_loss(
     log_likelihoods: ArrayLike, advantages: ArrayLike, *, where: ArrayLike | None = None
 ) -> tuple[jax.Array, ReinforceMetrics]:
-    r"""REINFORCE: each trajectory's log-likelihood, pushed by its advantage.
+    r"""Computes the REINFORCE loss: each trajectory's log-likelihood, pushed by its advantage.
 
     .. math:: \ell = -\frac{1}{M} \sum_k A_k L_k
 
@@ -76,7 +76,7 @@ def reinforce_loss(
 def rloo_loss(
     log_likelihoods: ArrayLike, returns: ArrayLike, *, where: ArrayLike | None = None
 ) -> tuple[jax.Array, RlooMetrics]:
-    r"""RLOO: REINFORCE in which each return is measured against the mean of the others.
+    r"""Computes the RLOO loss: REINFORCE in which each return is measured against the mean of the others.
 
     .. math:: \ell = -\frac{1}{M} \sum_k \left(R_k - \frac{1}{M - 1} \sum_{j \ne k} R_j\right) L_k
 

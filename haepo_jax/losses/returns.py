@@ -45,7 +45,7 @@ def first_episode_mask(done: ArrayLike) -> jax.Array:
 
 
 def trajectory_returns(rewards: ArrayLike, *, discount: ArrayLike = 1.0, where: ArrayLike | None = None) -> jax.Array:
-    r"""Return of each trajectory, :math:`R_k = \sum_t \gamma^t r_t`.
+    r"""Computes the return of each trajectory, :math:`R_k = \sum_t \gamma^t r_t`.
 
     Args:
       rewards: `[..., T]` reward of each step, t counted from the start of the axis.
@@ -154,7 +154,7 @@ def normalized(name: str, method: str, returns: ArrayLike, where: ArrayLike | No
 def returns_sum_not_positive(
     returns: ArrayLike, *, where: ArrayLike | None = None, axis_name: AxisName = None
 ) -> jax.Array:
-    """Tells the groups whose returns `sum` normalisation cannot rank.
+    """Marks the groups whose returns `sum` normalisation cannot rank.
 
     Args:
       returns: `[..., M]` returns.

@@ -32,7 +32,7 @@ def trajectory_scores(
     lengths: ArrayLike | None = None,
     behaviour_log_likelihoods: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Score of each trajectory: the quantity that the softmax over trajectories ranks.
+    r"""Computes the score of each trajectory: the quantity that the softmax over trajectories ranks.
 
     ============= =========================== ===========================================================
     kind          score                       what its weights mean
@@ -91,7 +91,7 @@ def plackett_luce_log_weights(
     where: ArrayLike | None = None,
     axis_name: AxisName = None,
 ) -> jax.Array:
-    r"""Logarithm of the Plackett-Luce first-choice probability of each trajectory.
+    r"""Computes the logarithm of the Plackett-Luce first-choice probability of each trajectory.
 
     .. math:: \log w_k = S_k / \tau - \log \sum_j \exp(S_j / \tau)
 
@@ -135,7 +135,7 @@ def plackett_luce_log_weights(
 
 
 def weights_entropy(log_weights: ArrayLike, *, axis_name: AxisName = None) -> jax.Array:
-    r"""Entropy of the weights, :math:`H(w) = -\sum_k w_k \log w_k`.
+    r"""Computes the entropy of the weights, :math:`H(w) = -\sum_k w_k \log w_k`.
 
     Args:
       log_weights: `[..., M]` log-weights, -inf where absent.
@@ -162,7 +162,7 @@ def weights_entropy(log_weights: ArrayLike, *, axis_name: AxisName = None) -> ja
 
 
 def weights_kl(log_weights: ArrayLike, reference_log_weights: ArrayLike, *, axis_name: AxisName = None) -> jax.Array:
-    r"""Kullback-Leibler divergence of the weights from the reference's,
+    r"""Computes the Kullback-Leibler divergence of the weights from the reference's,
     :math:`\sum_k w_k (\log w_k - \log w_k^{ref})`.
 
     Its gradient with respect to the weights is zero where the two are equal.
@@ -197,7 +197,7 @@ def weights_kl(log_weights: ArrayLike, reference_log_weights: ArrayLike, *, axis
 
 
 def effective_sample_size(log_weights: ArrayLike, *, axis_name: AxisName = None) -> jax.Array:
-    r"""How many trajectories the weights are worth, :math:`1 / \sum_k w_k^2`.
+    r"""Computes how many trajectories the weights are worth, :math:`1 / \sum_k w_k^2`.
 
     Args:
       log_weights: `[..., M]` log-weights, -inf where absent.

@@ -1,4 +1,4 @@
-"""Why the members of a run diverged, as far as it can be known: what was not finite first, and what is behind it."""
+"""Causes of divergence, as far as they can be known: the first number not finite, and the setting behind it."""
 
 import math
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ import optax
 
 from haepo_jax.config import ExperimentConfig, traced_settings, with_settings
 from haepo_jax.environments import Box
-from haepo_jax.population.member import make_member
+from haepo_jax.population.member import make_environment, make_member
 
 LEARNING_RATE = "lower --config.optimizer.learning_rate"
 _LARGE_LOG_STD = 40.0  # exp(-87) is 0 in float32; well before, a log-probability and its slopes are beyond it
 
 
 class FirstUpdate(NamedTuple):
-    """What was finite in the first update of a member, before any step changed its parameters."""
+    """Says what was finite in the first update of a member, before any step changed its parameters."""
 
     returns: bool
     log_probs: bool
@@ -26,7 +26,7 @@ class FirstUpdate(NamedTuple):
     gradient: bool
 
 
-def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any]) -> FirstUpdate:
+def repeat_first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any]) -> FirstUpdate:
     """Plays the first batch of a member again, and takes its loss and gradient at the first policy.
 
     Args:
@@ -41,7 +41,7 @@ def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any
     }
 
     @jax.jit
-    def look(key: jax.Array) -> tuple[jax.Array, ...]:
+    def measure(key: jax.Array) -> tuple[jax.Array, ...]:
         state = functions.init(key, table)
         batch = functions.collect(state)
         measured = functions.algorithm.measure(batch)
@@ -59,13 +59,13 @@ def first_update(config: ExperimentConfig, seed: int, settings: Mapping[str, Any
             jnp.isfinite(optax.tree.norm(gradient)),
         )
 
-    return FirstUpdate(*(bool(np.asarray(flag)) for flag in look(jax.random.key(seed))))
+    return FirstUpdate(*(bool(np.asarray(flag)) for flag in measure(jax.random.key(seed))))
 
 
-def cause(
+def find_cause(
     config: ExperimentConfig, seed: int, settings: Mapping[str, Any], diverged_at: int, last_return: float
 ) -> str:
-    """Says why a member diverged and what to do, to follow "Every member diverged: ".
+    """Finds why a member diverged and says what to do, to follow "Every member diverged: ".
 
     Args:
       config: of the member's group.
@@ -78,22 +78,23 @@ def cause(
         return f"the returns of update {diverged_at} are infinite; look at the rewards of {config.env}"
     if diverged_at > 0:
         return LEARNING_RATE
-    found = first_update(config, seed, settings)
+    found = repeat_first_update(config, seed, settings)
     before = "before any step changed the policy"
     if not found.returns:
         return f"the returns of the first episodes are not finite, {before}; look at the rewards of {config.env}"
     if not found.log_probs:
         log_std = config.policy.initial_log_std
-        is_far = isinstance(make_member(config).environment.action_space, Box) and abs(log_std) > _LARGE_LOG_STD
+        is_far = isinstance(make_environment(config).action_space, Box) and abs(log_std) > _LARGE_LOG_STD
         remedy = f"bring config.policy.initial_log_std, {log_std:g}, near 0" if is_far else "look at config.policy"
         return f"log-probabilities of the first policy are beyond float32, {before}; {remedy}"
     if not found.loss:
-        where = f"the rewards of {config.env} and {_own(config)}"
+        where = f"the rewards of {config.env} and {_own_settings(config)}"
         return f"the loss of the first policy is not finite, {before}; look at {where}"
     if not found.gradient:
-        return f"the gradient at the first policy is not finite, {before}; look at config.policy and {_own(config)}"
+        where = f"config.policy and {_own_settings(config)}"
+        return f"the gradient at the first policy is not finite, {before}; look at {where}"
     return LEARNING_RATE
 
 
-def _own(config: ExperimentConfig) -> str:
+def _own_settings(config: ExperimentConfig) -> str:
     return f"the settings config.{config.algorithm}"

@@ -27,7 +27,7 @@ def with_empty_constants_inside(function: Callable[..., Any]) -> Callable[..., A
     """
 
     @functools.wraps(function)
-    def same(*args: Any) -> Any:
+    def wrapped(*args: Any) -> Any:
         program, results = jax.make_jaxpr(function, return_shape=True)(*args)
         for path, leaf in jax.tree_util.tree_leaves_with_path((args, results)):
             if 0 in leaf.shape:
@@ -40,4 +40,4 @@ def with_empty_constants_inside(function: Callable[..., Any]) -> Callable[..., A
         leaves = jax.core.eval_jaxpr(program.jaxpr, constants, *jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(results), leaves)
 
-    return same
+    return wrapped

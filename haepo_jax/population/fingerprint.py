@@ -1,4 +1,4 @@
-"""What a traced function computes, as a short text: two that differ in an operation, a shape or a constant differ."""
+"""Fingerprints of traced functions: two that differ in an operation, a shape or a constant have different ones."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ def fingerprint(traced: core.Jaxpr) -> str:
     """Computes the fingerprint of a traced function; the same in every process that traces the same code.
 
     Args:
-      traced: what `jax.make_jaxpr` gives.
+      traced: the function, by `jax.make_jaxpr`.
 
     Returns:
       64 hexadecimal digits.
@@ -30,7 +30,7 @@ def fingerprint(traced: core.Jaxpr) -> str:
 
 
 def _add(digest: Any, value: Any) -> None:
-    """Adds what decides numbers of a value; of what has no stable text, its kind."""
+    """Adds all of a value that decides numbers; where it has no stable text, its type."""
     if isinstance(value, core.Jaxpr):
         _add_program(digest, value)
     elif isinstance(value, np.ndarray | np.generic | jax.Array):

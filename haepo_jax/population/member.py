@@ -19,10 +19,13 @@ from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.environments.contract import checked_info_metrics
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.optimizer import at_step
+from haepo_jax.population.held_out import BestPolicy, no_best
+from haepo_jax.rollouts.episode_stats import play
+from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
-_INIT, _TRAIN, EVALUATE, _LEARN = range(4)
+_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT = range(5)
 
 
 @flax.struct.dataclass
@@ -42,6 +45,8 @@ class MemberState:
     """boolean, True once loss or parameters were not finite; the learner is then the last finite one."""
     diverged_at: jax.Array
     """int32, the update that was not finite; -1 for a member that has not diverged."""
+    best: BestPolicy | None = None
+    """None where nothing is evaluated in training."""
 
 
 class MemberFunctions(NamedTuple):
@@ -57,6 +62,9 @@ class MemberFunctions(NamedTuple):
     learn_unguarded: Callable[[MemberState, Any], tuple[MemberState, Metrics]]
     """The same without a look at whether numbers are finite or the member has stopped: what `learn` is measured
     against."""
+    evaluate: Callable[[MemberState], jax.Array]
+    """`state -> the mean greedy return`, float32, of `config.evaluate_episodes` episodes that are never trained on;
+    the same ones at each call."""
     runs: Callable[[MemberState], jax.Array]
     """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
     algorithm: Algorithm
@@ -66,7 +74,7 @@ class MemberFunctions(NamedTuple):
 
 
 def make_member(config: ExperimentConfig, *, environment: Environment | None = None) -> MemberFunctions:
-    """Training as the config describes it, for one member; vmap it over members.
+    """Makes the pure functions that train one member as the config describes; vmap them over members.
 
     Args:
       config: the experiment. Its traced settings only matter as defaults: members carry their own.
@@ -94,16 +102,19 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
         _check_params(config, environment)
     _check_steps(config, environment)
     algorithm = MAKERS[config.algorithm](config, environment)
+    horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
+        learner = algorithm.init(with_settings(config, settings), jax.random.fold_in(key, _INIT))
         return MemberState(
-            learner=algorithm.init(with_settings(config, settings), jax.random.fold_in(key, _INIT)),
+            learner=learner,
             key=key,
             updates_done=jnp.int32(0),
             env_steps=jnp.zeros(2, jnp.uint32),
             settings=dict(settings),
             diverged=jnp.bool_(False),
             diverged_at=jnp.int32(-1),
+            best=None if config.evaluate_every is None else no_best(learner.params),
         )
 
     def collect(state: MemberState) -> Any:
@@ -135,7 +146,7 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
             state,
             learner=learner,
             updates_done=state.updates_done + 1,
-            env_steps=_added(state.env_steps, metrics["env_steps"]),
+            env_steps=_add_steps(state.env_steps, metrics["env_steps"]),
         ), metrics
 
     def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
@@ -151,13 +162,18 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
             diverged_at=jnp.where(diverges, state.updates_done, state.diverged_at),
         ), {name: jnp.where(running, value, missing(value.dtype)) for name, value in metrics.items()}
 
-    return MemberFunctions(
-        init, collect, learn, learn_unguarded, runs, algorithm, environment, horizon_of(config, environment)
-    )
+    def evaluate(state: MemberState) -> jax.Array:
+        key = jax.random.fold_in(state.key, _HELD_OUT)
+        env_params = with_settings(config, state.settings).env_params
+        params, episodes = state.learner.params, config.evaluate_episodes
+        unroll = EpisodeUnroll(environment, algorithm.policy, params, key, episodes, horizon, env_params, greedy=True)
+        return play(unroll).returns.mean()
+
+    return MemberFunctions(init, collect, learn, learn_unguarded, evaluate, runs, algorithm, environment, horizon)
 
 
 def make_environment(config: ExperimentConfig) -> Environment:
-    """The environment of an experiment.
+    """Makes the environment of an experiment, and checks that its episodes and parameters are possible.
 
     Raises:
       ConfigError: an environment that does not exist, that has no such parameters, or not of such values, or that
@@ -179,7 +195,7 @@ def _check_observation_shape(environment: Environment) -> None:
 
 
 def _check_params(config: ExperimentConfig, environment: Environment) -> None:
-    """Refuses parameters that the environment has not, and values that one of them cannot have."""
+    """Refuses parameters that the environment does not have, and values that they cannot have."""
     given: dict[str, tuple[float, ...]] = {f"env_params.{name}": (value,) for name, value in config.env_params.items()}
     given |= {f"sweep.{name}": values for name, values in config.sweep.items() if name.startswith("env_params.")}
     for path, values in given.items():
@@ -193,17 +209,17 @@ def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
         check_update_steps(config.num_trajectories, horizon, "a horizon of")
 
 
-def _added(total: jax.Array, steps: jax.Array) -> jax.Array:
-    """The count with these steps added; a single int32 would wrap around in a very long run."""
+def _add_steps(total: jax.Array, steps: jax.Array) -> jax.Array:
+    """Adds steps to a count; a single int32 would wrap around in a very long run."""
     rest = total[1] + steps.astype(jnp.uint32)
     return jnp.stack([total[0] + (rest >> 31), rest & (2**31 - 1)])
 
 
 def total_steps(env_steps: np.ndarray) -> np.ndarray:
-    """`[..., 2]` counts as in `MemberState.env_steps`, added up to `[...]` int64."""
+    """Adds counts `[..., 2]`, as in `MemberState.env_steps`, up to `[...]` int64."""
     return env_steps[..., 0].astype(np.int64) * 2**31 + env_steps[..., 1]
 
 
 def missing(dtype: jnp.dtype) -> float | int:
-    """What stands for a metric of this dtype where there is none."""
+    """Returns the value that a metric of this dtype has where there is none."""
     return jnp.nan if jnp.issubdtype(dtype, jnp.floating) else 0

@@ -19,7 +19,7 @@ _COPIES = 2  # of the steps: themselves, and what a gradient adds to them
 
 
 def device_bytes() -> int:
-    """Memory of a device; on CPU, its share of the machine's."""
+    """Reads the memory of a device; on CPU, its share of the machine's."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
@@ -28,7 +28,7 @@ def device_bytes() -> int:
 
 
 def with_memory(config: ExperimentConfig, environment: Environment, num_steps: int) -> ExperimentConfig:
-    """The config, its `memory` chosen if it is `auto`: the fastest that fits.
+    """Chooses `config.memory` where it is `auto`: the fastest that fits.
 
     Args:
       config: the experiment.
@@ -43,7 +43,7 @@ def with_memory(config: ExperimentConfig, environment: Environment, num_steps: i
 
 
 def step_bytes(environment: Environment) -> int:
-    """What `Trajectories` keep of a step."""
+    """Computes the bytes that `Trajectories` keep of a step."""
     action = environment.action_space.size if isinstance(environment.action_space, Box) else 1
     floats = [
         math.prod(environment.observation_shape),

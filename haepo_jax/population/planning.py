@@ -1,4 +1,4 @@
-"""What a sweep will need before it starts: groups, waves, and memory by the compiler's account."""
+"""Plans of a sweep before it starts: groups, waves, and memory by the compiler's account."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -8,15 +8,16 @@ import jax
 from haepo_jax.config.sweep import Group, Sweep
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population import sizes
+from haepo_jax.population.layout import check_placement
 from haepo_jax.population.memory import device_bytes
-from haepo_jax.population.population import Population, check_placement, make_population
+from haepo_jax.population.population import Population, make_population
 
 _SHARE = 0.9  # of a device's memory; the rest is the runtime's
-_MANY_TIMES = 30  # a program that needs more than so many times its batch and state has not been seen
+_MANY_TIMES = 30  # no program was seen that needs more than so many times its batch and state
 
 
 class GroupPlan(NamedTuple):
-    """A group of a sweep, placed."""
+    """A group of a sweep, with its place on the devices."""
 
     group: Group
     members_per_device: int
@@ -44,22 +45,22 @@ def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: in
         )
     plans = []
     for group in sweep.groups:
-        population = placed(group, members_per_device, trajectory_devices)
+        population = place_group(group, members_per_device, trajectory_devices)
         waves = -(-len(group.members) // population.capacity)
         plans.append(GroupPlan(group, population.members_per_device, waves, _bytes_per_device(population)))
     return plans
 
 
-def placed(
+def place_group(
     group: Group, members_per_device: int | None, trajectory_devices: int, memory: str | None = None
 ) -> Population:
-    """The population of a group, with as many members on a device as memory holds if that is left open.
+    """Makes the population of a group, with as many members on a device as memory holds if that is left open.
 
     Args:
       group: of a sweep.
       members_per_device: see `make_population`.
       trajectory_devices: see `make_population`.
-      memory: in place of `config.memory`.
+      memory: in place of `config.memory`, as a run that was stopped had it.
     """
     config = group.config if memory is None else dataclasses.replace(group.config, memory=memory)
     population = make_population(
@@ -86,15 +87,18 @@ def placed(
 
 
 def _is_small(population: Population) -> bool:
-    """True where it can be told without the compiler that memory holds it."""
+    """Says whether memory holds it by far, so that the compiler need not be asked."""
     state = population.abstract_state()
     batch = jax.eval_shape(jax.vmap(population.functions.collect), state)
     arrays = jax.tree.leaves((population.template(), batch))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
+    if population.config.evaluate_every is not None:
+        size *= 1 + population.config.evaluate_episodes // population.config.num_trajectories
     return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()
 
 
 def _bytes_per_device(population: Population) -> int | None:
+    """Computes the memory that a device needs; None where the compiler finds that it has less."""
     try:
         compiled = population.compiled()
     except jax.errors.JaxRuntimeError as error:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from haepo_jax.algorithms.base import horizon_of
+from haepo_jax.components import is_outside
 from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig, ReferenceConfig
 from haepo_jax.config.settings import gradient_steps
 from haepo_jax.environments import Environment
@@ -73,7 +74,8 @@ def check(
     """
     environment = make_environment(config)
     block = members_per_device or LEAST
-    parts = _parts(config, environment, block, trajectory_devices or 1)
+    networks = _networks(config, environment)
+    parts = _parts(config, environment, networks, block, trajectory_devices or 1)
     needed, there = sum(part.size for part in parts), device_bytes()
     if needed > there:
         largest = max(parts)
@@ -82,12 +84,12 @@ def check(
             f"{largest.of}, and it has {in_words(there)}; lower {largest.setting}."
         )
     if workdir is not None and not (workdir / "config.json").exists():
-        _check_disk(workdir, num_members, _state_bytes(config, _networks(config, environment)))
+        _check_disk(workdir, num_members, _state_bytes(config, networks))
 
 
 def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
     """Says how much an update plays, where that takes long; None where it does not."""
-    steps = num_members * _steps(config, make_environment(config))
+    steps = num_members * batch_steps(config, make_environment(config))
     if steps < _MANY_STEPS:
         return None
     return (
@@ -96,14 +98,15 @@ def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | N
     )
 
 
-def _parts(config: ExperimentConfig, environment: Environment, block: int, trajectory_devices: int) -> list[_Part]:
+def _parts(
+    config: ExperimentConfig, environment: Environment, networks: _Networks, block: int, trajectory_devices: int
+) -> list[_Part]:
     together = min(block, LEAST)  # the others may have their turn after them
-    networks = _networks(config, environment)
     rows = -(-config.num_trajectories // trajectory_devices)
     of_network = max(together * max(networks.widths), sum(networks.widths)) * _FLOAT
     episodes = rows * (together * math.prod(environment.observation_shape) * _FLOAT + of_network)
     if config.memory in ("store", "remat") or config.algorithm not in ON_LOG_LIKELIHOODS:
-        steps = _steps(config, environment) // config.num_trajectories * rows
+        steps = batch_steps(config, environment) // config.num_trajectories * rows
         episodes += together * steps * step_bytes(environment)
         if config.memory == "store" and config.algorithm != "ppo":
             episodes += steps * sum(networks.widths) * _FLOAT
@@ -120,13 +123,18 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
             f"config.{config.algorithm}.num_epochs",
         ),
     ]
+    if config.evaluate_every is not None:
+        each = math.prod(environment.observation_shape) + max(networks.widths)
+        parts.append(
+            _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
+        )
     if config.algorithm == "dpo":
         parts.append(_Part(config.num_trajectories**2, "the pairs of its episodes", "config.num_trajectories"))
     return parts
 
 
-def _steps(config: ExperimentConfig, environment: Environment) -> int:
-    """The most steps that a member plays in an update."""
+def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
+    """Computes the most steps that a member plays in an update."""
     length = config.ppo.num_steps if config.algorithm == "ppo" else horizon_of(config, environment)
     return config.num_trajectories * length
 
@@ -138,8 +146,8 @@ def _networks(config: ExperimentConfig, environment: Environment) -> _Networks:
     program = jax.make_jaxpr(lambda params, observation: policy.apply(params, observation).mode())(params, observation)
     return _Networks(
         sum(leaf.size for leaf in jax.tree.leaves(params)),
-        list(_widths(program)) or [1],
-        "config.policy.hidden_sizes",
+        list(_widths(program)),
+        "config.policy.hidden_sizes" if config.policy.network == "mlp" else "config.policy.network_kwargs",
     )
 
 
@@ -157,7 +165,9 @@ def _widths(program: Any) -> Iterator[int]:
 def _state_bytes(config: ExperimentConfig, networks: _Networks) -> int:
     """Of a member between updates, at least."""
     own = getattr(config, config.algorithm, None)
-    copies = 1 + _ADAM + (isinstance(own, ReferenceConfig) and own.reference != "none")
+    moments = 0 if is_outside(config.optimizer.transform) else _ADAM
+    copies = 1 + moments + (isinstance(own, ReferenceConfig) and own.reference != "none")
+    copies += config.evaluate_every is not None
     return copies * networks.params * _FLOAT
 
 

@@ -1,8 +1,5 @@
 """Numbers, intervals and comparisons as the pages word them."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from haepo_jax.analysis.few_seeds import enough, supported
@@ -48,15 +45,10 @@ def comparison(made: Comparison) -> str:
 
 
 def brackets(seeds: int, kind: str = "95% stratified bootstrap intervals") -> str:
-    """What brackets in a table are."""
+    """Returns the small print on the brackets in a table."""
     return f"Brackets: {kind}." if enough(seeds) else f"No intervals: {seeds} seeds are too few for them."
 
 
 def bands(seeds: int, kind: str = "95% bootstrap bands") -> str:
     """The end of a caption, `with 95% bootstrap bands`."""
     return f"with {kind}" if enough(seeds) else f"without {kind}, as {seeds} seeds are too few for them"
-
-
-def settings(chosen: Mapping[str, Any]) -> str:
-    """Settings by the last part of their names."""
-    return ", ".join(f"{name.rpartition('.')[2]} {value:g}" for name, value in chosen.items())

@@ -1,26 +1,20 @@
-"""Figures from run folders."""
+"""The learning curve of a run, as `train` draws it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import PIL.Image
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from haepo_jax.analysis.few_seeds import enough
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
 from haepo_jax.config import ExperimentConfig
+from haepo_jax.reports import figures
 from haepo_jax.runs.files import StrPath, read_members
 from haepo_jax.runs.folder import load_config, storage_errors, write_file
 from haepo_jax.runs.metrics.reader import by_setting, read_metric
-from haepo_jax.text import visible
 
 _MAX_POINTS = 200
-_MAX_SEED_LINES = 64
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def learning_curve(workdir: StrPath) -> Path:
@@ -40,40 +34,33 @@ def learning_curve(workdir: StrPath) -> Path:
     returns[~np.isfinite(returns)] = np.nan
     groups = by_setting(read_members(workdir))
     updates = np.unique(np.linspace(0, returns.shape[1] - 1, _MAX_POINTS).astype(int))
+    drawing = _draw(config, {label: returns[np.ix_(rows, updates)] for label, rows in groups.items()}, updates + 1)
     path = workdir / "learning_curve.png"
-    with matplotlib.rc_context({"text.parse_math": False}):
-        figure = _draw(config, {label: returns[np.ix_(rows, updates)] for label, rows in groups.items()}, updates + 1)
-        with storage_errors(workdir):
-            write_file(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    with storage_errors(workdir):
+        write_file(path, lambda temporary: temporary.write_bytes(drawing))
     return path
 
 
-def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: np.ndarray) -> Figure:
+def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: np.ndarray) -> bytes:
     """Draws the returns `[seeds, updates]` of each setting."""
-    # Not by pyplot, whose backend is what the user's environment says, and may not be there.
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for number, (label, values) in enumerate(groups.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        name = label or "mean over seeds"
-        if len(groups) == 1:
-            axes.plot(updates, values[:_MAX_SEED_LINES].T, color=colour, alpha=0.15, linewidth=0.6)
-        if enough(len(values)):
-            axes.fill_between(updates, *bootstrap_band(values), color=colour, alpha=0.25, linewidth=0)
-            name = label or f"{name}, 95% bootstrap band"
-        axes.plot(updates, seed_mean(values), color=colour, label=visible(name))
-    axes.set_title(visible(f"{config.env}: {config.algorithm}, {config.num_seeds} seeds"), loc="left")
     if config.algorithm == "ppo":
-        axes.set_xlabel(f"updates, of {config.num_trajectories} x {config.ppo.num_steps} environment steps each")
-        axes.set_ylabel("mean return of the newest ended episodes")
+        batch = f"{config.num_trajectories} x {config.ppo.num_steps} environment steps"
+        episodes = "the newest ended episodes"
     else:
-        axes.set_xlabel(f"updates, of {config.num_trajectories} episodes each")
-        axes.set_ylabel("mean return of an update's episodes")
-    axes.grid(alpha=0.3)
-    if len(groups) <= 2 * len(_COLOURS):
-        axes.legend(frameon=False, loc="best")
-    return figure
+        batch, episodes = f"{config.num_trajectories} episodes", "an update's episodes"
+    band = " and 95% bootstrap band" if any(enough(len(values)) for values in groups.values()) else ""
+    return figures.curves(
+        [_make_series(label, values, updates, alone=len(groups) == 1) for label, values in groups.items()],
+        x_label=f"updates, of {batch} each",
+        y_label=f"mean return of {episodes}",
+        title=f"{config.env}: {config.algorithm}, mean over {config.num_seeds} seeds{band}",
+        image_format="png",
+    )
+
+
+def _make_series(label: str, values: np.ndarray, updates: np.ndarray, *, alone: bool) -> figures.Series:
+    low, high = bootstrap_band(values) if enough(len(values)) else (None, None)
+    return figures.Series(label, updates, seed_mean(values), low, high, values if alone else None)
 
 
 def has_learning_curve(workdir: StrPath) -> bool:

@@ -199,7 +199,7 @@ def render(report: Report) -> str:
     """The page.
 
     Args:
-      report: what it tells.
+      report: its parts.
 
     Returns:
       HTML without references to anything outside, apart from the link to the paper. The same report gives the same
@@ -303,7 +303,7 @@ def _verdicts(sections: Sequence[Section]) -> str:
 
 
 def _evidence(text: str) -> str:
-    """What is measured, and behind the colon a line for each number of a list."""
+    """Returns the measure, and behind the colon a line for each number of a list."""
     what, _, numbers = text.partition(": ")
     items = numbers.split("; ")
     if len(items) == 1:

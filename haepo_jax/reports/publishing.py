@@ -11,7 +11,7 @@ from haepo_jax.runs.folder import storage_errors, write_file, write_json
 
 
 class Published(NamedTuple):
-    """What a command that wrote a page has to say."""
+    """The result of a command that wrote a page."""
 
     page: Path
     headline: str
@@ -19,7 +19,10 @@ class Published(NamedTuple):
 
 
 def publish(directory: StrPath, report: Report) -> Path:
-    """Writes `report.html`, `tables.json` and `figures/SECTION-NUMBER.svg`; `verdicts.json` where there are claims.
+    """Writes `report.html`, `report.json`, `tables.json` and figures; `verdicts.json` where there are claims.
+
+    `report.json` says what the others are from: the title, whether the run was a quick one, and the provenance. The
+    figures are `figures/SECTION-NUMBER.svg`.
 
     Returns:
       The path of the page.
@@ -31,6 +34,8 @@ def publish(directory: StrPath, report: Report) -> Path:
     page = directory / "report.html"
     with storage_errors(directory):
         write_file(page, lambda temporary: temporary.write_text(render(report)))
+        made = {"title": report.title, "quick": report.quick, "provenance": dict(report.provenance)}
+        write_json(directory / "report.json", made)
         claims = [
             {"section": section.slug, **dataclasses.asdict(claim)}
             for section in report.sections

@@ -1,1 +1,1 @@
-"""Playing: episodes, their statistics, and segments."""
+"""Playing: complete episodes, their statistics, and segments of environments that carry on."""

@@ -1,4 +1,4 @@
-"""Episodes as wholes: the sums over their steps, from kept trajectories or from play that keeps nothing else."""
+"""Statistics of episodes: sums over their steps, from kept trajectories or from play that keeps nothing else."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from haepo_jax.types import Params
 
 
 class EpisodeStats(NamedTuple):
-    """M episodes of which nothing more is known. All are `[M]`, float32 but for the lengths."""
+    """Sums over the steps of M episodes. All are `[M]`, float32 but for the lengths."""
 
     returns: jax.Array
     """Undiscounted."""
@@ -31,7 +31,7 @@ class EpisodeStats(NamedTuple):
 
 
 def episode_stats_of(trajectories: Trajectories, discount: ArrayLike = 1.0) -> EpisodeStats:
-    """The outcome of episodes that were kept."""
+    """Computes the statistics of episodes that were kept."""
 
     def total(values: jax.Array) -> jax.Array:
         return jnp.where(trajectories.mask, values, 0).sum(axis=-1, dtype=jnp.float32)
@@ -47,29 +47,33 @@ def episode_stats_of(trajectories: Trajectories, discount: ArrayLike = 1.0) -> E
 
 
 def play(unroll: EpisodeUnroll, discount: ArrayLike = 1.0) -> EpisodeStats:
-    """Plays M episodes, in memory that does not grow with its horizon.
+    """Plays M episodes, in memory that does not grow with their horizon.
 
     Args:
       unroll: M episodes.
       discount: of the discounted returns.
     """
-    return _summed(unroll, functools.partial(_stats_of_steps, discount))
+    return _sum_over_chunks(unroll, functools.partial(_stats_of_steps, discount))
 
 
-def play_beside(
+def play_with_log_likelihoods(
     unroll: EpisodeUnroll, discount: ArrayLike, policy: Policy, params: Params
 ) -> tuple[EpisodeStats, jax.Array]:
-    """`play` and `log_likelihoods` at once."""
+    """Plays M episodes as `play`, and computes `log_likelihoods` on the way.
+
+    Returns:
+      The statistics of the episodes, and their log-likelihoods `[M]` under `params`, in nats.
+    """
 
     def both(t: jax.Array, steps: Trajectories) -> tuple[EpisodeStats, jax.Array]:
         return _stats_of_steps(discount, t, steps), _likelihood_of_steps(policy, params, t, steps)
 
-    return _summed(unroll, both)
+    return _sum_over_chunks(unroll, both)
 
 
 def log_likelihoods(unroll: EpisodeUnroll, policy: Policy, params: Params) -> jax.Array:
-    """The log-likelihoods `[M]` of the episodes of an unroll under other parameters than those that play it."""
-    return _summed(unroll, functools.partial(_likelihood_of_steps, policy, params))
+    """Computes the log-likelihoods `[M]`, in nats, of episodes under other parameters than those that play them."""
+    return _sum_over_chunks(unroll, functools.partial(_likelihood_of_steps, policy, params))
 
 
 def _stats_of_steps(discount: ArrayLike, t: jax.Array, steps: Trajectories) -> EpisodeStats:
@@ -85,14 +89,14 @@ def _likelihood_of_steps(policy: Policy, params: Params, t: jax.Array, steps: Tr
     return trajectory_log_likelihood(log_probs, where=steps.mask)
 
 
-def _summed(unroll: EpisodeUnroll, measure: Callable[[jax.Array, Trajectories], Any]) -> Any:
-    """The sums over the chunks of an unroll of what `measure(t, steps)` makes of each, arrays `[M]`."""
+def _sum_over_chunks(unroll: EpisodeUnroll, measure: Callable[[jax.Array, Trajectories], Any]) -> Any:
+    """Sums `measure(t, steps)`, arrays `[M]`, over the chunks of an unroll."""
 
-    def add(t: jax.Array, steps: Trajectories, sums: Any) -> Any:
-        return jax.tree.map(_added, sums, measure(t, steps), is_leaf=_is_sum)
+    def add_chunk(t: jax.Array, steps: Trajectories, sums: Any) -> Any:
+        return jax.tree.map(_add, sums, measure(t, steps), is_leaf=_is_sum)
 
     shapes = jax.eval_shape(measure, jnp.int32(0), unroll.chunk_shapes())
-    return jax.tree.map(_total, unroll.fold(add, jax.tree.map(_nothing, shapes)), is_leaf=_is_sum)
+    return jax.tree.map(_total, unroll.fold(add_chunk, jax.tree.map(_zero, shapes)), is_leaf=_is_sum)
 
 
 class _Sum(NamedTuple):
@@ -106,13 +110,13 @@ def _is_sum(node: object) -> bool:
     return isinstance(node, _Sum)
 
 
-def _nothing(shape: jax.ShapeDtypeStruct) -> _Sum:
+def _zero(shape: jax.ShapeDtypeStruct) -> _Sum:
     zeros = jnp.zeros(shape.shape, shape.dtype)
     return _Sum(zeros, zeros)
 
 
-def _added(total: _Sum, term: jax.Array) -> _Sum:
-    """Neumaier (1974), "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen"."""
+def _add(total: _Sum, term: jax.Array) -> _Sum:
+    """Adds as Neumaier (1974), "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen"."""
     value = total.value + term
     from_value, from_term = (total.value - value) + term, (term - value) + total.value
     lost = jnp.where(jnp.abs(total.value) >= jnp.abs(term), from_value, from_term)
@@ -124,7 +128,7 @@ def _total(total: _Sum) -> jax.Array:
 
 
 def episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
-    """What is reported of any batch of episodes.
+    """Computes the metrics that any batch of episodes reports.
 
     Args:
       stats: of M episodes.

@@ -12,16 +12,16 @@ from haepo_jax.networks import Policy
 from haepo_jax.parallel import TRAJECTORIES, max_over_members
 from haepo_jax.types import Params
 
-_MOST_STEPS = 25  # between two looks at whether an episode goes on; divides most horizons that people choose
+_MOST_STEPS = 25  # of a chunk, after which it is checked that an episode is alive; divides most horizons in use
 
 
 class Trajectories(NamedTuple):
     """M episodes, each from its own reset, cut at T steps. Steps after an episode's end are masked."""
 
     observations: jax.Array
-    """`[M, T, *O]` what the policy saw; after the end the last valid observation repeated, then zeros."""
+    """`[M, T, *O]` as the policy saw them; after the end the last valid observation repeated, then zeros."""
     actions: jax.Array
-    """`[M, T]` or `[M, T, A]` what it did."""
+    """`[M, T]` or `[M, T, A]` as the policy sampled them."""
     log_probs: jax.Array
     """`[M, T]` log-probability of the action under the policy that sampled it, in nats."""
     rewards: jax.Array
@@ -78,7 +78,7 @@ def collect(
 
 
 class _Playing(NamedTuple):
-    """M episodes that are going on."""
+    """M episodes between two steps."""
 
     state: Any
     observation: jax.Array
@@ -86,20 +86,19 @@ class _Playing(NamedTuple):
     """`[M]` boolean."""
 
 
-class _Chance(NamedTuple):
-    """What chance has in a step of M episodes."""
+class _Randomness(NamedTuple):
+    """The randomness of one step of M episodes."""
 
     noise: jax.Array
     """Of the actions, as the policy draws it."""
-    environments: jax.Array
-    """A key."""
+    environment_key: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeUnroll:
-    """M episodes that are played in chunks of steps, of which only what is made of each chunk is kept.
+    """M episodes, played chunk by chunk; only the results of `fold` are kept.
 
-    Played again with the same arguments they are the same episodes. The arguments are those of `collect`.
+    The same arguments give the same episodes again. They are those of `collect`.
     """
 
     environment: Environment
@@ -113,31 +112,34 @@ class EpisodeUnroll:
 
     @property
     def chunk(self) -> int:
-        """Steps of a chunk: a divisor of the horizon if one is near, so that nothing is played beyond it."""
+        """Steps of a chunk: a divisor of the horizon if one is near, so that nothing is played beyond the horizon."""
         if self.horizon <= _MOST_STEPS:
             return self.horizon
         sizes = range(_MOST_STEPS // 2, _MOST_STEPS + 1)
         return max((size for size in sizes if self.horizon % size == 0), default=_MOST_STEPS)
 
     def fold(self, visit: Callable[[jax.Array, Trajectories, Any], Any], initial: Any) -> Any:
-        """What `visit(t, steps, so far)` makes of all chunks up to the end of the longest episode.
+        """Plays all chunks up to the end of the longest episode, and folds `visit(t, steps, so_far)` over them.
 
         Args:
-          visit: takes the first time of a chunk, its steps as `Trajectories` `[M, chunk, ...]`, and what it made of
-            those before. Where the chunk is no divisor of the horizon, the last one's steps beyond it are masked.
-          initial: what there is before the first chunk.
+          visit: takes the first time of a chunk, its steps as `Trajectories` `[M, chunk, ...]`, and the result for
+            the chunks before. Where the chunk is no divisor of the horizon, steps beyond the horizon are masked.
+          initial: the result before the first chunk.
+
+        Returns:
+          The result for all chunks.
         """
 
         def play_chunk(carry: tuple[jax.Array, _Playing, Any]) -> tuple[jax.Array, _Playing, Any]:
             t, playing, so_far = carry
             times = t + jnp.arange(self.chunk)
-            playing, records = jax.lax.scan(self._step, playing, self._chances(times))
+            playing, records = jax.lax.scan(self._step, playing, self._draw(times))
             steps = Trajectories(*jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records))
             if self.horizon % self.chunk:
                 steps = steps._replace(mask=steps.mask & (times < self.horizon))
             return t + self.chunk, playing, visit(t, steps, so_far)
 
-        def goes_on(carry: tuple[jax.Array, _Playing, Any]) -> jax.Array:
+        def is_alive(carry: tuple[jax.Array, _Playing, Any]) -> jax.Array:
             t, playing, _ = carry
             in_time = t < self.horizon
             # Devices that share the trajectories would have to wait for one another to know.
@@ -147,14 +149,14 @@ class EpisodeUnroll:
         start = (jnp.int32(0), self._start(), initial)
         if self.chunk == self.horizon:
             return play_chunk(start)[2]
-        return jax.lax.while_loop(goes_on, play_chunk, start)[2]
+        return jax.lax.while_loop(is_alive, play_chunk, start)[2]
 
     def chunk_shapes(self) -> Trajectories:
-        """Shapes and dtypes of a chunk's steps."""
+        """Computes shapes and dtypes of a chunk's steps."""
 
         def one_step() -> Any:
-            chance = jax.tree.map(lambda leaf: leaf[0], self._chances(jnp.arange(1)))
-            return Trajectories(*self._step(self._start(), chance)[1])
+            randomness = jax.tree.map(lambda leaf: leaf[0], self._draw(jnp.arange(1)))
+            return Trajectories(*self._step(self._start(), randomness)[1])
 
         def with_time(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((self.num_trajectories, self.chunk, *leaf.shape[1:]), leaf.dtype)
@@ -167,32 +169,32 @@ class EpisodeUnroll:
         state, observation = reset(self.env_params, jax.random.split(reset_key, self.num_trajectories))
         return _Playing(state, observation, jnp.ones((self.num_trajectories,), bool))
 
-    def _chances(self, times: jax.Array) -> _Chance:
-        """Of steps `[S]`. To draw a chunk's at once costs a fraction of drawing each at its step."""
+    def _draw(self, times: jax.Array) -> _Randomness:
+        """Draws the randomness of steps `[S]`: all of a chunk at once costs a fraction of drawing it step by step."""
         _, step_key = jax.random.split(self.key)
 
-        def chance(t: jax.Array) -> _Chance:
+        def draw_step(t: jax.Array) -> _Randomness:
             act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
-            return _Chance(self.policy.noise(act_key, (self.num_trajectories,)), env_key)
+            return _Randomness(self.policy.noise(act_key, (self.num_trajectories,)), env_key)
 
-        return jax.vmap(chance)(times)
+        return jax.vmap(draw_step)(times)
 
-    def _step(self, playing: _Playing, chance: _Chance) -> tuple[_Playing, tuple]:
-        """A step, and its record: the fields of `Trajectories`."""
+    def _step(self, playing: _Playing, randomness: _Randomness) -> tuple[_Playing, tuple]:
+        """Plays a step; its record has the fields of `Trajectories`."""
         state, observation, alive = playing
         distribution = self.policy.apply(self.params, observation)
-        action = distribution.mode() if self.greedy else self.policy.act(distribution, chance.noise)
-        env_keys = jax.random.split(chance.environments, self.num_trajectories)
+        action = distribution.mode() if self.greedy else self.policy.act(distribution, randomness.noise)
+        env_keys = jax.random.split(randomness.environment_key, self.num_trajectories)
         step = jax.vmap(self.environment.step, in_axes=(None, 0, 0, 0))
         after = step(self.env_params, env_keys, state, action)
-        goes_on = alive & ~after.done
-        # An ended episode stands still at its last valid step: what comes after could hold infinities, which
+        still_alive = alive & ~after.done
+        # An ended episode stands still at its last valid step: later ones could hold infinities, which
         # reach the gradient through the policy though the step is masked.
         next_state, next_observation = jax.tree.map(
-            lambda new, old: jnp.where(goes_on.reshape(goes_on.shape + (1,) * (new.ndim - 1)), new, old),
+            lambda new, old: jnp.where(still_alive.reshape(still_alive.shape + (1,) * (new.ndim - 1)), new, old),
             (after.state, after.observation),
             (state, observation),
         )
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
         record = (observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
-        return _Playing(next_state, next_observation, goes_on), record
+        return _Playing(next_state, next_observation, still_alive), record

@@ -1,4 +1,4 @@
-"""Segments of fixed length on the device, from environments that go on from one segment to the next."""
+"""Segments of fixed length on the device, from environments that carry on from one segment to the next."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,13 +24,13 @@ class Totals:
 
 @flax.struct.dataclass
 class Running:
-    """N environments in the midst of their episodes."""
+    """N environments between two segments, in the midst of their episodes."""
 
     state: Any
     observation: jax.Array
     """`[N, *O]`."""
     current: Totals
-    """Of the episode that is going on."""
+    """Of the episode that is being played."""
     last: Totals
     """Of the newest episode that has ended; 0 where none has."""
     has_ended: jax.Array
@@ -41,9 +41,9 @@ class Segment(NamedTuple):
     """`num_steps` steps of N environments. An episode that ends is followed by the next one."""
 
     observations: jax.Array
-    """`[N, S, *O]` what the policy saw."""
+    """`[N, S, *O]` as the policy saw them."""
     next_observations: jax.Array
-    """`[N, S, *O]` what its action led to: an episode's true last observation, not the next one's first."""
+    """`[N, S, *O]` after the action: an episode's true last observation, not the next one's first."""
     actions: jax.Array
     """`[N, S]` or `[N, S, A]`."""
     log_probs: jax.Array
@@ -61,7 +61,7 @@ class Segment(NamedTuple):
 
 
 def start(environment: Environment, env_params: Mapping[str, jax.Array | float], key: jax.Array, num: int) -> Running:
-    """`num` environments at the start of an episode."""
+    """Resets `num` environments."""
     state, observation = _reset(environment, env_params, key, num)
     zeros = jnp.zeros((num,), jnp.float32)
     empty = Totals(zeros, zeros, dict.fromkeys(environment.info_metrics, zeros))
@@ -79,7 +79,7 @@ def collect_segment(
     horizon: int,
     env_params: Mapping[str, jax.Array | float],
 ) -> Segment:
-    """Goes on for `num_steps` steps in each environment.
+    """Plays `num_steps` more steps in each environment.
 
     Args:
       environment: where to play.
@@ -98,12 +98,12 @@ def collect_segment(
     step_environments = jax.vmap(environment.step, in_axes=(None, 0, 0, 0))
 
     @jax.vmap
-    def chances(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         act_key, env_key, reset_key = jax.random.split(key, 3)
         return policy.noise(act_key, (num,)), env_key, reset_key
 
-    def step(running: Running, chance: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Running, tuple]:
-        noise, env_key, reset_key = chance
+    def step(running: Running, randomness: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Running, tuple]:
+        noise, env_key, reset_key = randomness
         distribution = policy.apply(params, running.observation)
         action = policy.act(distribution, noise)
         after = step_environments(env_params, jax.random.split(env_key, num), running.state, action)
@@ -118,16 +118,16 @@ def collect_segment(
             done,
             distribution.entropy(),
         )
-        return _go_on(running, after, done, *_reset(environment, env_params, reset_key, num)), record
+        return _next(running, after, done, *_reset(environment, env_params, reset_key, num)), record
 
-    # All steps' chances at once cost a fraction of drawing each at its step.
-    running, records = jax.lax.scan(step, running, chances(jax.random.split(key, num_steps)))
+    # To draw the randomness of all steps at once costs a fraction of drawing it step by step.
+    running, records = jax.lax.scan(step, running, draw(jax.random.split(key, num_steps)))
     by_environment: list[jax.Array] = [jnp.moveaxis(record, 0, 1) for record in records]
     return Segment._make([*by_environment, running])
 
 
 def segment_metrics(segment: Segment) -> dict[str, jax.Array]:
-    """What is reported of any segment.
+    """Computes the metrics that any segment reports.
 
     Args:
       segment: N environments, S steps.
@@ -157,7 +157,7 @@ def _reset(
     return jax.vmap(environment.reset, in_axes=(None, 0))(env_params, jax.random.split(key, num))
 
 
-def _go_on(running: Running, after: Step, done: jax.Array, fresh_state: Any, fresh_observation: jax.Array) -> Running:
+def _next(running: Running, after: Step, done: jax.Array, fresh_state: Any, fresh_observation: jax.Array) -> Running:
     def choose(condition: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (jnp.ndim(no) - 1)), yes, no)
 

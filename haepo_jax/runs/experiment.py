@@ -10,7 +10,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +26,10 @@ from haepo_jax.config.members import number_of_members, text_settings
 from haepo_jax.config.sweep import Group, Sweep, from_record, of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, quoted
 from haepo_jax.population import sizes
+from haepo_jax.population.layout import check_placement
 from haepo_jax.population.member import MemberState, total_steps
-from haepo_jax.population.planning import placed
-from haepo_jax.population.population import Population, check_placement, make_population
+from haepo_jax.population.planning import place_group
+from haepo_jax.population.population import Population, make_population
 from haepo_jax.runs import agreement
 from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.files import StrPath, read_placement, read_record, read_summary
@@ -43,7 +44,7 @@ from haepo_jax.runs.summary import summarize, unfinished
 from haepo_jax.runs.waves import Wave, waves_of
 from haepo_jax.runtime import compilation_cache, paths, processes, signals, startup
 from haepo_jax.runtime.watchdog import Watchdog
-from haepo_jax.text import visible
+from haepo_jax.text import format_settings, visible
 from haepo_jax.types import Metrics
 
 _CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
@@ -259,7 +260,7 @@ def _placed(workdir: Path, sweep: Sweep, placement: Placement) -> tuple[list[Pop
     for group in sweep.groups:
         block = noted["members_per_device"].get(group.name)
         block = _as_noted("members_per_device", placement.members_per_device, block)
-        populations.append(placed(group, block, spread, noted["memory"].get(group.name)))
+        populations.append(place_group(group, block, spread, noted["memory"].get(group.name)))
     pairs = list(zip(sweep.groups, populations, strict=True))
     return populations, {
         "members_per_device": {group.name: population.members_per_device for group, population in pairs},
@@ -629,14 +630,9 @@ class _WaveRun:
     def _report_diverged(self, diverged: np.ndarray, diverged_at: np.ndarray, progress: ProgressReport) -> None:
         for row in np.flatnonzero(diverged & ~self._diverged):
             member = self._population.members_here[row]
+            which = format_settings({"seed": member.seed, **member.settings})
             progress.say(
-                f"Member {member.index} (seed {member.seed}{_described(member.settings)}) diverged at update "
+                f"Member {member.index} ({which}) diverged at update "
                 f"{diverged_at[row]}: it is frozen as it was before."
             )
         self._diverged = diverged
-
-
-def _described(settings: Mapping[str, Any]) -> str:
-    return "".join(
-        f", {name} {value:g}" if isinstance(value, float) else f", {name} {value}" for name, value in settings.items()
-    )

@@ -22,6 +22,8 @@ object that has these names and may have others."""
 _MOST_LEVELS = 100
 _NUMBER = int | float
 _MOST_SECONDS = 1e11  # three thousand years: sums of such numbers stay finite
+_LATER_SETTINGS = {"evaluate_every": None, "evaluate_episodes": 16}
+"""Settings of experiments that the first runs did not have, with what they ran as."""
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
 _MEMBER = {"index": int, "seed": int, "settings": dict}
 _PLACEMENT = {"members_per_device": dict, "memory": dict, "trajectory_devices": int | None}
@@ -123,6 +125,8 @@ def read_record(workdir: StrPath) -> dict[str, Any]:
     """
     _check_there(workdir, "config.json")
     record = read_json(Path(workdir) / "config.json", dict)
+    if "algorithm" in record:
+        record = _LATER_SETTINGS | record
     ppo = record.get("ppo")
     if record.get("algorithm") == "ppo" and isinstance(ppo, dict) and "value_clip_epsilon" not in ppo:
         # Before values had a bound of their own they had that of the ratio; a default would change the method.
@@ -289,7 +293,7 @@ def _mismatch(value: Any, shape: Shape, place: str) -> str:
             return f"{named} is {_kind(value)}, not a list"
         inside = ((item, shape[0], f"{place}[{number}]") for number, item in enumerate(value))
     else:
-        fits = isinstance(value, shape) and (shape is object or not isinstance(value, bool))
+        fits = isinstance(value, shape) and (shape in (object, bool) or not isinstance(value, bool))
         return "" if fits else f"{named} is {_kind(value)}, not {_expected(shape)}"
     return next((wrong for item, part, where in inside if (wrong := _mismatch(item, part, where))), "")
 

@@ -1,6 +1,6 @@
 """The one way in which a run is written: rows, then provenance, then the checkpoint that makes them count.
 
-A run that is killed in between goes on from the checkpoint before, and drops the rows that no checkpoint counts.
+A run that is killed in between resumes from the checkpoint before, and drops the rows that no checkpoint counts.
 """
 
 from collections.abc import Callable, Mapping

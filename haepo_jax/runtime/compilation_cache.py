@@ -23,7 +23,7 @@ _used: list[str] = []
 
 
 def default_directory() -> str | None:
-    """`haepo_jax` in `JAX_COMPILATION_CACHE_DIR`, or among the user's caches; None where no such place is known.
+    """Finds `haepo_jax` in `JAX_COMPILATION_CACHE_DIR`, or among the user's caches; None where no such place is known.
 
     An address such as `gs://bucket/cache` is given back as it is.
     """

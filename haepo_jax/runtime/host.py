@@ -1,4 +1,4 @@
-"""What the machine has, and sizes in words."""
+"""The machine's memory, and sizes in words."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Where the processes of a run meet before JAX joins them, so that each learns at once why a run cannot begin.
+"""The meeting of a run's processes before JAX joins them, so that each learns at once why a run cannot begin.
 
 JAX's own service aborts a process whose others do not come, and takes no notice of what the others were started
 with. So process 0 first listens at the coordinator's port itself. Every other process says there who it is, and waits
@@ -203,7 +203,7 @@ def report_refusal(address: Address, process_id: int | None, reason: str) -> Non
 
 
 def _receive_all(address: Address, num_processes: int, seconds: float, end: float) -> dict[int, socket.socket]:
-    """What process 0 does: it lets the others come, and answers them all; their connections."""
+    """Lets the others come to process 0, and answers them all; returns their connections."""
     guests: dict[int, _Guest] = {}
     to_answer: list[_Guest] = []
     with _listening(address) as server, contextlib.ExitStack() as kept:
@@ -242,7 +242,7 @@ def _receive_all(address: Address, num_processes: int, seconds: float, end: floa
 
 
 def _are_all_there(guests: dict[int, _Guest], number: int) -> bool:
-    """Whether so many have come; those that have left before the last one came are taken out."""
+    """Returns whether so many have come; those that have left before the last one came are taken out."""
     if len(guests) == number:
         for left in [process for process, guest in guests.items() if _has_left(guest.connection)]:
             guests.pop(left).connection.close()
@@ -274,7 +274,7 @@ def _obey(refusal: str | None, late: bool) -> None:
 
 
 def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[int, _Guest]) -> str | None:
-    """Why a process that has come cannot take part."""
+    """Says why a process that has come cannot take part."""
     if "refusal" in message:
         return message["refusal"]
     number, count = message["process_id"], message["num_processes"]
@@ -291,7 +291,7 @@ def _objection(message: Mapping[str, Any], num_processes: int, guests: Mapping[i
 def _ask(
     address: Address, message: Mapping[str, Any], end: float
 ) -> tuple[dict[str, Any], socket.socket] | tuple[None, None]:
-    """What a process but the first does: it comes, and waits for the answer; None where there is none in time."""
+    """Comes to process 0 and waits for its answer; None where there is none in time."""
     while (left := end - time.monotonic()) > 0:
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             connection = stack.enter_context(socket.create_connection(address, min(left, _PATIENCE_SECONDS)))
@@ -359,7 +359,7 @@ def _read(connection: socket.socket, seconds: float) -> dict[str, Any] | None:
 
 
 def _has_left(connection: socket.socket) -> bool:
-    """Whether the process at the other end has closed it, as one that was ended and started again has."""
+    """Returns whether the process at the other end has closed it, as one that was ended and started again has."""
     connection.setblocking(False)
     try:
         return connection.recv(1, socket.MSG_PEEK) == b""

@@ -98,7 +98,7 @@ def initialize(
 
 
 def part() -> None:
-    """All have begun, or learnt why they cannot: from here on none is watched but by JAX."""
+    """Ends the meeting once all have begun, or learnt why they cannot: from here on none is watched but by JAX."""
     while _met:
         _met.pop().part()
 
@@ -174,9 +174,9 @@ def _check_devices() -> None:
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len({counts[process] for process in range(jax.process_count())}) > 1:
         part()
-        told = ", ".join(f"process {process} has {counts[process]}" for process in range(jax.process_count()))
+        counted = ", ".join(f"process {process} has {counts[process]}" for process in range(jax.process_count()))
         raise ConfigError(
-            f"All processes of a run must have as many devices as each other: {told}. On CPUs "
+            f"All processes of a run must have as many devices as each other: {counted}. On CPUs "
             "JAX_NUM_CPU_DEVICES says how many, otherwise each core is one."
         )
 
@@ -190,7 +190,7 @@ def gathered(values: np.ndarray) -> np.ndarray:
 
 
 def from_first(values: np.ndarray) -> np.ndarray:
-    """The values of process 0; all must call it."""
+    """Gives all processes the values of process 0; all must call it."""
     if jax.process_count() == 1:
         return values
     with company():
@@ -220,8 +220,8 @@ def all_or_none() -> Iterator[None]:
     except (ConfigError, StorageError) as error:
         refusal = error
     if jax.process_count() > 1:
-        told = texts("" if refusal is None else str(refusal) or type(refusal).__name__)
-        others = [(process, text) for process, text in enumerate(told) if text]
+        refusals = texts("" if refusal is None else str(refusal) or type(refusal).__name__)
+        others = [(process, text) for process, text in enumerate(refusals) if text]
         if refusal is None and others:
             process, text = others[0]
             raise ConfigError(f"Process {process} cannot take part: {text}")
@@ -273,10 +273,10 @@ def _tells_of_a_loss(error: BaseException) -> bool:
 
 
 def joined() -> bool:
-    """Whether this process has joined others."""
+    """Returns whether this process has joined others."""
     return jax.distributed.is_initialized()
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which writes what is written once."""
+    """Returns whether this is process 0, which writes what is written once."""
     return jax.process_index() == 0

@@ -26,11 +26,11 @@ _SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
 
 
 class _Watch:
-    """What a signal meets at this moment."""
+    """The answer that a signal gets at this moment."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.tell: Callable[[str], object] | None = None
+        self.say: Callable[[str], object] | None = None
         """Says a sentence, in a process that is watched."""
         self.waker = -1
         self.caught_up = threading.Event()
@@ -39,7 +39,7 @@ class _Watch:
         self.newest = -math.inf
         """When the newest was heard of that the run has been left."""
         self.words = ""
-        """What the first of them is answered with."""
+        """The answer to the first of them."""
         self.left: list[Callable[[], str]] = [lambda: "the same command does what is left."]
         self.children: set[subprocess.Popen] = set()
 
@@ -47,19 +47,19 @@ class _Watch:
 _watch = _Watch()
 
 
-def watch(tell: Callable[[str], object]) -> None:
+def watch(say: Callable[[str], object]) -> None:
     """Makes signals end this process with exit code 128 + number, at once unless a run collects them.
 
     Args:
-      tell: says a sentence to whoever watches.
+      say: prints a sentence for whoever watches.
     """
     woken, _watch.waker = os.pipe()
     os.set_blocking(_watch.waker, False)
-    _watch.tell = tell
+    _watch.say = say
     for number in _ASKING:
         signal.signal(number, _heard_by_the_thread)
     signal.set_wakeup_fd(_watch.waker, warn_on_full_buffer=False)
-    threading.Thread(target=_hear, args=(woken, tell), daemon=True).start()
+    threading.Thread(target=_hear, args=(woken, say), daemon=True).start()
 
 
 def unwatch() -> None:
@@ -87,7 +87,7 @@ def collected(*, together: bool = False) -> Iterator[list[int]]:
     with _watch.lock:
         _watch.received, _watch.words = received, _WITH_THE_OTHERS if together else _AFTER_THIS_CHUNK
     on_main_thread = threading.current_thread() is threading.main_thread()
-    handlers = _own_handlers(received) if _watch.tell is None and on_main_thread else contextlib.nullcontext()
+    handlers = _own_handlers(received) if _watch.say is None and on_main_thread else contextlib.nullcontext()
     try:
         with handlers:
             yield received
@@ -98,7 +98,7 @@ def collected(*, together: bool = False) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def leaving(what_is_left: Callable[[], str]) -> Iterator[None]:
-    """While it is open, `what_is_left` ends the sentence with which the process stops at once.
+    """Lets `what_is_left`, while it is open, end the sentence with which the process stops at once.
 
     Within another one it has no effect: that of a whole study speaks for each of its runs.
 
@@ -131,24 +131,24 @@ def _heard_by_the_thread(number: int, frame: FrameType | None) -> None:
     """Does nothing; a handler must be there for the thread to be woken."""
 
 
-def _hear(woken: int, tell: Callable[[str], object]) -> None:
+def _hear(woken: int, say: Callable[[str], object]) -> None:
     while True:
         for number in os.read(woken, 64):
             if number in _ASKING:
-                _meet(number, tell)
+                _meet(number, say)
         _watch.caught_up.set()
 
 
-def _meet(number: int, tell: Callable[[str], object]) -> None:
+def _meet(number: int, say: Callable[[str], object]) -> None:
     with _watch.lock:
         if _watch.received is not None and not _watch.received:
             _watch.received.append(number)
             _watch.newest = time.monotonic()
-            _say(tell, lambda: _watch.words)
+            _say(say, lambda: _watch.words)
             return
     if time.monotonic() - _watch.newest < _SAME_SECONDS:
         return
-    _say(tell, lambda: f"Stopped at once; {_left()}")
+    _say(say, lambda: f"Stopped at once; {_left()}")
     for child in list(_watch.children):
         child.terminate()
     with contextlib.suppress(OSError):
@@ -158,16 +158,16 @@ def _meet(number: int, tell: Callable[[str], object]) -> None:
 
 
 def _left() -> str:
-    """What the outermost says that there is, or else that of every command."""
+    """Says what is left by the outermost `leaving`, or else what every command says."""
     return _watch.left[min(1, len(_watch.left) - 1)]()
 
 
-def _say(tell: Callable[[str], object], words: Callable[[], str]) -> None:
+def _say(say: Callable[[str], object], words: Callable[[], str]) -> None:
     """Says it from a thread of its own: a pipe that nobody reads must not hold up the end."""
 
     def speak() -> None:
         with contextlib.suppress(Exception):
-            tell(words())
+            say(words())
             sys.stdout.flush()
 
     speaker = threading.Thread(target=speak, daemon=True)

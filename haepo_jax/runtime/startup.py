@@ -1,4 +1,4 @@
-"""What a process needs before JAX computes: devices, memory that is kept, a cache, and no flag that stops a sound run.
+"""The start of a process, before JAX computes: devices, kept memory, a cache, and no flag that stops a sound run.
 
 The command lines call `setup`; a program of one's own that shall give their bits at their speed calls it too.
 """
@@ -69,7 +69,7 @@ def use_every_core() -> None:
 
 
 def usable_cores() -> int:
-    """The CPU cores that this process may use; where the system does not say, as on macOS, all of them."""
+    """Lists the CPU cores that this process may use; where the system does not say, as on macOS, all of them."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 

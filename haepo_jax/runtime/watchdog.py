@@ -42,7 +42,7 @@ class Watchdog:
         self._thread.join()
 
     def alive(self, expected: float = 0.0) -> None:
-        """A sign of life; resumes after a pause.
+        """Gives a sign of life; ends a pause.
 
         Args:
           expected: seconds that what comes now will probably take. Ten times as long is never too long.
@@ -51,7 +51,7 @@ class Watchdog:
         self._limit = max(self._seconds, _PATIENCE * expected)
 
     def pause(self) -> None:
-        """Until the next sign of life anything may take as long as it likes, such as to compile."""
+        """Lets anything take as long as it likes until the next sign of life, such as to compile."""
         self._limit = None
 
     def _watch(self) -> None:

@@ -12,8 +12,8 @@ from rich.console import Console
 from haepo_jax.analysis import tables
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
 from haepo_jax.config import from_config_dict, to_json
-from haepo_jax.population.population import make_members
-from haepo_jax.reports import learning_curve
+from haepo_jax.config.members import make_members
+from haepo_jax.reports import figures, learning_curve
 from haepo_jax.runs.files import to_json_text
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.reader import by_setting, read_metric
@@ -247,16 +247,18 @@ def test_the_mean_leaves_the_diverged_out():
     np.testing.assert_array_equal(seed_mean(values), [2.0, 5.0, np.nan])
 
 
-@pytest.mark.parametrize(("seeds", "bands"), [(1, 0), (4, 0), (5, 1)])
-def test_a_learning_curve_has_a_band_from_five_seeds_on(seeds, bands):
+@pytest.mark.parametrize(("seeds", "bands"), [(1, False), (4, False), (5, True)])
+def test_a_learning_curve_has_a_band_from_five_seeds_on(monkeypatch, seeds, bands):
     returns = np.random.default_rng(0).normal(size=(seeds, 6))
-    hostile = from_config_dict({"num_seeds": seeds})
-    drawn = learning_curve._draw(hostile, {"$\\frac{x$ \x1b[2J": returns}, np.arange(1, 7))
-    (axes,) = drawn.axes
-    assert len(axes.collections) == bands
-    assert axes.get_legend_handles_labels()[1] == ["$\\frac{x$ \\x1b[2J"]
-    (alone,) = learning_curve._draw(hostile, {"": returns}, np.arange(1, 7)).axes
-    assert ("band" in alone.get_legend_handles_labels()[1][0]) == bool(bands)
+    drawn = []
+    monkeypatch.setattr(figures, "curves", lambda series, **options: drawn.append((series, options)) or b"")
+    learning_curve._draw(from_config_dict({"num_seeds": seeds}), {"a": returns, "b": returns}, np.arange(1, 7))
+    learning_curve._draw(from_config_dict({"num_seeds": seeds}), {"": returns}, np.arange(1, 7))
+    (several, options), ((alone,), _) = drawn
+    for curve in (*several, alone):
+        assert (curve.low is not None) == (curve.high is not None) == bands
+    assert ("band" in options["title"]) == bands
+    assert [curve.runs is None for curve in (*several, alone)] == [True, True, False]
 
 
 def test_the_band_holds_the_mean_and_narrows_with_seeds():

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import json
 import math
 
@@ -29,6 +30,7 @@ from haepo_jax.config import (
     with_settings,
 )
 from haepo_jax.config.checks import flatten
+from haepo_jax.config.settings import ACTIVATIONS, FIELDS, NETWORKS, NOTHING, TRANSFORMS, components_of
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import leaves
 
@@ -57,6 +59,10 @@ SWEPT_ENVIRONMENT = dataclasses.replace(OTHER, sweep={"env_params.g": (9.5, 10.5
 CHOICES = {
     "memory": ("auto", "store", "remat", "recompute"),
     "algorithm": config_module.ALGORITHMS,
+    "policy.network": NETWORKS,
+    "optimizer.transform": TRANSFORMS,
+    "returns": NOTHING,
+    "metrics": NOTHING,
     "policy.activation": config_module.ACTIVATIONS,
     "optimizer.schedule": config_module.SCHEDULES,
     "haepo.score": config_module.SCORES,
@@ -69,6 +75,7 @@ CHOICES = {
     "dpo.reference": config_module.REFERENCES,
     "reinforce.normalization": config_module.NORMALIZATIONS,
 }
+COMPONENTS = {name for name, field in FIELDS.items() if field.metadata.get("component")}
 
 
 def nested(name, value):
@@ -127,7 +134,8 @@ class TestUnknownNames:
 class TestChoices:
     @pytest.mark.parametrize("name", CHOICES)
     def test_a_wrong_one_is_refused_with_all_that_are_allowed(self, name):
-        expected = f"config.{name} 'wrong' is not known; allowed: {', '.join(CHOICES[name])}."
+        own = ", or one of your own as package.module:attribute" if name in COMPONENTS else ""
+        expected = f"config.{name} 'wrong' is not known; allowed: {', '.join(CHOICES[name])}{own}."
         assert message(nested(name, "wrong")) == expected
 
     @pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in CHOICES for choice in CHOICES[name]])
@@ -170,8 +178,8 @@ class TestTypes:
             ("env_kwargs", 3, "is a group of settings, got 3."),
             ("env_params", (0.1,), "is a group of settings, got (0.1,)."),
             ("env_params", None, "is a group of settings, got None."),
-            ("env_kwargs.size", (1, 2), "must be a number or text, got (1, 2)."),
-            ("env_kwargs.size", None, "must be a number or text, got None."),
+            ("env_kwargs.size", (1, None), "must be a number, text or a tuple of such, got None."),
+            ("env_kwargs.size", None, "must be a number, text or a tuple of such, got None."),
             ("env_params.slip", "0.1", "must be a number, got '0.1'."),
             ("env_params.slip", True, "must be a number, got True."),
             ("env_params.slip", (0.1, 0.2), "must be a number, got (0.1, 0.2)."),
@@ -616,6 +624,91 @@ class TestEnvironmentSettings:
         assert differing_fields(old, to_json(ExperimentConfig())) == []
 
 
+LION = {"transform": "my.rules:lion", "transform_kwargs": {"sizes": [[3, 3], [2, 2]]}, "transform_params": {"b1": 1}}
+
+
+class TestArgumentsOfComponents:
+    def test_are_kept_in_any_section(self):
+        config = from_config_dict({"optimizer": LION, "algorithm": "my.methods:best"})
+        assert config.optimizer.transform_kwargs == {"sizes": ((3, 3), (2, 2))}
+        assert traced_settings(config)["optimizer.transform_params.b1"] == 1.0
+        assert type(traced_settings(config)["optimizer.transform_params.b1"]) is float
+        assert from_config_dict(json.loads(json.dumps(to_json(config)))) == config
+
+    def test_are_replaced_one_by_one(self):
+        config = from_config_dict({"optimizer": LION | {"transform_params": {"b1": 0.9, "b2": 0.99}}})
+        replaced = with_settings(config, {"optimizer.transform_params.b1": 0.5, "optimizer.learning_rate": 0.1})
+        assert (
+            replaced.optimizer.transform_params == {"b1": 0.5, "b2": 0.99} and replaced.optimizer.learning_rate == 0.1
+        )
+
+    def test_may_be_swept_without_being_set(self):
+        config = from_config_dict({"sweep": {"optimizer.transform_params.b1": (1, 0.5)}})
+        assert config.sweep == {"optimizer.transform_params.b1": (1.0, 0.5)}
+        assert traced_settings(config)["optimizer.transform_params.b1"] == 1.0
+        name = "haepo.score_params.x"
+        assert message({"sweep": {name: (1, 2)}}).startswith(
+            f"config.sweep.{name} has no effect, as config.haepo.score is"
+        )
+
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            (
+                {"optimizer": {"transform_params": 3}},
+                "config.optimizer.transform_params is a group of settings,",
+            ),
+            (
+                {"optimizer": {"transform_params": {"b1": "x"}}},
+                "config.optimizer.transform_params.b1 must be a number",
+            ),
+            (
+                {"policy": {"network_kwargs": {"size": {}}}},
+                "config.policy.network_kwargs.size must be a number, text",
+            ),
+            (
+                {"optimizer": {"transform_params": {"a b": 1}}},
+                "config.optimizer.transform_params.a b: 'a b' is no name",
+            ),
+            (
+                {"sweep": {"policy.network_kwargs.size": (1,)}},
+                "config.sweep.policy.network_kwargs.size cannot be swept",
+            ),
+        ],
+    )
+    def test_that_are_wrong_are_refused(self, values, sentence):
+        assert message(values).startswith(sentence)
+
+    def test_and_the_components_of_a_run_from_before_there_were_any_are_the_built_in_ones(self):
+        now = to_json(ExperimentConfig())
+        before = {name: value for name, value in now.items() if name not in ("returns", "metrics")}
+        before["policy"] = {"hidden_sizes": [64, 64]}
+        before["optimizer"] = {"learning_rate": 3e-3}
+        assert differing_fields(before, now) == [] and from_config_dict(before) == ExperimentConfig()
+        assert differing_fields({"rl": {"optimizer": {}}}, {"rl": {"optimizer": {"transform": "adam"}}}) == []
+
+    def test_components_are_found_by_their_settings(self):
+        config = from_config_dict({"env": "a:b", "haepo": {"score": "c.d:e"}})
+        assert components_of(config) == {"env": "a:b", "haepo.score": "c.d:e"}
+
+    def test_activations_are_all_functions_of_jax_nn_that_keep_a_shape(self):
+        def keeps_shape(name):
+            function = getattr(jax.nn, name)
+            required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+            try:
+                shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 3), (3,))]
+                batches = [jax.eval_shape(function, batch) for batch in shapes]
+            except Exception:
+                return False
+            return len(required) == 1 and [batch.shape for batch in batches] == [(2, 3), (3,)]
+
+        functions = {name for name in dir(jax.nn) if inspect.isfunction(inspect.unwrap(getattr(jax.nn, name)))}
+        no_activations = {"softmax", "log_softmax", "standardize", "log1mexp"}
+        found = {name for name in functions if keeps_shape(name)} - no_activations
+        assert found <= set(ACTIVATIONS)
+        assert all(keeps_shape(name) for name in ACTIVATIONS)
+
+
 class TestDifferingFields:
     def test_equal_configs_have_none(self):
         assert differing_fields(to_json(OTHER), json.loads(json.dumps(to_json(OTHER)))) == []
@@ -633,10 +726,10 @@ class TestDifferingFields:
             "sweep.haepo.kl_coef (was [0.0, 0.1], now [0.0, 0.2])"
         ]
 
-    def test_include_a_field_that_only_one_has(self):
+    def test_take_a_field_that_only_one_has_to_have_its_default_in_the_other(self):
         old = to_json(OTHER)
         del old["discount"]
-        assert differing_fields(old, to_json(OTHER)) == ["discount (was None, now 0.9)"]
+        assert differing_fields(old, to_json(OTHER)) == ["discount (was 1.0, now 0.9)"]
 
 
 class TestTracedSettings:

@@ -23,7 +23,7 @@ def test_every_setting_has_a_sentence():
         ("num_trajectories", "whole number at least 2"),
         ("optimizer.learning_rate", "number above 0"),
         ("haepo.reference_decay", "number at least 0 and at most 1"),
-        ("haepo.score", "one of sum, mean, log_ratio"),
+        ("haepo.score", "one of sum, mean, log_ratio, or package.module:attribute"),
         ("env_params", "group of settings"),
         ("policy.hidden_sizes", "whole numbers"),
         ("model.remat", "true or false"),

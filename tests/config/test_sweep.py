@@ -173,7 +173,7 @@ class TestList:
         ({"sweep": {BETA: (-1.0,)}}, "config.sweep.haepo.entropy_coef must be at least 0.0, got -1.0."),
         (
             {"sweep": {SCORE: ("sum", "total")}},
-            "config.sweep.haepo.score 'total' is not known; allowed: sum, mean, log_ratio.",
+            "config.sweep.haepo.score 'total' is not known; allowed: sum, mean, log_ratio, or one of",
         ),
         ({"sweep": {BETA: {"uniform": (0.0, 1.0)}}}, "belongs to a random search: set config.search.num_samples."),
         (
@@ -277,14 +277,14 @@ TYPES = (
     True,
 )
 SETTINGS = (BETA, RATE, SCORE, "env", "env_kwargs.size", "env_params.slip", "policy.hidden_sizes", "num_trajectories")
-WELL = (("env", "text"), ("env_kwargs.size", "text"), ("env_kwargs.size", True))
+WELL = (("env", "text"), ("env_kwargs.size", "text"), ("env_kwargs.size", True), ("env_kwargs.size", [[8], [8]]))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("value", TYPES, ids=lambda value: type(value).__name__)
 def test_a_point_of_any_other_type_is_refused_by_the_name_of_its_setting(name, value):
     """As values of a grid, as points, and as the bounds of what is drawn."""
-    if not isinstance(value, str | bool) or (name, value) not in WELL:
+    if not isinstance(value, str | bool | list) or (name, value) not in WELL:
         for values in (
             {"sweep": {name: (value,)}},
             {"search": {"points": ({name: value},)}},
@@ -384,3 +384,12 @@ def test_a_config_file_may_set_and_sweep_everything():
 def test_the_shipped_grid_has_1152_members_in_one_program():
     made = from_values(beta_lambda.get_config().to_dict())
     assert len(made.groups) == 1 and len(made.members) == 6 * 6 * 32
+
+
+def test_arguments_of_components_are_swept_in_any_section():
+    swept = {"optimizer.transform_params.b1": (0.8, 0.9), "policy.network_kwargs.sizes": ((8,), (8, 8))}
+    made = from_values({"num_seeds": 1, "policy": {"network": "my.nets:Net"}, "sweep": swept})
+    assert [group.name for group in made.groups] == [f"policy.network_kwargs.sizes={name}" for name in ("8", "8x8")]
+    assert [group.config.policy.network_kwargs for group in made.groups] == [{"sizes": (8,)}, {"sizes": (8, 8)}]
+    assert [member.settings["optimizer.transform_params.b1"] for member in made.members] == [0.8, 0.9] * 2
+    assert from_values(json.loads(json.dumps(made.record))) == made

@@ -1,5 +1,7 @@
 """gymnax environments behind the package's interface: shapes, dtypes, numbers, action bounds, ends of episodes."""
 
+import sys
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from helpers.play import always, play, refusal
 from jax.tree_util import tree_structure
 
 from haepo_jax.environments import Box, Discrete, check_param, check_params, environment_names, make
+from haepo_jax.environments.random_walk import RandomWalk
 from haepo_jax.environments.registry import register_ours
 from haepo_jax.errors import ConfigError
 
@@ -475,3 +478,57 @@ def test_values_that_make_no_sense_for_one_of_our_own_are_refused(name, param, v
     assert refusal(check_param, make(name), f"env_params.{param}", (1, value)) == (
         f"config.env_params.{param} of {name} must be {allowed}, got {value}."
     )
+
+
+class Corridor(RandomWalk):
+    """From outside: a factory with an argument, beside the parameters of its kind."""
+
+    def __init__(self, width: int = 3, *, broken: bool = False) -> None:
+        super().__init__()
+        self.width = width
+        if broken:
+            raise ValueError("no such corridor")
+
+
+def ready_made(size: int = 2):
+    del size
+    return make("CartPole-v1")
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_project", sys.modules[__name__])
+    return "my_project:"
+
+
+def test_an_environment_from_outside_is_made_once_for_the_same_arguments(outside):
+    corridor = make(f"{outside}Corridor", (("width", 4),))
+    assert corridor.name == "my_project:Corridor" and "length" in corridor.params
+    assert make(f"{outside}Corridor", (("width", 4),)) is corridor
+    assert make(f"{outside}Corridor", (("width", 4.0),)) is not corridor
+    _, observation = corridor.reset({"length": 5}, jax.random.key(0))
+    assert observation.shape == make("RandomWalk-haepo").reset({}, jax.random.key(0))[1].shape
+
+
+def test_a_factory_may_give_an_environment_of_the_package_s_own_interface(outside):
+    made = make(f"{outside}ready_made", (("size", 2),))
+    assert made == make("CartPole-v1")._replace(name="my_project:ready_made")
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "sentence"),
+    [
+        ("Corridor", {"widht": 3}, "config.env_kwargs.widht is not an argument of Corridor; did you mean width?"),
+        (
+            "Corridor",
+            {"broken": True},
+            "config.env_kwargs (broken=True) cannot be used by my_project:Corridor: ",
+        ),
+        ("types_of", {}, "types_of needs the argument tree: give config.env_kwargs.tree."),
+        ("dict", {}, "config.env my_project:dict: my_project"),
+        ("NUM_ENVS", {}, "config.env my_project:NUM_ENVS is 2; it must be a function or a class."),
+        ("environment_names", {}, "it must make a gymnax environment or a haepo_jax.environments.Environment."),
+    ],
+)
+def test_what_makes_no_environment_is_refused(outside, name, kwargs, sentence):
+    assert sentence in refusal(lambda: make(f"{outside}{name}", tuple(kwargs.items())))

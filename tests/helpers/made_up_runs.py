@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.studies.scale import Scale
 from haepo_jax.config import to_json
-from haepo_jax.population.population import make_members
+from haepo_jax.config.members import make_members
 from haepo_jax.runs.files import is_complete, read_json
 from haepo_jax.runs.folder import Provenance, write_json
 from haepo_jax.runs.identity import opened, run_id

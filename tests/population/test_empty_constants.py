@@ -20,7 +20,7 @@ def run(script):
     return done.stdout
 
 
-def test_a_population_may_write_whole_arrays_in_its_environment():
+def test_an_environment_that_writes_whole_arrays_runs_on_several_devices():
     out = run("""
         import jax, jax.numpy as jnp
         from haepo_jax.config import from_config_dict
@@ -49,7 +49,7 @@ def test_a_population_may_write_whole_arrays_in_its_environment():
     assert out == "[[[6.0], [6.0], [6.0], [6.0]]]\n"
 
 
-def test_an_argument_or_a_result_without_elements_is_refused_before_it_is_compiled():
+def test_an_argument_or_result_without_elements_is_refused_before_compilation():
     inside = with_empty_constants_inside(lambda tree: {"kept": tree["x"][:0]})
     with pytest.raises(ConfigError, match=r"^\[0\]\[0\]\['x'\] of a program over devices has the shape \(3, 0\)"):
         inside({"x": jnp.zeros((3, 0))})
@@ -57,7 +57,7 @@ def test_an_argument_or_a_result_without_elements_is_refused_before_it_is_compil
         inside({"x": jnp.zeros((3, 2))})
 
 
-def test_the_function_stays_the_same():
+def test_moving_empty_constants_inside_does_not_change_the_function():
     table, nothing = np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((0, 3), np.float32)
 
     def function(tree, keys):

@@ -22,7 +22,7 @@ def of(function, *arguments):
 X = np.arange(3.0, dtype=np.float32)
 
 
-def test_the_same_computation_has_the_same():
+def test_the_same_computation_has_the_same_fingerprint():
     assert of(lambda x: jnp.sin(x) * 2, X) == of(lambda y: jnp.sin(y) * 2, X + 1)
 
 
@@ -37,11 +37,11 @@ def test_the_same_computation_has_the_same():
         lambda x, y: jnp.sin(x) * 2 - y + np.array([0, 0, 1e-3], np.float32),
     ],
 )
-def test_another_one_has_another(other):
+def test_another_computation_has_another_fingerprint(other):
     assert of(other, X, X) != of(lambda x, y: jnp.sin(x) * 2 - y, X, X)
 
 
-def test_a_constant_array_counts():
+def test_a_constant_array_changes_the_fingerprint():
     first, second = (of(lambda x, table=table: x + table, X) for table in (X, X + 1))
     assert first != second
 
@@ -75,7 +75,7 @@ def doubled(result):
     return 2 * loss, metrics
 
 
-def test_after_an_upgrade_of_jax_it_is_only_said(tmp_path, monkeypatch, capsys):
+def test_after_an_upgrade_of_jax_another_fingerprint_is_reported_and_not_refused(tmp_path, monkeypatch, capsys):
     begin(tmp_path, {}, [])
     note_programs(tmp_path, {"all": "before"})
     monkeypatch.setattr(jax, "__version__", "99.0")
@@ -83,12 +83,12 @@ def test_after_an_upgrade_of_jax_it_is_only_said(tmp_path, monkeypatch, capsys):
     assert "and this is 99.0: whether an update still computes the same cannot be seen." in capsys.readouterr().out
 
 
-def test_seeds_and_traced_settings_do_not_change_it(program):
+def test_seeds_and_traced_settings_do_not_change_the_fingerprint(program):
     assert of_config(seed=5, optimizer={"learning_rate": 0.5}) == program
 
 
 @pytest.mark.slow
-def test_it_is_the_same_in_every_process(program):
+def test_the_fingerprint_is_the_same_in_every_process(program):
     code = "import test_fingerprint; print(test_fingerprint.of_config())"
     found = {
         subprocess.run(

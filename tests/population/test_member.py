@@ -100,8 +100,8 @@ def differ(a, b):
     return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-class TestState:
-    def test_a_fresh_member_is_alive_and_has_done_nothing(self):
+class TestMemberState:
+    def test_a_new_member_has_not_diverged_and_has_done_no_update(self):
         state = member().init()
         assert state.updates_done == 0 and state.updates_done.dtype == jnp.int32
         assert not state.diverged and state.diverged.dtype == bool
@@ -139,12 +139,12 @@ class TestSeeds:
         assert_identical(results[0][0].learner, results[1][0].learner)
         assert_identical(results[0][1], results[1][1])
 
-    def test_other_seed_gives_others_from_the_start(self):
+    def test_another_seed_gives_other_parameters_from_the_start(self):
         assert differ(member().init(0).learner.params, member().init(1).learner.params)
         results = [member().collect(member().init(seed)).observations[:, 0] for seed in (0, 1)]
         assert differ(*results)
 
-    def test_each_update_plays_other_episodes(self):
+    def test_each_update_plays_new_episodes(self):
         state = member().init()
         later = dataclasses.replace(state, updates_done=state.updates_done + 1)
         assert differ(member().collect(state).observations[:, 0], member().collect(later).observations[:, 0])
@@ -160,7 +160,7 @@ def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
 
 class TestMetrics:
     @pytest.mark.parametrize("algorithm", OWN)
-    def test_have_the_promised_names_and_types(self, algorithm):
+    def test_every_algorithm_reports_the_documented_metrics_as_float32_scalars(self, algorithm):
         _, history = member(algorithm).run(member(algorithm).init(), 2)
         of_episodes = {"episode_return", "episode_length"}
         for metrics in history:
@@ -176,7 +176,7 @@ class TestMetrics:
     def test_none_of_them_may_be_the_name_of_a_measure(self):
         assert EVERY_ALGORITHM.union(*OWN.values()) < REPORTED
 
-    def test_of_the_environment_are_there_under_their_names(self):
+    def test_info_metrics_of_the_environment_are_reported_under_their_names(self):
         walk = member("haepo", env="RandomWalk-haepo", env_params=FIVE_STEPS)
         state = walk.init()
         batch = walk.collect(state)
@@ -186,7 +186,7 @@ class TestMetrics:
         assert 0 < reached.sum() < M
         assert metrics["success"] == reached.mean()
 
-    def test_describe_the_batch(self):
+    def test_metrics_describe_the_batch_of_the_update(self):
         state = member().init()
         batch = member().collect(state)
         metrics = member().learn(state, batch)[1]
@@ -197,7 +197,7 @@ class TestMetrics:
         entropy = np.asarray(batch.entropies)[np.asarray(batch.mask)].mean()
         assert metrics["policy_entropy"] == pytest.approx(entropy, rel=1e-5)
 
-    def test_masked_steps_are_left_out(self):
+    def test_metrics_leave_masked_steps_out(self):
         state = member().init()
         batch = member().collect(state)
         assert not batch.mask.all()
@@ -222,13 +222,13 @@ class TestMetrics:
 
 class TestHorizon:
     @pytest.mark.parametrize(("horizon", "expected"), [(None, 500), (24, 24), (10_000, 500)])
-    def test_is_the_smaller_of_the_config_and_the_environment(self, horizon, expected):
+    def test_the_horizon_is_the_smaller_of_the_configs_and_the_environments(self, horizon, expected):
         assert make_member(config_with(horizon=horizon)).horizon == expected
 
-    def test_shapes_the_batch(self):
+    def test_the_horizon_is_the_length_of_the_batch(self):
         assert member().collect(member().init()).rewards.shape == (M, T)
 
-    def test_cuts_the_episodes_of_ppo_too(self):
+    def test_the_horizon_cuts_the_episodes_of_ppo_too(self):
         one = member("ppo", horizon=3)
         batch = one.collect(one.init())
         np.testing.assert_array_equal(np.flatnonzero(batch.done[0]), [2, 5])
@@ -240,7 +240,7 @@ class TestHorizon:
 
 class TestEnvironmentParams:
     @pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
-    def test_are_traced_settings_that_reach_the_environment(self, algorithm):
+    def test_env_params_are_traced_settings_that_reach_the_environment(self, algorithm):
         """At a slip of 1 every move goes the other way: the walker who is sent right never leaves its place."""
         one = member(algorithm, env="RandomWalk-haepo", env_params=FIVE_STEPS)
         assert one.settings["env_params.length"].dtype == jnp.int32
@@ -284,15 +284,15 @@ class TestEnvironmentParams:
         ],
         ids=lambda case: str(case)[:40],
     )
-    def test_that_cannot_be_are_refused(self, changes, sentence):
+    def test_env_params_that_the_environment_cannot_have_are_refused(self, changes, sentence):
         with pytest.raises(ConfigError, match=sentence):
             make_member(config_with(env="RandomWalk-haepo", **changes))
 
-    def test_whole_numbers_may_be_written_as_real_ones_and_the_other_way_round(self):
+    def test_env_params_may_be_whole_or_real_numbers_of_the_same_value(self):
         functions = make_member(config_with(env="RandomWalk-haepo", env_params={"length": 3.0, "slip": 1}))
         assert functions.environment.name == "RandomWalk-haepo"
 
-    def test_arguments_of_the_constructor_decide_shapes(self):
+    def test_env_kwargs_decide_shapes(self):
         functions = make_member(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
         assert functions.environment.observation_shape == (5, 5)
 
@@ -307,10 +307,10 @@ def runs():
     return limited.run(limited.init(), 5), free, free.run(free.init(), 5)
 
 
-class TestBudget:
+class TestMaxEnvSteps:
     """`max_env_steps`: a member stops after the update that brings it there."""
 
-    def test_is_reached_by_a_whole_update(self, runs):
+    def test_the_budget_is_reached_by_a_whole_update(self, runs):
         (state, history), free, (_, free_history) = runs
         taken = np.cumsum([int(metrics["env_steps"]) for metrics in free_history])
         last = int(np.argmax(taken >= LIMIT))
@@ -321,7 +321,7 @@ class TestBudget:
         after, _ = free.run(free.init(), last + 1)
         assert_identical(state.learner, after.learner)
 
-    def test_leaves_the_member_alive_and_its_later_metrics_empty(self, runs):
+    def test_a_member_at_its_budget_has_not_diverged_and_reports_no_more_metrics(self, runs):
         (state, history), _, _ = runs
         assert not state.diverged and state.diverged_at == -1 and state.updates_done == 5
         last = history[-1]
@@ -330,7 +330,7 @@ class TestBudget:
             assert value.dtype == history[0][name].dtype
             assert value == 0 if name == "env_steps" else np.isnan(value)
 
-    def test_decides_whether_a_member_runs(self, runs):
+    def test_a_member_runs_until_it_has_taken_its_budget(self, runs):
         (state, _), free, _ = runs
         limited = member(max_env_steps=LIMIT)
         assert not limited.functions.runs(state) and limited.functions.runs(limited.init())
@@ -340,7 +340,7 @@ class TestBudget:
         assert not free.functions.runs(dataclasses.replace(state, diverged=jnp.bool_(True)))
 
     @pytest.mark.parametrize("before", [2**31 - 3, 2**32 - 3, 2**40 - 3])
-    def test_is_counted_beyond_what_32_bits_hold(self, before):
+    def test_steps_are_counted_beyond_32_bits(self, before):
         one, limited = member(), member(max_env_steps=2**31 - 1)
         state = dataclasses.replace(one.init(), env_steps=jnp.uint32([before >> 31, before % 2**31]))
         state, history = one.run(state, 2)
@@ -350,7 +350,7 @@ class TestBudget:
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", "ppo", "reinforce"])
-class TestDeath:
+class TestDivergence:
     """A member whose loss or parameters are not finite keeps the last learner that was."""
 
     @staticmethod
@@ -361,24 +361,24 @@ class TestDeath:
         return healthy, *member(algorithm).run(dying, 1)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_freezes_the_learner_as_it_was(self, algorithm, value):
+    def test_a_diverged_member_keeps_its_last_finite_learner(self, algorithm, value):
         healthy, state, _ = self.dead(algorithm, value=value)
         assert_identical(state.learner, healthy.learner)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
 
-    def test_is_recorded_with_its_update(self, algorithm):
+    def test_divergence_is_recorded_with_its_update(self, algorithm):
         healthy, state, _ = self.dead(algorithm)
         assert not healthy.diverged and healthy.diverged_at == -1
         assert state.diverged and state.diverged_at == 1 and state.updates_done == 2
 
-    def test_lasts_though_the_cause_is_gone(self, algorithm):
+    def test_a_diverged_member_stays_stopped_after_its_cause_is_gone(self, algorithm):
         healthy, state, _ = self.dead(algorithm)
         cured = dataclasses.replace(state, settings=healthy.settings)
         after, _ = member(algorithm).run(cured, 2)
         assert after.diverged and after.diverged_at == 1 and after.updates_done == 4
         assert_identical(after.learner, healthy.learner)
 
-    def test_leaves_no_numbers_in_later_metrics(self, algorithm):
+    def test_a_diverged_member_reports_nan_in_later_updates(self, algorithm):
         _, state, (last,) = self.dead(algorithm)
         assert last["env_steps"] > 0 and np.isfinite(last["episode_return"])  # of the episodes it died from
         _, later = member(algorithm).run(state, 2)
@@ -389,7 +389,7 @@ class TestDeath:
                 assert value == 0 if name == "env_steps" else np.isnan(value)
 
 
-def test_death_stops_the_environments_of_ppo_too():
+def test_divergence_stops_the_environments_of_ppo_too():
     one = member("ppo")
     dead, _ = one.run(with_setting(one.init(), "optimizer.learning_rate", np.nan), 1)
     after, _ = one.run(dead, 1)
@@ -397,7 +397,7 @@ def test_death_stops_the_environments_of_ppo_too():
     assert_identical(after.learner.environments, dead.learner.environments)
 
 
-def test_death_does_not_touch_the_other_members_under_vmap():
+def test_a_diverged_member_does_not_touch_the_others_under_vmap():
     alive = member().init(0)
     dying = with_setting(member().init(1), "optimizer.learning_rate", np.nan)
     together = jax.tree.map(lambda *leaves: jnp.stack(leaves), alive, dying)
@@ -414,7 +414,7 @@ def test_death_does_not_touch_the_other_members_under_vmap():
     )
 
 
-def test_a_loss_that_is_not_finite_is_death_though_the_parameters_are():
+def test_a_member_diverges_by_a_loss_that_is_not_finite_though_its_parameters_are():
     # Returns whose product with the log-likelihoods overflows; a gradient of such a norm is clipped to 0.
     one = Member(config_with(algorithm="reinforce", reinforce={"normalization": "none"}))
     state = one.init()
@@ -455,7 +455,7 @@ def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
 
 
 @pytest.mark.slow
-def test_steps_that_no_budget_counts_leave_the_schedule_to_the_updates():
+def test_a_step_budget_that_is_never_reached_leaves_the_schedule_to_the_updates():
     """A budget that is never reached changes no bit, and without one the program is as it was."""
     free, limited = (
         Member(config_with(optimizer={"schedule": "cosine"}, **budget))

@@ -20,7 +20,7 @@ def config_of(**changes):
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "LongChain-haepo", "GaussianBandit-haepo"])
-def test_the_bytes_of_a_step_are_those_that_are_kept(env):
+def test_step_bytes_are_the_bytes_that_kept_trajectories_hold_of_a_step(env):
     config = from_config_dict({"env": env, "memory": "remat"})
     functions = make_member(config)
     batch = jax.eval_shape(lambda: functions.collect(functions.init(jax.random.key(0), {})))
@@ -33,7 +33,7 @@ def test_the_bytes_of_a_step_are_those_that_are_kept(env):
     ("algorithm", "small", "large"),
     [("haepo", "remat", "recompute"), ("reinforce", "remat", "recompute"), ("grpo", "remat", "remat")],
 )
-def test_auto_takes_what_fits(monkeypatch, algorithm, small, large):
+def test_memory_auto_keeps_steps_where_they_fit_or_the_loss_needs_them(monkeypatch, algorithm, small, large):
     config, environment = config_of(algorithm=algorithm), make("CartPole-v1")
     monkeypatch.setattr(memory, "device_bytes", lambda: 1000 * 2 * step_bytes(environment) / 0.8)
     assert with_memory(config, environment, 1000).memory == small
@@ -41,18 +41,18 @@ def test_auto_takes_what_fits(monkeypatch, algorithm, small, large):
 
 
 @pytest.mark.parametrize("chosen", ["store", "remat", "recompute"])
-def test_what_is_chosen_is_left(chosen):
+def test_a_memory_setting_that_is_chosen_is_not_changed(chosen):
     assert with_memory(config_of(memory=chosen), make("CartPole-v1"), 10**15).memory == chosen
 
 
-def test_a_population_tells_its_memory(monkeypatch):
+def test_the_config_of_a_population_has_the_memory_that_was_chosen(monkeypatch):
     assert make_population(config_of()).config.memory == "remat"
     monkeypatch.setattr(memory, "device_bytes", lambda: 1000)
     assert make_population(config_of()).config.memory == "recompute"
     assert make_population(config_of(memory="store")).config.memory == "store"
 
 
-def test_recompute_needs_a_loss_of_log_likelihoods():
+def test_recompute_is_refused_for_methods_that_learn_from_steps():
     for algorithm in ("grpo", "ppo"):
         with pytest.raises(
             ConfigError, match=f"recompute keeps no steps, which {algorithm} learns from; it goes with"
@@ -60,13 +60,13 @@ def test_recompute_needs_a_loss_of_log_likelihoods():
             config_of(algorithm=algorithm, memory="recompute")
 
 
-def test_recompute_keeps_nothing_that_devices_could_share():
+def test_recompute_is_refused_where_devices_share_trajectories():
     with pytest.raises(ConfigError, match="--trajectory_devices=2 spreads trajectories that are kept"):
         make_population(config_of(memory="recompute"), trajectory_devices=2)
 
 
 @pytest.mark.slow
-def test_populations_learn_alike():
+def test_a_population_learns_the_same_with_recompute_as_with_store():
     ends = []
     for chosen in ("recompute", "store"):
         population = make_population(config_of(memory=chosen, haepo={"num_epochs": 2}), devices=jax.devices()[:1])
@@ -87,6 +87,6 @@ def temporaries(chosen, horizon):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-def test_memory_does_not_grow_with_the_horizon_where_nothing_is_kept():
+def test_with_recompute_memory_does_not_grow_with_the_horizon():
     short, long = temporaries("recompute", 1000), temporaries("recompute", 10**6)
     assert long <= 1.2 * short

@@ -15,7 +15,7 @@ VALUES = {
 
 
 @pytest.mark.slow
-def test_each_group_is_placed_and_compiled():
+def test_a_plan_places_and_compiles_each_group_of_a_sweep():
     sweep = from_values(VALUES | {"sweep": {"haepo.score": ("sum", "mean"), "haepo.kl_coef": (0.0, 0.1)}})
     plans = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
     assert [plan.group.name for plan in plans] == ["haepo.score=sum", "haepo.score=mean"]
@@ -24,17 +24,17 @@ def test_each_group_is_placed_and_compiled():
 
 
 @pytest.mark.slow
-def test_more_members_need_more_memory_and_fewer_waves():
+def test_more_members_on_a_device_need_more_memory_and_fewer_waves():
     one, many = (
-        planning.plan(from_values(VALUES | {"num_seeds": 40}), members_per_device=block, trajectory_devices=1)[0]
-        for block in (2, 10)
+        planning.plan(from_values(VALUES | {"num_seeds": 40}), members_per_device=number, trajectory_devices=1)[0]
+        for number in (2, 10)
     )
     assert (one.waves, many.waves) == (5, 1)
     assert 2 < many.bytes_per_device / one.bytes_per_device < 10  # a part does not depend on the members
 
 
 @pytest.mark.slow
-def test_where_memory_is_short_a_device_gets_fewer_members_and_there_are_more_waves(monkeypatch):
+def test_a_device_that_is_short_of_memory_gets_fewer_members_and_more_waves(monkeypatch):
     sweep = from_values(VALUES | {"num_seeds": 400})
     (whole,) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
     assert whole.waves == 1
@@ -43,11 +43,11 @@ def test_where_memory_is_short_a_device_gets_fewer_members_and_there_are_more_wa
     assert short.waves > 1
     assert short.bytes_per_device <= whole.bytes_per_device // 3
     (given,) = planning.plan(sweep, members_per_device=whole.members_per_device, trajectory_devices=1)
-    assert given == whole  # who asks for a block gets it
+    assert given == whole  # a number that is given is kept
 
 
 @pytest.mark.slow
-def test_what_the_compiler_refuses_does_not_fit_and_is_tried_with_fewer_members(monkeypatch):
+def test_a_program_that_the_compiler_finds_too_large_is_tried_with_fewer_members(monkeypatch):
     real = planning._bytes_per_device
     tried = []
 
@@ -58,25 +58,25 @@ def test_what_the_compiler_refuses_does_not_fit_and_is_tried_with_fewer_members(
     monkeypatch.setattr(planning, "_bytes_per_device", refusing)
     monkeypatch.setattr(planning, "_is_small", lambda population: False)
     (group,) = from_values(VALUES | {"num_seeds": 400}).groups
-    assert planning.placed(group, None, 1).members_per_device <= 20
+    assert planning.place_group(group, None, 1).members_per_device <= 20
     assert tried[0] == 100 and tried == sorted(tried, reverse=True)
 
 
-def test_a_run_goes_on_with_the_memory_that_it_was_started_with(monkeypatch):
+def test_a_resumed_run_keeps_the_memory_setting_that_it_was_started_with(monkeypatch):
     (group,) = from_values(VALUES).groups
-    assert planning.placed(group, None, 1).config.memory == "remat"
+    assert planning.place_group(group, None, 1).config.memory == "remat"
     monkeypatch.setattr(memory, "device_bytes", lambda: 100)
-    assert planning.placed(group, 2, 1).config.memory == "recompute"
-    assert planning.placed(group, 2, 1, memory="remat").config.memory == "remat"
+    assert planning.place_group(group, 2, 1).config.memory == "recompute"
+    assert planning.place_group(group, 2, 1, memory="remat").config.memory == "remat"
 
 
-def test_a_device_without_statistics_has_its_share_of_the_machine():
+def test_a_device_without_memory_statistics_has_its_share_of_the_machine():
     assert 2**27 < planning.device_bytes() < 2**42
 
 
 @pytest.mark.parametrize(
-    ("block", "spread", "name"), [(0, 1, "members_per_device"), (None, "2", "trajectory_devices")]
+    ("members", "devices", "name"), [(0, 1, "members_per_device"), (None, "2", "trajectory_devices")]
 )
-def test_what_is_no_number_of_members_or_devices_is_refused(block, spread, name):
+def test_a_plan_refuses_what_is_no_number_of_members_or_of_devices(members, devices, name):
     with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 1, got "):
-        planning.plan(from_values(VALUES), members_per_device=block, trajectory_devices=spread)
+        planning.plan(from_values(VALUES), members_per_device=members, trajectory_devices=devices)

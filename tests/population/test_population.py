@@ -1,5 +1,4 @@
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +7,10 @@ import pytest
 
 from configs import cartpole
 from haepo_jax.config import from_config_dict
+from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
+from haepo_jax.population import Trained, make_population
 from haepo_jax.population.member import make_member, total_steps
-from haepo_jax.population.population import _goes_in_tiles, make_members, make_population
 
 ONE = jax.devices()[:1]
 
@@ -51,7 +51,7 @@ def spread():
 def laid_out(*, one_by_one, config=config(), **options):  # noqa: B008
     """A population, compiled, whose members learn one after the other or all together."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("haepo_jax.population.population._goes_in_tiles", lambda device, steps: one_by_one)
+        patch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: one_by_one)
         population = make_population(config, **options)
         trained(population, 1, 1)
     return population
@@ -124,7 +124,7 @@ def test_members_are_every_setting_with_every_seed():
         ([{}], [2**32], "seeds must be whole numbers from 0 to 4294967295, got 4294967296."),
     ],
 )
-def test_what_a_population_is_to_run_is_checked_as_flags_are(spread, settings, seeds, sentence):
+def test_run_refuses_settings_and_seeds_that_flags_would_refuse(spread, settings, seeds, sentence):
     with pytest.raises(ConfigError) as raised:
         spread.run(settings, seeds)
     assert sentence in str(raised.value)
@@ -155,41 +155,61 @@ def test_a_population_of_a_dictionary_is_refused_with_the_way_to_make_a_config()
         make_population({})
 
 
-def test_numbers_of_the_environment_that_a_program_holds_as_whole_ones_are_never_cut():
+def test_run_refuses_a_real_number_for_an_env_param_that_the_program_holds_as_a_whole_one():
     population = make_population(config(env_params={"gravity": 10}), devices=ONE)
     with pytest.raises(ConfigError, match=r"config.env_params.gravity is a whole number in this program, got 9.5."):
         population.run([{"env_params.gravity": 9.5}], [0])
 
 
-def test_numbers_that_make_no_sense_for_the_environment_are_refused():
+def test_run_refuses_env_params_out_of_their_limits():
     population = make_population(config(env="RandomWalk-haepo", env_params={"length": 3}), devices=ONE)
     with pytest.raises(ConfigError, match=r"config.env_params.length of RandomWalk-haepo must be at least 1, got 0."):
         population.run([{"env_params.length": 0}], [0])
+
+
+@pytest.mark.parametrize("memory", ["auto", "recompute"])
+def test_a_member_is_built_once_after_its_memory_is_chosen(monkeypatch, memory):
+    built = []
+
+    def recording(config, **options):
+        built.append(config.memory)
+        return make_member(config, **options)
+
+    monkeypatch.setattr("haepo_jax.population.population.make_member", recording)
+    population = make_population(config(memory=memory), devices=ONE)
+    assert built == [population.config.memory] == [{"auto": "remat", "recompute": "recompute"}[memory]]
+
+
+def test_the_result_of_a_run_shows_names_and_shape_and_picks_a_members_parameters():
+    params = {"bias": np.arange(12).reshape(2, 3, 2)}
+    result = Trained({"episode_return": np.zeros((2, 3, 40)), "loss": np.zeros((2, 3, 40))}, params)
+    assert repr(result) == "Trained(episode_return, loss: [2, 3, 40]; params)"
+    np.testing.assert_array_equal(result.member_params(setting=1, seed=2)["bias"], [10, 11])
 
 
 def test_the_same_run_twice_is_identical(on_one_device):
     assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
 
 
-def test_the_division_into_chunks_changes_nothing(layout):
+def test_the_division_of_a_run_into_chunks_changes_no_bit(layout):
     assert_identical(trained(layout, 6), trained(layout, 1, 2, 3))
 
 
-def test_a_chunk_of_any_length_is_one_program(on_one_device):
+def test_chunks_of_all_lengths_share_one_compiled_program(on_one_device):
     trained(on_one_device, 1, 2)
     compiled = on_one_device.advance._cache_size()
     trained(on_one_device, 3, 2, 1)
     assert on_one_device.advance._cache_size() == compiled
 
 
-def test_many_devices_agree_with_one(spread, on_one_device):
+def test_many_devices_give_the_numbers_of_one(spread, on_one_device):
     (state, metrics), (expected, expected_metrics) = trained(spread, 3), trained(on_one_device, 3)
     for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"])
 
 
-def test_the_block_of_a_device_decides_the_bits_not_the_number_of_devices():
+def test_members_per_device_decide_the_bits_and_the_number_of_devices_does_not():
     two = make_population(config(num_seeds=4), devices=jax.devices()[:2])
     four = make_population(config(num_seeds=8), devices=jax.devices()[:4])
     few, many = trained(two, 6)[0], trained(four, 6)[0]
@@ -246,18 +266,11 @@ def test_a_diverged_member_leaves_its_neighbours_bit_for_bit(layout, rate):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
 
 
-def test_both_layouts_agree(on_one_device, one_by_one):
+def test_members_learn_the_same_one_by_one_as_all_together(on_one_device, one_by_one):
     (state, metrics), (expected, expected_metrics) = (trained(p, 3) for p in (one_by_one, on_one_device))
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"][:, :5])
     for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
-
-
-def test_small_batches_are_learned_from_together_and_large_ones_one_by_one_on_a_cpu():
-    (cpu,) = ONE
-    assert [_goes_in_tiles(cpu, steps) for steps in (2, 512, 8000, 10**6)] == [False, False, True, True]
-    accelerator = types.SimpleNamespace(platform="gpu")
-    assert not any(_goes_in_tiles(accelerator, steps) for steps in (2, 8000, 10**6))
 
 
 LIMIT = 300
@@ -291,7 +304,7 @@ def free(limited, limited_one_by_one, on_one_device, one_by_one):
     return one_by_one if limited is limited_one_by_one else on_one_device
 
 
-class TestBudget:
+class TestMaxEnvSteps:
     def test_a_member_stops_after_the_update_that_reaches_it(self, limited, free):
         ends = ends_of(free)
         assert len(set(ends)) > 1 and ends.max() < 6
@@ -313,7 +326,7 @@ class TestBudget:
             pick = lambda tree, there=there: jax.tree.map(lambda leaf: leaf[there], tree)  # noqa: E731
             assert_identical(pick(state.learner), pick(expected.learner))
 
-    def test_chunks_change_nothing(self, limited):
+    def test_chunks_of_members_with_a_budget_change_no_bit(self, limited):
         whole = trained(limited, 6)
         assert_identical(whole, trained(limited, 1, 2, 3))
         assert_identical(whole, trained(limited, 2, 4))
@@ -324,8 +337,8 @@ class TestBudget:
         """Two devices: as many updates on each as its own members need, whatever chunk is asked for."""
         calls = []
 
-        def counting(config):
-            functions = make_member(config)
+        def counting(config, **options):
+            functions = make_member(config, **options)
 
             def collect(state):
                 jax.debug.callback(lambda seed: calls.append(int(seed)), jax.random.key_data(state.key)[-1])
@@ -333,7 +346,7 @@ class TestBudget:
 
             return functions._replace(collect=collect)
 
-        monkeypatch.setattr("haepo_jax.population.population.make_train", counting)
+        monkeypatch.setattr("haepo_jax.population.population.make_member", counting)
         population = make_population(config(num_seeds=4, max_env_steps=LIMIT), devices=jax.devices()[:2])
         _, metrics = trained(population, 6)
         jax.effects_barrier()
@@ -343,7 +356,7 @@ class TestBudget:
         assert [calls.count(seed) for seed in range(4)] == expected.tolist()
 
 
-def test_members_that_all_die_leave_nothing_to_do(on_one_device):
+def test_a_device_does_no_more_work_once_all_its_members_have_diverged(on_one_device):
     start = on_one_device.to_host(on_one_device.init())
     start.settings["optimizer.learning_rate"][:] = np.nan
     state, metrics = trained(on_one_device, 6, start=on_one_device.from_host(start))
@@ -367,7 +380,7 @@ def test_swept_parameters_of_the_environment_reach_their_members_in_one_program(
 
 
 @pytest.mark.slow
-def test_swept_settings_reach_their_members():
+def test_swept_settings_reach_their_members_in_one_program():
     swept = make_population(config(num_seeds=1, sweep={"optimizer.learning_rate": (1e-3, 1e-9, 1e-3)}), devices=ONE)
     start, (end, _) = swept.to_host(swept.init()), trained(swept, 2)
     change = jax.tree.map(lambda a, b: np.abs(a - b), start.learner.params, end.learner.params)
@@ -376,7 +389,7 @@ def test_swept_settings_reach_their_members():
     assert slow < 1e-6
 
 
-def test_host_and_back_is_exact(spread):
+def test_a_state_copied_to_the_host_and_back_is_the_same(spread):
     state = spread.to_host(trained_state(spread))
     assert_identical(spread.to_host(spread.from_host(state)), state)
 
@@ -385,7 +398,7 @@ def trained_state(population):
     return population.advance(population.init(), jnp.int32(2))[0]
 
 
-def test_going_on_from_the_host_is_exact(on_one_device):
+def test_a_run_continued_from_the_host_is_bit_identical(on_one_device):
     halfway = on_one_device.from_host(trained(on_one_device, 3)[0])
     resumed = on_one_device.to_host(on_one_device.advance(halfway, jnp.int32(3))[0])
     assert_identical(resumed, trained(on_one_device, 6)[0])

@@ -62,7 +62,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("case", TOO_LARGE)
-def test_what_no_device_holds_is_refused_with_what_it_takes_and_what_there_is(case, monkeypatch):
+def test_an_experiment_that_no_device_holds_is_refused_with_the_memory_it_needs(case, monkeypatch):
     values, options, sentence = TOO_LARGE[case]
     if case == "epochs":
         monkeypatch.setattr(sizes, "device_bytes", lambda: MACHINE // 4)
@@ -71,7 +71,7 @@ def test_what_no_device_holds_is_refused_with_what_it_takes_and_what_there_is(ca
     assert sentence in str(raised.value)
 
 
-def test_more_checkpoints_than_the_disk_holds_are_refused_where_a_run_begins(tmp_path):
+def test_a_new_run_whose_checkpoints_exceed_the_free_disk_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"The checkpoints of 3,000,000 members would need at least .* GiB of disk"):
         check({}, 3_000_000, workdir=tmp_path / "not" / "there")
     check({}, 3_000_000)  # a dry run writes nothing
@@ -79,7 +79,7 @@ def test_more_checkpoints_than_the_disk_holds_are_refused_where_a_run_begins(tmp
     check({}, 3_000_000, workdir=tmp_path)  # one that goes on has them
 
 
-def test_what_fits_in_waves_is_not_refused(tmp_path):
+def test_members_that_fit_in_waves_are_not_refused(tmp_path):
     check({"policy": {"hidden_sizes": (8,)}}, 3_000_000, workdir=tmp_path)
     check({"num_trajectories": 30_000}, 10_000)
     check({"num_trajectories": 3_000_000, "horizon": 10})
@@ -87,7 +87,7 @@ def test_what_fits_in_waves_is_not_refused(tmp_path):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_bytes_of_a_member_are_those_of_its_parameters(algorithm):
+def test_the_least_bytes_of_a_member_are_nearly_those_of_its_learner(algorithm):
     """What is held besides is little, such as counters and environments."""
     config = from_config_dict({"env": "Pendulum-v1", "algorithm": algorithm, "num_trajectories": 2})
     functions = make_member(config)
@@ -96,14 +96,14 @@ def test_the_bytes_of_a_member_are_those_of_its_parameters(algorithm):
     assert 0.98 * held < sizes._state_bytes(config, sizes._networks(config, functions.environment)) <= held
 
 
-def test_an_update_that_takes_long_is_told_before():
+def test_an_update_that_takes_hours_is_announced_with_its_steps():
     config = from_config_dict({"num_trajectories": 3_000_000})
     expected = "An update plays up to 48,000,000,000 steps (32 members), which takes 13.3 hours at a million a second."
     assert sizes.words_of_long_updates(config, 32) == expected
     assert sizes.words_of_long_updates(from_config_dict({}), 32) is None
 
 
-def test_episodes_of_an_evaluation_are_bounded_by_memory():
+def test_an_evaluation_of_more_episodes_than_memory_holds_is_refused():
     config, environment = from_config_dict({}), make("CartPole-v1")
     with pytest.raises(ConfigError, match=r"--episodes=2147483647 would need at least .* more than .* never fit\."):
         sizes.check_episodes(config, environment, 2**31 - 1, 16)

@@ -47,7 +47,7 @@ def collectives(text):
 
 @pytest.mark.hlo
 @pytest.mark.parametrize("algorithm", ["haepo", pytest.param("ppo", marks=pytest.mark.slow)])
-def test_independent_members_never_talk(algorithm):
+def test_devices_with_members_of_their_own_never_communicate(algorithm):
     population = make_population(config(algorithm=algorithm, num_seeds=16))
     assert population.mesh.size == 8
     assert collectives(compiled(population)) == {}
@@ -65,16 +65,16 @@ def population():
     return make_population(config(), devices=jax.devices()[:2], members_per_device=2)
 
 
-class TestTrajectories:
+class TestSharedTrajectories:
     @pytest.mark.hlo
-    def test_are_divided_among_the_devices_of_a_block(self, spread):
+    def test_trajectories_are_divided_among_the_devices_that_share_them(self, spread):
         assert dict(spread.mesh.shape) == {"members": 2, "trajectories": 4}
         text = compiled(spread)
         # Two members of three trajectories each, wherever a step's observations are.
         assert re.search(r"f32\[2,3,4\]", text) and not re.search(r"f32\[2,12,4\]", text)
 
     @pytest.mark.hlo
-    def test_meet_only_where_the_softmax_and_the_gradient_need_it(self, spread):
+    def test_devices_communicate_only_for_the_softmax_and_the_gradient(self, spread):
         """Neither in the loop that plays the episodes nor in those over the pieces of the gradient."""
         text = compiled(spread)
         assert set(collectives(text)) == {"all-reduce"}
@@ -85,12 +85,12 @@ class TestTrajectories:
             assert place.count("while/body") == 1 or (place.count("while/body") == 2 and "jvp" in place), place
 
     @pytest.mark.hlo
-    def test_add_up_one_gradient_a_step(self, spread):
+    def test_each_gradient_step_adds_one_gradient_up(self, spread):
         """The kernel of the first layer, 4 by 6, of two members crosses devices once."""
         lines = [line for line in compiled(spread).splitlines() if re.search(r" all-reduce(-start)?\(", line)]
         assert sum(re.split(r" all-reduce(?:-start)?\(", line)[0].count("f32[2,4,6]") for line in lines) == 1
 
-    def test_give_the_numbers_of_one_device(self, spread):
+    def test_shared_trajectories_give_the_numbers_of_one_device(self, spread):
         alone = make_population(config(), devices=jax.devices()[:2])
         (state, metrics), (expected, expected_metrics) = (
             population.advance(population.init(), jnp.int32(3)) for population in (spread, alone)
@@ -114,25 +114,25 @@ class TestTrajectories:
         (8, "--trajectory_devices=8 does not divide config.num_trajectories 12."),
     ],
 )
-def test_what_cannot_be_divided_is_told(devices, sentence):
+def test_trajectory_devices_that_do_not_divide_devices_or_trajectories_are_refused(devices, sentence):
     with pytest.raises(ConfigError) as raised:
         make_population(config(num_trajectories=12), trajectory_devices=devices)
     assert str(raised.value) == sentence
 
 
-class TestAsAFunction:
+class TestRun:
     """`population.run`: settings x seeds, for a search of one's own."""
 
     SETTINGS = ({"haepo.kl_coef": 0.0}, {"haepo.kl_coef": 0.5, "optimizer.learning_rate": 1e-2}, {})
 
-    def test_gives_every_metric_by_setting_seed_and_update(self, population):
+    def test_run_gives_every_metric_by_setting_seed_and_update(self, population):
         metrics = population.run(self.SETTINGS, [3, 4])
         assert metrics["episode_return"].shape == metrics["loss"].shape == (3, 2, 4)
         alone = population.run(self.SETTINGS[1:2], [4])
         np.testing.assert_array_equal(alone["loss"][0, 0], metrics["loss"][1, 1])
         assert not np.array_equal(metrics["loss"][0], metrics["loss"][1])
 
-    def test_gives_the_trained_parameters_by_setting_and_seed(self, population):
+    def test_run_gives_the_trained_parameters_by_setting_and_seed(self, population):
         trained = population.run(self.SETTINGS, [3, 4])
         one = population.with_members([Member(0, 4, dict(self.SETTINGS[1]))])
         state, _ = one.advance(one.init(), jnp.int32(4))
@@ -140,12 +140,12 @@ class TestAsAFunction:
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1, 1], b[0]), trained.params, expected)
         assert {leaf.shape[:2] for leaf in jax.tree.leaves(trained.params)} == {(3, 2)}
 
-    def test_compiles_once(self, population):
+    def test_run_compiles_once_for_any_settings_and_seeds(self, population):
         population.run(self.SETTINGS, [0])
         compiled = population.advance._cache_size()
         population.run(self.SETTINGS[:1], [1, 2, 3, 4, 5])
         assert population.advance._cache_size() == compiled
 
-    def test_refuses_what_is_no_leaf_of_the_program(self, population):
+    def test_run_refuses_a_setting_that_is_not_traced(self, population):
         with pytest.raises(ConfigError, match=r"haepo.score cannot be set within one program; allowed: "):
             population.run([{"haepo.score": 1.0}], [0])

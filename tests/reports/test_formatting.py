@@ -3,7 +3,7 @@ import pytest
 
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number, settings
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number
 
 INF = np.inf
 
@@ -32,13 +32,6 @@ def test_more_digits_can_be_asked_for():
 def test_an_interval_follows_its_value():
     assert interval(Estimate(np.float64(0.5), np.float64(-0.25), np.array(1.0))) == "0.5 [-0.25, 1]"
     assert interval(Estimate(np.float64(3e4), np.float64(2e4), np.float64(INF))) == "30,000 [20,000, infinite]"
-
-
-def test_settings_go_by_the_last_part_of_their_names():
-    assert (
-        settings({"optimizer.learning_rate": 3e-3, "haepo.entropy_coef": 0.0}) == "learning_rate 0.003, entropy_coef 0"
-    )
-    assert settings({}) == ""
 
 
 FEW = Estimate(np.float64(0.5), np.nan, np.nan)

@@ -18,7 +18,7 @@ from experiments.studies.methods import METHODS
 from experiments.studies.tldr import memory
 from haepo_jax.analysis import tables
 from haepo_jax.reports import figures
-from haepo_jax.reports.heat_map import heat_map
+from haepo_jax.reports.figures import heat_map
 from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table, render
 from haepo_jax.reports.sweep.page import write_report
 from haepo_jax.runs.files import read_json
@@ -86,7 +86,9 @@ DRAWINGS = {
     "intervals": lambda **form: figures.intervals(
         [(name, 1.0, 0.5, np.inf) for name in HOSTILE], x_label=ALL, never=ALL, title=ALL, **form
     ),
-    "bars": lambda **form: figures.bars_by_group(HOSTILE, HOSTILE, GRID, GRID, GRID, x_label=ALL, title=ALL, **form),
+    "bars": lambda **form: figures.grouped_intervals(
+        HOSTILE, HOSTILE, GRID, GRID, GRID, x_label=ALL, title=ALL, **form
+    ),
     "strip": lambda **form: figures.strip(
         [(name, [1.0, np.nan]) for name in HOSTILE], x_label=ALL, title=ALL, threshold=0.5, **form
     ),

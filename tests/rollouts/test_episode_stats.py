@@ -37,7 +37,7 @@ class TestPlay:
     """What is kept of episodes of which no step is kept."""
 
     @pytest.mark.parametrize("horizon", [3, 33])
-    def test_is_the_outcome_of_what_collect_collects(self, horizon):
+    def test_play_gives_the_statistics_of_the_episodes_that_collect_keeps(self, horizon):
         played = jax.jit(lambda discount: episode_stats.play(unroll_of(counter(), horizon), discount))
         batch = play(counter(), horizon=horizon)
         for discount in (1.0, 0.9, 0.0):
@@ -46,7 +46,7 @@ class TestPlay:
             assert stats.lengths.dtype == expected.lengths.dtype == jnp.int32
 
     @pytest.mark.parametrize("horizon", [37, 150])
-    def test_over_several_chunks_and_a_horizon_within_one(self, horizon):
+    def test_play_is_exact_over_several_chunks_and_a_horizon_within_one(self, horizon):
         unroll = unroll_of(make("CartPole-v1"), horizon, num_trajectories=2, env_params=ENDLESS)
         batch = collect(
             unroll.environment,
@@ -61,13 +61,13 @@ class TestPlay:
         np.testing.assert_array_equal(stats.lengths, horizon)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), stats, episode_stats_of(batch, 0.99))
 
-    def test_judged_by_other_parameters_on_the_way(self):
+    def test_log_likelihoods_under_other_parameters_are_the_same_on_the_way_and_afterwards(self):
         unroll = unroll_of(make("CartPole-v1"), 70, num_trajectories=4)
         other = params_for(unroll.policy, seed=3)
         batch = play(make("CartPole-v1"), num_trajectories=4, horizon=70)
         log_probs = action_log_probs(unroll.policy, other, batch.observations, batch.actions)
         expected = np.where(batch.mask, log_probs, 0).sum(-1)
-        stats, judged = jax.jit(lambda: episode_stats.play_beside(unroll, 0.9, unroll.policy, other))()
+        stats, judged = jax.jit(lambda: episode_stats.play_with_log_likelihoods(unroll, 0.9, unroll.policy, other))()
         np.testing.assert_allclose(judged, expected, rtol=1e-5)
         np.testing.assert_allclose(episode_stats.log_likelihoods(unroll, unroll.policy, other), expected, rtol=1e-5)
         jax.tree.map(np.testing.assert_array_equal, stats, jax.jit(lambda: episode_stats.play(unroll, 0.9))())
@@ -89,7 +89,7 @@ class TestPlay:
 
 
 class TestMetrics:
-    def test_are_means_over_episodes_and_steps_as_counted_by_hand(self, counted):
+    def test_episode_metrics_are_means_as_counted_by_hand(self, counted):
         lengths = np.asarray(counted.mask).sum(-1)
         returns = np.array([sum(10.0**t for t in range(length)) for length in lengths])
         metrics = metrics_of(counted)
@@ -101,7 +101,7 @@ class TestMetrics:
         assert metrics["policy_entropy"] == pytest.approx(entropies.mean(), rel=1e-6)
         assert set(metrics) == {"episode_return", "episode_length", "policy_entropy", "env_steps", "double"}
 
-    def test_masked_steps_are_left_out(self, counted):
+    def test_episode_metrics_leave_masked_steps_out(self, counted):
         def garbage(values):
             return jnp.where(counted.mask, values, jnp.nan)
 

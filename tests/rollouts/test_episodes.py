@@ -39,13 +39,13 @@ class TestEpisodes:
         assert len(np.unique(lengths)) > 2
         np.testing.assert_array_equal(counted.mask, np.arange(T) < np.asarray(lengths)[:, None])
 
-    def test_actions_decide_the_end_too(self):
+    def test_an_action_may_end_an_episode(self):
         batch = play(quitter())
         first_zero = np.where((batch.actions == 0).any(-1), (batch.actions == 0).argmax(-1), T - 1)
         assert len(np.unique(first_zero)) > 2
         np.testing.assert_array_equal(batch.mask, np.arange(T) <= first_zero[:, None])
 
-    def test_observations_count_on_without_a_reset_and_stand_still_after_the_end(self, counted):
+    def test_observations_are_never_reset_and_stand_still_after_the_end(self, counted):
         lengths = np.asarray(counted.observations[:, :1, 1])
         np.testing.assert_array_equal(counted.observations[:, :, 1], np.broadcast_to(lengths, (M, T)))
         steps = np.asarray(counted.observations[:, :, 0])
@@ -64,7 +64,7 @@ class TestEpisodes:
             np.where(counted.mask, counted.rewards, 0), np.where(counted.mask, 10.0 ** np.arange(T), 0)
         )
 
-    def test_horizon_cuts(self, cartpole):
+    def test_the_horizon_cuts_episodes(self, cartpole):
         lengths, cut = cartpole.mask.sum(-1), play_cartpole(horizon=10).mask.sum(-1)
         assert lengths.min() < 10 < lengths.max()
         np.testing.assert_array_equal(cut, np.minimum(lengths, 10))
@@ -74,14 +74,14 @@ class TestEpisodes:
         assert batch.mask[:, 0].all()
         assert (batch.mask.sum(-1) == 1).any()
 
-    def test_shapes_and_dtypes(self, counted):
+    def test_trajectories_have_the_documented_shapes_and_dtypes(self, counted):
         assert counted.observations.shape == (M, T, 2)
         for values in (counted.actions, counted.log_probs, counted.rewards, counted.mask, counted.entropies):
             assert values.shape == (M, T)
         assert counted.mask.dtype == bool
         assert counted.log_probs.dtype == counted.rewards.dtype == counted.entropies.dtype == jnp.float32
 
-    def test_shape_of_real_actions(self):
+    def test_real_actions_have_an_axis_of_their_own(self):
         assert play(counter(Box(2))).actions.shape == (M, T, 2)
 
     def test_cartpole_returns_equal_lengths(self, cartpole):
@@ -119,7 +119,7 @@ class TestLongHorizons:
         assert playing_steps(7, members) == 7
 
     @pytest.mark.parametrize("horizon", [33, 64, 97, 100])
-    def test_change_nothing_but_what_is_masked(self, counted, horizon):
+    def test_a_longer_horizon_changes_only_masked_steps(self, counted, horizon):
         longer = play(counter(), horizon=horizon)
         assert longer.mask.shape == (M, horizon) and not longer.mask[:, T:].any()
         for ours, theirs in zip(longer[1:6], counted[1:6], strict=True):
@@ -127,7 +127,7 @@ class TestLongHorizons:
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(longer))
 
     @pytest.mark.parametrize("horizon", [33, 50, 97])
-    def test_are_played_to_their_end(self, horizon):
+    def test_long_episodes_are_played_to_their_end(self, horizon):
         """Where the pole cannot fall, and a horizon is no whole number of chunks."""
         policy = policy_for(make("CartPole-v1"))
         endless = {"theta_threshold_radians": 1e9, "x_threshold": 1e9}
@@ -141,7 +141,7 @@ class TestLongHorizons:
 
 
 class TestEnvironmentParams:
-    def test_reach_the_environment_and_have_its_defaults_where_left_out(self, counted):
+    def test_env_params_reach_the_environment_and_default_where_left_out(self, counted):
         policy = policy_for(counter())
 
         @jax.jit
@@ -174,7 +174,7 @@ class TestPolicy:
         assert np.unique(np.asarray(batch.actions)[mask]).size > 1
 
     @pytest.mark.parametrize("space", [Discrete(3), Box(2)], ids=["discrete", "real"])
-    def test_greedy_takes_the_mode(self, space):
+    def test_greedy_play_takes_the_mode(self, space):
         environment = counter(space)
         batch, policy = play(environment, greedy=True), policy_for(environment)
         mode = policy.apply(params_for(policy), batch.observations).mode()
@@ -183,10 +183,10 @@ class TestPolicy:
 
 
 class TestKeys:
-    def test_same_key_same_episodes(self, counted):
+    def test_the_same_key_gives_the_same_episodes(self, counted):
         jax.tree.map(np.testing.assert_array_equal, counted, play(counter()))
 
-    def test_other_key_other_starts_and_actions(self, counted):
+    def test_another_key_gives_other_starts_and_actions(self, counted):
         other = play(counter(), seed=1)
         assert not np.array_equal(counted.observations[:, 0], other.observations[:, 0])
         assert not np.array_equal(counted.actions, other.actions)
@@ -201,7 +201,7 @@ class TestKeys:
     def test_a_longer_horizon_begins_with_the_steps_of_a_shorter_one(self, cartpole):
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:, :10]), play_cartpole(horizon=10), cartpole)
 
-    def test_members_under_vmap_equal_members_one_by_one(self):
+    def test_episodes_of_members_under_vmap_equal_those_one_by_one(self):
         environment = make("CartPole-v1")
         policy, one = policy_for(environment), player(environment, num_trajectories=8, horizon=24)
         members = [params_for(policy, seed) for seed in range(3)]

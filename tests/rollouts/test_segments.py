@@ -125,7 +125,7 @@ CASES = [
 
 class TestEpisodesByHand:
     @pytest.mark.parametrize(("number", "horizon", "scale"), CASES)
-    def test_totals_of_the_newest_ended_and_of_the_one_going_on(self, number, horizon, scale):
+    def test_totals_are_those_of_the_newest_ended_and_of_the_current_episode(self, number, horizon, scale):
         parts = segments(counter(), number, horizon, scale)
         whole, running = joined(parts), parts[-1].running
         lengths = set()
@@ -139,7 +139,7 @@ class TestEpisodesByHand:
                 assert totals.info_metrics["ends"][n] == episode.ends
         assert lengths == set(range(1, min(LONGEST, horizon) + 1)) or (number == 1 and len(lengths) > 2)
 
-    def test_an_episode_that_has_not_ended_is_not_reported(self):
+    def test_an_episode_that_has_not_ended_is_in_no_metric(self):
         environment = counter()
         running = starter(environment)({}, jax.random.key(0))
         segment = jax.device_get(player(environment, num_steps=2)(running, jax.random.key(1), {}))
@@ -152,7 +152,7 @@ class TestEpisodesByHand:
         assert metrics["episode_length"] == pytest.approx(np.mean([episode.length for episode in newest]))
         assert metrics["ends"] == pytest.approx(100.0)
 
-    def test_before_any_episode_has_ended_there_is_no_return(self):
+    def test_before_any_episode_has_ended_the_return_is_nan(self):
         environment = counter()
         running = starter(environment)({}, jax.random.key(0))
         never_ends = running.state._replace(length=jnp.full((N,), LONGEST))
@@ -161,7 +161,7 @@ class TestEpisodesByHand:
         assert all(np.isnan(metrics[name]) for name in ("episode_return", "episode_length", "ends"))
         assert np.isfinite(metrics["policy_entropy"]) and metrics["env_steps"] == 2 * N
 
-    def test_metrics_are_means_over_the_newest_ended(self):
+    def test_segment_metrics_are_means_over_the_newest_ended_episodes(self):
         parts = segments(counter(), 4)
         newest = [played_by_hand(row, 4 * S)[0][-1] for row in joined(parts).observations]
         metrics = segment_metrics(parts[-1])
@@ -172,7 +172,7 @@ class TestEpisodesByHand:
         assert metrics["env_steps"] == N * S and metrics["env_steps"].dtype == jnp.int32
         assert set(metrics) == {"episode_return", "episode_length", "policy_entropy", "env_steps", "ends"}
 
-    def test_a_cut_episode_reports_its_part(self):
+    def test_an_episode_cut_at_the_horizon_reports_the_return_up_to_there(self):
         metrics = segment_metrics(segments(counter(), 2, 1)[-1])
         assert metrics["episode_return"] == metrics["episode_length"] == 1
         assert 0 <= metrics["ends"] < 100  # only those of length 1 came to their own end
@@ -185,7 +185,7 @@ class TestEnds:
         np.testing.assert_array_equal(whole.next_observations[..., 0], steps + 1)
         np.testing.assert_array_equal(whole.next_observations[..., 1], length)
 
-    def test_after_an_end_the_next_episode_begins_and_else_the_same_goes_on(self):
+    def test_the_next_episode_begins_after_an_end_and_only_there(self):
         """Across the borders of segments too."""
         whole = joined(segments(counter(), 4))
         done, after = whole.done[:, :-1], whole.observations[:, 1:]
@@ -194,7 +194,7 @@ class TestEnds:
         borders = np.arange(1, 4) * S - 1
         assert not done[:, borders].all() and done[:, borders].any()
 
-    def test_the_environments_stand_where_the_next_segment_begins(self):
+    def test_the_next_segment_begins_where_the_environments_stand(self):
         first, second = segments(counter(), 2)
         np.testing.assert_array_equal(first.running.observation, second.observations[:, 0])
 
@@ -213,7 +213,7 @@ class TestEnds:
         np.testing.assert_array_equal(whole.terminated, (steps + 1 == length) & (length % 2 == 1))
         assert (whole.done & ~whole.terminated & (length > 3)).any()
 
-    def test_next_episodes_differ_from_one_another(self):
+    def test_successive_episodes_differ(self):
         whole = joined(segments(counter(), 4))
         beginnings = whole.observations[whole.observations[..., 0] == 0][:, 1]
         assert set(beginnings) == set(range(1, LONGEST + 1))
@@ -221,7 +221,7 @@ class TestEnds:
 
 class TestSteps:
     @pytest.mark.parametrize("space", [Discrete(3), Box(2)], ids=["discrete", "real"])
-    def test_log_probs_and_entropies_are_those_of_the_policy(self, space):
+    def test_log_probs_and_entropies_of_a_segment_are_those_of_the_policy(self, space):
         whole, policy = joined(segments(counter(space), 1)), policy_for(counter(space))
         assert whole.actions.shape == ((N, S) if space == Discrete(3) else (N, S, 2))
         distribution = policy.apply(params_for(policy), whole.observations)
@@ -232,7 +232,7 @@ class TestSteps:
         whole = joined(segments(counter(), 2, NEVER, 2.5))
         np.testing.assert_allclose(whole.rewards, 2.5 * (whole.observations[..., 0] + 1))
 
-    def test_the_same_key_gives_the_same_segment_and_another_another(self):
+    def test_a_segment_is_decided_by_its_key(self):
         running = starter(counter())({}, jax.random.key(0))
         one, same, other = (player(counter())(running, jax.random.key(k), {}) for k in (1, 1, 2))
         jax.tree.map(np.testing.assert_array_equal, one, same)
@@ -264,7 +264,7 @@ class TestSteps:
         assert segment.terminated.any()
 
 
-def test_what_is_carried_keeps_its_shapes_and_dtypes():
+def test_the_carried_environments_keep_their_shapes_and_dtypes():
     running = starter(counter())({}, jax.random.key(0))
 
     def kind(tree):
@@ -274,7 +274,7 @@ def test_what_is_carried_keeps_its_shapes_and_dtypes():
     assert kind(after) == kind(running)
 
 
-def test_members_under_vmap_equal_members_one_by_one():
+def test_segments_of_members_under_vmap_equal_those_one_by_one():
     scales, keys = jnp.array([1.0, 2.0]), jax.random.split(jax.random.key(3), 2)
 
     def member(scale, key):

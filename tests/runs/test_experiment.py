@@ -192,7 +192,7 @@ def test_a_signal_checkpoints_and_says_how_to_go_on(finished_run, tmp_path, numb
     os.kill(command.pid, number)
     stopped = command.wait()
     assert stopped.code == code
-    assert "the same command goes on from there." in stopped.err
+    assert "the same command resumes from there." in stopped.err
     update = checkpoints(workdir)[-1]
     assert f"Stopped after update {update} of 1000" in stopped.err
     assert run("experiments.train", *LONG, f"--workdir={workdir}").code == 0
@@ -241,7 +241,7 @@ def test_a_diverged_member_is_told_and_the_others_finish(tmp_path):
     arguments = [f"--config={config}", *SMALL[1:], "--config.num_updates=20", f"--workdir={tmp_path / 'run'}"]
     finished = run("experiments.train", *arguments)
     assert finished.code == 0, finished.err
-    assert "Member 3 (seed 0, optimizer.learning_rate 1e+38) diverged at update" in finished.err
+    assert "Member 3 (seed=0, optimizer.learning_rate=1e+38) diverged at update" in finished.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [member["status"] for member in summary["members"]] == ["ok"] * 3 + ["diverged"] * 3
     assert summary["members"][3]["final_return"] is None
@@ -372,7 +372,7 @@ def test_a_limited_run_that_was_killed_ends_as_one_left_alone(limited_run, tmp_p
 )
 def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause):
     """Three members on eight devices: padding beside a member, and devices with nothing but padding."""
-    monkeypatch.setattr("haepo_jax.population.population._goes_in_tiles", lambda device, steps: batch == "large")
+    monkeypatch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: batch == "large")
     values = {
         "env": "Catch-bsuite",
         "num_seeds": 3,

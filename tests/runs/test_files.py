@@ -28,7 +28,7 @@ PLACEMENT = {"members_per_device": {"all": 1}, "memory": {"all": "remat"}, "traj
 
 
 @pytest.fixture(scope="module")
-def sum_over_steps(tmp_path_factory):
+def whole(tmp_path_factory):
     folder = write_sweep(tmp_path_factory.mktemp("folders") / "run", grid(optimizer__learning_rate=RATES[:2]), hump)
     write_json(folder / "placement.json", PLACEMENT)
     return folder
@@ -148,3 +148,15 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.is_file", refuse)
     with pytest.raises(ConfigError, match=r"file\.json cannot be read: Permission denied"):
         read_json(tmp_path / "file.json")
+
+
+@pytest.mark.parametrize(("value", "shape"), [(1, bool), (True, int)])
+def test_a_truth_is_no_number_and_a_number_no_truth(value, shape, tmp_path):
+    write_json(tmp_path / "it.json", {"quick": value})
+    with pytest.raises(ConfigError, match="quick is"):
+        read_json(tmp_path / "it.json", {"quick": shape})
+
+
+def test_a_truth_is_read(tmp_path):
+    write_json(tmp_path / "it.json", {"quick": True})
+    assert read_json(tmp_path / "it.json", {"quick": bool}) == {"quick": True}

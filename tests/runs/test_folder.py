@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.population.population import make_members
 from haepo_jax.runs.files import provenance_path, read_json
 from haepo_jax.runs.folder import Provenance, clear_leftovers, load_config, storage_errors, write_file, write_json
 from haepo_jax.runs.identity import opened

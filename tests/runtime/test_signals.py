@@ -25,7 +25,7 @@ NO_CHECKPOINT = AT_ONCE + "there is no checkpoint yet, so the same command start
 FROM_CHECKPOINT = AT_ONCE + "the same command resumes from the last checkpoint.\n"
 REST = AT_ONCE + "the same command does what is left.\n"
 STOPPING = "train: Stopping after this chunk of updates, with a checkpoint; once more to stop at once.\n"
-STOPPED = r"train: Stopped after update \d+ of 1000; the same command goes on from there.\n"
+STOPPED = r"train: Stopped after update \d+ of 1000; the same command resumes from there.\n"
 
 # Stage, how many signals come, how long it is held, and what is said, the last as a pattern.
 TABLE = [

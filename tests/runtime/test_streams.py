@@ -39,9 +39,9 @@ def test_everything_else_is_the_streams_own(capsys):
 
 SCRIPT = """
 import sys
-from experiments import beginning
-beginning.begin()
-from experiments import command_line
+from experiments.cli import launch
+launch.start()
+from experiments.cli import command_line
 def main():
     for number in range(100_000 // 20):
         print("a line of a long table")

@@ -1,10 +1,11 @@
-"""What each part of HAEPO does: the two regularisers, the normalisation of returns, and M."""
+"""The effect of each part of HAEPO: the two regularisers, the normalisation of returns, and M."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from experiments.studies.claims import judge
+from experiments.studies.drawing import draw
 from experiments.studies.methods import HAEPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import CARTPOLE, WALK
@@ -13,7 +14,7 @@ from haepo_jax.analysis.few_seeds import interquartile_mean_of
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, verdict
 from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
-from haepo_jax.reports.page import Claim, Section, Table
+from haepo_jax.reports.page import Claim, Figure, Section, Table
 
 VARIANTS = ("full", "beta = 0", "lambda = 0", "both 0")
 BETA, LAMBDA = "haepo.entropy_coef", "haepo.kl_coef"
@@ -41,7 +42,7 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tune
         findings=_findings(areas, normalizations),
         figures=(
             *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
-            figures.responsive(
+            draw(
                 figures.intervals,
                 [(label, *map(float, interquartile_mean_of(values))) for label, values in normalizations.items()],
                 x_label="episode return, mean over learning",
@@ -49,7 +50,7 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tune
                 caption="CartPole-v1: z-scores against the paper's normalisation by the sum of returns. Interquartile "
                 f"mean over seeds, {bands(runs.scale.seeds, '95% intervals')}.",
             ),
-            figures.responsive(
+            draw(
                 figures.intervals,
                 [(f"M = {size}", *map(float, interquartile_mean_of(values))) for size, values in sizes.items()],
                 x_label="episode return, mean over learning",
@@ -135,11 +136,11 @@ def _findings(
     return tuple(lines)
 
 
-def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> figures.Figure:
+def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
     cells = [[interquartile_mean_of(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
     values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
-    return figures.responsive(
-        figures.bars_by_group,
+    return draw(
+        figures.grouped_intervals,
         [f"score {score}" for score in HAEPO],
         VARIANTS,
         values,

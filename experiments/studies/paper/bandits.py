@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.studies.bandit_floor import RULES, regrets
 from experiments.studies.claims import judge
+from experiments.studies.drawing import draw
 from experiments.studies.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import bandit
@@ -14,8 +15,9 @@ from haepo_jax.analysis.few_seeds import supported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, verdict
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, settings
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell
 from haepo_jax.reports.page import Claim, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
 _TUNING_INSTANCE = 1000
@@ -63,7 +65,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         question="How much regret does each method pay for a pull, and how far are seeds apart?",
         findings=_findings(labels, finals, gaussian, recommended),
         figures=(
-            figures.responsive(
+            draw(
                 figures.panels,
                 [
                     (
@@ -177,7 +179,7 @@ def _choices(tuned: dict[str, Tuned]) -> Table:
         caption="Chosen settings, used on all bandits",
         columns=("method", "settings", "final regret on tuning bandits"),
         rows=[
-            (method.label, settings(tuned[method.name].chosen), f"{tuned[method.name].score:.3g}")
+            (method.label, format_settings(shorten_keys(tuned[method.name].chosen)), f"{tuned[method.name].score:.3g}")
             for method in METHODS
         ],
     )

@@ -8,6 +8,7 @@ import numpy as np
 from experiments.studies import methods
 from experiments.studies.claims import judge
 from experiments.studies.curves import RunData, steps_to
+from experiments.studies.drawing import draw
 from experiments.studies.methods import HAEPO, PPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import CARTPOLE
@@ -16,8 +17,9 @@ from haepo_jax.analysis.few_seeds import interquartile_mean_of, supported
 from haepo_jax.analysis.statistics import performance_profile, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, compare_variances, verdict
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell, settings
-from haepo_jax.reports.page import Claim, Section, Table
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
+from haepo_jax.reports.page import Claim, Figure, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 SOLVED = 475.0
 
@@ -28,7 +30,7 @@ METHODS = (*HAEPO.values(), *BASELINES)
 
 @dataclasses.dataclass(frozen=True)
 class CartPole:
-    """What the study found, for the report and for the studies that build on it."""
+    """The findings of the study, for the report and for the studies that build on it."""
 
     section: Section
     tuned: dict[str, Tuned]
@@ -70,7 +72,7 @@ def _fewer(steps: dict[str, np.ndarray], method: Method, rival: Method) -> Compa
 
 
 def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> str:
-    """What the report begins with: every method in the same order, and no winner."""
+    """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(steps[recommended.name])
     reached = "; ".join(
         f"{method.label} {interval_cell(interquartile_mean_of(steps[method.name]), infinite='never')}"
@@ -107,7 +109,7 @@ def _findings(
 
 def _figures(
     grid: np.ndarray, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
-) -> tuple[figures.Figure, ...]:
+) -> tuple[Figure, ...]:
     series = [figures.Series(method.label, grid, *interquartile_mean_of(curves[method.name])) for method in METHODS]
     thresholds, seeds = np.linspace(0, 499, 100), len(next(iter(finals.values())))
     profiles = [
@@ -120,7 +122,7 @@ def _figures(
     ]
     rows = [(method.label, *map(float, interquartile_mean_of(steps[method.name]))) for method in METHODS]
     return (
-        figures.responsive(
+        draw(
             figures.curves,
             series,
             x_label="environment steps",
@@ -130,7 +132,7 @@ def _figures(
             caption=f"Interquartile mean over seeds of the return against environment steps, {bands(seeds)}. The "
             f"dashed line is {SOLVED:g}.",
         ),
-        figures.responsive(
+        draw(
             figures.intervals,
             rows,
             x_label=f"environment steps to a return of {SOLVED:g}",
@@ -138,14 +140,14 @@ def _figures(
             caption=f"Environment steps until the smoothed return is {SOLVED:g}: interquartile mean over seeds, "
             f"{bands(seeds, 'its 95% interval')}. A seed that never gets there counts as never.",
         ),
-        figures.responsive(
+        draw(
             figures.strip,
             [(method.label, finals[method.name]) for method in METHODS],
             x_label="final return",
             alt="Final return of every seed",
             caption="The final return of every seed: those that failed late are here.",
         ),
-        figures.responsive(
+        draw(
             figures.profiles,
             profiles,
             x_label="final return above",
@@ -165,7 +167,7 @@ def _table(
         rows.append(
             (
                 method.label,
-                settings(tuned[method.name].chosen),
+                format_settings(shorten_keys(tuned[method.name].chosen)),
                 interval_cell(interquartile_mean_of(steps[method.name]), infinite="never"),
                 interval_cell(interquartile_mean_of(final)),
                 f"{final.min():.1f}",

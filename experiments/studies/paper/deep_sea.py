@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments.studies.claims import judge
+from experiments.studies.drawing import draw
 from experiments.studies.methods import BASELINES, HAEPO, METHODS, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import deep_sea
@@ -41,7 +42,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         question="One action sequence in two to the power of the size finds the treasure. Does any of it explore?",
         findings=_findings(sizes, shares),
         figures=(
-            figures.responsive(
+            draw(
                 figures.panels,
                 panels,
                 x_label="environment steps",
@@ -74,8 +75,8 @@ def _findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estimate]) -
     for size in sizes:
         ends = [(method.label, shares[size, method.name]) for method in METHODS]
         if any(float(share.value) > 0 for _, share in ends):
-            told = "; ".join(f"{label} {interval_cell(share)}" for label, share in ends)
-            lines.append(f"Size {size}, share of seeds that end at the treasure: {told}.")
+            ends_text = "; ".join(f"{label} {interval_cell(share)}" for label, share in ends)
+            lines.append(f"Size {size}, share of seeds that end at the treasure: {ends_text}.")
         else:
             lines.append(f"Size {size}: no seed of any method finds the treasure.")
     return tuple(lines)

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.studies.claims import judge
 from experiments.studies.computed import computed
+from experiments.studies.drawing import draw
 from experiments.studies.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
 from experiments.studies.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, nested
 from experiments.studies.runs import Runs
@@ -38,7 +39,7 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
         findings=_findings(noise, sizes),
         figures=(
             *(
-                figures.responsive(
+                draw(
                     figures.intervals,
                     [(m.label, *(by[m.name][end] for end in ("snr", "low", "high"))) for m in METHODS],
                     x_label="signal to noise of a batch's gradient",
@@ -49,7 +50,7 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
                 )
                 for stage, by in noise.items()
             ),
-            figures.responsive(
+            draw(
                 figures.panels,
                 [
                     (
@@ -112,8 +113,8 @@ def _sizes(runs: Runs) -> dict[str, Any]:
 def _findings(noise: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[str, ...]:
     lines = []
     for stage, by in noise.items():
-        told = "; ".join(f"{method.label} {_ratio(by[method.name])}" for method in METHODS)
-        lines.append(f"Signal to noise {stage}: {told}.")
+        ratios = "; ".join(f"{method.label} {_ratio(by[method.name])}" for method in METHODS)
+        lines.append(f"Signal to noise {stage}: {ratios}.")
     for policy, by in sizes.items():
         means = np.array(by["sum"]).mean(axis=0)
         std = float(np.mean(by["step_std"]))

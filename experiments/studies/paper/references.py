@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import CARTPOLE
@@ -14,7 +15,7 @@ from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
 from haepo_jax.reports.page import Section, Table
 
-KL_COEF = 0.1  # enough to tell the rules apart; at the paper's largest, 0.01, they are alike
+KL_COEF = 0.1  # enough to distinguish the rules; at the paper's largest, 0.01, they are alike
 PERIODS = (2, 5, 20)
 _UPDATES = 60
 
@@ -29,7 +30,7 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Sectio
         question="What does each rule do: the previous policy, a copy every few updates, a running mean, or frozen?",
         findings=_findings(areas),
         figures=(
-            figures.responsive(
+            draw(
                 figures.curves,
                 [figures.Series(label, grid, *interquartile_mean_of(curve)) for label, curve in curves.items()],
                 x_label="environment steps",

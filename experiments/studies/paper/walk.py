@@ -4,6 +4,7 @@ import numpy as np
 
 from experiments.studies.claims import judge
 from experiments.studies.curves import RunData
+from experiments.studies.drawing import draw
 from experiments.studies.methods import DPO, HAEPO, METHODS, PPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import WALK
@@ -11,8 +12,9 @@ from experiments.studies.tuning import Tuned, reported, tune
 from haepo_jax.analysis.few_seeds import interquartile_mean_of
 from haepo_jax.analysis.verdicts import compare
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, interval, interval_cell, settings
+from haepo_jax.reports.formatting import bands, brackets, interval, interval_cell
 from haepo_jax.reports.page import Claim, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 CLOCK_POINTS = 100
 
@@ -31,7 +33,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         question="How often is the goal found, after how many environment steps, and after how many seconds?",
         findings=_findings(curves),
         figures=(
-            figures.responsive(
+            draw(
                 figures.curves,
                 [figures.Series(m.label, grid, *interquartile_mean_of(curves[m.name])) for m in METHODS],
                 x_label="environment steps",
@@ -41,7 +43,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 f"{bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps its "
                 "last value.",
             ),
-            figures.responsive(
+            draw(
                 figures.curves,
                 [figures.Series(m.label, clock, *interquartile_mean_of(timed[m.name])) for m in METHODS],
                 x_label="seconds of training, all seeds together, without compilation",
@@ -85,7 +87,7 @@ def _table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, 
         rows=[
             (
                 method.label,
-                settings(tuned[method.name].chosen),
+                format_settings(shorten_keys(tuned[method.name].chosen)),
                 interval_cell(interquartile_mean_of(curves[method.name][:, -1])),
                 f"{curves[method.name][:, -1].min():.2f}",
                 f"{data[method.name].summary['wall_clock']['run_seconds']:.1f}",

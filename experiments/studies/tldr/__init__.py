@@ -1,1 +1,1 @@
-"""The paper's third experiment, TL;DR summaries: what is run on the generated task, and the page that tells it."""
+"""The paper's third experiment, TL;DR summaries: what is run on the generated task, and the page that reports it."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.studies.computed import computed
+from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.tldr.methods import BASELINES, HAEPO, METHODS
 from experiments.studies.tldr.runs import Runs, Tuned
@@ -20,8 +21,9 @@ from haepo_jax.language.stages.assembly import make_setting
 from haepo_jax.language.stages.evaluation import FINE_TUNED, answers_of, win_rates
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import Series
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number, settings
+from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number
 from haepo_jax.reports.page import Figure, Section, Table
+from haepo_jax.text import format_settings, shorten_keys
 
 _WINDOW = 10
 """Updates that the effective sample size is averaged over."""
@@ -29,7 +31,7 @@ _WINDOW = 10
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """What came out, for the report."""
+    """The findings, for the report."""
 
     section: Section
     tuned: tuple[Tuned, ...]
@@ -97,7 +99,7 @@ def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
 
 
 def _task(runs: Runs) -> dict[str, float]:
-    """What is to be had: gold rewards on the test posts, and the accuracy that knowing gold gives on comparisons."""
+    """Computes the best to be had: gold rewards on the test posts, and the accuracy that gold gives on comparisons."""
     data = make_setting(runs.config({}), runs.directory).config.data
     rows = corpus.completions(data, "test")
     compared = datasets.read(data.held_out_comparisons, data.comparisons_schema)
@@ -153,7 +155,7 @@ def _at_equal_kl(runs: Runs, found: _Found) -> _Equal:
 
 
 def _headline(recommended: Method, found: _Found, equal: _Equal, *, chosen: bool) -> str:
-    """What the report begins with: every method in the same order, and no winner."""
+    """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(found.names[recommended.name])
     ends = "; ".join(
         f"{method.label} {interval_cell(_estimate(found.mean(method, 'gold')))} at "
@@ -225,7 +227,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             saturation.append(Series(method.label, np.arange(smooth.shape[1]) + _WINDOW, *_estimate(smooth)))
     rates = [(method.label, *map(float, _estimate(found.wins(method.name, FINE_TUNED)))) for method in METHODS]
     return (
-        figures.responsive(
+        draw(
             figures.curves,
             paths,
             x_label="KL to the fine-tuned policy, nats a response",
@@ -235,7 +237,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             f"its end, with a point every {every} updates: means over {seeds} seeds, {bands(seeds)}. Higher at the "
             "same KL is better.",
         ),
-        figures.responsive(
+        draw(
             figures.curves,
             learning,
             x_label="updates",
@@ -244,7 +246,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             caption="The same gold reward against updates. The methods but DPO sample as many responses an update; "
             "DPO is offline and reads as many responses from given comparisons instead.",
         ),
-        figures.responsive(
+        draw(
             figures.intervals,
             rates,
             x_label="win rate against the fine-tuned policy, length controlled",
@@ -253,7 +255,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             f"{found.judged['posts']} test posts, with the difference in length taken out: mean over seeds, "
             f"{bands(seeds, '95% intervals')}.",
         ),
-        figures.responsive(
+        draw(
             figures.curves,
             saturation,
             x_label="updates",
@@ -311,7 +313,14 @@ def _cost_table(runs: Runs, tuned: Mapping[str, Tuned], found: _Found) -> Table:
     for method in METHODS:
         names = found.names[method.name]
         tokens, seconds = np.mean([runs.tokens(name) for name in names]), min(map(runs.seconds, names))
-        rows.append((method.label, settings(tuned[method.name].chosen), f"{tokens:,.0f}", f"{seconds:.0f}"))
+        rows.append(
+            (
+                method.label,
+                format_settings(shorten_keys(tuned[method.name].chosen)),
+                f"{tokens:,.0f}",
+                f"{seconds:.0f}",
+            )
+        )
     return Table(
         caption="What a run was given and what it took",
         columns=("method", "chosen settings", "response tokens", "seconds"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.studies.drawing import draw
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison, verdict, verdict_of_all
 from haepo_jax.language.training.memory import (
@@ -127,7 +128,7 @@ def _figures(rows: Sequence[Row], shape: str) -> list[Figure]:
             charts.append((label, [_series(varied, way, field, values) for way in WAYS]))
     at = f"M = {base.num_responses}, T = {base.response_length}, V = {base.vocab_size:,}"
     return [
-        figures.responsive(
+        draw(
             figures.panels,
             charts,
             x_label="",

@@ -18,7 +18,7 @@ def _haepo(score: str, grid: dict[str, tuple[float, ...]]) -> Method:
 
 
 HAEPO = {
-    # Without a higher temperature a single response has all the weight: BUILD_NOTES.md.
+    # Without a higher temperature a single response has all the weight: docs/experiments/tldr_settings.md.
     "sum": _haepo("sum", {"haepo.temperature": (1.0, 8.0), "haepo.kl_coef": (5e-3, 0.1)}),
     "mean": _haepo("mean", {"rl.optimizer.learning_rate": (3e-4, 6e-4), "haepo.kl_coef": (5e-3, 0.1)}),
     "log_ratio": _haepo("log_ratio", {"rl.optimizer.learning_rate": (3e-4, 6e-4), "haepo.kl_coef": (0.1, 0.5)}),

@@ -13,11 +13,12 @@ from experiments.studies.tldr.runs import TUNING_SEED, Runs, Tuned
 from experiments.studies.tldr.scale import Scale
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.training.memory import BASE
-from haepo_jax.reports.formatting import bands, settings
+from haepo_jax.reports.formatting import bands
 from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section, Table
 from haepo_jax.reports.publishing import Published, publish
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runtime import startup
+from haepo_jax.text import format_settings, shorten_keys
 
 COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
@@ -37,7 +38,7 @@ def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> Published
     Raises:
       ConfigError: the folder holds runs of other settings.
       StorageError: the folder could not be written to any more.
-      Interrupted: SIGTERM or SIGINT; called again, it goes on.
+      Interrupted: SIGTERM or SIGINT; called again, it resumes.
     """
     runs = Runs(directory, scale)
     compared = comparison.study(runs)
@@ -77,7 +78,7 @@ def report_memory(directory: StrPath, topology: str = "") -> Path:
 
 
 def _limits(*, with_memory: bool) -> Section:
-    """What the page does not claim."""
+    """Lists what the page does not claim."""
     not_claimed = (
         "The paper's TL;DR result: no weights and no data of Reddit were used, and no model of its size was trained.",
         "Preference of people, or of a model that stands for them: gold is a program, and the reward model is a small "
@@ -107,7 +108,7 @@ def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
 
 
 def _provenance(runs: Runs) -> Mapping[str, Any]:
-    """What the runs were made with, and how long they took."""
+    """Collects the versions and devices of the runs, and how long they took."""
     attempts = [attempt for name in runs.done for attempt in runs.provenance(name)]
     newest = max(attempts, key=lambda attempt: attempt["last_written"])
     seconds = {stage: runs.stage_seconds(stage) for stage in ("sft", "reward")}
@@ -142,7 +143,13 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
         for tried, score in sorted(choice.tried, key=lambda pair: -pair[1]):
             if tried == choice.chosen:
                 marked.append(len(rows))
-            rows.append((choice.method.label, settings(tried), "diverged" if np.isinf(score) else f"{score:.3f}"))
+            rows.append(
+                (
+                    choice.method.label,
+                    format_settings(shorten_keys(tried)),
+                    "diverged" if np.isinf(score) else f"{score:.3f}",
+                )
+            )
     table = Table(
         caption="Every setting tried, by gold reward on the held-out posts at the end",
         columns=("method", "settings", "gold reward"),
@@ -160,7 +167,8 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "reads as many given responses an update.",
             tuning,
             "HAEPO got more attention than the others: its grids were set after ten runs of 80 to 100 updates, GRPO's "
-            "after three, those of RLOO and DPO after one each (BUILD_NOTES.md). The same care could well make those "
+            "after three, those of RLOO and DPO after one each "
+            "(docs/experiments/tldr_settings.md). The same care could well make those "
             "better too.",
             f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
             f"{bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far seeds are "

@@ -23,7 +23,7 @@ class Cursor(NamedTuple):
 
 
 def start(arrays: Any, *, seed: int) -> Cursor:
-    """The place before the first batch.
+    """Returns the place before the first batch.
 
     Args:
       arrays: the data set, a pytree of arrays `[N, ...]`.
@@ -36,10 +36,10 @@ def start(arrays: Any, *, seed: int) -> Cursor:
 
 
 def next_batch[Arrays](arrays: Arrays, cursor: Cursor, size: int) -> tuple[Arrays, Cursor]:
-    """The next examples of the stream.
+    """Takes the next examples of the stream.
 
     Each epoch holds every example once, in an order of its own that depends on nothing but seed, epoch and N. A batch
-    at the end of an epoch goes on in the next one, so that all batches have the same size and no example is left out;
+    at the end of an epoch continues in the next one, so that all batches have the same size and none is left out;
     one that is larger than the data set covers several epochs.
 
     Args:

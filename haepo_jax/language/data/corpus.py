@@ -21,11 +21,11 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.training.scoring import Prompts, Sequences
 
 Split = Literal["train", "held_out", "test"]
-"""Posts to learn from, those that a run is watched by while it goes on, and those that it is judged by in the end."""
+"""Posts to learn from, those that a run is watched by meanwhile, and those that it is judged by in the end."""
 
 
 def located(config: DataConfig, folder: Path) -> DataConfig:
-    """The config with paths: as it is, or those of the generated task, written into `folder` where any is missing."""
+    """Fills in the paths of the config: those of the generated task, written into `folder`, where any is missing."""
     if config.demonstrations:
         return config
     files = {
@@ -44,7 +44,7 @@ def located(config: DataConfig, folder: Path) -> DataConfig:
 
 
 def completions(config: DataConfig, split: Split) -> tuple[PromptCompletion, ...]:
-    """The demonstrations as texts; at most `num_held_out` of those that are not trained on."""
+    """Reads the demonstrations as texts; at most `num_held_out` of those that are not trained on."""
     path = {
         "train": config.demonstrations,
         "held_out": config.held_out_demonstrations,
@@ -61,13 +61,13 @@ def demonstrations(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Se
 
 
 def queries(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Prompts:
-    """The prompts of the demonstrations."""
+    """Reads the prompts of the demonstrations."""
     prompts = [row.prompt for row in completions(config, split)]
     return Prompts(*encode_queries(prompts, tokenizer, prompt_format(config.prompt)))
 
 
 def comparisons(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Sequences:
-    """Comparisons, `[N, 2, P + C]`, the preferred response first; C is the format's `comparison_length`."""
+    """Reads comparisons, `[N, 2, P + C]`, the preferred response first; C is the format's `comparison_length`."""
     path = config.held_out_comparisons if held_out else config.comparisons
     splits = None
     if config.comparisons_schema == "openai_comparisons":

@@ -87,7 +87,7 @@ class Comparison:
     choice: int
     """Of the preferred one: 0 or 1."""
     policies: tuple[str | None, str | None]
-    """What wrote each of them."""
+    """The writer of each of them."""
     worker: str | None
     batch: str
     split: str
@@ -117,7 +117,7 @@ Row = Demonstration | Comparison | PromptCompletion | Preference
 def read(
     path: str | Path, schema: str, *, source: str = "tldr", splits: Sequence[str] | None = None
 ) -> tuple[Row, ...]:
-    """The rows of a data set, in the order of the files' names and of the rows in them.
+    """Reads the rows of a data set, in the order of the files' names and of the rows in them.
 
     Args:
       path: a file, a folder all of whose data files are read, or a pattern such as `data/train-*.parquet`. JSON
@@ -393,7 +393,7 @@ def _pylist(file: Path, batch: Any, start: int) -> list[dict[str, Any]]:
 
 
 def _is_foreign(file: Path, schema: str) -> bool:
-    """Whether a file holds one JSON object, or a table, with no field of the schema; not where it is damaged."""
+    """Returns whether a file holds one JSON object or table with no field of the schema; not where it is damaged."""
     import pyarrow
     from pyarrow import parquet
 

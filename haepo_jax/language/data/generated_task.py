@@ -1,7 +1,7 @@
 """A TL;DR task that is generated: posts, noisy reference summaries, comparisons, and a gold reward by program.
 
-A post names eight things, one of each topic, among filler words. Those in capitals are the facts to be told, two to
-five of them; the others are asides. A summary tells things in small letters, and may ramble in stock phrases::
+A post names eight things, one of each topic, among filler words. Those in capitals are the facts to mention, two to
+five of them; the others are asides. A summary mentions things in small letters, and may ramble in stock phrases::
 
     SUBREDDIT: r/travel
 
@@ -11,9 +11,9 @@ five of them; the others are asides. A summary tells things in small letters, an
 
     TL;DR: boss midnight so anyway you know exam
 
-References tell facts in the order of the topics, and are noisy, as people are: they leave facts out, tell asides and
+References mention facts in the order of the topics, and are noisy, as people are: they omit facts, mention asides and
 things that no post named, repeat themselves and ramble. They also have habits: times and feelings they leave out more
-often than not, and animals they mostly tell whether they are facts or asides. So to imitate them perfectly earns half
+often than not, and animals they mostly mention whether they are facts or asides. To imitate them perfectly earns half
 of what the best summary does, and what they most likely say is not the best either.
 """
 
@@ -51,7 +51,7 @@ TOPICS = (
 )
 THINGS = tuple(itertools.chain.from_iterable(TOPICS))
 NEGLECTED, GOSSIPED = (*TOPICS[2], *TOPICS[7]), TOPICS[4]
-"""Facts that references leave out more often than not, and asides that they mostly tell."""
+"""Facts that references leave out more often than not, and asides that they mostly mention."""
 PHRASES = (
     ("so", "anyway", "you", "know"),
     ("well", "i", "just", "mean"),
@@ -68,20 +68,20 @@ _CAPITALS = frozenset(thing.upper() for thing in THINGS)
 
 @dataclass(frozen=True)
 class _Writer:
-    """How carelessly somebody summarises: chances, of each thing in the post or of the whole summary."""
+    """The carelessness of a writer: chances, of each thing in the post or of the whole summary."""
 
     omits: float
     """A fact is left out."""
     neglects: float
     """The same for facts of `NEGLECTED`."""
     digresses: float
-    """An aside is told."""
+    """An aside is mentioned."""
     gossips: float
     """The same for asides of `GOSSIPED`."""
     invents: float
-    """Something is told that is not from the post, or only by chance."""
+    """Something is mentioned that is not from the post, or only by chance."""
     repeats: float
-    """Something that was told is told again, before anything else is."""
+    """Something that was mentioned is repeated, before anything else is."""
     rambles: tuple[float, float]
     """Bounds of the chance, drawn for each summary, that a stock phrase comes next."""
 
@@ -100,14 +100,14 @@ _WRITERS = {
 
 
 def gold_reward(post: str, summary: str) -> float:
-    """What a summary of a post is worth, from the two texts alone.
+    """Computes the worth of a summary of a post, from the two texts alone.
 
-    max(-3, facts told - wrong words - repetitions / 2 - words / 50), where a fact counts once, and again as a
+    max(-3, facts mentioned - wrong words - repetitions / 2 - words / 50), where a fact counts once, and again as a
     repetition each time after the first; a wrong word is one that is neither a fact in small letters nor a filler
     word, such as an aside, a thing of no post, or one in capitals; and all words count in the last term.
 
-    The best summary tells each fact once and nothing else: 0.98 for each, so 1.96 to 4.9 (`best_gold`). The empty
-    summary is worth 0; one that tells all eight things, about -0.9 on average over posts; one that copies the whole
+    The best summary mentions each fact once and nothing else: 0.98 for each, so 1.96 to 4.9 (`best_gold`). The empty
+    summary is worth 0; one that mentions all eight things, about -0.9 on average over posts; one that copies the whole
     post, -3, the least there is.
 
     Args:
@@ -136,7 +136,7 @@ def gold_reward(post: str, summary: str) -> float:
 
 
 def best_gold(post: str) -> float:
-    """The most that a summary of the post can earn.
+    """Computes the most that a summary of the post can earn.
 
     Example:
       >>> best_gold("well BOSS so pizza EXAM")
@@ -146,7 +146,7 @@ def best_gold(post: str) -> float:
 
 
 def preference_probability(first: float, second: float) -> float:
-    """Chance that the judge prefers the summary of gold reward `first` to that of `second`: Bradley-Terry.
+    """Computes the chance that the judge prefers a summary of gold reward `first` to one of `second`: Bradley-Terry.
 
     Example:
       >>> preference_probability(1.0, 1.0)
@@ -156,7 +156,7 @@ def preference_probability(first: float, second: float) -> float:
 
 
 def ceiling_accuracy(comparisons: Sequence[Comparison]) -> float:
-    """The accuracy to expect of who knows gold, and so the most that a reward model can reach, on such comparisons.
+    """Computes the accuracy of a judge who knows gold, the most that a reward model can reach, on such comparisons.
 
     Args:
       comparisons: of this task, at least one.
@@ -172,7 +172,7 @@ def ceiling_accuracy(comparisons: Sequence[Comparison]) -> float:
 
 
 def make_tokenizer() -> Tokenizer:
-    """The task's tokenizer: a token a word, together with the space before it, so that texts come back as they were.
+    """Makes the task's tokenizer: a token a word, with the space before it, so that texts come back as they were.
 
     Raises:
       ConfigError: the tokenizers library is not installed.

@@ -27,7 +27,7 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a prompt reads, and the lengths that it and its responses are brought to."""
+    """The text of a prompt, and the lengths that it and its responses are brought to."""
 
     name: str
     template: str
@@ -42,7 +42,7 @@ class PromptFormat:
     """Tokens of a response that is compared; those of other policies may be longer."""
 
     def render(self, post: Post | Article) -> str:
-        """The prompt of a post or an article, whatever its length.
+        """Writes the prompt of a post or an article, whatever its length.
 
         Raises:
           ConfigError: the template has a field that it does not have.
@@ -56,7 +56,7 @@ class PromptFormat:
             ) from None
 
     def response(self, text: str) -> str:
-        """A summary as it follows the prompt: with one leading space, whether its source has one or not."""
+        """Writes a summary as it follows the prompt: with one leading space, whether its source has one or not."""
         return f" {text.lstrip()}" if text.strip() else ""
 
     def parts(self, prompt: str) -> tuple[str, str, str]:
@@ -128,7 +128,7 @@ class PreferenceArrays(NamedTuple):
 
 
 def prompt_format(name: str) -> PromptFormat:
-    """The preset of that name.
+    """Returns the preset of that name.
 
     Raises:
       ConfigError: there is none.
@@ -159,7 +159,7 @@ def as_completions(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Pr
 
 
 def as_preferences(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Preference, ...]:
-    """Comparisons, of either schema, with their prompts formatted.
+    """Formats the prompts of comparisons of either schema.
 
     Args:
       rows: of `openai_comparisons` or `trl_tldr_preference`.
@@ -230,7 +230,7 @@ def encode_preferences(
 def encode_queries(
     prompts: Sequence[str], tokenizer: Tokenizer, prompt_format: PromptFormat
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Formatted prompts as ids, padded on the left.
+    """Encodes formatted prompts as ids, padded on the left.
 
     A prompt that is too long loses the end of its post: it is cut at the last newline at which it fits, and where
     there is none, as many characters go as it takes. What stands before and behind the post stays whole.
@@ -291,7 +291,7 @@ def encode_responses(
 
 
 _STANDING_IN = (":", ".", ")", "\n", "a", "1")
-"""What may stand in for a prompt in whose last token a response would merge."""
+"""The stand-in for a prompt in whose last token a response would merge."""
 
 
 def _continuations(prompts: Sequence[str], texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:

@@ -41,11 +41,11 @@ class Tokenizer:
     pad_id: int
     """Fills up; never `eos_id`, so that a policy can learn to end."""
     begin_ids: tuple[int, ...] = ()
-    """What the model wants before a text: the id of Llama's `<|begin_of_text|>`, nothing for Qwen and GPT-NeoX."""
+    """The ids that the model wants before a text: Llama's `<|begin_of_text|>`, none for Qwen and GPT-NeoX."""
     other_eos_ids: tuple[int, ...] = ()
     """End a response too, as the model's `generation_config.json` or `config.json` says."""
     bos_id: int | None = None
-    """What these files call the beginning of a sequence; it is only kept."""
+    """The beginning of a sequence by these files; it is only kept."""
     folder: Path | None = None
     """Where it was read from."""
     grown: bool = False
@@ -116,7 +116,7 @@ class Tokenizer:
         return 1 + int(max(self.backend.get_vocab(with_added_tokens=True).values()))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text as it is: without `begin_ids`, and never cut.
+        """Encodes each text as it is: without `begin_ids`, and never cut.
 
         Raises:
           ConfigError: the tokenizer has no token for something in a text, nor one for what is unknown.
@@ -128,12 +128,12 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, those of special tokens left out."""
+        """Decodes ids, those of special tokens left out."""
         text: str = self.backend.decode([int(i) for i in ids], skip_special_tokens=True)
         return text
 
     def decode_response(self, ids: Iterable[int]) -> str:
-        """The text of a response: of the ids before the first of `eos_ids`."""
+        """Decodes a response: the ids before the first of `eos_ids`."""
         return self.decode(itertools.takewhile(lambda i: int(i) not in self.eos_ids, ids))
 
     def save(self, folder: str | Path) -> list[str]:
@@ -172,7 +172,7 @@ class Tokenizer:
 
 
 def tokenizers_library() -> Any:
-    """The module `tokenizers`.
+    """Imports the module `tokenizers`.
 
     Raises:
       ConfigError: it is not installed.
@@ -249,7 +249,7 @@ def _numbered_ids(kind: str, folder: Path, settings: dict[str, dict[str, Any]], 
 
 
 def _bos_id(settings: dict[str, dict[str, Any]], backend: Any) -> int | None:
-    """What the files call the beginning of a sequence, where that can be understood: nothing here needs it."""
+    """Reads what the files call the beginning of a sequence, where that can be understood: nothing here needs it."""
     for name in _NUMBERED_IN:
         numbered = settings[name].get("bos_token_id")
         if type(numbered) is int:

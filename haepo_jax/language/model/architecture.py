@@ -1,4 +1,4 @@
-"""What a decoder is made of: sizes and the few choices in which the supported families differ.
+"""The architecture of a decoder: sizes and the few choices in which the supported families differ.
 
 Which choices a family makes is read from a Hugging Face `config.json` in `hugging_face.py`; here are only the choices.
 """
@@ -60,12 +60,12 @@ class Architecture:
 
     @property
     def rotated_dim(self) -> int:
-        """How many of a head's dimensions are rotated."""
+        """The number of a head's dimensions that are rotated."""
         return self.head_dim if self.rotary_dim is None else self.rotary_dim
 
 
 def of_family(family: str, *, head_dim: int, **sizes: Any) -> Architecture:
-    """An architecture with a family's usual choices, for a model that starts from random parameters.
+    """Makes an architecture with a family's usual choices, for a model that starts from random parameters.
 
     Args:
       family: `llama`, `qwen2`, `qwen3` or `gpt_neox`.

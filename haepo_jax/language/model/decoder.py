@@ -38,7 +38,7 @@ class Cache(NamedTuple):
 
 
 def empty_cache(architecture: Architecture, batch: int, length: int, dtype: jnp.dtype) -> Cache:
-    """A cache for `batch` sequences of at most `length` tokens, padding included."""
+    """Makes a cache for `batch` sequences of at most `length` tokens, padding included."""
     shape = (architecture.num_layers, batch, length, architecture.num_kv_heads, architecture.head_dim)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
     def hidden(
         self, tokens: jax.Array, valid: jax.Array, cache: Cache | None = None, start: jax.Array | int = 0
     ) -> tuple[jax.Array, Cache | None]:
-        """The last layer's normed states, from which the next token's logits are made.
+        """Computes the last layer's normed states, from which the next token's logits are made.
 
         Args:
           tokens: `[B, T]` int32 token ids; what they are where not valid does not matter.
@@ -109,7 +109,7 @@ class Decoder(nn.Module):
         return self.final_norm(states).astype(self.dtype), layers
 
     def head_matrix(self) -> jax.Array:
-        """The head `[D, V]`."""
+        """Returns the head `[D, V]`."""
         return self.embedding.T if self.architecture.tie_embeddings else self.head
 
     def logits(self, states: jax.Array) -> jax.Array:
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
 
 
 class _Shared(NamedTuple):
-    """What all layers read alike."""
+    """The inputs that all layers share."""
 
     angles: jax.Array
     mask: jax.Array

@@ -11,7 +11,7 @@ _LEAVES = ("adapter_in", "adapter_out")
 
 
 def init_adapter(decoder: Decoder, key: jax.Array) -> Params:
-    """A fresh adapter, which changes nothing yet.
+    """Makes a fresh adapter, which changes nothing yet.
 
     Args:
       decoder: with an adapter.
@@ -25,7 +25,7 @@ def init_adapter(decoder: Decoder, key: jax.Array) -> Params:
 
 
 def split_adapter(params: Params) -> tuple[Params, Params]:
-    """The parameters of the model without its adapter, and those of the adapter; `join` is the inverse."""
+    """Splits parameters into those of the model alone and those of its adapter; `join` is the inverse."""
     base: dict[tuple[str, ...], jax.Array] = {}
     adapter: dict[tuple[str, ...], jax.Array] = {}
     for path, leaf in flatten_dict(params).items():
@@ -34,12 +34,12 @@ def split_adapter(params: Params) -> tuple[Params, Params]:
 
 
 def join(base: Params, adapter: Params) -> Params:
-    """The parameters of a model with its adapter."""
+    """Joins the parameters of a model with those of its adapter."""
     return unflatten_dict(flatten_dict(base) | flatten_dict(adapter))
 
 
 def fold(params: Params, adapter: Adapter) -> Params:
-    """The parameters of a model that has no adapter and gives the same logits.
+    """Folds an adapter into the parameters of a model without one, which gives the same logits.
 
     Args:
       params: of a model with an adapter.

@@ -10,7 +10,7 @@ from haepo_jax.language.model.architecture import Architecture, RopeScaling
 
 
 def rotary_angles(architecture: Architecture, positions: jax.Array) -> jax.Array:
-    """The angle by which each pair of dimensions is turned.
+    """Computes the angle by which each pair of dimensions is turned.
 
     Args:
       architecture: gives `rope_theta`, how many dimensions are rotated, and the scaling.

@@ -1,4 +1,4 @@
-"""How a language-model run lies on its devices: batches over all of them, parameters over the `fsdp` axis."""
+"""The layout of a language-model run on its devices: batches over all of them, parameters over the `fsdp` axis."""
 
 import sys
 from typing import Any
@@ -56,17 +56,17 @@ def usable_devices(devices: int, fsdp: int, rows: int) -> int:
 
 
 def over_rows(mesh: Mesh) -> NamedSharding:
-    """For batches: the leading axis over all devices."""
+    """Shards batches: their leading axis lies over all devices."""
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """For what every device holds whole."""
+    """Replicates: every device holds the whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def for_parameters(mesh: Mesh, tree: Any) -> Any:
-    """For parameters and what has their shapes: each array's longest axis that can be over `fsdp`, else whole.
+    """Shards parameters and what has their shapes: each array's longest axis that can be over `fsdp`, else whole.
 
     Args:
       mesh: the devices.

@@ -1,4 +1,4 @@
-"""What a policy answers to held-out posts, and how good that is: for runs that go on and for finished policies."""
+"""Answers of a policy to held-out posts, and how good they are: during a run and of finished policies."""
 
 from collections.abc import Callable
 from typing import NamedTuple

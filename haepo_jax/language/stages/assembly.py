@@ -1,4 +1,4 @@
-"""What the stages are put together from: models on the devices, compiled updates, and folders to read and write."""
+"""The parts of the stages: models on the devices, compiled updates, and folders to read and write."""
 
 import contextlib
 import dataclasses
@@ -45,7 +45,7 @@ _BYTES_TRAINED, _BYTES_FROZEN = 16, 2
 
 
 class Setting(NamedTuple):
-    """What all stages begin with."""
+    """The setting that all stages begin with."""
 
     config: LanguageConfig
     """Its data have paths."""
@@ -56,7 +56,7 @@ class Setting(NamedTuple):
 
     @property
     def adapter(self) -> Adapter | None:
-        """What is trained instead of all parameters, if anything."""
+        """The adapter that is trained instead of all parameters, if any."""
         model = self.config.model
         return Adapter(model.adapter_rank, model.adapter_alpha) if model.adapter_rank else None
 
@@ -275,13 +275,13 @@ def compiled_stage(
 
 
 def _temporary_bytes(program: Compiled) -> int:
-    """What a program needs beside its arguments and results; 0 where the backend does not tell."""
+    """Counts the bytes that a program needs beside its arguments and results; 0 where the backend does not say."""
     analysis = program.memory_analysis()
     return 0 if analysis is None else analysis.temp_size_in_bytes
 
 
 def _bytes(program: Compiled) -> int:
-    """What a program needs on a device; 0 where the backend does not tell."""
+    """Counts the bytes that a program needs on a device; 0 where the backend does not say."""
     sizes = program.memory_analysis()
     if sizes is None:
         return 0

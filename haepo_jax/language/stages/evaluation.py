@@ -66,7 +66,7 @@ def finished_runs(workdir: StrPath) -> list[str]:
 
 
 def answers_of(setting: Setting, names: Iterable[str], split: Split = "test") -> dict[str, Answers]:
-    """What the fine-tuned policy, as `sft`, and the policies of these runs answer to the posts of a split.
+    """Collects the answers of the fine-tuned policy, as `sft`, and of these runs' policies to the posts of a split.
 
     Raises:
       ConfigError: a stage that this builds on is missing.

@@ -1,4 +1,4 @@
-"""What a run must not change under way: it is noted when the run begins, and a resumed run is held to it."""
+"""Inputs that must not change under way: noted when the run begins, and compared when it resumes."""
 
 import os
 import zlib

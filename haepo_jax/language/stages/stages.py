@@ -258,7 +258,7 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
 def _make_evaluation(
     setting: Setting, decoder: Decoder, reward_decoder: Decoder | None, tokenizer: Tokenizer, frozen: Frozen
 ) -> Evaluation | None:
-    """What is looked at while a policy learns: its answers to the held-out posts."""
+    """Watches a policy while it learns: its answers to the held-out posts."""
     if not setting.config.rl.evaluate_every:
         return None
     answering = make_answering(setting, decoder, reward_decoder, tokenizer, "held_out")

@@ -14,7 +14,7 @@ from haepo_jax.types import Metrics
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
-    """An update of DPO, on comparisons, `Sequences` `[B, 2, P + R]` with the preferred response first.
+    """Makes an update of DPO, on comparisons, `Sequences` `[B, 2, P + R]` with the preferred response first.
 
     Args:
       config: the settings; `config.rl.gradient` must be decided.

@@ -27,7 +27,7 @@ Gradient = Callable[[Params, Rows, Loss], tuple[jax.Array, Metrics, Params]]
 
 
 def one_shot(log_probs: LogProbs) -> Gradient:
-    """The gradient by differentiating through all responses at once."""
+    """Computes the gradient by differentiating through all responses at once."""
 
     def gradient(params: Params, rows: Rows, loss: Loss) -> tuple[jax.Array, Metrics, Params]:
         (value, metrics), grads = jax.value_and_grad(lambda params: loss(log_probs(params, rows)), has_aux=True)(
@@ -39,7 +39,7 @@ def one_shot(log_probs: LogProbs) -> Gradient:
 
 
 def two_pass(log_probs: LogProbs, *, microbatch: int) -> Gradient:
-    """The gradient with the memory of `microbatch` responses, at the cost of a second forward pass.
+    """Computes the gradient with the memory of `microbatch` responses, at the cost of a second forward pass.
 
     Args:
       log_probs: the model's part.
@@ -66,7 +66,7 @@ def two_pass(log_probs: LogProbs, *, microbatch: int) -> Gradient:
 
 
 def in_microbatches(function: Callable[[Rows], jax.Array], rows: Rows, size: int) -> jax.Array:
-    """`function(rows)`, computed for `size` rows at a time; each result must come from its row alone."""
+    """Computes `function(rows)` for `size` rows at a time; each result must come from its row alone."""
     count = jax.tree.leaves(rows)[0].shape[0]
     return _join(jax.lax.map(function, _split(rows, size)), count)
 

@@ -43,7 +43,7 @@ Learn = Callable[[LearnerState, Params | None, Experience], tuple[LearnerState, 
 
 
 def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
-    """The optimiser of the stage `rl`."""
+    """Makes the optimiser of the stage `rl`."""
     return make_optimizer(config.rl.optimizer, config.rl.num_updates * config.rl.num_epochs)
 
 
@@ -65,7 +65,7 @@ def make_score(config: LanguageConfig, response_length: int) -> Score:
 
 
 def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *, score: Score) -> Learn:
-    """The epochs on one batch.
+    """Makes the epochs on one batch.
 
     Args:
       config: the settings; `config.rl.gradient` must be decided.

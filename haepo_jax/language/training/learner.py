@@ -1,4 +1,4 @@
-"""What is trained, what is fixed, and one step of the optimiser: the same in every stage."""
+"""Trained parameters, fixed ones, and one step of the optimiser: the same in every stage."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from haepo_jax.types import Metrics, Params
 
 @flax.struct.dataclass
 class LearnerState:
-    """What a stage keeps between updates."""
+    """The state of a stage between updates."""
 
     trained: Params
     """float32; with an adapter, the adapter alone."""
@@ -33,7 +33,7 @@ Update = Callable[[LearnerState, Any, Any], tuple[LearnerState, Metrics]]
 
 
 def start(trained: Params, optimizer: optax.GradientTransformation, *, seed: int, mesh: Mesh) -> LearnerState:
-    """The state before the first update, on the devices."""
+    """Makes the state before the first update, on the devices."""
 
     def make(trained: Params) -> LearnerState:
         return LearnerState(trained, optimizer.init(trained), jax.random.key(seed), jnp.int32(0))
@@ -42,14 +42,14 @@ def start(trained: Params, optimizer: optax.GradientTransformation, *, seed: int
 
 
 def whole(base: Params | None, trained: Params) -> Params:
-    """The parameters to apply a decoder with: the trained ones, joined with what they adapt where there is such."""
+    """Joins the trained parameters with those that they adapt, where there are such, to apply a decoder with."""
     return trained if base is None else join(base, trained)
 
 
 def descend(
     trained: Params, optimizer_state: Any, gradient: Params, optimizer: optax.GradientTransformation
 ) -> tuple[Params, Any]:
-    """Parameters and optimiser state after one step."""
+    """Takes one step down the gradient; returns parameters and optimiser state."""
     updates, optimizer_state = optimizer.update(gradient, optimizer_state, trained)
     return optax.apply_updates(trained, updates), optimizer_state
 
@@ -59,7 +59,7 @@ def make_supervised_update(
     tokens: Callable[[Any], jax.Array],
     optimizer: optax.GradientTransformation,
 ) -> Update:
-    """One step down a loss of the batch alone.
+    """Makes an update of one step down a loss of the batch alone.
 
     Args:
       loss: `(trained, frozen, batch) -> (loss, metrics)`.

@@ -1,4 +1,4 @@
-"""How much device memory an update needs, by the compiler's own account, for every method and way to compute it.
+"""The device memory of an update, by the compiler's own account, for every method and way to compute it.
 
 Nothing is allocated: programs are compiled for abstract shapes, for the devices that are here or for a TPU topology
 that is not (with `jax[tpu]` installed, whose compiler needs no TPU). What is counted is the update that learns, from
@@ -62,12 +62,12 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """What must be there at once."""
+        """All that must be there at once."""
         return self.arguments + self.outputs + self.temporaries - self.aliased
 
 
 def architecture(shape: str, vocab_size: int) -> Architecture:
-    """The architecture of a shape: 44 million parameters at 32k tokens, or those of Qwen3-0.6B."""
+    """Returns the architecture of a shape: 44 million parameters at 32k tokens, or those of Qwen3-0.6B."""
     sizes = {
         "40M": {"hidden_size": 512, "num_layers": 7, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 2048},
         "0.6B": {"hidden_size": 1024, "num_layers": 28, "num_heads": 16, "num_kv_heads": 8, "intermediate_size": 3072},
@@ -88,12 +88,12 @@ BASE = {"40M": Case("40M", "haepo", "", 32, 512, 32_768), "0.6B": Case("0.6B", "
 
 
 def method_cases(shape: str) -> Iterator[Case]:
-    """Every method in every way at the base of a shape."""
+    """Lists every method in every way at the base of a shape."""
     yield from (BASE[shape]._replace(method=method, way=way) for method in METHODS for way in WAYS)
 
 
 def cases(shape: str) -> Iterator[Case]:
-    """What the report shows: every way against M, T and vocabulary, and every method at the base."""
+    """Lists the cases of the report: every way against M, T and vocabulary, and every method at the base."""
     base = BASE[shape]
     varied = [base._replace(num_responses=count) for count in (4, 8, 16, 32, 64)]
     lengths, vocabularies = {
@@ -106,7 +106,7 @@ def cases(shape: str) -> Iterator[Case]:
 
 
 def device_of_topology(name: str) -> jax.Device:
-    """A device of a TPU topology such as `v5e:2x2`, to compile for.
+    """Describes a device of a TPU topology such as `v5e:2x2`, to compile for.
 
     Raises:
       ConfigError: there is no such topology, or no compiler for it.
@@ -194,7 +194,7 @@ def _shapes(case: Case, config: LanguageConfig, decoder: Decoder) -> tuple[Any, 
 
 
 def _score_all_positions(response_length: int) -> Score:
-    """What a trainer does that does not think of memory."""
+    """Scores as a trainer does that does not think of memory."""
 
     def score(decoder: Decoder, params: Params, sequences: Sequences) -> jax.Array:
         logits: Any = decoder.apply({"params": params}, sequences.tokens, sequences.valid)

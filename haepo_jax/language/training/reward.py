@@ -16,14 +16,14 @@ from haepo_jax.types import Metrics, Params
 
 
 def init_reward_params(decoder_params: Params) -> Params:
-    """A reward model that begins as this decoder, with every score 0."""
+    """Makes a reward model that begins as this decoder, with every score 0."""
     return {"decoder": decoder_params, "score": jnp.zeros(decoder_params["embedding"].shape[1], jnp.float32)}
 
 
 def rewards(
     decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int, pooling: str
 ) -> jax.Array:
-    """The reward of each response.
+    """Computes the reward of each response.
 
     Args:
       decoder: the model.
@@ -61,7 +61,7 @@ def bradley_terry_loss(
 
 
 def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
-    """The stage's optimiser."""
+    """Makes the stage's optimiser."""
     return make_optimizer(config.reward.optimizer, config.reward.num_steps)
 
 
@@ -76,7 +76,7 @@ def judge(
 def held_out_accuracy(
     config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
 ) -> jax.Array:
-    """Accuracy on comparisons, `[B, 2, P + R]`, of which those without any valid token do not count."""
+    """Computes the accuracy on comparisons, `[B, 2, P + R]`, of which those without any valid token do not count."""
     given = _given(config, decoder, params, comparisons, response_length)
     where = jnp.any(comparisons.valid, axis=(-2, -1))
     return bradley_terry_loss(given[0::2], given[1::2], where)[1]
@@ -91,7 +91,7 @@ def _given(
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
-    """`(learner, None, comparisons) -> (learner, metrics)`, on comparisons `[B, 2, P + R]`.
+    """Makes an update `(learner, None, comparisons) -> (learner, metrics)`, on comparisons `[B, 2, P + R]`.
 
     All parameters are trained. Metrics: `loss`, `accuracy`, `grad_norm` and `tokens`.
     """

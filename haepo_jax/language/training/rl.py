@@ -19,7 +19,7 @@ from haepo_jax.types import Metrics
 def make_update(
     config: LanguageConfig, decoder: Decoder, reward_decoder: Decoder, tokenizer: Tokenizer, *, response_length: int
 ) -> Update:
-    """An update of HAEPO, GRPO or RLOO, on `Prompts`.
+    """Makes an update of HAEPO, GRPO or RLOO, on `Prompts`.
 
     Args:
       config: the settings; `config.rl.gradient` must be decided.

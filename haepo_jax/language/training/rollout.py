@@ -22,7 +22,7 @@ class Frozen(NamedTuple):
     """Parameters that are read and not changed."""
 
     base: Params | None
-    """What the adapter adapts; None where all parameters are trained."""
+    """The parameters that the adapter adapts; None where all parameters are trained."""
     reference: Params | None
     """Of the reference policy, for the decoder without adapter; None where that is `base`."""
     reward: Params | None
@@ -53,7 +53,7 @@ def make_rollout(
     num_samples: int,
     response_length: int,
 ) -> Callable[[Params, Frozen, Prompts, jax.Array], Rollout]:
-    """`(parameters, frozen, prompts, key) -> rollout`, at the temperature of training.
+    """Makes `(parameters, frozen, prompts, key) -> rollout`, at the temperature of training.
 
     Args:
       config: the settings.
@@ -104,7 +104,7 @@ def make_rollout(
 def make_reference(
     config: LanguageConfig, decoder: Decoder, *, score: Score
 ) -> Callable[[Frozen, Sequences], jax.Array]:
-    """`(frozen, sequences) -> log-probabilities [B, R]` under the reference policy, a microbatch at a time."""
+    """Makes `(frozen, sequences) -> log-probabilities [B, R]` under the reference policy, a microbatch at a time."""
     plain = decoder.clone(adapter=None)
 
     def reference(frozen: Frozen, sequences: Sequences) -> jax.Array:

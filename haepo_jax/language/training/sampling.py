@@ -119,7 +119,7 @@ def sample(
 
 
 def with_prompts(prompts: jax.Array, prompt_valid: jax.Array, samples: Samples) -> Sequences:
-    """The samples behind their prompts, `[N, P]`, as sequences to score."""
+    """Puts the samples behind their prompts, `[N, P]`, as sequences to score."""
     count = samples.tokens.shape[0] // prompts.shape[0]
     prompts, prompt_valid = (jnp.repeat(leaf, count, axis=0) for leaf in (prompts, prompt_valid))
     return Sequences(

@@ -35,14 +35,14 @@ class Sequences(NamedTuple):
 
 
 def rows_of(comparisons: Sequences) -> Sequences:
-    """Comparisons `[B, 2, P + R]` as `[2 B, P + R]`: rows 2i and 2i + 1 are those of comparison i."""
+    """Lays comparisons `[B, 2, P + R]` out as `[2 B, P + R]`: rows 2i and 2i + 1 are those of comparison i."""
     return Sequences(*(leaf.reshape(-1, leaf.shape[-1]) for leaf in comparisons))
 
 
 def token_log_probs(
     states: jax.Array, head: jax.Array, tokens: jax.Array, *, temperature: float = 1.0, chunk_size: int | None = None
 ) -> jax.Array:
-    """Log-probabilities of tokens, given the states that they are predicted from.
+    """Computes log-probabilities of tokens, given the states that they are predicted from.
 
     Args:
       states: `[..., D]` normed last states.
@@ -81,7 +81,7 @@ def response_log_probs(
     temperature: float = 1.0,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """Log-probabilities of the responses' tokens, teacher-forced.
+    """Computes log-probabilities of the responses' tokens, teacher-forced.
 
     Args:
       decoder: the model.

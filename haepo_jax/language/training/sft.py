@@ -13,19 +13,19 @@ from haepo_jax.types import Metrics, Params
 
 
 def nll(decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int) -> jax.Array:
-    """Mean negative log-likelihood of the responses' tokens, in nats."""
+    """Computes the mean negative log-likelihood of the responses' tokens, in nats."""
     log_probs = response_log_probs(decoder, params, sequences, response_length=response_length)
     valid = sequences.valid[:, -response_length:]
     return -jnp.sum(jnp.where(valid, log_probs, 0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
 def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
-    """The stage's optimiser."""
+    """Makes the stage's optimiser."""
     return make_optimizer(config.sft.optimizer, config.sft.num_steps)
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
-    """`(learner, base, batch) -> (learner, metrics)`; the metrics are `loss`, `grad_norm` and `tokens`."""
+    """Makes an update `(learner, base, batch) -> (learner, metrics)`; metrics `loss`, `grad_norm`, `tokens`."""
 
     def loss(trained: Params, base: Params | None, batch: Sequences) -> tuple[jax.Array, Metrics]:
         return nll(decoder, whole(base, trained), batch, response_length=response_length), {}

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from haepo_jax.text import format_value
+
+LABEL_DIGITS = 3
+"""Significant digits of a value in a table or beside a figure."""
 _MOST_VALUES = 12
 """A setting with more values than this is shown in bins."""
 _MOST_BINS = 6
@@ -38,7 +42,7 @@ def make_setting(name: str, values: Sequence[Any], choice: Any) -> Setting:
     """
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         level, uniques = distinct(values)
-        return Setting(name, tuple(map(label_of, uniques)), level, False)
+        return Setting(name, _labels(uniques), level, False)
     numbers = np.array(values, np.float64)
     different, level = np.unique(numbers, return_inverse=True)
     # So many that a cell of two settings holds two points on average.
@@ -46,25 +50,16 @@ def make_setting(name: str, values: Sequence[Any], choice: Any) -> Setting:
     if len(different) <= (bins if isinstance(choice, Mapping) else _MOST_VALUES):
         # As they were given: of two that are equal as numbers, the first.
         given = [values[int(np.argmax(level == k))] for k in range(len(different))]
-        labels = tuple(map(label_of, given))
-        return Setting(name, labels if len(set(labels)) == len(labels) else tuple(map(str, given)), level, False)
+        labels = _labels(given)
+        return Setting(name, labels if len(set(labels)) == len(labels) else _labels(given, digits=None), level, False)
     edges = np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1])
     _, level = np.unique(np.searchsorted(edges, numbers, side="right"), return_inverse=True)
     ranges = [numbers[level == k] for k in range(level.max() + 1)]
     return Setting(name, tuple(_range(inside.min(), inside.max()) for inside in ranges), level, True)
 
 
-def label_of(value: Any) -> str:
-    """A value of a setting in words; long numbers in three digits.
-
-    Example:
-      >>> [label_of(value) for value in (0.003, 0.00123456, 0.999999, 4096, "sum", [64, 64])]
-      ['0.003', '0.00123', '0.999999', '4096', 'sum', '64x64']
-    """
-    if isinstance(value, float):
-        long, short = f"{value:g}", f"{value:.3g}"
-        return short if len(long) > 6 and "." in short else long  # nearly 1 is not 1
-    return "x".join(map(label_of, value)) if isinstance(value, list) else str(value)
+def _labels(values: Sequence[Any], digits: int | None = LABEL_DIGITS) -> tuple[str, ...]:
+    return tuple(format_value(value, digits) for value in values)
 
 
 def distinct[Item](items: Sequence[Item]) -> tuple[np.ndarray, list[Item]]:

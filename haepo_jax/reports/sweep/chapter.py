@@ -1,4 +1,4 @@
-"""What a chapter of the page is made of, before its figures are drawn."""
+"""The parts of a chapter of the page, before its figures are drawn."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,9 +6,6 @@ from typing import NamedTuple
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.reports import figures
 from haepo_jax.reports.page import Figure, Section
-
-ONE_STYLE = figures.Style("#44546A", (0, ()), "o")
-"""For rows of one kind, none of which is an algorithm."""
 
 
 class Drawing(NamedTuple):

@@ -1,4 +1,4 @@
-"""What matters: the chapter of what each setting explains."""
+"""The chapter on importance: how much each setting explains."""
 
 import functools
 
@@ -7,14 +7,14 @@ import numpy as np
 from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import TOO_FEW
 from haepo_jax.reports.page import Section, Table
-from haepo_jax.reports.sweep.chapter import ONE_STYLE, Chapter, Drawing, interval_row
+from haepo_jax.reports.sweep.chapter import Chapter, Drawing, interval_row
 from haepo_jax.reports.sweep.folder import is_grid
 from haepo_jax.reports.sweep.numbers import Numbers
 from haepo_jax.reports.sweep.sensitivity import Sensitivity, draws_seeds
 
 
 def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
-    """Which settings decide the score; None where that cannot be told."""
+    """Which settings decide the score; None where that is not known."""
     found = numbers.sensitivities
     # Where each value was tried in one combination only, it explains all there is.
     if not any(one.by_chance < 1 for one in found):
@@ -59,7 +59,7 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
             figures.intervals,
             rows,
             x_label="share of the variance of scores explained",
-            given={row[0]: ONE_STYLE for row in rows},
+            style=figures.NEUTRAL,
         ),
         alt="Explained share of each setting, from the most to the least: "
         + ", ".join(f"{name} {value:.2f}" for name, value, *_ in rows)

@@ -1,4 +1,4 @@
-"""All that the page tells of, computed once, and how it words what comes up in several chapters."""
+"""All numbers of the page, computed once, and how it words what comes up in several chapters."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,17 +6,17 @@ from typing import NamedTuple
 from haepo_jax.analysis.few_seeds import interquartile_mean_of
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.reports.formatting import interval, interval_cell
-from haepo_jax.reports.sweep.bins import Setting, label_of
+from haepo_jax.reports.sweep.bins import LABEL_DIGITS, Setting
 from haepo_jax.reports.sweep.folder import Sweep
 from haepo_jax.reports.sweep.ranking import Scores, Standings, rank_points, score_members
 from haepo_jax.reports.sweep.sensitivity import Sensitivity, sensitivities
 from haepo_jax.reports.sweep.ties import beside_the_highest
-from haepo_jax.runs.metrics.reader import short_names
 from haepo_jax.runs.summary import FINAL_UPDATES
+from haepo_jax.text import format_setting, format_value, shorten_names
 
 
 class Numbers(NamedTuple):
-    """What is computed of a sweep."""
+    """The numbers of a sweep."""
 
     sweep: Sweep
     scores: Scores
@@ -25,10 +25,10 @@ class Numbers(NamedTuple):
     names: Mapping[str, str]
     """The swept settings as the page calls them, by their dotted names."""
     beside: Mapping[int, str]
-    """What each ranked point is beside the one with the highest score: see `ties`."""
+    """How each ranked point stands beside the one with the highest score: see `ties`."""
 
     def final(self) -> str:
-        """What a final return is."""
+        """Returns the meaning of a final return, in words."""
         return f"mean return of the last {count(min(FINAL_UPDATES, self.scores.updates), 'update')}"
 
     def score(self, point: int) -> str:
@@ -44,12 +44,14 @@ class Numbers(NamedTuple):
 
     def settings(self, point: int) -> str:
         """The settings of a point."""
-        return ", ".join(f"{self.names[setting.name]} {self.value(setting, point)}" for setting in self.sweep.settings)
+        return ", ".join(
+            format_setting(self.names[setting.name], self.value(setting, point)) for setting in self.sweep.settings
+        )
 
     def value(self, setting: Setting, point: int) -> str:
         """One of its settings."""
         if setting.binned:
-            return label_of(self.sweep.points[point][setting.name])
+            return format_value(self.sweep.points[point][setting.name], LABEL_DIGITS)
         return setting.labels[setting.level[point]]
 
 
@@ -62,7 +64,7 @@ def analyse(sweep: Sweep) -> Numbers:
     scores = score_members(sweep)
     standings = rank_points(sweep, scores)
     found = sensitivities(sweep, scores, standings)
-    names = short_names([setting.name for setting in sweep.settings])
+    names = shorten_names([setting.name for setting in sweep.settings])
     return Numbers(sweep, scores, standings, found, names, beside_the_highest(sweep, scores, standings))
 
 

@@ -9,14 +9,15 @@ import numpy as np
 from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, interquartile_mean_of
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.reports import figures
+from haepo_jax.reports.figures.heat_map import FAILED
 from haepo_jax.reports.formatting import number
-from haepo_jax.reports.heat_map import FAILED, heat_map
 from haepo_jax.reports.page import Section
 from haepo_jax.reports.sweep.bins import Setting
-from haepo_jax.reports.sweep.chapter import ONE_STYLE, Chapter, Drawing, interval_row
+from haepo_jax.reports.sweep.chapter import Chapter, Drawing, interval_row
 from haepo_jax.reports.sweep.folder import Sweep, is_grid
 from haepo_jax.reports.sweep.numbers import Numbers
 from haepo_jax.reports.sweep.ranking import members_cell, pooled
+from haepo_jax.text import format_settings
 
 _MOST_PAIRED = 4
 """So many settings make at most 6 heat maps."""
@@ -53,7 +54,7 @@ def _one_setting(numbers: Numbers, setting: Setting) -> Drawing:
         rows.append(interval_row(f"{label} ({failed[level]:.0%} diverged)" if failed[level] > 0 else label, band))
     name = numbers.names[setting.name]
     return Drawing(
-        functools.partial(figures.intervals, rows, x_label=numbers.final(), given={row[0]: ONE_STYLE for row in rows}),
+        functools.partial(figures.intervals, rows, x_label=numbers.final(), style=figures.NEUTRAL),
         alt=f"Final return for each {name}: " + ", ".join(f"{row[0]}: {number(row[1])}" for row in rows) + ".",
         caption=f"{name}: interquartile mean of the final returns of all members with such a value, and its 95% "
         f"bootstrap interval where these are {FEWEST_SEEDS} or more.{_about_bins(numbers, setting)}",
@@ -86,7 +87,7 @@ def _heat_map(numbers: Numbers, pair: _Pair, limits: tuple[float, float]) -> Dra
         notes.append(f" Grey: {_why_empty(numbers.sweep)}.")
     return Drawing(
         functools.partial(
-            heat_map,
+            figures.heat_map,
             score,
             failed,
             x_names=x.labels,
@@ -97,8 +98,8 @@ def _heat_map(numbers: Numbers, pair: _Pair, limits: tuple[float, float]) -> Dra
             failed_label="members that diverged",
             limits=limits,
         ),
-        alt=f"Final return by {y_name} and {x_name}; the highest, {number(score[row, column])}, is at {y_name} "
-        f"{y.labels[row]} and {x_name} {x.labels[column]}.",
+        alt=f"Final return by {y_name} and {x_name}; the highest, {number(score[row, column])}, is at "
+        f"{format_settings({y_name: y.labels[row], x_name: x.labels[column]})}.",
         caption=f"{y_name} and {x_name}: the interquartile mean of the final returns of all members with both values"
         + (", whatever their other settings are." if len(numbers.sweep.varied) > 2 else ".")
         + "".join(notes),

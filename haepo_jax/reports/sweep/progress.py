@@ -29,7 +29,7 @@ class Progress(NamedTuple):
 def progress(sweep: Sweep) -> tuple[Progress, ...]:
     """How far each group is."""
     fewest, most = np.full(len(sweep.groups), sweep.returns.shape[1]), np.zeros(len(sweep.groups), int)
-    # What has stopped tells nothing of how far its group is, as long as another member goes on or went further.
+    # A member that stopped does not show how far its group is, as long as another one runs or went further.
     np.maximum.at(most, sweep.group, sweep.rows)
     going = sweep.begun & ~sweep.done
     np.minimum.at(fewest, sweep.group[going], sweep.rows[going])

@@ -1,4 +1,4 @@
-"""What a sweep is run with: where, by how many processes, and for how long."""
+"""The provenance of a sweep: where it runs, by how many processes, and for how long."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ Attempt = Mapping[str, Any]
 
 
 def attempts_so_far(workdir: Path, process: int = 0) -> Sequence[Attempt]:
-    """The attempts at a sweep as a process, by default the first, tells of them; none where the file is missing."""
+    """Reads the attempts at a sweep by a process, by default the first; none where the file is missing."""
     return read_attempts(workdir, process) if os.path.lexists(provenance_path(workdir, process)) else []
 
 
 def provenance(workdir: Path, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
-    """What the page says of all attempts, and of each process of the newest where it has several."""
+    """Describes all attempts, and each process of the newest where it has several."""
     if not attempts:
         return {}
     newest = attempts[-1]

@@ -1,7 +1,7 @@
 """The scores of members and points: that of a member is its final return, that of a point their interquartile mean.
 
 While a sweep runs, its members have come to different updates. They are compared after the same number of them, the
-one at which the most updates of all members count. A point of which a member goes on and has not come so far is left
+one at which the most updates of all members count. A point of which a member runs and has not come so far is left
 out, so that a wave of members that has only begun does not hold back those that are done. Members that have stopped
 (they diverged, or used up their environment steps) have no more rows and hold back no one.
 """
@@ -20,7 +20,7 @@ from haepo_jax.runs.summary import FINAL_UPDATES
 
 
 class Scores(NamedTuple):
-    """What members are compared by.
+    """The score by which members are compared.
 
     Attributes:
       updates: the number of updates after which they are compared.

@@ -47,8 +47,8 @@ def sensitivities(sweep: Sweep, scores: Scores, standings: Standings) -> tuple[S
     for number, setting in enumerate(sweep.varied):
         level, kinds = levels[:, number], len(np.unique(levels[:, number]))
         means = by_cell(lambda runs: runs.mean(axis=(0, 1)), score, level, len(setting.labels))
-        told = kinds > 1 and bool(np.ptp(score) > 0)
-        share = _explained(score, level) if told else np.array(np.nan)
+        explains = kinds > 1 and bool(np.ptp(score) > 0)
+        share = _explained(score, level) if explains else np.array(np.nan)
         widened = Estimate(share, np.minimum(low[number], share), np.maximum(high[number], share))
         estimate = supported(widened, drawn)
         by_chance = (kinds - 1) / max(len(known) - 1, 1)

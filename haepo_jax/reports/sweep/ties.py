@@ -9,7 +9,7 @@ from haepo_jax.reports.sweep.folder import Sweep
 from haepo_jax.reports.sweep.ranking import Scores, Standings
 
 BEST, HIGHEST, TIES, BEHIND = "the best", "the highest", "ties with it", "behind it"
-"""What a point is called. Without enough seeds the one with the highest score is not called the best."""
+"""The name of a point in a text. Without enough seeds the one with the highest score is not called the best."""
 
 
 def beside_the_highest(sweep: Sweep, scores: Scores, standings: Standings) -> dict[int, str]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from haepo_jax.config.members import Member, shown, text_settings
+from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath, read_members
 from haepo_jax.runs.metrics.parts import metrics_dataset, metrics_parts
+from haepo_jax.text import format_settings, format_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,36 +123,10 @@ def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     for index, member in enumerate(members):
         points.setdefault(json.dumps(member["settings"]), []).append(index)
     chosen = [members[indices[0]]["settings"] for indices in points.values()]
-    labels = [setting_label(settings) for settings in chosen]
+    labels = [format_settings(settings) for settings in chosen]
     if len(set(labels)) < len(labels):
-        labels = [setting_label(settings, exact=True) for settings in chosen]
+        labels = [format_settings(settings, digits=None) for settings in chosen]
     return dict(zip(labels, points.values(), strict=True))
-
-
-def setting_label(settings: Mapping[str, Any], *, exact: bool = False) -> str:
-    """Returns settings in words, their numbers in six digits unless they are to be exact.
-
-    Example:
-      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2, "haepo.score": "sum"})
-      'haepo.kl_coef=0.3, haepo.score=sum'
-      >>> setting_label({"haepo.kl_coef": 0.1 + 0.2}, exact=True)
-      'haepo.kl_coef=0.30000000000000004'
-    """
-    return ", ".join(
-        f"{name}={value:g}" if isinstance(value, int | float) and not exact else f"{name}={shown(value)}"
-        for name, value in settings.items()
-    )
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Returns the last part of each dotted name, where that tells them apart.
-
-    Example:
-      >>> short_names(["haepo.kl_coef", "haepo.num_epochs", "ppo.num_epochs"])
-      {'haepo.kl_coef': 'kl_coef', 'haepo.num_epochs': 'haepo.num_epochs', 'ppo.num_epochs': 'ppo.num_epochs'}
-    """
-    counts = Counter(name.rpartition(".")[2] for name in names)
-    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in names}
 
 
 def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
@@ -167,7 +141,7 @@ def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text
     member = table["member"].to_numpy()
     for name in identity:
         own = [m["seed"] if name == "seed" else m["settings"][name] for m in members]
-        expected = np.array([shown(value) for value in own] if name in text else own)
+        expected = np.array([format_value(value, digits=None) for value in own] if name in text else own)
         wrong = np.flatnonzero(table[name].to_numpy() != expected[member])
         if wrong.size:
             raise ConfigError(

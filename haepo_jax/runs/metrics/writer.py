@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from haepo_jax.config.members import Member, shown
+from haepo_jax.config.members import Member
 from haepo_jax.runs.folder import write_file
 from haepo_jax.runs.metrics.parts import bounds, metrics_parts, read_part, statement
+from haepo_jax.text import format_value
 
 _REAL, _TEXT = pa.float64(), pa.string()
 
@@ -89,7 +90,8 @@ class MetricsWriter:
         for name in self._members[0].settings:
             values = [member.settings[name] for member in self._members]
             is_text = name in self._text
-            columns[name] = per_member(list(map(shown, values)) if is_text else values, _TEXT if is_text else _REAL)
+            own = [format_value(value, digits=None) for value in values] if is_text else values
+            columns[name] = per_member(own, _TEXT if is_text else _REAL)
         updates = np.arange(first_update, first_update + num_updates, dtype=np.int32)[:, None]
         columns["update"] = np.broadcast_to(updates, counted.shape)[kept]
         columns[self._counter] = counted[kept]

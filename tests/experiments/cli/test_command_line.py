@@ -48,7 +48,8 @@ BAD = {
     "a flag without its value": ([CARTPOLE, "--workdir=W", "--config.seed"], "Missing value for flag --config.seed"),
     "a wrong choice": (
         [CARTPOLE, "--workdir=W", "--config.haepo.score=max"],
-        "config.haepo.score 'max' is not known; allowed: sum, mean, log_ratio.",
+        "config.haepo.score 'max' is not known; allowed: sum, mean, log_ratio, or one of your own as "
+        "package.module:attribute.",
     ),
     "an unknown environment": (
         [CARTPOLE, "--workdir=W", "--config.env=CartPol-v1"],
@@ -121,7 +122,7 @@ BAD = {
     ),
     "several values for an argument": (
         [CARTPOLE, "--workdir=W", "--config.env=DeepSea-bsuite", "--config.env_kwargs.size=(1,2)"],
-        "config.env_kwargs.size must be a number or text, got (1, 2).",
+        "config.env_kwargs.size of DeepSea-bsuite must be of type int, got (1, 2).",
     ),
     "a swept parameter that the environment has not": (
         [CARTPOLE, "--workdir=W", "--config.sweep.env_params.gravty=(1.0,2.0)"],
@@ -220,9 +221,10 @@ def test_help_has_every_setting_with_what_it_may_be_and_means(module, asked):
     finished = run(f"experiments.{module}", asked)
     assert finished.code == 0
     for name in every:
-        group = ".NAME" if name in ("env_kwargs", "env_params", "sweep") else ""
+        group = ".NAME" if name == "sweep" or name.endswith(("_kwargs", "_params")) else ""
         assert f"  --config.{name}{group}: " in finished.out
-    assert "Adam's step size. (number above 0; default: 0.003" in " ".join(finished.out.split())
+    told = " ".join(finished.out.split())
+    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.003" in told
 
 
 @pytest.mark.parametrize("module", EVERY_COMMAND)
@@ -285,7 +287,7 @@ def test_the_module_runs_as_a_plain_process(tmp_path):
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_where_no_run_is_there_to_catch_it_is_told_too(name, code):
     script = (
-        "import gc, os, signal\nfrom experiments import command_line\n"
+        "import gc, os, signal\nfrom experiments.cli import command_line\n"
         # Where the tests themselves run in the background of a shell, it is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         # Where an exception would be lost: JAX has such a callback too.

@@ -8,9 +8,10 @@ import pytest
 from experiments.cli import config_file
 from experiments.cli.arguments import Override
 from haepo_jax.config import from_config_dict
-from haepo_jax.config.sweep import from_values
+from haepo_jax.config.sweep import from_values, sweep_settings
 from haepo_jax.errors import ConfigError
 
+SETTINGS = {setting.name: setting for setting in sweep_settings()}
 HEAD = "from haepo_jax.config import default_config\nimport ml_collections\n"
 
 
@@ -22,7 +23,7 @@ def load(tmp_path):
         path = tmp_path / "mine.py"
         path.write_bytes(text if isinstance(text, bytes) else (HEAD + text).encode())
         given = [Override(name.replace("__", "."), "", value) for name, value in overrides.items()]
-        return config_file.load(f"{path}{argument}", given, ["env_kwargs", "env_params", "sweep"])
+        return config_file.load(f"{path}{argument}", given, SETTINGS)
 
     return loaded
 
@@ -189,3 +190,23 @@ def test_a_value_of_an_odd_type_is_refused_by_its_name(load, name):
         for make in (from_config_dict, from_values):
             with pytest.raises(ConfigError, match=f"config.{name}"):
                 make(values)
+
+
+def test_arguments_of_components_in_any_section_are_put_in_place(load):
+    text = "def get_config():\n    c = default_config()\n    c.optimizer.transform_params = {'b1': 0.5, 'b2': 0.7}\n"
+    over = {
+        "optimizer.transform_params.b1": 0.8,
+        "policy.network_kwargs.size": 3,
+        "sweep.haepo.score_params.x": (1, 2),
+    }
+    values = load(f"{text}    return c\n", **over)
+    assert values["optimizer"]["transform_params"] == {"b1": 0.8, "b2": 0.7}
+    assert values["policy"]["network_kwargs"] == {"size": 3} and values["sweep"] == {"haepo.score_params.x": (1, 2)}
+
+
+def test_a_module_beside_the_file_can_be_imported(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_it.py").write_text("SEED = 7\n")
+    text = "import beside_it\ndef get_config():\n    c = default_config()\n    c.seed = beside_it.SEED\n    return c\n"
+    assert load(text)["seed"] == 7
+    del sys.modules["beside_it"]

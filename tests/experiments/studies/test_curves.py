@@ -6,7 +6,7 @@ from helpers.made_up_runs import UPDATES, Trainer, attempt
 
 from experiments.studies.curves import GRID_POINTS, RunData, budget_grid, steps_to
 from haepo_jax.config import from_config_dict
-from haepo_jax.population.population import Member
+from haepo_jax.config.members import Member
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.writer import MetricsWriter
 

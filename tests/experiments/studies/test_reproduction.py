@@ -95,6 +95,7 @@ def kept(folder):
 def written(folder):
     """The page and all that is quoted from it, but for the times at which runs were done."""
     files = {name: content for name, (content, _) in contents(folder).items() if not name.startswith("runs")}
+    del files["report.json"]
     files["report.html"] = re.sub(
         rb'<section id="provenance">.*?</section>', b"", files["report.html"], flags=re.DOTALL
     )

@@ -17,8 +17,8 @@ from experiments.studies.methods import nested
 from experiments.studies.runs import Runs
 from experiments.studies.scale import QUICK
 from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
-from haepo_jax.population.population import make_members
 from haepo_jax.runs import experiment
 from haepo_jax.runs.files import read_json
 from haepo_jax.runs.identity import opened

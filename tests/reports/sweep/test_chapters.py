@@ -16,7 +16,7 @@ from helpers.made_up_sweeps import (
 )
 
 from haepo_jax.reports import figures
-from haepo_jax.reports.heat_map import heat_map
+from haepo_jax.reports.figures import heat_map
 from haepo_jax.reports.sweep.folder import read_sweep
 from haepo_jax.reports.sweep.numbers import analyse
 from haepo_jax.reports.sweep.page import headline, make_chapters, write_report
@@ -41,7 +41,7 @@ def test_the_heat_map_shows_scores_and_who_diverged(tmp_path):
     assert (options["y_label"], options["x_label"]) == ("learning_rate", "entropy_coef")
     assert (failed == np.repeat([[0.0]] * 5 + [[0.5]], 3, axis=1)).all()
     best = np.unravel_index(score.argmax(), score.shape)
-    assert f"is at learning_rate 0.003 and entropy_coef {options['x_names'][best[1]]}." in drawing.alt
+    assert f"is at learning_rate=0.003, entropy_coef={options['x_names'][best[1]]}." in drawing.alt
     assert "members diverged" in drawing.caption and "Grey" not in drawing.caption
 
 
@@ -110,7 +110,7 @@ def test_numbers_of_the_table_are_those_of_the_members(tmp_path):
     ("changes", "finding", "caption", "labels"),
     [
         ({"haepo": {"entropy_coef": 0.02}}, "The sweep does not hold the default", "does not hold", ["best"]),
-        ({}, "is number", "and the default, learning_rate 0.003", ["best", "default"]),
+        ({}, "is number", "and the default, learning_rate=0.003", ["best", "default"]),
         ({"haepo": {"entropy_coef": 0.0}}, "; it is the default. ", "is the default", ["best, the default"]),
     ],
 )
@@ -198,7 +198,7 @@ def test_what_ties_with_the_best_is_named_and_the_best_is_marked(tmp_path):
     assert beside[:3] == ["the best", "ties with it", "ties with it"] and set(beside[3:]) == {"behind it"}
     assert {row[1] for row in table.rows[:3]} == {"0.003"}
     assert "2 others tie with it: no difference is shown." in best.findings[0]
-    assert all(f"learning_rate 0.003, entropy_coef {row[2]} with" in best.findings[1] for row in table.rows[1:3])
+    assert all(f"learning_rate=0.003, entropy_coef={row[2]} with" in best.findings[1] for row in table.rows[1:3])
     assert "2 others tie with it" in headline(numbers)
 
 

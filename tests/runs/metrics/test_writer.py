@@ -2,9 +2,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from haepo_jax.config.members import text_settings
+from haepo_jax.config.members import Member, text_settings
 from haepo_jax.environments.contract import REPORTED
-from haepo_jax.population.population import Member
 from haepo_jax.runs.metrics.writer import MetricsWriter, drop_rows
 
 MEMBERS = [Member(0, 7, {"discount": 0.9}), Member(1, 8, {"discount": 1.0})]

@@ -87,7 +87,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether this is the name of a file in a folder, on any system, and no path that leads out of it.
+    """Returns whether this is the name of a file in a folder, on any system, and no path that leads out of it.
 
     Example:
       >>> is_plain_name("model.safetensors"), is_plain_name("../model"), is_plain_name("..")

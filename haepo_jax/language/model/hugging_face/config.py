@@ -45,7 +45,7 @@ class TokenIds(NamedTuple):
 
 
 def read_architecture(folder: Path) -> Architecture:
-    """The architecture that a folder's `config.json` describes.
+    """Reads the architecture that a folder's `config.json` describes.
 
     A `...ForSequenceClassification` has no head over the vocabulary; its architecture says that it is tied.
 
@@ -64,7 +64,7 @@ def read_architecture(folder: Path) -> Architecture:
 def make_config(
     architecture: Architecture, *, token_ids: TokenIds, dtype: str, classifier: bool = False
 ) -> dict[str, Any]:
-    """What to write as `config.json`; its keys are those that transformers 4 and 5 both read.
+    """Makes the content of a `config.json`; its keys are those that transformers 4 and 5 both read.
 
     Args:
       architecture: the model's.

@@ -19,20 +19,20 @@ class Fields:
         self._section = section
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a value."""
+        """Returns whether there is a value."""
         return name in self._values
 
     def get(self, name: str) -> Any:
-        """The value, None where there is none."""
+        """Returns the value, None where there is none."""
         return self._values.get(name)
 
     def refusal(self, name: str, allowed: str) -> ConfigError:
-        """The error for a value."""
+        """Makes the error for a value."""
         given = f"is {quoted(self._values[name])}" if name in self._values else "is missing"
         return ConfigError(f"{self.path}: {self._section}{visible(name)} {given}; {allowed}.")
 
     def count(self, name: str, default: int | None = None, *, high: int = MOST) -> int:
-        """A whole number above 0, and not above `high`."""
+        """Reads a whole number above 0, and not above `high`."""
         value = self._values.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise self.refusal(name, "it must be a whole number above 0")
@@ -41,7 +41,7 @@ class Fields:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A number above 0, which float32 holds."""
+        """Reads a number above 0, which float32 holds."""
         value = self._values.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
             raise self.refusal(name, "it must be a number above 0")
@@ -50,28 +50,28 @@ class Fields:
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
-        """A boolean."""
+        """Reads a boolean."""
         value = self._values.get(name, default)
         if not isinstance(value, bool):
             raise self.refusal(name, "it must be true or false")
         return value
 
     def word(self, name: str, choices: Sequence[str], default: str | None = None) -> str:
-        """One of `choices`."""
+        """Reads one of `choices`."""
         value = self._values.get(name, default)
         if value not in choices:
             raise self.refusal(name, f"supported: {', '.join(choices)}")
         return str(value)
 
     def words(self, name: str) -> list[str]:
-        """A list of strings, empty where there is none."""
+        """Reads a list of strings, empty where there is none."""
         value = self._values.get(name, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.refusal(name, "it must be a list of strings")
         return value
 
     def section(self, name: str, known: Sequence[str]) -> "Fields":
-        """The object of this name, empty where there is none; it may have no other fields than `known`."""
+        """Reads the object of this name, empty where there is none; it may have no other fields than `known`."""
         values = self._values.get(name, {})
         if not isinstance(values, dict):
             raise self.refusal(name, "it must be an object")

@@ -47,7 +47,7 @@ _CONSTANTS = re.compile(r"\.rotary_emb\.inv_freq$|\.attention\.(masked_)?bias$")
 
 
 class Model(NamedTuple):
-    """What a folder holds."""
+    """The content of a folder."""
 
     architecture: Architecture
     params: Params
@@ -55,7 +55,7 @@ class Model(NamedTuple):
     score: jax.Array | None
     """`[D]`, the reward head, if it is a classifier with one label."""
     facts: Mapping[str, Any]
-    """What was written with it for later stages, by name; nothing in a folder from elsewhere."""
+    """Notes for later stages that were written with it, by name; nothing in a folder from elsewhere."""
 
 
 def read_model(
@@ -180,7 +180,7 @@ class _Tensors:
             )
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor."""
+        """Reads the tensor."""
         tensor: np.ndarray = self._files[name].get_tensor(name)
         return tensor
 

@@ -1,4 +1,4 @@
-"""Where a Hugging Face folder keeps each leaf of a decoder's parameters, and how a leaf becomes tensors and back.
+"""The leaves of a decoder's parameters as the tensors of a Hugging Face folder, and back.
 
 A folder has a tensor for each layer, `[out, in]`; our leaves hold all layers, `[layers, in, out]`. GPT-NeoX fuses
 queries, keys and values: of its `[3 * D, D]` each head's three come one after the other.
@@ -53,7 +53,7 @@ _TRANSPOSED = ("kernel", "head")
 
 
 class Leaf(NamedTuple):
-    """How one leaf of the parameters is stored."""
+    """One leaf of the parameters, as it is stored."""
 
     name: str
     """Of the tensor, with `{}` for the layer where each layer has its own."""
@@ -84,7 +84,7 @@ class Leaf(NamedTuple):
 
 
 def leaves(architecture: Architecture) -> dict[str, Leaf]:
-    """Every leaf of a decoder's parameters by its path, such as `layers/mlp/up/kernel`."""
+    """Lists every leaf of a decoder's parameters by its path, such as `layers/mlp/up/kernel`."""
     names = _NEOX_NAMES if architecture.family == "gpt_neox" else _LLAMA_NAMES
     tokens, valid = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, 1), bool)
     shapes = jax.eval_shape(Decoder(architecture).init, jax.random.key(0), tokens, valid)["params"]
@@ -98,7 +98,7 @@ def leaves(architecture: Architecture) -> dict[str, Leaf]:
 
 
 def by_path(params: Params) -> dict[str, Any]:
-    """The leaves of a tree of dictionaries by their paths, joined with `/`."""
+    """Lists the leaves of a tree of dictionaries by their paths, joined with `/`."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -106,7 +106,7 @@ def by_path(params: Params) -> dict[str, Any]:
 
 
 def from_tensors(leaf: Leaf, read: Callable[[str], np.ndarray], num_heads: int, dtype: np.dtype) -> np.ndarray:
-    """A leaf, from its tensors.
+    """Makes a leaf from its tensors.
 
     Args:
       leaf: how it is stored.
@@ -127,7 +127,7 @@ def from_tensors(leaf: Leaf, read: Callable[[str], np.ndarray], num_heads: int, 
 def to_tensors(
     stored: Mapping[str, Leaf], params: Mapping[str, Any], num_heads: int, dtype: np.dtype
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor of some parameters, in the order of `tensor_sizes`.
+    """Yields every tensor of some parameters, in the order of `tensor_sizes`.
 
     Args:
       stored: how each leaf is stored, by its path.
@@ -151,7 +151,7 @@ def to_tensors(
 
 
 def tensor_sizes(stored: Mapping[str, Leaf], dtype: np.dtype) -> list[int]:
-    """Bytes of every tensor, in the order of `to_tensors`."""
+    """Counts the bytes of every tensor, in the order of `to_tensors`."""
     shared = [stored[paths[0]] for paths in _sharing_tensors(stored)]
     return [int(np.prod(leaf.tensor_shape)) * dtype.itemsize for leaf in shared for _ in leaf.tensor_names]
 

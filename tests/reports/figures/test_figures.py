@@ -5,10 +5,11 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from helpers.canvases import kept_canvases
 
 from haepo_jax.reports import figures
-from haepo_jax.reports.figures import NARROW, STYLES, WIDE, Series, Style, styles
+from haepo_jax.reports.figures import NARROW, WIDE, Series
+from haepo_jax.reports.figures.axes import NumberFormatter
 
 INF, NAN = np.inf, np.nan
 ARMS = (
@@ -30,7 +31,7 @@ def eleven():
 def ragged():
     """Gaps, a part that is never reached, a band without end, a lone point, and nothing at all."""
     full = curve()
-    centre, low, high = (part.copy() for part in full[2:])
+    centre, low, high = (part.copy() for part in full[2:5])
     centre[10:20], low[10:20], high[10:20], centre[30], high[40:] = NAN, NAN, NAN, INF, INF
     lone = np.full(60, NAN)
     lone[7] = 1.0
@@ -65,8 +66,8 @@ DRAWINGS = {
     "edges": lambda **o: figures.intervals(EDGES, **STEPS, **o),
     "logarithmic edges": lambda **o: figures.intervals(EDGES, x_log=True, **STEPS, **o),
     "all infinite": lambda **o: figures.intervals([("PPO", INF, INF, INF)], x_log=True, **STEPS, **o),
-    "groups": lambda **o: figures.bars_by_group("abc", ARMS, POINTS, POINTS - 1, POINTS * 2, **STEPS, **o),
-    "gaps": lambda **o: figures.bars_by_group(["a"], ["b"], [[NAN]], [[NAN]], [[NAN]], **STEPS, **o),
+    "groups": lambda **o: figures.grouped_intervals("abc", ARMS, POINTS, POINTS - 1, POINTS * 2, **STEPS, **o),
+    "gaps": lambda **o: figures.grouped_intervals(["a"], ["b"], [[NAN]], [[NAN]], [[NAN]], **STEPS, **o),
     "strip": lambda **o: figures.strip(SEEDS, threshold=475, title="Seeds", **STEPS, **o),
     "long names": lambda **o: figures.intervals([(name, 2.0, 1.0, 3.0) for name in LONG], **STEPS, **o),
     "long names of seeds": lambda **o: figures.strip([(name, [1.0, NAN]) for name in LONG], **STEPS, **o),
@@ -76,18 +77,11 @@ DRAWINGS = {
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Draws, and returns the figure before it is written."""
+    """Draws, and returns the figure."""
 
     def draw(name, **options):
-        canvases = []
-        encode = figures._encode
-
-        def keep(canvas, *arguments):
-            canvases.append(canvas)
-            return encode(canvas, *arguments)
-
-        monkeypatch.setattr(figures, "_encode", keep)
-        DRAWINGS[name](**options)
+        with kept_canvases(monkeypatch) as canvases:
+            DRAWINGS[name](**options)
         return canvases[0]
 
     return draw
@@ -155,74 +149,13 @@ def test_long_names_of_rows_do_not_run_into_each_other(drawn):
     ],
 )
 def test_numbers_on_an_axis_have_one_unit(values, log, said):
-    assert figures._Numbers(log).format_ticks(values) == said
+    assert NumberFormatter(log).format_ticks(values) == said
 
 
 def test_the_settings_of_matplotlib_are_left_alone():
     before = dict(matplotlib.rcParams)
     DRAWINGS["curves"]()
     assert dict(matplotlib.rcParams) == before
-
-
-def test_an_algorithm_has_its_style_in_every_figure():
-    alone = {arm: styles([arm])[arm] for arm in ARMS}
-    assert styles(ARMS) == alone == dict(zip(ARMS, STYLES.values(), strict=True))
-    assert styles(reversed(ARMS)) == alone
-    assert styles(["beta = 0", "PPO, no clipping", "PPO"])["PPO"] == alone["PPO"]
-
-
-def test_styles_differ_in_colour_dash_and_marker():
-    labels = [*ARMS, *(f"setting {number}" for number in range(30)), "PPO, a", "PPO, b"]
-    found = styles(labels)
-    assert len(set(found.values())) == len(labels)
-    assert len({style.marker for style in STYLES.values()}) == len(STYLES)
-    for one, other in zip(found["PPO, a"][1:], found["PPO"][1:], strict=True):
-        assert one != other
-    assert found["PPO, a"].colour == found["PPO"].colour
-    unnamed = styles([f"setting {number}" for number in range(7)]).values()
-    assert not {style.colour for style in unnamed} & {style.colour for style in STYLES.values()}
-    mine = Style("#123456", (0, ()), "o")
-    assert styles(["PPO"], {"PPO": mine}) == {"PPO": mine}
-
-
-def seen(colour, matrix):
-    linear = np.array([((c + 0.055) / 1.055) ** 2.4 if c > 0.04 else c / 12.92 for c in to_rgb(colour)])
-    cone = matrix @ linear
-    return np.cbrt(np.clip(cone, 0, 1))
-
-
-@pytest.mark.parametrize(
-    "matrix",
-    [
-        np.eye(3),
-        # Vienot, Brettel and Mollon (1999): protanopia and deuteranopia, on linear RGB.
-        np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
-        np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
-    ],
-)
-def test_colours_are_told_apart_by_all(matrix):
-    colours = [seen(style.colour, matrix) for style in STYLES.values()]
-    for number, one in enumerate(colours):
-        for other in colours[number + 1 :]:
-            assert np.linalg.norm(one - other) > 0.03
-
-
-def test_a_long_curve_is_drawn_through_the_points_that_shape_it():
-    x = np.linspace(0, 1, 5001)
-    heights = np.stack([np.exp(-x * 20), x])
-    heights[1, 2500] = 0.9
-    points = figures._telling_points(x, heights)
-    assert len(points) < 60 and {0, 2500, 5000} <= set(points.tolist())
-    for height in heights:
-        assert np.abs(np.interp(x, x[points], height[points]) - height).max() <= 0.001
-
-
-def test_gaps_stay_gaps():
-    x, heights = np.linspace(0, 1, 100), np.zeros((1, 100))
-    heights[0, 40:60] = NAN
-    points = figures._telling_points(x, heights)
-    assert points.tolist() == [0, 39, 40, 59, 60, 99]
-    assert figures._telling_points(np.empty(0), np.empty((1, 0))).size == 0
 
 
 def test_infinite_values_have_a_lane_that_says_so(drawn):
@@ -245,7 +178,7 @@ def test_failed_seeds_are_counted(drawn):
 
 def test_groups_and_values_must_agree():
     with pytest.raises(ValueError, match=re.escape("[2 groups, 1 arms], not [1, 1]")):
-        figures.bars_by_group("ab", ["x"], [[1.0]], [[1.0]], [[1.0]], x_label="steps")
+        figures.grouped_intervals("ab", ["x"], [[1.0]], [[1.0]], [[1.0]], x_label="steps")
 
 
 def test_a_figure_for_the_page_has_two_widths():

@@ -3,9 +3,10 @@ import re
 
 import numpy as np
 import pytest
+from helpers.canvases import kept_canvases
 
 from haepo_jax.reports import figures
-from haepo_jax.reports.heat_map import heat_map
+from haepo_jax.reports.figures import heat_map
 
 NAN = np.nan
 NAMES = {"x_label": "learning_rate", "y_label": "entropy_coef", "value_label": "return", "failed_label": "diverged"}
@@ -31,14 +32,12 @@ HEAT_MAPS = {
 
 @pytest.fixture
 def canvas(monkeypatch):
-    """Draws a heat map, and returns the figure before it is written."""
+    """Draws a heat map, and returns the figure."""
 
     def draw(name, **options):
-        kept = []
-        encode = figures._encode
-        monkeypatch.setattr(figures, "_encode", lambda *parts: (kept.append(parts[0]), encode(*parts))[1])
         arguments, keywords = HEAT_MAPS[name]
-        heat_map(*arguments, **keywords, **options)
+        with kept_canvases(monkeypatch) as kept:
+            heat_map(*arguments, **keywords, **options)
         kept[0].draw_without_rendering()
         return kept[0]
 

@@ -1,7 +1,8 @@
-"""A heat map, drawn as the figures of `figures` are."""
+"""A heat map: a coloured cell for each pair."""
 
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import matplotlib
 import numpy as np
@@ -11,13 +12,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from haepo_jax.reports import figures
+from haepo_jax.reports.figures.axes import NumberFormatter, find_limits
+from haepo_jax.reports.figures.rendering import render
+from haepo_jax.reports.figures.style import FAINT, GREY, HEAT, RC, Frame, Options, wrap
 from haepo_jax.reports.formatting import number
 from haepo_jax.text import visible
 
 FAILED = "✕"
 """The sign of failure in a cell."""
-_COLOURS = "viridis"  # from dark to bright, so that it is read without colours too
 _LETTER = 0.6 * 9 / 72
 """Inches that a letter takes."""
 _LINE = 0.17
@@ -35,11 +37,9 @@ def heat_map(
     value_label: str,
     failed_label: str,
     limits: tuple[float, float] | None = None,
-    title: str = "",
-    width: float = figures.WIDE,
-    image_format: figures.Format = "svg",
+    **options: Unpack[Options],
 ) -> bytes:
-    """A coloured cell for each pair; its value stands in it where all cells have room for that.
+    """Draws a coloured cell for each pair; its value stands in it where all cells have room for that.
 
     A cell where some failed has a cross, with the share of those that did where there is room.
 
@@ -53,9 +53,7 @@ def heat_map(
       value_label: what the values are, with their unit.
       failed_label: what failed, for the legend.
       limits: the ends of the colours, so that several heat maps have the same; from the values when unset.
-      title: above the figure.
-      width: in inches.
-      image_format: `svg` or `png`.
+      **options: see `Frame`.
 
     Returns:
       The drawing.
@@ -69,31 +67,32 @@ def heat_map(
             f"Values and failures are [{len(y_names)} rows, {len(x_names)} columns], not {list(values.shape)} and "
             f"{list(failed.shape)}."
         )
-    rows, columns = values.shape
-    with matplotlib.rc_context({**figures._STYLE, "axes.grid": False}):
-        y_words = [figures._wrapped(name, 0.22 * width) for name in y_names]
-        beside = 0.5 + _LETTER * _longest(y_words)
+    frame = Frame(**options)
+    (rows, columns), width = values.shape, frame.width
+    with matplotlib.rc_context({**RC, "axes.grid": False}):
+        y_words = [wrap(name, 0.22 * width) for name in y_names]
+        beside = 0.5 + _LETTER * _count_letters(y_words)
         cell = (width - beside - 0.1) / columns
-        texts = [[_lines(*pair) for pair in zip(*row, strict=True)] for row in zip(values, failed, strict=True)]
-        written = _LETTER * max(_longest(lines) for row in texts for lines in row) <= cell
+        texts = [[_write_cell(*pair) for pair in zip(*row, strict=True)] for row in zip(values, failed, strict=True)]
+        written = _LETTER * max(_count_letters(lines) for row in texts for lines in row) <= cell
         lines = max(len(lines) for row in texts for lines in row) if written else 1
         lines = max(lines, *(name.count("\n") + 1 for name in y_words))
-        x_words, below, upright = _names_below(x_names, cell)
+        x_words, below, upright = _fit_names_below(x_names, cell)
         inside = rows * (0.12 + _LINE * lines)
-        y_name = figures._wrapped(y_label, inside)
-        inside = max(inside, _LETTER * _longest([y_name]))
+        y_name = wrap(y_label, inside)
+        inside = max(inside, _LETTER * _count_letters([y_name]))
         canvas = Canvas(figsize=(width, inside + below + 1.15))  # with the colour bar and the labels
         axes = canvas.subplots()
-        axes.set_facecolor(figures._FAINT)
-        scale = Normalize(*figures._limits(values if limits is None else np.array(limits), False, 0.0))
+        axes.set_facecolor(FAINT)
+        scale = Normalize(*find_limits(values if limits is None else np.array(limits), False, 0.0))
         mesh = axes.pcolormesh(
-            np.ma.masked_invalid(values), cmap=_COLOURS, norm=scale, edgecolors="white", linewidth=1, zorder=1
+            np.ma.masked_invalid(values), cmap=HEAT, norm=scale, edgecolors="white", linewidth=1, zorder=1
         )
         colours = mesh.to_rgba(values)
         axes.set_ylim(rows, 0)
         for row in range(rows):
             for column in range(columns):
-                colour = figures._GREY if np.isnan(values[row, column]) else _ink(colours[row, column])
+                colour = GREY if np.isnan(values[row, column]) else _choose_ink(colours[row, column])
                 place = (column + 0.5, row + 0.5)
                 if written:
                     text = "\n".join(texts[row][column])
@@ -105,34 +104,34 @@ def heat_map(
         axes.set_yticks(np.arange(rows) + 0.5, y_words)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_xlabel(figures._wrapped(x_label, width - beside))
+        axes.set_xlabel(wrap(x_label, width - beside))
         axes.set_ylabel(y_name)
         _add_colour_bar(canvas, axes, mesh, value_label, width)
-        handles = [_cross(failed_label)] if (failed > 0).any() else []
-        return figures._encode(canvas, title, handles, image_format)
+        handles = [_make_cross(failed_label)] if (failed > 0).any() else []
+        return render(canvas, frame, handles)
 
 
-def _longest(words: Sequence[str]) -> int:
+def _count_letters(words: Sequence[str]) -> int:
     return max(len(line) for word in words for line in word.split("\n"))
 
 
-def _lines(value: float, share: float) -> list[str]:
-    """What a cell says."""
+def _write_cell(value: float, share: float) -> list[str]:
+    """The lines of text in a cell."""
     if np.isnan(value):
         return ["–"]
     return [number(value), f"{FAILED} {share:.0%}" if share >= 0.005 else f"{FAILED} <1%"][: 1 + (share > 0)]
 
 
-def _names_below(names: Sequence[str], cell: float) -> tuple[list[str], float, bool]:
+def _fit_names_below(names: Sequence[str], cell: float) -> tuple[list[str], float, bool]:
     """The names of the columns, the inches that they take below, and whether they stand upright for want of room."""
     names = list(map(visible, names))
-    words = ["\n".join(_broken(name, int(cell / _LETTER))) for name in names]
-    if _longest(words) * _LETTER <= cell:
+    words = ["\n".join(_break_at_spaces(name, int(cell / _LETTER))) for name in names]
+    if _count_letters(words) * _LETTER <= cell:
         return words, _LINE * max(word.count("\n") + 1 for word in words), False
-    return names, _LETTER * _longest(names), True
+    return names, _LETTER * _count_letters(names), True
 
 
-def _broken(name: str, letters: int) -> list[str]:
+def _break_at_spaces(name: str, letters: int) -> list[str]:
     """A name in lines of at most so many letters, broken at its spaces."""
     lines = [""]
     for word in name.split():
@@ -142,7 +141,7 @@ def _broken(name: str, letters: int) -> list[str]:
     return lines
 
 
-def _ink(colour: np.ndarray) -> str:
+def _choose_ink(colour: np.ndarray) -> str:
     """Black or white, whichever is read better on a colour (contrast as of WCAG 2)."""
     linear = np.where(colour > 0.04045, ((colour + 0.055) / 1.055) ** 2.4, colour / 12.92)
     return "black" if linear[:3] @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
@@ -152,9 +151,9 @@ def _add_colour_bar(canvas: Canvas, axes: Axes, mesh: matplotlib.cm.ScalarMappab
     bar = canvas.colorbar(mesh, ax=axes, orientation="horizontal", aspect=50, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.xaxis.set_major_locator(ticker.MaxNLocator(int(width)))
-    bar.ax.xaxis.set_major_formatter(figures._Numbers(False))
-    bar.set_label(figures._wrapped(label, 0.8 * width))
+    bar.ax.xaxis.set_major_formatter(NumberFormatter(False))
+    bar.set_label(wrap(label, 0.8 * width))
 
 
-def _cross(label: str) -> Line2D:
-    return Line2D([], [], linestyle="none", marker="x", markersize=5, color=figures._GREY, label=visible(label))
+def _make_cross(label: str) -> Line2D:
+    return Line2D([], [], linestyle="none", marker="x", markersize=5, color=GREY, label=visible(label))

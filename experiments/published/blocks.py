@@ -1,0 +1,209 @@
+"""Turns the entries of `docs/results.json` into the blocks of Markdown that documents hold."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from haepo_jax.analysis.verdicts import VERDICTS
+from haepo_jax.errors import ConfigError
+
+Results = Mapping[str, Any]
+
+NUMBERS, SHIPPED, PAPER, CARTPOLE, TLDR, POLICIES = "numbers", "shipped", "paper", "cartpole", "tldr", "policies"
+MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed", "peers", "race"
+
+
+def blocks(results: Results) -> dict[str, str]:
+    """Renders all blocks.
+
+    Args:
+      results: what `docs/results.json` holds.
+
+    Returns:
+      The Markdown of each block by its name, each ending with a newline.
+
+    Raises:
+      ConfigError: a number that the README quotes is not there.
+    """
+    return {
+        NUMBERS: _numbers(results),
+        SHIPPED: _shipped(results["shipped"]),
+        PAPER: _study(results["paper"], ("claim of the paper", "as the paper has it", "recommended form")),
+        CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
+        TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
+        **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
+        SPEED: _speed(results["speed"]),
+        PEERS: _peers(results["peers"]),
+        RACE: _race(results["race"]),
+    }
+
+
+def _numbers(results: Results) -> str:
+    """The three numbers of the README."""
+    cartpole, race, paper = results["shipped"]["cartpole"], results["race"], results["paper"]
+    ours, *others = race["rows"]
+    table = paper["tables"][CARTPOLE]
+    quoted = ", ".join(
+        f"{method} {_cell(table, method, 'env steps to 475')}"
+        for method in ("HAEPO, log_ratio", "PPO", "PPO, 10 epochs")
+    )
+    claims = paper["claims"]
+    counts = "; ".join(
+        f"{form}: {_tally([claim[field] for claim in claims])}"
+        for form, field in (("the paper's form", "verdict"), ("the recommended one", "recommended"))
+    )
+    return _table(
+        ("what", "measured", "command"),
+        [
+            (
+                f"CartPole-v1, {cartpole['seeds']} seeds: mean return at the end, worst seed, training, compiling",
+                f"{cartpole['mean_return']:,}, {_or(cartpole['worst_seed'], 'diverged')}, "
+                f"{cartpole['training_seconds']:,} s, {cartpole['compile_seconds']:,} s on {cartpole['devices']}",
+                "`make demo`",
+            ),
+            (
+                f"Cold start until all {ours['seeds']} seeds are at 475, beside other codes",
+                "; ".join(f"{row['code']} {_seconds(row)}" for row in (ours, *others)) + f" on {race['devices']}",
+                "`python -m experiments.race` with `--peer` ([how](docs/performance.md))",
+            ),
+            (
+                f"The paper's {len(claims)} claims; environment steps to 475 on CartPole-v1",
+                f"{counts}. {quoted}",
+                f"`{paper['command']}`",
+            ),
+        ],
+    )
+
+
+def _cell(table: Results, row: str, column: str) -> str:
+    for cells in table["rows"]:
+        if cells[0] == row and column in table["columns"]:
+            return cells[table["columns"].index(column)]
+    raise ConfigError(f"The README quotes {column!r} of {row!r}, which the table {table['caption']!r} does not hold.")
+
+
+def _tally(words: Sequence[str]) -> str:
+    return ", ".join(f"{words.count(word)} {word}" for word in VERDICTS if word in words or word == VERDICTS[0])
+
+
+def _shipped(entries: Results) -> str:
+    """The table of the shipped configs."""
+    rows = []
+    for name, entry in entries.items():
+        size = f"{entry['seeds']} x {entry['updates']} x {entry['episodes_an_update']}"
+        rows.append(
+            (
+                f"`{name}`",
+                f"{size}{', ' if entry['what'] else ''}{entry['what']}",
+                f"{entry['mean_return']:,}",
+                _or(entry["worst_seed"], "diverged"),
+                f"{entry['million_env_steps']:,}",
+                f"{entry['training_seconds']:,}",
+                f"{entry['compile_seconds']:,}",
+                f"{entry['thousand_env_steps_per_second']:,}",
+                entry["elsewhere"],
+                f"{entry['date']}, {entry['devices']}",
+            )
+        )
+    return _table(
+        (
+            "config",
+            "seeds x updates x episodes an update",
+            "mean return at the end",
+            "worst seed",
+            "env steps, million",
+            "training, s",
+            "compile, s",
+            "thousand env steps/s",
+            "elsewhere",
+            "measured",
+        ),
+        rows,
+    )
+
+
+def _study(entry: Results, columns: tuple[str, ...]) -> str:
+    """The headline of a study and a line for each claim."""
+    fields = ("text", "verdict", "recommended")[: len(columns)]
+    rows = [tuple(claim[field] for field in fields) for claim in entry["claims"]]
+    return f"{_from(entry)}\n{entry['headline']}\n\n{_table(columns, rows)}"
+
+
+def _quoted_table(entry: Results, name: str) -> str:
+    """A table as the study wrote it, with its caption and its small print."""
+    table = entry["tables"][name]
+    note = f"\n{table['note']}\n" if table["note"] else ""
+    return f"{table['caption']}:\n\n{_table(table['columns'], table['rows'])}{note}"
+
+
+def _speed(entry: Results) -> str:
+    columns = (
+        "seeds",
+        "random play",
+        "play by the policy",
+        "training",
+        "of random play",
+        "of play by the policy",
+        "a short update takes",
+        "temporaries of training",
+    )
+    rows = [
+        (
+            f"{row['seeds']:,}",
+            *(f"{row[name]:,}" for name in ("random_play", "play", "training")),
+            f"{row['percent_of_random_play']}%",
+            f"{row['percent_of_play']}%",
+            f"{row['short_update_percent']}% of a full one",
+            f"{row['temporaries_mib']:,} MiB a device",
+        )
+        for row in entry["rows"]
+    ]
+    return (
+        f"{_from(entry)}\nMillion environment steps a second:\n\n{_table(columns, rows)}\n"
+        f"The machine does {entry['gflops_per_second']:,} GFLOP/s in products of `[128, 64]` and `[64, 64]`, and "
+        f"{entry['billion_tanh_per_second']:,} billion tanh a second, on all its devices.\n"
+    )
+
+
+def _peers(entry: Results) -> str:
+    rows = [
+        (
+            row["code"],
+            f"{row['million_env_steps_per_second']:,}",
+            "" if row["compile_seconds"] is None else f"{row['compile_seconds']:,} s",
+            "" if row["training_is_times_this"] is None else f"{row['training_is_times_this']:,} times as fast",
+        )
+        for row in entry["rows"]
+    ]
+    return _from(entry) + "\n" + _table(("code", "million env steps a second", "compile", "ours is"), rows)
+
+
+def _race(entry: Results) -> str:
+    rows = [
+        (
+            row["code"],
+            f"{row['seeds_at_475']} of {row['seeds']}",
+            _seconds(row),
+            f"{row['whole_seconds']:,} s",
+            row["ours_takes"],
+        )
+        for row in entry["rows"]
+    ]
+    columns = ("code", "seeds at 475", "until all are", "whole command", "ours takes")
+    return _from(entry) + "\n" + _table(columns, rows)
+
+
+def _seconds(row: Results) -> str:
+    return "not all get there" if row["seconds"] is None else f"{row['seconds']:,} s"
+
+
+def _from(entry: Results) -> str:
+    return f"`{entry['command']}` ({entry['date']}, {entry['devices']}).\n"
+
+
+def _or(value: float | None, word: str) -> str:
+    return word if value is None else f"{value:,}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n".replace("|  |", "| |") for cells in lines)

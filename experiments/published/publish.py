@@ -1,0 +1,113 @@
+"""Brings the numbers of record up to date: `docs/results.json`, the studies' files in `docs/`, and the documents."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.published import blocks, gather
+from experiments.published.documents import documents, fill
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.files import read_json, to_json_text
+from haepo_jax.runs.folder import storage_errors, write_file
+
+SOURCES = ("runs", "paper", "tldr", "benchmark", "race")
+"""Folders that numbers may come from."""
+
+_SAME = ("report.json", "verdicts.json", "tables.json")
+_FIGURES = {
+    "paper": {
+        "bandits.svg": "bandits-1.svg",
+        "cartpole_returns.svg": "cartpole-1.svg",
+        "cartpole_steps_to_475.svg": "cartpole-2.svg",
+    },
+    "tldr": {
+        "gold_against_kl.svg": "comparison-1.svg",
+        "effective_sample_size.svg": "comparison-4.svg",
+        "memory.svg": "memory-1.svg",
+    },
+}
+"""For each study the figures that documents show, by their names there."""
+TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
+    "paper": {
+        # Seconds and rates stay out: studies run beside other work.
+        blocks.CARTPOLE: (
+            "cartpole",
+            0,
+            ("method", "env steps to 475", "final return, IQM", "worst seed", "seeds at 475", "variance over seeds"),
+        )
+    },
+    "tldr": {
+        blocks.POLICIES: ("comparison", 0, ()),
+        blocks.MEMORY_40M: ("memory", 0, ()),
+        blocks.MEMORY_06B: ("memory", 2, ()),
+    },
+}
+"""For each study the tables that documents show: section, number there from 0, and columns, all if none is named."""
+_COMMANDS = {
+    "paper": "python -m experiments.paper --workdir=runs/paper",
+    "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
+}
+
+
+def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
+    """Reads what is given, keeps the entries of what is not, and writes everything that follows from them.
+
+    Args:
+      root: the project.
+      folders: some of `SOURCES`, with the folder of each.
+
+    Returns:
+      The files whose text has changed.
+
+    Raises:
+      ConfigError: a folder holds no such results, or those of a quick run; a document names an unknown block.
+      StorageError: a file cannot be written.
+    """
+    docs = root / "docs"
+    results = read_json(docs / "results.json", dict)
+    # All is read before anything is written: a folder that is refused changes nothing.
+    texts: dict[Path, bytes] = {}
+    if "runs" in folders:
+        _take_runs(root, folders["runs"], results["shipped"])
+    for name, quoted in TABLES.items():
+        source = folders.get(name, docs / name)
+        results[name] = {"command": _COMMANDS[name]} | gather.study(source, quoted)
+        if name in folders:
+            texts |= {docs / name / file: _read(source / file) for file in _SAME}
+            texts |= {
+                docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in _FIGURES[name].items()
+            }
+    if "benchmark" in folders:
+        results["speed"] |= gather.speed(folders["benchmark"])
+        results["peers"] |= gather.peers(folders["benchmark"]) or {}
+    if "race" in folders:
+        results["race"] |= gather.cold_start(folders["race"])
+    rendered = blocks.blocks(results)
+    texts |= {path: fill(path.read_text(encoding="utf-8"), rendered).encode() for path in documents(root)}
+    texts[docs / "results.json"] = to_json_text(results).encode()
+    changed = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text]
+    with storage_errors(docs):
+        for path in changed:
+            write_file(path, functools.partial(_write, text=texts[path]))
+    return changed
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}, which the documents show, cannot be read: {error.strerror}.") from error
+
+
+def _write(path: Path, *, text: bytes) -> None:
+    path.write_bytes(text)
+
+
+def _take_runs(root: Path, folder: Path, entries: dict[str, Any]) -> None:
+    """Replaces the entries of the configs of which the folder holds a run."""
+    configs = {path.stem: path for path in sorted((root / "configs").glob("*.py")) if (folder / path.stem).is_dir()}
+    if not configs:
+        raise ConfigError(f"--runs {folder} holds no run that is named after a shipped config, such as cartpole.")
+    for name, config in configs.items():
+        entries[name] = {"what": "", "elsewhere": ""} | entries.get(name, {}) | gather.shipped(folder / name, config)

@@ -1,0 +1,278 @@
+"""Loads what a config names and the package does not have: `package.module:attribute`.
+
+A run is resumed, evaluated and swept from its `config.json` alone, in processes and on hosts that have imported
+nothing of the user's. So a part that comes from outside is named by a text that can be imported.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import operator
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from haepo_jax.errors import ConfigError, nearest, quoted, suggestion
+
+_HOW_TO_FIND = "it is looked for in the folder of the config file, in the current one and in those of PYTHONPATH"
+
+
+class Source(NamedTuple):
+    """Where a component lies."""
+
+    sha256: str | None
+    """Of the file that defines it; None for one without a file, such as a function of Python's own."""
+    file: str | None
+    folder: str | None
+    """From which its module can be imported."""
+
+
+def is_outside(name: str) -> bool:
+    """Returns whether a component is not built in.
+
+    Example:
+      >>> is_outside("optax:scale_by_lion"), is_outside("adam")
+      (True, False)
+    """
+    return ":" in name
+
+
+def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
+    """Checks how a component is named; it is not loaded yet.
+
+    Args:
+      path: the setting, such as `policy.network`.
+      value: what it is set to.
+      built_in: the names that are allowed beside `package.module:attribute`; any when there are none.
+
+    Raises:
+      ConfigError: it is no such name.
+
+    Example:
+      >>> check_name("optimizer.transform", "optax:scale_by_lion", ["adam"])
+      'optax:scale_by_lion'
+    """
+    if callable(value):
+        raise ConfigError(
+            f"config.{path} must be text, as config.json holds it, got {quoted(value)}{_name_of(value)}."
+        )
+    if not isinstance(value, str):
+        raise ConfigError(f"config.{path} must be text, got {quoted(value)}.")
+    if is_outside(value):
+        module, _, attribute = value.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+            raise _no_name(path, value)
+    elif built_in and value not in built_in:
+        near = nearest(value, built_in) if len(built_in) > _FEW else ""
+        raise ConfigError(
+            f"config.{path} {quoted(value)} is not known"
+            + (near[:-1] if near else f"; allowed: {', '.join(built_in)}")
+            + ", or one of your own as package.module:attribute."
+        )
+    return value
+
+
+_FEW = 8  # names that a sentence can list
+
+
+def _no_name(path: str, value: str) -> ConfigError:
+    return ConfigError(
+        f"config.{path} {quoted(value)} names nothing that can be imported; it is written as "
+        "package.module:attribute, such as my_project.maze:Maze."
+    )
+
+
+def load(path: str, name: str, is_right: Callable[[Any], bool] = callable, kind: str = "a function or a class") -> Any:
+    """Imports a component.
+
+    Args:
+      path: the setting that names it, for the sentence of an error.
+      name: `package.module:attribute`.
+      is_right: whether it is of the kind that is asked for.
+      kind: that kind, in words.
+
+    Returns:
+      The attribute.
+
+    Raises:
+      ConfigError: the module cannot be imported, has no such attribute, or one of another kind.
+
+    Example:
+      >>> load("policy.activation", "math:tanh") is __import__("math").tanh
+      True
+    """
+    check_name(path, name)
+    if not is_outside(name):
+        raise _no_name(path, name)
+    module_name, _, attribute = name.partition(":")
+    try:
+        found = operator.attrgetter(attribute)(_imported(path, name, module_name))
+    except AttributeError as error:
+        module = sys.modules[module_name]
+        near = nearest(attribute, [known for known in vars(module) if not known.startswith("_")]) or "."
+        where = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
+        raise ConfigError(f"config.{path} {name}: {module_name}{where} has no {attribute}{near}") from error
+    if not is_right(found):
+        raise ConfigError(f"config.{path} {name} is {quoted(found)}; it must be {kind}.")
+    return found
+
+
+def _imported(path: str, name: str, module: str) -> ModuleType:
+    importlib.invalidate_caches()  # it may have been written a moment ago
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"config.{path} {name} cannot be imported: there is no module {error.name}; {_HOW_TO_FIND}."
+            ) from error
+        raise _failed(path, name, module, error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(path, name, module, error) from error
+
+
+def _failed(path: str, name: str, module: str, error: BaseException) -> ConfigError:
+    where = f" at line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno is not None else ""
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:300].rstrip(".")
+    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return ConfigError(f"config.{path} {name} cannot be imported: {module} ends{where} with {reason}.")
+
+
+def call(
+    path: str, component: Callable, *arguments: Any, kwargs: Mapping[str, Any], params: Mapping[str, Any] | None = None
+) -> Any:
+    """Calls a component with the arguments that a config gives it by name.
+
+    Args:
+      path: the setting that names it, such as `optimizer.transform`.
+      component: what was loaded.
+      arguments: what it always gets.
+      kwargs: the setting `{path}_kwargs`.
+      params: the setting `{path}_params`, if there is one; its values may be tracers.
+
+    Raises:
+      ConfigError: it has no such argument, or one of the two settings gives what the other gives too.
+    """
+    check_arguments(path, component, len(arguments), kwargs=kwargs, params=params)
+    return component(*arguments, **kwargs, **(params or {}))
+
+
+def check_arguments(
+    path: str,
+    component: Callable,
+    positional: int = 0,
+    *,
+    kwargs: Mapping[str, Any],
+    params: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuses arguments that a component does not have.
+
+    Args:
+      path: as of `call`.
+      component: as of `call`.
+      positional: how many arguments it always gets.
+      kwargs: as of `call`.
+      params: as of `call`.
+
+    Raises:
+      ConfigError: names the first of them, and what is allowed.
+    """
+    try:
+        known = inspect.signature(component).parameters.values()
+    except (TypeError, ValueError):  # of a built-in; calling it will show
+        return
+    groups = {f"{path}_kwargs": kwargs} | ({} if params is None else {f"{path}_params": params})
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known)
+    by_name = [
+        parameter.name
+        for k, parameter in enumerate(known)
+        if parameter.kind is parameter.KEYWORD_ONLY
+        or (parameter.kind is parameter.POSITIONAL_OR_KEYWORD and k >= positional)
+    ]
+    for setting, given in groups.items():
+        for name in given:
+            if name not in by_name and not takes_any:
+                what = f"config.{setting}.{name} is not an argument of {_shown(component)}"
+                raise ConfigError(what + suggestion(name, by_name))
+    for name in kwargs.keys() & (params or {}).keys():
+        raise ConfigError(
+            f"config.{path}_kwargs.{name} and config.{path}_params.{name} are one argument; give it once."
+        )
+    missing = [
+        parameter.name
+        for parameter in known
+        if parameter.name in by_name and parameter.default is parameter.empty
+        if not any(parameter.name in given for given in groups.values())
+    ]
+    if missing:
+        where = " or ".join(f"config.{setting}.{missing[0]}" for setting in groups)
+        raise ConfigError(f"{_shown(component)} needs the argument {missing[0]}: give {where}.")
+
+
+def parameters_of(component: Callable) -> tuple[str, ...]:
+    """Lists the arguments that a component names.
+
+    Example:
+      >>> parameters_of(lambda size, depth=2: None)
+      ('size', 'depth')
+    """
+    try:
+        return tuple(inspect.signature(component).parameters)
+    except (TypeError, ValueError):  # of a built-in
+        return ()
+
+
+def source(path: str, name: str) -> Source:
+    """Finds the file of a component, imported if it is not yet, and what it holds now.
+
+    Raises:
+      ConfigError: see `load`.
+    """
+    found = load(path, name, is_right=lambda _: True)
+    module = sys.modules[name.partition(":")[0]]
+    file = _file_of(found) or getattr(module, "__file__", None)
+    digest = None
+    if file is not None and Path(file).is_file():
+        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return Source(digest, file, _folder_of(module))
+
+
+def _file_of(component: Any) -> str | None:
+    """The file that defines it, which its module may only import it from."""
+    try:
+        return inspect.getsourcefile(inspect.unwrap(component))
+    except TypeError:  # of an object that is no class or function, or of Python's own
+        return None
+
+
+def _folder_of(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return None
+    depth = module.__name__.count(".") + (1 if hasattr(module, "__path__") else 0)
+    return str(Path(file).resolve().parents[depth])
+
+
+def make_importable(folder: str | Path) -> None:
+    """Lets modules of a folder be imported, after those that can be already, so that none of them is hidden."""
+    text = str(Path(folder).resolve())
+    if text not in sys.path:
+        sys.path.append(text)
+
+
+def _name_of(component: Any) -> str:
+    """How a config would name it, as the end of a sentence."""
+    module, attribute = getattr(component, "__module__", None), getattr(component, "__qualname__", None)
+    if not module or not attribute or "<" in attribute or module == "__main__":
+        return "; give it a name in a module of its own, and write package.module:attribute"
+    return f"; write '{module}:{attribute}'"
+
+
+def _shown(component: Any) -> str:
+    if isinstance(component, functools.partial):
+        return _shown(component.func)
+    return getattr(component, "__qualname__", None) or type(component).__name__

@@ -1,0 +1,81 @@
+"""Results of a study, a benchmark or a run reach the file, the documents and the figures; the rest stays as it was."""
+
+import pytest
+from helpers.quotable_folders import write_benchmark, write_project, write_race, write_study
+
+from experiments.published.documents import fill
+from experiments.published.publish import publish
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.files import read_json
+
+
+def texts(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def project(tmp_path):
+    return write_project(tmp_path / "project")
+
+
+def test_without_folders_nothing_changes(project):
+    before = texts(project)
+    assert publish(project, {}) == []
+    assert texts(project) == before
+
+
+def test_a_number_that_was_changed_by_hand_in_a_document_is_written_again(project):
+    readme = project / "README.md"
+    right = readme.read_text()
+    readme.write_text(right.replace("499.9", "500.0", 1))
+    assert publish(project, {}) == [readme]
+    assert readme.read_text() == right
+
+
+def test_a_study_brings_its_files_its_figures_and_its_numbers(project, tmp_path):
+    study = write_study(tmp_path / "study", "paper", headline="All is new.")
+    changed = {path.relative_to(project).as_posix() for path in publish(project, {"paper": study})}
+    paper = {"verdicts.json", "report.json", "bandits.svg", "cartpole_returns.svg", "cartpole_steps_to_475.svg"}
+    assert changed == {"docs/results.json", "docs/results.md"} | {f"docs/paper/{name}" for name in paper}
+    assert "All is new." in (project / "docs" / "results.md").read_text()
+    assert (project / "docs" / "paper" / "cartpole_steps_to_475.svg").read_text() == "cartpole 2"
+
+
+def test_a_benchmark_and_a_race_replace_their_entries_alone(project, tmp_path):
+    before = read_json(project / "docs" / "results.json")
+    folders = {
+        "benchmark": write_benchmark(tmp_path / "b", with_peer=False),
+        "race": write_race(tmp_path / "r"),
+    }
+    publish(project, folders)
+    after = read_json(project / "docs" / "results.json")
+    assert after["race"]["rows"][1]["code"] == "Slow" and after["race"]["command"] == before["race"]["command"]
+    assert [row["seeds"] for row in after["speed"]["rows"]] == [32]
+    assert {name for name in after if after[name] != before[name]} == {"speed", "race"}
+    assert "Slow 40.0 s" in (project / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["paper", "tldr"])
+def test_a_quick_study_changes_nothing(name, project, tmp_path):
+    before = texts(project)
+    with pytest.raises(ConfigError, match="quick run"):
+        publish(project, {name: write_study(tmp_path / "study", name, quick=True)})
+    assert texts(project) == before
+
+
+def test_a_study_without_a_figure_that_is_shown_changes_nothing(project, tmp_path):
+    study, before = write_study(tmp_path / "study", "tldr"), texts(project)
+    (study / "figures" / "memory-1.svg").unlink()
+    with pytest.raises(ConfigError, match=r"memory-1.svg, which the documents show, cannot be read: No such file"):
+        publish(project, {"paper": write_study(tmp_path / "paper", "paper", headline="New."), "tldr": study})
+    assert texts(project) == before
+
+
+def test_a_folder_without_runs_of_shipped_configs_is_refused(project, tmp_path):
+    with pytest.raises(ConfigError, match="holds no run that is named after a shipped config, such as cartpole"):
+        publish(project, {"runs": tmp_path})
+
+
+def test_an_unknown_block_is_refused_with_the_one_that_is_nearest():
+    with pytest.raises(ConfigError, match=r"There is no block 'shiped'; did you mean shipped\?"):
+        fill("<!-- results: shiped -->\n<!-- end -->", {"shipped": "", "race": ""})
