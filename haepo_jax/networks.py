@@ -254,7 +254,7 @@ def _check_torso(where: str, make: Callable[[], Any], observation_shape: tuple[i
             given = f"{found.dtype}{list(found.shape)}" if is_array else f"a {type(found).__name__}"
             raise ConfigError(
                 f"{where} maps observations of shape {(*axes, *observation_shape)} to {given}; it must be real "
-                f"features of shape {(*axes, 'F')}, of any size F, whatever axes lead."
+                f"features of shape ({', '.join([*map(str, axes), 'F'])}), of any size F, whatever axes lead."
             )
 
 

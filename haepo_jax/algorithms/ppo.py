@@ -38,9 +38,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     Source: Schulman et al. (2017), "Proximal policy optimization algorithms".
     """
     actor = policy_for(config, environment)
-    critic = make_value(
-        environment.observation_shape, make_torso=make_torso(config.policy, environment.observation_shape)
-    )
+    shape = environment.observation_shape
+    critic = make_value(shape, make_torso=make_torso(config.policy, shape))
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),
