@@ -16,6 +16,7 @@ from haepo_jax.config.checks import ENV_PARAMS, check_config
 from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, make_members
 from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError
+from haepo_jax.networks import Policy
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population.fingerprint import fingerprint
 from haepo_jax.population.held_out import BestPolicy
@@ -23,35 +24,13 @@ from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS, Layout, check_
 from haepo_jax.population.member import MemberFunctions, MemberState, make_environment, make_member
 from haepo_jax.population.memory import with_memory
 from haepo_jax.population.sizes import batch_steps
+from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
 
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
 Arrays = Any
 """A `MemberState` whose keys are their data, so that all its leaves are plain arrays."""
-
-
-class Trained(dict[str, np.ndarray]):
-    """The result of `Population.run`: each metric by name, `[settings, seeds, updates]`, `params` and `best`.
-
-    `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
-    last finite ones. `best` is the policy of the best evaluation, a `BestPolicy` of such arrays; None where
-    `config.evaluate_every` is unset.
-    """
-
-    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any, best: BestPolicy | None = None) -> None:
-        """Holds all three."""
-        super().__init__(metrics)
-        self.params, self.best = params, best
-
-    def member_params(self, setting: int, seed: int) -> Any:
-        """Picks the parameters of one member, by the positions of its setting and seed in the lists that were run."""
-        return jax.tree.map(lambda leaf: leaf[setting, seed], self.params)
-
-    def __repr__(self) -> str:
-        """Names the metrics and their shape, not their numbers."""
-        shape = ", ".join(map(str, next(iter(self.values())).shape)) if self else ""
-        return f"Trained({', '.join(self)}: [{shape}]; params)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +102,11 @@ class Population:
             done += size
         metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
         return metrics, *jax.tree.map(self.here, (state.learner.params, state.best))
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of any member: `policy.apply(params, observations)` gives the distribution of its actions."""
+        return self.functions.algorithm.policy
 
     @property
     def mesh(self) -> Mesh:
