@@ -57,7 +57,7 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
       >>> check_name("optimizer.transform", "optax:scale_by_lion", ["adam"])
       'optax:scale_by_lion'
     """
-    if callable(value):
+    if callable(value) or type(value).__module__ != "builtins":
         raise ConfigError(
             f"config.{path} must be text, as config.json holds it, got {quoted(value)}{_name_of(value)}."
         )

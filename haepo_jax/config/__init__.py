@@ -12,6 +12,7 @@ from haepo_jax.config.conversion import (
     to_config_dict,
     to_json,
     traced_settings,
+    with_components,
     with_settings,
 )
 from haepo_jax.config.settings import (
@@ -75,5 +76,6 @@ __all__ = [
     "to_config_dict",
     "to_json",
     "traced_settings",
+    "with_components",
     "with_settings",
 ]
