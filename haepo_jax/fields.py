@@ -73,6 +73,11 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasse
             yield prefix + field.name, value, field
 
 
+def is_empty(value: Any) -> bool:
+    """Returns whether this is a section without settings, such as that of a method that has none."""
+    return dataclasses.is_dataclass(value) and not dataclasses.fields(value)
+
+
 def group_of(name: str, fields: Mapping[str, dataclasses.Field]) -> str | None:
     """Finds the group of arguments that a setting is one of.
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.algorithms import MAKERS, LearnerState
+from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import Algorithm, horizon_of
-from haepo_jax.config import ExperimentConfig, with_components, with_settings
+from haepo_jax.config import ExperimentConfig, method_of, steps_of_update, with_components, with_settings
 from haepo_jax.config.checks import check_update_steps
-from haepo_jax.config.settings import gradient_steps
 from haepo_jax.environments import Environment, check_param, make
+from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
 from haepo_jax.population.held_out import BestPolicy, no_best
 from haepo_jax.rollouts.episode_stats import play
@@ -88,7 +88,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     """
     config = with_components(config, components)
     environment = make_environment(config)
-    algorithm = MAKERS[config.algorithm](config, environment)
+    algorithm = make_algorithm(config, environment)
     horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
@@ -117,7 +117,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         """The learner, its schedule as far as the run has come by the budget that ends it, updates or steps."""
         if config.max_env_steps is None or config.optimizer.schedule == "constant":
             return state.learner
-        each = gradient_steps(config)
+        each = steps_of_update(config)
         share = jnp.minimum(state.env_steps[1].astype(jnp.float32) / config.max_env_steps, 1)
         by_steps = jnp.floor(share * (config.num_updates * each)).astype(jnp.int32)
         step = jnp.maximum(state.updates_done * each, by_steps)
@@ -181,9 +181,9 @@ def _check_params(config: ExperimentConfig, environment: Environment) -> None:
 
 
 def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
-    """What an update plays must be a number that int32 holds; of PPO's the config knows by itself."""
+    """What an update plays must be a number that int32 holds; of segments the config knows by itself."""
     horizon = horizon_of(config, environment)
-    if config.algorithm != "ppo":
+    if method_of(config).sees is not Sees.SEGMENTS:
         check_update_steps(config.num_trajectories, horizon, "a horizon of")
 
 

@@ -186,7 +186,7 @@ class Population:
         return self.advance.lower(self.abstract_state(), jnp.int32(1)).compile()
 
     def fingerprint(self) -> str:
-        """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
+        """Computes a text that is another one where the update of a member is: by loss, environment or constants."""
         member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
 
         def update(state: MemberState) -> Any:

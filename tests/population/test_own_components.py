@@ -55,7 +55,7 @@ def test_an_environment_may_be_given_ready_made():
     ("components", "sentence"),
     [
         ({"optimiser": power}, "optimiser is no component; allowed: "),
-        ({"transform": 3}, "transform must be a function or a class, got 3."),
+        ({"transform": 3}, "transform must be a component or its name, got 3."),
         ({"transform": "no_such:x"}, "config.optimizer.transform no_such:x cannot be imported: there is no module no"),
     ],
 )
@@ -68,12 +68,10 @@ def test_components_that_cannot_be_used_are_refused(components, sentence):
 
 
 def test_components_are_refused_by_a_run_which_must_name_them(tmp_path):
+    of_no_module = "give it a name in a module of its own, and write package.module:attribute"
     for transform, sentence in (
         (optax.scale_by_lion, "config.optimizer.transform must be text, as config.json holds it, got <function"),
-        (
-            lambda b1=0.5: optax.scale_by_lion(b1),
-            "give it a name in a module of its own, and write package.module:attribute",
-        ),
+        (lambda b1=0.5: optax.scale_by_lion(b1), of_no_module),
     ):
         config = with_components(config_with(), {"transform": transform})
         with pytest.raises(ConfigError, match=sentence):
