@@ -52,12 +52,25 @@ def checked_info_metrics(name: str, info_metrics: Any) -> tuple[str, ...]:
     if not isinstance(info_metrics, list | tuple) or not all(isinstance(measure, str) for measure in info_metrics):
         raise ConfigError(f"env {name} has info_metrics = {quoted(info_metrics)}; it must be a tuple of names.")
     for measure in info_metrics:
-        if measure in REPORTED or measure.partition(".")[0] in _SETTINGS:
-            raise ConfigError(
-                f"env {name} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
-                "give it another one."
-            )
+        check_reported_name(f"env {name}", measure)
     return tuple(info_metrics)
+
+
+def check_reported_name(who: str, measure: str) -> None:
+    """Refuses the name of a measure that is that of something else which a run reports.
+
+    Args:
+      who: reports it, in words.
+      measure: its name.
+
+    Raises:
+      ConfigError: it is a column or a setting of a run.
+    """
+    if measure in REPORTED or measure.partition(".")[0] in _SETTINGS:
+        raise ConfigError(
+            f"{who} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
+            "give it another one."
+        )
 
 
 def check_choices(name: str, what: str, space: spaces.Discrete) -> None:

@@ -151,7 +151,7 @@ class TestSeeds:
 
 def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
     config = from_config_dict({"env_params": {"gravity": 9.0}})
-    with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
+    with pytest.raises(ConfigError, match=r"environment must be a component or its name, got \{\}"):
         make_member(config, environment={})
     with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
         make_member(config, environment=make("Catch-bsuite"))
