@@ -32,11 +32,12 @@ def main() -> int:
 
     from experiments.benchmarks import peers, report, speed
     from experiments.benchmarks.ceilings import Ceilings, measure_ceilings
-    from haepo_jax.runs.folder import Provenance, locked
+    from haepo_jax.runs.folder import lock_folder
+    from haepo_jax.runs.provenance import Provenance
 
     others = [peers.parse(text) for text in given.peer]
     jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too
-    with locked(workdir):
+    with lock_folder(workdir):
         before = measure_ceilings(given.repeats)
         rows = [row for number in seeds for row in speed.measure_rows(number, repeats=given.repeats)]
         # What a shared machine can do at most shows at its quietest moment.

@@ -56,9 +56,9 @@ def _measure(part: str, workdir: Path) -> None:
     from experiments.benchmarks import overheads
     from haepo_jax.config import from_config_dict
     from haepo_jax.config.sweep import from_values
-    from haepo_jax.runs.folder import locked, storage_errors, write_json
+    from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
 
-    with locked(workdir):
+    with lock_folder(workdir):
         match part:
             case "guard":
                 rows = overheads.guard(_updates(5), repeats=15)

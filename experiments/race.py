@@ -29,10 +29,10 @@ def main() -> int:
     workdir = command_line.read_workdir("runs/race")
 
     from experiments.benchmarks import peers, race
-    from haepo_jax.runs.folder import locked
+    from haepo_jax.runs.folder import lock_folder
 
     others = [peers.parse(text) for text in given.peer]
-    with locked(workdir):
+    with lock_folder(workdir):
         rows = race.race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
         result = race.write(workdir, rows)
     command_line.print_table(result["title"], race.COLUMNS, race.table(rows))

@@ -26,17 +26,17 @@ def main() -> int:
     from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.config.sweep import from_record
-    from haepo_jax.runs.folder import locked, storage_errors, write_json
-    from haepo_jax.runs.summary import summarize, unfinished
+    from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
+    from haepo_jax.runs.summary import find_unfinished, summarize
 
     expected = [dataclasses.asdict(member) for member in from_record(read_record(workdir)).members]
     if read_members(workdir) != json.loads(json.dumps(expected)):
         raise ConfigError(f"{workdir / 'members.json'} is not that of the run in config.json: its members differ.")
     if not read_attempts(workdir):
         raise ConfigError(f"{workdir / 'provenance.json'} holds no attempt, so that the time of the run is not known.")
-    with locked(workdir):
+    with lock_folder(workdir):
         closing.print_skipped_parts(workdir)
-        missing = unfinished(workdir)
+        missing = find_unfinished(workdir)
         if missing:
             named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
             raise ConfigError(

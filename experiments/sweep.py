@@ -60,7 +60,8 @@ def main() -> int:
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables
-    from haepo_jax.runs.experiment import Placement, run_sweep
+    from haepo_jax.runs.experiment import run_sweep
+    from haepo_jax.runs.placement import Placement
 
     ran = run_sweep(
         sweep,
@@ -83,7 +84,7 @@ def main() -> int:
 def _tell_plan(sweep: Sweep) -> int:
     from haepo_jax.population.planning import device_bytes, plan
     from haepo_jax.runs import agreement
-    from haepo_jax.runs.experiment import Placement
+    from haepo_jax.runs.placement import Placement
 
     placement = Placement(flags.FLAGS.members_per_device, flags.FLAGS.trajectory_devices)
     agreement.check(sweep, placement._asdict() | {"dry_run": True})

@@ -17,7 +17,7 @@ from absl import flags
 from experiments.cli import command_line
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import from_config_dict, settings, unread
-from haepo_jax.runs.folder import locked
+from haepo_jax.runs.folder import lock_folder
 
 STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
@@ -52,7 +52,7 @@ def main() -> int:
     if stage == "memory":
         from experiments.studies.tldr import reproduction
 
-        with locked(workdir):
+        with lock_folder(workdir):
             print(reproduction.report_memory(workdir, flags.FLAGS.topology))
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]

@@ -211,7 +211,8 @@ def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> Make
     make = functools.partial(factory, **{key: value for key, value in offered.items() if key in known})
     components.check_arguments(path, make, kwargs=config.network_kwargs)
     make_module = functools.partial(make, **config.network_kwargs)
-    _check_torso(f"config.{path} {name}", make_module, observation_shape)
+    shown = name if isinstance(name, str) else getattr(name, "__qualname__", type(name).__name__)
+    _check_torso(f"config.{path} {shown}", make_module, observation_shape)
     return make_module
 
 

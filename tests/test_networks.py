@@ -247,6 +247,11 @@ class TestTorsos:
         dense = {"kernel": (4, 5), "bias": (5,)}
         assert shapes == {"Rows_0": {"Dense_0": dense, "head": {"kernel": (5, 2), "bias": (2,)}}}
 
+    def test_in_a_program_torso_and_activation_may_be_given_themselves(self):
+        config = PolicyConfig(network=Rows, network_kwargs={"size": 5}, activation=jnp.abs)
+        module = make_torso(config, (3, 4))()
+        assert isinstance(module, Rows) and module.activation is jnp.abs
+
     def test_an_activation_from_outside_is_used(self):
         torso = make_torso(PolicyConfig(activation="jax.numpy:abs", hidden_sizes=(4,)), (3,))
         assert torso().activation is jnp.abs

@@ -23,8 +23,9 @@ from experiments.benchmarks.peers import Arrival, Peer
 from haepo_jax.analysis.verdicts import NO_DIFFERENCE
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import read_attempts
-from haepo_jax.runs.folder import Provenance, storage_errors, write_json
+from haepo_jax.runs.folder import storage_errors, write_json
 from haepo_jax.runs.metrics.reader import read_metric
+from haepo_jax.runs.provenance import Provenance
 
 SOLVED = 475.0
 CONFIG = "configs/cartpole.py"

@@ -12,7 +12,7 @@ from haepo_jax.analysis.tables import about_returns
 from haepo_jax.config.sweep import from_record
 from haepo_jax.population.divergence import find_cause
 from haepo_jax.runs.files import read_record
-from haepo_jax.runs.metrics.parts import metrics_parts
+from haepo_jax.runs.metrics.parts import list_parts
 from haepo_jax.runs.metrics.reader import read_rows
 from haepo_jax.text import visible
 
@@ -24,7 +24,7 @@ def print_sentence(sentence: str) -> None:
 
 def print_skipped_parts(workdir: Path) -> None:
     """Prints which files in `metrics/` are not of the run, so that they were not read."""
-    for name, reason in metrics_parts(workdir).others.items():
+    for name, reason in list_parts(workdir).others.items():
         print_sentence(f"{workdir / 'metrics' / name} is passed over: {reason}.")
 
 

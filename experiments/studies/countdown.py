@@ -1,6 +1,6 @@
 """Which run of all it is, and about how long the rest will take."""
 
-from haepo_jax.runs.progress import duration
+from haepo_jax.runs.progress import format_duration
 
 
 class Countdown:
@@ -31,4 +31,4 @@ class Countdown:
         if not done:
             return which
         left = sum(self._seconds) / done * (self._total - done)
-        return f"{which}, about {duration(left)} left"
+        return f"{which}, about {format_duration(left)} left"

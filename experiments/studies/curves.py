@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from haepo_jax.runs.files import StrPath, read_attempts, read_members, read_record, read_summary
-from haepo_jax.runs.metrics.reader import by_setting, read_metric
+from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 
 GRID_POINTS = 100
 
@@ -36,7 +36,7 @@ class RunData:
 
     def groups(self) -> list[tuple[dict[str, float], list[int]]]:
         """Each swept setting with the indices of its members."""
-        return [(self.members[rows[0]]["settings"], rows) for rows in by_setting(self.members).values()]
+        return [(self.members[rows[0]]["settings"], rows) for rows in group_by_setting(self.members).values()]
 
     @functools.cache  # noqa: B019 - a run's few metrics, kept as long as the run
     def metric(self, name: str) -> np.ndarray:

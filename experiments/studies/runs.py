@@ -22,7 +22,7 @@ from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dic
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.experiment import run
 from haepo_jax.runs.files import StrPath, read_json, read_record, read_summary
-from haepo_jax.runs.folder import locked, storage_errors, write_json
+from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
 from haepo_jax.text import visible
 
 _SEAL = "seal.json"
@@ -110,7 +110,7 @@ def _seal_holds(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    with locked(path), storage_errors(path):
+    with lock_folder(path), storage_errors(path):
         # Renamed first: what an interrupted removal leaves must not look like a run.
         rest = path.with_name(f".{path.name}.damaged")
         if rest.exists():

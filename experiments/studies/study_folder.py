@@ -7,7 +7,7 @@ from pathlib import Path
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath
-from haepo_jax.runs.folder import locked
+from haepo_jax.runs.folder import lock_folder
 from haepo_jax.runtime import signals
 
 
@@ -20,14 +20,14 @@ def held(workdir: StrPath, finished: Callable[[Path], int]) -> Iterator[None]:
       finished: counts the finished runs in it; called from another thread.
 
     Raises:
-      ConfigError: it holds a run, whose files those of a study must not lie among; or see `locked`.
+      ConfigError: it holds a run, whose files those of a study must not lie among; or see `lock_folder`.
     """
     workdir = Path(workdir)
     if os.path.lexists(workdir / "config.json"):
         raise ConfigError(
             f"--workdir {workdir} holds a run, and a study needs a folder of its own; use another --workdir."
         )
-    with locked(workdir), signals.leaving(lambda: _what_is_left(finished(workdir))):
+    with lock_folder(workdir), signals.leaving(lambda: _what_is_left(finished(workdir))):
         yield
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
-from haepo_jax.runs.metrics.reader import by_setting
+from haepo_jax.runs.metrics.reader import group_by_setting
 from haepo_jax.text import add_row, make_table, shorten_keys
 
 _NO_NUMBER = "-"
@@ -74,7 +74,7 @@ def about_speed(summary: Mapping[str, Any]) -> str:
 def _ranked(members: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """The members of each setting under its label with short names, the largest mean first, those without last."""
     renamed = [{"settings": shorten_keys(member["settings"])} for member in members]
-    groups = [(label, [members[index] for index in indices]) for label, indices in by_setting(renamed).items()]
+    groups = [(label, [members[index] for index in indices]) for label, indices in group_by_setting(renamed).items()]
 
     def rank(group: tuple[str, list[Mapping[str, Any]]]) -> float:
         values = _finite(group[1], name)

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, PolicyConfig, ReferenceConfig
+from haepo_jax.config.method import method_of, method_settings, setting_name
+from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import leaves
+from haepo_jax.methods import METHODS, REFERENCE_NUMBERS, ReferenceConfig, Sees
 
 OFFERED = ("hidden_sizes", "activation")
 """The settings of the policy that a network from outside is given where it names them."""
-_OF_REFERENCES = {"reference_period": "periodic", "reference_decay": "ema"}
 
 
 def unread(
@@ -37,17 +38,17 @@ def unread(
     reasons = {
         name: f"config.algorithm is {config.algorithm}"
         for name, _, _ in leaves(config)
-        if name.partition(".")[0] in ALGORITHMS and name.partition(".")[0] != config.algorithm
+        if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
     }
     reasons = unread_arguments(config) | reasons
-    own = getattr(config, config.algorithm, None)
+    own = method_settings(config)
     if isinstance(own, ReferenceConfig):
-        for leaf, rule in _OF_REFERENCES.items():
+        for leaf, rule in REFERENCE_NUMBERS.items():
             if own.reference != rule:
-                where = f"config.{config.algorithm}.reference is {own.reference}"
-                reasons[f"{config.algorithm}.{leaf}"] = f"{where}; it belongs to {rule}"
-    if config.algorithm == "ppo" and config.memory != "auto":
-        reasons["memory"] = "config.algorithm is ppo, which keeps its segments whatever is set"
+                where = f"config.{setting_name(config, 'reference')} is {own.reference}"
+                reasons[setting_name(config, leaf)] = f"{where}; it belongs to {rule}"
+    if method_of(config).sees is Sees.SEGMENTS and config.memory != "auto":
+        reasons["memory"] = f"config.algorithm is {config.algorithm}, which keeps its segments whatever is set"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     reasons |= _unread_by_network(config.policy, network_arguments)
@@ -124,7 +125,7 @@ def set_and_unread(config: Any, reasons: Mapping[str, str]) -> dict[str, list[st
       Their names by reason.
 
     Example:
-      >>> from haepo_jax.config.settings import HaepoConfig
+      >>> from haepo_jax.config import HaepoConfig
       >>> config = ExperimentConfig(algorithm="ppo", haepo=HaepoConfig(score="sum"))
       >>> set_and_unread(config, unread(config))
       {'config.algorithm is ppo': ['haepo.score']}

@@ -16,10 +16,10 @@ from jax.extend import core
 
 from haepo_jax.algorithms.base import horizon_of
 from haepo_jax.components import is_outside
-from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig, ReferenceConfig
-from haepo_jax.config.settings import gradient_steps
+from haepo_jax.config import ExperimentConfig, method_of, method_settings, setting_name, steps_of_update
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
+from haepo_jax.methods import Sees, reference_rule
 from haepo_jax.population.member import make_environment, make_member
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.runtime.host import in_words
@@ -101,14 +101,15 @@ def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | N
 def _parts(
     config: ExperimentConfig, environment: Environment, networks: _Networks, block: int, trajectory_devices: int
 ) -> list[_Part]:
+    method = method_of(config)
     together = min(block, LEAST)  # the others may have their turn after them
     rows = -(-config.num_trajectories // trajectory_devices)
     of_network = max(together * max(networks.widths), sum(networks.widths)) * _FLOAT
     episodes = rows * (together * math.prod(environment.observation_shape) * _FLOAT + of_network)
-    if config.memory in ("store", "remat") or config.algorithm not in ON_LOG_LIKELIHOODS:
+    if config.memory in ("store", "remat") or method.keeps_steps:
         steps = batch_steps(config, environment) // config.num_trajectories * rows
         episodes += together * steps * step_bytes(environment)
-        if config.memory == "store" and config.algorithm != "ppo":
+        if config.memory == "store" and method.sees is not Sees.SEGMENTS:
             episodes += steps * sum(networks.widths) * _FLOAT
     parts = [
         _Part(
@@ -118,9 +119,9 @@ def _parts(
         ),
         _Part(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
         _Part(
-            gradient_steps(config) * _METRICS * _FLOAT,
+            steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
-            f"config.{config.algorithm}.num_epochs",
+            f"config.{setting_name(config, 'num_epochs')}",
         ),
     ]
     if config.evaluate_every is not None:
@@ -128,14 +129,16 @@ def _parts(
         parts.append(
             _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
         )
-    if config.algorithm == "dpo":
-        parts.append(_Part(config.num_trajectories**2, "the pairs of its episodes", "config.num_trajectories"))
+    if method.extra_memory is not None:
+        extra = method.extra_memory
+        parts.append(_Part(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
     return parts
 
 
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     """Computes the most steps that a member plays in an update."""
-    length = config.ppo.num_steps if config.algorithm == "ppo" else horizon_of(config, environment)
+    in_segments = method_of(config).sees is Sees.SEGMENTS
+    length = method_settings(config).num_steps if in_segments else horizon_of(config, environment)
     return config.num_trajectories * length
 
 
@@ -164,10 +167,8 @@ def _widths(program: Any) -> Iterator[int]:
 
 def _state_bytes(config: ExperimentConfig, networks: _Networks) -> int:
     """Of a member between updates, at least."""
-    own = getattr(config, config.algorithm, None)
     moments = 0 if is_outside(config.optimizer.transform) else _ADAM
-    copies = 1 + moments + (isinstance(own, ReferenceConfig) and own.reference != "none")
-    copies += config.evaluate_every is not None
+    copies = 1 + moments + (reference_rule(method_settings(config)) != "none") + (config.evaluate_every is not None)
     return copies * networks.params * _FLOAT
 
 

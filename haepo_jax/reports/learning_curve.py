@@ -8,11 +8,12 @@ import PIL.Image
 
 from haepo_jax.analysis.few_seeds import enough
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
-from haepo_jax.config import ExperimentConfig
+from haepo_jax.config import ExperimentConfig, method_of, method_settings
+from haepo_jax.methods import Sees
 from haepo_jax.reports import figures
 from haepo_jax.runs.files import StrPath, read_members
 from haepo_jax.runs.folder import load_config, storage_errors, write_file
-from haepo_jax.runs.metrics.reader import by_setting, read_metric
+from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 
 _MAX_POINTS = 200
 
@@ -32,7 +33,7 @@ def learning_curve(workdir: StrPath) -> Path:
     config = load_config(workdir)
     returns = read_metric(workdir, "episode_return").astype(np.float64)
     returns[~np.isfinite(returns)] = np.nan
-    groups = by_setting(read_members(workdir))
+    groups = group_by_setting(read_members(workdir))
     updates = np.unique(np.linspace(0, returns.shape[1] - 1, _MAX_POINTS).astype(int))
     drawing = _draw(config, {label: returns[np.ix_(rows, updates)] for label, rows in groups.items()}, updates + 1)
     path = workdir / "learning_curve.png"
@@ -43,8 +44,8 @@ def learning_curve(workdir: StrPath) -> Path:
 
 def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: np.ndarray) -> bytes:
     """Draws the returns `[seeds, updates]` of each setting."""
-    if config.algorithm == "ppo":
-        batch = f"{config.num_trajectories} x {config.ppo.num_steps} environment steps"
+    if method_of(config).sees is Sees.SEGMENTS:
+        batch = f"{config.num_trajectories} x {method_settings(config).num_steps} environment steps"
         episodes = "the newest ended episodes"
     else:
         batch, episodes = f"{config.num_trajectories} episodes", "an update's episodes"

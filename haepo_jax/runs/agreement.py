@@ -18,11 +18,12 @@ from typing import Any
 import jax
 import numpy as np
 
+import haepo_jax
 from haepo_jax.config.checks import flatten
 from haepo_jax.config.sweep import Sweep
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import identity
-from haepo_jax.runs.folder import package_versions
+from haepo_jax.runs.provenance import package_versions
 from haepo_jax.runtime import processes
 
 _VISIBLE_SECONDS = 5.0  # until a file is seen by other hosts
@@ -161,11 +162,11 @@ def _facts(sweep: Sweep, flags: Mapping[str, Any]) -> dict[str, str]:
 
 @functools.cache
 def _code() -> str:
-    """A digest of this package's files."""
-    here = Path(__file__).parent
+    """A digest of all files of the package."""
+    package = Path(haepo_jax.__file__).parent
     total = hashlib.sha256()
-    for path in sorted(here.rglob("*.py")):
-        total.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(package.rglob("*.py")):
+        total.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()[:12]
 
 

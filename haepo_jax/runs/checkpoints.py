@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from haepo_jax.errors import ConfigError, in_the_way
 from haepo_jax.runs.files import read_json
-from haepo_jax.runs.identity import numbers
+from haepo_jax.runs.identity import describe_numbers
 from haepo_jax.runtime import processes
 
 _KEEP = 3
@@ -117,12 +117,18 @@ class Checkpointer:
         there = processes.from_first(np.array((self._directory / str(update)).exists()))
         if there:
             return
-        arrays = _named_leaves(tree)
+        arrays = _name_leaves(tree)
         record = Record(
-            self._run, self._members.start, self._members.stop, update, rows, structure_of(tree), numbers()
+            self._run,
+            self._members.start,
+            self._members.stop,
+            update,
+            rows,
+            describe_structure(tree),
+            describe_numbers(),
         )._asdict()
         digest = _digest(record)
-        arrays[_CHECKSUMS] = _checksums(arrays, _start(digest))
+        arrays[_CHECKSUMS] = _compute_checksums(arrays, _start_of_checksums(digest))
         items = {
             _ITEM: ocp.args.StandardSave(arrays),
             _RECORD: ocp.args.JsonSave({"record": record, "sha256": digest}),
@@ -154,13 +160,13 @@ class Checkpointer:
             self._for_orbax.close()
 
 
-def saved_in(directory: Path) -> list[Saved]:
+def list_saved(directory: Path) -> list[Saved]:
     """Lists the checkpoints in a folder, the newest first; each update once, but for those that are damaged.
 
     What a checkpoint states counts, not the name of its folder: a renamed one is found all the same. Other files and
     folders are left out.
     """
-    found, whole = _found_in(directory), set()
+    found, whole = _list_all(directory), set()
     kept = []
     for saved in found:
         if saved.damage or saved.update not in whole:
@@ -170,14 +176,14 @@ def saved_in(directory: Path) -> list[Saved]:
     return kept
 
 
-def misnamed_in(directory: Path) -> list[Saved]:
+def list_misnamed(directory: Path) -> list[Saved]:
     """Lists the checkpoints in a folder whose names are not their updates."""
-    return [saved for saved in _found_in(directory) if saved.path.name != str(saved.update)]
+    return [saved for saved in _list_all(directory) if saved.path.name != str(saved.update)]
 
 
-def _found_in(directory: Path) -> list[Saved]:
+def _list_all(directory: Path) -> list[Saved]:
     """The newest first; of the same update first the damaged ones, then that with the right name."""
-    found = [saved for path in sorted(directory.iterdir()) if (saved := _saved(path)) is not None]
+    found = [saved for path in sorted(directory.iterdir()) if (saved := _read_saved(path)) is not None]
     return sorted(found, key=lambda saved: (-saved.update, not saved.damage, saved.path.name != str(saved.update)))
 
 
@@ -186,12 +192,12 @@ def is_update(name: str) -> bool:
     return _UPDATE.fullmatch(name) is not None
 
 
-def structure_of(tree: Tree) -> Structure:
+def describe_structure(tree: Tree) -> Structure:
     """What a checkpoint of such a tree states of its arrays."""
-    return {name: [str(np.dtype(leaf.dtype)), list(leaf.shape[1:])] for name, leaf in _named_leaves(tree).items()}
+    return {name: [str(np.dtype(leaf.dtype)), list(leaf.shape[1:])] for name, leaf in _name_leaves(tree).items()}
 
 
-def stored_structure(saved: Saved) -> Structure:
+def read_structure(saved: Saved) -> Structure:
     """Reads the structure of the arrays of a checkpoint, as the storage library has it.
 
     Raises:
@@ -205,16 +211,16 @@ def stored_structure(saved: Saved) -> Structure:
     return {name: [str(leaf.dtype), list(leaf.shape[1:])] for name, leaf in stored.items() if name != _CHECKSUMS}
 
 
-def first_difference(stored: Structure, expected: Structure) -> str:
+def find_difference(stored: Structure, expected: Structure) -> str:
     """Where two structures differ, in words; empty where they do not."""
     for name in sorted(stored.keys() | expected.keys()):
-        before, now = (_described(structure.get(name)) for structure in (stored, expected))
+        before, now = (_describe_array(structure.get(name)) for structure in (stored, expected))
         if before != now:
             return f"{name} is {before} there and {now} here"
     return ""
 
 
-def read(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
+def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
     """The arrays of a checkpoint, once their checksums hold.
 
     Args:
@@ -226,8 +232,8 @@ def read(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
     Raises:
       Exception: it is damaged; orbax raises bare ones.
     """
-    expected = _named_leaves(template)
-    if difference := first_difference(stored_structure(saved), structure_of(template)):
+    expected = _name_leaves(template)
+    if difference := find_difference(read_structure(saved), describe_structure(template)):
         raise ValueError(f"it does not hold what it states: {difference}")
     plain = _PlainPath(saved.path.absolute())
     try:
@@ -236,20 +242,24 @@ def read(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
         path = plain.path / _ITEM
         stored = handler.metadata(path).tree
         num_stored = stored[_CHECKSUMS].shape[0]
-        places = _places(stored, expected)
+        places = _choose_places(stored, expected)
         arrays = handler.restore(path, args=ocp.args.StandardRestore(places, strict=False) if places else None)
     finally:
         plain.close()
     checksums = arrays.pop(_CHECKSUMS)
-    start = _start_of_old(saved.update) if saved.record is None else _start(_digest(saved.record._asdict()))
-    wrong = _wrong_rows(_checksums(arrays, start), checksums, num_stored)
+    start = (
+        _start_of_old_checksums(saved.update)
+        if saved.record is None
+        else _start_of_checksums(_digest(saved.record._asdict()))
+    )
+    wrong = _find_wrong_rows(_compute_checksums(arrays, start), checksums, num_stored)
     if wrong:
         raise ValueError(f"the checksum does not hold for member {wrong[0]}")
-    leaves = [_rows(arrays[name], leaf, first, num_stored) for name, leaf in expected.items()]
+    leaves = [_take_rows(arrays[name], leaf, first, num_stored) for name, leaf in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
-def _saved(path: Path) -> Saved | None:
+def _read_saved(path: Path) -> Saved | None:
     """The checkpoint in a folder; None where there is none."""
     named = int(path.name) if is_update(path.name) else None
     stated = path / _RECORD / "metadata"  # as orbax calls it
@@ -293,12 +303,12 @@ def _digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _start(digest: str) -> np.uint32:
+def _start_of_checksums(digest: str) -> np.uint32:
     """What the checksums of a checkpoint with this record begin with."""
     return np.uint32(int(digest[:8], 16))
 
 
-def _start_of_old(update: int) -> np.uint32:
+def _start_of_old_checksums(update: int) -> np.uint32:
     """What they began with before there were records."""
     return np.uint32((update * 2 + 1) * 0x9E3779B9 % 2**32)
 
@@ -308,17 +318,17 @@ def _is_described(array: Any) -> bool:
     return isinstance(array, list) and [type(part) for part in array] == [str, list]
 
 
-def _described(array: list[Any] | None) -> str:
+def _describe_array(array: list[Any] | None) -> str:
     return "absent" if array is None else f"{array[0]}{array[1]}"
 
 
-def _named_leaves(tree: Tree) -> dict[str, Any]:
+def _name_leaves(tree: Tree) -> dict[str, Any]:
     """The arrays by their path, such as `learner.params.Dense_0.kernel`."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct] | None:
+def _choose_places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct] | None:
     """Where each stored array goes, with as many rows as can be divided among the devices; None for NumPy arrays."""
     leaf = next(iter(expected.values()))
     if isinstance(leaf, np.ndarray):
@@ -331,7 +341,7 @@ def _places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _rows(array: Any, like: Any, first: int, num_stored: int) -> Any:
+def _take_rows(array: Any, like: Any, first: int, num_stored: int) -> Any:
     """The rows from `first` on, as many as `like` has and where it lies."""
     if isinstance(array, np.ndarray) or (first == 0 and array.shape == like.shape):
         return array
@@ -339,7 +349,7 @@ def _rows(array: Any, like: Any, first: int, num_stored: int) -> Any:
     return jax.jit(lambda array: array[chosen], out_shardings=like.sharding)(array)
 
 
-def _wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
+def _find_wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
     """The rows of this process whose checksums differ."""
     if isinstance(stored, np.ndarray):
         return np.flatnonzero(np.asarray(sums) != stored).tolist()
@@ -351,13 +361,13 @@ def _wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
     return [row for row in np.concatenate(rows).tolist() if row < num_stored]
 
 
-def _checksums(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array:
+def _compute_checksums(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array:
     """`[members]` uint32, a sum over all of a member's words, each times an odd number of its own.
 
     A word that changes changes the sum, as an odd factor loses nothing modulo 2^32. Where the sum starts, which
     follows from the record, makes that of zeroed files wrong, and that of arrays under another record.
     """
-    return _summed([_words(leaf) for _, leaf in sorted(arrays.items())], start)
+    return _sum_words([_words(leaf) for _, leaf in sorted(arrays.items())], start)
 
 
 def _words(leaf: Any) -> Any:
@@ -369,7 +379,7 @@ def _words(leaf: Any) -> Any:
 
 
 @jax.jit
-def _summed(leaves: list[jax.Array], start: jax.Array) -> jax.Array:
+def _sum_words(leaves: list[jax.Array], start: jax.Array) -> jax.Array:
     total = jnp.full(leaves[0].shape[0], start, jnp.uint32)
     for number, leaf in enumerate(leaves):
         rows = leaf.reshape(leaf.shape[0], -1)

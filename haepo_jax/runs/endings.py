@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def ended(
+def find_ended(
     config: Mapping[str, Any],
     members: Sequence[Mapping[str, Any]],
     *,

@@ -14,9 +14,9 @@ from haepo_jax.population.member import EVALUATE, MemberState
 from haepo_jax.population.sizes import check_episodes
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
-from haepo_jax.runs.experiment import restore
 from haepo_jax.runs.files import StrPath, finite_or_null
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.states import load_states
 
 
 def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def measure(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]
     """
     waves = [
         (population.config.env, update, _play_wave(population, state, update, episodes, seed))
-        for population, state, update in restore(workdir)
+        for population, state, update in load_states(workdir)
     ]
     return {
         "env": waves[0][0],

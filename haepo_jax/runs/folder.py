@@ -6,21 +6,14 @@ what a killed process has left can be told from what another one is writing.
 """
 
 import contextlib
-import datetime
 import errno
-import importlib.metadata
 import itertools
 import os
-import platform
 import re
 import secrets
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import jax
 
 try:
     import fcntl
@@ -29,15 +22,14 @@ except ImportError as error:
 
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError, in_the_way
-from haepo_jax.runs.files import StrPath, provenance_path, read_attempts, read_record, to_json_text
+from haepo_jax.runs.files import StrPath, read_record, to_json_text
 from haepo_jax.text import visible
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
-_PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
-def locked(workdir: StrPath) -> Iterator[None]:
+def lock_folder(workdir: StrPath) -> Iterator[None]:
     """Makes a folder if needed, and holds it for this process alone; one that nothing was written to is removed again.
 
     Args:
@@ -51,7 +43,7 @@ def locked(workdir: StrPath) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         new = not (workdir / ".lock").exists()
-        lock = _locked_file(workdir / ".lock")
+        lock = _lock_file(workdir / ".lock")
     except BlockingIOError:
         raise ConfigError(
             f"--workdir {workdir} is in use by another run; give this one a folder of its own."
@@ -69,7 +61,7 @@ def locked(workdir: StrPath) -> Iterator[None]:
                         folder.rmdir()
 
 
-def _locked_file(path: Path) -> Any:
+def _lock_file(path: Path) -> Any:
     """The file, opened and locked; made anew where its last holder has removed it meanwhile."""
     while True:
         lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
@@ -90,53 +82,6 @@ def load_config(workdir: StrPath) -> ExperimentConfig:
       ConfigError: there is no run, or its `config.json` is damaged.
     """
     return from_config_dict(read_record(workdir))
-
-
-class Provenance:
-    """One entry for each attempt: `provenance.json`, or `provenance-PROCESS.json` of the processes but the first."""
-
-    def __init__(self, workdir: Path, devices: Sequence[jax.Device], process: int = 0) -> None:
-        """Adds the entry of this attempt."""
-        self._workdir = workdir
-        self._path = provenance_path(workdir, process)
-        self._attempts = self._attempts_so_far(process)
-        self._attempts.append(
-            {
-                "command": [sys.executable, *sys.argv],
-                "git": _git_state(),
-                "packages": package_versions(),
-                "python": sys.version.split()[0],
-                "xla_flags": os.environ.get("XLA_FLAGS", ""),
-                "compilation_cache": jax.config.jax_compilation_cache_dir,
-                "devices": [str(device) for device in devices],
-                "device_kind": devices[0].device_kind,
-                "process": process,
-                "processes": jax.process_count(),
-                "host": platform.node(),
-                "started": _now(),
-            }
-        )
-        self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
-
-    def _attempts_so_far(self, process: int) -> list[dict[str, Any]]:
-        """The attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
-        if not os.path.lexists(self._path):
-            return []
-        try:
-            return read_attempts(self._workdir, process)
-        except ConfigError as error:
-            set_aside(self._path, error)
-            return []
-
-    def update(self, **entries: Any) -> None:
-        """Changes the entry of this attempt and writes the file."""
-        self._attempts[-1] |= entries | {"last_written": _now()}
-        with storage_errors(self._workdir):
-            write_json(self._path, self._attempts)
-
-    def total(self, name: str) -> float:
-        """The sum of a number over all attempts."""
-        return sum(attempt.get(name, 0) for attempt in self._attempts)
 
 
 def set_aside(path: Path, why: ConfigError) -> None:
@@ -235,29 +180,3 @@ def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
     text = to_json_text(value)
     write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def package_versions() -> Mapping[str, str]:
-    """The versions of the packages that decide what a run computes."""
-    versions = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Commit and dirtiness of the code that runs; None when it is not in a git checkout."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None

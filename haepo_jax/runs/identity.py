@@ -17,8 +17,8 @@ import jax
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath, read_identity, read_json, read_record
-from haepo_jax.runs.folder import clear_leftovers, locked, storage_errors, write_json
-from haepo_jax.runs.metrics.parts import metrics_parts
+from haepo_jax.runs.folder import clear_leftovers, lock_folder, storage_errors, write_json
+from haepo_jax.runs.metrics.parts import list_parts
 
 NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
@@ -34,7 +34,7 @@ FLAGS = (  # of JAX, that decide numbers whatever the program
 
 
 @contextlib.contextmanager
-def opened(workdir: StrPath, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+def open_run(workdir: StrPath, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
     """Holds the run folder for this run alone, after making it or checking that it holds this very run.
 
     Args:
@@ -43,16 +43,16 @@ def opened(workdir: StrPath, config: Mapping[str, Any], members: Sequence[Mappin
       members: what its `members.json` holds.
 
     Raises:
-      ConfigError: see `locked` and `check`.
+      ConfigError: see `lock_folder` and `check_run`.
     """
     workdir = Path(workdir)
-    with locked(workdir):
-        check(workdir, config, members)
-        begin(workdir, config, members)
+    with lock_folder(workdir):
+        check_run(workdir, config, members)
+        write_identity(workdir, config, members)
         yield
 
 
-def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
+def check_run(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
     """Makes sure that the folder holds this very run, or none; changes nothing.
 
     Args:
@@ -67,7 +67,7 @@ def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
     for name in ("checkpoints", "metrics"):
         if _is_there(workdir / name) and not (workdir / name).is_dir():
             raise ConfigError(f"{workdir / name} is no folder, and {name} of the run belong there; move it away.")
-    if not is_begun(workdir):
+    if not holds_run(workdir):
         left = [name for name in ("checkpoints", "metrics") if _holds_something(workdir / name)]
         if left:
             raise ConfigError(
@@ -88,27 +88,27 @@ def check(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
         check_numbers(f"--workdir {workdir}", noted["numbers"])
 
 
-def is_begun(workdir: Path) -> bool:
+def holds_run(workdir: Path) -> bool:
     """Returns whether the folder holds a run."""
     return _is_there(workdir / "config.json")
 
 
-def mend_members(workdir: Path, members: Sequence[Mapping[str, Any]]) -> None:
+def rewrite_lost_members(workdir: Path, members: Sequence[Mapping[str, Any]]) -> None:
     """Writes `members.json` again where a run has lost it.
 
     Raises:
       StorageError: the folder cannot be written.
     """
-    if is_begun(workdir) and not _is_there(workdir / "members.json"):
+    if holds_run(workdir) and not _is_there(workdir / "members.json"):
         with storage_errors(workdir):
             write_json(workdir / "members.json", list(members))
 
 
-def begin(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
+def write_identity(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
     """Writes what is not there yet of the files that say which run it is, `config.json` last.
 
     Args:
-      workdir: a folder that this process holds and `check` has found good.
+      workdir: a folder that this process holds and `check_run` has found good.
       config: what `config.json` holds.
       members: what `members.json` holds.
 
@@ -120,13 +120,13 @@ def begin(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[st
         for folder in (workdir, workdir / "metrics"):
             if folder.is_dir():
                 clear_leftovers(folder)
-        begun = is_begun(workdir)
+        begun = holds_run(workdir)
         if not begun:
             write_json(workdir / "members.json", list(members))
-        mend_members(workdir, members)
+        rewrite_lost_members(workdir, members)
         if not begun or not _is_there(workdir / "run.json"):
-            run = metrics_parts(workdir).run if begun else secrets.token_hex(16)
-            write_json(workdir / "run.json", {"run": run, "numbers": numbers()})
+            run = list_parts(workdir).run if begun else secrets.token_hex(16)
+            write_json(workdir / "run.json", {"run": run, "numbers": describe_numbers()})
         if not begun:
             write_json(workdir / "config.json", dict(config))
 
@@ -160,21 +160,21 @@ def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
         )
 
 
-def note_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+def record_programs(workdir: Path, programs: Mapping[str, str]) -> None:
     """Notes in `run.json` what updates compute, where nothing is noted yet. Arguments as of `check_programs`.
 
     Raises:
       OSError: it cannot be written.
     """
     identity = read_identity(workdir)
-    assert identity is not None  # `begin` has written it
+    assert identity is not None  # `write_identity` has written it
     noted = identity.get("programs", {})
     new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
     if not new.keys() <= noted.keys():
         write_json(workdir / "run.json", identity | {"programs": new | noted})
 
 
-def run_id(workdir: Path) -> str | None:
+def read_run_id(workdir: Path) -> str | None:
     """Reads the id of the run in this folder; None for one that was begun before there were ids.
 
     Raises:
@@ -184,7 +184,7 @@ def run_id(workdir: Path) -> str | None:
     return None if noted is None else noted["run"]
 
 
-def numbers() -> dict[str, Any]:
+def describe_numbers() -> dict[str, Any]:
     """What decides the numbers of this process, beside the config, the code of an update and the devices."""
     return {"version": NUMBERS} | {flag: getattr(jax.config, flag) for flag in FLAGS}
 
@@ -194,12 +194,12 @@ def check_numbers(what: str, noted: Mapping[str, Any]) -> None:
 
     Args:
       what: whose they are, in words.
-      noted: as `numbers` gave it then.
+      noted: as `describe_numbers` gave it then.
 
     Raises:
       ConfigError: something differs; it is named with both values.
     """
-    now = numbers()
+    now = describe_numbers()
     for name in now:
         if name in noted and noted[name] != now[name]:
             if name == "version":

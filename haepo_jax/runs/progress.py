@@ -98,15 +98,15 @@ class ProgressReport:
         elapsed = time.monotonic() - self._started
         first, last = self._recent[0], self._recent[-1]
         if first is last:
-            return f"{duration(elapsed)} so far"
+            return f"{format_duration(elapsed)} so far"
         if first.seconds == 0.0 and self._updates_left:
             # A short first chunk in which much happens for the first time says nothing of those that follow.
-            return f"{self._note}  {duration(elapsed)} so far"
+            return f"{self._note}  {format_duration(elapsed)} so far"
         seconds = max(last.seconds - first.seconds, 1e-9)
         rate = (last.counted - first.counted) / seconds
         left = self._updates_left * seconds / max(last.updates - first.updates, 1) - (elapsed - last.seconds)
-        about = f"about {duration(max(left, 0.0))} left" if self._updates_left else "done"
-        return f"{rate:,.0f} {self._counts}/s  {self._note}  {duration(elapsed)} so far, {about}"
+        about = f"about {format_duration(max(left, 0.0))} left" if self._updates_left else "done"
+        return f"{rate:,.0f} {self._counts}/s  {self._note}  {format_duration(elapsed)} so far, {about}"
 
     def say(self, sentence: str) -> None:
         """Prints a sentence above the bar."""
@@ -136,7 +136,7 @@ class _WordsColumn(ProgressColumn):
         return Text(self._report.words())
 
 
-def updates_within(steps_left: np.ndarray, steps_an_update: np.ndarray) -> int:
+def count_updates_within(steps_left: np.ndarray, steps_an_update: np.ndarray) -> int:
     """Computes how many updates members will do whose environment steps are limited: those of the last to stop.
 
     Args:
@@ -151,7 +151,7 @@ def updates_within(steps_left: np.ndarray, steps_an_update: np.ndarray) -> int:
 
 
 @contextlib.contextmanager
-def waiting(doing: str, done: str, *, shown: bool = True) -> Iterator[None]:
+def report_waiting(doing: str, done: str, *, shown: bool = True) -> Iterator[None]:
     """Reports what is waited for, with the time since: all the while in a terminal, else before and after.
 
     Args:
@@ -170,14 +170,14 @@ def waiting(doing: str, done: str, *, shown: bool = True) -> Iterator[None]:
     else:
         console.print(f"{doing} ...", highlight=False)
         yield
-    console.print(f"{done} in {duration(time.monotonic() - started)}.", highlight=False)
+    console.print(f"{done} in {format_duration(time.monotonic() - started)}.", highlight=False)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time in words, in at most two units.
 
     Example:
-      >>> [duration(seconds) for seconds in (0.4, 59.6, 75, 1800, 7320, 200000)]
+      >>> [format_duration(seconds) for seconds in (0.4, 59.6, 75, 1800, 7320, 200000)]
       ['0 s', '1 min', '1 min 15 s', '30 min', '2 h 2 min', '2 d 8 h']
     """
     left, words = round(seconds), []

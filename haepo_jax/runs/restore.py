@@ -20,16 +20,16 @@ from haepo_jax.runs.checkpoints import (
     Saved,
     Structure,
     Tree,
-    first_difference,
+    describe_structure,
+    find_difference,
     is_update,
-    misnamed_in,
-    read,
-    saved_in,
-    stored_structure,
-    structure_of,
+    list_misnamed,
+    list_saved,
+    read_checkpoint,
+    read_structure,
 )
 from haepo_jax.runs.identity import check_numbers
-from haepo_jax.runs.metrics.parts import Parts, metrics_parts
+from haepo_jax.runs.metrics.parts import Parts, list_parts
 from haepo_jax.runs.metrics.writer import drop_rows
 from haepo_jax.runtime import processes
 from haepo_jax.text import visible
@@ -66,37 +66,37 @@ class _Candidate(NamedTuple):
     why: str
 
 
-def check_way_back(workdir: Path, sources: Sequence[Source], template: Tree) -> None:
+def check_resumable(workdir: Path, sources: Sequence[Source], template: Tree) -> None:
     """Makes sure that a run can go on from what lies in its folder; changes nothing, and reads no arrays.
 
     Args:
       workdir: the run folder.
       sources: folders that may hold the state, the latest first.
-      template: of the state, see `checkpointing.read`.
+      template: of the state, see `checkpoints.read_checkpoint`.
 
     Raises:
       ConfigError: a checkpoint is not of this run, or of another structure; or rows are gone that all count on.
     """
     if sources:
-        parts = metrics_parts(workdir)
-        candidates = _candidates(workdir, parts, sources, structure_of(template), sources[0].members.start)
+        parts = list_parts(workdir)
+        candidates = _list_candidates(workdir, parts, sources, describe_structure(template), sources[0].members.start)
         _refuse_lost_rows(workdir, candidates)
 
 
-def go_on(workdir: Path, sources: Sequence[Source], template: Tree, members: range) -> Restored:
+def resume(workdir: Path, sources: Sequence[Source], template: Tree, members: range) -> Restored:
     """Finds where an attempt begins, and removes from the folder what comes after it. All processes call it together.
 
     Args:
       workdir: the run folder, held by this run.
       sources: folders that may hold the state, the latest first.
-      template: of the state, see `checkpointing.read`.
+      template: of the state, see `checkpoints.read_checkpoint`.
       members: those that are asked for, consecutive indices.
 
     Raises:
-      ConfigError: see `check_way_back`; nothing was touched then.
+      ConfigError: see `check_resumable`; nothing was touched then.
       OSError: the folder cannot be written.
     """
-    passed, found, tree = _newest(workdir, sources, template, members, resume=True)
+    passed, found, tree = _find_newest(workdir, sources, template, members, resume=True)
     if found is None:
         _refuse_lost_rows(workdir, passed)
     update, rows = 0 if found is None else found.saved.update, np.zeros(1, np.int64)
@@ -106,30 +106,30 @@ def go_on(workdir: Path, sources: Sequence[Source], template: Tree, members: ran
             _set_aside(candidate.saved.path, candidate.trouble)
             _say(f"The checkpoint after update {candidate.saved.update} {what} ({candidate.why}); it is set aside.")
         for source in sources:
-            _give_right_names(source.directory)
-        if found is None and metrics_parts(workdir).rows(1, members):
+            _rename_after_updates(source.directory)
+        if found is None and list_parts(workdir).rows(1, members):
             reason = "No good checkpoint is left" if passed else "No checkpoint is there"
             _say(f"{reason}: starting again from the first update.")
         drop_rows(workdir, update, members)
-        rows[0] = metrics_parts(workdir).rows(update, members)
+        rows[0] = list_parts(workdir).rows(update, members)
     return Restored(update, tree, int(processes.from_first(rows)[0]))
 
 
-def look(workdir: Path, sources: Sequence[Source], template: Tree, members: range) -> Restored | None:
+def find_newest(workdir: Path, sources: Sequence[Source], template: Tree, members: range) -> Restored | None:
     """Finds the newest good state, to be looked at; changes nothing. None where there is none.
 
-    Arguments as of `go_on`.
+    Arguments as of `resume`.
 
     Raises:
       ConfigError: a checkpoint is not of this run, or of another structure.
     """
-    passed, found, tree = _newest(workdir, sources, template, members, resume=False)
+    passed, found, tree = _find_newest(workdir, sources, template, members, resume=False)
     for candidate in passed:
         _say(f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over.")
     return None if found is None else Restored(found.saved.update, tree, 0)
 
 
-def what_is_left(workdir: Path) -> str:
+def describe_next_start(workdir: Path) -> str:
     """Says where the same command begins if the process ends now.
 
     Args:
@@ -141,13 +141,13 @@ def what_is_left(workdir: Path) -> str:
     return "there is no checkpoint yet, so the same command starts from the first update."
 
 
-def tidy_metrics(workdir: Path) -> None:
+def set_foreign_parts_aside(workdir: Path) -> None:
     """Sets aside what looks like rows in `metrics/` and is none of the run's, and names what else is not read.
 
     Raises:
       OSError: the folder cannot be written.
     """
-    others = metrics_parts(workdir).others
+    others = list_parts(workdir).others
     for name, why in others.items():
         if name.endswith(".parquet"):
             _set_aside(workdir / "metrics" / name, "set_aside")
@@ -156,18 +156,18 @@ def tidy_metrics(workdir: Path) -> None:
             _say(f"metrics/{name} is none of this run's ({why}); it is left as it is.")
 
 
-def _newest(
+def _find_newest(
     workdir: Path, sources: Sequence[Source], template: Tree, members: range, *, resume: bool
 ) -> tuple[list[_Candidate], _Candidate | None, Tree]:
     """What was passed over, with what is wrong with it; what is taken, None where nothing is; and its arrays."""
     passed: list[_Candidate] = []
-    for candidate in _agreed(workdir, sources, structure_of(template), members.start, resume=resume):
+    for candidate in _list_agreed(workdir, sources, describe_structure(template), members.start, resume=resume):
         trouble, why, tree = candidate.trouble, candidate.why, None
         if not trouble:
             try:
-                tree = read(candidate.saved, template, first=candidate.row)
+                tree = read_checkpoint(candidate.saved, template, first=candidate.row)
             except Exception as error:  # orbax raises bare Exceptions on damaged data
-                trouble, why = _DAMAGED, _reason(error)
+                trouble, why = _DAMAGED, _describe_error(error)
             # One process may see damage that the others do not.
             if not processes.gathered(np.array([bool(trouble)])).any():
                 return passed, candidate, tree
@@ -176,15 +176,15 @@ def _newest(
     return passed, None, None
 
 
-def _agreed(
+def _list_agreed(
     workdir: Path, sources: Sequence[Source], structure: Structure, first: int, *, resume: bool
 ) -> list[_Candidate]:
     """The candidates as process 0 sees them; what it refuses, all refuse."""
     seen: dict[str, Any] = {}
     if processes.is_first():
         try:
-            parts = metrics_parts(workdir)
-            seen["candidates"] = _candidates(workdir, parts, sources, structure, first, resume=resume)
+            parts = list_parts(workdir)
+            seen["candidates"] = _list_candidates(workdir, parts, sources, structure, first, resume=resume)
         except (ConfigError, OSError) as error:
             seen = {"refusal": str(error), "storage": isinstance(error, OSError)}
     if jax.process_count() > 1:
@@ -198,7 +198,7 @@ def _agreed(
     return seen["candidates"]
 
 
-def _candidates(
+def _list_candidates(
     workdir: Path,
     parts: Parts,
     sources: Sequence[Source],
@@ -216,7 +216,7 @@ def _candidates(
     for source in sources:
         if not source.directory.is_dir():
             raise ConfigError(f"{source.directory} is no folder, and checkpoints belong there; move it away.")
-        for saved in saved_in(source.directory):
+        for saved in list_saved(source.directory):
             trouble, why = (_DAMAGED, saved.damage) if saved.damage else ("", "")
             if saved.record is not None:
                 _compare(workdir, saved.path, saved.record, source, structure, parts.run, resume=resume)
@@ -224,7 +224,7 @@ def _candidates(
                 trouble, why = _DAMAGED, "it does not state its run"
             elif not trouble:
                 trouble, why = _compare_old(saved, structure)
-            if resume and not trouble and (lost := _lost_rows(parts, saved, source.members)):
+            if resume and not trouble and (lost := _describe_lost_rows(parts, saved, source.members)):
                 trouble, why = _WITHOUT_ROWS, lost
             candidates.append(_Candidate(saved, first - source.members.start, trouble, why))
     return candidates
@@ -255,26 +255,26 @@ def _compare(
 def _compare_old(saved: Saved, structure: Structure) -> tuple[str, str]:
     """Compares a checkpoint of before there were records; says what is wrong with it where it cannot be read."""
     try:
-        stored = stored_structure(saved)
+        stored = read_structure(saved)
     except Exception as error:  # orbax raises bare Exceptions on damaged data
-        return _DAMAGED, _reason(error)
+        return _DAMAGED, _describe_error(error)
     _check_structure(saved.path, stored, structure)
     return "", ""
 
 
 def _check_structure(path: Path, stored: Structure, expected: Structure) -> None:
-    if difference := first_difference(stored, expected):
+    if difference := find_difference(stored, expected):
         raise ConfigError(
             f"{path} is of another structure than this run's: {difference}. The network, the optimiser or the package "
             "has changed. Nothing was changed in the folder; use those that it was written with, or another --workdir."
         )
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _lost_rows(parts: Parts, saved: Saved, members: range) -> str:
+def _describe_lost_rows(parts: Parts, saved: Saved, members: range) -> str:
     """What is missing of the rows before a checkpoint, in words; empty where nothing is."""
     there = parts.rows(saved.update, members)
     if saved.record is None:  # it does not say how many there must be
@@ -289,7 +289,7 @@ def _refuse_lost_rows(workdir: Path, candidates: Sequence[_Candidate]) -> None:
     lost = [candidate for candidate in candidates if candidate.trouble == _WITHOUT_ROWS]
     if not lost or any(not candidate.trouble for candidate in candidates):
         return
-    others = metrics_parts(workdir).others
+    others = list_parts(workdir).others
     unread = f" Not read: {'; '.join(f'{name}, as {why}' for name, why in others.items())}." if others else ""
     raise ConfigError(
         f"{workdir / 'metrics'} has lost rows of the run, as {lost[0].saved.path} states: {lost[0].why}.{unread} "
@@ -297,9 +297,9 @@ def _refuse_lost_rows(workdir: Path, candidates: Sequence[_Candidate]) -> None:
     )
 
 
-def _give_right_names(directory: Path) -> None:
+def _rename_after_updates(directory: Path) -> None:
     """Names checkpoints after their updates; a copy of one that is there is set aside."""
-    for saved in misnamed_in(directory):
+    for saved in list_misnamed(directory):
         right = directory / str(saved.update)
         if right.exists():
             _set_aside(saved.path, "set_aside")

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from haepo_jax.runs.endings import ended
+from haepo_jax.runs.endings import find_ended
 from haepo_jax.runs.files import StrPath, finite_or_null, read_attempts, read_record
 from haepo_jax.runs.metrics.reader import read_metric, read_rows
 
@@ -57,18 +57,18 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
         "env_steps": int(env_steps.sum()),
         "env_steps_per_second": float(env_steps.sum() / run_seconds) if run_seconds > 0 else None,
         "wall_clock": seconds,
-        "rows_with_returns_sum_not_positive": _flagged(workdir),
+        "rows_with_returns_sum_not_positive": _count_flagged(workdir),
     }
 
 
-def unfinished(workdir: StrPath) -> list[int]:
+def find_unfinished(workdir: StrPath) -> list[int]:
     """Returns the members that have not ended by the metrics of a run, which a summary would miss.
 
     Raises:
       ConfigError: the folder holds no run, or a file of it is damaged.
     """
     rows = read_rows(workdir, ("env_steps", "diverged"))
-    done = ended(
+    done = find_ended(
         read_record(workdir),
         rows.members,
         updates=rows.count,
@@ -83,7 +83,7 @@ def _mean(values: np.ndarray) -> float | None:
     return finite_or_null(float(values.mean(dtype=np.float64))) if values.size else None
 
 
-def _flagged(workdir: StrPath) -> int:
+def _count_flagged(workdir: StrPath) -> int:
     try:
         return int(np.nansum(read_metric(workdir, "returns_sum_not_positive") > 0))
     except KeyError:  # an algorithm without this metric

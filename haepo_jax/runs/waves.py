@@ -30,16 +30,16 @@ class Wave(NamedTuple):
         return range(self.members[0].index, self.members[-1].index + 1)
 
 
-def waves_of(members: tuple[Member, ...], capacity: int, directory: Path) -> Iterator[Wave]:
-    """The waves of a group, in order; each is made up once the one before it has run. Arguments as of `next_wave`."""
+def iterate_waves(members: tuple[Member, ...], capacity: int, directory: Path) -> Iterator[Wave]:
+    """Makes the waves of a group, in order, each once the one before it has run. Arguments as of `make_next_wave`."""
     done = 0
     while done < len(members):
-        wave = next_wave(members, done, capacity, directory)
+        wave = make_next_wave(members, done, capacity, directory)
         yield wave
         done += len(wave.members)
 
 
-def next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: Path) -> Wave:
+def make_next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: Path) -> Wave:
     """The wave that begins with the member after the first `done` ones of a group.
 
     Args:
@@ -50,7 +50,7 @@ def next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: 
     """
     first = members[done].index
     end = min(first + capacity, members[-1].index + 1)
-    saved = _ranges(directory)
+    saved = _list_ranges(directory)
     # The narrower folder is the later one: a wave only ever splits.
     covering = sorted((folder for folder in saved if first in folder), key=len)
     if covering:
@@ -64,7 +64,7 @@ def next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: 
     )
 
 
-def _ranges(directory: Path) -> list[range]:
+def _list_ranges(directory: Path) -> list[range]:
     if not directory.is_dir():
         return []
     matches = (re.fullmatch(r"members-([0-9]{6,9})-([0-9]{6,9})", path.name) for path in directory.iterdir())

@@ -16,7 +16,7 @@ from haepo_jax.config.members import make_members
 from haepo_jax.reports import figures, learning_curve
 from haepo_jax.runs.files import to_json_text
 from haepo_jax.runs.folder import write_json
-from haepo_jax.runs.metrics.reader import by_setting, read_metric
+from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.summary import summarize
 
@@ -119,7 +119,7 @@ def test_an_unknown_metric_is_told_with_those_there_are(workdir):
 
 def test_members_are_grouped_by_their_settings(workdir):
     members = json.loads((workdir / "members.json").read_text())
-    assert by_setting(members) == {"haepo.kl_coef=0": [0, 1], "haepo.kl_coef=0.5": [2, 3]}
+    assert group_by_setting(members) == {"haepo.kl_coef=0": [0, 1], "haepo.kl_coef=0.5": [2, 3]}
 
 
 def test_the_final_return_is_the_mean_of_the_last_ten_updates(summary):
@@ -194,7 +194,7 @@ def test_settings_that_share_their_last_part_keep_their_whole_names():
 
 def test_settings_that_differ_in_their_last_digits_are_two():
     members = [point(0, 1.0, discount=0.99999991), point(1, 2.0, discount=0.99999992)]
-    assert by_setting(members) == {"discount=0.99999991": [0], "discount=0.99999992": [1]}
+    assert group_by_setting(members) == {"discount=0.99999991": [0], "discount=0.99999992": [1]}
 
 
 def test_a_member_without_a_number_is_left_out_and_comes_last():

@@ -526,7 +526,7 @@ def test_a_factory_may_give_an_environment_of_the_package_s_own_interface(outsid
         ),
         ("types_of", {}, "types_of needs the argument tree: give config.env_kwargs.tree."),
         ("dict", {}, "config.env my_project:dict: my_project"),
-        ("NUM_ENVS", {}, "config.env my_project:NUM_ENVS is 2; it must be a function or a class."),
+        ("NUM_ENVS", {}, "config.env my_project:NUM_ENVS is 2; it must be a function or a class that makes"),
         ("environment_names", {}, "it must make a gymnax environment or a haepo_jax.environments.Environment."),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from helpers.command_runner import run
 from helpers.made_up_sweeps import RATES, UPDATES, grid, hump_that_diverges, write_sweep
 
-from haepo_jax.runs.folder import locked
+from haepo_jax.runs.folder import lock_folder
 from haepo_jax.runs.summary import summarize
 
 POINTS = grid(optimizer__learning_rate=RATES)
@@ -76,6 +76,6 @@ def test_what_is_missing_is_told_and_nothing_is_written(tmp_path, make, sentence
 
 def test_the_folder_of_a_run_that_goes_on_is_left_alone(tmp_path):
     write_sweep(tmp_path, POINTS, hump_that_diverges)
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         finished = run("experiments.summarize", f"--workdir={tmp_path}")
     assert finished.code == 2 and "is in use by another run" in finished.err

@@ -12,7 +12,7 @@ from helpers import campaign
 from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
 from haepo_jax.runs.checkpoints import Checkpointer
-from haepo_jax.runs.restore import Source, look
+from haepo_jax.runs.restore import Source, find_newest
 
 pytestmark = [
     pytest.mark.slow,
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_never_silently_wrong(saved, tmp_path, damage):
         copy = tmp_path / "checkpoints"
         shutil.copytree(folder, copy)
         damage(draw, copy / str(NEWEST))
-        found = look(tmp_path, [Source(copy, MEMBERS)], template, MEMBERS)
+        found = find_newest(tmp_path, [Source(copy, MEMBERS)], template, MEMBERS)
         assert found is not None  # those before it are whole
         assert _bits(found.tree) == bits[found.update]
         outcomes["harmless" if found.update == NEWEST else "the one before"] += 1

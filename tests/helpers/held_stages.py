@@ -16,10 +16,10 @@ TINY = (
     "--config.num_updates=3",
 )
 STAGES = {
-    "tracing": "haepo_jax.runs.experiment:placed",
-    "compiling": "haepo_jax.runs.experiment:_compile",
-    "first chunk": "haepo_jax.runs.experiment:jax.block_until_ready",
-    "saving": "haepo_jax.runs.experiment:Checkpointer.save",
+    "tracing": "haepo_jax.runs.placement:place_group",
+    "compiling": "haepo_jax.runs.attempt:_compile",
+    "first chunk": "haepo_jax.runs.wave_run:jax.block_until_ready",
+    "saving": "haepo_jax.runs.wave_run:Checkpointer.save",
     "summary": "haepo_jax.runs.experiment:summarize",
     "drawing": "haepo_jax.reports.learning_curve:learning_curve",
 }

@@ -10,9 +10,10 @@ from experiments.studies.scale import Scale
 from haepo_jax.config import to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.runs.files import is_complete, read_json
-from haepo_jax.runs.folder import Provenance, write_json
-from haepo_jax.runs.identity import opened, run_id
+from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.identity import open_run, read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
+from haepo_jax.runs.provenance import Provenance
 from haepo_jax.runs.summary import summarize
 
 SMALL = Scale(
@@ -55,7 +56,7 @@ class Trainer:
 
     def __call__(self, config, workdir):
         members = make_members(config)
-        with opened(workdir, to_json(config), [dataclasses.asdict(member) for member in members]):
+        with open_run(workdir, to_json(config), [dataclasses.asdict(member) for member in members]):
             if is_complete(workdir):
                 return False
             self.configs.append(config)
@@ -86,7 +87,7 @@ def write_metrics(workdir, members, series, *, metric, budget):
     metrics = {"episode_return": values} | {metric: values}
     diverged = (np.arange(UPDATES)[:, None] == ended - 1) & (ended < UPDATES)
     writer = MetricsWriter(
-        workdir / "metrics", members, metrics=dict.fromkeys(metrics, np.float32), run=run_id(workdir)
+        workdir / "metrics", members, metrics=dict.fromkeys(metrics, np.float32), run=read_run_id(workdir)
     )
     writer.write(0, metrics, steps.astype(np.int64), where=~np.isnan(values), diverged=diverged)
 

@@ -14,6 +14,7 @@ from experiments.studies.paper import gradients as gradient_study
 from experiments.studies.reproduction import reproduce
 from experiments.studies.tuning import TUNING_SEED
 from haepo_jax.reports import figures
+from haepo_jax.reports.page import Figure
 
 GOALS = {"CartPole-v1": 500.0, "RandomWalk-haepo": 1.0, "DeepSea-bsuite": 0.99}
 INSTANCE = "env_params.instance"
@@ -115,7 +116,7 @@ def made_up_sizes(config, *, sharpness, horizons, groups):
 
 
 def not_drawn(draw, *arguments, alt, caption, **options):
-    return figures.Figure(b"<svg/>", alt, caption)
+    return Figure(b"<svg/>", alt, caption)
 
 
 def tell(story, folder, scale=SMALL, *, drawn=False):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pyarrow.dataset
 
-from haepo_jax.runs.experiment import restore
+from haepo_jax.runs.states import load_states
 
 TINY = {
     "env": "GaussianBandit-haepo",
@@ -30,7 +30,7 @@ def assert_same_end(left, right):
     assert rows.schema == others.schema
     for name in rows.column_names:  # not Table.equals, to which NaN is unlike itself
         np.testing.assert_array_equal(rows[name], others[name])
-    for (a, state_a, done_a), (b, state_b, done_b) in zip(restore(left), restore(right), strict=True):
+    for (a, state_a, done_a), (b, state_b, done_b) in zip(load_states(left), load_states(right), strict=True):
         assert done_a == done_b
         for x, y in zip(jax.tree.leaves(a.to_host(state_a)), jax.tree.leaves(b.to_host(state_b)), strict=True):
             np.testing.assert_array_equal(x, y)

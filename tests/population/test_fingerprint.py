@@ -12,7 +12,7 @@ from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 from haepo_jax.population.fingerprint import fingerprint
-from haepo_jax.runs.identity import begin, check_programs, note_programs
+from haepo_jax.runs.identity import check_programs, record_programs, write_identity
 
 
 def of(function, *arguments):
@@ -59,13 +59,13 @@ def program():
 
 
 def test_a_run_whose_loss_was_changed_is_refused(tmp_path, monkeypatch, program):
-    begin(tmp_path, {}, [])
-    note_programs(tmp_path, {"all": program})
+    write_identity(tmp_path, {}, [])
+    record_programs(tmp_path, {"all": program})
     check_programs(tmp_path, {"all": program})
 
-    from haepo_jax import objectives
+    from haepo_jax.methods import haepo
 
-    monkeypatch.setattr(objectives, "haepo_loss", lambda *a, loss=objectives.haepo_loss, **o: doubled(loss(*a, **o)))
+    monkeypatch.setattr(haepo, "haepo_loss", lambda *a, loss=haepo.haepo_loss, **o: doubled(loss(*a, **o)))
     with pytest.raises(ConfigError, match="was begun with other updates: the loss, the network, the environment"):
         check_programs(tmp_path, {"all": of_config()})
 
@@ -76,8 +76,8 @@ def doubled(result):
 
 
 def test_after_an_upgrade_of_jax_another_fingerprint_is_reported_and_not_refused(tmp_path, monkeypatch, capsys):
-    begin(tmp_path, {}, [])
-    note_programs(tmp_path, {"all": "before"})
+    write_identity(tmp_path, {}, [])
+    record_programs(tmp_path, {"all": "before"})
     monkeypatch.setattr(jax, "__version__", "99.0")
     check_programs(tmp_path, {"all": "after"})
     assert "and this is 99.0: whether an update still computes the same cannot be seen." in capsys.readouterr().out

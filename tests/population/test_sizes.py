@@ -76,7 +76,7 @@ def test_a_new_run_whose_checkpoints_exceed_the_free_disk_is_refused(tmp_path):
         check({}, 3_000_000, workdir=tmp_path / "not" / "there")
     check({}, 3_000_000)  # a dry run writes nothing
     (tmp_path / "config.json").touch()
-    check({}, 3_000_000, workdir=tmp_path)  # one that goes on has them
+    check({}, 3_000_000, workdir=tmp_path)  # a run that is resumed has them
 
 
 def test_members_that_fit_in_waves_are_not_refused(tmp_path):

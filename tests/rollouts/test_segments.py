@@ -98,7 +98,7 @@ class Episode(NamedTuple):
 
 
 def played_by_hand(environment_row, steps, horizon=NEVER, scale=1.0):
-    """The ended episodes and the one going on of one environment, from the lengths at its episodes' first steps."""
+    """The ended episodes and the current one of one environment, from the lengths at its episodes' first steps."""
     ended = []
     current = Episode(0.0, 0, 0.0)
     for t in range(steps):

@@ -11,7 +11,7 @@ from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 from haepo_jax.runs import checkpoints as module
-from haepo_jax.runs.checkpoints import Checkpointer, read, saved_in
+from haepo_jax.runs.checkpoints import Checkpointer, list_saved, read_checkpoint
 
 # What the storage library leaves behind when it fails on damaged data.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -69,10 +69,10 @@ def at(kept, update):
 def assert_newest_good(folder, kept, update, damaged):
     """The newest checkpoint that can be read is that after an update, and those before it are damaged."""
     passed = []
-    for saved in saved_in(folder):
+    for saved in list_saved(folder):
         try:
             assert not saved.damage
-            tree = read(saved, kept[1])
+            tree = read_checkpoint(saved, kept[1])
         except Exception:
             passed.append(saved.update)
             continue
@@ -107,7 +107,7 @@ def test_a_checkpoint_comes_back_exactly(folder, kept):
 
 
 def test_a_checkpoint_states_what_it_is(folder, kept):
-    record = saved_in(folder)[0].record
+    record = list_saved(folder)[0].record
     assert (record.run, record.first, record.end, record.update, record.rows) == (None, 0, 3, 3, 0)
     assert record.numbers["jax_default_prng_impl"] == "threefry2x32"
 
@@ -125,17 +125,17 @@ def test_a_flipped_bit_falls_back_to_the_newest_good_one(kept, folder, share):
 
 def test_a_changed_value_is_told_by_its_members_checksum(checkpoints, kept, template, folder, monkeypatch):
 
-    original = module._checksums
+    original = module._compute_checksums
 
     def changed(arrays, start):
         sums = original(arrays, start)
         return sums + (jnp.arange(len(sums)) == 1).astype(jnp.uint32)
 
-    monkeypatch.setattr(module, "_checksums", changed)
+    monkeypatch.setattr(module, "_compute_checksums", changed)
     save(checkpoints, kept, 4)
-    monkeypatch.setattr(module, "_checksums", original)
+    monkeypatch.setattr(module, "_compute_checksums", original)
     with pytest.raises(ValueError, match="the checksum does not hold for member 1"):
-        read(saved_in(folder)[0], template)
+        read_checkpoint(list_saved(folder)[0], template)
 
 
 def test_truncated_data_falls_back(kept, folder):
@@ -151,7 +151,7 @@ def test_an_empty_step_folder_falls_back(kept, folder):
 def test_a_changed_record_is_damage(kept, folder):
     path = folder / "3" / "record" / "metadata"
     path.write_text(path.read_text().replace('"update": 3', '"update": 8'))
-    newest = saved_in(folder)[0]
+    newest = list_saved(folder)[0]
     assert (newest.update, newest.damage) == (3, "the checksum of its record does not hold")
 
 
@@ -178,10 +178,10 @@ def test_names_that_are_no_update_are_left_out(kept, folder):
 
 def test_a_copy_counts_once_and_serves_where_the_original_is_damaged(kept, folder):
     shutil.copytree(folder / "3", folder / "12")
-    assert [saved.path.name for saved in saved_in(folder)] == ["3", "2", "1"]
+    assert [saved.path.name for saved in list_saved(folder)] == ["3", "2", "1"]
     damage(folder / "3", lambda content: b"")
     with pytest.raises(ValueError, match=r"."):
-        read(saved_in(folder)[0], kept[1])
+        read_checkpoint(list_saved(folder)[0], kept[1])
 
 
 def test_one_that_is_there_stays_as_it_is(checkpoints, kept, folder):
@@ -207,7 +207,9 @@ class TestBeforeThereWereRecords:
 
         checkpointer = Checkpointer(tmp_path / "checkpoints", MEMBERS)
         for update in (1, 2):
-            monkeypatch.setattr(module, "_start", lambda digest, update=update: module._start_of_old(update))
+            monkeypatch.setattr(
+                module, "_start_of_checksums", lambda digest, update=update: module._start_of_old_checksums(update)
+            )
             save(checkpointer, kept, update)
             shutil.rmtree(tmp_path / "checkpoints" / str(update) / "record")
         checkpointer.close()
@@ -229,20 +231,20 @@ class TestOtherDevices:
         checkpointer = Checkpointer(tmp_path / "checkpoints", MEMBERS)
         checkpointer.save(1, population.to_arrays(population.init()), rows=0)
         checkpointer.close()
-        return saved_in(tmp_path / "checkpoints")[0]
+        return list_saved(tmp_path / "checkpoints")[0]
 
     @pytest.mark.parametrize("devices", [1, 3, 8])
     def test_read_the_same_rows(self, saved, population, devices):
         other = make_population(population.config, devices=jax.devices()[:devices], members_per_device=2)
         own = other.with_members(population.members[: other.capacity])
-        tree = read(saved, own.template())
+        tree = read_checkpoint(saved, own.template())
         whole = population.to_host(population.init())
         assert_identical(own.to_host(own.resumed(tree)), jax.tree.map(lambda leaf: leaf[: len(own.members)], whole))
 
     def test_read_from_any_row_on(self, saved, population):
         one = make_population(population.config, devices=jax.devices()[:1], members_per_device=2)
         last = one.with_members(population.members[2:])
-        tree = read(saved, last.template(), first=2)
+        tree = read_checkpoint(saved, last.template(), first=2)
         resumed = last.resumed(tree)
         whole = population.to_host(population.init())
         assert_identical(last.to_host(resumed), jax.tree.map(lambda leaf: leaf[2:], whole))
@@ -283,6 +285,6 @@ def test_a_record_of_other_types_is_damage_though_its_checksum_holds(tmp_path, c
     (tmp_path / "3" / "record").mkdir()
     content = {"record": record, "sha256": module._digest(record)}
     (tmp_path / "3" / "record" / "metadata").write_text(json.dumps(content))
-    (saved,) = saved_in(tmp_path)
+    (saved,) = list_saved(tmp_path)
     assert (saved.update, saved.record) == (3, None)
     assert "record" in saved.damage

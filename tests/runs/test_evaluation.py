@@ -13,8 +13,9 @@ from helpers.run_folders import TINY
 from haepo_jax.config import from_config_dict
 from haepo_jax.population import Population, make_population
 from haepo_jax.runs import evaluation
-from haepo_jax.runs.experiment import restore, run
+from haepo_jax.runs.experiment import run
 from haepo_jax.runs.folder import load_config
+from haepo_jax.runs.states import load_states
 
 ALGORITHMS = ("haepo", "reinforce", "ppo", "grpo", "rloo", "dpo")
 
@@ -55,7 +56,7 @@ def test_a_folder_may_be_given_as_text(infinite):
     config = from_config_dict(settings)
     assert load_config(str(folder)) == config
     assert run(config, str(folder)) is False
-    ((_, _, update),) = restore(str(folder))
+    ((_, _, update),) = load_states(str(folder))
     assert update == 1
 
 

@@ -14,14 +14,15 @@ from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runs.files import provenance_path, read_json
-from haepo_jax.runs.folder import Provenance, clear_leftovers, load_config, storage_errors, write_file, write_json
-from haepo_jax.runs.identity import opened
+from haepo_jax.runs.folder import clear_leftovers, load_config, storage_errors, write_file, write_json
+from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.provenance import Provenance
 
 CONFIG = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})
 
 
 def open_once(workdir, config=CONFIG):
-    with opened(workdir, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
+    with open_run(workdir, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
         pass
 
 
@@ -64,7 +65,7 @@ def test_a_file_in_its_place_is_refused(tmp_path):
 
 
 def _hold(workdir, started, done):
-    with opened(workdir, to_json(CONFIG), [dataclasses.asdict(member) for member in make_members(CONFIG)]):
+    with open_run(workdir, to_json(CONFIG), [dataclasses.asdict(member) for member in make_members(CONFIG)]):
         started.set()
         done.wait()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from haepo_jax.runs import progress
-from haepo_jax.runs.progress import ProgressReport, duration, updates_within, waiting
+from haepo_jax.runs.progress import ProgressReport, count_updates_within, format_duration, report_waiting
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_before_the_first_chunk_there_is_no_rate(clock):
 
 def test_members_with_few_steps_left_stop_before_the_last_update():
     steps_left, steps_an_update = np.array([100, 900, -5, 300]), np.array([30.0, 100.0, 10.0, 0.0])
-    assert updates_within(steps_left, steps_an_update) == 9
-    assert updates_within(steps_left[2:], steps_an_update[2:]) == 0
+    assert count_updates_within(steps_left, steps_an_update) == 9
+    assert count_updates_within(steps_left[2:], steps_an_update[2:]) == 0
 
 
 class Terminal(io.StringIO):
@@ -129,14 +129,14 @@ def test_in_a_terminal_the_words_are_beside_the_bar(monkeypatch, clock):
 
 
 def test_a_wait_is_said_before_and_after(clock, capsys):
-    with waiting("Compiling", "Compiled"):
+    with report_waiting("Compiling", "Compiled"):
         assert capsys.readouterr().err == "Compiling ...\n"
         clock[0] += 75
     assert capsys.readouterr().err == "Compiled in 1 min 15 s.\n"
 
 
 def test_a_wait_that_fails_has_not_ended_well(clock, capsys):
-    with pytest.raises(RuntimeError), waiting("Compiling", "Compiled"):
+    with pytest.raises(RuntimeError), report_waiting("Compiling", "Compiled"):
         raise RuntimeError
     assert capsys.readouterr().err == "Compiling ...\n"
 
@@ -144,7 +144,7 @@ def test_a_wait_that_fails_has_not_ended_well(clock, capsys):
 def test_a_wait_shows_its_time_in_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    with waiting("Compiling", "Compiled"):
+    with report_waiting("Compiling", "Compiled"):
         pass
     assert re.search(r"Compiling \.\.\..*0:00:00", sys.stderr.getvalue())
     assert sys.stderr.getvalue().endswith("Compiled in 0 s.\n")
@@ -162,4 +162,4 @@ def test_a_long_sentence_stays_on_one_line(capsys):
     [(0.0, "0 s"), (59.6, "1 min"), (599, "9 min 59 s"), (3599, "1 h"), (86399, "1 d"), (90000, "1 d 1 h")],
 )
 def test_durations_have_two_units_at_most(seconds, words):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words

@@ -11,11 +11,19 @@ import pytest
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.checkpoints import Checkpointer
-from haepo_jax.runs.identity import begin, run_id
-from haepo_jax.runs.metrics.parts import metrics_parts
+from haepo_jax.runs.identity import read_run_id, write_identity
+from haepo_jax.runs.metrics.parts import list_parts
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.recorder import Recorder, Rows
-from haepo_jax.runs.restore import Restored, Source, check_way_back, go_on, look, tidy_metrics, what_is_left
+from haepo_jax.runs.restore import (
+    Restored,
+    Source,
+    check_resumable,
+    describe_next_start,
+    find_newest,
+    resume,
+    set_foreign_parts_aside,
+)
 
 # What the storage library leaves behind when it fails on damaged data.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -31,7 +39,7 @@ def state(update, size=2):
 def record(workdir, updates, members=MEMBERS, begun=None):
     """Records updates one by one; the last member stops after two."""
     (workdir / "metrics").mkdir(exist_ok=True)
-    run = run_id(workdir)
+    run = read_run_id(workdir)
     writer = MetricsWriter(workdir / "metrics", [Member(k, k, {}) for k in members], run=run)
     recorder = Recorder(workdir, Checkpointer(folder(workdir, members), members, run=run), writer, begun or START)
     for update in updates:
@@ -55,7 +63,7 @@ def folder(workdir, members=MEMBERS):
 
 def make(workdir):
     workdir.mkdir()
-    begin(workdir, {}, [{"index": k, "seed": k, "settings": {}} for k in range(6)])
+    write_identity(workdir, {}, [{"index": k, "seed": k, "settings": {}} for k in range(6)])
     record(workdir, range(UPDATES))
     return workdir
 
@@ -81,8 +89,8 @@ def sources(workdir):
 
 def back(workdir, template=None):
     template = state(0) if template is None else template
-    check_way_back(workdir, sources(workdir), template)
-    return go_on(workdir, sources(workdir), template, MEMBERS)
+    check_resumable(workdir, sources(workdir), template)
+    return resume(workdir, sources(workdir), template, MEMBERS)
 
 
 def part(workdir, update):
@@ -98,7 +106,7 @@ def contents(workdir):
 def assert_refused(workdir, sentence, **options):
     before = contents(workdir)
     with pytest.raises(ConfigError, match=sentence):
-        check_way_back(workdir, sources(workdir), options.get("template", state(0)))
+        check_resumable(workdir, sources(workdir), options.get("template", state(0)))
     with pytest.raises(ConfigError, match=sentence):
         back(workdir, **options)
     assert contents(workdir) == before
@@ -167,17 +175,17 @@ class TestAnotherRunsCheckpoint:
         shutil.rmtree(folder(workdir) / "4")
         shutil.copytree(folder(other) / "4", folder(workdir) / "4")
         with pytest.raises(ConfigError, match="is of another run"):
-            look(workdir, sources(workdir), state(0), MEMBERS)
+            find_newest(workdir, sources(workdir), state(0), MEMBERS)
 
     def test_is_refused_in_its_parts_too(self, workdir, other, capsys):
         shutil.copy(part(other, 3), part(workdir, 7))
         assert_at(back(workdir), UPDATES)
-        tidy_metrics(workdir)
+        set_foreign_parts_aside(workdir)
         assert "metrics/part-00000-00000000-00000007.parquet is none of this run's (it belongs to another run)" in (
             capsys.readouterr().out
         )
         assert (workdir / "metrics_set_aside" / part(workdir, 7).name).is_file()
-        assert metrics_parts(workdir).others == {}
+        assert list_parts(workdir).others == {}
 
 
 def test_another_wave_s_checkpoint_is_refused(workdir):
@@ -199,20 +207,20 @@ def test_another_random_number_generator_is_refused(workdir):
     with jax.default_prng_impl("rbg"):
         assert_refused(workdir, "jax_default_prng_impl 'threefry2x32', and now it is 'rbg'")
         with pytest.raises(ConfigError, match="rbg"):
-            look(workdir, sources(workdir), state(0), MEMBERS)
+            find_newest(workdir, sources(workdir), state(0), MEMBERS)
 
 
 def test_another_version_of_the_numbers_is_refused_but_may_be_looked_at(workdir, monkeypatch):
     monkeypatch.setattr("haepo_jax.runs.identity.NUMBERS", 7)
     assert_refused(workdir, "version 1 of the package's numbers, and this is version 7")
-    assert_at(look(workdir, sources(workdir), state(0), MEMBERS), UPDATES)
+    assert_at(find_newest(workdir, sources(workdir), state(0), MEMBERS), UPDATES)
 
 
 class TestDamage:
     def test_is_set_aside_and_the_one_before_is_taken(self, workdir, capsys):
         for path in (folder(workdir) / "4").rglob("d/*"):
             path.write_bytes(b"")
-        assert_at(look(workdir, sources(workdir), state(0), MEMBERS), 3)
+        assert_at(find_newest(workdir, sources(workdir), state(0), MEMBERS), 3)
         assert_at(back(workdir), 3)
         assert "The checkpoint after update 4 is damaged (" in capsys.readouterr().out
         assert (workdir / "checkpoints" / "members-000000-000003_damaged" / "4").is_dir()
@@ -281,9 +289,10 @@ def test_a_run_of_before_there_were_ids_goes_on(workdir, monkeypatch):
     (workdir / "run.json").write_text(json.dumps({"run": None, "numbers": {}}))
     (workdir / "members.json").write_text(json.dumps([{"index": k, "seed": k, "settings": {}} for k in range(3)]))
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "statement", lambda run, name: None)
+        patch.setattr(writer, "make_statement", lambda run, name: None)
         for update in range(3):
-            patch.setattr(module, "_start", lambda digest, update=update: module._start_of_old(update + 1))
+            old_start = module._start_of_old_checksums(update + 1)
+            patch.setattr(module, "_start_of_checksums", lambda digest, start=old_start: start)
             record(workdir, [update], begun=Restored(update, None, 0))
             shutil.rmtree(folder(workdir) / str(update + 1) / "record")
     assert_refused(workdir, r"params is float32\[2\] there and float32\[5\] here", template=state(0, size=5))
@@ -298,7 +307,7 @@ def test_a_run_of_before_there_were_ids_goes_on(workdir, monkeypatch):
 
 
 def test_what_is_left_names_the_checkpoint_or_the_beginning(workdir):
-    assert what_is_left(workdir) == "the same command resumes from the last checkpoint."
+    assert describe_next_start(workdir) == "the same command resumes from the last checkpoint."
     shutil.rmtree(folder(workdir))
     (workdir / "checkpoints" / "²").mkdir()
-    assert what_is_left(workdir).endswith("the same command starts from the first update.")
+    assert describe_next_start(workdir).endswith("the same command starts from the first update.")

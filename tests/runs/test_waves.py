@@ -1,7 +1,7 @@
 import pytest
 
 from haepo_jax.config.members import Member
-from haepo_jax.runs.waves import next_wave
+from haepo_jax.runs.waves import make_next_wave
 
 MEMBERS = tuple(Member(index, index, {}) for index in range(10, 30))
 
@@ -10,7 +10,7 @@ def waves(directory, capacity):
     """`(first, end, folder, sources)` of every wave of the group, in order."""
     done, result = 0, []
     while done < len(MEMBERS):
-        wave = next_wave(MEMBERS, done, capacity, directory)
+        wave = make_next_wave(MEMBERS, done, capacity, directory)
         assert wave.members == MEMBERS[done : done + len(wave.members)] and wave.members
         sources = [(source.directory.name, wave.indices.start - source.members.start) for source in wave.sources]
         result.append((wave.members[0].index, wave.members[-1].index + 1, wave.directory.name, sources))

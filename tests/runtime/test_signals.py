@@ -136,7 +136,8 @@ class TestWithinAProgram:
 def test_a_child_is_asked_to_stop_with_its_parent(tmp_path):
     pid_file = tmp_path / "pid"
     script = (
-        "import sys\nfrom haepo_jax import signals\nsignals.watch(lambda sentence: print(sentence, file=sys.stderr))\n"
+        "import sys\nfrom haepo_jax.runtime import signals\n"
+        "signals.watch(lambda sentence: print(sentence, file=sys.stderr))\n"
         f"signals.run_child('echo $$ >{pid_file}; exec sleep 60', shell=True)"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True) as parent:

@@ -101,8 +101,8 @@ def test_a_program_of_ones_own_gets_the_devices_and_the_cache_of_the_commands(tm
         """
         import os
         from haepo_jax import runtime
-        startup.setup()
-        startup.setup()
+        runtime.setup()
+        runtime.setup()
         import jax
         print(jax.device_count() == len(os.sched_getaffinity(0)), jax.config.jax_compilation_cache_dir)
         """,
@@ -117,10 +117,10 @@ def test_a_program_that_is_set_up_gives_the_bits_of_the_command(tmp_path):
     text = """
         import sys
         from haepo_jax import runtime
-        startup.setup()
+        runtime.setup()
         sys.path.insert(0, ".")
         from configs import cartpole
-        from haepo_jax import experiment
+        from haepo_jax.runs import experiment
         from haepo_jax.config import from_config_dict
         config = cartpole.get_config()
         config.update(SMALL)
@@ -137,7 +137,7 @@ def test_a_program_that_is_set_up_gives_the_bits_of_the_command(tmp_path):
 
 @pytest.mark.slow
 def test_a_number_of_devices_that_was_asked_for_stays():
-    text = "from haepo_jax import runtime; startup.setup(); import jax; print(jax.device_count())"
+    text = "from haepo_jax import runtime; runtime.setup(); import jax; print(jax.device_count())"
     assert program(text, JAX_NUM_CPU_DEVICES="3") == "3\n"
     assert program(text, XLA_FLAGS="--xla_force_host_platform_device_count=5") == "5\n"
 

@@ -34,7 +34,7 @@ from haepo_jax.language.stages.status import MODEL, diverged_at
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.folder import storage_errors
-from haepo_jax.runs.progress import waiting
+from haepo_jax.runs.progress import report_waiting
 from haepo_jax.runtime import paths
 from haepo_jax.types import Params
 
@@ -248,7 +248,7 @@ def compiled_stage(
         lambda array: jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype, sharding=rows), examples
     )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, learner)
-    with waiting("Compiling", "Compiled"):
+    with report_waiting("Compiling", "Compiled"):
         programs = {
             name: jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
             .lower(learner, frozen, batch)

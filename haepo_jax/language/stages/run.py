@@ -21,12 +21,13 @@ from haepo_jax.language.data import batches
 from haepo_jax.language.stages.frozen_inputs import hold_to_examples, hold_to_frozen
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.checkpoints import Checkpointer
-from haepo_jax.runs.folder import Provenance, storage_errors
-from haepo_jax.runs.identity import run_id
+from haepo_jax.runs.folder import storage_errors
+from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.progress import ProgressReport
+from haepo_jax.runs.provenance import Provenance
 from haepo_jax.runs.recorder import Recorder, Rows
-from haepo_jax.runs.restore import Source, check_way_back, go_on, tidy_metrics, what_is_left
+from haepo_jax.runs.restore import Source, check_resumable, describe_next_start, resume, set_foreign_parts_aside
 from haepo_jax.runtime import signals
 
 
@@ -101,7 +102,7 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
     """
     hold_to_frozen(stage.frozen, workdir)
     hold_to_examples(stage.examples, stage.source, workdir)
-    with signals.leaving(lambda: what_is_left(workdir)):
+    with signals.leaving(lambda: describe_next_start(workdir)):
         return _Run(stage, workdir).go(checkpoint_seconds)
 
 
@@ -121,14 +122,14 @@ class _Run:
         stage, workdir, directory, only = self._stage, self._workdir, self._workdir / "checkpoints", range(1)
         state = _to_host(stage.learner, batches.start(stage.examples, seed=stage.seed), np.zeros(1, np.int64))
         sources = [Source(directory, only)] if directory.exists() else []
-        check_way_back(workdir, sources, state)
-        tidy_metrics(workdir)
+        check_resumable(workdir, sources, state)
+        set_foreign_parts_aside(workdir)
         self._provenance = Provenance(workdir, jax.devices())
-        begun = go_on(workdir, sources, state, only)
+        begun = resume(workdir, sources, state, only)
         if begun.update:
             print(f"Going on after update {begun.update} of {stage.total}.")
         self._provenance.update(compile_seconds=stage.compile_seconds, resumed_after_update=begun.update)
-        run = run_id(workdir)
+        run = read_run_id(workdir)
         writer = MetricsWriter(workdir / "metrics", [Member(0, stage.seed, {})], counter="tokens", run=run)
         recorder = Recorder(workdir, Checkpointer(directory, only, run=run), writer, begun)
         return state if begun.tree is None else begun.tree, recorder

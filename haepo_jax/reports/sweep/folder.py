@@ -13,7 +13,7 @@ import numpy as np
 from haepo_jax.config.checks import flatten
 from haepo_jax.errors import ConfigError
 from haepo_jax.reports.sweep.bins import Setting, distinct, make_setting
-from haepo_jax.runs.endings import ended
+from haepo_jax.runs.endings import find_ended
 from haepo_jax.runs.files import StrPath, is_complete, read_members, read_record
 from haepo_jax.runs.metrics.reader import read_rows
 
@@ -82,7 +82,7 @@ def read_sweep(workdir: StrPath) -> Sweep:
     group, groups = distinct([member["group"] for member in members])
     returns, env_steps = read.by_update("episode_return", np.float32(np.nan)), read.by_update("env_steps", 0)
     rows, diverged = read.count, read.by_update("diverged", False).any(axis=1)
-    done = ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
+    done = find_ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
     if is_complete(workdir) and not done.all():
         missing = np.flatnonzero(~done)
         raise ConfigError(

@@ -70,7 +70,7 @@ class _NoPart(Exception):
     """Why a file is not read."""
 
 
-def metrics_parts(workdir: StrPath) -> Parts:
+def list_parts(workdir: StrPath) -> Parts:
     """Sorts what lies in the `metrics/` of a run folder; changes nothing.
 
     Raises:
@@ -80,21 +80,21 @@ def metrics_parts(workdir: StrPath) -> Parts:
     workdir = Path(workdir)
     directory, others = workdir / "metrics", {}
     contents: list[_Content] = []
-    listed = _members(workdir)
+    listed = _read_members(workdir)
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         if path.name.startswith("."):  # that of a process which writes
             continue
         try:
-            contents.append(_content(path, listed))
+            contents.append(_read_content(path, listed))
         except _NoPart as reason:
             others[path.name] = str(reason)
-    run, contents = _of_one_run(workdir, contents, others)
-    contents = _without_copies(_of_one_kind(contents, listed, others), others)
-    own, members, whole, gap = _in_order(contents, others)
+    run, contents = _keep_one_run(workdir, contents, others)
+    contents = _drop_copies(_keep_one_kind(contents, listed, others), others)
+    own, members, whole, gap = _put_in_order(contents, others)
     return Parts(own, others, members, whole, gap, run)
 
 
-def metrics_dataset(
+def open_dataset(
     workdir: StrPath, schema: pa.Schema | None = None, parts: Parts | None = None
 ) -> pyarrow.dataset.Dataset:
     """The rows of a run as a data set, from its own parts alone; flipped bits in them raise an `OSError`.
@@ -102,13 +102,13 @@ def metrics_dataset(
     Args:
       workdir: the run folder.
       schema: of the data set; that of the first part by default.
-      parts: what `metrics_parts` says of the folder, for who has asked it before.
+      parts: what `list_parts` says of the folder, for who has asked it before.
 
     Raises:
       ConfigError: there are none yet, or rows are missing before others.
     """
     workdir = Path(workdir)
-    parts = parts or metrics_parts(workdir)
+    parts = parts or list_parts(workdir)
     unread = "".join(f"; {name} is not read: {reason}" for name, reason in parts.others.items())
     if parts.gap:
         raise ConfigError(f"{workdir / 'metrics'} has lost rows: {parts.gap}{unread}.")
@@ -124,7 +124,7 @@ def metrics_dataset(
     )
 
 
-def statement(run: str | None, name: str) -> dict[bytes, bytes]:
+def make_statement(run: str | None, name: str) -> dict[bytes, bytes]:
     """What the schema of a part states: its run, and its own name."""
     return {_STATEMENT: json.dumps({"run": run, "part": name}).encode()}
 
@@ -135,7 +135,7 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
         return pq.ParquetFile(file, page_checksum_verification=True).read(columns)
 
 
-def bounds(metadata: pq.FileMetaData, column: str) -> tuple[int, int] | None:
+def read_bounds(metadata: pq.FileMetaData, column: str) -> tuple[int, int] | None:
     """The least and the largest value of a column, from the part's own statistics; None where it has none."""
     index = metadata.schema.names.index(column)
     groups = [metadata.row_group(k).column(index).statistics for k in range(metadata.num_row_groups)]
@@ -144,7 +144,7 @@ def bounds(metadata: pq.FileMetaData, column: str) -> tuple[int, int] | None:
     return min(group.min for group in groups), max(group.max for group in groups)
 
 
-def _content(path: Path, listed: Sequence[Member] | None) -> _Content:
+def _read_content(path: Path, listed: Sequence[Member] | None) -> _Content:
     name = _NAME.fullmatch(path.name)
     if not path.is_file():
         raise _NoPart("it is no file")
@@ -153,10 +153,10 @@ def _content(path: Path, listed: Sequence[Member] | None) -> _Content:
     try:
         with path.open("rb") as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            stated = _stated(parquet.schema_arrow.metadata or {})
-            members, first, count = _rows(parquet)
+            stated = _read_statement(parquet.schema_arrow.metadata or {})
+            members, first, count = _read_rows(parquet)
             _check_kinds(parquet.schema_arrow, listed)
-            empty = _empty_columns(parquet)
+            empty = _find_empty_columns(parquet)
     except (pa.ArrowException, OSError) as error:
         raise _NoPart("it cannot be read as a parquet file") from error
     own_name = path.name if stated is None else stated["part"]
@@ -170,7 +170,7 @@ def _content(path: Path, listed: Sequence[Member] | None) -> _Content:
     )
 
 
-def _stated(metadata: dict[bytes, bytes]) -> dict[str, Any] | None:
+def _read_statement(metadata: dict[bytes, bytes]) -> dict[str, Any] | None:
     if _STATEMENT not in metadata:
         return None
     try:
@@ -186,7 +186,7 @@ def _stated(metadata: dict[bytes, bytes]) -> dict[str, Any] | None:
     return stated
 
 
-def _rows(parquet: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_rows(parquet: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The members of a part, ascending, with the first update of each and how many there are from it on."""
     schema, metadata = parquet.schema_arrow, parquet.metadata
     for column in ("member", "update"):
@@ -194,7 +194,7 @@ def _rows(parquet: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             raise _NoPart(f"it has no column {column} of whole numbers")
     if not metadata.num_rows:
         raise _NoPart("it has no rows")
-    member, update = bounds(metadata, "member"), bounds(metadata, "update")
+    member, update = read_bounds(metadata, "member"), read_bounds(metadata, "update")
     if member and update and (member[1] - member[0] + 1) * (update[1] - update[0] + 1) == metadata.num_rows:
         members = np.arange(member[0], member[1] + 1)
         updates = np.full(len(members), update[1] - update[0] + 1)
@@ -232,11 +232,11 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
-def _empty_columns(parquet: pq.ParquetFile) -> frozenset[str]:
+def _find_empty_columns(parquet: pq.ParquetFile) -> frozenset[str]:
     """The columns that have no value at all. One that lacks some is none of a run's."""
     empty, rows = set(), parquet.metadata.num_rows
     for name in parquet.schema_arrow.names:
-        nulls = _num_nulls(parquet, name)
+        nulls = _count_nulls(parquet, name)
         if 0 < nulls < rows:
             raise _NoPart(f"its column {name} has no value in {nulls} of {rows} rows")
         if nulls:
@@ -244,7 +244,7 @@ def _empty_columns(parquet: pq.ParquetFile) -> frozenset[str]:
     return frozenset(empty)
 
 
-def _num_nulls(parquet: pq.ParquetFile, name: str) -> int:
+def _count_nulls(parquet: pq.ParquetFile, name: str) -> int:
     metadata = parquet.metadata
     index = metadata.schema.names.index(name)
     groups = [metadata.row_group(k).column(index).statistics for k in range(metadata.num_row_groups)]
@@ -253,13 +253,15 @@ def _num_nulls(parquet: pq.ParquetFile, name: str) -> int:
     return sum(group.null_count for group in groups)
 
 
-def _members(workdir: Path) -> list[Member] | None:
+def _read_members(workdir: Path) -> list[Member] | None:
     if not (workdir / "members.json").exists():
         return None
     return [Member(m["index"], m["seed"], m["settings"], m["group"]) for m in read_members(workdir)]
 
 
-def _of_one_kind(contents: list[_Content], listed: Sequence[Member] | None, others: dict[str, str]) -> list[_Content]:
+def _keep_one_kind(
+    contents: list[_Content], listed: Sequence[Member] | None, others: dict[str, str]
+) -> list[_Content]:
     """Those whose columns have the types of most, and hold the values that their group's rows have."""
     groups = None if listed is None else {member.index: member.group for member in listed}
     several = groups is None or len(set(groups.values())) > 1
@@ -279,7 +281,7 @@ def _of_one_kind(contents: list[_Content], listed: Sequence[Member] | None, othe
     for content in contents:
         empty = (n for n in content.schema.names if n in content.empty)
         lost = next((n for n in empty if n in _ALWAYS or not several or (group(content), n) in filled), None)
-        if reason := _other_kind(content.schema, kinds):
+        if reason := _describe_other_kind(content.schema, kinds):
             others[content.path.name] = reason
         elif lost is not None:
             others[content.path.name] = f"its column {lost} has no values"
@@ -288,7 +290,7 @@ def _of_one_kind(contents: list[_Content], listed: Sequence[Member] | None, othe
     return kept
 
 
-def _other_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:
+def _describe_other_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:
     """How a part's columns differ from those of a run; empty where they do not."""
     missing = [name for name in _ALWAYS if name in kinds and name not in schema.names]
     if missing:
@@ -299,7 +301,9 @@ def _other_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:
     return ""
 
 
-def _of_one_run(workdir: Path, contents: list[_Content], others: dict[str, str]) -> tuple[str | None, list[_Content]]:
+def _keep_one_run(
+    workdir: Path, contents: list[_Content], others: dict[str, str]
+) -> tuple[str | None, list[_Content]]:
     runs = {content.run for content in contents}
     noted = read_identity(workdir)
     if noted is not None:
@@ -315,7 +319,7 @@ def _of_one_run(workdir: Path, contents: list[_Content], others: dict[str, str])
     return run, [content for content in contents if content.run == run]
 
 
-def _without_copies(contents: list[_Content], others: dict[str, str]) -> list[_Content]:
+def _drop_copies(contents: list[_Content], others: dict[str, str]) -> list[_Content]:
     """One file for each name that parts state, that with this very name if there is one."""
     chosen: dict[str, _Content] = {}
     for content in sorted(contents, key=lambda content: content.path.name != content.name):
@@ -326,7 +330,7 @@ def _without_copies(contents: list[_Content], others: dict[str, str]) -> list[_C
     return list(chosen.values())
 
 
-def _in_order(
+def _put_in_order(
     contents: list[_Content], others: dict[str, str]
 ) -> tuple[tuple[Path, ...], np.ndarray, np.ndarray, str]:
     members = np.unique(np.concatenate([np.empty(0, np.int64), *(content.members for content in contents)]))

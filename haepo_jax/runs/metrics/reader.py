@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath, read_members
-from haepo_jax.runs.metrics.parts import metrics_dataset, metrics_parts
+from haepo_jax.runs.metrics.parts import list_parts, open_dataset
 from haepo_jax.text import format_settings, format_value
 
 
@@ -60,9 +60,9 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
     types = {"member": pa.int32(), "seed": pa.int64(), "update": pa.int32()}
     types |= {name: pa.string() if name in text else pa.float64() for name in members[0]["settings"]}
     with _sentences(directory):
-        parts = metrics_parts(workdir)
+        parts = list_parts(workdir)
         if parts.own or any(name.endswith(".parquet") for name in parts.others):
-            found = metrics_dataset(workdir, parts=parts)
+            found = open_dataset(workdir, parts=parts)
             if missing := [name for name in columns if name not in found.schema.names]:
                 raise ConfigError(f"{directory} is not that of such a run: it has rows without {', '.join(missing)}.")
             # The parts of its groups may differ in the columns that are not read here.
@@ -70,7 +70,7 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
             table = found.replace_schema(pa.schema(types)).to_table()
         else:
             table = pa.schema(types | dict.fromkeys(columns, pa.float32())).empty_table()
-    _check(directory, table, members, text)
+    _check_rows(directory, table, members, text)
     return Rows(
         members,
         table["member"].to_numpy(),
@@ -94,7 +94,7 @@ def read_metric(workdir: StrPath, name: str) -> np.ndarray:
       ConfigError: as of `read_rows`.
     """
     with _sentences(Path(workdir) / "metrics"):
-        names = metrics_dataset(workdir).schema.names
+        names = open_dataset(workdir).schema.names
     if name not in names:
         raise KeyError(f"{workdir} has no metric {name}; it has {', '.join(names)}.")
     rows = read_rows(workdir, (name,))
@@ -117,7 +117,7 @@ def _sentences(directory: Path) -> Iterator[None]:
         raise ConfigError(f"{directory} cannot be read: {str(error).splitlines()[0]}.") from error
 
 
-def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+def group_by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     """Returns the indices of members that share their swept settings, under a label of those settings."""
     points: dict[str, list[int]] = {}
     for index, member in enumerate(members):
@@ -129,7 +129,7 @@ def by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     return dict(zip(labels, points.values(), strict=True))
 
 
-def _check(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
+def _check_rows(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
     """Holds the rows to be those of the members: equal seeds and settings.
 
     Raises:

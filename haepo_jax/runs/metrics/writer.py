@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from haepo_jax.config.members import Member
 from haepo_jax.runs.folder import write_file
-from haepo_jax.runs.metrics.parts import bounds, metrics_parts, read_part, statement
+from haepo_jax.runs.metrics.parts import list_parts, make_statement, read_bounds, read_part
 from haepo_jax.text import format_value
 
 _REAL, _TEXT = pa.float64(), pa.string()
@@ -102,7 +102,7 @@ class MetricsWriter:
             columns[name] = metrics[name][kept] if there else pa.nulls(len(members), pa.from_numpy_dtype(kind))
         first_member = self._members[0].index
         name = f"part-{self._process:05d}-{first_member:08d}-{first_update:08d}.parquet"
-        _write_part(self._directory / name, pa.table(columns, metadata=statement(self._run, name)))
+        _write_part(self._directory / name, pa.table(columns, metadata=make_statement(self._run, name)))
 
 
 def drop_rows(workdir: Path, first_update: int, members: range | None = None) -> None:
@@ -113,10 +113,10 @@ def drop_rows(workdir: Path, first_update: int, members: range | None = None) ->
       first_update: the first update whose rows go.
       members: consecutive indices.
     """
-    for part in reversed(metrics_parts(workdir).own):  # the last first: no gap, whenever it is stopped
+    for part in reversed(list_parts(workdir).own):  # the last first: no gap, whenever it is stopped
         with part.open("rb") as file:
             metadata = pq.read_metadata(file)
-        update, member = (bounds(metadata, name) for name in ("update", "member"))
+        update, member = (read_bounds(metadata, name) for name in ("update", "member"))
         if update and update[1] < first_update:
             continue
         if member and members and (member[1] < members.start or member[0] >= members.stop):

@@ -11,8 +11,9 @@ from experiments.benchmarks import race
 from experiments.benchmarks.peers import Arrival, Peer
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.folder import Provenance, write_json
+from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.writer import MetricsWriter
+from haepo_jax.runs.provenance import Provenance
 
 LATE, EARLY = [20, 480, 500, 100, 500], [475, 10, 10, 10, 10]
 

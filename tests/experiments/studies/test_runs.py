@@ -21,7 +21,7 @@ from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
 from haepo_jax.runs import experiment
 from haepo_jax.runs.files import read_json
-from haepo_jax.runs.identity import opened
+from haepo_jax.runs.identity import open_run
 
 PLAIN = {"num_seeds": 2, "num_updates": 12, "optimizer.learning_rate": 1e-3}
 TINY = {
@@ -169,7 +169,7 @@ def test_a_setting_that_an_earlier_version_did_not_have_makes_no_other_run(two_r
 
 
 def hold(folder, config, started, done):
-    with opened(folder, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
+    with open_run(folder, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
         started.set()
         done.wait()
 

@@ -8,7 +8,7 @@ import pytest
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import write_json
-from haepo_jax.runs.metrics.parts import metrics_dataset, metrics_parts, read_part, statement
+from haepo_jax.runs.metrics.parts import list_parts, make_statement, open_dataset, read_part
 from haepo_jax.runs.metrics.reader import read_rows
 from haepo_jax.runs.metrics.writer import MetricsWriter
 
@@ -39,11 +39,11 @@ def workdir(tmp_path):
 
 
 def own(workdir):
-    return [path.name for path in metrics_parts(workdir).own]
+    return [path.name for path in list_parts(workdir).own]
 
 
 def test_parts_come_in_the_order_of_their_updates_and_their_rows_are_counted(workdir):
-    parts = metrics_parts(workdir)
+    parts = list_parts(workdir)
     assert [path.name for path in parts.own] == [FIRST, SECOND]
     assert (parts.others, parts.gap, parts.run) == ({}, "", "ours")
     assert parts.whole.tolist() == [4, 4]
@@ -52,7 +52,7 @@ def test_parts_come_in_the_order_of_their_updates_and_their_rows_are_counted(wor
 
 def test_members_that_stop_have_fewer_rows(tmp_path):
     write(tmp_path, 0, where=np.array([[True, True], [True, False]]))
-    parts = metrics_parts(tmp_path)
+    parts = list_parts(tmp_path)
     assert parts.whole.tolist() == [2, 1] and not parts.gap
 
 
@@ -122,7 +122,7 @@ def test_a_part_whose_column_is_of_another_type_is_named_and_not_read(workdir, n
     write(workdir, 4)
     last = "part-00000-00000000-00000004.parquet"
     cast(workdir / "metrics" / last, **{name: kind})
-    assert metrics_parts(workdir).others == {last: reason}
+    assert list_parts(workdir).others == {last: reason}
     assert own(workdir) == [FIRST, SECOND]
 
 
@@ -145,18 +145,18 @@ def empty(path, name, rows=None):
 @pytest.mark.parametrize("name", ["loss", "env_steps", "diverged", "seed"])
 def test_a_part_that_has_lost_the_values_of_a_column_is_named_and_not_read(workdir, name):
     empty(workdir / "metrics" / SECOND, name)
-    assert metrics_parts(workdir).others == {SECOND: f"its column {name} has no values"}
+    assert list_parts(workdir).others == {SECOND: f"its column {name} has no values"}
 
 
 def test_a_part_without_some_values_of_a_column_is_named_and_not_read(workdir):
     empty(workdir / "metrics" / SECOND, "loss", rows=1)
-    assert metrics_parts(workdir).others == {SECOND: "its column loss has no value in 1 of 4 rows"}
+    assert list_parts(workdir).others == {SECOND: "its column loss has no value in 1 of 4 rows"}
 
 
 def test_a_part_without_a_column_of_every_run_is_named_and_not_read(workdir):
     table = read_part(workdir / "metrics" / SECOND)
     pq.write_table(table.drop_columns("env_steps"), workdir / "metrics" / SECOND)
-    assert metrics_parts(workdir).others == {SECOND: "it has no column env_steps"}
+    assert list_parts(workdir).others == {SECOND: "it has no column env_steps"}
 
 
 def test_a_group_may_lack_a_metric_that_another_one_has_but_not_in_some_parts_alone(workdir):
@@ -166,11 +166,11 @@ def test_a_group_may_lack_a_metric_that_another_one_has_but_not_in_some_parts_al
         write(workdir, update, members=(2, 3))
     others = [workdir / "metrics" / f"part-00000-00000002-0000000{update}.parquet" for update in (0, 2)]
     empty(others[0], "loss")
-    assert list(metrics_parts(workdir).others) == [others[0].name]
+    assert list(list_parts(workdir).others) == [others[0].name]
     empty(others[1], "loss")
-    assert not metrics_parts(workdir).others
+    assert not list_parts(workdir).others
     empty(others[1], "env_steps")
-    assert list(metrics_parts(workdir).others) == [others[1].name]
+    assert list(list_parts(workdir).others) == [others[1].name]
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_a_group_may_lack_a_metric_that_another_one_has_but_not_in_some_parts_al
 )
 def test_what_is_not_of_the_run_is_named_and_not_read(workdir, stranger):
     name, reason = stranger(workdir)
-    assert metrics_parts(workdir).others == {name: reason}
+    assert list_parts(workdir).others == {name: reason}
     assert own(workdir) == [FIRST, SECOND]
-    assert metrics_dataset(workdir).to_table().num_rows == 8
+    assert open_dataset(workdir).to_table().num_rows == 8
 
 
 def test_a_renamed_part_is_read(workdir):
@@ -190,11 +190,11 @@ def test_a_renamed_part_is_read(workdir):
 
 def test_a_missing_part_is_a_gap(workdir):
     (workdir / "metrics" / FIRST).unlink()
-    parts = metrics_parts(workdir)
+    parts = list_parts(workdir)
     assert parts.gap == f"member 0 has none for updates 0 to 1, before those of {SECOND}"
     assert parts.rows(4, range(2)) == 0
     with pytest.raises(ConfigError, match=r"metrics has lost rows: member 0 has none for updates 0 to 1"):
-        metrics_dataset(workdir)
+        open_dataset(workdir)
 
 
 def test_a_row_of_an_update_that_cannot_be_is_no_part(workdir):
@@ -203,7 +203,7 @@ def test_a_row_of_an_update_that_cannot_be_is_no_part(workdir):
     updates[-1] = 2**31 - 1
     changed = table.set_column(table.schema.get_field_index("update"), "update", [updates])
     pq.write_table(changed, workdir / "metrics" / SECOND)
-    assert metrics_parts(workdir).others == {SECOND: "its rows do not follow one another, each once"}
+    assert list_parts(workdir).others == {SECOND: "its rows do not follow one another, each once"}
 
 
 def test_a_flipped_bit_in_the_rows_is_noticed(workdir):
@@ -213,7 +213,7 @@ def test_a_flipped_bit_in_the_rows_is_noticed(workdir):
     content[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 1
     path.write_bytes(content)
     with pytest.raises(OSError, match=r"CRC|checksum"):
-        metrics_dataset(workdir).to_table()
+        open_dataset(workdir).to_table()
 
 
 class TestFolderWithoutAnId:
@@ -222,28 +222,28 @@ class TestFolderWithoutAnId:
         path = tmp_path / "metrics" / FIRST
         table = read_part(path)
         pq.write_table(table.replace_schema_metadata(None), path)  # as they were before they stated anything
-        assert own(tmp_path) == [FIRST] and metrics_parts(tmp_path).run is None
+        assert own(tmp_path) == [FIRST] and list_parts(tmp_path).run is None
         shutil.copy(path, tmp_path / "metrics" / SECOND)
-        assert metrics_parts(tmp_path).others == {SECOND: "its name and its rows disagree"}
+        assert list_parts(tmp_path).others == {SECOND: "its name and its rows disagree"}
 
     def test_has_that_of_its_parts(self, tmp_path):
         write(tmp_path, 0)
-        assert metrics_parts(tmp_path).run == "ours"
+        assert list_parts(tmp_path).run == "ours"
 
     def test_is_refused_where_they_disagree(self, tmp_path):
         write(tmp_path, 0)
         write(tmp_path, 2, run="theirs")
         with pytest.raises(ConfigError, match=r"holds parts of 2 runs, and .* has no run\.json"):
-            metrics_parts(tmp_path)
+            list_parts(tmp_path)
 
 
 def test_a_folder_above_that_looks_like_a_partition_adds_no_column(tmp_path):
     write(tmp_path / "seed=0", 0)
     part = tmp_path / "seed=0" / "metrics" / FIRST
-    assert read_part(part).column_names == metrics_dataset(tmp_path / "seed=0").schema.names
+    assert read_part(part).column_names == open_dataset(tmp_path / "seed=0").schema.names
     assert read_part(part)["seed"].to_pylist() == [0, 1, 0, 1]
-    assert metrics_dataset(tmp_path / "seed=0").to_table()["seed"].to_pylist() == [0, 1, 0, 1]
+    assert open_dataset(tmp_path / "seed=0").to_table()["seed"].to_pylist() == [0, 1, 0, 1]
 
 
 def test_a_part_states_its_run_and_its_name(workdir):
-    assert read_part(workdir / "metrics" / FIRST).schema.metadata == statement("ours", FIRST)
+    assert read_part(workdir / "metrics" / FIRST).schema.metadata == make_statement("ours", FIRST)

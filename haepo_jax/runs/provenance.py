@@ -1,0 +1,93 @@
+"""Where the numbers of a run come from: one entry for each attempt, of the command, the code and the machine."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.files import provenance_path, read_attempts
+from haepo_jax.runs.folder import set_aside, storage_errors, write_json
+
+_PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
+
+
+class Provenance:
+    """One entry for each attempt: `provenance.json`, or `provenance-PROCESS.json` of the processes but the first."""
+
+    def __init__(self, workdir: Path, devices: Sequence[jax.Device], process: int = 0) -> None:
+        """Adds the entry of this attempt."""
+        self._workdir = workdir
+        self._path = provenance_path(workdir, process)
+        self._attempts = self._attempts_so_far(process)
+        self._attempts.append(
+            {
+                "command": [sys.executable, *sys.argv],
+                "git": _git_state(),
+                "packages": package_versions(),
+                "python": sys.version.split()[0],
+                "xla_flags": os.environ.get("XLA_FLAGS", ""),
+                "compilation_cache": jax.config.jax_compilation_cache_dir,
+                "devices": [str(device) for device in devices],
+                "device_kind": devices[0].device_kind,
+                "process": process,
+                "processes": jax.process_count(),
+                "host": platform.node(),
+                "started": _now(),
+            }
+        )
+        self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
+
+    def _attempts_so_far(self, process: int) -> list[dict[str, Any]]:
+        """The attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
+        if not os.path.lexists(self._path):
+            return []
+        try:
+            return read_attempts(self._workdir, process)
+        except ConfigError as error:
+            set_aside(self._path, error)
+            return []
+
+    def update(self, **entries: Any) -> None:
+        """Changes the entry of this attempt and writes the file."""
+        self._attempts[-1] |= entries | {"last_written": _now()}
+        with storage_errors(self._workdir):
+            write_json(self._path, self._attempts)
+
+    def total(self, name: str) -> float:
+        """The sum of a number over all attempts."""
+        return sum(attempt.get(name, 0) for attempt in self._attempts)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def package_versions() -> Mapping[str, str]:
+    """The versions of the packages that decide what a run computes."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and dirtiness of the code that runs; None when it is not in a git checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,268 @@
+"""One wave of members, from where its checkpoints stand to its last update, in chunks of updates.
+
+The devices never wait for a file: while they work on a chunk, the host reports on the chunk before it, and checkpoints
+are written in the background. All processes of a run go through the same steps together, and agree after each chunk on
+whether the next one follows.
+"""
+
+import contextlib
+import dataclasses
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.stages import Compiled
+
+from haepo_jax.errors import Stalled
+from haepo_jax.population.member import MemberState, total_steps
+from haepo_jax.population.population import Population
+from haepo_jax.runs.attempt import Attempt
+from haepo_jax.runs.checkpoints import Checkpointer
+from haepo_jax.runs.folder import storage_errors
+from haepo_jax.runs.identity import read_run_id
+from haepo_jax.runs.loggers import Scalars
+from haepo_jax.runs.progress import ProgressReport, count_updates_within
+from haepo_jax.runs.recorder import Recorder, Rows
+from haepo_jax.runs.restore import resume
+from haepo_jax.runs.waves import Wave
+from haepo_jax.runtime import processes, signals
+from haepo_jax.text import format_settings
+from haepo_jax.types import Metrics
+
+_CHUNK_SECONDS = 2.0  # aimed at; a chunk is at least one update
+_MAX_GROWTH = 8  # from one chunk to the next, as the first is short and its time uncertain
+
+
+class _Chunk(NamedTuple):
+    """Updates that have been computed and not yet been written, of the members of this process."""
+
+    metrics: dict[str, np.ndarray]
+    env_steps: np.ndarray
+    """`[updates, members]`, cumulative."""
+    ran: np.ndarray
+    """`[updates, members]` boolean, False once a member has stopped."""
+
+
+class _Decision(NamedTuple):
+    """What all processes have agreed on after a chunk."""
+
+    running: bool
+    """Whether any member goes on."""
+    signal: int
+    """One that any process received, or 0."""
+    seconds: float
+    """Of the slowest process."""
+    due: bool
+    """Whether it is time for a checkpoint."""
+    members: int
+    """That still run."""
+    diverged: int
+    """Members that do not, as their numbers were no longer finite."""
+
+
+class WaveRun:
+    """A wave, from where its checkpoints stand to its last update."""
+
+    def __init__(self, attempt: Attempt, population: Population, wave: Wave, waves_after: int) -> None:
+        """Restores the wave, and removes from the folder what comes after its newest checkpoint.
+
+        Args:
+          attempt: what the waves share.
+          population: of the members of the wave.
+          wave: its members, and where their checkpoints lie.
+          waves_after: how many waves of the run come later.
+        """
+        self._attempt = attempt
+        self._population = population
+        self._total = population.config.num_updates
+        self._waves_after = waves_after
+        self._pending: list[_Chunk] = []
+        if not wave.sources:  # it begins; one that goes on may have nothing left to do
+            attempt.begin_compiling(population)
+        with storage_errors(attempt.workdir):
+            self._state, self._recorder = self._start(wave)
+            self._done = self._recorder.done
+        self._scalars = Scalars(
+            attempt.workdir / "tensorboard", population.members_here, attempt.tensorboard_members, self._done
+        )
+        arrays = population.to_arrays(self._state)
+        self._env_steps = total_steps(population.here(arrays.env_steps))
+        self._share = max(1, len(self._env_steps)) / len(population.members)  # of the members, in this process
+        self._diverged = population.here(arrays.diverged)
+
+    def run(self) -> None:
+        """Trains chunk after chunk until the last update or a signal."""
+        attempt, decision = self._attempt, self._agree()
+        try:
+            with processes.company():
+                if decision.running and self._done < self._total:
+                    if decision.signal:
+                        raise attempt.stop(decision.signal, self._done, self._total)
+                    self._train()
+                self._recorder.close()
+        except Stalled:
+            raise  # at once: to close the checkpoints means to wait for the process that is gone
+        except BaseException:
+            with contextlib.suppress(Exception):  # a save in the background may have failed for the same cause
+                self._recorder.close()
+            raise
+        finally:
+            attempt.watchdog.pause()
+            self._scalars.close()
+
+    def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
+        """What all processes do next, from what each of them sees."""
+        state = self._state if state is None else state
+        running = self._population.running(state)
+        received = self._attempt.received
+        counts = [running.sum(), self._population.here(state.diverged).sum()]
+        votes = processes.gathered(
+            np.array([running.any(), received[0] if received else 0, seconds * 1e3, due, *counts], np.int32)
+        )
+        most, members, diverged = votes.max(axis=0), *map(int, votes[:, -2:].sum(axis=0))
+        return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]), members, diverged)
+
+    def _start(self, wave: Wave) -> tuple[MemberState, Recorder]:
+        """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
+        attempt, population = self._attempt, self._population
+        begun = resume(attempt.workdir, wave.sources, population.template(), wave.indices)
+        state = population.init() if begun.tree is None else population.resumed(begun.tree)
+        if begun.update and processes.is_first():
+            print(f"Going on after update {begun.update} of {self._total}.", flush=True)
+        attempt.provenance.update(resumed_after_update=begun.update)
+        checkpointer = Checkpointer(wave.directory, wave.indices, run=read_run_id(attempt.workdir))
+        writer = attempt.make_writer(population) if population.members_here else None
+        return state, Recorder(attempt.workdir, checkpointer, writer, begun)
+
+    def _train(self) -> None:
+        attempt = self._attempt
+        advance = attempt.compile(self._population)
+        progress = ProgressReport(
+            self._total,
+            self._done,
+            counts="env steps",
+            counted=self._env_steps.sum() / self._share,
+            shown=processes.is_first(),
+        )
+        alone = jax.process_count() == 1
+        try:
+            with signals.collected() if alone else contextlib.nullcontext(attempt.received) as attempt.received:
+                number = self._train_chunks(advance, progress).signal
+        finally:
+            progress.close()
+        if alone and attempt.received:  # maybe after the last decision
+            number = attempt.received[0]
+        if number:
+            raise attempt.stop(number, self._done, self._total)
+
+    def _train_chunks(self, advance: Compiled, progress: ProgressReport) -> _Decision:
+        """Chunk after chunk, until what was decided last; its state is in a checkpoint then."""
+        attempt, population, size = self._attempt, self._population, 1
+        chunk: tuple[int, Metrics, _Decision] | None = None
+        last_save: float | None = None
+        an_update: float | None = None  # seconds
+        state = self._state
+        ended = time.monotonic()
+        while True:
+            size = min(size, population.max_chunk, self._total - self._done)
+            if an_update is None and jax.process_count() == 1:
+                attempt.watchdog.pause()  # nobody knows how long one takes
+            else:
+                attempt.watchdog.alive((an_update or 0.0) * size)
+            clock = time.monotonic()
+            state, metrics = advance(state, np.int32(size))
+            if chunk is not None:
+                self._fetch(*chunk, progress)
+            jax.block_until_ready(state)
+            attempt.watchdog.alive()
+            seconds = time.monotonic() - clock
+            ended = self._lasted(ended)
+            self._done += size
+            attempt.timeline.append((self._done, attempt.run_seconds))
+            due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
+            decision = self._agree(seconds=seconds, state=state, due=due)
+            chunk = size, metrics, decision
+            attempt.watchdog.alive()
+            over = self._done >= self._total or not decision.running or decision.signal
+            if over or decision.due:
+                self._fetch(*chunk, progress)
+                chunk = None
+                self._save(state if decision.running else self._without_idle_updates(state), progress)
+                last_save = time.monotonic()
+            if over:
+                break
+            an_update = decision.seconds / size
+            size = min(size * _MAX_GROWTH, max(1, int(_CHUNK_SECONDS / an_update)))
+        clock = time.monotonic()
+        self._recorder.wait()
+        attempt.saving_seconds += time.monotonic() - clock
+        self._lasted(ended)
+        return decision
+
+    def _lasted(self, since: float) -> float:
+        """Adds the time since then to that of the run, and returns the time that it is now."""
+        now = time.monotonic()
+        self._attempt.run_seconds += now - since
+        return now
+
+    def _without_idle_updates(self, state: MemberState) -> MemberState:
+        """The state with its updates counted to the last one in which a member ran, whatever the chunks were."""
+        ran = np.concatenate([chunk.ran.any(axis=1) for chunk in self._pending])
+        last = self._recorder.done + (np.flatnonzero(ran)[-1] + 1 if ran.any() else 0)
+        idle = self._done - int(processes.gathered(np.array(last)).max())
+        self._done -= idle
+        return dataclasses.replace(state, updates_done=state.updates_done - idle)
+
+    def _fetch(self, size: int, metrics: Metrics, decision: _Decision, progress: ProgressReport) -> None:
+        """Takes a chunk's metrics from the devices and reports them."""
+        rows = {name: self._population.here(values, axis=1)[:size] for name, values in metrics.items()}
+        taken = rows.pop("env_steps").astype(np.int64)
+        env_steps = self._env_steps + np.cumsum(taken, axis=0)
+        self._pending.append(_Chunk(rows, env_steps, taken > 0))
+        self._env_steps = env_steps[-1]
+        returns = rows["episode_return"][taken > 0]
+        returns = returns[~np.isnan(returns)]
+        mean_return = f"return {returns[-taken.shape[1] :].mean():.4g}" if returns.size else "no episode has ended yet"
+        members = len(self._population.members)
+        running = f"{decision.members} of {members} members running" if decision.running else "every member has ended"
+        diverged = f", {decision.diverged} diverged" if decision.diverged else ""
+        done = self._recorder.done + sum(len(chunk.env_steps) for chunk in self._pending)
+        budget, left = self._population.config.max_env_steps, self._total - done if decision.running else 0
+        if budget is not None:
+            left = min(left, count_updates_within(budget - self._env_steps, taken.mean(axis=0)))
+        progress.show(
+            done,
+            self._env_steps.sum() / self._share,
+            f"{mean_return}  {running}{diverged}",
+            updates_left=left + self._waves_after * (done + left),
+        )
+
+    def _save(self, state: MemberState, progress: ProgressReport) -> None:
+        """Records the pending updates, and the state after them."""
+        arrays, attempt, first = self._population.to_arrays(state), self._attempt, self._recorder.done
+        diverged_at = self._population.here(arrays.diverged_at)
+        ran = np.concatenate([chunk.ran for chunk in self._pending])
+        metrics = {
+            name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in self._pending[0].metrics
+        }
+        rows = Rows(
+            metrics,
+            np.concatenate([chunk.env_steps for chunk in self._pending]),
+            where=ran,
+            diverged=first + np.arange(len(ran))[:, None] == diverged_at,
+        )
+        clock = time.monotonic()
+        self._recorder.commit(
+            self._done, arrays, rows, note=attempt.note, beside=lambda: self._scalars.write(first, metrics, ran)
+        )
+        attempt.saving_seconds += time.monotonic() - clock
+        self._report_diverged(self._population.here(arrays.diverged), diverged_at, progress)
+        self._pending.clear()
+
+    def _report_diverged(self, diverged: np.ndarray, diverged_at: np.ndarray, progress: ProgressReport) -> None:
+        for row in np.flatnonzero(diverged & ~self._diverged):
+            member = self._population.members_here[row]
+            which = f"Member {member.index} ({format_settings({'seed': member.seed, **member.settings})})"
+            progress.say(f"{which} diverged at update {diverged_at[row]}: it is frozen as it was before.")
+        self._diverged = diverged
