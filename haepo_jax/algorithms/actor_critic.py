@@ -120,4 +120,4 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         learner = LearnerState(params, optimizer_state, environments=segment.running)
         return learner, {name: jnp.mean(values[-1]) for name, values in metrics.items()}
 
-    return Algorithm(policy, config.num_trajectories * num_steps, init, collect, batch_loss, learn, segment_metrics)
+    return Algorithm(policy, init, collect, batch_loss, learn, segment_metrics)

@@ -37,8 +37,6 @@ class Algorithm(NamedTuple):
     """
 
     policy: Policy
-    batch_steps: int
-    """The most steps of a batch."""
     init: Callable[[TracedConfig, jax.Array], LearnerState]
     """`(traced, key) -> learner`."""
     collect: Callable[[TracedConfig, LearnerState, jax.Array], Any]
