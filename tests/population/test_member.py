@@ -151,7 +151,7 @@ class TestSeeds:
 
 def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
     config = from_config_dict({"env_params": {"gravity": 9.0}})
-    with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
+    with pytest.raises(ConfigError, match=r"environment must be a component or its name, got \{\}"):
         make_member(config, environment={})
     with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
         make_member(config, environment=make("Catch-bsuite"))
@@ -293,7 +293,7 @@ class TestEnvironmentParams:
 
     def test_env_kwargs_decide_shapes(self):
         functions = make_member(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
-        assert functions.environment.observation_size == 25
+        assert functions.environment.observation_shape == (5, 5)
 
 
 LIMIT = 150
