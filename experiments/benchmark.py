@@ -7,10 +7,10 @@ The machine must have nothing else to do. A command of --peer is run by the shel
 {"env_steps": ..., "seconds": ..., "compile_seconds": ...}.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 import jax
 from absl import flags
@@ -27,28 +27,28 @@ flags.DEFINE_integer("repeats", 5, "Measurements of each; their median counts.",
 def main() -> int:
     """Measures, prints the table, and writes `benchmark.json` and `benchmark.svg`."""
     given = flags.FLAGS
-    workdir = command_line.workdir("runs/benchmark")
-    seeds = arguments.whole_numbers("--seeds", given.seeds, low=1)
+    workdir = command_line.read_workdir("runs/benchmark")
+    seeds = arguments.parse_whole_numbers("--seeds", given.seeds, low=1)
 
     from experiments.benchmarks import peers, report, speed
     from experiments.benchmarks.ceilings import Ceilings, measure_ceilings
     from haepo_jax.runs.folder import lock_folder
     from haepo_jax.runs.provenance import Provenance
 
-    others = [peers.parse(text) for text in given.peer]
+    others = [peers.parse_peer(text) for text in given.peer]
     jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too
     with lock_folder(workdir):
         before = measure_ceilings(given.repeats)
         rows = [row for number in seeds for row in speed.measure_rows(number, repeats=given.repeats)]
         # What a shared machine can do at most shows at its quietest moment.
         ceilings = Ceilings(*map(max, before, measure_ceilings(given.repeats)))
-        result = report.write(workdir, rows, ceilings)  # already now: a peer may fail
+        result = report.write_benchmark(workdir, rows, ceilings)  # already now: a peer may fail
         if others:
-            rows += speed.compare(others, num_seeds=given.peer_seeds, repeats=given.repeats)
-            result = report.write(workdir, rows, ceilings)
+            rows += speed.compare_peers(others, num_seeds=given.peer_seeds, repeats=given.repeats)
+            result = report.write_benchmark(workdir, rows, ceilings)
         Provenance(workdir, jax.devices()).update(outcome="complete")
-    command_line.print_table(result["title"], report.COLUMNS, report.table(rows))
-    print(report.about_floor(result))
+    command_line.print_table(result["title"], report.COLUMNS, report.format_rows(rows))
+    print(report.describe_floor(result))
     return 0
 
 

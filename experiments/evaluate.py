@@ -3,10 +3,10 @@
 python -m experiments.evaluate --workdir=runs/cartpole
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin(prints_results=True)  # before what takes seconds to import
+    launch.start(prints_results=True)  # before what takes seconds to import
 import errno
 
 from absl import flags
@@ -24,29 +24,30 @@ flags.DEFINE_string(
 
 def main() -> int:
     """Evaluates, prints the table and writes `evaluation.json` into the run folder."""
-    workdir, given = command_line.workdir(), flags.FLAGS
+    workdir, given = command_line.read_workdir(), flags.FLAGS
 
-    from experiments.cli import last_words
+    from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.runs import evaluation
     from haepo_jax.runs.states import LAST, check_checkpoint
 
     checkpoint = check_checkpoint("--checkpoint", given.checkpoint)
     result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
-    command_line.console().print(tables.evaluation(result))
+    command_line.make_console().print(tables.make_evaluation_table(result))
     code = 0
     try:
-        last_words.say(f"Written to {evaluation.write(workdir, result)}.")
+        closing.print_sentence(f"Written to {evaluation.write(workdir, result)}.")
     except StorageError as error:
-        last_words.say(str(error))
+        closing.print_sentence(str(error))
         # A folder that may only be read has policies to look at all the same.
         read_only = getattr(error.__cause__, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
         code = 0 if read_only else command_line.STORAGE
-    last_words.say(tables.about_returns(result["members"], "greedy_return", "greedy return"))
-    swept = bool(result["members"][0]["settings"])
-    same = [] if checkpoint == LAST else [f"--checkpoint={checkpoint}"]
-    again = [] if swept else [*same, f"--seed={given.seed + 1}"]
-    last_words.say_next("report" if swept else "evaluate", workdir, *again)
+    closing.print_sentence(tables.describe_returns(result["members"], "greedy_return", "greedy return"))
+    if result["members"][0]["settings"]:
+        closing.print_next_command("report", workdir)
+    else:
+        same = [] if checkpoint == LAST else [f"--checkpoint={checkpoint}"]
+        closing.print_next_command("evaluate", workdir, *same, f"--seed={given.seed + 1}")
     return code
 
 

@@ -4,10 +4,10 @@ python -m experiments.paper --workdir=runs/paper
 python -m experiments.paper --workdir=runs/paper_quick --quick
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 import os
 import time
@@ -23,26 +23,26 @@ flags.DEFINE_boolean("quick", False, "Few seeds and a tenth of the steps: a look
 
 def main() -> int:
     """Does what is missing of the studies, and writes the page."""
-    workdir = command_line.workdir()
+    workdir = command_line.read_workdir()
     if flags.FLAGS.quick:
         # Compiling is most of a quick look's time, and takes a third less of it so.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 
-    from experiments.cli import last_words
+    from experiments.cli import closing
     from experiments.studies.reproduction import reproduce
-    from experiments.studies.runs import finished
+    from experiments.studies.runs import count_finished
     from experiments.studies.scale import FULL, QUICK
-    from experiments.studies.study_folder import held
+    from experiments.studies.study_folder import hold_folder
 
     started = time.monotonic()
-    with held(workdir, finished):
+    with hold_folder(workdir, count_finished):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL)
-    last_words.say(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
-    last_words.say(headline)
+    closing.print_sentence(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
+    closing.print_sentence(headline)
     if flags.FLAGS.quick:
-        last_words.say_next("paper", Path("runs/paper"))  # whose seeds are enough to decide
+        closing.print_next_command("paper", Path("runs/paper"))  # whose seeds are enough to decide
     else:
-        last_words.say_next("tldr_report", Path("runs/tldr_report"))
+        closing.print_next_command("tldr_report", Path("runs/tldr_report"))
     return 0
 
 

@@ -8,10 +8,10 @@ seconds of its training and, where all its seeds came there, the part of them af
 a seed is, docs/performance.md says.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 from absl import flags
 
@@ -26,16 +26,16 @@ flags.DEFINE_integer("repeats", 3, "Runs of each; their median counts.", lower_b
 def main() -> int:
     """Runs each in turn, prints the table and writes `race.json`."""
     given = flags.FLAGS
-    workdir = command_line.workdir("runs/race")
+    workdir = command_line.read_workdir("runs/race")
 
     from experiments.benchmarks import peers, race
     from haepo_jax.runs.folder import lock_folder
 
-    others = [peers.parse(text) for text in given.peer]
+    others = [peers.parse_peer(text) for text in given.peer]
     with lock_folder(workdir):
-        rows = race.race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
-        result = race.write(workdir, rows)
-    command_line.print_table(result["title"], race.COLUMNS, race.table(rows))
+        rows = race.run_race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
+        result = race.write_race(workdir, rows)
+    command_line.print_table(result["title"], race.COLUMNS, race.format_rows(rows))
     return 0
 
 

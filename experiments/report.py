@@ -3,10 +3,10 @@
 python -m experiments.report --workdir=runs/sweep
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin(prints_results=True)  # before what takes seconds to import
+    launch.start(prints_results=True)  # before what takes seconds to import
 
 from experiments.cli import command_line
 
@@ -15,16 +15,16 @@ command_line.define_workdir()
 
 def main() -> int:
     """Writes `report.html` and `figures/` into the folder of the sweep."""
-    workdir = command_line.workdir()
+    workdir = command_line.read_workdir()
 
-    from experiments.cli import last_words
-    from haepo_jax.reports.sweep.page import report
+    from experiments.cli import closing
+    from haepo_jax.reports.sweep.page import publish_report
 
-    page, finding = report(workdir)
-    last_words.say_passed_over(workdir)
-    last_words.say(f"Written to {page}.")
-    last_words.say(finding)
-    last_words.say_next("evaluate", workdir)
+    page, finding = publish_report(workdir)
+    closing.print_skipped_parts(workdir)
+    closing.print_sentence(f"Written to {page}.")
+    closing.print_sentence(finding)
+    closing.print_next_command("evaluate", workdir)
     return 0
 
 

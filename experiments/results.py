@@ -7,16 +7,17 @@ Each flag is optional. What is not given keeps the entry that it has, with the d
 any flag the documents are written again from docs/results.json and the studies' files in docs/.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin(prints_results=True)  # before what takes seconds to import
+    launch.start(prints_results=True)  # before what takes seconds to import
 
 from pathlib import Path
 
 from absl import flags
 
 from experiments.cli import command_line
+from haepo_jax.runtime.paths import folder
 
 _ROOT = Path(__file__).parent.parent
 
@@ -33,7 +34,9 @@ def main() -> int:
 
     from experiments.published import publish  # only now: a wrong flag is refused at once
 
-    folders = {name: Path(value) for name in publish.SOURCES if (value := given[name].value) is not None}
+    folders = {
+        name: folder(f"--{name}", value) for name in publish.SOURCES if (value := given[name].value) is not None
+    }
     changed = publish.publish(_ROOT, folders)
     for path in changed:
         print(f"Written to {path}.")

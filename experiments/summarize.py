@@ -3,10 +3,10 @@
 python -m experiments.summarize --workdir=runs/sweep
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin(prints_results=True)  # before what takes seconds to import
+    launch.start(prints_results=True)  # before what takes seconds to import
 import dataclasses
 import json
 
@@ -21,9 +21,9 @@ _NAMED = 5  # members in a sentence
 
 def main() -> int:
     """Writes `summary.json`, once every member has ended."""
-    workdir = command_line.workdir()
+    workdir = command_line.read_workdir()
 
-    from experiments.cli import last_words
+    from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.config.sweep import from_record
     from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
@@ -35,7 +35,7 @@ def main() -> int:
     if not read_attempts(workdir):
         raise ConfigError(f"{workdir / 'provenance.json'} holds no attempt, so that the time of the run is not known.")
     with lock_folder(workdir):
-        last_words.say_passed_over(workdir)
+        closing.print_skipped_parts(workdir)
         missing = find_unfinished(workdir)
         if missing:
             named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
@@ -46,9 +46,9 @@ def main() -> int:
         summary = summarize(workdir)
         with storage_errors(workdir):
             write_json(workdir / "summary.json", summary)
-    last_words.say(f"Written to {workdir / 'summary.json'}.")
-    last_words.say(tables.about_returns(summary["members"], "final_return", "final return"))
-    last_words.say_next("report" if summary["members"][0]["settings"] else "evaluate", workdir)
+    closing.print_sentence(f"Written to {workdir / 'summary.json'}.")
+    closing.print_sentence(tables.describe_returns(summary["members"], "final_return", "final return"))
+    closing.print_next_command("report" if summary["members"][0]["settings"] else "evaluate", workdir)
     return 0
 
 

@@ -5,10 +5,10 @@ python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=run
 Of a run of several processes the same command is started once on every host: docs/sweeps.md.
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 import jax
 from absl import flags
@@ -50,18 +50,18 @@ flags.DEFINE_integer(
 def main() -> int:
     """Runs the sweep or plans it, and prints its best settings."""
     given = flags.FLAGS
-    workdir = None if given.dry_run else command_line.workdir("runs/beta_lambda")
-    sweep = from_values(command_line.config_values("configs/sweeps/beta_lambda.py"))
-    chosen = arguments.whole_numbers("--tensorboard_members", given.tensorboard_members, low=0)
+    workdir = None if given.dry_run else command_line.read_workdir("runs/beta_lambda")
+    sweep = from_values(command_line.read_config_values("configs/sweeps/beta_lambda.py"))
+    chosen = arguments.parse_whole_numbers("--tensorboard_members", given.tensorboard_members, low=0)
     processes.initialize(
         given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds, given.join_seconds
     )
     configs = [group.config for group in sweep.groups]
     command_line.check_read(configs, sweep.members[0].settings, unread_of_search(sweep))
     if workdir is None:
-        return _tell_plan(sweep)
+        return _print_plan(sweep)
 
-    from experiments.cli import last_words
+    from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.runs.experiment import run_sweep
     from haepo_jax.runs.placement import Placement
@@ -77,15 +77,15 @@ def main() -> int:
     )
     summary = read_summary(workdir)
     if not processes.is_first():
-        return last_words.code_of(summary)
+        return closing.find_exit_code(summary)
     if not ran:
-        last_words.say(f"{workdir} is complete already; nothing to do.")
+        closing.print_sentence(f"{workdir} is complete already; nothing to do.")
     else:
-        last_words.say(f"{len(summary['members']):,} members, {tables.about_speed(summary)}")
-    return last_words.end_of_run(summary, workdir, "report")
+        closing.print_sentence(f"{len(summary['members']):,} members, {tables.describe_speed(summary)}")
+    return closing.finish_run(summary, workdir, "report")
 
 
-def _tell_plan(sweep: Sweep) -> int:
+def _print_plan(sweep: Sweep) -> int:
     from haepo_jax.population.planning import device_bytes, plan
     from haepo_jax.runs import agreement
     from haepo_jax.runs.placement import Placement

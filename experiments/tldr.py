@@ -7,10 +7,10 @@ python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tld
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 from absl import flags
 
@@ -36,12 +36,12 @@ flags.DEFINE_string(
 
 def main() -> int:
     """Runs the stage and prints its summary."""
-    workdir = command_line.workdir()
-    config = from_config_dict(command_line.config_values("configs/tldr_generated.py"))
+    workdir = command_line.read_workdir()
+    config = from_config_dict(command_line.read_config_values("configs/tldr_generated.py"))
     stage = flags.FLAGS.stage
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
-    command_line.tell_unread(config, unread(config))
+    command_line.report_unread(config, unread(config))
 
     from haepo_jax.language.stages import evaluation, stages, status
 

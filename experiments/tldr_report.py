@@ -4,10 +4,10 @@ python -m experiments.tldr_report --workdir=runs/tldr_report
 python -m experiments.tldr_report --workdir=runs/tldr_report_quick --quick
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 import time
 from pathlib import Path
@@ -23,23 +23,23 @@ flags.DEFINE_string("topology", "", "A TPU topology to compile for too, such as 
 
 def main() -> int:
     """Does what is missing of the experiment, and writes the page."""
-    workdir = command_line.workdir()
+    workdir = command_line.read_workdir()
 
-    from experiments.cli import last_words
-    from experiments.studies.study_folder import held
+    from experiments.cli import closing
+    from experiments.studies.study_folder import hold_folder
     from experiments.studies.tldr.reproduction import reproduce
-    from experiments.studies.tldr.runs import finished
+    from experiments.studies.tldr.runs import count_finished
     from experiments.studies.tldr.scale import FULL, QUICK
 
     started = time.monotonic()
-    with held(workdir, finished):
+    with hold_folder(workdir, count_finished):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
-    last_words.say(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
-    last_words.say(headline)
+    closing.print_sentence(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
+    closing.print_sentence(headline)
     if flags.FLAGS.quick:
-        last_words.say_next("tldr_report", Path("runs/tldr_report"))  # whose seeds are enough to decide
+        closing.print_next_command("tldr_report", Path("runs/tldr_report"))  # whose seeds are enough to decide
     else:
-        last_words.say_next("tldr", Path("runs/tldr"), "--config=configs/tldr_generated.py", "--stage=sft")
+        closing.print_next_command("tldr", Path("runs/tldr"), "--config=configs/tldr_generated.py", "--stage=sft")
     return 0
 
 

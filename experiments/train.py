@@ -3,10 +3,10 @@
 python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
 """
 
-from experiments.cli import beginning
+from experiments.cli import launch
 
 if __name__ == "__main__":
-    beginning.begin()  # before what takes seconds to import
+    launch.start()  # before what takes seconds to import
 
 from absl import flags
 
@@ -31,7 +31,7 @@ flags.DEFINE_integer(
 
 def main() -> int:
     """Runs the experiment, draws its learning curve and prints its table."""
-    workdir, config = command_line.workdir(), command_line.experiment_config()
+    workdir, config = command_line.read_workdir(), command_line.read_config()
     command_line.check_read([config])
 
     from haepo_jax.runs.experiment import run
@@ -45,26 +45,26 @@ def main() -> int:
         keep_checkpoints_every=given.keep_checkpoints_every,
     )
 
-    from experiments.cli import last_words
+    from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.reports import learning_curve
 
     figure = None
     if ran or not learning_curve.has_learning_curve(workdir):
-        figure = learning_curve.learning_curve(workdir)
+        figure = learning_curve.draw_learning_curve(workdir)
     summary = read_summary(workdir)
     if not ran:
         drawn = f" but to draw {figure}" if figure else ""
-        last_words.say(f"{workdir} is complete already; nothing to do{drawn}.")
+        closing.print_sentence(f"{workdir} is complete already; nothing to do{drawn}.")
     else:
-        command_line.console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
-        last_words.say(f"{tables.about_speed(summary)} Learning curve: {figure}")
+        command_line.make_console().print(tables.make_returns_table(summary, f"{config.env}, {config.algorithm}"))
+        closing.print_sentence(f"{tables.describe_speed(summary)} Learning curve: {figure}")
     if summary["rows_with_returns_sum_not_positive"]:
-        last_words.say(
+        closing.print_sentence(
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "
             "number: sum normalisation dropped them. Use --config.haepo.normalization=zscore."
         )
-    return last_words.end_of_run(summary, workdir, "report" if config.sweep else "evaluate")
+    return closing.finish_run(summary, workdir, "report" if config.sweep else "evaluate")
 
 
 if __name__ == "__main__":

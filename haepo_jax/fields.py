@@ -67,10 +67,15 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasse
     """Every setting as `(dotted name, value, field)`."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and "component" not in field.metadata:  # which a class may stand for
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value, field
+
+
+def is_empty(value: Any) -> bool:
+    """Returns whether this is a section without settings, such as that of a method that has none."""
+    return dataclasses.is_dataclass(value) and not dataclasses.fields(value)
 
 
 def group_of(name: str, fields: Mapping[str, dataclasses.Field]) -> str | None:

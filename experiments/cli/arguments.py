@@ -53,7 +53,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues, settings: Mapping[
     Raises:
       ConfigError: an argument that is unknown, that is given twice, or whose value is not allowed.
     """
-    arguments = _with_flag_files(argv[1:], flag_values)
+    arguments = _read_flag_files(argv[1:], flag_values)
     if any(argument.lstrip("-") in HELP and argument.startswith("-") for argument in arguments):
         return Arguments((), asks_for_help=True)
     overrides: dict[str, Override] = {}
@@ -68,12 +68,12 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues, settings: Mapping[
             )
         name, text = match.groups()
         if name.startswith(("config.", "noconfig.")) and "config" in flag_values:
-            override = _override(name, text, rest, settings)
+            override = _parse_override(name, text, rest, settings)
             if override.name in overrides:
                 raise ConfigError(f"--config.{override.name} is given twice; give it once.")
             overrides[override.name] = override
             continue
-        flag = _flag(name, flag_values, settings)
+        flag = _find_flag(name, flag_values, settings)
         if flag.name in seen and not flag.allow_overwrite_by_many:
             raise ConfigError(f"--{flag.name} is given twice; give it once.")
         seen.add(flag.name)
@@ -89,7 +89,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues, settings: Mapping[
     try:
         flag_values([argv[0], *own])
     except (flags.Error, ValueError) as error:
-        raise ConfigError(_in_plain_words(str(error))) from error
+        raise ConfigError(_explain(str(error))) from error
     return Arguments(tuple(overrides.values()), asks_for_help=False)
 
 
@@ -105,7 +105,7 @@ def group_of(name: str, settings: Mapping[str, Setting]) -> str | None:
     return next((group for group in above if group in settings and settings[group].is_group), None)
 
 
-def value_of(path: str, text: str, setting: Setting) -> Any:
+def parse_value(path: str, text: str, setting: Setting) -> Any:
     """Reads the value of a setting from its text; whether it is allowed is for the config to say.
 
     Args:
@@ -118,33 +118,33 @@ def value_of(path: str, text: str, setting: Setting) -> Any:
     """
     kind = setting.field.type
     if kind in (int, int | None):
-        return whole_number(path, text)
+        return parse_whole_number(path, text)
     if kind in (float, float | None):
-        return _real_number(path, text)
+        return _parse_real_number(path, text)
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):
-            raise _cannot_be_used(path, text, "it must be true or false")
+            raise _refusal(path, text, "it must be true or false")
         return text.lower() in ("true", "1")
     if kind is str:
         return text
-    value = _literal(path, text)
+    value = _parse_literal(path, text)
     if setting.is_group and not isinstance(value, Mapping):
-        raise _cannot_be_used(path, text, "it must be a group of settings, such as {'name': 0.1}")
+        raise _refusal(path, text, "it must be a group of settings, such as {'name': 0.1}")
     return value
 
 
-def whole_number(path: str, text: str) -> int:
+def parse_whole_number(path: str, text: str) -> int:
     """Reads a whole number: digits, with a sign before them or not.
 
     Raises:
       ConfigError: it is none.
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,1000}", text):
-        raise _cannot_be_used(path, text, "it must be a whole number")
+        raise _refusal(path, text, "it must be a whole number")
     return int(text)
 
 
-def whole_numbers(path: str, texts: Sequence[str], *, low: int) -> list[int]:
+def parse_whole_numbers(path: str, texts: Sequence[str], *, low: int) -> list[int]:
     """Reads the whole numbers of a list, each at least `low` and held by int32.
 
     Raises:
@@ -158,24 +158,24 @@ def whole_numbers(path: str, texts: Sequence[str], *, low: int) -> list[int]:
     return list(map(int, texts))
 
 
-def _real_number(path: str, text: str) -> float:
+def _parse_real_number(path: str, text: str) -> float:
     try:
         if "_" in text or not text.isascii():
             raise ValueError
         return float(text)
     except ValueError as error:
-        raise _cannot_be_used(path, text, "it must be a number") from error
+        raise _refusal(path, text, "it must be a number") from error
 
 
-def _cannot_be_used(path: str, text: str, reason: str) -> ConfigError:
-    return ConfigError(f"{path}={_shortened(text)} cannot be used: {reason}.")
+def _refusal(path: str, text: str, reason: str) -> ConfigError:
+    return ConfigError(f"{path}={_shorten(text)} cannot be used: {reason}.")
 
 
-def _shortened(text: str, longest: int = 100) -> str:
+def _shorten(text: str, longest: int = 100) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def _literal(path: str, text: str) -> Any:
+def _parse_literal(path: str, text: str) -> Any:
     """The text as a value of Python, or itself where it is none."""
     try:
         value = ast.literal_eval(text.strip())
@@ -183,7 +183,7 @@ def _literal(path: str, text: str) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError):
         return text
     if any(token.type == tokenize.NUMBER and "_" in token.string for token in tokens):
-        raise _cannot_be_used(path, text, "numbers have no underscores")
+        raise _refusal(path, text, "numbers have no underscores")
     return value
 
 
@@ -195,7 +195,7 @@ class _Flag(NamedTuple):
     allow_overwrite_by_many: bool
 
 
-def _flag(name: str, flag_values: flags.FlagValues, settings: Mapping[str, Setting]) -> _Flag:
+def _find_flag(name: str, flag_values: flags.FlagValues, settings: Mapping[str, Setting]) -> _Flag:
     """The flag that an argument names, `--quick` and `--noquick` being one."""
     if name.startswith("config."):
         raise ConfigError(f"--{name} needs --config=FILE, the config that it changes.")
@@ -208,7 +208,7 @@ def _flag(name: str, flag_values: flags.FlagValues, settings: Mapping[str, Setti
     return _Flag(flag.name, flag.boolean, isinstance(flag, flags.MultiFlag))
 
 
-def _override(name: str, text: str | None, rest: Any, settings: Mapping[str, Setting]) -> Override:
+def _parse_override(name: str, text: str | None, rest: Any, settings: Mapping[str, Setting]) -> Override:
     """The setting that an argument gives; `rest` holds those after it."""
     negated = name.startswith("noconfig.")
     name = name.partition(".")[2]
@@ -223,11 +223,11 @@ def _override(name: str, text: str | None, rest: Any, settings: Mapping[str, Set
     if text is None:
         raise ConfigError(f"Missing value for flag --config.{name}.")
     path = f"--config.{name}"
-    value = _literal(path, text) if setting.name != name else value_of(path, text, setting)
+    value = _parse_literal(path, text) if setting.name != name else parse_value(path, text, setting)
     return Override(name, text, value)
 
 
-def _with_flag_files(arguments: Sequence[str], flag_values: flags.FlagValues) -> list[str]:
+def _read_flag_files(arguments: Sequence[str], flag_values: flags.FlagValues) -> list[str]:
     """The arguments with those of each `--flagfile` in its place."""
     try:
         return flag_values.read_flags_from_files(arguments, force_gnu=True)
@@ -244,17 +244,17 @@ def _check_number(flag: _Flag, text: str, flag_values: flags.FlagValues) -> None
     """What absl takes for a number and nobody means as one."""
     parser, path = flag_values[flag.name].parser, f"--{flag.name}"
     if isinstance(parser, flags.IntegerParser):
-        if whole_number(path, text) > _INT32_MAX:
-            raise _cannot_be_used(path, text, f"it must be at most {_INT32_MAX}")
+        if parse_whole_number(path, text) > _INT32_MAX:
+            raise _refusal(path, text, f"it must be at most {_INT32_MAX}")
     elif isinstance(parser, flags.FloatParser):
-        number = _real_number(path, text)
+        number = _parse_real_number(path, text)
         if not math.isfinite(number):
-            raise _cannot_be_used(path, text, "it must be a finite number")
+            raise _refusal(path, text, "it must be a finite number")
         if number > _MOST_SECONDS:
-            raise _cannot_be_used(path, text, f"it must be at most {_MOST_SECONDS:,} seconds")
+            raise _refusal(path, text, f"it must be at most {_MOST_SECONDS:,} seconds")
 
 
-def _in_plain_words(message: str) -> str:
+def _explain(message: str) -> str:
     """Absl's message as a sentence that says what is allowed."""
     match = re.fullmatch(r"flag (--[^:]+?): (.*)", message, re.DOTALL)
     if match is None:
@@ -262,4 +262,4 @@ def _in_plain_words(message: str) -> str:
     flag, reason = match.groups()
     if "Non-boolean" in reason:
         reason = "it must be true or false"
-    return f"{_shortened(flag, 200)} cannot be used: {reason}."
+    return f"{_shorten(flag, 200)} cannot be used: {reason}."

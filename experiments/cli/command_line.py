@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 from absl import flags, logging
 from rich.console import Console
 
-from experiments.cli import arguments, beginning, config_file, flag_help
+from experiments.cli import arguments, config_file, flag_help, launch
+from haepo_jax import components
 from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.reads import set_and_unread, unread, unread_by_all, why_unread
+from haepo_jax.config.reads import OFFERED, set_and_unread, unread, unread_by_all, why_unread
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
@@ -57,7 +58,7 @@ def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "Run folder.")
 
 
-def console() -> Console:
+def make_console() -> Console:
     """Where tables go: as wide as the terminal, and wide enough for them where there is none."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=120)
@@ -68,16 +69,16 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     table = make_table(title, headings)
     for cells in rows:
         add_row(table, cells)
-    console().print(table)
+    make_console().print(table)
 
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
-    streams.make_best_effort(beginning.said)
-    signals.watch(lambda sentence: _tell(sentence, 0))
+    streams.make_best_effort(launch.cancel_notice)
+    signals.watch(lambda sentence: _print_error(sentence, 0))
     # The storage library logs its failures with tracebacks; they are told in a sentence below.
     logging.set_verbosity(logging.FATAL)
-    sys.unraisablehook = _without_storage_noise
+    sys.unraisablehook = _skip_storage_noise
     try:
         startup.use_every_core()  # before the config file, which may compute with JAX
         _parse(sys.argv)
@@ -85,29 +86,29 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
         compilation_cache.seal()
     except ConfigError as error:
-        code = _tell(error, BAD_INPUT)
+        code = _print_error(error, BAD_INPUT)
         if processes.report_refusal(sys.argv, error):
-            _leave(code)
+            _exit_now(code)
     except StorageError as error:
-        code = _tell(error, STORAGE)
+        code = _print_error(error, STORAGE)
     except Stalled as error:
-        _leave(_tell(error, Stalled.EXIT_CODE))  # at once: a usual exit waits for the process that is gone
+        _exit_now(_print_error(error, Stalled.EXIT_CODE))  # at once: a usual exit waits for the process that is gone
     except Interrupted as error:
-        code = _tell(error, 128 + error.signal_number)
+        code = _print_error(error, 128 + error.signal_number)
         if not processes.joined():
-            _leave(code)  # at once: a usual exit waits for a program that is being compiled
+            _exit_now(code)  # at once: a usual exit waits for a program that is being compiled
     except Exception as error:
         if _NO_DEVICES in str(error):
-            code = _tell(" ".join(str(error).split()), BAD_INPUT)
+            code = _print_error(" ".join(str(error).split()), BAD_INPUT)
             if processes.report_refusal(sys.argv, error):
-                _leave(code)
+                _exit_now(code)
         elif processes.joined():
             traceback.print_exc()
             code = 1
         else:
             raise
     finally:
-        beginning.said()
+        launch.cancel_notice()
         streams.close_quietly()
     if code and processes.joined():
         processes.leave(code)  # a usual exit waits for the others, who may wait for this one
@@ -115,16 +116,16 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def experiment_config() -> ExperimentConfig:
+def read_config() -> ExperimentConfig:
     """Makes the validated config of an experiment.
 
     Raises:
       ConfigError: no `--config`, or a setting that is not allowed.
     """
-    return from_config_dict(config_values())
+    return from_config_dict(read_config_values())
 
 
-def config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
+def read_config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
     """Reads the settings of `--config` with its overrides, not yet validated.
 
     Raises:
@@ -162,15 +163,25 @@ def check_read(
         discrete = [isinstance(make_environment(config).action_space, Discrete) for config in configs]
     else:
         discrete = [False] * len(configs)
-    of_each = [unread(config, discrete_actions=is_so) for config, is_so in zip(configs, discrete, strict=True)]
+    of_each = [
+        unread(config, discrete_actions=is_so, network_arguments=_network_arguments(config))
+        for config, is_so in zip(configs, discrete, strict=True)
+    ]
     for name in swept:
         for reasons in of_each:
             if (reason := why_unread(name, reasons)) is not None:
                 raise ConfigError(f"config.sweep.{name} has no effect, as {reason}.")
-    tell_unread(configs[0], unread_by_all(of_each) | dict(besides))
+    report_unread(configs[0], unread_by_all(of_each) | dict(besides))
 
 
-def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:
+def _network_arguments(config: ExperimentConfig) -> Sequence[str]:
+    name = config.policy.network
+    if not components.is_outside(name):
+        return OFFERED
+    return components.parameters_of(components.load("policy.network", name))
+
+
+def report_unread(config: Any, reasons: Mapping[str, str]) -> None:
     """Refuses arguments that set what nothing reads, and says what a config file sets in vain.
 
     A config file may do so, as it may serve several methods.
@@ -189,7 +200,7 @@ def tell_unread(config: Any, reasons: Mapping[str, str]) -> None:
         print(visible(f"The config file sets {', '.join(names)}, which nothing reads, as {reason}."), flush=True)
 
 
-def workdir(example: str = "runs/cartpole") -> Path:
+def read_workdir(example: str = "runs/cartpole") -> Path:
     """Reads the folder of `--workdir`.
 
     Raises:
@@ -210,27 +221,27 @@ def _parse(argv: list[str]) -> None:
     settings = _settings()
     _given = arguments.parse(argv, FLAGS, settings)
     if _given.asks_for_help:
-        own = [FLAGS[name] for name in ("config", "workdir", *_own_flags()) if name in FLAGS]
-        print(flag_help.help_text(sys.modules["__main__"].__doc__ or "", own, settings))
+        own = [FLAGS[name] for name in ("config", "workdir", *_list_own_flags()) if name in FLAGS]
+        print(flag_help.format_help(sys.modules["__main__"].__doc__ or "", own, settings))
         sys.exit(0)
 
 
-def _without_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
+def _skip_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
     """Leaves out the tracebacks that the storage library's event loop prints after it failed: the failure is told."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
 
 
-def _own_flags() -> list[str]:
+def _list_own_flags() -> list[str]:
     """The flags that the command itself defines."""
     return [flag.name for flag in FLAGS.get_flags_for_module(sys.modules["__main__"])]
 
 
-def _tell(message: object, code: int) -> int:
-    print(f"{beginning.command()}: {visible(message)}", file=sys.stderr)
+def _print_error(message: object, code: int) -> int:
+    print(f"{launch.command_name()}: {visible(message)}", file=sys.stderr)
     return code
 
 
-def _leave(code: int) -> NoReturn:
+def _exit_now(code: int) -> NoReturn:
     streams.close_quietly()
     os._exit(code)

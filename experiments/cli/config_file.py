@@ -35,13 +35,13 @@ def load(given: str, overrides: Sequence[Override], settings: Mapping[str, Setti
     Raises:
       ConfigError: there is no such file, or what it does is not what a config file does.
     """
-    path, argument = _path_and_argument(given)
-    config = _config_of(path, argument)
+    path, argument = _split_argument(given)
+    config = _call_get_config(path, argument)
     below: list[tuple[str, Override]] = []
     for override in overrides:
         group = group_of(override.name, settings)
         if group is None:
-            _set(config, override)
+            _set_override(config, override)
         else:
             below.append((group, override))
     values = plain(config)
@@ -69,7 +69,7 @@ def _group(holder: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
     return held
 
 
-def _path_and_argument(given: str) -> tuple[Path, str | None]:
+def _split_argument(given: str) -> tuple[Path, str | None]:
     ends = [*(k for k, character in enumerate(given) if character == ":"), len(given)]
     for end in reversed(ends):
         path = Path(given[:end])
@@ -82,15 +82,15 @@ def _path_and_argument(given: str) -> tuple[Path, str | None]:
     raise ConfigError(f"--config={quoted(given)[1:-1]} is not a file; configs/ holds those that are shipped.")
 
 
-def _config_of(path: Path, argument: str | None) -> ml_collections.ConfigDict:
+def _call_get_config(path: Path, argument: str | None) -> ml_collections.ConfigDict:
     """What the file's `get_config` returns."""
-    get_config = _guarded(path, lambda: getattr(_module_of(path), "get_config", None))
+    get_config = _run_guarded(path, lambda: getattr(_import_file(path), "get_config", None))
     if not callable(get_config):
         what = "has no function get_config" if get_config is None else f"has a get_config that is {quoted(get_config)}"
         raise ConfigError(f"--config={path} {what}; it must return a ConfigDict.")
     arguments = () if argument is None else (argument,)
-    _check_takes(path, get_config, arguments)
-    config = _guarded(path, lambda: get_config(*arguments))
+    _check_signature(path, get_config, arguments)
+    config = _run_guarded(path, lambda: get_config(*arguments))
     if isinstance(config, ml_collections.FrozenConfigDict):
         return ml_collections.ConfigDict(config)
     if not isinstance(config, ml_collections.ConfigDict):
@@ -101,15 +101,15 @@ def _config_of(path: Path, argument: str | None) -> ml_collections.ConfigDict:
     return config
 
 
-def _guarded(path: Path, step: Callable[[], Any]) -> Any:
+def _run_guarded(path: Path, step: Callable[[], Any]) -> Any:
     """The result of what a config file does, which may be anything; what it raises becomes a sentence."""
     try:
         return step()
     except (Exception, SystemExit) as error:
-        raise _failed(path, error) from error
+        raise _refusal(path, error) from error
 
 
-def _check_takes(path: Path, get_config: Callable, arguments: tuple[str, ...]) -> None:
+def _check_signature(path: Path, get_config: Callable, arguments: tuple[str, ...]) -> None:
     try:
         signature = inspect.signature(get_config)
     except (TypeError, ValueError):
@@ -134,7 +134,7 @@ class _Source(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def _module_of(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     """The file, imported under a name of its own."""
     loader = _Source(_MODULE, str(path))
     spec = importlib.util.spec_from_loader(_MODULE, loader)
@@ -146,7 +146,7 @@ def _module_of(path: Path) -> ModuleType:
     return module
 
 
-def _set(config: ml_collections.ConfigDict, override: Override) -> None:
+def _set_override(config: ml_collections.ConfigDict, override: Override) -> None:
     *sections, leaf = override.name.split(".")
     for section in sections:
         inner = config.get(section)
@@ -164,7 +164,7 @@ def _set(config: ml_collections.ConfigDict, override: Override) -> None:
             config[leaf] = override.value
 
 
-def _failed(path: Path, error: Exception | SystemExit) -> ConfigError:
+def _refusal(path: Path, error: Exception | SystemExit) -> ConfigError:
     where = ""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         where = f" at line {error.lineno}"

@@ -10,7 +10,7 @@ from haepo_jax.config.meanings import Setting
 _WIDTH = 118
 
 
-def help_text(purpose: str, own: Sequence[flags.Flag], settings: Mapping[str, Setting]) -> str:
+def format_help(purpose: str, own: Sequence[flags.Flag], settings: Mapping[str, Setting]) -> str:
     """Writes the help of a command.
 
     Args:
@@ -18,36 +18,36 @@ def help_text(purpose: str, own: Sequence[flags.Flag], settings: Mapping[str, Se
       own: its flags.
       settings: those of its config by dotted name.
     """
-    lines = [purpose.strip(), "", "Flags:", *(line for flag in own for line in _of_flag(flag))]
+    lines = [purpose.strip(), "", "Flags:", *(line for flag in own for line in _describe_flag(flag))]
     if settings:
         lines += [
             "",
             "Settings, over those of the config file; the defaults are those of a file that leaves them out:",
         ]
-        lines += [line for setting in settings.values() for line in _of_setting(setting)]
+        lines += [line for setting in settings.values() for line in _describe_setting(setting)]
     return "\n".join(lines)
 
 
-def _of_flag(flag: flags.Flag) -> list[str]:
+def _describe_flag(flag: flags.Flag) -> list[str]:
     kind = flag.parser.syntactic_help if flag.name not in ("config", "workdir") else "a path"
     choices = getattr(flag.parser, "enum_values", None)
     if choices:
         kind = f"one of {', '.join(choices)}"
     if flag.boolean:
         kind = "true or false"
-    default = "" if flag.default in (None, [], "") else f"; default: {_shown(flag.default)}"
+    default = "" if flag.default in (None, [], "") else f"; default: {_format_default(flag.default)}"
     repeated = "; repeatable" if isinstance(flag, flags.MultiFlag) else ""
-    return _entry(flag.name, flag.help or "", f"{kind or 'text'}{default}{repeated}")
+    return _wrap_entry(flag.name, flag.help or "", f"{kind or 'text'}{default}{repeated}")
 
 
-def _of_setting(setting: Setting) -> list[str]:
+def _describe_setting(setting: Setting) -> list[str]:
     name = f"{setting.name}.NAME" if setting.is_group else setting.name
-    allowed = f"{setting.allowed}; default: {_shown(setting.default)}"
+    allowed = f"{setting.allowed}; default: {_format_default(setting.default)}"
     swept = "; swept within one program" if setting.field.metadata.get("traced") else ""
-    return _entry(f"config.{name}", setting.meaning, f"{allowed}{swept}")
+    return _wrap_entry(f"config.{name}", setting.meaning, f"{allowed}{swept}")
 
 
-def _shown(value: object) -> str:
+def _format_default(value: object) -> str:
     if value is None:
         return "unset"
     if isinstance(value, str):
@@ -57,7 +57,7 @@ def _shown(value: object) -> str:
     return "none" if isinstance(value, Mapping) or value == () else str(value)
 
 
-def _entry(name: str, meaning: str, allowed: str) -> list[str]:
+def _wrap_entry(name: str, meaning: str, allowed: str) -> list[str]:
     text = f"--{name}: {meaning} ({allowed})"
     return textwrap.wrap(
         text, _WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from haepo_jax.algorithms import MAKERS
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.algorithms.base import Algorithm, LearnerState
 from haepo_jax.algorithms.replay import log_probs
-from haepo_jax.config import ExperimentConfig, traced_settings
+from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, traced_settings, with_settings
 from haepo_jax.environments import make
 from haepo_jax.losses import effective_sample_size, plackett_luce_log_weights
 from haepo_jax.population.member import make_member
@@ -23,7 +23,7 @@ _AT_ONCE = 8  # batches side by side
 _RESAMPLES = 500
 
 
-def actor_critic_at(config: ExperimentConfig, updates: Sequence[int]) -> list[Params]:
+def train_actor_critic(config: ExperimentConfig, updates: Sequence[int]) -> list[Params]:
     """PPO's parameters after each of these numbers of updates, in one run of seed 0."""
     functions = make_member(config)
     settings = {name: jnp.asarray(value) for name, value in traced_settings(config).items()}
@@ -36,7 +36,7 @@ def actor_critic_at(config: ExperimentConfig, updates: Sequence[int]) -> list[Pa
     return found
 
 
-def batch_gradients(
+def measure_batch_gradients(
     config: ExperimentConfig, points: Sequence[Params], *, batches: int
 ) -> list[tuple[np.ndarray, float]]:
     """The policy's gradient on fresh batches at the same parameters.
@@ -50,12 +50,12 @@ def batch_gradients(
     Returns:
       For each point `[batches, parameters of the policy]`, and the mean environment steps of a batch.
     """
-    algorithm = MAKERS[config.algorithm](config, make(config.env))
-    has_critic = config.algorithm == "ppo"
+    algorithm, traced = make_algorithm(config, make(config.env)), with_settings(config, {})
+    has_critic = method_of(config).has_critic
 
     def one(own: Params, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        learner, batch = _fresh_batch(algorithm, config, own, key)
-        slopes = jax.grad(lambda params: algorithm.loss(config, learner, batch)(params)[0])(own)
+        learner, batch = _fresh_batch(algorithm, traced, own, key)
+        slopes = jax.grad(lambda params: algorithm.loss(traced, learner, batch)(params)[0])(own)
         flat, _ = ravel_pytree(slopes["policy"] if has_critic else slopes)
         return flat, algorithm.measure(batch)["env_steps"]
 
@@ -70,20 +70,20 @@ def batch_gradients(
 
 
 def _fresh_batch(
-    algorithm: Algorithm, config: ExperimentConfig, params: Params, key: jax.Array
+    algorithm: Algorithm, traced: TracedConfig, params: Params, key: jax.Array
 ) -> tuple[LearnerState, Any]:
     """A batch that shares no randomness with any other, and the learner that it is for."""
     init_key, warm_key, key = jax.random.split(key, 3)
-    learner = algorithm.init(config, init_key)
+    learner = algorithm.init(traced, init_key)
     reference = None if learner.reference is None else params
     learner = dataclasses.replace(learner, params=params, reference=reference)
     if learner.environments is not None:
         # Environments that all begin with a reset would only show the first steps of episodes.
-        learner = dataclasses.replace(learner, environments=algorithm.collect(config, learner, warm_key).running)
-    return learner, algorithm.collect(config, learner, key)
+        learner = dataclasses.replace(learner, environments=algorithm.collect(traced, learner, warm_key).running)
+    return learner, algorithm.collect(traced, learner, key)
 
 
-def signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
+def estimate_signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
     """How much of a batch's gradient is the expected one.
 
     Args:
@@ -123,7 +123,7 @@ def signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
     }
 
 
-def sample_sizes(
+def measure_sample_sizes(
     config: ExperimentConfig, *, sharpness: float, horizons: Sequence[int], groups: int
 ) -> dict[str, np.ndarray]:
     """The effective sample size of each score as trajectories grow.
@@ -139,13 +139,13 @@ def sample_sizes(
       a step that moves every parameter by the learning rate, as Adam's first does, in a random direction; and
       `step_std`, `[groups]`, the standard deviation of a step's log-probability in nats.
     """
-    algorithm = MAKERS["haepo"](config, make(config.env))
+    algorithm, traced = make_algorithm(config, make(config.env)), with_settings(config, {})
 
     def one(key: jax.Array) -> dict[str, jax.Array]:
         init_key, play_key, move_key = jax.random.split(key, 3)
-        learner = algorithm.init(config, init_key)
+        learner = algorithm.init(traced, init_key)
         learner = dataclasses.replace(learner, params=_sharpened(learner.params, sharpness))
-        batch = algorithm.collect(config, learner, play_key)
+        batch = algorithm.collect(traced, learner, play_key)
         flat, unravel = ravel_pytree(learner.params)
         moved = unravel(
             flat + config.optimizer.learning_rate * jax.random.rademacher(move_key, flat.shape, jnp.float32)

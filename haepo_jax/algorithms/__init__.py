@@ -1,19 +1,20 @@
-"""One file an algorithm: how a batch of trajectories moves a policy. All are built from `haepo_jax.losses`.
+"""How a batch moves a policy, for each way in which a method sees its batches.
 
-To add one: write its file with a `make(config, environment) -> Algorithm`, and name it below and in
-`haepo_jax.config.ALGORITHMS`.
+Complete episodes are learnt from in `episodic`, segments in `actor_critic`. None of these files knows a method: what
+they need stands in its record (`haepo_jax.methods`).
 """
 
-from haepo_jax.algorithms import dpo, grpo, haepo, ppo, reinforce, rloo
+from haepo_jax.algorithms import actor_critic, episodic
 from haepo_jax.algorithms.base import Algorithm, LearnerState
+from haepo_jax.config import ExperimentConfig, method_of
+from haepo_jax.environments import Environment
+from haepo_jax.methods import Sees
 
-MAKERS = {
-    "haepo": haepo.make,
-    "ppo": ppo.make,
-    "grpo": grpo.make,
-    "rloo": rloo.make,
-    "dpo": dpo.make,
-    "reinforce": reinforce.make,
-}
 
-__all__ = ["MAKERS", "Algorithm", "LearnerState"]
+def make_algorithm(config: ExperimentConfig, environment: Environment) -> Algorithm:
+    """Makes the algorithm of the config's method, to play in this environment."""
+    make = actor_critic.make if method_of(config).sees is Sees.SEGMENTS else episodic.make
+    return make(config, environment)
+
+
+__all__ = ["Algorithm", "LearnerState", "make_algorithm"]

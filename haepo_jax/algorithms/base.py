@@ -7,10 +7,10 @@ import flax.struct
 import jax
 import optax
 
-from haepo_jax.config import ExperimentConfig
+from haepo_jax.config import ExperimentConfig, TracedConfig
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.networks import Policy, make_policy
+from haepo_jax.networks import Policy, make_policy, make_torso
 from haepo_jax.types import Metrics, Params
 
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
@@ -32,21 +32,19 @@ class LearnerState:
 class Algorithm(NamedTuple):
     """An algorithm as pure functions of one member of the population.
 
-    `config` carries the traced settings of the member. `Batch` is the algorithm's own: `Trajectories` for
-    those that learn from complete episodes.
+    `traced` carries the traced settings of the member. `batch` is the algorithm's own: `Trajectories` for
+    those that learn from complete episodes and keep their steps.
     """
 
     policy: Policy
-    batch_steps: int
-    """The most steps of a batch."""
-    init: Callable[[ExperimentConfig, jax.Array], LearnerState]
-    """`(config, key) -> learner`."""
-    collect: Callable[[ExperimentConfig, LearnerState, jax.Array], Any]
-    """`(config, learner, key) -> batch`."""
-    loss: Callable[[ExperimentConfig, LearnerState, Any], Loss]
-    """`(config, learner, batch) -> loss` of the whole batch."""
-    learn: Callable[[ExperimentConfig, LearnerState, Any, jax.Array, jax.Array], tuple[LearnerState, Metrics]]
-    """`(config, learner, batch, number of updates done before, key) -> (learner, metrics)`. Metrics are scalars
+    init: Callable[[TracedConfig, jax.Array], LearnerState]
+    """`(traced, key) -> learner`."""
+    collect: Callable[[TracedConfig, LearnerState, jax.Array], Any]
+    """`(traced, learner, key) -> batch`."""
+    loss: Callable[[TracedConfig, LearnerState, Any], Loss]
+    """`(traced, learner, batch) -> loss` of the whole batch."""
+    learn: Callable[[TracedConfig, LearnerState, Any, jax.Array, jax.Array], tuple[LearnerState, Metrics]]
+    """`(traced, learner, batch, number of updates done before, key) -> (learner, metrics)`. Metrics are scalars
     and hold at least `loss` and `grad_norm`."""
     measure: Callable[[Any], Metrics]
     """`batch -> metrics` that every algorithm reports: `episode_return`, `episode_length`, `policy_entropy`,
@@ -56,10 +54,9 @@ class Algorithm(NamedTuple):
 def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
     """The policy that the config describes, for this environment."""
     return make_policy(
-        environment.observation_size,
+        environment.observation_shape,
         environment.action_space,
-        hidden_sizes=config.policy.hidden_sizes,
-        activation=config.policy.activation,
+        make_torso=make_torso(config.policy, environment.observation_shape),
         initial_log_std=config.policy.initial_log_std,
     )
 

@@ -12,17 +12,17 @@ import jax
 
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of
-from haepo_jax.config import ExperimentConfig
+from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, method_settings, steps_of_update
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.methods import Group, Objective, StepGroup
 from haepo_jax.networks import Policy
-from haepo_jax.objectives import Group, Objective, StepGroup
 from haepo_jax.rollouts.episode_stats import EpisodeStats, episode_stats_of
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
 from haepo_jax.types import Metrics, Params
 
 Batch = Any
-"""`Trajectories`, or `recompute.Played`."""
+"""`Trajectories`, or `recompute.RecomputedBatch`."""
 BatchLoss = Callable[[Params, jax.Array | bool], tuple[jax.Array, Metrics]]
 """`(params, fresh) -> (loss, metrics)`; `fresh` where these are the parameters that played the batch."""
 
@@ -30,108 +30,84 @@ BatchLoss = Callable[[Params, jax.Array | bool], tuple[jax.Array, Metrics]]
 class Batches(NamedTuple):
     """The batches of one member, as functions."""
 
-    collect: Callable[[ExperimentConfig, LearnerState, jax.Array], Batch]
-    """`(config, learner, key) -> batch`, played by the learner's policy."""
-    loss: Callable[[ExperimentConfig, LearnerState, Batch], BatchLoss]
-    """`(config, learner, batch) -> loss`; of the learner it takes the reference."""
+    collect: Callable[[TracedConfig, LearnerState, jax.Array], Batch]
+    """`(traced, learner, key) -> batch`, played by the learner's policy."""
+    loss: Callable[[TracedConfig, LearnerState, Batch], BatchLoss]
+    """`(traced, learner, batch) -> loss`; of the learner it takes the reference."""
     stats: Callable[[Batch], EpisodeStats]
-    """`batch -> outcome`, its discounted returns left undiscounted."""
+    """`batch -> statistics of its episodes`, its discounted returns left undiscounted."""
 
 
-MakeBatches = Callable[[ExperimentConfig, Environment, Policy], Batches]
+def make_batches(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+    """Makes the batches of the config's method, which sees episodes as wholes or step by step."""
+    if config.memory == "recompute":
+        return _recomputed(config, environment, policy)
+    return _kept(config, environment, policy)
 
 
-def on_log_likelihoods(
-    objective: Callable[[ExperimentConfig, Group, jax.Array | None], Objective],
-) -> MakeBatches:
-    """For a loss that sees of each episode its log-likelihood alone; it goes with every `config.memory`.
+def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+    """Batches whose steps are kept."""
+    method, is_reused = method_of(config), steps_of_update(config) > 1
+    replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
 
-    Args:
-      objective: `(config, group, log-likelihoods [M] under the reference, if there is one) -> objective` of the
-        log-likelihoods `[M]` under the parameters that learn.
-    """
+    def collect_episodes(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
+        return collect(
+            environment,
+            policy,
+            learner.params,
+            key,
+            num_trajectories=config.num_trajectories,
+            horizon=horizon_of(config, environment),
+            env_params=traced.env_params,
+        )
 
-    def of_steps(config: ExperimentConfig, group: StepGroup, reference_log_probs: jax.Array | None) -> Objective:
+    def objective_of(settings: Any, group: StepGroup, reference: jax.Array | None) -> Objective:
+        if method.keeps_steps:
+            return method.objective(settings, group, reference)
+
         def sums(log_probs: jax.Array) -> jax.Array:
             return trajectory_log_likelihood(log_probs, where=group.where)
 
-        reference = None if reference_log_probs is None else sums(reference_log_probs)
-        of_sums = objective(config, group.sum_over_steps(), reference)
+        of_sums = method.objective(settings, group.sum_over_steps(), None if reference is None else sums(reference))
         return lambda log_probs: of_sums(sums(log_probs))
 
-    def make(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
-        if config.memory == "recompute":
-            return _played_again(config, environment, policy, objective)
-        return on_log_probs(of_steps)(config, environment, policy)
+    def loss(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
+        returns = episode_stats_of(batch, traced.discount).discounted_returns
+        reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
+        group = StepGroup(returns, batch.mask, batch.log_probs, is_reused)
+        objective = objective_of(method_settings(traced), group, reference)
+        return lambda params, fresh: objective(replayed(policy, params, batch, fresh=fresh))
 
-    return make
-
-
-def on_log_probs(
-    objective: Callable[[ExperimentConfig, StepGroup, jax.Array | None], Objective],
-) -> MakeBatches:
-    """For a loss that sees every step, so that the steps must be kept.
-
-    Args:
-      objective: `(config, group, log-probabilities [M, T] under the reference, if there is one) -> objective` of the
-        log-probabilities `[M, T]` under the parameters that learn.
-    """
-
-    def make(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
-        replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
-
-        def collect_episodes(config: ExperimentConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
-            return collect(
-                environment,
-                policy,
-                learner.params,
-                key,
-                num_trajectories=config.num_trajectories,
-                horizon=horizon_of(config, environment),
-                env_params=config.env_params,
-            )
-
-        def loss(config: ExperimentConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
-            returns = episode_stats_of(batch, config.discount).discounted_returns
-            reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
-            of_log_probs = objective(config, StepGroup(returns, batch.mask, batch.log_probs), reference)
-            return lambda params, fresh: of_log_probs(replayed(policy, params, batch, fresh=fresh))
-
-        return Batches(collect_episodes, loss, episode_stats_of)
-
-    return make
+    return Batches(collect_episodes, loss, episode_stats_of)
 
 
-def _played_again(
-    config: ExperimentConfig,
-    environment: Environment,
-    policy: Policy,
-    objective: Callable[[ExperimentConfig, Group, jax.Array | None], Objective],
-) -> Batches:
+def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+    """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
+    method, is_reused = method_of(config), steps_of_update(config) > 1
     num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
 
     def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
         return EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params)
 
-    def play(config: ExperimentConfig, learner: LearnerState, key: jax.Array) -> recompute.RecomputedBatch:
+    def play(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> recompute.RecomputedBatch:
         return recompute.play(
             make_unroll,
             policy,
             learner.params,
             key,
-            config.env_params,
-            discount=config.discount,
+            traced.env_params,
+            discount=traced.discount,
             reference=learner.reference,
         )
 
-    def loss(config: ExperimentConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> BatchLoss:
+    def loss(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> BatchLoss:
         del learner  # its reference has judged the batch while it was played
-        returns, stats = batch.stats.discounted_returns, batch.stats
-        group = Group(returns, stats.lengths, stats.log_likelihoods)
-        of_sums = objective(config, group, batch.reference_log_likelihoods)
+        stats = batch.stats
+        group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused)
+        objective = method.objective(method_settings(traced), group, batch.reference_log_likelihoods)
 
         def of_params(params: Params, fresh: jax.Array | bool) -> tuple[jax.Array, Metrics]:
-            return of_sums(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
+            return objective(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
 
         return of_params
 

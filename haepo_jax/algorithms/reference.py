@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.config import ReferenceConfig
+from haepo_jax.methods import ReferenceConfig
 from haepo_jax.types import Params
 
 

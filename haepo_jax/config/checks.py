@@ -11,27 +11,29 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from haepo_jax.components import check_name
-from haepo_jax.config.reads import unread, why_unread
-from haepo_jax.config.settings import (
-    FIELDS,
-    MAX_SEED,
-    ON_LOG_LIKELIHOODS,
-    REFERENCES,
-    ExperimentConfig,
-    GrpoConfig,
-    HaepoConfig,
-    gradient_steps,
-    is_traced,
+from haepo_jax.components import check_name, is_outside
+from haepo_jax.config.method import (
+    STATIC_GROUP,
+    TRACED_GROUP,
+    chosen_of,
+    fields_of,
+    method_of,
+    method_settings,
+    setting_name,
+    steps_of_update,
 )
-from haepo_jax.errors import ConfigError, choose, nearest, quoted
+from haepo_jax.config.reads import unread, why_unread
+from haepo_jax.config.settings import FIELDS, MAX_SEED, ExperimentConfig, is_traced
+from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 from haepo_jax.fields import STATIC, TRACED, group_of
+from haepo_jax.methods import METHODS, Sees, check_minibatches
 
 ENV_PARAMS = "env_params."
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
 """What a random search draws from; each is named below its setting."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT32_MAX = 2**31 - 1
+_NO_BOUNDS = {"low": -math.inf, "above": -math.inf, "high": math.inf}
 
 
 def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -> None:
@@ -45,25 +47,53 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         raise ConfigError(
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
+    check_own_settings(config)
     _check_swept_are_read(config, swept)
-    if config.memory == "recompute" and config.algorithm not in ON_LOG_LIKELIHOODS:
+    method, chosen = method_of(config), chosen_of(config)
+    if config.memory == "recompute" and method.keeps_steps:
+        others = [name for name, other in METHODS.items() if not other.keeps_steps]
         raise ConfigError(
             f"config.memory recompute keeps no steps, which {config.algorithm} learns from; it goes with "
-            f"{', '.join(ON_LOG_LIKELIHOODS)}."
+            f"{', '.join(others)}."
         )
     _check_counts(config)
-    if config.algorithm == "ppo":
-        _check_minibatches(config)
-    if config.algorithm in ("haepo", "grpo"):
-        section = getattr(config, config.algorithm)
-        kl_coefs = config.sweep.get(f"{config.algorithm}.kl_coef", (section.kl_coef,))
-        if any(kl_coefs):
-            _check_reference_acts(config, section, max(kl_coefs))
-    if config.algorithm == "dpo" and config.dpo.reference == "none":
-        raise ConfigError(
-            f"config.dpo.reference is none, but preferences are measured against a reference policy; "
-            f"choose one of {', '.join(REFERENCES[1:])}."
-        )
+    if method.sees is Sees.SEGMENTS:
+        check_minibatches(chosen)
+    if method.check is not None:
+        method.check(chosen)
+
+
+def check_own_settings(config: ExperimentConfig) -> None:
+    """Refuses settings of a method from outside that it does not have, or values that they cannot have.
+
+    Raises:
+      ConfigError: names the first of them.
+    """
+    if not is_outside(config.algorithm):
+        return
+    fields = fields_of(method_of(config).settings)
+    given: list[tuple[str, str, tuple[Any, ...]]] = [
+        (group, f"{group}.{leaf}", (value,))
+        for group in (STATIC_GROUP, TRACED_GROUP)
+        for leaf, value in getattr(config, group).items()
+    ]
+    given += [
+        (TRACED_GROUP, f"sweep.{name}", values)
+        for name, values in config.sweep.items()
+        if name.startswith(f"{TRACED_GROUP}.")
+    ]
+    for group, path, values in given:
+        leaf = path.rpartition(".")[2]
+        if leaf not in fields:
+            raise ConfigError(f"config.{path} is not a setting of {config.algorithm}{suggestion(leaf, list(fields))}")
+        field = fields[leaf]
+        right = TRACED_GROUP if field.metadata.get("traced") else STATIC_GROUP
+        if group != right:
+            why = "is a number that may vary within a program" if right == TRACED_GROUP else "decides the program"
+            raise ConfigError(f"config.{path} {why}; give it as config.{right}.{leaf}.")
+        for value in values:
+            is_whole = field.type in (int, int | None) and isinstance(value, float) and value.is_integer()
+            check_value(path, int(value) if is_whole else value, field)
 
 
 def _check_counts(config: ExperimentConfig) -> None:
@@ -73,14 +103,16 @@ def _check_counts(config: ExperimentConfig) -> None:
             f"config.evaluate_every {config.evaluate_every} is more than config.num_updates {config.num_updates}, so "
             f"that nothing would be evaluated; it may be at most {config.num_updates}."
         )
-    steps = config.num_updates * gradient_steps(config)
+    each = steps_of_update(config)
+    steps = config.num_updates * each
     if steps > _INT32_MAX:
         raise ConfigError(
-            f"config.num_updates {config.num_updates} with {gradient_steps(config):,} gradient steps in each makes "
-            f"{steps:,} steps, and a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
+            f"config.num_updates {config.num_updates} with {each:,} gradient steps in each makes {steps:,} steps, and "
+            f"a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
         )
-    if config.algorithm == "ppo":
-        check_update_steps(config.num_trajectories, config.ppo.num_steps, "config.ppo.num_steps")
+    if method_of(config).sees is Sees.SEGMENTS:
+        num_steps = method_settings(config).num_steps
+        check_update_steps(config.num_trajectories, num_steps, f"config.{setting_name(config, 'num_steps')}")
 
 
 def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None:
@@ -90,44 +122,6 @@ def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None
         raise ConfigError(
             f"config.num_trajectories {num_trajectories:,} times {what} {num_steps:,} is {steps:,} environment steps "
             f"in an update, and one counts up to {_INT32_MAX:,}; take fewer trajectories or shorter ones."
-        )
-
-
-def _check_minibatches(config: ExperimentConfig) -> None:
-    steps = config.num_trajectories * config.ppo.num_steps
-    if steps % config.ppo.num_minibatches:
-        raise ConfigError(
-            f"config.ppo.num_minibatches {config.ppo.num_minibatches} does not divide the {steps} steps of an update "
-            f"(num_trajectories {config.num_trajectories} times ppo.num_steps {config.ppo.num_steps})."
-        )
-    if steps == config.ppo.num_minibatches:
-        raise ConfigError(
-            f"config.ppo.num_minibatches {config.ppo.num_minibatches} leaves one step to each, where a normalised "
-            f"advantage is always 0; it may be at most {steps // 2}."
-        )
-
-
-def _check_reference_acts(config: ExperimentConfig, section: HaepoConfig | GrpoConfig, kl_coef: float) -> None:
-    """A KL term needs a reference that differs from the policy it is taken at."""
-    name = config.algorithm
-    if section.reference == "none":
-        raise ConfigError(
-            f"config.{name}.kl_coef {kl_coef} needs a reference policy, but config.{name}.reference is none; "
-            f"choose one of {', '.join(REFERENCES[1:])}, or set kl_coef to 0."
-        )
-    if section.num_epochs > 1:
-        return
-    periods = config.sweep.get(f"{name}.reference_period", (section.reference_period,))
-    if section.reference == "periodic" and min(periods) == 1:
-        raise ConfigError(
-            f"config.{name}.reference_period 1 with num_epochs 1 makes the reference equal to the policy at every "
-            "step, where kl_coef has no effect; use reference=previous, or a period of at least 2."
-        )
-    decays = config.sweep.get(f"{name}.reference_decay", (section.reference_decay,))
-    if section.reference == "ema" and min(decays) == 0:
-        raise ConfigError(
-            f"config.{name}.reference_decay 0 with num_epochs 1 makes the reference equal to the policy at every "
-            "step, where kl_coef has no effect; use a decay above 0."
         )
 
 
@@ -248,7 +242,7 @@ def _as_float(path: str, value: Any) -> float:
 
 
 def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> Any:
-    low, above, high = bounds["low"], bounds.get("above", -math.inf), bounds["high"]
+    low, above, high = (bounds.get(name, end) for name, end in _NO_BOUNDS.items())
     # As the program holds it: what is too large for float32 is infinite there, what is too small is 0.
     held = value if isinstance(value, int) else float(np.float32(value)) if abs(value) <= _FLOAT32_MAX else math.inf
     finite = isinstance(value, int) or math.isfinite(held)

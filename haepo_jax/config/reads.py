@@ -8,18 +8,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.settings import ALGORITHMS, ExperimentConfig, ReferenceConfig
+from haepo_jax.config.method import method_of, method_settings, setting_name
+from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import leaves
+from haepo_jax.methods import METHODS, REFERENCE_NUMBERS, ReferenceConfig, Sees
 
-_OF_REFERENCES = {"reference_period": "periodic", "reference_decay": "ema"}
+OFFERED = ("hidden_sizes", "activation")
+"""The settings of the policy that a network from outside is given where it names them."""
 
 
-def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[str, str]:
+def unread(
+    config: ExperimentConfig, *, discrete_actions: bool = False, network_arguments: Sequence[str] = OFFERED
+) -> dict[str, str]:
     """Finds the settings that nothing reads.
 
     Args:
       config: an experiment.
       discrete_actions: whether its environment has such, as far as the caller knows.
+      network_arguments: of a network from outside, those that it names, as far as the caller knows.
 
     Returns:
       For each setting by its dotted name, or that of its group of arguments, the reason, which completes "has no
@@ -32,23 +38,35 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
     reasons = {
         name: f"config.algorithm is {config.algorithm}"
         for name, _, _ in leaves(config)
-        if name.partition(".")[0] in ALGORITHMS and name.partition(".")[0] != config.algorithm
+        if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
     }
     reasons = unread_arguments(config) | reasons
-    own = getattr(config, config.algorithm, None)
+    own = method_settings(config)
     if isinstance(own, ReferenceConfig):
-        for leaf, rule in _OF_REFERENCES.items():
+        for leaf, rule in REFERENCE_NUMBERS.items():
             if own.reference != rule:
-                where = f"config.{config.algorithm}.reference is {own.reference}"
-                reasons[f"{config.algorithm}.{leaf}"] = f"{where}; it belongs to {rule}"
-    if config.algorithm == "ppo" and config.memory != "auto":
-        reasons["memory"] = "config.algorithm is ppo, which keeps its segments whatever is set"
+                where = f"config.{setting_name(config, 'reference')} is {own.reference}"
+                reasons[setting_name(config, leaf)] = f"{where}; it belongs to {rule}"
+    if method_of(config).sees is Sees.SEGMENTS and config.memory != "auto":
+        reasons["memory"] = f"config.algorithm is {config.algorithm}, which keeps its segments whatever is set"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
-    if not config.policy.hidden_sizes:
-        reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
+    reasons |= _unread_by_network(config.policy, network_arguments)
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
+    return reasons
+
+
+def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[str, str]:
+    """Finds the settings of the policy that its network does not take. Arguments as of `unread`."""
+    is_the = f"config.policy.network is {policy.network}"
+    if is_outside(policy.network):
+        return {f"policy.{name}": f"{is_the}, which does not take it" for name in OFFERED if name not in arguments}
+    if policy.network == "cnn":
+        return {"policy.hidden_sizes": f"{is_the}, whose sizes are in config.policy.network_kwargs"}
+    reasons = {"policy.network_kwargs": f"{is_the}, which takes no such arguments"}
+    if not policy.hidden_sizes:
+        reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
     return reasons
 
 
@@ -107,7 +125,7 @@ def set_and_unread(config: Any, reasons: Mapping[str, str]) -> dict[str, list[st
       Their names by reason.
 
     Example:
-      >>> from haepo_jax.config.settings import HaepoConfig
+      >>> from haepo_jax.config import HaepoConfig
       >>> config = ExperimentConfig(algorithm="ppo", haepo=HaepoConfig(score="sum"))
       >>> set_and_unread(config, unread(config))
       {'config.algorithm is ppo': ['haepo.score']}

@@ -10,21 +10,16 @@ from typing import Any
 
 import ml_collections
 
-from haepo_jax.config import (
-    DpoLossConfig,
-    GrpoLossConfig,
-    HaepoLossConfig,
-    OptimizerConfig,
-    from_mapping,
-    to_config_dict,
-)
+from haepo_jax.config import OptimizerConfig, from_mapping, to_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
 from haepo_jax.config.reads import unread_arguments
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, count, leaves, number
+from haepo_jax.methods import METHODS, LanguageMethodSettings, Method, OnLanguage
 
-METHODS = ("haepo", "grpo", "rloo", "dpo")
+ON_LANGUAGE = {name: method.language for name, method in METHODS.items() if method.language is not None}
+"""The methods that learn on language models, by name."""
 FAMILIES = ("llama", "qwen2", "qwen3", "gpt_neox")
 DTYPES = ("float32", "bfloat16")
 DEMONSTRATIONS = ("openai_tldr", "trl_tldr")
@@ -165,14 +160,14 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageConfig:
-    """Everything that decides the numbers of a language-model run."""
+class _General:
+    """What does not belong to a method; it stands first in the config."""
 
     seed: int = count(0, low=0, high=MAX_SEED)
     """Seed of the run."""
     name: str = ""
     """Of the run of stage `rl`; when empty, its algorithm, score and seed."""
-    algorithm: str = choice("haepo", METHODS)
+    algorithm: str = choice("haepo", tuple(ON_LANGUAGE))
     """The method of the stage `rl`; the settings of the others are then not read."""
     sft_path: str = ""
     """Hugging Face folder of the fine-tuned policy; when empty, what the stage `sft` made."""
@@ -183,10 +178,32 @@ class LanguageConfig:
     sft: SftConfig = SftConfig()
     reward: RewardConfig = RewardConfig()
     rl: RlConfig = RlConfig()
-    haepo: HaepoLossConfig = HaepoLossConfig()
-    grpo: GrpoLossConfig = GrpoLossConfig()
-    dpo: DpoLossConfig = DpoLossConfig()
     mesh: MeshConfig = MeshConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageConfig(LanguageMethodSettings, _General):
+    """Everything that decides the numbers of a language-model run."""
+
+
+def method_of(config: LanguageConfig) -> Method[Any]:
+    """Returns the record of the method of stage `rl`."""
+    return METHODS[config.algorithm]
+
+
+def on_language(config: LanguageConfig) -> OnLanguage[Any]:
+    """Returns how the method of stage `rl` learns on language models."""
+    return ON_LANGUAGE[config.algorithm]
+
+
+def method_settings(config: LanguageConfig) -> Any:
+    """Returns the settings of the method of stage `rl`."""
+    return getattr(config, config.algorithm)
+
+
+def group_size(config: LanguageConfig) -> int:
+    """Counts the responses that the stage `rl` compares with one another."""
+    return 2 if on_language(config).comparisons else config.rl.num_samples
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -235,11 +252,11 @@ def unread(config: LanguageConfig) -> dict[str, str]:
     reasons = unread_arguments(config) | {
         name: f"config.algorithm is {config.algorithm}"
         for name in setting_names()
-        if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
+        if name.partition(".")[0] in ON_LANGUAGE and name.partition(".")[0] != config.algorithm
     }
-    if config.algorithm == "dpo":
+    if on_language(config).comparisons:
         of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
-        reasons |= dict.fromkeys(of_samples, "config.algorithm is dpo, which learns from comparisons")
+        reasons |= dict.fromkeys(of_samples, f"config.algorithm is {config.algorithm}, which learns from comparisons")
     if config.model.path:
         reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
     if not config.model.adapter_rank:
@@ -254,8 +271,9 @@ def run_name(config: LanguageConfig) -> str:
       >>> run_name(LanguageConfig(seed=3))
       'haepo-log_ratio-seed3'
     """
-    score = f"-{config.haepo.score}" if config.algorithm == "haepo" else ""
-    return config.name or f"{config.algorithm}{score}-seed{config.seed}"
+    settings = method_settings(config)
+    named_by = [getattr(settings, name) for name in on_language(config).named_by]
+    return config.name or "-".join([config.algorithm, *named_by, f"seed{config.seed}"])
 
 
 def _check_combinations(config: LanguageConfig) -> None:
@@ -281,11 +299,11 @@ def _check_combinations(config: LanguageConfig) -> None:
     missing = [f"config.data.{name}" for name in paths if not getattr(config.data, name)]
     if 0 < len(missing) < len(paths):
         raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
-    if config.rl.top_p < 1.0 and config.algorithm != "dpo":
+    if config.rl.top_p < 1.0 and not on_language(config).comparisons:
         _check_penalties(config)
     if config.rl.gradient != "two_pass":
         return
-    rows = config.rl.num_prompts * (2 if config.algorithm == "dpo" else config.rl.num_samples)
+    rows = config.rl.num_prompts * group_size(config)
     if config.rl.microbatch > rows:
         raise ConfigError(
             f"config.rl.microbatch {config.rl.microbatch} is more than the {rows} responses of an update."
@@ -309,8 +327,9 @@ def _check_name(name: str) -> None:
 def _check_penalties(config: LanguageConfig) -> None:
     """Log-likelihoods of what `top_p` samples say nothing of the divergence of the policy itself."""
     penalties = {"config.rl.kl_penalty": config.rl.kl_penalty}
-    if config.algorithm == "grpo":
-        penalties["config.grpo.kl_coef"] = config.grpo.kl_coef
+    of_method = on_language(config).sampled_kl
+    if of_method is not None:
+        penalties[f"config.{config.algorithm}.{of_method}"] = getattr(method_settings(config), of_method)
     given = [name for name, value in penalties.items() if value > 0]
     if given:
         raise ConfigError(

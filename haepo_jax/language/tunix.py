@@ -15,7 +15,7 @@ from flax import nnx
 from haepo_jax.config import HaepoLossConfig, from_mapping
 from haepo_jax.errors import ConfigError
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.objectives import StepGroup, haepo
+from haepo_jax.methods import StepGroup, haepo
 
 VERSION = "0.1.7"
 """The version this is written for: on its main branch a loss has to return a `LossOutput`."""
@@ -122,7 +122,7 @@ def policy_loss(
     reference_log_likelihoods = (
         None if reference is None else trajectory_log_likelihood(grouped(reference), where=where)
     )
-    objective = haepo(algo_config.haepo, group.sum_over_steps(), reference_log_likelihoods)
+    objective = haepo.objective(algo_config.haepo, group.sum_over_steps(), reference_log_likelihoods)
     loss, metrics = objective(trajectory_log_likelihood(grouped(log_probs), where=where))
     kl = jnp.zeros(())
     if reference is not None:

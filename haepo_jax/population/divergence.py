@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.config import ExperimentConfig, traced_settings, with_settings
+from haepo_jax.config import ExperimentConfig, method_of, settings_place, traced_settings, with_settings
 from haepo_jax.environments import Box
+from haepo_jax.methods import Sees
 from haepo_jax.population.member import make_environment, make_member
 
 LEARNING_RATE = "lower --config.optimizer.learning_rate"
@@ -48,12 +49,13 @@ def repeat_first_update(config: ExperimentConfig, seed: int, settings: Mapping[s
         loss = functions.algorithm.loss(with_settings(config, state.settings), state.learner, batch)
         (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(state.learner.params)
         policy = functions.algorithm.policy
-        distribution = policy.apply(state.learner.params, jnp.zeros((1, functions.environment.observation_size)))
+        distribution = policy.apply(state.learner.params, jnp.zeros((1, *functions.environment.observation_shape)))
         log_prob = distribution.log_prob(policy.act(distribution, policy.noise(key, (1,))))
         returned = measured["episode_return"]
-        # PPO has none before an episode has ended.
+        # Segments have none before an episode has ended.
+        in_segments = method_of(config).sees is Sees.SEGMENTS
         return (
-            ~jnp.isinf(returned) if config.algorithm == "ppo" else jnp.isfinite(returned),
+            ~jnp.isinf(returned) if in_segments else jnp.isfinite(returned),
             jnp.isfinite(log_prob).all(),
             jnp.isfinite(value),
             jnp.isfinite(optax.tree.norm(gradient)),
@@ -97,4 +99,4 @@ def find_cause(
 
 
 def _own_settings(config: ExperimentConfig) -> str:
-    return f"the settings config.{config.algorithm}"
+    return f"the settings {settings_place(config)}"

@@ -10,14 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.algorithms import MAKERS, LearnerState
+from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import Algorithm, horizon_of
-from haepo_jax.config import ExperimentConfig, with_settings
+from haepo_jax.config import ExperimentConfig, method_of, steps_of_update, with_components, with_settings
 from haepo_jax.config.checks import check_update_steps
-from haepo_jax.config.settings import gradient_steps
 from haepo_jax.environments import Environment, check_param, make
-from haepo_jax.environments.contract import checked_info_metrics
-from haepo_jax.errors import ConfigError
+from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
 from haepo_jax.population.held_out import BestPolicy, no_best
 from haepo_jax.rollouts.episode_stats import play
@@ -73,34 +71,24 @@ class MemberFunctions(NamedTuple):
     """T, the steps at which episodes are cut."""
 
 
-def make_member(config: ExperimentConfig, *, environment: Environment | None = None) -> MemberFunctions:
+def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     """Makes the pure functions that train one member as the config describes; vmap them over members.
 
     Args:
       config: the experiment. Its traced settings only matter as defaults: members carry their own.
-      environment: where to play, say one of your own (docs/method.md, "Environments of your own"); by default the
-        config's, else `config.env` and `config.env_kwargs` are not read.
+      components: your own, in the place of those that the config names: `environment`, `network`, `transform` and
+        others (docs/components.md).
 
     Returns:
       `MemberFunctions`.
 
     Raises:
-      ConfigError: an environment that does not exist, that is no `Environment`, that has no such parameters, or
-        whose info metrics have names of what a run reports.
+      ConfigError: a component that does not exist or is of another kind; an environment that has no such parameters,
+        or whose info metrics have names of what a run reports.
     """
-    if environment is None:
-        environment = make_environment(config)
-    elif not isinstance(environment, Environment):
-        given = environment.__name__ if isinstance(environment, type) else type(environment).__name__
-        raise ConfigError(
-            f"environment must be a haepo_jax.environments.Environment, got {given}; register one of gymnax's kind "
-            "by gymnax.register(id, factory), and give haepo_jax.environments.make(id)."
-        )
-    else:
-        checked_info_metrics(environment.name, environment.info_metrics)
-        _check_params(config, environment)
-    _check_steps(config, environment)
-    algorithm = MAKERS[config.algorithm](config, environment)
+    config = with_components(config, components)
+    environment = make_environment(config)
+    algorithm = make_algorithm(config, environment)
     horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
@@ -129,7 +117,7 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
         """The learner, its schedule as far as the run has come by the budget that ends it, updates or steps."""
         if config.max_env_steps is None or config.optimizer.schedule == "constant":
             return state.learner
-        each = gradient_steps(config)
+        each = steps_of_update(config)
         share = jnp.minimum(state.env_steps[1].astype(jnp.float32) / config.max_env_steps, 1)
         by_steps = jnp.floor(share * (config.num_updates * each)).astype(jnp.int32)
         step = jnp.maximum(state.updates_done * each, by_steps)
@@ -193,9 +181,9 @@ def _check_params(config: ExperimentConfig, environment: Environment) -> None:
 
 
 def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
-    """What an update plays must be a number that int32 holds; of PPO's the config knows by itself."""
+    """What an update plays must be a number that int32 holds; of segments the config knows by itself."""
     horizon = horizon_of(config, environment)
-    if config.algorithm != "ppo":
+    if method_of(config).sees is not Sees.SEGMENTS:
         check_update_steps(config.num_trajectories, horizon, "a horizon of")
 
 

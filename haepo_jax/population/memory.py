@@ -1,14 +1,15 @@
-"""What a device's memory holds, and which `config.memory` a population trains with where that is left open.
+"""The memory of a device, and the `config.memory` that a population trains with where that is left open.
 
 Measured on CPU, `remat` is the fastest (docs/long_horizon.md); where the steps of an update do not fit, `recompute` is
 all that is left.
 """
 
 import dataclasses
+import math
 
 import jax
 
-from haepo_jax.config import ON_LOG_LIKELIHOODS, ExperimentConfig
+from haepo_jax.config import ExperimentConfig, method_of
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Box
 from haepo_jax.runtime import host
@@ -37,14 +38,17 @@ def with_memory(config: ExperimentConfig, environment: Environment, num_steps: i
     if config.memory != "auto":
         return config
     fits = num_steps * step_bytes(environment) * _COPIES <= _SHARE * device_bytes()
-    kept = fits or config.algorithm not in ON_LOG_LIKELIHOODS
+    kept = fits or method_of(config).keeps_steps
     return dataclasses.replace(config, memory="remat" if kept else "recompute")
 
 
 def step_bytes(environment: Environment) -> int:
     """Computes the bytes that `Trajectories` keep of a step."""
     action = environment.action_space.size if isinstance(environment.action_space, Box) else 1
-    floats = (
-        environment.observation_size + action + len(("log_prob", "reward", "entropy")) + len(environment.info_metrics)
-    )
-    return 4 * floats + 1
+    floats = [
+        math.prod(environment.observation_shape),
+        action,
+        len(("log_prob", "reward", "entropy")),
+        len(environment.info_metrics),
+    ]
+    return 4 * sum(floats) + 1

@@ -11,11 +11,12 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
-from haepo_jax.config import ExperimentConfig, traced_settings
+from haepo_jax.config import ExperimentConfig, traced_settings, with_components
 from haepo_jax.config.checks import ENV_PARAMS, check_config
 from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, make_members
 from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError
+from haepo_jax.networks import Policy
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population.fingerprint import fingerprint
 from haepo_jax.population.held_out import BestPolicy
@@ -23,35 +24,13 @@ from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS, Layout, check_
 from haepo_jax.population.member import MemberFunctions, MemberState, make_environment, make_member
 from haepo_jax.population.memory import with_memory
 from haepo_jax.population.sizes import batch_steps
+from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
 
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
 Arrays = Any
 """A `MemberState` whose keys are their data, so that all its leaves are plain arrays."""
-
-
-class Trained(dict[str, np.ndarray]):
-    """The result of `Population.run`: each metric by name, `[settings, seeds, updates]`, `params` and `best`.
-
-    `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
-    last finite ones. `best` is the policy of the best evaluation, a `BestPolicy` of such arrays; None where
-    `config.evaluate_every` is unset.
-    """
-
-    def __init__(self, metrics: Mapping[str, np.ndarray], params: Any, best: BestPolicy | None = None) -> None:
-        """Holds all three."""
-        super().__init__(metrics)
-        self.params, self.best = params, best
-
-    def member_params(self, setting: int, seed: int) -> Any:
-        """Picks the parameters of one member, by the positions of its setting and seed in the lists that were run."""
-        return jax.tree.map(lambda leaf: leaf[setting, seed], self.params)
-
-    def __repr__(self) -> str:
-        """Names the metrics and their shape, not their numbers."""
-        shape = ", ".join(map(str, next(iter(self.values())).shape)) if self else ""
-        return f"Trained({', '.join(self)}: [{shape}]; params)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +102,11 @@ class Population:
             done += size
         metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
         return metrics, *jax.tree.map(self.here, (state.learner.params, state.best))
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of any member: `policy.apply(params, observations)` gives the distribution of its actions."""
+        return self.functions.algorithm.policy
 
     @property
     def mesh(self) -> Mesh:
@@ -202,7 +186,7 @@ class Population:
         return self.advance.lower(self.abstract_state(), jnp.int32(1)).compile()
 
     def fingerprint(self) -> str:
-        """Computes what tells the update of a member from any other: by its loss, its environment or its constants."""
+        """Computes a text that is another one where the update of a member is: by loss, environment or constants."""
         member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
 
         def update(state: MemberState) -> Any:
@@ -238,6 +222,7 @@ def make_population(
     members_per_device: int | None = None,
     trajectory_devices: int = 1,
     functions: MemberFunctions | None = None,
+    **components: Any,
 ) -> Population:
     """Makes the population of an experiment; nothing is compiled before it runs.
 
@@ -251,6 +236,8 @@ def make_population(
       trajectory_devices: devices that share each device's members, every one with its part of the M trajectories.
       functions: the functions of one member; those that the config describes by default, of the fastest `memory` that
         fits where that is left open.
+      components: your own, in the place of those that the config names: `environment`, `network`, `transform` and
+        others (docs/components.md).
 
     Returns:
       The `Population`, whose config has the `memory` that was chosen.
@@ -268,6 +255,7 @@ def make_population(
     """
     check_config(config)
     check_placement(members_per_device, trajectory_devices)
+    config = with_components(config, components)
     members = make_members(config) if members is None else tuple(members)
     if not members:
         raise ConfigError("members must hold at least one member; leave it out for those of the config.")
@@ -283,7 +271,7 @@ def make_population(
     )
     if functions is None:
         config = with_memory(config, environment, layout.played_together * (steps // trajectory_devices))
-        functions = make_member(config, environment=environment)
+        functions = make_member(config)
     if trajectory_devices > 1 and config.memory == "recompute":
         raise ConfigError(
             f"--trajectory_devices={trajectory_devices} spreads trajectories that are kept, and config.memory "

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 
 from haepo_jax.algorithms.base import horizon_without_effect
-from haepo_jax.config import ExperimentConfig
+from haepo_jax.config import ExperimentConfig, method_of
 from haepo_jax.config.checks import check_config, check_count, check_seconds
 from haepo_jax.config.members import number_of_members
 from haepo_jax.config.sweep import Group, Sweep, of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, quoted
+from haepo_jax.methods import Sees
 from haepo_jax.population import sizes
 from haepo_jax.population.layout import check_placement
 from haepo_jax.population.population import Population
@@ -214,8 +215,8 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
     for note in dict.fromkeys(note for note in notes if note is not None):
         print(visible(note), flush=True)
     for group, population in zip(sweep.groups, populations, strict=True):
-        # PPO keeps its segments whatever is set.
-        if group.config.memory == "auto" and group.config.algorithm != "ppo":
+        # Segments are kept whatever is set.
+        if group.config.memory == "auto" and method_of(group.config).sees is not Sees.SEGMENTS:
             named = f" in group {group.name}" if len(populations) > 1 else ""
             print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
 

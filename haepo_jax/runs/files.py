@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.methods import METHODS
 
 StrPath = str | os.PathLike[str]
 """A folder, as text or as a path."""
@@ -127,10 +128,10 @@ def read_record(workdir: StrPath) -> dict[str, Any]:
     record = read_json(Path(workdir) / "config.json", dict)
     if "algorithm" in record:
         record = _LATER_SETTINGS | record
-    ppo = record.get("ppo")
-    if record.get("algorithm") == "ppo" and isinstance(ppo, dict) and "value_clip_epsilon" not in ppo:
-        # Before values had a bound of their own they had that of the ratio; a default would change the method.
-        record["ppo"] = ppo | {"value_clip_epsilon": ppo.get("clip_epsilon")}
+    name = record.get("algorithm")
+    method = METHODS.get(name) if isinstance(name, str) else None
+    if method is not None and method.upgrade is not None and isinstance(record.get(name), dict):
+        record[name] = method.upgrade(record[name])
     return record
 
 

@@ -29,7 +29,7 @@ from helpers.updates import (
     step_again_and_again,
 )
 
-from haepo_jax.algorithms import dpo
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import PAIRS, REFERENCES
 from haepo_jax.errors import ConfigError
 
@@ -132,7 +132,7 @@ class TestEpochs:
 class TestReference:
     def test_begins_as_the_policy(self):
         config = config_with()
-        learner = dpo.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+        learner = make_algorithm(config, ENVIRONMENT).init(config, jax.random.key(0))
         assert distance(learner.params, learner.reference) == 0
 
     @pytest.mark.parametrize("rule", LAGGING)

@@ -29,7 +29,7 @@ from helpers.updates import (
     step_again_and_again,
 )
 
-from haepo_jax.algorithms import grpo
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import ADVANTAGE_SCALES, AGGREGATIONS, REFERENCES
 
 LAGGING = tuple(name for name in REFERENCES if name != "none")
@@ -140,7 +140,7 @@ class TestEpochs:
 class TestReference:
     def test_begins_as_the_policy(self):
         config = config_with()
-        learner = grpo.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+        learner = make_algorithm(config, ENVIRONMENT).init(config, jax.random.key(0))
         assert distance(learner.params, learner.reference) == 0
 
     @pytest.mark.parametrize("rule", LAGGING)

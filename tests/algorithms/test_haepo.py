@@ -36,7 +36,7 @@ from helpers.updates import (
     step_again_and_again,
 )
 
-from haepo_jax.algorithms import haepo, reinforce
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import REFERENCES, SCORES, from_config_dict, traced_settings
 from haepo_jax.losses import haepo_loss
 from haepo_jax.population import make_population
@@ -150,7 +150,7 @@ class TestEpochs:
 class TestReinforceIdentity:
     def test_log_ratio_with_one_epoch_and_no_regularisers_is_reinforce(self):
         config = config_with(score="log_ratio", entropy_coef=0.0, kl_coef=0.0, normalization="zscore")
-        algorithm = reinforce.make(config, ENVIRONMENT)
+        algorithm = make_algorithm(dataclasses.replace(config, algorithm="reinforce"), ENVIRONMENT)
         other = dataclasses.replace(algorithm.init(config, jax.random.key(0)), params=PARAMS)
         learner, learn_other = learner_for(config, PARAMS), jax.jit(functools.partial(algorithm.learn, config))
         key = jax.random.key(0)
@@ -170,7 +170,7 @@ LAGGING = tuple(name for name in REFERENCES if name != "none")
 class TestReference:
     def test_begins_as_the_policy(self):
         config = config_with()
-        learner = haepo.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+        learner = make_algorithm(config, ENVIRONMENT).init(config, jax.random.key(0))
         assert distance(learner.params, learner.reference) == 0
         assert distance(learner.params, POLICY.init(jax.random.key(0))) == 0
         assert distance(learner.params, POLICY.init(jax.random.key(1))) > 0

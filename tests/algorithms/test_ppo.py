@@ -18,9 +18,10 @@ from helpers.updates import (
     shifted,
 )
 
-from haepo_jax.algorithms import ppo
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.environments import make
+from haepo_jax.methods import ppo
 from haepo_jax.population.member import make_member, total_steps
 
 N, S, HORIZON = 4, 16, 8
@@ -44,7 +45,7 @@ def config_with(*, discount=0.9, optimizer=None, num_updates=5, **settings):
     )
 
 
-ALGORITHM = ppo.make(config_with(), ENVIRONMENT)
+ALGORITHM = make_algorithm(config_with(), ENVIRONMENT)
 
 
 @functools.cache
@@ -70,7 +71,7 @@ def learn(config, segment=None, key=0, learner=None):
         def traced(settings, *inputs):
             TRACES.append(name)
             changed = with_settings(config, settings)
-            return ppo.make(config, ENVIRONMENT).learn(changed, *inputs)
+            return make_algorithm(config, ENVIRONMENT).learn(changed, *inputs)
 
         PROGRAMS[name] = jax.jit(traced)
     learner = started()[0] if learner is None else learner
@@ -143,7 +144,7 @@ def recorded_minibatches(config, monkeypatch, key=0):
         return original(values, behaviour_values, targets, **options)
 
     monkeypatch.setattr(ppo, "clipped_value_loss", recording)
-    algorithm, (learner, segment) = ppo.make(config, ENVIRONMENT), started()
+    algorithm, (learner, segment) = make_algorithm(config, ENVIRONMENT), started()
     result = jax.jit(lambda key: algorithm.learn(config, learner, segment, jnp.int32(0), key))(jax.random.key(key))
     jax.block_until_ready(result)
     jax.effects_barrier()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.updates import ENVIRONMENT, REFERENCE, arrays_of, config_for, shifted
 
-from haepo_jax.algorithms import MAKERS
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import traced_settings, with_settings
 from haepo_jax.environments import make
 from haepo_jax.losses import SCORES, haepo_coefficients, trajectory_scores
@@ -23,7 +23,7 @@ def settings_of(algorithm="haepo", *, memory, horizon=70, env="CartPole-v1", **s
 
 def gradient_of(config, environment=ENVIRONMENT, params_by=0.1):
     """The gradient of the loss of one batch, at other parameters than those that played it."""
-    algorithm = MAKERS[config.algorithm](config, environment)
+    algorithm = make_algorithm(config, environment)
 
     @jax.jit
     def gradient(settings):
@@ -87,7 +87,7 @@ def test_an_update_of_several_epochs_is_that_of_store():
     ends = []
     for memory in ("recompute", "remat", "store"):
         config = settings_of(memory=memory, num_epochs=3, kl_coef=0.1)
-        algorithm = MAKERS[config.algorithm](config, ENVIRONMENT)
+        algorithm = make_algorithm(config, ENVIRONMENT)
 
         def update(settings, algorithm=algorithm, config=config):
             given = with_settings(config, settings)
@@ -105,7 +105,7 @@ def test_an_update_of_several_epochs_is_that_of_store():
 @pytest.mark.slow
 def test_under_vmap_each_member_has_its_own_gradient():
     config = settings_of(memory="recompute")
-    algorithm = MAKERS[config.algorithm](config, ENVIRONMENT)
+    algorithm = make_algorithm(config, ENVIRONMENT)
     given = with_settings(config, arrays_of(traced_settings(config)))
 
     def gradient(seed):
@@ -124,7 +124,7 @@ def test_under_vmap_each_member_has_its_own_gradient():
 def test_its_slopes_are_the_closed_form_of_the_loss(score):
     """What the gradient is made of: `haepo_coefficients`, through the score."""
     config = settings_of(memory="recompute", score=score, kl_coef=0.1, entropy_coef=0.1)
-    algorithm = MAKERS["haepo"](config, ENVIRONMENT)
+    algorithm = make_algorithm(config, ENVIRONMENT)
     learner = dataclasses.replace(algorithm.init(config, jax.random.key(0)), reference=REFERENCE)
     batch = jax.jit(lambda: algorithm.collect(config, learner, KEY))()
     own, reference, stats = batch.stats.log_likelihoods, batch.reference_log_likelihoods, batch.stats
@@ -150,7 +150,7 @@ def test_its_slopes_are_the_closed_form_of_the_loss(score):
         log_probs = algorithm.policy.apply(params, played[0]).log_prob(played[1])
         return (slopes * jnp.where(collected.mask, log_probs, 0).sum(-1)).sum()
 
-    kept = MAKERS["haepo"](dataclasses.replace(config, memory="store"), ENVIRONMENT)
+    kept = make_algorithm(dataclasses.replace(config, memory="store"), ENVIRONMENT)
     collected = jax.jit(lambda: kept.collect(config, learner, KEY))()
     expected = jax.grad(surrogate)(learner.params)
     loss = algorithm.loss(config, learner, batch)

@@ -22,7 +22,7 @@ from helpers.updates import (
     returns_of,
 )
 
-from haepo_jax.algorithms import reinforce
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import NORMALIZATIONS
 from haepo_jax.losses import normalize_returns, reinforce_loss
 
@@ -61,7 +61,7 @@ def test_metrics_are_finite_scalars_of_one_schema():
 
 def test_there_is_no_reference():
     config = config_with()
-    learner = reinforce.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+    learner = make_algorithm(config, ENVIRONMENT).init(config, jax.random.key(0))
     assert learner.reference is None
     assert learn(config, learner, BATCH)[0].reference is None
 
@@ -92,6 +92,6 @@ def test_schedule_ends_with_the_last_update():
 
 def test_the_seed_decides_the_first_parameters():
     config = config_with()
-    algorithm = reinforce.make(config, ENVIRONMENT)
+    algorithm = make_algorithm(config, ENVIRONMENT)
     first, same, other = (algorithm.init(config, jax.random.key(seed)).params for seed in (0, 0, 1))
     assert distance(first, same) == 0 < distance(first, other)

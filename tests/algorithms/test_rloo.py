@@ -25,7 +25,7 @@ from helpers.updates import (
     returns_of,
 )
 
-from haepo_jax.algorithms import rloo
+from haepo_jax.algorithms import make_algorithm
 
 DISCOUNT = 0.9
 
@@ -65,7 +65,7 @@ def test_metrics_are_finite_scalars_of_one_schema():
 
 def test_there_is_no_reference():
     config = config_with()
-    learner = rloo.make(config, ENVIRONMENT).init(config, jax.random.key(0))
+    learner = make_algorithm(config, ENVIRONMENT).init(config, jax.random.key(0))
     assert learner.reference is None
     assert learn(config, learner, BATCH)[0].reference is None
 

@@ -629,7 +629,7 @@ LION = {"transform": "my.rules:lion", "transform_kwargs": {"sizes": [[3, 3], [2,
 
 class TestArgumentsOfComponents:
     def test_are_kept_in_any_section(self):
-        config = from_config_dict({"optimizer": LION, "algorithm": "my.methods:best"})
+        config = from_config_dict({"optimizer": LION, "algorithm": "examples.custom_algorithm:METHOD"})
         assert config.optimizer.transform_kwargs == {"sizes": ((3, 3), (2, 2))}
         assert traced_settings(config)["optimizer.transform_params.b1"] == 1.0
         assert type(traced_settings(config)["optimizer.transform_params.b1"]) is float

@@ -3,8 +3,8 @@
 import pytest
 from helpers.command_runner import run
 
-from haepo_jax.algorithms import MAKERS
 from haepo_jax.environments import environment_names
+from haepo_jax.methods import METHODS
 
 DOWNLOADS = {"MNISTBandit-bsuite"}
 QUICK = {("SpaceInvaders-MinAtar", "haepo"), ("Pendulum-v1", "ppo")}
@@ -15,7 +15,7 @@ QUICK = {("SpaceInvaders-MinAtar", "haepo"), ("Pendulum-v1", "ppo")}
     [
         pytest.param(name, method, marks=() if (name, method) in QUICK else pytest.mark.slow)
         for name in environment_names()
-        for method in sorted(MAKERS)
+        for method in sorted(METHODS)
     ],
 )
 def test_two_updates_are_trained(name, method, tmp_path):

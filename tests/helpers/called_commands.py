@@ -52,15 +52,15 @@ def call(command, folder, settings=None, **changes):
     main, out = _module(command).main, io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         patch.setattr(flags, "FLAGS", given)
-        patch.setattr(command_line, "workdir", lambda *_: folder)
-        patch.setattr(command_line, "experiment_config", lambda: from_config_dict(settings))
-        patch.setattr(command_line, "config_values", lambda *_: settings)
+        patch.setattr(command_line, "read_workdir", lambda *_: folder)
+        patch.setattr(command_line, "read_config", lambda: from_config_dict(settings))
+        patch.setattr(command_line, "read_config_values", lambda *_: settings)
         patch.setattr(command_line, "check_read", lambda *_: None)
         patch.setattr(processes, "initialize", lambda *_: None)
         try:
             code = main()
         except ConfigError as error:
-            code = command_line._tell(error, command_line.BAD_INPUT)
+            code = command_line._print_error(error, command_line.BAD_INPUT)
         except StorageError as error:
-            code = command_line._tell(error, command_line.STORAGE)
+            code = command_line._print_error(error, command_line.STORAGE)
     return code, out.getvalue()

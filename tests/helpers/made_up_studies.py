@@ -14,6 +14,7 @@ from experiments.studies.paper import gradients as gradient_study
 from experiments.studies.reproduction import reproduce
 from experiments.studies.tuning import TUNING_SEED
 from haepo_jax.reports import figures
+from haepo_jax.reports.page import Figure
 
 GOALS = {"CartPole-v1": 500.0, "RandomWalk-haepo": 1.0, "DeepSea-bsuite": 0.99}
 INSTANCE = "env_params.instance"
@@ -91,10 +92,10 @@ def without_training(patch, story, folder):
     """Makes the studies use made-up numbers for all that takes long."""
     trainer = Trainer(story, folder)
     patch.setattr(paper_runs, "run", trainer)
-    patch.setattr(bandits, "regrets", made_up_regrets)
-    patch.setattr(gradient_study, "actor_critic_at", lambda config, updates: [None] * len(updates))
-    patch.setattr(gradient_study, "batch_gradients", made_up_gradients)
-    patch.setattr(gradient_study, "sample_sizes", made_up_sizes)
+    patch.setattr(bandits, "measure_regrets", made_up_regrets)
+    patch.setattr(gradient_study, "train_actor_critic", lambda config, updates: [None] * len(updates))
+    patch.setattr(gradient_study, "measure_batch_gradients", made_up_gradients)
+    patch.setattr(gradient_study, "measure_sample_sizes", made_up_sizes)
     return trainer
 
 
@@ -115,7 +116,7 @@ def made_up_sizes(config, *, sharpness, horizons, groups):
 
 
 def not_drawn(draw, *arguments, alt, caption, **options):
-    return figures.Figure(b"<svg/>", alt, caption)
+    return Figure(b"<svg/>", alt, caption)
 
 
 def tell(story, folder, scale=SMALL, *, drawn=False):

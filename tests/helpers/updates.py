@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.algorithms import MAKERS, LearnerState
+from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import gradient_step, policy_for
 from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.config import from_config_dict, traced_settings, with_settings
@@ -129,7 +129,7 @@ def _run(config, kind, make, *inputs):
     settings = arrays_of(traced_settings(config))
     name = f"{kind} {with_settings(config, dict.fromkeys(settings))}"
     if name not in PROGRAMS:
-        function = make(MAKERS[config.algorithm](config, ENVIRONMENT))
+        function = make(make_algorithm(config, ENVIRONMENT))
 
         def traced(settings, *inputs):
             TRACES.append(name)

@@ -63,9 +63,9 @@ def test_a_run_whose_loss_was_changed_is_refused(tmp_path, monkeypatch, program)
     record_programs(tmp_path, {"all": program})
     check_programs(tmp_path, {"all": program})
 
-    from haepo_jax import objectives
+    from haepo_jax.methods import haepo
 
-    monkeypatch.setattr(objectives, "haepo_loss", lambda *a, loss=objectives.haepo_loss, **o: doubled(loss(*a, **o)))
+    monkeypatch.setattr(haepo, "haepo_loss", lambda *a, loss=haepo.haepo_loss, **o: doubled(loss(*a, **o)))
     with pytest.raises(ConfigError, match="was begun with other updates: the loss, the network, the environment"):
         check_programs(tmp_path, {"all": of_config()})
 

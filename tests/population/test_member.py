@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
-from haepo_jax.config.settings import gradient_steps
+from haepo_jax.config import ALGORITHMS, from_config_dict, steps_of_update, traced_settings
 from haepo_jax.environments import make
 from haepo_jax.environments.contract import REPORTED
 from haepo_jax.errors import ConfigError
@@ -152,7 +151,7 @@ class TestSeeds:
 
 def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
     config = from_config_dict({"env_params": {"gravity": 9.0}})
-    with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
+    with pytest.raises(ConfigError, match=r"environment must be a component or its name, got \{\}"):
         make_member(config, environment={})
     with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
         make_member(config, environment=make("Catch-bsuite"))
@@ -294,7 +293,7 @@ class TestEnvironmentParams:
 
     def test_env_kwargs_decide_shapes(self):
         functions = make_member(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
-        assert functions.environment.observation_size == 25
+        assert functions.environment.observation_shape == (5, 5)
 
 
 LIMIT = 150
@@ -444,7 +443,7 @@ def _scheduled(algorithm, **changes):
 )
 def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
     run = _scheduled(algorithm)
-    state, each = run.init(), gradient_steps(config_with(algorithm=algorithm))
+    state, each = run.init(), steps_of_update(config_with(algorithm=algorithm))
     while run.functions.runs(state):
         before = state
         state, _ = run.learn(state, run.collect(state))

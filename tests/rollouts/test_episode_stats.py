@@ -34,7 +34,7 @@ def unroll_of(environment, horizon, *, num_trajectories=M, env_params=None):
 
 
 class TestPlay:
-    """What is kept of episodes of which no step is kept."""
+    """Statistics of episodes whose steps are not kept."""
 
     @pytest.mark.parametrize("horizon", [3, 33])
     def test_play_gives_the_statistics_of_the_episodes_that_collect_keeps(self, horizon):

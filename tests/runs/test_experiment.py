@@ -14,10 +14,10 @@ import pytest
 from helpers.command_runner import Command, run
 from helpers.run_folders import assert_same_end, checkpoints, table, wait_for
 
-from haepo_jax import objectives
 from haepo_jax.config import from_config_dict
 from haepo_jax.config.sweep import of_experiment
 from haepo_jax.errors import ConfigError
+from haepo_jax.methods import haepo
 from haepo_jax.runs.evaluation import evaluate
 from haepo_jax.runs.experiment import run as train
 from haepo_jax.runs.experiment import run_sweep
@@ -561,7 +561,7 @@ def test_a_resumed_run_is_refused_where_its_loss_was_changed_or_its_files_are_go
         assert contents(workdir) == before
 
     with monkeypatch.context() as patch:
-        patch.setattr(objectives, "haepo_loss", lambda *a, loss=objectives.haepo_loss, **o: doubled(loss(*a, **o)))
+        patch.setattr(haepo, "haepo_loss", lambda *a, loss=haepo.haepo_loss, **o: doubled(loss(*a, **o)))
         assert_refused("was begun with other updates")
     (workdir / "metrics" / "part-00000-00000000-00000000.parquet").rename(tmp_path / "part")
     before = contents(workdir)

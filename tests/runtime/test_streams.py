@@ -39,8 +39,8 @@ def test_everything_else_is_the_streams_own(capsys):
 
 SCRIPT = """
 import sys
-from experiments.cli import beginning
-beginning.begin()
+from experiments.cli import launch
+launch.start()
 from experiments.cli import command_line
 def main():
     for number in range(100_000 // 20):

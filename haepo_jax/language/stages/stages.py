@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig, run_name, stage_settings
+from haepo_jax.language.config import LanguageConfig, group_size, on_language, run_name, stage_settings
 from haepo_jax.language.data import corpus
 from haepo_jax.language.data.prompts import prompt_format
 from haepo_jax.language.data.tokenizer import Tokenizer
@@ -133,7 +133,7 @@ def _run(
 def _responses(config: LanguageConfig, stage: str) -> int:
     """Responses of an update for each row of its batch."""
     if stage == "rl":
-        return 2 if config.algorithm == "dpo" else config.rl.num_samples
+        return group_size(config)
     return 2 if stage == "reward" else 1
 
 
@@ -211,7 +211,8 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     reference = setting.read(source, config.model.frozen_dtype).params if base is None else None
     facts: dict[str, Any] = {}
     reward_decoder = reward_params = None
-    if config.algorithm == "dpo":
+    from_comparisons = on_language(config).comparisons is not None
+    if from_comparisons:
         examples: Any = corpus.comparisons(config.data, tokenizer, held_out=False)
         make_update: Callable[[LanguageConfig], Update] = functools.partial(
             dpo.make_update, decoder=decoder, response_length=texts.comparison_length
@@ -240,10 +241,10 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
             for way in ways
         },
         examples,
-        config.data.comparisons if config.algorithm == "dpo" else config.data.demonstrations,
+        config.data.comparisons if from_comparisons else config.data.demonstrations,
         batch_size=config.rl.num_prompts,
         total=config.rl.num_updates,
-        watched="loss" if config.algorithm == "dpo" else "reward",
+        watched="loss" if from_comparisons else "reward",
         evaluation=_make_evaluation(setting, decoder, reward_decoder, tokenizer, frozen),
     )
 

@@ -11,14 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax import objectives
-from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.config import LanguageConfig, group_size, method_of, method_settings, on_language
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.gradients import one_shot, two_pass
 from haepo_jax.language.training.learner import LearnerState, descend, whole
 from haepo_jax.language.training.scoring import Sequences, response_log_probs
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.objectives import Objective, StepGroup
+from haepo_jax.methods import Objective, StepGroup
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
@@ -101,10 +100,10 @@ def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *
 
 def _objective(config: LanguageConfig, experience: Experience, response_length: int) -> Objective:
     """The method's objective on the log-probabilities `[N, R]` of the responses."""
-    size = 2 if config.algorithm == "dpo" else config.rl.num_samples
+    method, settings = method_of(config), method_settings(config)
 
     def grouped(rows: jax.Array) -> jax.Array:
-        return rows.reshape(-1, size, *rows.shape[1:])
+        return rows.reshape(-1, group_size(config), *rows.shape[1:])
 
     where = grouped(experience.sequences.valid[:, -response_length:])
     reference = grouped(experience.reference_log_probs)
@@ -112,22 +111,19 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
     def sums(log_probs: jax.Array) -> jax.Array:
         return trajectory_log_likelihood(log_probs, where=where)
 
-    if config.algorithm == "dpo":
-        of_pairs = objectives.dpo(config.dpo, lambda sums: (sums[:, 0], sums[:, 1]), sums(reference))
+    of_comparisons = on_language(config).comparisons
+    if of_comparisons is not None:
+        of_pairs = of_comparisons(settings, sums(reference))
         return lambda log_probs: of_pairs(sums(grouped(log_probs)))
 
     assert experience.returns is not None
     assert experience.behaviour_log_probs is not None
     behaviour = grouped(experience.behaviour_log_probs)
-    group = StepGroup(grouped(experience.returns), where, behaviour)
-    if config.algorithm == "grpo":
-        of_tokens = objectives.grpo(config.grpo, group, reference)
+    group = StepGroup(grouped(experience.returns), where, behaviour, is_reused=config.rl.num_epochs > 1)
+    if method.keeps_steps:
+        of_tokens = method.objective(settings, group, reference)
     else:
-        of_sums = (
-            objectives.haepo(config.haepo, group.sum_over_steps(), sums(reference))
-            if config.algorithm == "haepo"
-            else objectives.rloo(group.returns, sums(behaviour))
-        )
+        of_sums = method.objective(settings, group.sum_over_steps(), sums(reference))
 
         def of_tokens(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
             return of_sums(sums(log_probs))

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from haepo_jax.language.model.lora import join
 from haepo_jax.language.model.sharding import for_parameters
-from haepo_jax.objectives import scalars
+from haepo_jax.methods import scalars
 from haepo_jax.types import Metrics, Params
 
 

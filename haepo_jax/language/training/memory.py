@@ -18,7 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import METHODS, LanguageConfig
+from haepo_jax.language.config import ON_LANGUAGE, LanguageConfig
 from haepo_jax.language.model.architecture import Architecture, of_family
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, Score, make_learn, make_optimizer_of, make_score
@@ -89,7 +89,7 @@ BASE = {"40M": Case("40M", "haepo", "", 32, 512, 32_768), "0.6B": Case("0.6B", "
 
 def method_cases(shape: str) -> Iterator[Case]:
     """Lists every method in every way at the base of a shape."""
-    yield from (BASE[shape]._replace(method=method, way=way) for method in METHODS for way in WAYS)
+    yield from (BASE[shape]._replace(method=method, way=way) for method in ON_LANGUAGE for way in WAYS)
 
 
 def cases(shape: str) -> Iterator[Case]:

@@ -141,9 +141,9 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(given, sentence):
 
 @pytest.mark.parametrize("text", ["x", "1_0", "-1", "", "0", "2147483648", "9" * 5000, "\u0661"])
 def test_a_list_of_what_are_no_whole_numbers_is_refused(text):
-    assert arguments.whole_numbers("--seeds", ["1", "32"], low=1) == [1, 32]
+    assert arguments.parse_whole_numbers("--seeds", ["1", "32"], low=1) == [1, 32]
     with pytest.raises(ConfigError, match="--seeds must be whole numbers with commas between, from 1 to 2147483647"):
-        arguments.whole_numbers("--seeds", ["1", text], low=1)
+        arguments.parse_whole_numbers("--seeds", ["1", text], low=1)
 
 
 def test_a_command_without_a_config_takes_no_settings():

@@ -192,8 +192,9 @@ def test_evaluate_takes_no_settings(tmp_path):
 
 
 COMMANDS = sorted(
-    path.stem for path in (ROOT / "experiments").glob("*.py") if "command_line.run(main)" in path.read_text()
+    path.stem for path in (ROOT / "experiments").glob("*.py") if "command_line.define_workdir()" in path.read_text()
 )
+"""Those that work on the folder of a run; `results` works on the project's own."""
 QUICK = ("evaluate", "train")
 EVERY_COMMAND = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from helpers.tiny_decoder import DECODER, RESPONSE, params_of, sequences
 
-from haepo_jax import objectives
 from haepo_jax.config import DpoLossConfig, GrpoLossConfig, HaepoLossConfig
 from haepo_jax.language.training.gradients import in_microbatches, one_shot, two_pass
 from haepo_jax.language.training.scoring import response_log_probs
 from haepo_jax.losses import haepo_coefficients, trajectory_log_likelihood, trajectory_scores
-from haepo_jax.objectives import StepGroup
+from haepo_jax.methods import METHODS, NoSettings, StepGroup
 
 GROUPS, SAMPLES = 3, 4
 ROWS = sequences(GROUPS * SAMPLES)
@@ -40,18 +39,26 @@ def of_sums(objective):
     return lambda log_probs: objective(sums(grouped(log_probs)))
 
 
+def on_sums(name, settings):
+    return of_sums(METHODS[name].objective(settings, GROUP.sum_over_steps(), sums(REFERENCE)))
+
+
 def haepo(score):
     settings = HaepoLossConfig(score=score, entropy_coef=0.3, kl_coef=0.2, temperature=5.0)
-    return of_sums(objectives.haepo(settings, GROUP.sum_over_steps(), sums(REFERENCE)))
+    return on_sums("haepo", settings)
+
+
+def grpo(log_probs):
+    return METHODS["grpo"].objective(GrpoLossConfig(kl_coef=0.1), GROUP, REFERENCE)(grouped(log_probs))
 
 
 LOSSES = {
     "haepo_sum": haepo("sum"),
     "haepo_mean": haepo("mean"),
     "haepo_log_ratio": haepo("log_ratio"),
-    "rloo": of_sums(objectives.rloo(RETURNS)),
-    "grpo": lambda log_probs: objectives.grpo(GrpoLossConfig(kl_coef=0.1), GROUP, REFERENCE)(grouped(log_probs)),
-    "dpo": of_sums(objectives.dpo(DpoLossConfig(), lambda sums: (sums[..., 0], sums[..., 1]), sums(REFERENCE))),
+    "rloo": on_sums("rloo", NoSettings()),
+    "grpo": grpo,
+    "dpo": of_sums(METHODS["dpo"].language.comparisons(DpoLossConfig(), sums(REFERENCE))),
 }
 
 

@@ -1,6 +1,6 @@
-"""The first step of a command: it can be stopped, and says a first word, while its libraries load.
+"""The start of a command: it can be stopped, and prints that it is loading, while its libraries load.
 
-The standard library alone, as this must be there before what takes seconds to import.
+Imports the standard library alone, as this comes before imports that take seconds.
 """
 
 import contextlib
@@ -11,16 +11,16 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-_SILENCE_SECONDS = 1.0
+_NOTICE_SECONDS = 1.0
 
 
-def begin(*, prints_results: bool = False) -> None:
-    """Catches SIGINT and SIGTERM from here on, and says that the command is loading unless it says something soon.
+def start(*, prints_results: bool = False) -> None:
+    """Catches SIGINT and SIGTERM from here on, and prints that the command is loading unless it prints something soon.
 
-    The first word goes to a terminal or else, with other words of the run, to the standard output.
+    This notice goes to a terminal or else, with the other output of the run, to the standard output.
 
     Args:
-      prints_results: what the command prints is its result alone, so that the first word is for terminals.
+      prints_results: whether the command prints its result alone, so that the notice is for terminals only.
     """
     _open_missing_streams()
     # Figures go to files alone; matplotlib could not even be imported where this names a backend that is not there.
@@ -29,17 +29,17 @@ def begin(*, prints_results: bool = False) -> None:
         signal.signal(number, _stop)
     to_terminal = os.isatty(2)
     if to_terminal or not prints_results:
-        _first_word.args = [2 if to_terminal else 1, f"{command()}: loading ..."]
-        _first_word.start()
+        _notice.args = [2 if to_terminal else 1, f"{command_name()}: loading ..."]
+        _notice.start()
 
 
-def said() -> None:
-    """Keeps the first word back: the command has said another, or has ended."""
-    _first_word.cancel()
+def cancel_notice() -> None:
+    """Cancels the notice: the command has printed something else, or has ended."""
+    _notice.cancel()
 
 
-def command() -> str:
-    """The name of the command, such as `train`."""
+def command_name() -> str:
+    """Returns the name of the command, such as `train`."""
     return Path(sys.argv[0]).stem
 
 
@@ -48,18 +48,18 @@ def _write(stream: int, sentence: str) -> None:
         os.write(stream, f"{sentence}\n".encode())
 
 
-_first_word = threading.Timer(_SILENCE_SECONDS, _write)
-_first_word.daemon = True
+_notice = threading.Timer(_NOTICE_SECONDS, _write)
+_notice.daemon = True
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Ends the process: an exception would be lost where one is raised in the midst of an import."""
-    _write(2, f"{command()}: Stopped while loading; nothing was changed.")
+    _write(2, f"{command_name()}: Stopped while loading; nothing was changed.")
     os._exit(128 + number)
 
 
 def _open_missing_streams() -> None:
-    """Opens standard streams that are closed: the next file would take their number, and others' words with it."""
+    """Opens standard streams that are closed: the next file would take their number, and the output of others."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -8,11 +8,11 @@ import time
 import pytest
 from helpers.command_runner import ROOT
 
-BEGIN = "import sys, time\nfrom experiments.cli import beginning\nbeginning.begin({options})\n"
+START = "import sys, time\nfrom experiments.cli import launch\nlaunch.start({options})\n"
 
 
 def run(options, then, **environment):
-    command = [sys.executable, "-c", BEGIN.format(options=options) + then]
+    command = [sys.executable, "-c", START.format(options=options) + then]
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60
     )
@@ -23,7 +23,7 @@ def run(options, then, **environment):
     [
         ("", "time.sleep(1.4)", "-c: loading ...\n"),
         ("", "time.sleep(0.1)", ""),
-        ("", "print('something', flush=True); beginning.said(); time.sleep(1.4)", "something\n"),
+        ("", "print('something', flush=True); launch.cancel_notice(); time.sleep(1.4)", "something\n"),
         ("prints_results=True", "time.sleep(1.4)", ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""How a command ends: with what it has found, and with the command that comes next."""
+"""The end of a command: its finding, and the command that comes next."""
 
 import shlex
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cli import command_line
-from haepo_jax.analysis.tables import about_returns
+from haepo_jax.analysis.tables import describe_returns
 from haepo_jax.config.sweep import from_record
 from haepo_jax.population.divergence import find_cause
 from haepo_jax.runs.files import read_record
@@ -17,44 +17,47 @@ from haepo_jax.runs.metrics.reader import read_rows
 from haepo_jax.text import visible
 
 
-def say(sentence: str) -> None:
+def print_sentence(sentence: str) -> None:
     """Prints a sentence."""
     print(visible(sentence), flush=True)
 
 
-def say_passed_over(workdir: Path) -> None:
-    """Prints what lies in `metrics/` and is not of the run, so that it was not read."""
+def print_skipped_parts(workdir: Path) -> None:
+    """Prints which files in `metrics/` are not of the run, so that they were not read."""
     for name, reason in list_parts(workdir).others.items():
-        say(f"{workdir / 'metrics' / name} is passed over: {reason}.")
+        print_sentence(f"{workdir / 'metrics' / name} is passed over: {reason}.")
 
 
-def say_next(command: str, workdir: Path, *arguments: str) -> None:
+def print_next_command(command: str, workdir: Path, *arguments: str) -> None:
     """Prints the command that comes next, to be copied."""
-    say(f"Next: {shlex.join(['python', '-m', f'experiments.{command}', f'--workdir={workdir}', *arguments])}")
+    line = shlex.join(["python", "-m", f"experiments.{command}", f"--workdir={workdir}", *arguments])
+    print_sentence(f"Next: {line}")
 
 
-def end_of_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int:
-    """Prints what a run has found and the command that comes next, and returns the exit code.
+def finish_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int:
+    """Prints the finding of a run and the command that comes next, and returns the exit code.
 
     Args:
       summary: of the run.
       workdir: its folder.
       following: the command that comes next, such as `report`.
     """
-    code = code_of(summary)
+    code = find_exit_code(summary)
     if code == command_line.ALL_DIVERGED:
-        say(f"Every member diverged: {_find_cause(workdir)}.")
+        print_sentence(f"Every member diverged: {_explain_divergence(workdir)}.")
         return code
-    say(about_returns(summary["members"], "final_return", "final return"))
+    print_sentence(describe_returns(summary["members"], "final_return", "final return"))
     evaluated = "best_eval_return" in summary["members"][0]
     if evaluated:
-        say(about_returns(summary["members"], "best_eval_return", "best evaluation return"))
-        say("It chose its own policies, which biases it upward; evaluate --checkpoint=best plays them afresh.")
-    say_next(following, workdir, *(["--checkpoint=best"] if evaluated and following == "evaluate" else []))
+        print_sentence(describe_returns(summary["members"], "best_eval_return", "best evaluation return"))
+        print_sentence(
+            "It chose its own policies, which biases it upward; evaluate --checkpoint=best plays them afresh."
+        )
+    print_next_command(following, workdir, *(["--checkpoint=best"] if evaluated and following == "evaluate" else []))
     return code
 
 
-def _find_cause(workdir: Path) -> str:
+def _explain_divergence(workdir: Path) -> str:
     """Why the member diverged that did first."""
     rows = read_rows(workdir, ("episode_return", "diverged"))
     deaths = rows.by_update("diverged", False).argmax(axis=1)
@@ -66,6 +69,6 @@ def _find_cause(workdir: Path) -> str:
     return find_cause(config, member.seed, member.settings, int(deaths[first]), last_return)
 
 
-def code_of(summary: Mapping[str, Any]) -> int:
+def find_exit_code(summary: Mapping[str, Any]) -> int:
     """Returns the exit code of a complete run."""
     return command_line.ALL_DIVERGED if all(member["status"] == "diverged" for member in summary["members"]) else 0

@@ -1,0 +1,123 @@
+"""Learning from segments: an actor and a critic, steps on shuffled minibatches of the segments' steps."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
+from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, method_settings, steps_of_update
+from haepo_jax.environments import Environment
+from haepo_jax.losses import generalized_advantages
+from haepo_jax.methods import Evaluated, Samples
+from haepo_jax.networks import Policy, make_torso, make_value
+from haepo_jax.optimizer import make_optimizer
+from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start
+from haepo_jax.types import Metrics, Params
+
+
+class _Steps(NamedTuple):
+    """What a gradient step learns from; the leading axis holds the steps of a (mini)batch."""
+
+    observations: jax.Array
+    actions: jax.Array
+    samples: Samples
+
+
+def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
+    """Makes the algorithm of a method that sees segments.
+
+    Policy and value function are networks of their own, of one shape. Environments are reset only when their
+    episode ends; a value stands in for the rewards after a time limit. Metrics are means over the last epoch.
+
+    Args:
+      config: the experiment.
+      environment: where it plays.
+    """
+    method, own = method_of(config), method_settings(config)
+    actor = policy_for(config, environment)
+    shape = environment.observation_shape
+    critic = make_value(shape, make_torso=make_torso(config.policy, shape))
+    policy = Policy(
+        init=lambda key: {
+            "policy": actor.init(jax.random.fold_in(key, 0)),
+            "value": critic.init(jax.random.fold_in(key, 1)),
+        },
+        apply=lambda params, observations: actor.apply(params["policy"], observations),
+        noise=actor.noise,
+        act=actor.act,
+    )
+    horizon = horizon_of(config, environment)
+    num_steps: int = own.num_steps
+
+    def optimizer(traced: TracedConfig) -> optax.GradientTransformation:
+        return make_optimizer(traced.optimizer, config.num_updates * steps_of_update(config))
+
+    def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
+        params = policy.init(key)
+        running = start(environment, traced.env_params, jax.random.fold_in(key, 2), config.num_trajectories)
+        return LearnerState(params, optimizer(traced).init(params), environments=running)
+
+    def collect(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Segment:
+        return collect_segment(
+            environment,
+            policy,
+            learner.params,
+            learner.environments,
+            key,
+            num_steps=num_steps,
+            horizon=horizon,
+            env_params=traced.env_params,
+        )
+
+    def prepare(traced: TracedConfig, params: Params, segment: Segment) -> _Steps:
+        """The segment's steps in one row, with advantages and value targets from these parameters."""
+        values = critic.apply(params["value"], segment.observations)
+        advantages = generalized_advantages(
+            segment.rewards,
+            values,
+            critic.apply(params["value"], segment.next_observations),
+            terminated=segment.terminated,
+            done=segment.done,
+            discount=traced.discount,
+            gae_lambda=method_settings(traced).gae_lambda,
+        )
+        samples = Samples(segment.log_probs, values, advantages, advantages + values)
+        steps = _Steps(segment.observations, segment.actions, samples)
+        return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
+
+    def loss_of_steps(traced: TracedConfig, steps: _Steps) -> Loss:
+        objective = method.objective(method_settings(traced), steps.samples)
+
+        def loss(params: Params) -> tuple[jax.Array, Metrics]:
+            distribution = policy.apply(params, steps.observations)
+            values = critic.apply(params["value"], steps.observations)
+            return objective(Evaluated(distribution.log_prob(steps.actions), distribution.entropy(), values))
+
+        return loss
+
+    def batch_loss(traced: TracedConfig, learner: LearnerState, segment: Segment) -> Loss:
+        return loss_of_steps(traced, prepare(traced, learner.params, segment))
+
+    def learn(
+        traced: TracedConfig, learner: LearnerState, segment: Segment, updates_done: jax.Array, key: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
+        del updates_done
+        steps = prepare(traced, learner.params, segment)
+
+        def minibatch(carry: tuple[Params, Any], rows: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
+            chosen = jax.tree.map(lambda leaf: leaf[rows], steps)
+            params, optimizer_state, metrics = gradient_step(loss_of_steps(traced, chosen), optimizer(traced), *carry)
+            return (params, optimizer_state), metrics
+
+        def epoch(carry: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
+            order = jax.random.permutation(key, steps.samples.values.size)
+            return jax.lax.scan(minibatch, carry, order.reshape(own.num_minibatches, -1))
+
+        keys = jax.random.split(key, own.num_epochs)
+        (params, optimizer_state), metrics = jax.lax.scan(epoch, (learner.params, learner.optimizer_state), keys)
+        learner = LearnerState(params, optimizer_state, environments=segment.running)
+        return learner, {name: jnp.mean(values[-1]) for name, values in metrics.items()}
+
+    return Algorithm(policy, init, collect, batch_loss, learn, segment_metrics)

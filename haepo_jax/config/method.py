@@ -1,0 +1,104 @@
+"""The method of an experiment: its record, and its settings as the config has them.
+
+Those of a built-in method are its own section of the config; those of one from outside are in `algorithm_kwargs`,
+which decide the program, and in `algorithm_params`, which are traced.
+"""
+
+import copy
+import dataclasses
+import typing
+from typing import Any
+
+from haepo_jax.components import is_outside, load
+from haepo_jax.config.settings import ExperimentConfig
+from haepo_jax.fields import leaves
+from haepo_jax.methods import METHODS, Chosen, Method, gradient_steps
+
+STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
+"""Where the settings of a method from outside are."""
+
+
+def method_of(config: ExperimentConfig) -> Method[Any]:
+    """Returns the record of the method that learns.
+
+    Raises:
+      ConfigError: it is from outside and cannot be imported, or is no record.
+    """
+    if not is_outside(config.algorithm):
+        return METHODS[config.algorithm]
+    return load("algorithm", config.algorithm, lambda found: isinstance(found, Method), "a haepo_jax.methods.Method")
+
+
+def method_settings(config: ExperimentConfig) -> Any:
+    """Returns the method's settings; of a traced config with tracers in their places."""
+    if not is_outside(config.algorithm):
+        return getattr(config, config.algorithm)
+    defaults = method_of(config).settings
+    fields = fields_of(defaults)
+    given = {**config.algorithm_kwargs, **config.algorithm_params}
+    return dataclasses.replace(
+        defaults, **{name: _held(value, fields[name]) for name, value in given.items() if name in fields}
+    )
+
+
+def _held(value: Any, field: dataclasses.Field) -> Any:
+    """A setting in the type of its field: a traced whole number comes as a float32 one."""
+    if field.type in (int, int | None) and not isinstance(value, bool):
+        return value.astype("int32") if hasattr(value, "astype") else int(value)
+    return value
+
+
+def fields_of(settings: Any) -> dict[str, dataclasses.Field]:
+    """Lists the settings of a method, their types resolved where a module has them as text."""
+    types = typing.get_type_hints(type(settings))
+    fields = {field.name: copy.copy(field) for field in dataclasses.fields(settings)}
+    for name, field in fields.items():
+        field.type = types[name]
+    return fields
+
+
+def setting_name(config: ExperimentConfig, leaf: str) -> str:
+    """Returns the dotted name in the config of one of the method's settings."""
+    if not is_outside(config.algorithm):
+        return f"{config.algorithm}.{leaf}"
+    fields = fields_of(method_of(config).settings)
+    is_traced = leaf in fields and fields[leaf].metadata.get("traced")
+    return f"{TRACED_GROUP if is_traced else STATIC_GROUP}.{leaf}"
+
+
+def settings_place(config: ExperimentConfig) -> str:
+    """Returns where a config has the method's settings, in words."""
+    if not is_outside(config.algorithm):
+        return f"config.{config.algorithm}"
+    return f"config.{STATIC_GROUP} and config.{TRACED_GROUP}"
+
+
+def steps_of_update(config: ExperimentConfig) -> int:
+    """Counts the gradient steps of an update."""
+    return gradient_steps(method_settings(config))
+
+
+def chosen_of(config: ExperimentConfig) -> Chosen:
+    """Returns the method's settings for its checks."""
+    settings = method_settings(config)
+    names = {leaf: setting_name(config, leaf) for leaf, _, _ in leaves(settings)}
+    swept = {leaf: config.sweep[name] for leaf, name in names.items() if name in config.sweep}
+    return Chosen(settings, swept, names, config.num_trajectories)
+
+
+def with_all_settings(config: ExperimentConfig) -> ExperimentConfig:
+    """Writes out all settings of a method from outside, so that a run's config holds what it was begun with."""
+    if not is_outside(config.algorithm):
+        return config
+    settings = method_of(config).settings
+    defaults: dict[bool, dict[str, Any]] = {False: {}, True: {}}
+    for name, field in fields_of(settings).items():
+        value = getattr(settings, name)
+        if value is not None:
+            is_traced = bool(field.metadata.get("traced"))
+            defaults[is_traced][name] = float(value) if is_traced else value
+    return dataclasses.replace(
+        config,
+        algorithm_kwargs=defaults[False] | dict(config.algorithm_kwargs),
+        algorithm_params=defaults[True] | dict(config.algorithm_params),
+    )

@@ -1,0 +1,106 @@
+"""The methods that learn, a file each: its settings with their checks, its objective, its record.
+
+A method of your own need not be here: see docs/components.md. To add one to these, write its file, and name it in
+`MethodSettings` below.
+"""
+
+import dataclasses
+from typing import Any
+
+from haepo_jax.methods import dpo, grpo, haepo, ppo, reinforce, rloo
+from haepo_jax.methods.dpo import DpoConfig, DpoLossConfig
+from haepo_jax.methods.grpo import ADVANTAGE_SCALES, GrpoConfig, GrpoLossConfig
+from haepo_jax.methods.haepo import HaepoConfig, HaepoLossConfig
+from haepo_jax.methods.ppo import PpoConfig
+from haepo_jax.methods.record import (
+    Evaluated,
+    ExtraMemory,
+    Group,
+    Method,
+    Objective,
+    OnLanguage,
+    Samples,
+    Sees,
+    StepGroup,
+    gradient_steps,
+    reference_rule,
+    scalars,
+    section,
+)
+from haepo_jax.methods.reinforce import ReinforceConfig
+from haepo_jax.methods.settings import (
+    REFERENCE_NUMBERS,
+    REFERENCES,
+    Chosen,
+    EpochsConfig,
+    NoSettings,
+    ReferenceConfig,
+    SegmentConfig,
+    check_minibatches,
+    check_reference_acts,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSettings:
+    """The built-in methods by name, each with its settings on environments: a line a method."""
+
+    haepo: HaepoConfig = section(haepo.METHOD)
+    ppo: PpoConfig = section(ppo.METHOD)
+    grpo: GrpoConfig = section(grpo.METHOD)
+    rloo: NoSettings = section(rloo.METHOD)
+    dpo: DpoConfig = section(dpo.METHOD)
+    reinforce: ReinforceConfig = section(reinforce.METHOD)
+
+
+METHODS: dict[str, Method[Any]] = {
+    field.name: field.metadata["method"] for field in dataclasses.fields(MethodSettings)
+}
+"""The built-in methods by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageMethodSettings:
+    """Those of the built-in methods that learn on language models, each with its settings there: a line a method."""
+
+    haepo: HaepoLossConfig = HaepoLossConfig()
+    grpo: GrpoLossConfig = GrpoLossConfig()
+    rloo: NoSettings = NoSettings()
+    dpo: DpoLossConfig = DpoLossConfig()
+
+
+__all__ = [
+    "ADVANTAGE_SCALES",
+    "METHODS",
+    "REFERENCES",
+    "REFERENCE_NUMBERS",
+    "Chosen",
+    "DpoConfig",
+    "DpoLossConfig",
+    "EpochsConfig",
+    "Evaluated",
+    "ExtraMemory",
+    "Group",
+    "GrpoConfig",
+    "GrpoLossConfig",
+    "HaepoConfig",
+    "HaepoLossConfig",
+    "LanguageMethodSettings",
+    "Method",
+    "MethodSettings",
+    "NoSettings",
+    "Objective",
+    "OnLanguage",
+    "PpoConfig",
+    "ReferenceConfig",
+    "ReinforceConfig",
+    "Samples",
+    "Sees",
+    "SegmentConfig",
+    "StepGroup",
+    "check_minibatches",
+    "check_reference_acts",
+    "gradient_steps",
+    "reference_rule",
+    "scalars",
+]

@@ -1,0 +1,66 @@
+"""GRPO: clipped steps on every action of the batch, each trajectory's return against its group's.
+
+On an environment the group is the batch: environments have no prompts, and all episodes answer the same question.
+"""
+
+import dataclasses
+
+import jax
+
+from haepo_jax.fields import choice, number
+from haepo_jax.losses import AGGREGATIONS, group_relative_advantages, grpo_loss
+from haepo_jax.methods.record import Method, Objective, OnLanguage, Sees, StepGroup, scalars
+from haepo_jax.methods.settings import EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.types import Metrics
+
+ADVANTAGE_SCALES = ("std", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpoLossConfig:
+    """The GRPO loss: a trajectory's return against its group's is the advantage of all its steps."""
+
+    advantage_scale: str = choice("std", ADVANTAGE_SCALES)
+    """What divides the group's centred returns."""
+    aggregation: str = choice("sequence_mean", AGGREGATIONS)
+    """How the loss is averaged: `sequence_mean` over the steps of each episode first, `token_mean` over all steps
+    alike, `constant` by the most steps that there can be."""
+    clip_epsilon: float = number(0.2, above=0.0)
+    """Bound on how far the probability ratio of a step may move from 1."""
+    kl_coef: float = number(5e-3, low=0.0)
+    """Weight of the divergence from the reference policy, which the loss lowers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpoConfig(EpochsConfig, GrpoLossConfig, ReferenceConfig):
+    """GRPO on an environment, where the batch is one group."""
+
+
+def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: jax.Array | None) -> Objective:
+    """GRPO, with `clip_fraction`, `approx_kl` and `reference_kl`."""
+    advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std")
+
+    def loss_of(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
+        loss, terms = grpo_loss(
+            log_probs,
+            group.behaviour_log_probs,
+            advantages,
+            reference_log_probs,
+            clip_epsilon=settings.clip_epsilon,
+            kl_coef=0 if reference_log_probs is None else settings.kl_coef,
+            where=group.where,
+            aggregation=settings.aggregation,
+        )
+        metrics = {"clip_fraction": terms.clip_fraction, "approx_kl": terms.approx_kl, "reference_kl": terms.kl}
+        return loss, scalars(metrics)
+
+    return loss_of
+
+
+METHOD = Method(
+    objective,
+    Sees.STEPS,
+    GrpoConfig(),
+    check=check_reference_acts,
+    language=OnLanguage(GrpoLossConfig(), sampled_kl="kl_coef"),
+)

@@ -1,0 +1,67 @@
+"""PPO: an actor and a critic, clipped steps on shuffled minibatches of segments.
+
+Source: Schulman et al. (2017), "Proximal policy optimization algorithms".
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from haepo_jax.fields import number, optional_number
+from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss
+from haepo_jax.methods.record import Evaluated, Method, Objective, Samples, Sees, scalars
+from haepo_jax.methods.settings import SegmentConfig
+from haepo_jax.types import Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class PpoConfig(SegmentConfig):
+    """PPO: actor-critic on segments of `num_steps` steps in `num_trajectories` environments that go on in between."""
+
+    clip_epsilon: float = number(0.2, above=0.0)
+    """Bound on how far the probability ratio of a step may move from 1."""
+    value_clip_epsilon: float | None = optional_number(above=0.0)
+    """Bound on how far a value may move in an update, in the unit of returns; no bound when unset."""
+    value_coef: float = number(0.5, low=0.0)
+    """Weight of the value function's loss."""
+    entropy_coef: float = number(0.01, low=0.0)
+    """Weight of the policy's entropy, which the loss raises."""
+
+
+def objective(settings: PpoConfig, samples: Samples) -> Objective:
+    """PPO on a minibatch, whose advantages it normalises, with `policy_loss`, `value_loss`, `clip_fraction` and
+    `approx_kl`.
+    """
+    centred = samples.advantages - samples.advantages.mean()
+    advantages = centred / (samples.advantages.std() + 1e-8)
+
+    def loss_of(evaluated: Evaluated) -> tuple[jax.Array, Metrics]:
+        policy_loss, terms = clipped_surrogate_loss(
+            evaluated.log_probs, samples.log_probs, advantages, clip_epsilon=settings.clip_epsilon
+        )
+        value_loss, _ = clipped_value_loss(
+            evaluated.values, samples.values, samples.targets, clip_epsilon=settings.value_clip_epsilon
+        )
+        metrics = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "clip_fraction": terms.clip_fraction,
+            "approx_kl": terms.approx_kl,
+        }
+        entropy = evaluated.entropies.mean()
+        loss = policy_loss + settings.value_coef * value_loss - settings.entropy_coef * entropy
+        return loss, scalars(metrics)
+
+    return loss_of
+
+
+def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Before values had a bound of their own they had that of the ratio; a default would change the method."""
+    if "value_clip_epsilon" in settings:
+        return settings
+    return {**settings, "value_clip_epsilon": settings.get("clip_epsilon")}
+
+
+METHOD = Method(objective, Sees.SEGMENTS, PpoConfig(), upgrade=_upgrade)

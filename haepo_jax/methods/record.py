@@ -1,0 +1,166 @@
+"""The record of a method: all that others need to know of it, so that nobody else knows a method by its name.
+
+A record has an objective, which takes what the trained policy makes of a batch; environments and language models share
+it. Algorithms, checks, memory rules, sizes and reports follow from the record.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.methods.settings import Chosen, EpochsConfig, NoSettings, ReferenceConfig, SegmentConfig
+from haepo_jax.types import Metrics
+
+Objective = Callable[[Any], tuple[jax.Array, Metrics]]
+"""What the trained policy makes of the batch `-> (loss, metrics)`; see `Sees`."""
+
+
+class Sees(enum.Enum):
+    """How closely a method looks at the batch that it learns from: what its objective is made of, and takes."""
+
+    SUMS = "sums"
+    """Complete episodes as wholes: `objective(settings, Group, reference log-likelihoods [..., M] or None)` takes
+    log-likelihoods `[..., M]`. Their steps need not be kept."""
+    STEPS = "steps"
+    """Complete episodes step by step: `objective(settings, StepGroup, reference log-probabilities [..., M, T] or
+    None)` takes log-probabilities `[..., M, T]`."""
+    SEGMENTS = "segments"
+    """Segments of environments that go on from update to update, with a value function: `objective(settings, Samples)`
+    takes `Evaluated`. The settings are a `SegmentConfig`."""
+
+
+class Group(NamedTuple):
+    """Groups of M trajectories as they were sampled, each as a whole."""
+
+    returns: jax.Array
+    """`[..., M]`."""
+    lengths: jax.Array
+    """`[..., M]` integers, steps that count."""
+    behaviour_log_likelihoods: jax.Array
+    """`[..., M]` under the policy that sampled them."""
+    is_reused: bool = False
+    """Whether more than one gradient step is taken on them, so that the policy moves away from the one that sampled
+    them."""
+
+
+class StepGroup(NamedTuple):
+    """Groups of M trajectories as they were sampled, step by step."""
+
+    returns: jax.Array
+    """`[..., M]`."""
+    where: jax.Array
+    """`[..., M, T]` boolean, True for the steps that count."""
+    behaviour_log_probs: jax.Array
+    """`[..., M, T]` under the policy that sampled them."""
+    is_reused: bool = False
+    """As in `Group`."""
+
+    def sum_over_steps(self) -> Group:
+        """The trajectories as wholes."""
+        behaviour = trajectory_log_likelihood(self.behaviour_log_probs, where=self.where)
+        return Group(self.returns, self.where.sum(axis=-1), behaviour, self.is_reused)
+
+
+class Samples(NamedTuple):
+    """B steps of segments as they were played."""
+
+    log_probs: jax.Array
+    """`[B]` of the actions under the policy that played them."""
+    values: jax.Array
+    """`[B]` by the value function as it was then."""
+    advantages: jax.Array
+    """`[B]` generalised advantages, not normalised."""
+    targets: jax.Array
+    """`[B]` returns that the values are to come to."""
+
+
+class Evaluated(NamedTuple):
+    """What the trained networks make of the same B steps."""
+
+    log_probs: jax.Array
+    """`[B]` of the actions."""
+    entropies: jax.Array
+    """`[B]` of the policy."""
+    values: jax.Array
+    """`[B]`."""
+
+
+class ExtraMemory(NamedTuple):
+    """Memory that an objective takes beside the batch."""
+
+    of: str
+    """What it is for, in words."""
+    bytes: Callable[[int], int]
+    """`M -> bytes`, at least."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OnLanguage[Settings]:
+    """How a method learns on language models, where epochs and the reference policy belong to the stage `rl`."""
+
+    settings: Settings
+    """Its settings there, with their defaults: those of its loss."""
+    comparisons: Callable[[Any, jax.Array], Objective] | None = None
+    """For a method that learns from comparisons that are given, rather than from responses that it samples:
+    `(settings, reference log-likelihoods [..., 2]) -> objective` of log-likelihoods `[..., 2]`, the chosen first."""
+    sampled_kl: str | None = None
+    """Its setting that weighs a KL divergence estimated from the samples."""
+    named_by: tuple[str, ...] = ()
+    """Its settings that stand in the name of a run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method[Settings]:
+    """A method that learns, on environments and where `language` is given on language models."""
+
+    objective: Callable[..., Objective]
+    """Its loss with all that it needs put together, and the metrics that it reports; what it is given `sees` says."""
+    sees: Sees
+    settings: Settings = NoSettings()  # type: ignore[assignment]
+    """Its settings with their defaults: a frozen dataclass whose fields are made by `haepo_jax.fields`. One that is an
+    `EpochsConfig` takes several gradient steps on a batch, one that is a `ReferenceConfig` has a reference policy."""
+    check: Callable[[Chosen], None] | None = None
+    """Raises a `ConfigError` where its settings are each allowed but make no sense together."""
+    extra_memory: ExtraMemory | None = None
+    """What its objective takes beside the batch, where that grows faster than the batch."""
+    upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """Its settings as an older `config.json` has them `->` as they are now, to the same numbers."""
+    language: OnLanguage | None = None
+    """None where it does not learn on language models."""
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether the steps of a batch must be kept until it is learnt from."""
+        return self.sees is not Sees.SUMS
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether a value function learns beside the policy."""
+        return self.sees is Sees.SEGMENTS
+
+
+def section[Settings](method: Method[Settings]) -> Settings:
+    """Makes the field of a config that holds a method's settings; the method itself is its metadata."""
+    return dataclasses.field(default=method.settings, metadata={"method": method})
+
+
+def gradient_steps(settings: Any) -> int:
+    """Counts the gradient steps that a method with these settings takes in an update."""
+    if isinstance(settings, SegmentConfig):
+        return settings.num_epochs * settings.num_minibatches
+    return settings.num_epochs if isinstance(settings, EpochsConfig) else 1
+
+
+def reference_rule(settings: Any) -> str:
+    """Returns the name of the rule by which a reference policy follows, `none` where there is no such policy."""
+    return settings.reference if isinstance(settings, ReferenceConfig) else "none"
+
+
+def scalars(metrics: Mapping[str, jax.Array]) -> Metrics:
+    """Diagnostics as float32 scalars, the mean of each over its groups."""
+    return {name: jnp.mean(values, dtype=jnp.float32) for name, values in metrics.items()}

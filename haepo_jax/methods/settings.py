@@ -1,0 +1,122 @@
+"""Settings that several methods share, with their checks. A method's own settings are a dataclass made of these."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.fields import choice, count, number
+
+REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
+
+
+class Chosen(NamedTuple):
+    """A method's settings in an experiment, for its checks."""
+
+    settings: Any
+    swept: Mapping[str, tuple[Any, ...]]
+    """Those that are swept, each with its values."""
+    names: Mapping[str, str]
+    """Each by the dotted name that it has in the config."""
+    num_trajectories: int
+
+    def values(self, name: str) -> tuple[Any, ...]:
+        """Every value that a setting has among the members."""
+        return self.swept.get(name, (getattr(self.settings, name),))
+
+    def where(self, name: str) -> str:
+        """A setting as a sentence names it."""
+        return f"config.{self.names[name]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """For a method without settings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceConfig:
+    """The rule by which a reference policy follows the trained one (`haepo_jax.algorithms.reference`)."""
+
+    reference: str = choice("previous", REFERENCES)
+    """`frozen` the first policy, `periodic` a copy every `reference_period` updates, `ema` a running mean,
+    `previous` the policy of the update before, `none`."""
+    reference_period: int = count(5, low=1, traced=True)
+    """Updates between two copies of the policy, for `periodic`."""
+    reference_decay: float = number(0.9, low=0.0, high=1.0)
+    """Share of the old reference that `ema` keeps at each update."""
+
+
+REFERENCE_NUMBERS = {"reference_period": "periodic", "reference_decay": "ema"}
+"""The numbers of a `ReferenceConfig`, each with the rule that reads it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochsConfig:
+    """For a method that may learn from a batch more than once."""
+
+    num_epochs: int = count(4, low=1)
+    """Gradient steps on each batch of trajectories."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentConfig:
+    """Learning from segments of `num_steps` steps in `num_trajectories` environments that go on in between."""
+
+    num_steps: int = count(128, low=1)
+    """S, the steps of a segment in each environment."""
+    num_epochs: int = count(4, low=1)
+    """Times that an update goes through its segments."""
+    num_minibatches: int = count(4, low=1)
+    """Gradient steps of an epoch, each on its own share of the segments' steps."""
+    gae_lambda: float = number(0.95, low=0.0, high=1.0)
+    """Decay of generalised advantages: 0 looks one step ahead, 1 to the end."""
+
+
+def check_reference_acts(chosen: Chosen) -> None:
+    """Refuses a KL term, weighed by `kl_coef`, whose reference never differs from the policy it is taken at.
+
+    Raises:
+      ConfigError: there is no reference, or the only step on a batch is taken where both are equal.
+    """
+    settings, kl_coef = chosen.settings, max(chosen.values("kl_coef"))
+    if not any(chosen.values("kl_coef")):
+        return
+    if settings.reference == "none":
+        raise ConfigError(
+            f"{chosen.where('kl_coef')} {kl_coef} needs a reference policy, but {chosen.where('reference')} is none; "
+            f"choose one of {', '.join(REFERENCES[1:])}, or set kl_coef to 0."
+        )
+    if isinstance(settings, EpochsConfig) and settings.num_epochs > 1:
+        return
+    if settings.reference == "periodic" and min(chosen.values("reference_period")) == 1:
+        raise ConfigError(
+            f"{chosen.where('reference_period')} 1 with num_epochs 1 makes the reference equal to the policy at every "
+            "step, where kl_coef has no effect; use reference=previous, or a period of at least 2."
+        )
+    if settings.reference == "ema" and min(chosen.values("reference_decay")) == 0:
+        raise ConfigError(
+            f"{chosen.where('reference_decay')} 0 with num_epochs 1 makes the reference equal to the policy at every "
+            "step, where kl_coef has no effect; use a decay above 0."
+        )
+
+
+def check_minibatches(chosen: Chosen) -> None:
+    """Refuses minibatches of a `SegmentConfig` that do not share the steps of an update evenly.
+
+    Raises:
+      ConfigError: their number does not divide the steps, or leaves one step to each.
+    """
+    settings: SegmentConfig = chosen.settings
+    steps = chosen.num_trajectories * settings.num_steps
+    given = f"{chosen.where('num_minibatches')} {settings.num_minibatches}"
+    if steps % settings.num_minibatches:
+        raise ConfigError(
+            f"{given} does not divide the {steps} steps of an update (num_trajectories {chosen.num_trajectories} "
+            f"times {chosen.names['num_steps']} {settings.num_steps})."
+        )
+    if steps == settings.num_minibatches:
+        raise ConfigError(
+            f"{given} leaves one step to each, where a normalised advantage is always 0; it may be at most "
+            f"{steps // 2}."
+        )
