@@ -1,4 +1,4 @@
-"""Runs a sweep, settings x seeds, on all devices of all processes, or goes on with one that was stopped.
+"""Runs a sweep, settings x seeds, on all devices of all processes, or resumes one that was stopped.
 
 python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=runs/beta_lambda
 
@@ -20,7 +20,7 @@ from haepo_jax.runtime import processes
 
 command_line.define_config(sweep_settings)
 command_line.define_workdir()
-flags.DEFINE_bool("dry_run", False, "Tell members, groups, waves and memory, and run nothing.")
+flags.DEFINE_bool("dry_run", False, "Print members, groups, waves and memory, and run nothing.")
 flags.DEFINE_integer(
     "members_per_device",
     None,

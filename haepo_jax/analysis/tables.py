@@ -53,11 +53,11 @@ def describe_returns(members: Sequence[Mapping[str, Any]], name: str, words: str
         return f"No member has a {words}: no episode has ended, or returns were not finite."
     seeds = f"{values.size} seed{'s' if values.size > 1 else ''}"
     worst = f", worst {values.min():.4g}" if values.size > 1 else ""
-    told = f"{values.mean():.4g}, the mean over {seeds}{worst}"
+    mean = f"{values.mean():.4g}, the mean over {seeds}{worst}"
     if len(ranked) == 1:
-        return f"The {words} is {told}."
+        return f"The {words} is {mean}."
     few = "" if are_enough(values.size) else f" Fewer than {FEWEST_SEEDS} seeds decide nothing."
-    return f"Of {len(ranked)} settings {label} has the highest {words}: {told}.{few}"
+    return f"Of {len(ranked)} settings {label} has the highest {words}: {mean}.{few}"
 
 
 def describe_speed(summary: Mapping[str, Any]) -> str:
