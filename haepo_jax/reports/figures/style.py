@@ -86,7 +86,7 @@ PALETTE = (
 )
 """In the order in which they are taken.
 
-Okabe and Ito's colours and dark tones apart from them, which colour-blind readers can distinguish too; each has a
+Okabe and Ito's colours and dark tones apart from them, which colour-blind readers can tell apart too; each has a
 contrast of 3 to 1 or more on white. Dashes and markers differ where the figure is printed in grey.
 """
 NEUTRAL = Style("#44546A", SOLID, "o")
@@ -113,7 +113,7 @@ class Options(TypedDict, total=False):
 
 
 class Frame(NamedTuple):
-    """The parts of every figure besides its data.
+    """The part of a figure besides its data.
 
     Attributes:
       title: above the figure.
@@ -129,7 +129,7 @@ class Frame(NamedTuple):
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it is for a phone."""
+        """Returns whether it is for a phone."""
         return self.width < 5
 
 
