@@ -28,7 +28,7 @@ def main() -> int:
     from haepo_jax.runs import evaluation
 
     result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed)
-    command_line.make_console().print(tables.evaluation(result))
+    command_line.make_console().print(tables.make_evaluation_table(result))
     code = 0
     try:
         closing.print_sentence(f"Written to {evaluation.write(workdir, result)}.")
@@ -37,7 +37,7 @@ def main() -> int:
         # A folder that may only be read has policies to look at all the same.
         read_only = getattr(error.__cause__, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
         code = 0 if read_only else command_line.STORAGE
-    closing.print_sentence(tables.about_returns(result["members"], "greedy_return", "greedy return"))
+    closing.print_sentence(tables.describe_returns(result["members"], "greedy_return", "greedy return"))
     if result["members"][0]["settings"]:
         closing.print_next_command("report", workdir)
     else:

@@ -47,7 +47,7 @@ def main() -> int:
         with storage_errors(workdir):
             write_json(workdir / "summary.json", summary)
     closing.print_sentence(f"Written to {workdir / 'summary.json'}.")
-    closing.print_sentence(tables.about_returns(summary["members"], "final_return", "final return"))
+    closing.print_sentence(tables.describe_returns(summary["members"], "final_return", "final return"))
     closing.print_next_command("report" if summary["members"][0]["settings"] else "evaluate", workdir)
     return 0
 

@@ -56,7 +56,7 @@ def main() -> int:
     configs = [group.config for group in sweep.groups]
     command_line.check_read(configs, sweep.members[0].settings, unread_of_search(sweep))
     if workdir is None:
-        return _tell_plan(sweep)
+        return _print_plan(sweep)
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables
@@ -77,11 +77,11 @@ def main() -> int:
     if not ran:
         closing.print_sentence(f"{workdir} is complete already; nothing to do.")
     else:
-        closing.print_sentence(f"{len(summary['members']):,} members, {tables.about_speed(summary)}")
+        closing.print_sentence(f"{len(summary['members']):,} members, {tables.describe_speed(summary)}")
     return closing.finish_run(summary, workdir, "report")
 
 
-def _tell_plan(sweep: Sweep) -> int:
+def _print_plan(sweep: Sweep) -> int:
     from haepo_jax.population.planning import device_bytes, plan
     from haepo_jax.runs import agreement
     from haepo_jax.runs.placement import Placement

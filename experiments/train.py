@@ -42,14 +42,14 @@ def main() -> int:
 
     figure = None
     if ran or not learning_curve.has_learning_curve(workdir):
-        figure = learning_curve.learning_curve(workdir)
+        figure = learning_curve.draw_learning_curve(workdir)
     summary = read_summary(workdir)
     if not ran:
         drawn = f" but to draw {figure}" if figure else ""
         closing.print_sentence(f"{workdir} is complete already; nothing to do{drawn}.")
     else:
-        command_line.make_console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
-        closing.print_sentence(f"{tables.about_speed(summary)} Learning curve: {figure}")
+        command_line.make_console().print(tables.make_returns_table(summary, f"{config.env}, {config.algorithm}"))
+        closing.print_sentence(f"{tables.describe_speed(summary)} Learning curve: {figure}")
     if summary["rows_with_returns_sum_not_positive"]:
         closing.print_sentence(
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "

@@ -45,7 +45,7 @@ class Floor(NamedTuple):
     gradient with respect to the observation, which nobody needs."""
 
 
-def floor(ceilings: Ceilings, sizes: tuple[int, ...]) -> Floor:
+def estimate_floor(ceilings: Ceilings, sizes: tuple[int, ...]) -> Floor:
     """Of a multilayer perceptron with these widths, observation and output included, and tanh between its layers."""
     products = 2 * sum(math.prod(pair) for pair in itertools.pairwise(sizes))
     activations = sum(sizes[1:-1])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cli import command_line
-from haepo_jax.analysis.tables import about_returns
+from haepo_jax.analysis.tables import describe_returns
 from haepo_jax.config.sweep import from_record
 from haepo_jax.population.divergence import find_cause
 from haepo_jax.runs.files import read_record
@@ -46,7 +46,7 @@ def finish_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
     if code == command_line.ALL_DIVERGED:
         print_sentence(f"Every member diverged: {_explain_divergence(workdir)}.")
         return code
-    print_sentence(about_returns(summary["members"], "final_return", "final return"))
+    print_sentence(describe_returns(summary["members"], "final_return", "final return"))
     print_next_command(following, workdir)
     return code
 

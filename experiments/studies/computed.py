@@ -12,7 +12,7 @@ from haepo_jax.runs.files import StrPath, read_json, to_json_text
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
 
-def computed(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
+def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
     """Plain data, computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
 
     Args:

@@ -94,12 +94,12 @@ def _on_grid(ends: np.ndarray, series: np.ndarray, grid: np.ndarray, window: flo
     return (sums[last] - sums[first]) / (last - first)
 
 
-def steps_to(curve: np.ndarray, grid: np.ndarray, threshold: float) -> np.ndarray:
+def find_steps_to(curve: np.ndarray, grid: np.ndarray, threshold: float) -> np.ndarray:
     """`[members]` the first grid point at which a curve `[members, points]` is at the threshold; inf where none is."""
     reached = curve >= threshold
     return np.where(reached.any(axis=1), grid[np.argmax(reached, axis=1)], np.inf)
 
 
-def budget_grid(budget: float) -> np.ndarray:
+def make_budget_grid(budget: float) -> np.ndarray:
     """Environment steps at which curves are compared."""
     return np.linspace(0, budget, GRID_POINTS + 1)[1:]

@@ -23,7 +23,7 @@ _AT_ONCE = 8  # batches side by side
 _RESAMPLES = 500
 
 
-def actor_critic_at(config: ExperimentConfig, updates: Sequence[int]) -> list[Params]:
+def train_actor_critic(config: ExperimentConfig, updates: Sequence[int]) -> list[Params]:
     """PPO's parameters after each of these numbers of updates, in one run of seed 0."""
     functions = make_member(config)
     settings = {name: jnp.asarray(value) for name, value in traced_settings(config).items()}
@@ -36,7 +36,7 @@ def actor_critic_at(config: ExperimentConfig, updates: Sequence[int]) -> list[Pa
     return found
 
 
-def batch_gradients(
+def measure_batch_gradients(
     config: ExperimentConfig, points: Sequence[Params], *, batches: int
 ) -> list[tuple[np.ndarray, float]]:
     """The policy's gradient on fresh batches at the same parameters.
@@ -83,7 +83,7 @@ def _fresh_batch(
     return learner, algorithm.collect(traced, learner, key)
 
 
-def signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
+def estimate_signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
     """How much of a batch's gradient is the expected one.
 
     Args:
@@ -123,7 +123,7 @@ def signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
     }
 
 
-def sample_sizes(
+def measure_sample_sizes(
     config: ExperimentConfig, *, sharpness: float, horizons: Sequence[int], groups: int
 ) -> dict[str, np.ndarray]:
     """The effective sample size of each score as trajectories grow.

@@ -99,7 +99,7 @@ BASELINES = (PPO, GRPO, DPO, REINFORCE)
 METHODS = (*HAEPO.values(), *BASELINES)
 
 
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+def nest_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by dotted name as nested groups."""
     nested: dict[str, Any] = {}
     for name, value in settings.items():

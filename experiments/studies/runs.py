@@ -16,7 +16,7 @@ import jax
 
 from experiments.studies.countdown import Countdown
 from experiments.studies.curves import RunData
-from experiments.studies.methods import nested
+from experiments.studies.methods import nest_settings
 from experiments.studies.scale import Scale
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
@@ -54,7 +54,7 @@ class Runs:
           StorageError: the folder could not be written to any more.
           Interrupted: SIGTERM or SIGINT; asked again, the run goes on.
         """
-        config = from_config_dict(nested(settings))
+        config = from_config_dict(nest_settings(settings))
         path = self.directory / "runs" / name
         if not self._is_whole(path, config):
             what = f"{config.num_seeds} seeds of {config.algorithm} on {config.env}"
@@ -89,7 +89,7 @@ class Runs:
         return sealed
 
 
-def finished(directory: Path) -> int:
+def count_finished(directory: Path) -> int:
     """Counts the runs under the folder of a study that need nothing more."""
     return sum(1 for _ in (directory / "runs").rglob(_SEAL))
 

@@ -28,7 +28,7 @@ WALK = Task(
 )
 
 
-def bandit(env: str, num_arms: int) -> Task:
+def make_bandit(env: str, num_arms: int) -> Task:
     """A bandit with this many arms; 64 pulls are an update. What counts is where a method ends: tuned by the mean
     over all pulls, most take steps so large that some seeds settle on a wrong arm
     (docs/experiments/bandit_settings.md).
@@ -48,7 +48,7 @@ def bandit(env: str, num_arms: int) -> Task:
     )
 
 
-def deep_sea(size: int) -> Task:
+def make_deep_sea(size: int) -> Task:
     """DeepSea of this size: only one action sequence in two to the power of its size finds the treasure."""
     return Task(
         name=f"deep_sea_{size}",

@@ -12,6 +12,7 @@ from haepo_jax.config.conversion import (
     to_config_dict,
     to_json,
     traced_settings,
+    with_components,
     with_settings,
 )
 from haepo_jax.config.method import method_of, method_settings, setting_name, settings_place, steps_of_update
@@ -78,5 +79,6 @@ __all__ = [
     "to_config_dict",
     "to_json",
     "traced_settings",
+    "with_components",
     "with_settings",
 ]

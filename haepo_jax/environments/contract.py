@@ -57,12 +57,42 @@ def checked_info_metrics(name: str, info_metrics: Any) -> tuple[str, ...]:
     if not isinstance(info_metrics, list | tuple) or not all(isinstance(measure, str) for measure in info_metrics):
         raise ConfigError(f"env {name} has info_metrics = {quoted(info_metrics)}; it must be a tuple of names.")
     for measure in info_metrics:
-        if measure in REPORTED or names_a_setting(measure):
-            raise ConfigError(
-                f"env {name} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
-                "give it another one."
-            )
+        check_reported_name(f"env {name}", measure)
     return tuple(info_metrics)
+
+
+def check_reported_name(who: str, measure: str) -> None:
+    """Refuses the name of a measure that is that of something else which a run reports.
+
+    Args:
+      who: reports it, in words.
+      measure: its name.
+
+    Raises:
+      ConfigError: it is a column or a setting of a run.
+    """
+    if measure in REPORTED or names_a_setting(measure):
+        raise ConfigError(
+            f"{who} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
+            "give it another one."
+        )
+
+
+def check_observation_shape(name: str, shape: Any) -> None:
+    """Refuses what is no shape of an array.
+
+    Args:
+      name: the environment's id.
+      shape: its attribute `observation_shape`.
+
+    Raises:
+      ConfigError: it is no tuple of whole numbers.
+    """
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 1 for size in shape):
+        raise ConfigError(
+            f"env {name} has observation_shape {quoted(shape)}; it must be a tuple of whole numbers, such as (4,) or "
+            "(10, 10, 3)."
+        )
 
 
 def check_choices(name: str, what: str, space: spaces.Discrete) -> None:

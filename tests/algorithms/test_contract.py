@@ -142,6 +142,7 @@ class TestEveryMethod:
 OF_EPISODES = [name for name in ALL if name == HANDED_IN or METHODS[name].sees is not Sees.SEGMENTS]
 WITH_EPOCHS = [name for name in OF_EPISODES if isinstance(method_settings(config_of(name)), EpochsConfig)]
 WITH_REFERENCE = [name for name in ALL if isinstance(method_settings(config_of(name)), ReferenceConfig)]
+WITH_KL = [name for name in WITH_REFERENCE if hasattr(method_settings(config_of(name)), "kl_coef")]
 
 
 @pytest.mark.parametrize("name", OF_EPISODES)
@@ -179,21 +180,20 @@ def test_epochs_are_steps_on_the_same_batch_and_metrics_those_of_the_last(name):
 
 
 @pytest.mark.parametrize("name", WITH_REFERENCE)
-class TestEveryReference:
-    def test_begins_as_the_policy_and_is_then_the_policy_of_the_update_before(self, name):
-        assert method_settings(member(name).config).reference == "previous"
-        start, first, second = (member(name).after(updates)[0].learner for updates in (0, 1, 2))
-        assert_identical(start.reference, start.params)
-        assert_identical(first.reference, start.params)
-        assert_identical(second.reference, first.params)
+def test_a_reference_begins_as_the_policy_and_is_then_that_of_the_update_before(name):
+    assert method_settings(member(name).config).reference == "previous"
+    start, first, second = (member(name).after(updates)[0].learner for updates in (0, 1, 2))
+    assert_identical(start.reference, start.params)
+    assert_identical(first.reference, start.params)
+    assert_identical(second.reference, first.params)
 
-    def test_draws_the_policy_by_its_weight(self, name):
-        one = member(name)
-        weight = setting_name(one.config, "kl_coef")
-        if weight not in one.settings:
-            pytest.skip("its loss is measured against the reference, and has no weight of its own")
-        ends = [one.after(2, **{weight: value})[0].learner.params for value in (0.0, 0.5)]
-        assert distance(*ends) > 1e-4
+
+@pytest.mark.parametrize("name", WITH_KL)
+def test_lambda_changes_what_the_second_update_does(name):
+    one = member(name)
+    weight = setting_name(one.config, "kl_coef")
+    ends = [one.after(2, **{weight: value})[0].learner.params for value in (0.0, 0.5)]
+    assert distance(*ends) > 1e-4
 
 
 def test_a_method_without_a_reference_keeps_none():

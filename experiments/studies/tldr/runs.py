@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.countdown import Countdown
-from experiments.studies.methods import Method, nested
+from experiments.studies.methods import Method, nest_settings
 from experiments.studies.tldr.methods import METHODS, SETTINGS_PER_METHOD
 from experiments.studies.tldr.scale import Scale
 from haepo_jax.errors import ConfigError
@@ -46,7 +46,7 @@ class Runs:
 
     def config(self, settings: Mapping[str, Any]) -> LanguageConfig:
         """The config with these settings, by dotted name, at this scale."""
-        return from_config_dict(nested({**self.scale.settings, **settings}))
+        return from_config_dict(nest_settings({**self.scale.settings, **settings}))
 
     def prepare(self) -> None:
         """Makes the fine-tuned policy and the reward model that all methods begin with."""
@@ -126,7 +126,7 @@ class Runs:
         return self.directory / "rl" / name
 
 
-def finished(directory: Path) -> int:
+def count_finished(directory: Path) -> int:
     """Counts the stages under the folder of the comparison that are complete."""
     return sum(1 for _ in directory.glob("**/summary.json"))
 

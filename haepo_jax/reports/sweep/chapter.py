@@ -31,6 +31,6 @@ class Chapter(NamedTuple):
     drawings: tuple[Drawing, ...] = ()
 
 
-def interval_row(label: str, estimate: Estimate) -> tuple[str, float, float, float]:
+def make_interval_row(label: str, estimate: Estimate) -> tuple[str, float, float, float]:
     """A row of `figures.intervals`."""
     return label, float(estimate.value), float(estimate.low), float(estimate.high)

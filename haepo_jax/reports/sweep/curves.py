@@ -8,7 +8,7 @@ from haepo_jax.reports.sweep.ranking import Scores
 CURVE_POINTS = 100
 
 
-def learning_curve(sweep: Sweep, scores: Scores, point: int) -> tuple[np.ndarray, np.ndarray]:
+def collect_curves(sweep: Sweep, scores: Scores, point: int) -> tuple[np.ndarray, np.ndarray]:
     """The returns of a point's members, against environment steps where these are limited, else updates.
 
     A member that has diverged has the worst final return from there on, one that has stopped its last return.

@@ -12,7 +12,7 @@ import numpy as np
 
 from haepo_jax.config.checks import flatten
 from haepo_jax.errors import ConfigError
-from haepo_jax.reports.sweep.bins import Setting, distinct, make_setting
+from haepo_jax.reports.sweep.bins import Setting, find_distinct, make_setting
 from haepo_jax.runs.endings import find_ended
 from haepo_jax.runs.files import StrPath, is_complete, read_members, read_record
 from haepo_jax.runs.metrics.reader import read_rows
@@ -78,8 +78,8 @@ def read_sweep(workdir: StrPath) -> Sweep:
         raise ConfigError(
             f"--workdir {workdir} holds a sweep that has written no metrics yet; ask again after its first updates."
         )
-    point, points = distinct([member["settings"] for member in members])
-    group, groups = distinct([member["group"] for member in members])
+    point, points = find_distinct([member["settings"] for member in members])
+    group, groups = find_distinct([member["group"] for member in members])
     returns, env_steps = read.by_update("episode_return", np.float32(np.nan)), read.by_update("env_steps", 0)
     rows, diverged = read.count, read.by_update("diverged", False).any(axis=1)
     done = find_ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
@@ -105,7 +105,7 @@ def read_sweep(workdir: StrPath) -> Sweep:
     )
 
 
-def default_point(sweep: Sweep) -> int | None:
+def find_default_point(sweep: Sweep) -> int | None:
     """The point whose settings are the config's own; None where the sweep does not hold it."""
     own = flatten(sweep.config)
     return next((k for k, point in enumerate(sweep.points) if all(own.get(n) == v for n, v in point.items())), None)
