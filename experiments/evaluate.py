@@ -17,6 +17,9 @@ from haepo_jax.errors import StorageError
 command_line.define_workdir()
 flags.DEFINE_integer("episodes", 100, "Episodes of each policy, greedy and sampled.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Another seed gives other episodes.", lower_bound=0)
+flags.DEFINE_string(
+    "checkpoint", "last", "Whose policies: last, best (of the evaluations in training), or a number of updates."
+)
 
 
 def main() -> int:
@@ -26,8 +29,10 @@ def main() -> int:
     from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.runs import evaluation
+    from haepo_jax.runs.states import LAST, check_checkpoint
 
-    result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed)
+    checkpoint = check_checkpoint("--checkpoint", given.checkpoint)
+    result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
     command_line.make_console().print(tables.make_evaluation_table(result))
     code = 0
     try:
@@ -41,7 +46,8 @@ def main() -> int:
     if result["members"][0]["settings"]:
         closing.print_next_command("report", workdir)
     else:
-        closing.print_next_command("evaluate", workdir, f"--seed={given.seed + 1}")
+        same = [] if checkpoint == LAST else [f"--checkpoint={checkpoint}"]
+        closing.print_next_command("evaluate", workdir, *same, f"--seed={given.seed + 1}")
     return code
 
 

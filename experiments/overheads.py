@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _measure(part: str, workdir: Path) -> None:
-    from configs import cartpole  # only now: a wrong flag is told at once
+    from configs import cartpole  # only now: a wrong flag is refused at once
     from configs.sweeps import beta_lambda
     from experiments.benchmarks import overheads
     from haepo_jax.config import from_config_dict

@@ -41,7 +41,7 @@ def main() -> int:
             named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
             raise ConfigError(
                 f"--workdir {workdir} lacks metrics of {len(missing)} of its members ({named}): copy the parts that "
-                "are missing into its metrics/, or go on with the run by the command that began it."
+                "are missing into its metrics/, or resume the run by the command that began it."
             )
         summary = summarize(workdir)
         with storage_errors(workdir):

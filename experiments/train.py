@@ -24,6 +24,9 @@ flags.DEFINE_float(
     "Standstill after which the process ends itself; the first update has no limit.",
     lower_bound=1,
 )
+flags.DEFINE_integer(
+    "keep_checkpoints_every", None, "Updates between two checkpoints that are never dropped.", lower_bound=1
+)
 
 
 def main() -> int:
@@ -34,7 +37,13 @@ def main() -> int:
     from haepo_jax.runs.experiment import run
 
     given = flags.FLAGS
-    ran = run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds)
+    ran = run(
+        config,
+        workdir,
+        checkpoint_seconds=given.checkpoint_seconds,
+        stall_seconds=given.stall_seconds,
+        keep_checkpoints_every=given.keep_checkpoints_every,
+    )
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables

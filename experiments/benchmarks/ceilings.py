@@ -46,7 +46,12 @@ class Floor(NamedTuple):
 
 
 def estimate_floor(ceilings: Ceilings, sizes: tuple[int, ...]) -> Floor:
-    """Of a multilayer perceptron with these widths, observation and output included, and tanh between its layers."""
+    """Estimates the least seconds of a multilayer perceptron with tanh between its layers.
+
+    Args:
+      ceilings: of the machine.
+      sizes: the widths, observation and output included.
+    """
     products = 2 * sum(math.prod(pair) for pair in itertools.pairwise(sizes))
     activations = sum(sizes[1:-1])
     forward = products / ceilings.flops_per_second + activations / ceilings.tanh_per_second

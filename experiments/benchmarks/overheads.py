@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def measure_guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
-    """All updates in one call, with and without a look at whether every number is finite."""
+    """Measures all updates in one call, with and without a look at whether every number is finite."""
     functions = make_member(config)
     bare = functions._replace(learn=functions.learn_unguarded)
     times = measure_in_turn(
@@ -45,7 +45,7 @@ def measure_guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
 
 
 def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
-    """All updates in one call against a run with its metrics, progress and checkpoints.
+    """Measures all updates in one call against a run with its metrics, progress and checkpoints.
 
     The share of the latter in which it waits for its two checkpoints is in its row.
     """
@@ -64,7 +64,7 @@ def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
 
 
 def measure_checkpoints(sweep: Sweep, *, repeats: int) -> list[Row]:
-    """A run that saves after every chunk against one that saves at its ends alone; the sweep has one group.
+    """Measures a run that saves after every chunk against one that saves at its ends alone; the sweep has one group.
 
     From the difference: what a checkpoint costs, and the share of the run time when there is one a minute.
     """
@@ -98,7 +98,7 @@ def _attempt(sweep: Sweep, *, checkpoint_seconds: float) -> dict[str, Any]:
 
 
 def measure_compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
-    """The program of a population traced, compiled, and read again from the cache."""
+    """Measures how long the program of a population is traced, compiled, and read again from the cache."""
     population, folder = make_population(config), Path(tempfile.mkdtemp())
     state = population.abstract_state()
 
@@ -134,7 +134,7 @@ def measure_compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
 
 
 def measure_scale_out(config: ExperimentConfig, *, members_per_device: int, repeats: int) -> list[Row]:
-    """The same work for each device, on 1, 2, 4, ... of the devices that there are."""
+    """Measures the same work for each device, on 1, 2, 4, ... of the devices that there are."""
     counts = [2**k for k in range(jax.device_count().bit_length()) if 2**k <= jax.device_count()]
 
     def population(count: int) -> Population:

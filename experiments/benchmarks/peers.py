@@ -44,7 +44,7 @@ class Arrival(NamedTuple):
 
 
 def parse_peer(text: str) -> Peer:
-    """A peer from `NAME=COMMAND`.
+    """Parses a peer from `NAME=COMMAND`.
 
     Raises:
       ConfigError: it is not of this form.

@@ -38,7 +38,7 @@ class Program(NamedTuple):
 
 
 def make_config(num_seeds: int) -> ExperimentConfig:
-    """HAEPO with one epoch and the recommended score on an endless CartPole."""
+    """Makes the config of HAEPO with one epoch and the recommended score on an endless CartPole."""
     return from_config_dict(
         {
             "env": "CartPole-v1",

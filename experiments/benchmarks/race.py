@@ -50,7 +50,7 @@ def run_race(given: Sequence[Peer], *, num_seeds: int, repeats: int, workdir: Pa
       either in which ours are there.
 
     Raises:
-      ConfigError: a command failed, or a peer tells something else than it should.
+      ConfigError: a command failed, or a peer prints something else than it should.
     """
     rounds = [
         [_train(num_seeds, workdir), *(_run_peer(peer, num_seeds, workdir) for peer in given)] for _ in range(repeats)
@@ -65,7 +65,7 @@ def run_race(given: Sequence[Peer], *, num_seeds: int, repeats: int, workdir: Pa
 
 
 def read_arrival(run: Path, whole_seconds: float) -> Arrival:
-    """When the seeds of a run were at 475, by what is in its folder.
+    """Reads from the folder of a run when its seeds were at 475.
 
     Args:
       run: the folder of a run that is complete and was never stopped.
@@ -97,7 +97,7 @@ def write_race(workdir: Path, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The cells of each row, ours first, under `COLUMNS`."""
+    """Formats the cells of each row, ours first, under `COLUMNS`."""
     return [
         (
             row["name"],

@@ -42,7 +42,7 @@ def write_benchmark(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> d
 
 
 def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The cells of each row, under `COLUMNS`."""
+    """Formats the cells of each row, under `COLUMNS`."""
     return [
         (
             row["name"] if "name" in row else LABELS[row["measure"]] + (", beside peers" if "beside" in row else ""),
@@ -59,7 +59,7 @@ def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def describe_floor(result: dict[str, Any]) -> str:
-    """How far the rates are from what the machine's products and tanh allow."""
+    """Describes how far the rates are from what the machine's products and tanh allow."""
     ceilings, seconds = result["ceilings"], result["floor_seconds"]
     lines = [
         f"This machine does {ceilings['flops_per_second'] / 1e9:,.0f} GFLOP/s in products of a policy's size and "

@@ -17,7 +17,7 @@ _SECONDS = 1.0  # of a measurement, at least
 
 
 def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
-    """A row for each of `MEASURES`, with its ratio to the rows before it."""
+    """Measures a row for each of `MEASURES`, with its ratio to the rows before it."""
     programs: dict[str, Callable[[], float]] = {}
     rows: list[Row] = []
     for measure in MEASURES:
@@ -46,7 +46,7 @@ def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
 
 
 def compare_peers(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) -> list[Row]:
-    """Our training and each peer in turn; rows as of `measure_rows`, with how often each peer fits into ours."""
+    """Measures our training and each peer in turn; rows as of `measure_rows`, with our rate over each peer's."""
     compiled: dict[str, list[float]] = {peer.name: [] for peer in given}
     ours = _timed(make_program("training", num_seeds))
 

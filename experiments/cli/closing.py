@@ -47,7 +47,13 @@ def finish_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
         print_sentence(f"Every member diverged: {_explain_divergence(workdir)}.")
         return code
     print_sentence(describe_returns(summary["members"], "final_return", "final return"))
-    print_next_command(following, workdir)
+    evaluated = "best_eval_return" in summary["members"][0]
+    if evaluated:
+        print_sentence(describe_returns(summary["members"], "best_eval_return", "best evaluation return"))
+        print_sentence(
+            "It chose its own policies, which biases it upward; evaluate --checkpoint=best plays them afresh."
+        )
+    print_next_command(following, workdir, *(["--checkpoint=best"] if evaluated and following == "evaluate" else []))
     return code
 
 

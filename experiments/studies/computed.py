@@ -13,7 +13,7 @@ from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
 
 def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
-    """Plain data, computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
+    """Loads plain data, which is computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
 
     Args:
       directory: of the whole study.

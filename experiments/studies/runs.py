@@ -40,7 +40,7 @@ class Runs:
         self._countdown = Countdown(scale.runs)
 
     def get(self, name: str, settings: Mapping[str, Any]) -> RunData:
-        """The data of a run, which is done first unless its folder holds it whole.
+        """Returns the data of a run, which is done first unless its folder holds it whole.
 
         Args:
           name: the folder under `runs/`, such as `cartpole/ppo`.
@@ -52,7 +52,7 @@ class Runs:
         Raises:
           ConfigError: settings that are not allowed, or a folder that holds a run of other settings.
           StorageError: the folder could not be written to any more.
-          Interrupted: SIGTERM or SIGINT; asked again, the run goes on.
+          Interrupted: SIGTERM or SIGINT; asked again, the run resumes.
         """
         config = from_config_dict(nest_settings(settings))
         path = self.directory / "runs" / name

@@ -40,16 +40,16 @@ class Task:
     """The end of the curve by whose mean settings are chosen, as a share of it: 1 is the whole of learning."""
 
     def judged(self, curves: np.ndarray) -> np.ndarray:
-        """The mean over the end of curves `[..., points]` that settings are chosen by."""
+        """Computes the mean over the end of curves `[..., points]` by which settings are chosen."""
         points = max(1, round(self.judged_share * curves.shape[-1]))
         return curves[..., -points:].mean(axis=-1)
 
     def curve(self, run: RunData) -> np.ndarray:
-        """`[members, points]` the metric on this task's grid."""
+        """Returns the metric on this task's grid, `[members, points]`."""
         return run.curve(self.metric, self.grid(run), failure=self.failure, window=self.window)
 
     def grid(self, run: RunData) -> np.ndarray:
-        """Environment steps of the points."""
+        """Returns the environment steps of the points."""
         return make_budget_grid(run.config["max_env_steps"])
 
 
@@ -69,7 +69,7 @@ class Tuned:
 
 
 def make_settings(runs: Runs, task: Task, method: Method) -> dict[str, Any]:
-    """A method's untuned settings on a task, by dotted name."""
+    """Makes a method's untuned settings on a task, by dotted name."""
     budget = max(1, round(task.budget * runs.scale.budget))
     settings = {**task.settings, **method.base, "max_env_steps": budget}
     if settings["algorithm"] == "ppo":
@@ -111,12 +111,12 @@ def tune(runs: Runs, task: Task, method: Method, *, extra: Mapping[str, Any] | N
 
 
 def run_reported(runs: Runs, tuned: Tuned, name: str | None = None, **changes: Any) -> RunData:
-    """The run of a tuned method on the reported seeds, with changes by dotted name (dots as they are)."""
+    """Runs a tuned method on the reported seeds, with changes by dotted name (dots as they are)."""
     path = f"{tuned.task.name}/{name or tuned.method.name}"
     return runs.get(path, {**tuned.settings, "seed": 0, "num_seeds": runs.scale.seeds, **changes})
 
 
 def transfer(runs: Runs, tuned: Tuned, task: Task) -> Tuned:
-    """The choice made on one task, taken to another."""
+    """Transfers the choice made on one task to another."""
     settings = {**make_settings(runs, task, tuned.method), **tuned.chosen}
     return dataclasses.replace(tuned, task=task, settings=settings)

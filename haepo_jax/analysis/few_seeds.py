@@ -9,7 +9,7 @@ FEWEST_SEEDS = 5
 
 
 def are_enough(seeds: int) -> bool:
-    """Whether so many seeds make an interval."""
+    """Returns whether so many seeds make an interval."""
     return seeds >= FEWEST_SEEDS
 
 

@@ -28,9 +28,8 @@ def make_returns_table(summary: Mapping[str, Any], title: str) -> Table:
 
 def make_evaluation_table(result: Mapping[str, Any]) -> Table:
     """Makes the table of an evaluation, two lines for each swept setting, the best greedy return first."""
-    title = (
-        f"{result['env']} after update {result['update']}, {result['episodes']} fresh episodes a policy, over seeds"
-    )
+    chosen = "at its best evaluation" if result["checkpoint"] == "best" else f"after update {result['update']}"
+    title = f"{result['env']} {chosen}, {result['episodes']} fresh episodes a policy, over seeds"
     table = make_table(title, ("setting", "seeds", "actions", "mean", "std", "worst", "best"))
     for label, members in _rank_settings(result["members"], "greedy_return"):
         for kind in ("greedy", "sampled"):
@@ -54,11 +53,11 @@ def describe_returns(members: Sequence[Mapping[str, Any]], name: str, words: str
         return f"No member has a {words}: no episode has ended, or returns were not finite."
     seeds = f"{values.size} seed{'s' if values.size > 1 else ''}"
     worst = f", worst {values.min():.4g}" if values.size > 1 else ""
-    told = f"{values.mean():.4g}, the mean over {seeds}{worst}"
+    mean = f"{values.mean():.4g}, the mean over {seeds}{worst}"
     if len(ranked) == 1:
-        return f"The {words} is {told}."
+        return f"The {words} is {mean}."
     few = "" if are_enough(values.size) else f" Fewer than {FEWEST_SEEDS} seeds decide nothing."
-    return f"Of {len(ranked)} settings {label} has the highest {words}: {told}.{few}"
+    return f"Of {len(ranked)} settings {label} has the highest {words}: {mean}.{few}"
 
 
 def describe_speed(summary: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ def decide_all(words: Iterable[str]) -> str:
 
 
 def disagree(words: Iterable[str]) -> bool:
-    """Whether some comparisons reproduce a claim and others contradict it, so that no one word is fair to them."""
+    """Returns whether some comparisons reproduce a claim and others contradict it, so that no word is fair to all."""
     return {REPRODUCED, CONTRADICTED} <= set(words)
 
 

@@ -10,7 +10,7 @@ TOO_FEW = "too few seeds for an interval"
 
 
 def format_number(value: float, digits: int = 3, infinite: str = "infinite") -> str:
-    """A number in few digits; `infinite` is the word for one that is, "never" where it is a time."""
+    """Formats a number in few digits; `infinite` is the word for one that is, "never" where it is a time."""
     if np.isnan(value):
         return "no value"
     if np.isinf(value):
@@ -20,13 +20,13 @@ def format_number(value: float, digits: int = 3, infinite: str = "infinite") -> 
 
 
 def format_interval(estimate: Estimate, digits: int = 3, infinite: str = "infinite") -> str:
-    """`value [low, high]`; the value alone, and why, where an estimate has no interval."""
+    """Formats an estimate as `value [low, high]`; the value alone, and why, where it has no interval."""
     cell = format_interval_cell(estimate, digits, infinite)
     return f"{cell} ({TOO_FEW})" if _lacks_interval(estimate) else cell
 
 
 def format_interval_cell(estimate: Estimate, digits: int = 3, infinite: str = "infinite") -> str:
-    """The same for a table, whose note has the reason: see `brackets`."""
+    """Formats an estimate for a table, whose note has the reason: see `explain_brackets`."""
     value, low, high = (format_number(float(part), digits, infinite) for part in estimate)
     if _lacks_interval(estimate) or (np.isinf(estimate.value) and value == low == high):
         return value
@@ -38,7 +38,7 @@ def _lacks_interval(estimate: Estimate) -> bool:
 
 
 def format_comparison(made: Comparison) -> str:
-    """A difference or ratio with its interval, or why there is nothing to compare."""
+    """Formats a difference or ratio with its interval, or why there is nothing to compare."""
     if made.nothing:
         return made.nothing
     return format_interval(made.estimate if made.seeds is None else drop_unsupported(made.estimate, made.seeds))
@@ -50,5 +50,5 @@ def explain_brackets(seeds: int, kind: str = "95% stratified bootstrap intervals
 
 
 def name_bands(seeds: int, kind: str = "95% bootstrap bands") -> str:
-    """The end of a caption, `with 95% bootstrap bands`."""
+    """Writes the end of a caption, `with 95% bootstrap bands`."""
     return f"with {kind}" if are_enough(seeds) else f"without {kind}, as {seeds} seeds are too few for them"

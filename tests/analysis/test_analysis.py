@@ -176,7 +176,7 @@ def point(index, value, **settings):
 
 
 def evaluated(*members):
-    return {"env": "Catch-bsuite", "update": 3, "episodes": 100, "members": list(members)}
+    return {"env": "Catch-bsuite", "update": 3, "checkpoint": "last", "episodes": 100, "members": list(members)}
 
 
 def test_rows_of_an_evaluation_are_told_apart_in_80_columns_and_the_best_comes_first():

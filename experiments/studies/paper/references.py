@@ -21,7 +21,7 @@ _UPDATES = 60
 
 
 def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Section:
-    """Every rule for the reference of the recommended HAEPO, on CartPole."""
+    """Runs every rule for the reference of the recommended HAEPO, on CartPole."""
     curves, grid = _curves(runs, tuned[recommended.name])
     areas = {label: curve.mean(axis=1) for label, curve in curves.items()}
     return Section(

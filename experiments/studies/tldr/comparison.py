@@ -56,11 +56,11 @@ class _Found:
     held-out posts."""
 
     def mean(self, method: Method, measure: str) -> np.ndarray:
-        """`[seeds]` on the test posts."""
+        """Returns the mean on the test posts, `[seeds]`."""
         return np.array([self.judged["means"][name][measure] for name in self.names[method.name]])
 
     def wins(self, ours: str, theirs: str, kind: str = "length_controlled") -> np.ndarray:
-        """`[seeds]` how often a method wins against another or the fine-tuned policy."""
+        """Returns how often a method wins against another or the fine-tuned policy, `[seeds]`."""
         return np.array([rates[ours][theirs][kind] for rates in self.judged["win_rates"]])
 
 

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 def measured(workdir: StrPath, shapes: Iterable[str], topology: str = "") -> list[Row]:
-    """The rows of `memory.json`, of which those of these shapes are measured first.
+    """Loads the rows of `memory.json`, of which those of these shapes are measured first.
 
     Args:
       workdir: holds the file.
@@ -54,7 +54,7 @@ def measured(workdir: StrPath, shapes: Iterable[str], topology: str = "") -> lis
 
 
 def section(rows: Sequence[Row]) -> Section:
-    """The study, from the rows of `memory.json`."""
+    """Makes the section from the rows of `memory.json`."""
     shapes = [shape for shape in BASE if any(row["shape"] == shape for row in rows)]
     first = next(row["device"] for row in rows if row["way"] == "naive")
     here = [row for row in rows if row["device"] == first]
@@ -227,7 +227,7 @@ def _difference(saving: float, rival: str) -> str:
 
 
 def sources() -> tuple[str, ...]:
-    """Where a difference in memory between two codes can come from, as the losses are not it."""
+    """Lists sources of a difference in memory between two codes, as the losses are none."""
     return (
         "At equal settings the losses alone make no difference: a method's loss reads log-probabilities of [M, T] "
         "numbers, and what fills memory are the states and logits behind them.",

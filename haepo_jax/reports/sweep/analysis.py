@@ -32,31 +32,31 @@ class Analysis(NamedTuple):
         return f"mean return of the last {format_count(min(FINAL_UPDATES, self.scores.updates), 'update')}"
 
     def score(self, point: int) -> str:
-        """The score of a point with its interval."""
+        """Formats the score of a point with its interval."""
         return format_interval(self._estimate(point))
 
     def score_cell(self, point: int) -> str:
-        """The same for a table."""
+        """Formats the score of a point for a table."""
         return format_interval_cell(self._estimate(point))
 
     def _estimate(self, point: int) -> Estimate:
         return estimate_interquartile_mean(self.scores.finals[(self.sweep.point == point) & self.scores.compared])
 
     def settings(self, point: int) -> str:
-        """The settings of a point."""
+        """Formats the settings of a point."""
         return ", ".join(
             format_setting(self.names[setting.name], self.value(setting, point)) for setting in self.sweep.settings
         )
 
     def value(self, setting: Setting, point: int) -> str:
-        """One of its settings."""
+        """Formats one of the settings of a point."""
         if setting.binned:
             return format_value(self.sweep.points[point][setting.name], LABEL_DIGITS)
         return setting.labels[setting.level[point]]
 
 
 def analyse_sweep(sweep: Sweep) -> Analysis:
-    """Everything that is computed of a sweep.
+    """Computes all numbers of a sweep.
 
     Raises:
       ConfigError: no member has a finite return.
@@ -69,5 +69,5 @@ def analyse_sweep(sweep: Sweep) -> Analysis:
 
 
 def format_count(number_of: int, what: str) -> str:
-    """How many there are of what, `1 seed` or `1,152 members`."""
+    """Formats a number of things, `1 seed` or `1,152 members`."""
     return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"

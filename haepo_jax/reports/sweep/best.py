@@ -19,7 +19,7 @@ TOP = 10
 
 
 def make_best_chapter(analysis: Analysis) -> Chapter:
-    """The settings with the highest final return, what ties with them, and what became of the default."""
+    """Makes the chapter of the settings with the highest final return, their ties, and the default."""
     sweep, ranking = analysis.sweep, analysis.ranking
     best, default = int(ranking.order[0]), find_default_point(sweep)
     findings = [describe_highest(analysis), *_name_ties(analysis)]
@@ -50,7 +50,7 @@ def make_best_chapter(analysis: Analysis) -> Chapter:
 
 
 def describe_highest(analysis: Analysis) -> str:
-    """Which setting has the highest score, and whether it may be called the best, in a sentence or two."""
+    """Names the setting with the highest score, and whether it may be called the best."""
     sweep, ranking = analysis.sweep, analysis.ranking
     first, ranked = int(ranking.order[0]), len(ranking.order)
     seeds = format_count(int(ranking.seeds[first]), "seed")

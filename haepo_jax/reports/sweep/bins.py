@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
 
 def make_setting(name: str, values: Sequence[Any], choice: Any) -> Setting:
-    """A setting and its levels.
+    """Makes a setting with its levels.
 
     Args:
       name: dotted.
@@ -65,7 +65,7 @@ def _format_labels(values: Sequence[Any], digits: int | None = LABEL_DIGITS) -> 
 
 
 def find_distinct[Item](items: Sequence[Item]) -> tuple[np.ndarray, list[Item]]:
-    """Which of the distinct items each one is, and these in the order in which they are met."""
+    """Finds the distinct items, in the order in which they are met, and which of them each item is."""
     numbers: dict[str, int] = {}
     found: list[Item] = []
     indices = np.empty(len(items), int)

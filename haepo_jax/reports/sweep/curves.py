@@ -9,7 +9,7 @@ CURVE_POINTS = 100
 
 
 def collect_curves(sweep: Sweep, scores: Scores, point: int) -> tuple[np.ndarray, np.ndarray]:
-    """The returns of a point's members, against environment steps where these are limited, else updates.
+    """Collects the returns of a point's members, against environment steps where these are limited, else updates.
 
     A member that has diverged has the worst final return from there on, one that has stopped its last return.
 

@@ -1,4 +1,4 @@
-"""What the folder of a sweep holds, whether the sweep is complete or still running.
+"""The folder of a sweep, read whether the sweep is complete or still running.
 
 A *point* is a combination of the swept settings; its members differ in their seeds alone.
 """
@@ -20,7 +20,7 @@ from haepo_jax.runs.metrics.reader import read_rows
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep has recorded so far.
+    """The records of a sweep.
 
     Attributes:
       config: its `config.json`.
@@ -60,7 +60,7 @@ class Sweep:
 
 
 def read_sweep(workdir: StrPath) -> Sweep:
-    """What a sweep has recorded so far.
+    """Reads the records of a sweep.
 
     Args:
       workdir: its folder, also while it runs.
@@ -106,17 +106,17 @@ def read_sweep(workdir: StrPath) -> Sweep:
 
 
 def find_default_point(sweep: Sweep) -> int | None:
-    """The point whose settings are the config's own; None where the sweep does not hold it."""
+    """Returns the point whose settings are the config's own; None where the sweep does not hold it."""
     own = flatten(sweep.config)
     return next((k for k, point in enumerate(sweep.points) if all(own.get(n) == v for n, v in point.items())), None)
 
 
 def is_grid(sweep: Sweep) -> bool:
-    """Whether the points are all combinations of given values, and neither drawn nor listed one by one."""
+    """Returns whether the points are all combinations of given values, and neither drawn nor listed one by one."""
     search = sweep.config.get("search", {})
     return search.get("num_samples") is None and not search.get("points")
 
 
 def counts_steps(sweep: Sweep) -> bool:
-    """Whether members stop at a number of environment steps, which curves are then drawn against."""
+    """Returns whether members stop at a number of environment steps, which curves are then drawn against."""
     return sweep.config.get("max_env_steps") is not None

@@ -14,7 +14,7 @@ from haepo_jax.reports.sweep.sensitivity import Sensitivity, draws_seeds
 
 
 def make_importance_chapter(analysis: Analysis) -> Chapter | None:
-    """Which settings decide the score; None where that is not known."""
+    """Makes the chapter of how much each setting explains; None where that is not known."""
     found = analysis.sensitivities
     # Where each value was tried in one combination only, it explains all there is.
     if not any(one.by_chance < 1 for one in found):

@@ -21,7 +21,7 @@ from haepo_jax.runs.folder import storage_errors, write_file
 
 
 def write_report(workdir: StrPath) -> Path:
-    """Writes the page of a sweep, and returns its path. Arguments and errors as of `report`."""
+    """Writes the page of a sweep, and returns its path. Arguments and errors as of `publish_report`."""
     return publish_report(workdir).page
 
 
@@ -56,7 +56,7 @@ def publish_report(workdir: StrPath) -> PublishedReport:
 
 
 def make_chapters(analysis: Analysis) -> tuple[Chapter, ...]:
-    """The sections of the page in order."""
+    """Makes the sections of the page in order."""
     chapters = (make_progress_chapter, make_best_chapter, make_importance_chapter, make_levels_chapter)
     return tuple(made for chapter in chapters if (made := chapter(analysis)) is not None)
 

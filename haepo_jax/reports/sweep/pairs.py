@@ -24,7 +24,7 @@ _MOST_PAIRED = 4
 
 
 def make_levels_chapter(analysis: Analysis) -> Chapter | None:
-    """Heat maps of pairs of settings, or the intervals of the one that varies; None where none does."""
+    """Makes the chapter of heat maps of pairs of settings, or of the intervals of the one that varies, if any does."""
     settings = [one.setting for one in analysis.sensitivities][:_MOST_PAIRED]
     if not settings:
         return None

@@ -27,7 +27,7 @@ class Progress(NamedTuple):
 
 
 def measure_progress(sweep: Sweep) -> tuple[Progress, ...]:
-    """How far each group is."""
+    """Measures how far each group is."""
     fewest, most = np.full(len(sweep.groups), sweep.returns.shape[1]), np.zeros(len(sweep.groups), int)
     # A member that stopped does not show how far its group is, as long as another one runs or went further.
     np.maximum.at(most, sweep.group, sweep.rows)
@@ -42,7 +42,7 @@ def measure_progress(sweep: Sweep) -> tuple[Progress, ...]:
 
 
 def make_progress_chapter(analysis: Analysis) -> Chapter:
-    """Who has begun, who is done, who has diverged."""
+    """Makes the chapter of members that have begun, are done or have diverged."""
     sweep = analysis.sweep
     members, begun, done = len(sweep.point), int(sweep.begun.sum()), int((sweep.begun & sweep.done).sum())
     seeds = np.bincount(sweep.point)

@@ -59,7 +59,7 @@ class Ranking(NamedTuple):
 
 
 def score_members(sweep: Sweep) -> Scores:
-    """The final returns of all members, after the same number of updates.
+    """Computes the final returns of all members, after the same number of updates.
 
     Raises:
       ConfigError: no member has a finite return.
@@ -79,7 +79,7 @@ def score_members(sweep: Sweep) -> Scores:
 
 
 def rank_points(sweep: Sweep, scores: Scores) -> Ranking:
-    """The points by their scores; those that tie by the mean of their final returns."""
+    """Ranks the points by their scores; those that tie by the mean of their final returns."""
     finals, point = scores.finals[scores.compared], sweep.point[scores.compared]
 
     def each(statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -100,7 +100,7 @@ def rank_points(sweep: Sweep, scores: Scores) -> Ranking:
 def aggregate_by_cell(
     statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray, cell: np.ndarray, count: int
 ) -> np.ndarray:
-    """A statistic of the values in each cell.
+    """Computes a statistic of the values in each cell.
 
     Args:
       statistic: maps `[1, runs, cells]` to `[cells]`, such as `interquartile_mean`.
@@ -126,7 +126,7 @@ def aggregate_by_cell(
 
 
 def pool_members(sweep: Sweep, scores: Scores, *settings: Setting) -> tuple[np.ndarray, np.ndarray]:
-    """All members that share their levels of some settings, taken together.
+    """Pools all members that share their levels of some settings.
 
     Args:
       sweep: the sweep.
@@ -149,7 +149,7 @@ def pool_members(sweep: Sweep, scores: Scores, *settings: Setting) -> tuple[np.n
 
 
 def find_cells(sweep: Sweep, *settings: Setting) -> np.ndarray:
-    """`[members]` which combination of the levels of some settings it is in, the last setting counting fastest."""
+    """Returns, `[members]`, the combination of levels of some settings, the last setting counting fastest."""
     cell = np.zeros(len(sweep.point), int)
     for setting in settings:
         cell = cell * len(setting.labels) + setting.level[sweep.point]

@@ -31,7 +31,7 @@ class Sensitivity(NamedTuple):
 
 
 def measure_sensitivities(sweep: Sweep, scores: Scores, ranking: Ranking) -> tuple[Sensitivity, ...]:
-    """How much each setting that varies matters, the most sensitive first.
+    """Measures how much each setting that varies matters, the most sensitive first.
 
     The intervals are bootstrap intervals: see `draws_seeds` for what is drawn again. A resample is noisier than the
     scores are, so that most may explain less; an interval is then widened to hold the share itself.
@@ -57,7 +57,7 @@ def measure_sensitivities(sweep: Sweep, scores: Scores, ranking: Ranking) -> tup
 
 
 def draws_seeds(sweep: Sweep, ranking: Ranking) -> bool:
-    """Whether the intervals of sensitivities draw the seeds of each point again, and not the points.
+    """Returns whether the intervals of sensitivities draw the seeds of each point again, and not the points.
 
     The points of a grid are given, and chance is in their seeds; those of a random search are chance themselves. They
     are drawn too where points have one seed, or not all as many.

@@ -115,7 +115,7 @@ def test_all_share_the_network_the_optimiser_and_m(scale, tmp_path):
     runs = Runs(tmp_path, SCALES[scale])
     for task, methods in tasks_of(runs.scale):
         configs = [from_config_dict(nest_settings(make_settings(runs, task, method))) for method in methods]
-        assert len({config.policy for config in configs}) == 1
+        assert all(config.policy == configs[0].policy for config in configs)
         assert len({(config.optimizer.schedule, config.optimizer.max_grad_norm) for config in configs}) == 1
         together = 64 if "bandit" in task.name else 16
         assert {config.num_trajectories for config in configs if config.algorithm != "ppo"} == {together}
