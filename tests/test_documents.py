@@ -145,6 +145,19 @@ def glossary():
     return (ROOT / "docs" / "glossary.md").read_text().partition("## The columns of the metrics")[2]
 
 
+def test_tests_that_the_list_of_failed_inputs_names_exist():
+    text, missing = (ROOT / "tests" / "README.md").read_text(), []
+    for row in re.findall(r"^\|.*\|.*\|(.*)\|$", text, re.MULTILINE):
+        file = ""
+        for named in re.findall(r"`([\w/]*(?:\.py)?(?:::\w+)*)`", row):
+            file = named.partition("::")[0] or file  # `::NAME` is in the file before it
+            source = (ROOT / "tests" / file).read_text() if (ROOT / "tests" / file).is_file() else ""
+            names = named.split("::")[1:]
+            if not source or not all(re.search(rf"(?:def|class) {name}\b", source) for name in names):
+                missing.append(named)
+    assert missing == []
+
+
 def test_the_readme_fits_on_a_page():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 90
 
