@@ -219,6 +219,19 @@ def check_arguments(
         raise ConfigError(f"{_shown(component)} needs the argument {missing[0]}: give {where}.")
 
 
+def parameters_of(component: Callable) -> tuple[str, ...]:
+    """Lists the arguments that a component names.
+
+    Example:
+      >>> parameters_of(lambda size, depth=2: None)
+      ('size', 'depth')
+    """
+    try:
+        return tuple(inspect.signature(component).parameters)
+    except (TypeError, ValueError):  # of a built-in
+        return ()
+
+
 def source(path: str, name: str) -> Source:
     """Finds the file of a component, imported if it is not yet, and what it holds now.
 

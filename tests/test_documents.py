@@ -116,7 +116,7 @@ def test_links_within_the_project_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_of_the_project_that_a_document_names_exist(document):
-    pattern = r"(?<![\w./])(?:haepo_jax|experiments|tests|configs|examples)/[a-z0-9_/]+\.py"
+    pattern = r"(?<![\w./])(?:haepo_jax|experiments|tests|configs|examples)/[a-z0-9_/]+(?:\.py|/)(?=[`\s)])"
     named = re.findall(pattern, (ROOT / document).read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
 

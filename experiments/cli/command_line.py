@@ -16,9 +16,10 @@ from absl import flags, logging
 from rich.console import Console
 
 from experiments.cli import arguments, config_file, flag_help, launch
+from haepo_jax import components
 from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.reads import set_and_unread, unread, unread_by_all, why_unread
+from haepo_jax.config.reads import OFFERED, set_and_unread, unread, unread_by_all, why_unread
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
@@ -162,12 +163,22 @@ def check_read(
         discrete = [isinstance(make_environment(config).action_space, Discrete) for config in configs]
     else:
         discrete = [False] * len(configs)
-    of_each = [unread(config, discrete_actions=is_so) for config, is_so in zip(configs, discrete, strict=True)]
+    of_each = [
+        unread(config, discrete_actions=is_so, network_arguments=_network_arguments(config))
+        for config, is_so in zip(configs, discrete, strict=True)
+    ]
     for name in swept:
         for reasons in of_each:
             if (reason := why_unread(name, reasons)) is not None:
                 raise ConfigError(f"config.sweep.{name} has no effect, as {reason}.")
     report_unread(configs[0], unread_by_all(of_each) | dict(besides))
+
+
+def _network_arguments(config: ExperimentConfig) -> Sequence[str]:
+    name = config.policy.network
+    if not components.is_outside(name):
+        return OFFERED
+    return components.parameters_of(components.load("policy.network", name))
 
 
 def report_unread(config: Any, reasons: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, method_s
 from haepo_jax.environments import Environment
 from haepo_jax.losses import generalized_advantages
 from haepo_jax.methods import Evaluated, Samples
-from haepo_jax.networks import Policy, make_value
+from haepo_jax.networks import Policy, make_torso, make_value
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start
 from haepo_jax.types import Metrics, Params
@@ -38,11 +38,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     """
     method, own = method_of(config), method_settings(config)
     actor = policy_for(config, environment)
-    critic = make_value(
-        environment.observation_size,
-        hidden_sizes=config.policy.hidden_sizes,
-        activation=config.policy.activation,
-    )
+    shape = environment.observation_shape
+    critic = make_value(shape, make_torso=make_torso(config.policy, shape))
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),
@@ -125,4 +122,4 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         learner = LearnerState(params, optimizer_state, environments=segment.running)
         return learner, {name: jnp.mean(values[-1]) for name, values in metrics.items()}
 
-    return Algorithm(policy, config.num_trajectories * num_steps, init, collect, batch_loss, learn, segment_metrics)
+    return Algorithm(policy, init, collect, batch_loss, learn, segment_metrics)

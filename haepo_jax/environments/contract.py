@@ -73,6 +73,23 @@ def check_reported_name(who: str, measure: str) -> None:
         )
 
 
+def check_observation_shape(name: str, shape: Any) -> None:
+    """Refuses what is no shape of an array.
+
+    Args:
+      name: the environment's id.
+      shape: its attribute `observation_shape`.
+
+    Raises:
+      ConfigError: it is no tuple of whole numbers.
+    """
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 1 for size in shape):
+        raise ConfigError(
+            f"env {name} has observation_shape {quoted(shape)}; it must be a tuple of whole numbers, such as (4,) or "
+            "(10, 10, 3)."
+        )
+
+
 def check_choices(name: str, what: str, space: spaces.Discrete) -> None:
     """Refuses a discrete space that is not one of so many choices.
 

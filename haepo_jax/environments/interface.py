@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
     state: Any
     observation: jax.Array
-    """`[O]` float32, the observation after the step."""
+    """`[*O]` float32, the observation after the step."""
     reward: jax.Array
     """`[]` float32."""
     done: jax.Array
@@ -36,15 +36,15 @@ class Step(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """Pure functions of one environment, to be vmapped, and its sizes.
+    """Pure functions of one environment, to be vmapped, and its shapes.
 
     `params` as `reset` and `step` take it is a mapping from any of the names in `Environment.params` to
     numbers, traced or not; what it leaves out has its default.
     """
 
     name: str
-    observation_size: int
-    """O: observations are flat float32 vectors `[O]`."""
+    observation_shape: tuple[int, ...]
+    """`*O`: of one observation, float32; `()` for a single number."""
     action_space: Discrete | Box
     max_steps: int | None
     """The environment's own limit on the length of an episode; None where it has none."""

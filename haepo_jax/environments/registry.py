@@ -11,7 +11,7 @@ from haepo_jax import components
 from haepo_jax.environments import gymnax_library as gymnax
 from haepo_jax.environments.adapter import adapt
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
-from haepo_jax.environments.contract import checked_info_metrics
+from haepo_jax.environments.contract import check_observation_shape, checked_info_metrics
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
@@ -59,10 +59,10 @@ def make(name: Any, kwargs: Kwargs = ()) -> Environment:
         or actions are not supported.
 
     Example:
-      >>> make("CartPole-v1").observation_size
-      4
-      >>> make("DeepSea-bsuite", (("size", 12),)).observation_size
-      144
+      >>> make("CartPole-v1").observation_shape
+      (4,)
+      >>> make("DeepSea-bsuite", (("size", 12),)).observation_shape
+      (12, 12)
     """
     if components.is_outside(name):
         return _make_outside(name, kwargs)
@@ -128,6 +128,7 @@ def _made_outside(name: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], 
 def _adapted(name: str, made: Any) -> Environment:
     if isinstance(made, Environment):
         checked_info_metrics(made.name, made.info_metrics)
+        check_observation_shape(made.name, made.observation_shape)
         return made
     return adapt(name, made, made.default_params)
 

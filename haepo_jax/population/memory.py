@@ -5,6 +5,7 @@ all that is left.
 """
 
 import dataclasses
+import math
 
 import jax
 
@@ -44,7 +45,10 @@ def with_memory(config: ExperimentConfig, environment: Environment, num_steps: i
 def step_bytes(environment: Environment) -> int:
     """Computes the bytes that `Trajectories` keep of a step."""
     action = environment.action_space.size if isinstance(environment.action_space, Box) else 1
-    floats = (
-        environment.observation_size + action + len(("log_prob", "reward", "entropy")) + len(environment.info_metrics)
-    )
-    return 4 * floats + 1
+    floats = [
+        math.prod(environment.observation_shape),
+        action,
+        len(("log_prob", "reward", "entropy")),
+        len(environment.info_metrics),
+    ]
+    return 4 * sum(floats) + 1

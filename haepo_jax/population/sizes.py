@@ -1,4 +1,4 @@
-"""The least that an experiment needs, in closed form: known before anything is traced, compiled or made.
+"""The least that an experiment needs, by shapes alone: known before anything is compiled or made.
 
 Only what can never fit is refused by it. Whether the rest fits, and how many members at once, the compiler says
 (`planning`).
@@ -6,8 +6,13 @@ Only what can never fit is refused by it. Whether the rest fits, and how many me
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
 
 from haepo_jax.algorithms.base import horizon_of
 from haepo_jax.components import is_outside
@@ -19,10 +24,10 @@ from haepo_jax.config import (
     steps_needed_by,
     steps_of_update,
 )
-from haepo_jax.environments import Discrete, Environment
+from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees, reference_rule
-from haepo_jax.population.member import make_environment
+from haepo_jax.population.member import make_environment, make_member
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.runtime.host import in_words
 
@@ -40,6 +45,17 @@ class _Part(NamedTuple):
     size: int
     of: str
     setting: str
+
+
+class _Networks(NamedTuple):
+    """What the networks of a member hold and make."""
+
+    params: int
+    """Numbers."""
+    widths: list[int]
+    """Numbers that each layer of the policy makes of one observation."""
+    setting: str
+    """What decides them."""
 
 
 def check(
@@ -65,7 +81,8 @@ def check(
     """
     environment = make_environment(config)
     block = members_per_device or LEAST
-    parts = _parts(config, environment, block, trajectory_devices or 1)
+    networks = _networks(config, environment)
+    parts = _parts(config, environment, networks, block, trajectory_devices or 1)
     needed, there = sum(part.size for part in parts), device_bytes()
     if needed > there:
         largest = max(parts)
@@ -74,7 +91,7 @@ def check(
             f"{largest.of}, and it has {in_words(there)}; lower {largest.setting}."
         )
     if workdir is not None and not (workdir / "config.json").exists():
-        _check_disk(workdir, num_members, _state_bytes(config, environment))
+        _check_disk(workdir, num_members, _state_bytes(config, networks))
 
 
 def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
@@ -88,23 +105,24 @@ def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | N
     )
 
 
-def _parts(config: ExperimentConfig, environment: Environment, block: int, trajectory_devices: int) -> list[_Part]:
+def _parts(
+    config: ExperimentConfig, environment: Environment, networks: _Networks, block: int, trajectory_devices: int
+) -> list[_Part]:
     method = method_of(config)
     together = min(block, LEAST)  # the others may have their turn after them
-    widths = config.policy.hidden_sizes or (1,)
     rows = -(-config.num_trajectories // trajectory_devices)
-    of_network = max(together * max(widths), sum(widths)) * _FLOAT
-    episodes = rows * (together * environment.observation_size * _FLOAT + of_network)
+    of_network = max(together * max(networks.widths), sum(networks.widths)) * _FLOAT
+    episodes = rows * (together * math.prod(environment.observation_shape) * _FLOAT + of_network)
     if config.memory in ("store", "remat") or steps_needed_by(config) is not None:
         steps = batch_steps(config, environment) // config.num_trajectories * rows
         episodes += together * steps * step_bytes(environment)
         if config.memory == "store" and method.sees is not Sees.SEGMENTS:
-            episodes += steps * sum(widths) * _FLOAT
+            episodes += steps * sum(networks.widths) * _FLOAT
     parts = [
         _Part(
-            (block * _state_bytes(config, environment)) + _params(config, environment) * _FLOAT,
+            block * _state_bytes(config, networks) + networks.params * _FLOAT,
             f"the parameters and optimisers of {block:,} members",
-            "config.policy.hidden_sizes" if block <= LEAST else "--members_per_device",
+            networks.setting if block <= LEAST else "--members_per_device",
         ),
         _Part(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
         _Part(
@@ -114,7 +132,7 @@ def _parts(config: ExperimentConfig, environment: Environment, block: int, traje
         ),
     ]
     if config.evaluate_every is not None:
-        each = environment.observation_size + max(widths)
+        each = math.prod(environment.observation_shape) + max(networks.widths)
         parts.append(
             _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
         )
@@ -131,23 +149,34 @@ def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     return config.num_trajectories * length
 
 
-def _params(config: ExperimentConfig, environment: Environment) -> int:
-    """Numbers of the networks of a member."""
-    space = environment.action_space
-    outputs = [space.n if isinstance(space, Discrete) else space.size, *([1] if method_of(config).has_critic else [])]
-    hidden = config.policy.hidden_sizes
-    return sum(
-        (before + 1) * after
-        for output in outputs
-        for before, after in zip((environment.observation_size, *hidden), (*hidden, output), strict=True)
+def _networks(config: ExperimentConfig, environment: Environment) -> _Networks:
+    policy = make_member(config, environment=environment).algorithm.policy
+    params = jax.eval_shape(lambda: policy.init(jax.random.key(0)))
+    observation = jax.ShapeDtypeStruct(environment.observation_shape, jnp.float32)
+    program = jax.make_jaxpr(lambda params, observation: policy.apply(params, observation).mode())(params, observation)
+    return _Networks(
+        sum(leaf.size for leaf in jax.tree.leaves(params)),
+        list(_widths(program)),
+        "config.policy.hidden_sizes" if config.policy.network == "mlp" else "config.policy.network_kwargs",
     )
 
 
-def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
+def _widths(program: Any) -> Iterator[int]:
+    """Sizes of what the products of matrices and the convolutions of a traced function give."""
+    for equation in getattr(program, "jaxpr", program).eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield from (math.prod(variable.aval.shape) for variable in equation.outvars)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+                    yield from _widths(inner)
+
+
+def _state_bytes(config: ExperimentConfig, networks: _Networks) -> int:
     """Of a member between updates, at least."""
     moments = 0 if is_outside(config.optimizer.transform) else _ADAM
     copies = 1 + moments + (reference_rule(method_settings(config)) != "none") + (config.evaluate_every is not None)
-    return copies * _params(config, environment) * _FLOAT
+    return copies * networks.params * _FLOAT
 
 
 def _check_disk(workdir: Path, num_members: int, state_bytes: int) -> None:
@@ -177,8 +206,8 @@ def check_episodes(config: ExperimentConfig, environment: Environment, episodes:
     Raises:
       ConfigError: they need more memory than a device has.
     """
-    width = max(config.policy.hidden_sizes or (1,))
-    needed = members * episodes * (environment.observation_size + width) * _FLOAT
+    of_each = math.prod(environment.observation_shape) + max(_networks(config, environment).widths)
+    needed = members * episodes * of_each * _FLOAT
     there = device_bytes()
     if needed > there:
         raise ConfigError(

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from haepo_jax.config.sweep import from_record
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.member import MemberState
 from haepo_jax.population.population import Population, make_population
-from haepo_jax.runs.files import StrPath, read_placement, read_record
+from haepo_jax.runs.component_files import load_sweep, report_changes
+from haepo_jax.runs.files import StrPath, read_placement
 from haepo_jax.runs.restore import find_newest
 from haepo_jax.runs.waves import iterate_waves
 
@@ -24,7 +24,8 @@ def load_states(workdir: StrPath) -> Iterator[tuple[Population, MemberState, int
       ConfigError: the folder holds no run, or no good checkpoint.
     """
     workdir = Path(workdir)
-    sweep = from_record(read_record(workdir))
+    sweep = load_sweep(workdir)
+    report_changes(workdir, sweep)
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"--workdir {workdir} holds no checkpoint yet; train first.")
     placement = read_placement(workdir, [group.name for group in sweep.groups])

@@ -293,7 +293,7 @@ class TestEnvironmentParams:
 
     def test_env_kwargs_decide_shapes(self):
         functions = make_member(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
-        assert functions.environment.observation_size == 25
+        assert functions.environment.observation_shape == (5, 5)
 
 
 LIMIT = 150
