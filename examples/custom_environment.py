@@ -96,6 +96,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = default_config()
     config.env = "custom_environment:Ball"
     config.env_kwargs = {"width": 11}
+    config.env_params = {"force": 0.03, "wind": 0.02}
     config.num_seeds = 4
     config.num_updates = 40
     config.num_trajectories = 16
