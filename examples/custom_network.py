@@ -1,14 +1,14 @@
-"""A network of one's own in a single file, with the config that trains it: residual blocks with layer norm on Catch.
+r"""A network of one's own in a single file, with the config that trains it: residual blocks on Catch.
 
 A torso is a Flax module that maps observations `[..., *observation_shape]` to features `[..., F]`, whatever axes lead.
 Where its fields are called `observation_shape`, `hidden_sizes` or `activation`, it is given those of the environment
-and of the config; its other fields are `config.policy.network_kwargs`. The head that makes actions of the features, the
-critic of a method that has one, checkpoints and sweeps are the package's.
+and of the config; its other fields are `config.policy.network_kwargs`. The head that makes actions of the features,
+the critic of a method that has one, checkpoints and sweeps are the package's.
 
 Nothing of the package is edited: `config.policy.network` names the class below by the module that it is in.
 
     python -m experiments.train --config=examples/custom_network.py --workdir=runs/residual
-    python -m experiments.sweep --config=examples/custom_network.py --workdir=runs/depths \\
+    python -m experiments.sweep --config=examples/custom_network.py --workdir=runs/depths \
         --config.sweep.policy.network_kwargs.depth='(1,2,4)'
 
 or, as a program that writes nothing:

@@ -62,8 +62,8 @@ class Environment(NamedTuple):
     """True where the environment's own observations are whole numbers 0, ..., O - 1, each given as O entries of which
     one is 1."""
     render: Callable[[Mapping[str, ArrayLike], Sequence[Any]], Iterator[Any]] | None = None
-    """`(params, states of an episode) -> a picture of each`: an array `[height, width, 3]`, uint8 or real numbers from 0
-    to 1, or a matplotlib figure. None where it cannot be drawn."""
+    """`(params, states of an episode) -> a picture of each`: an array `[height, width, 3]`, uint8 or real numbers from
+    0 to 1, or a matplotlib figure. None where it cannot be drawn."""
 
     def __hash__(self) -> int:
         """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""

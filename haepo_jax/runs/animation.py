@@ -82,7 +82,7 @@ def _draw(policy: LoadedPolicy, states: Sequence[Any]) -> Iterator[np.ndarray]:
     name, render = policy.environment.name, policy.environment.render
     if render is None:
         raise ConfigError(
-            f"env {name} cannot be drawn: neither gymnax draws it nor has it a method render(state, params) of its own."
+            f"env {name} cannot be drawn: gymnax does not draw it, and it has no render(state, params) of its own."
         )
     for picture in render(policy.env_params, states):
         yield _as_picture(name, picture)
@@ -103,6 +103,6 @@ def _as_picture(name: str, drawn: Any) -> np.ndarray:
         if np.issubdtype(array.dtype, np.floating):
             return np.round(255 * np.clip(array, 0, 1)).astype(np.uint8)
     raise ConfigError(
-        f"env {name} draws {array.dtype}{list(array.shape)}; it must be a matplotlib figure, or an array [height, width, "
-        "3] of uint8 or of real numbers from 0 to 1."
+        f"env {name} draws {array.dtype}{list(array.shape)}; it must be a matplotlib figure, or an array [height, "
+        "width, 3] of uint8 or of real numbers from 0 to 1."
     )

@@ -26,7 +26,7 @@ class LoadedPolicy:
     params: Params
     """Parameters, NumPy arrays."""
     apply: Callable[[Params, jax.Array], Any]
-    """Pure: `(params, observations [..., *observation_shape]) -> distribution` of distrax, with batch shape `[...]`."""
+    """Pure: `(params, observations [..., *observation_shape]) -> distribution` of distrax, of batch shape `[...]`."""
     member: Member
     """Its index, seed and swept settings."""
     update: int
@@ -49,8 +49,8 @@ class LoadedPolicy:
           greedy: whether to take the mode of each distribution instead of a sample.
 
         Returns:
-          Actions as `environment.step` takes them: `[...]` whole numbers, or `[..., A]` real ones of which -1 and 1 are
-          the bounds of the environment's own.
+          Actions as `environment.step` takes them: `[...]` whole numbers, or `[..., A]` real ones, where -1 and 1 stand
+          for the bounds of the environment.
 
         Raises:
           ConfigError: an observation of another shape, or a sample without a key.
