@@ -49,8 +49,8 @@ class LoadedPolicy:
           greedy: whether to take the mode of each distribution instead of a sample.
 
         Returns:
-          Actions as `environment.step` takes them: `[...]` whole numbers, or `[..., A]` real ones, where -1 and 1 stand
-          for the bounds of the environment.
+          Actions as `environment.step` takes them: `[...]` whole numbers, or `[..., A]` real ones, where -1 and 1 are
+          the bounds of the environment.
 
         Raises:
           ConfigError: an observation of another shape, or a sample without a key.

@@ -108,7 +108,7 @@ class Seen:
 
 def test_what_a_policy_cannot_act_on_is_refused(policy):
     with pytest.raises(
-        ConfigError, match=r"an observation of Catch-bsuite has shape \(10, 5\), .* of shape \(5, 10\)"
+        ConfigError, match=r"of Catch-bsuite has shape \(10, 5\), .* of shape \(5, 10\)"
     ):
         policy.act(np.zeros((5, 10)), greedy=True)
     with pytest.raises(ConfigError, match="act needs a key to sample an action; give one, or greedy=True"):
@@ -164,17 +164,17 @@ def test_what_is_no_picture_and_what_cannot_be_drawn_is_refused(policy):
         return dataclasses.replace(policy, environment=policy.environment._replace(render=render))
 
     with pytest.raises(
-        ConfigError, match=r"env Catch-bsuite draws float64\[4, 6\]; it must be a matplotlib figure, or"
+        ConfigError, match=r"env Catch-bsuite draws float64\[4, 6\]; it must be a matplotlib"
     ):
         check_drawing(draws(lambda params, states: (np.zeros((4, 6)) for _ in states)))
     with pytest.raises(
-        ConfigError, match="env Catch-bsuite cannot be drawn: gymnax does not draw it, and it has no re"
+        ConfigError, match="env Catch-bsuite cannot be drawn: gymnax does not draw it, and"
     ):
         check_drawing(draws(None))
     umbrella = make("UmbrellaChain-bsuite")
     state, _ = umbrella.reset({}, jax.random.key(0))
     with pytest.raises(
-        ConfigError, match="env UmbrellaChain-bsuite cannot be drawn: gymnax draws others, but not this"
+        ConfigError, match="env UmbrellaChain-bsuite cannot be drawn: gymnax draws others"
     ):
         next(umbrella.render({}, [state]))
 
