@@ -41,13 +41,13 @@ def main() -> int:
             named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
             raise ConfigError(
                 f"--workdir {workdir} lacks metrics of {len(missing)} of its members ({named}): copy the parts that "
-                "are missing into its metrics/, or go on with the run by the command that began it."
+                "are missing into its metrics/, or resume the run by the command that began it."
             )
         summary = summarize(workdir)
         with storage_errors(workdir):
             write_json(workdir / "summary.json", summary)
     closing.print_sentence(f"Written to {workdir / 'summary.json'}.")
-    closing.print_sentence(tables.about_returns(summary["members"], "final_return", "final return"))
+    closing.print_sentence(tables.describe_returns(summary["members"], "final_return", "final return"))
     closing.print_next_command("report" if summary["members"][0]["settings"] else "evaluate", workdir)
     return 0
 

@@ -47,6 +47,7 @@ class Attempt:
         checkpoint_seconds: float,
         stall_seconds: float,
         tensorboard_members: Collection[int],
+        keep_checkpoints_every: int | None,
     ) -> None:
         """Adds the attempt to the provenance of the run.
 
@@ -57,10 +58,12 @@ class Attempt:
           checkpoint_seconds: see `run_sweep`, as the others.
           stall_seconds: see there.
           tensorboard_members: see there.
+          keep_checkpoints_every: see there.
         """
         self.workdir = workdir
         self.checkpoint_seconds = checkpoint_seconds
         self.tensorboard_members = tensorboard_members
+        self.keep_checkpoints_every = keep_checkpoints_every
         with processes.all_or_none():
             self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
         self.watchdog = Watchdog(stall_seconds)
