@@ -15,16 +15,17 @@ def find_drawing(env: Any) -> Draw | None:
     """Finds how an environment is drawn.
 
     Args:
-      env: of gymnax's kind. Its method `render(state, params)`, where it has one, returns an array or a figure.
+      env: of gymnax's kind. The method `render(state, params)` of one from outside returns an array, a figure, or a
+        figure and its axes.
 
     Returns:
       The function that draws it; None where there is none. Which of gymnax's own it can draw, gymnax alone knows: one
       that it cannot is refused when it is drawn.
     """
-    if callable(getattr(env, "render", None)):
-        return lambda states, params: (env.render(state, params) for state in states)
     if type(env).__module__.partition(".")[0] == "gymnax":
         return functools.partial(_draw_by_gymnax, env)
+    if callable(getattr(env, "render", None)):
+        return lambda states, params: (env.render(state, params) for state in states)
     return None
 
 

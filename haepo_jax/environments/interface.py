@@ -63,7 +63,7 @@ class Environment(NamedTuple):
     one is 1."""
     render: Callable[[Mapping[str, ArrayLike], Sequence[Any]], Iterator[Any]] | None = None
     """`(params, states of an episode) -> a picture of each`: an array `[height, width, 3]`, uint8 or real numbers from
-    0 to 1, or a matplotlib figure. None where it cannot be drawn."""
+    0 to 1, or a matplotlib figure, alone or with its axes. None where it cannot be drawn."""
 
     def __hash__(self) -> int:
         """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""

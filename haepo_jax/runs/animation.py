@@ -1,6 +1,6 @@
 """An episode of a trained policy as a GIF, where its environment can be drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,27 @@ import numpy as np
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import write_file
-from haepo_jax.runs.policies import LoadedPolicy
+from haepo_jax.runs.policies import LoadedPolicy, load_policy
+from haepo_jax.runs.states import Checkpoint
 
 _MILLISECONDS = 50  # that a picture is shown
 _MOST = 500  # pictures; of a longer episode every second state is drawn, or every fourth, and so on
+
+
+def check_gif(path: StrPath, workdir: StrPath, checkpoint: Checkpoint) -> None:
+    """Finds out whether an episode of a run can be drawn, before anything is played.
+
+    Args:
+      path: of the file to write.
+      workdir: a run folder.
+      checkpoint: see `load_policy`.
+
+    Raises:
+      ConfigError: the file's name does not end in .gif; the environment cannot be drawn, or draws no picture.
+    """
+    if Path(path).suffix.lower() != ".gif":
+        raise ConfigError(f"--gif={path} must end in .gif.")
+    check_drawing(load_policy(workdir, checkpoint=checkpoint))
 
 
 def check_drawing(policy: LoadedPolicy) -> None:
@@ -24,6 +41,27 @@ def check_drawing(policy: LoadedPolicy) -> None:
     """
     state, _ = policy.environment.reset(policy.env_params, jax.random.key(0))
     next(_draw(policy, [jax.device_get(state)]))
+
+
+def draw_best(path: StrPath, workdir: StrPath, evaluation: Mapping[str, Any]) -> tuple[int, int]:
+    """Writes an episode of the member with the largest greedy return as a GIF.
+
+    Args:
+      path: of the file.
+      workdir: a run folder.
+      evaluation: of the run, as `evaluation.measure` returns it.
+
+    Returns:
+      The steps of the episode, and the member's index.
+
+    Raises:
+      ConfigError: see `check_drawing`.
+      StorageError: the file cannot be written.
+    """
+    members = [member for member in evaluation["members"] if member["update"] is not None]
+    best = max(members, key=lambda member: (member["greedy_return"] is not None, member["greedy_return"] or 0.0))
+    policy = load_policy(workdir, best["member"], evaluation["checkpoint"])
+    return save_gif(path, policy, seed=evaluation["seed"]), best["member"]
 
 
 def save_gif(path: StrPath, policy: LoadedPolicy, *, seed: int = 0) -> int:
@@ -89,12 +127,16 @@ def _draw(policy: LoadedPolicy, states: Sequence[Any]) -> Iterator[np.ndarray]:
 
 
 def _as_picture(name: str, drawn: Any) -> np.ndarray:
+    import matplotlib.pyplot as plt
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if isinstance(drawn, tuple) and drawn:  # as `plt.subplots` gives them
+        drawn = drawn[0]
     if isinstance(drawn, Figure):
         canvas = FigureCanvasAgg(drawn)
         canvas.draw()
+        plt.close(drawn)  # which pyplot would keep
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
     array = np.asarray(drawn)
     if array.ndim == 3 and array.shape[-1] == 3 and array.size:

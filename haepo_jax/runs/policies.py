@@ -55,10 +55,12 @@ class LoadedPolicy:
         Raises:
           ConfigError: an observation of another shape, or a sample without a key.
         """
-        if key is None and not greedy:
-            raise ConfigError("act needs a key to sample an action; give one, or greedy=True.")
         observations = _as_observations(self.environment, observation)
-        return _act(self._policy, self.params, observations, key, greedy)
+        if greedy:
+            return _act_greedily(self._policy, self.params, observations)
+        if key is None:
+            raise ConfigError("act needs a key to sample an action; give one, or greedy=True.")
+        return _act(self._policy, self.params, observations, key)
 
 
 def load_policy(workdir: StrPath, member: int = 0, checkpoint: Checkpoint = LAST) -> LoadedPolicy:
@@ -93,11 +95,14 @@ def load_policy(workdir: StrPath, member: int = 0, checkpoint: Checkpoint = LAST
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _act(policy: Policy, params: Params, observations: jax.Array, key: jax.Array | None, greedy: bool) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=0)
+def _act_greedily(policy: Policy, params: Params, observations: jax.Array) -> jax.Array:
+    return policy.apply(params, observations).mode()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _act(policy: Policy, params: Params, observations: jax.Array, key: jax.Array) -> jax.Array:
     distribution = policy.apply(params, observations)
-    if greedy:
-        return distribution.mode()
     return policy.act(distribution, policy.noise(key, distribution.batch_shape))
 
 
