@@ -82,7 +82,8 @@ def chosen_of(config: ExperimentConfig) -> Chosen:
     """Returns the method's settings for its checks."""
     settings = method_settings(config)
     names = {leaf: setting_name(config, leaf) for leaf, _, _ in leaves(settings)}
-    swept = {leaf: config.sweep[name] for leaf, name in names.items() if name in config.sweep}
+    section = f"{TRACED_GROUP if is_outside(config.algorithm) else config.algorithm}."
+    swept = {name.removeprefix(section): values for name, values in config.sweep.items() if name.startswith(section)}
     return Chosen(settings, swept, names, config.num_trajectories)
 
 

@@ -105,7 +105,7 @@ def run_sweep(
     with processes.all_or_none():
         for group in sweep.groups:  # before the folder is made, as they may need what is not there
             sizes.check(group.config, len(group.members), **placement._asdict(), workdir=workdir)
-            words = sizes.words_of_long_updates(group.config, len(group.members))
+            words = sizes.describe_long_updates(group.config, len(group.members))
             if words is not None and processes.is_first():
                 print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
