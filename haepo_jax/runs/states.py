@@ -67,6 +67,9 @@ def load_states(
             f"--workdir {workdir} has no best policy, as its config.evaluate_every is unset; choose the checkpoint "
             "last, or a number of updates."
         )
+    most = max(group.config.num_updates for group in sweep.groups)
+    if isinstance(checkpoint, int) and checkpoint > most:
+        raise ConfigError(f"--workdir {workdir} has {most} updates, so that there is no checkpoint of {checkpoint}.")
     placement = read_placement(workdir, [group.name for group in sweep.groups])
     found_any = False
     for group in sweep.groups:
