@@ -31,10 +31,12 @@ def blocks(document):
 
 
 RUN = {
+    **{("docs/components.md", k): () for k in range(7)},
     ("README.md", 0): (),
     ("README.md", 1): (),
     ("docs/method.md", 0): (),
     ("docs/method.md", 1): (),
+    ("docs/policies.md", 0): (),
     ("docs/sweeps.md", 0): (),
     ("docs/sweeps.md", 1): ("duckdb", "pandas", "polars"),
     ("docs/sweeps.md", 2): (),
@@ -47,7 +49,7 @@ READ = {
     ("docs/tunix.md", 0): "tunix, and a cluster and rewards of one's own",
 }
 """Blocks that need more than a test has, which are read alone."""
-SLOW = {("docs/method.md", 1), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
+SLOW = {("docs/method.md", 1), ("docs/policies.md", 0), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
 
 
 def test_every_block_of_every_document_is_run_or_read():
