@@ -21,19 +21,24 @@ from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
 from haepo_jax.environments.interface import Box, Discrete
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.methods import METHODS
 
 _SETTINGS = frozenset(field.name for field in dataclasses.fields(ExperimentConfig))  # a swept one is a column
 
-REPORTED = frozenset(
+BY_EVERY_RUN = frozenset(
     (
         *("member", "seed", "update", "env_steps", "diverged"),
         *("episode_return", "episode_length", "policy_entropy", "loss", "grad_norm", "eval_return"),
-        *("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"),
-        *("clip_fraction", "approx_kl", "reference_kl", "policy_loss", "value_loss"),
-        *("accuracy", "margin", "num_pairs"),
     )
 )
-"""What a run reports by itself, whichever its algorithm: no measure may take the place of one of these."""
+"""Columns of every run, whichever its method."""
+REPORTED = BY_EVERY_RUN.union(*(method.metrics for method in METHODS.values()))
+"""What a run reports by itself: no measure may take the place of one of these."""
+
+
+def names_a_setting(metric: str) -> bool:
+    """Returns whether a metric has the name of a setting, which is a column where it is swept."""
+    return metric.partition(".")[0] in _SETTINGS
 
 
 def checked_info_metrics(name: str, info_metrics: Any) -> tuple[str, ...]:
@@ -66,7 +71,7 @@ def check_reported_name(who: str, measure: str) -> None:
     Raises:
       ConfigError: it is a column or a setting of a run.
     """
-    if measure in REPORTED or measure.partition(".")[0] in _SETTINGS:
+    if measure in REPORTED or names_a_setting(measure):
         raise ConfigError(
             f"{who} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
             "give it another one."

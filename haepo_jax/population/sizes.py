@@ -6,22 +6,25 @@ Only what can never fit is refused by it. Whether the rest fits, and how many me
 
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
-from jax.extend import core
+from typing import NamedTuple
 
 from haepo_jax.algorithms.base import horizon_of
 from haepo_jax.components import is_outside
-from haepo_jax.config import ExperimentConfig, method_of, method_settings, setting_name, steps_of_update
+from haepo_jax.config import (
+    ExperimentConfig,
+    method_of,
+    method_settings,
+    setting_name,
+    steps_needed_by,
+    steps_of_update,
+)
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees, reference_rule
-from haepo_jax.population.member import make_environment, make_member
+from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
+from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
 from haepo_jax.runtime.host import in_words
 
 LEAST = 2  # members of a device: one alone is another program
@@ -32,23 +35,14 @@ _KEPT = 1.5  # of the two checkpoints of a member at least; compression takes a 
 _MANY_STEPS = 10**9  # of an update, of all members: a quarter of an hour at a million steps a second
 
 
-class _Part(NamedTuple):
-    """Memory that something takes."""
+class _Need(NamedTuple):
+    """Memory that a device needs at least."""
 
-    size: int
+    num_bytes: int
     of: str
+    """What it is for, in words."""
     setting: str
-
-
-class _Networks(NamedTuple):
-    """What the networks of a member hold and make."""
-
-    params: int
-    """Numbers."""
-    widths: list[int]
-    """Numbers that each layer of the policy makes of one observation."""
-    setting: str
-    """What decides them."""
+    """What to lower where it is too much."""
 
 
 def check(
@@ -73,21 +67,20 @@ def check(
         exist.
     """
     environment = make_environment(config)
-    block = members_per_device or LEAST
-    networks = _networks(config, environment)
-    parts = _parts(config, environment, networks, block, trajectory_devices or 1)
-    needed, there = sum(part.size for part in parts), device_bytes()
+    networks = network_sizes(config, environment)
+    needs = _needs(config, environment, networks, members_per_device or LEAST, trajectory_devices or 1)
+    needed, there = sum(need.num_bytes for need in needs), device_bytes()
     if needed > there:
-        largest = max(parts)
+        largest = max(needs)
         raise ConfigError(
-            f"A device would need at least {in_words(needed)} of memory, {in_words(largest.size)} of it for "
+            f"A device would need at least {in_words(needed)} of memory, {in_words(largest.num_bytes)} of it for "
             f"{largest.of}, and it has {in_words(there)}; lower {largest.setting}."
         )
     if workdir is not None and not (workdir / "config.json").exists():
         _check_disk(workdir, num_members, _state_bytes(config, networks))
 
 
-def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
+def describe_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
     """Says how much an update plays, where that takes long; None where it does not."""
     steps = num_members * batch_steps(config, make_environment(config))
     if steps < _MANY_STEPS:
@@ -98,41 +91,45 @@ def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | N
     )
 
 
-def _parts(
-    config: ExperimentConfig, environment: Environment, networks: _Networks, block: int, trajectory_devices: int
-) -> list[_Part]:
+def _needs(
+    config: ExperimentConfig,
+    environment: Environment,
+    networks: NetworkSizes,
+    members_per_device: int,
+    trajectory_devices: int,
+) -> list[_Need]:
+    """Lists what a device needs while its members train."""
     method = method_of(config)
-    together = min(block, LEAST)  # the others may have their turn after them
-    rows = -(-config.num_trajectories // trajectory_devices)
-    of_network = max(together * max(networks.widths), sum(networks.widths)) * _FLOAT
-    episodes = rows * (together * math.prod(environment.observation_shape) * _FLOAT + of_network)
-    if config.memory in ("store", "remat") or method.keeps_steps:
-        steps = batch_steps(config, environment) // config.num_trajectories * rows
-        episodes += together * steps * step_bytes(environment)
+    observation = math.prod(environment.observation_shape)
+    played_together = min(members_per_device, LEAST)  # the others may have their turn after them
+    trajectories = -(-config.num_trajectories // trajectory_devices)
+    activations = max(played_together * max(networks.widths), sum(networks.widths))
+    episodes = trajectories * (played_together * observation + activations) * _FLOAT
+    if config.memory in ("store", "remat") or steps_needed_by(config) is not None:
+        steps = batch_steps(config, environment) // config.num_trajectories * trajectories
+        episodes += played_together * steps * step_bytes(environment)
         if config.memory == "store" and method.sees is not Sees.SEGMENTS:
             episodes += steps * sum(networks.widths) * _FLOAT
-    parts = [
-        _Part(
-            block * _state_bytes(config, networks) + networks.params * _FLOAT,
-            f"the parameters and optimisers of {block:,} members",
-            networks.setting if block <= LEAST else "--members_per_device",
+    needs = [
+        _Need(
+            members_per_device * _state_bytes(config, networks) + networks.params * _FLOAT,
+            f"the parameters and optimisers of {members_per_device:,} members",
+            networks.setting if members_per_device <= LEAST else "--members_per_device",
         ),
-        _Part(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
-        _Part(
+        _Need(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
+        _Need(
             steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
             f"config.{setting_name(config, 'num_epochs')}",
         ),
     ]
     if config.evaluate_every is not None:
-        each = math.prod(environment.observation_shape) + max(networks.widths)
-        parts.append(
-            _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
-        )
+        held_out = config.evaluate_episodes * (observation + max(networks.widths)) * _FLOAT
+        needs.append(_Need(members_per_device * held_out, "held-out episodes", "config.evaluate_episodes"))
     if method.extra_memory is not None:
         extra = method.extra_memory
-        parts.append(_Part(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
-    return parts
+        needs.append(_Need(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
+    return needs
 
 
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
@@ -142,31 +139,8 @@ def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     return config.num_trajectories * length
 
 
-def _networks(config: ExperimentConfig, environment: Environment) -> _Networks:
-    policy = make_member(config, environment=environment).algorithm.policy
-    params = jax.eval_shape(lambda: policy.init(jax.random.key(0)))
-    observation = jax.ShapeDtypeStruct(environment.observation_shape, jnp.float32)
-    program = jax.make_jaxpr(lambda params, observation: policy.apply(params, observation).mode())(params, observation)
-    return _Networks(
-        sum(leaf.size for leaf in jax.tree.leaves(params)),
-        list(_widths(program)),
-        "config.policy.hidden_sizes" if config.policy.network == "mlp" else "config.policy.network_kwargs",
-    )
-
-
-def _widths(program: Any) -> Iterator[int]:
-    """Sizes of what the products of matrices and the convolutions of a traced function give."""
-    for equation in getattr(program, "jaxpr", program).eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield from (math.prod(variable.aval.shape) for variable in equation.outvars)
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
-                    yield from _widths(inner)
-
-
-def _state_bytes(config: ExperimentConfig, networks: _Networks) -> int:
-    """Of a member between updates, at least."""
+def _state_bytes(config: ExperimentConfig, networks: NetworkSizes) -> int:
+    """Computes the least bytes of a member between updates."""
     moments = 0 if is_outside(config.optimizer.transform) else _ADAM
     copies = 1 + moments + (reference_rule(method_settings(config)) != "none") + (config.evaluate_every is not None)
     return copies * networks.params * _FLOAT
@@ -199,7 +173,7 @@ def check_episodes(config: ExperimentConfig, environment: Environment, episodes:
     Raises:
       ConfigError: they need more memory than a device has.
     """
-    of_each = math.prod(environment.observation_shape) + max(_networks(config, environment).widths)
+    of_each = math.prod(environment.observation_shape) + max(network_sizes(config, environment).widths)
     needed = members * episodes * of_each * _FLOAT
     there = device_bytes()
     if needed > there:

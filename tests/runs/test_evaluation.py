@@ -10,14 +10,12 @@ from helpers.called_commands import call
 from helpers.command_runner import Command
 from helpers.run_folders import TINY
 
-from haepo_jax.config import from_config_dict
+from haepo_jax.config import ALGORITHMS, from_config_dict
 from haepo_jax.population import Population, make_population
 from haepo_jax.runs import evaluation
 from haepo_jax.runs.experiment import run
 from haepo_jax.runs.folder import load_config
 from haepo_jax.runs.states import load_states
-
-ALGORITHMS = ("haepo", "reinforce", "ppo", "grpo", "rloo", "dpo")
 
 
 def strict(path):
