@@ -13,8 +13,8 @@ from helpers.made_up_sweeps import UPDATES, write_sweep
 from rich.console import Console
 
 from experiments.cli import command_line
-from experiments.studies import reproduction
-from experiments.studies.methods import METHODS
+from experiments.studies.paper import reproduction
+from experiments.studies.paper.methods import METHODS
 from experiments.studies.tldr import memory
 from haepo_jax.analysis import tables
 from haepo_jax.reports import figures

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.studies.claims import judge
-from experiments.studies.drawing import draw
-from experiments.studies.methods import HAEPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import CARTPOLE, WALK
-from experiments.studies.tuning import Task, Tuned, run_reported
+from experiments.studies.drawing import draw, make_row
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import HAEPO
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import CARTPOLE, WALK
+from experiments.studies.paper.tuning import Task, Tuned, run_reported
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, decide
 from haepo_jax.reports import figures
@@ -44,10 +45,7 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
             *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
             draw(
                 figures.intervals,
-                [
-                    (label, *map(float, estimate_interquartile_mean(values)))
-                    for label, values in normalizations.items()
-                ],
+                [make_row(label, values) for label, values in normalizations.items()],
                 x_label="episode return, mean over learning",
                 alt="Sum against z-score normalisation",
                 caption="CartPole-v1: z-scores against the paper's normalisation by the sum of returns. Interquartile "
@@ -55,7 +53,7 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
             ),
             draw(
                 figures.intervals,
-                [(f"M = {size}", *map(float, estimate_interquartile_mean(values))) for size, values in sizes.items()],
+                [make_row(f"M = {size}", values) for size, values in sizes.items()],
                 x_label="episode return, mean over learning",
                 alt="Return for each M",
                 caption=f"CartPole-v1, {recommended.label}: the same environment steps in batches of M episodes.",

@@ -1,16 +1,18 @@
 """Bandits: expected regret and its spread over seeds, beside the textbook's UCB1 and Thompson sampling."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from experiments.studies.bandit_floor import RULES, measure_regrets
 from experiments.studies.claims import judge
 from experiments.studies.drawing import draw
-from experiments.studies.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import make_bandit
-from experiments.studies.tuning import Task, Tuned, run_reported, transfer, tune
+from experiments.studies.methods import Method
+from experiments.studies.paper.bandit_algorithms import RULES, measure_regrets
+from experiments.studies.paper.methods import BASELINES, DPO, GRPO, HAEPO, PPO
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import make_bandit
+from experiments.studies.paper.tuning import Task, Tuned, run_reported, transfer, tune
 from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, decide
@@ -32,7 +34,12 @@ _TUNING_INSTANCE = 1000
 METHODS = (
     *HAEPO.values(),
     *(
-        Method(f"{m.name}_sum", f"{m.label}, sum-normalised", {**m.base, "haepo.normalization": "sum"}, m.grid)
+        dataclasses.replace(
+            m,
+            name=f"{m.name}_sum",
+            label=f"{m.label}, sum-normalised",
+            base={**m.base, "haepo.normalization": "sum"},
+        )
         for m in HAEPO.values()
     ),
     *BASELINES,

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies import methods
 from experiments.studies.claims import judge
-from experiments.studies.curves import RunData, find_steps_to
-from experiments.studies.drawing import draw
-from experiments.studies.methods import HAEPO, PPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import CARTPOLE
-from experiments.studies.tuning import Tuned, run_reported, tune
+from experiments.studies.drawing import draw, make_curve, make_row
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PPO, PPO_10_EPOCHS, REINFORCE
+from experiments.studies.paper.run_data import RunData, find_steps_to
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import CARTPOLE
+from experiments.studies.paper.tuning import Tuned, run_reported, tune
 from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
 from haepo_jax.analysis.statistics import performance_profile, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, compare_variances, decide
@@ -24,7 +24,7 @@ from haepo_jax.text import format_settings, shorten_keys
 SOLVED = 475.0
 
 # PPO is here a second time: more epochs than the usual four make it faster on this task.
-BASELINES = (PPO, methods.PPO_10_EPOCHS, methods.GRPO, methods.DPO, methods.REINFORCE)
+BASELINES = (PPO, PPO_10_EPOCHS, GRPO, DPO, REINFORCE)
 METHODS = (*HAEPO.values(), *BASELINES)
 
 
@@ -110,9 +110,7 @@ def _findings(
 def _figures(
     grid: np.ndarray, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[Figure, ...]:
-    series = [
-        figures.Series(method.label, grid, *estimate_interquartile_mean(curves[method.name])) for method in METHODS
-    ]
+    series = [make_curve(method.label, grid, curves[method.name]) for method in METHODS]
     thresholds, seeds = np.linspace(0, 499, 100), len(next(iter(finals.values())))
     profiles = [
         figures.Series(
@@ -122,7 +120,7 @@ def _figures(
         )
         for method in METHODS
     ]
-    rows = [(method.label, *map(float, estimate_interquartile_mean(steps[method.name]))) for method in METHODS]
+    rows = [make_row(method.label, steps[method.name]) for method in METHODS]
     return (
         draw(
             figures.curves,

@@ -3,12 +3,13 @@
 import numpy as np
 
 from experiments.studies.claims import judge
-from experiments.studies.drawing import draw
-from experiments.studies.methods import BASELINES, HAEPO, METHODS, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import make_deep_sea
-from experiments.studies.tuning import Tuned, run_reported, transfer, tune
-from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
+from experiments.studies.drawing import draw, make_curve
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import BASELINES, HAEPO, METHODS
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import make_deep_sea
+from experiments.studies.paper.tuning import Tuned, run_reported, transfer, tune
+from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
 from haepo_jax.analysis.verdicts import Comparison, compare
 from haepo_jax.reports import figures
@@ -30,7 +31,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
             run = run_reported(runs, transfer(runs, tuned[method.name], task))
             curve = task.curve(run)
             found[size, method.name] = (curve[:, -1] > FOUND).astype(float)
-            series.append(figures.Series(method.label, task.grid(run), *estimate_interquartile_mean(curve)))
+            series.append(make_curve(method.label, task.grid(run), curve))
         panels.append((f"size {size}", series))
     shares = {
         key: drop_unsupported(Estimate(_share(values[None]), *stratified_bootstrap(values[None], _share)), values.size)

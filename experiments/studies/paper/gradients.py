@@ -8,15 +8,16 @@ import numpy as np
 from experiments.studies.claims import judge
 from experiments.studies.computed import load_or_compute
 from experiments.studies.drawing import draw
-from experiments.studies.gradients import (
+from experiments.studies.methods import nest_settings
+from experiments.studies.paper.gradient_noise import (
     estimate_signal_to_noise,
     measure_batch_gradients,
     measure_sample_sizes,
     train_actor_critic,
 )
-from experiments.studies.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, nest_settings
-from experiments.studies.runs import Runs
-from experiments.studies.tuning import Tuned
+from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tuning import Tuned
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison

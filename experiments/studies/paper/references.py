@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.studies.drawing import draw
+from experiments.studies.drawing import draw, make_curve
 from experiments.studies.methods import Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import CARTPOLE
-from experiments.studies.tuning import Tuned, run_reported
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import CARTPOLE
+from experiments.studies.paper.tuning import Tuned, run_reported
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, decide
 from haepo_jax.reports import figures
@@ -32,7 +32,7 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Se
         figures=(
             draw(
                 figures.curves,
-                [figures.Series(label, grid, *estimate_interquartile_mean(curve)) for label, curve in curves.items()],
+                [make_curve(label, grid, curve) for label, curve in curves.items()],
                 x_label="environment steps",
                 y_label="episode return",
                 alt="Learning curves for each rule of the reference policy",

@@ -3,12 +3,13 @@
 import numpy as np
 
 from experiments.studies.claims import judge
-from experiments.studies.curves import RunData
-from experiments.studies.drawing import draw
-from experiments.studies.methods import DPO, HAEPO, METHODS, PPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import WALK
-from experiments.studies.tuning import Tuned, run_reported, tune
+from experiments.studies.drawing import draw, make_curve
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import DPO, HAEPO, METHODS, PPO
+from experiments.studies.paper.run_data import RunData
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import WALK
+from experiments.studies.paper.tuning import Tuned, run_reported, tune
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import compare
 from haepo_jax.reports import figures
@@ -35,7 +36,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
         figures=(
             draw(
                 figures.curves,
-                [figures.Series(m.label, grid, *estimate_interquartile_mean(curves[m.name])) for m in METHODS],
+                [make_curve(m.label, grid, curves[m.name]) for m in METHODS],
                 x_label="environment steps",
                 y_label="success rate",
                 alt="Success rate against environment steps",
@@ -45,7 +46,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
             ),
             draw(
                 figures.curves,
-                [figures.Series(m.label, clock, *estimate_interquartile_mean(timed[m.name])) for m in METHODS],
+                [make_curve(m.label, clock, timed[m.name]) for m in METHODS],
                 x_label="seconds of training, all seeds together, without compilation",
                 y_label="success rate",
                 alt="Success rate against wall-clock seconds",

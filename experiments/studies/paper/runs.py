@@ -15,9 +15,9 @@ from typing import Any
 import jax
 
 from experiments.studies.countdown import Countdown
-from experiments.studies.curves import RunData
 from experiments.studies.methods import nest_settings
-from experiments.studies.scale import Scale
+from experiments.studies.paper.run_data import RunData
+from experiments.studies.paper.scale import Scale
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.experiment import run
