@@ -19,7 +19,8 @@ from experiments.studies.tldr import memory
 from haepo_jax.analysis import tables
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import heat_map
-from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
 from haepo_jax.reports.sweep.page import write_report
 from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import write_json

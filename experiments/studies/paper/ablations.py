@@ -33,16 +33,16 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
       recommended: the HAEPO whose M is varied.
       tuned: choices by task and method.
     """
-    areas = {task.name: _regularisers(runs, task, tuned[task.name]) for task in (CARTPOLE, WALK)}
-    normalizations = _normalizations(runs, tuned[CARTPOLE.name])
-    sizes = _sizes(runs, tuned[CARTPOLE.name][recommended.name])
+    areas = {task.name: _run_regularisers(runs, task, tuned[task.name]) for task in (CARTPOLE, WALK)}
+    normalizations = _run_normalizations(runs, tuned[CARTPOLE.name])
+    sizes = _run_sizes(runs, tuned[CARTPOLE.name][recommended.name])
     return Section(
         slug="ablations",
         title="Ablations",
         question="What do the entropy term, the KL term, the normalisation of returns and M contribute?",
-        findings=_findings(areas, normalizations),
+        findings=_write_findings(areas, normalizations),
         figures=(
-            *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+            *(_draw_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
             draw(
                 figures.intervals,
                 [make_row(label, values) for label, values in normalizations.items()],
@@ -59,12 +59,12 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
                 caption=f"CartPole-v1, {recommended.label}: the same environment steps in batches of M episodes.",
             ),
         ),
-        tables=tuple(_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
-        claims=_claims(areas, recommended, quick=runs.scale.quick),
+        tables=tuple(_make_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+        claims=_judge_claims(areas, recommended, quick=runs.scale.quick),
     )
 
 
-def _regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tuple[str, str], np.ndarray]:
+def _run_regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tuple[str, str], np.ndarray]:
     """By score and variant, the mean metric of each seed over learning."""
     areas = {}
     for score, method in HAEPO.items():
@@ -89,7 +89,7 @@ def _regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tu
     return areas
 
 
-def _normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndarray]:
+def _run_normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndarray]:
     areas = {}
     for method in HAEPO.values():
         for normalization in ("zscore", "sum"):
@@ -102,7 +102,7 @@ def _normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndar
     return areas
 
 
-def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
+def _run_sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
     usual = choice.settings["num_trajectories"]
     areas = {usual: CARTPOLE.curve(run_reported(runs, choice)).mean(axis=1)}
     for size in OTHER_M:
@@ -112,18 +112,18 @@ def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
     return dict(sorted(areas.items()))
 
 
-def _differences(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Comparison]:
+def _compare_with_full(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Comparison]:
     return {score: compare(areas[score, "full"][None], areas[score, variant][None]) for score in HAEPO}
 
 
-def _findings(
+def _write_findings(
     areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
     differences = [
         (f"{LABELS[task]}, score {score}: full less {variant} is {format_comparison(difference)}.", decide(difference))
         for task, by in areas.items()
         for variant in VARIANTS[1:]
-        for score, difference in _differences(by, variant).items()
+        for score, difference in _compare_with_full(by, variant).items()
     ]
     lines = [line for line, word in differences if word in (REPRODUCED, CONTRADICTED)]
     if not lines:
@@ -137,7 +137,7 @@ def _findings(
     return tuple(lines)
 
 
-def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
+def _draw_figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
     cells = [[estimate_interquartile_mean(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
     values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
     return draw(
@@ -154,7 +154,7 @@ def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
     )
 
 
-def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
+def _make_table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
     return Table(
         caption=f"{task.label}: {task.metric.replace('_', ' ')}, mean over learning",
         columns=("score", *VARIANTS),
@@ -170,7 +170,7 @@ def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
     )
 
 
-def _claims(
+def _judge_claims(
     areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommended: Method, *, quick: bool
 ) -> tuple[Claim, ...]:
     claims: list[Claim] = []
@@ -178,7 +178,7 @@ def _claims(
         ("beta = 0", "The entropy term over trajectory weights improves learning."),
         ("lambda = 0", "The soft KL to a reference policy improves learning."),
     ):
-        differences = {task: _differences(by, variant) for task, by in areas.items()}
+        differences = {task: _compare_with_full(by, variant) for task, by in areas.items()}
         claims += judge(
             text,
             "ablation on regularisation; mechanisms 2 and 3",

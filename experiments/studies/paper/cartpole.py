@@ -52,26 +52,26 @@ def run_study(runs: Runs) -> CartPole:
     steps = {name: find_steps_to(curve, grid, SOLVED) for name, curve in curves.items()}
     finals = {name: curve[:, -1] for name, curve in curves.items()}
     how = "chosen on tuning seeds" if runs.scale.tuning_seeds else "as nothing was tuned"
-    headline = _headline(recommended, how, steps)
+    headline = _write_headline(recommended, how, steps)
     section = Section(
         slug="cartpole",
         title="CartPole-v1",
         question="After how many environment steps is a return of 475 reached, and how far apart are the seeds?",
-        findings=_findings(headline, recommended, steps, finals),
-        figures=_figures(grid, curves, steps, finals),
-        tables=(_table(tuned, data, steps, finals),),
-        claims=_claims(recommended, curves, steps, quick=runs.scale.quick),
+        findings=_write_findings(headline, recommended, steps, finals),
+        figures=_draw_figures(grid, curves, steps, finals),
+        tables=(_make_table(tuned, data, steps, finals),),
+        claims=_judge_claims(recommended, curves, steps, quick=runs.scale.quick),
     )
     return CartPole(section, tuned, recommended, headline)
 
 
-def _fewer(steps: dict[str, np.ndarray], method: Method, rival: Method) -> Comparison:
+def _compare_steps(steps: dict[str, np.ndarray], method: Method, rival: Method) -> Comparison:
     """Environment steps to the return, less the rival's."""
     never = f"neither reaches {SOLVED:g}"
     return compare(steps[method.name][None], steps[rival.name][None], larger=False, never=never)
 
 
-def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> str:
+def _write_headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> str:
     """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(steps[recommended.name])
     reached = "; ".join(
@@ -85,12 +85,12 @@ def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> st
     )
 
 
-def _findings(
+def _write_findings(
     headline: str, recommended: Method, steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[str, ...]:
     findings = [headline]
     for rival in BASELINES:
-        fewer = _fewer(steps, recommended, rival)
+        fewer = _compare_steps(steps, recommended, rival)
         word = {REPRODUCED: "sooner", CONTRADICTED: "later"}.get(decide(fewer), decide(fewer))
         findings.append(
             f"{recommended.label} less {rival.label}, environment steps to {SOLVED:g} (difference of interquartile "
@@ -107,7 +107,7 @@ def _findings(
     return tuple(findings)
 
 
-def _figures(
+def _draw_figures(
     grid: np.ndarray, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[Figure, ...]:
     series = [make_curve(method.label, grid, curves[method.name]) for method in METHODS]
@@ -158,7 +158,7 @@ def _figures(
     )
 
 
-def _table(
+def _make_table(
     tuned: dict[str, Tuned], data: dict[str, RunData], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> Table:
     rows = []
@@ -193,7 +193,7 @@ def _table(
     )
 
 
-def _claims(
+def _judge_claims(
     recommended: Method, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], *, quick: bool
 ) -> tuple[Claim, ...]:
     paper, label = HAEPO["sum"], f"against {PPO.label}"
@@ -211,7 +211,7 @@ def _claims(
             "HAEPO converges faster than PPO on CartPole-v1.",
             "key results; abstract",
             f"Environment steps to {SOLVED:g}, difference, infinite where one never gets there",
-            {method.label: {label: _fewer(steps, method, PPO)} for method in forms},
+            {method.label: {label: _compare_steps(steps, method, PPO)} for method in forms},
             **shown,
         ),
         *judge(
