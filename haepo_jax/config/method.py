@@ -57,6 +57,11 @@ def fields_of(settings: Any) -> dict[str, dataclasses.Field]:
     return fields
 
 
+def method_name(config: ExperimentConfig) -> str:
+    """Returns what a sentence calls the method that learns; a program may give one that has no name."""
+    return config.algorithm if isinstance(config.algorithm, str) else "the Method that is given"
+
+
 def setting_name(config: ExperimentConfig, leaf: str) -> str:
     """Returns the dotted name in the config of one of the method's settings."""
     if not is_outside(config.algorithm):
