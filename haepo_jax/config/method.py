@@ -83,6 +83,13 @@ def steps_of_update(config: ExperimentConfig) -> int:
     return gradient_steps(method_settings(config))
 
 
+def steps_needed_by(config: ExperimentConfig) -> str | None:
+    """Returns what needs the steps of a batch to be kept until it is learnt from, in words; None if nothing does."""
+    if method_of(config).keeps_steps:
+        return method_name(config)
+    return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
+
+
 def chosen_of(config: ExperimentConfig) -> Chosen:
     """Returns the method's settings for its checks."""
     settings = method_settings(config)
