@@ -27,6 +27,8 @@ _LATER_SETTINGS = {"evaluate_every": None, "evaluate_episodes": 16}
 """Settings of experiments that the first runs did not have, with what they ran as."""
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
 _MEMBER = {"index": int, "seed": int, "settings": dict}
+_PROGRAM = {"fingerprint": str, "jax": str}
+_COMPONENT = {"settings": [str], "sha256": str | None, "file": str | None, "folder": str | None}
 _PLACEMENT = {"members_per_device": dict, "memory": dict, "trajectory_devices": int | None}
 _ATTEMPT = {
     "command": [str],
@@ -164,11 +166,11 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     if not os.path.lexists(path):
         return None
     identity = read_json(path, {"run": str | None, "numbers": dict})
-    programs = identity.get("programs", {})
-    names = programs if isinstance(programs, dict) else ()
-    each = {name: {"fingerprint": str, "jax": str} for name in names}
-    if wrong := _mismatch({"programs": programs}, {"programs": each}, ""):
-        raise ConfigError(f"{path} is damaged: {wrong}.")
+    for group, kind in (("programs", _PROGRAM), ("components", _COMPONENT)):
+        entries = identity.get(group, {})
+        each = dict.fromkeys(entries if isinstance(entries, dict) else (), kind)
+        if wrong := _mismatch({group: entries}, {group: each}, ""):
+            raise ConfigError(f"{path} is damaged: {wrong}.")
     return identity
 
 

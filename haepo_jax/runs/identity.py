@@ -10,15 +10,18 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
+from haepo_jax.runs.component_files import Described, find_changes
 from haepo_jax.runs.files import StrPath, read_identity, read_json, read_record
 from haepo_jax.runs.folder import clear_leftovers, lock_folder, storage_errors, write_json
 from haepo_jax.runs.metrics.parts import list_parts
+from haepo_jax.text import visible
 
 NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
@@ -131,16 +134,19 @@ def write_identity(workdir: Path, config: Mapping[str, Any], members: Sequence[M
             write_json(workdir / "config.json", dict(config))
 
 
-def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+def check_programs(workdir: Path, programs: Mapping[str, str], components: Described = MappingProxyType({})) -> None:
     """Makes sure that updates compute what they did when the run was begun; changes nothing.
 
     Args:
       workdir: the run folder.
       programs: the fingerprint of an update of each group, by its name.
+      components: those from outside that updates are made with. Where their files have changed and updates compute
+        the same, that is reported.
 
     Raises:
       ConfigError: an update computes something else.
     """
+    changes = find_changes(workdir, components)
     noted = (read_identity(workdir) or {}).get("programs", {})
     for group, program in programs.items():
         before = noted.get(group)
@@ -153,15 +159,21 @@ def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
                 flush=True,
             )
             return
+        what = "; ".join(changes) or "the loss, the network, the environment or a package has changed since"
         raise ConfigError(
-            f"--workdir {workdir} was begun with other updates: the loss, the network, the environment or a package "
-            "has changed since, and the run would mix both. Nothing was changed in the folder; use the code it was "
-            "begun with, or another --workdir."
+            f"--workdir {workdir} was begun with other updates: {what}, and the run would mix both. Nothing was "
+            "changed in the folder; use the code it was begun with, or another --workdir."
+        )
+    for change in changes:
+        print(
+            visible(f"Since the run was begun {change}; its updates compute the same, so the run resumes."), flush=True
         )
 
 
-def record_programs(workdir: Path, programs: Mapping[str, str]) -> None:
-    """Notes in `run.json` what updates compute, where nothing is noted yet. Arguments as of `check_programs`.
+def record_programs(workdir: Path, programs: Mapping[str, str], components: Described = MappingProxyType({})) -> None:
+    """Notes in `run.json` what updates compute, and with which components, where nothing is noted yet.
+
+    Arguments as of `check_programs`.
 
     Raises:
       OSError: it cannot be written.
@@ -170,8 +182,10 @@ def record_programs(workdir: Path, programs: Mapping[str, str]) -> None:
     assert identity is not None  # `write_identity` has written it
     noted = identity.get("programs", {})
     new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
-    if not new.keys() <= noted.keys():
-        write_json(workdir / "run.json", identity | {"programs": new | noted})
+    recorded = identity.get("components", {})
+    if not new.keys() <= noted.keys() or not components.keys() <= recorded.keys():
+        both = {"programs": new | noted} | ({"components": {**components, **recorded}} if components else {})
+        write_json(workdir / "run.json", identity | both)
 
 
 def read_run_id(workdir: Path) -> str | None:
