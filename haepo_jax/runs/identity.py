@@ -14,11 +14,13 @@ from typing import Any
 
 import jax
 
+import haepo_jax
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_identity, read_json, read_record
+from haepo_jax.runs.files import StrPath, read_attempts, read_identity, read_json, read_record
 from haepo_jax.runs.folder import clear_leftovers, lock_folder, storage_errors, write_json
 from haepo_jax.runs.metrics.parts import list_parts
+from haepo_jax.runs.older_versions import FIRST
 
 NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
@@ -126,13 +128,16 @@ def write_identity(workdir: Path, config: Mapping[str, Any], members: Sequence[M
         rewrite_lost_members(workdir, members)
         if not begun or not _is_there(workdir / "run.json"):
             run = list_parts(workdir).run if begun else secrets.token_hex(16)
-            write_json(workdir / "run.json", {"run": run, "numbers": describe_numbers()})
+            version = _find_origin(workdir)[0] if begun else haepo_jax.__version__
+            write_json(workdir / "run.json", {"run": run, "numbers": describe_numbers(), "haepo_jax": version})
         if not begun:
             write_json(workdir / "config.json", dict(config))
 
 
 def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
     """Makes sure that updates compute what they did when the run was begun; changes nothing.
+
+    Versions of the package whose `NUMBERS` are the same compute the same, by other operations maybe.
 
     Args:
       workdir: the run folder.
@@ -142,36 +147,66 @@ def check_programs(workdir: Path, programs: Mapping[str, str]) -> None:
       ConfigError: an update computes something else.
     """
     noted = (read_identity(workdir) or {}).get("programs", {})
-    for group, program in programs.items():
-        before = noted.get(group)
-        if before is None or before["fingerprint"] == program:
-            continue
-        if before["jax"] != jax.__version__:
-            print(
-                f"The run was begun with JAX {before['jax']}, and this is {jax.__version__}: whether an update still "
-                "computes the same cannot be seen.",
-                flush=True,
-            )
-            return
+    changed = [noted[group] for group, program in programs.items() if _differs(noted.get(group), program)]
+    if not changed:
+        return
+    named = {"haepo_jax": "haepo_jax", "jax": "JAX"}
+    others = [name for name, version in _versions().items() if any(before[name] != version for before in changed)]
+    if not others:
         raise ConfigError(
             f"--workdir {workdir} was begun with other updates: the loss, the network, the environment or a package "
-            "has changed since, and the run would mix both. Nothing was changed in the folder; use the code it was "
-            "begun with, or another --workdir."
+            f"has changed since, and the run would mix both. {describe_versions(workdir)} Nothing was changed in the "
+            "folder; use the code it was begun with, or another --workdir."
         )
+    was = " and ".join(f"{named[name]} {changed[0][name]}" for name in others)
+    now = " and ".join(f"{named[name]} {_versions()[name]}" for name in others)
+    unknown = "whether an update" if "jax" in others else "whether code of your own in it"
+    print(
+        f"The updates of this run were computed with {was}, and this is {now}: {unknown} still computes the same "
+        "cannot be seen.",
+        flush=True,
+    )
 
 
 def record_programs(workdir: Path, programs: Mapping[str, str]) -> None:
-    """Notes in `run.json` what updates compute, where nothing is noted yet. Arguments as of `check_programs`.
+    """Records in `run.json` what updates compute from now on. Arguments as of `check_programs`, which comes first.
 
     Raises:
       OSError: it cannot be written.
     """
     identity = read_identity(workdir)
     assert identity is not None  # `write_identity` has written it
-    noted = identity.get("programs", {})
-    new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
-    if not new.keys() <= noted.keys():
-        write_json(workdir / "run.json", identity | {"programs": new | noted})
+    noted = identity["programs"]
+    now = {group: {"fingerprint": program} | _versions() for group, program in programs.items()}
+    changed = {group: entry for group, entry in now.items() if _differs(noted.get(group), entry["fingerprint"])}
+    changed |= {group: entry for group, entry in now.items() if group not in noted}
+    if changed:
+        write_json(workdir / "run.json", identity | {"programs": noted | changed})
+
+
+def _differs(noted: Mapping[str, str] | None, program: str) -> bool:
+    return noted is not None and noted["fingerprint"] != program
+
+
+def _versions() -> dict[str, str]:
+    """Those that decide the operations of an update."""
+    return {"haepo_jax": haepo_jax.__version__, "jax": jax.__version__}
+
+
+def describe_versions(workdir: Path) -> str:
+    """Says with which version of the package a run was begun, and which one this is."""
+    version, commit = _find_origin(workdir)
+    begun = version if commit is None else f"{version} (commit {commit[:10]})"
+    return f"The run was begun with haepo_jax {begun}, and this is {haepo_jax.__version__}."
+
+
+def _find_origin(workdir: Path) -> tuple[str, str | None]:
+    """The version of the package that began a run, and its commit, None where it is not known."""
+    noted, first = read_identity(workdir), {}
+    with contextlib.suppress(ConfigError, IndexError):  # no number of the run depends on its provenance
+        first = read_attempts(workdir)[0]
+    version = first.get("packages", {}).get("haepo_jax", FIRST) if noted is None else noted["haepo_jax"]
+    return version, (first.get("git") or {}).get("commit")
 
 
 def read_run_id(workdir: Path) -> str | None:
