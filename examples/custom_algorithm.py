@@ -51,7 +51,9 @@ def objective(settings: RegressionConfig, group: Group, reference: jax.Array | N
     return loss
 
 
-METHOD = Method(objective, Sees.SUMS, RegressionConfig(), check=check_reference_acts)
+METHOD = Method(
+    objective, Sees.SUMS, RegressionConfig(), metrics=("imitation", "distance"), check=check_reference_acts
+)
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -35,20 +35,20 @@ def main() -> int:
     from haepo_jax.runs.folder import lock_folder
     from haepo_jax.runs.provenance import Provenance
 
-    others = [peers.parse(text) for text in given.peer]
+    others = [peers.parse_peer(text) for text in given.peer]
     jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too
     with lock_folder(workdir):
         before = measure_ceilings(given.repeats)
         rows = [row for number in seeds for row in speed.measure_rows(number, repeats=given.repeats)]
         # What a shared machine can do at most shows at its quietest moment.
         ceilings = Ceilings(*map(max, before, measure_ceilings(given.repeats)))
-        result = report.write(workdir, rows, ceilings)  # already now: a peer may fail
+        result = report.write_benchmark(workdir, rows, ceilings)  # already now: a peer may fail
         if others:
-            rows += speed.compare(others, num_seeds=given.peer_seeds, repeats=given.repeats)
-            result = report.write(workdir, rows, ceilings)
+            rows += speed.compare_peers(others, num_seeds=given.peer_seeds, repeats=given.repeats)
+            result = report.write_benchmark(workdir, rows, ceilings)
         Provenance(workdir, jax.devices()).update(outcome="complete")
-    command_line.print_table(result["title"], report.COLUMNS, report.table(rows))
-    print(report.about_floor(result))
+    command_line.print_table(result["title"], report.COLUMNS, report.format_rows(rows))
+    print(report.describe_floor(result))
     return 0
 
 

@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _measure(part: str, workdir: Path) -> None:
-    from configs import cartpole  # only now: a wrong flag is told at once
+    from configs import cartpole  # only now: a wrong flag is refused at once
     from configs.sweeps import beta_lambda
     from experiments.benchmarks import overheads
     from haepo_jax.config import from_config_dict
@@ -61,31 +61,31 @@ def _measure(part: str, workdir: Path) -> None:
     with lock_folder(workdir):
         match part:
             case "guard":
-                rows = overheads.guard(_updates(5), repeats=15)
+                rows = overheads.measure_guard(_updates(5), repeats=15)
             case "run":
-                rows = overheads.whole_run(_updates(40), repeats=8)
+                rows = overheads.measure_run(_updates(40), repeats=8)
             case "checkpoints":
                 sweep = from_values(beta_lambda.get_config().to_dict() | {"num_updates": 6})
-                rows = overheads.checkpoints(sweep, repeats=3)
+                rows = overheads.measure_checkpoints(sweep, repeats=3)
             case "compile":
-                rows = overheads.compiling(from_config_dict(cartpole.get_config().to_dict()), repeats=5)
+                rows = overheads.measure_compiling(from_config_dict(cartpole.get_config().to_dict()), repeats=5)
             case "scale_out":
-                rows = overheads.scale_out(_updates(5), members_per_device=8, repeats=8)
+                rows = overheads.measure_scale_out(_updates(5), members_per_device=8, repeats=8)
         with storage_errors(workdir):
             write_json(workdir / f"{part}.json", {"what": _PARTS[part], "rows": rows})
     headings = [name.replace("_", " ") for name in rows[-1]]
     command_line.print_table(
-        _PARTS[part], headings, [[_shown(row.get(name, "")) for name in rows[-1]] for row in rows]
+        _PARTS[part], headings, [[_format_cell(row.get(name, "")) for name in rows[-1]] for row in rows]
     )
 
 
 def _updates(number: int) -> ExperimentConfig:
-    from experiments.benchmarks.programs import config_for
+    from experiments.benchmarks.programs import make_config
 
-    return dataclasses.replace(config_for(32), num_updates=number)
+    return dataclasses.replace(make_config(32), num_updates=number)
 
 
-def _shown(value: float | str) -> str:
+def _format_cell(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

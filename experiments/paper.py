@@ -30,12 +30,12 @@ def main() -> int:
 
     from experiments.cli import closing
     from experiments.studies.reproduction import reproduce
-    from experiments.studies.runs import finished
+    from experiments.studies.runs import count_finished
     from experiments.studies.scale import FULL, QUICK
-    from experiments.studies.study_folder import held
+    from experiments.studies.study_folder import hold_folder
 
     started = time.monotonic()
-    with held(workdir, finished):
+    with hold_folder(workdir, count_finished):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL)
     closing.print_sentence(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
     closing.print_sentence(headline)

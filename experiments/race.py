@@ -31,11 +31,11 @@ def main() -> int:
     from experiments.benchmarks import peers, race
     from haepo_jax.runs.folder import lock_folder
 
-    others = [peers.parse(text) for text in given.peer]
+    others = [peers.parse_peer(text) for text in given.peer]
     with lock_folder(workdir):
-        rows = race.race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
-        result = race.write(workdir, rows)
-    command_line.print_table(result["title"], race.COLUMNS, race.table(rows))
+        rows = race.run_race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
+        result = race.write_race(workdir, rows)
+    command_line.print_table(result["title"], race.COLUMNS, race.format_rows(rows))
     return 0
 
 

@@ -18,9 +18,9 @@ def main() -> int:
     workdir = command_line.read_workdir()
 
     from experiments.cli import closing
-    from haepo_jax.reports.sweep.page import report
+    from haepo_jax.reports.sweep.page import publish_report
 
-    page, finding = report(workdir)
+    page, finding = publish_report(workdir)
     closing.print_skipped_parts(workdir)
     closing.print_sentence(f"Written to {page}.")
     closing.print_sentence(finding)

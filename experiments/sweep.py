@@ -1,4 +1,4 @@
-"""Runs a sweep, settings x seeds, on all devices of all processes, or goes on with one that was stopped.
+"""Runs a sweep, settings x seeds, on all devices of all processes, or resumes one that was stopped.
 
 python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=runs/beta_lambda
 
@@ -20,7 +20,7 @@ from haepo_jax.runtime import processes
 
 command_line.define_config(sweep_settings)
 command_line.define_workdir()
-flags.DEFINE_bool("dry_run", False, "Tell members, groups, waves and memory, and run nothing.")
+flags.DEFINE_bool("dry_run", False, "Print members, groups, waves and memory, and run nothing.")
 flags.DEFINE_integer(
     "members_per_device",
     None,
@@ -42,6 +42,9 @@ flags.DEFINE_float(
 flags.DEFINE_float("stall_seconds", 300.0, "Standstill after which a process ends itself.", lower_bound=1)
 flags.DEFINE_list("tensorboard_members", [], "Members, such as 0,5, whose metrics TensorBoard shows too.")
 flags.DEFINE_float("checkpoint_seconds", 60.0, "Least seconds between two checkpoints.", lower_bound=0)
+flags.DEFINE_integer(
+    "keep_checkpoints_every", None, "Updates between two checkpoints that are never dropped.", lower_bound=1
+)
 
 
 def main() -> int:
@@ -56,7 +59,7 @@ def main() -> int:
     configs = [group.config for group in sweep.groups]
     command_line.check_read(configs, sweep.members[0].settings, unread_of_search(sweep))
     if workdir is None:
-        return _tell_plan(sweep)
+        return _print_plan(sweep)
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables
@@ -70,6 +73,7 @@ def main() -> int:
         checkpoint_seconds=given.checkpoint_seconds,
         stall_seconds=given.stall_seconds,
         tensorboard_members=chosen,
+        keep_checkpoints_every=given.keep_checkpoints_every,
     )
     summary = read_summary(workdir)
     if not processes.is_first():
@@ -77,11 +81,11 @@ def main() -> int:
     if not ran:
         closing.print_sentence(f"{workdir} is complete already; nothing to do.")
     else:
-        closing.print_sentence(f"{len(summary['members']):,} members, {tables.about_speed(summary)}")
+        closing.print_sentence(f"{len(summary['members']):,} members, {tables.describe_speed(summary)}")
     return closing.finish_run(summary, workdir, "report")
 
 
-def _tell_plan(sweep: Sweep) -> int:
+def _print_plan(sweep: Sweep) -> int:
     from haepo_jax.population.planning import device_bytes, plan
     from haepo_jax.runs import agreement
     from haepo_jax.runs.placement import Placement

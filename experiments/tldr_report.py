@@ -26,13 +26,13 @@ def main() -> int:
     workdir = command_line.read_workdir()
 
     from experiments.cli import closing
-    from experiments.studies.study_folder import held
+    from experiments.studies.study_folder import hold_folder
     from experiments.studies.tldr.reproduction import reproduce
-    from experiments.studies.tldr.runs import finished
+    from experiments.studies.tldr.runs import count_finished
     from experiments.studies.tldr.scale import FULL, QUICK
 
     started = time.monotonic()
-    with held(workdir, finished):
+    with hold_folder(workdir, count_finished):
         page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
     closing.print_sentence(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
     closing.print_sentence(headline)

@@ -24,6 +24,9 @@ flags.DEFINE_float(
     "Standstill after which the process ends itself; the first update has no limit.",
     lower_bound=1,
 )
+flags.DEFINE_integer(
+    "keep_checkpoints_every", None, "Updates between two checkpoints that are never dropped.", lower_bound=1
+)
 
 
 def main() -> int:
@@ -34,7 +37,13 @@ def main() -> int:
     from haepo_jax.runs.experiment import run
 
     given = flags.FLAGS
-    ran = run(config, workdir, checkpoint_seconds=given.checkpoint_seconds, stall_seconds=given.stall_seconds)
+    ran = run(
+        config,
+        workdir,
+        checkpoint_seconds=given.checkpoint_seconds,
+        stall_seconds=given.stall_seconds,
+        keep_checkpoints_every=given.keep_checkpoints_every,
+    )
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables
@@ -42,14 +51,14 @@ def main() -> int:
 
     figure = None
     if ran or not learning_curve.has_learning_curve(workdir):
-        figure = learning_curve.learning_curve(workdir)
+        figure = learning_curve.draw_learning_curve(workdir)
     summary = read_summary(workdir)
     if not ran:
         drawn = f" but to draw {figure}" if figure else ""
         closing.print_sentence(f"{workdir} is complete already; nothing to do{drawn}.")
     else:
-        command_line.make_console().print(tables.final_returns(summary, f"{config.env}, {config.algorithm}"))
-        closing.print_sentence(f"{tables.about_speed(summary)} Learning curve: {figure}")
+        command_line.make_console().print(tables.make_returns_table(summary, f"{config.env}, {config.algorithm}"))
+        closing.print_sentence(f"{tables.describe_speed(summary)} Learning curve: {figure}")
     if summary["rows_with_returns_sum_not_positive"]:
         closing.print_sentence(
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "

@@ -1,7 +1,8 @@
 """Loads what a config names and the package does not have: `package.module:attribute`.
 
 A run is resumed, evaluated and swept from its `config.json` alone, in processes and on hosts that have imported
-nothing of the user's. So a part that comes from outside is named by a text that can be imported.
+nothing of the user's. So a part that comes from outside is named by a text that can be imported. In a program, where
+no file has to name it, the config may hold the part itself.
 """
 
 import functools
@@ -31,14 +32,14 @@ class Source(NamedTuple):
     """From which its module can be imported."""
 
 
-def is_outside(name: str) -> bool:
-    """Returns whether a component is not built in.
+def is_outside(name: Any) -> bool:
+    """Returns whether a component is not built in: a name with a colon, or no name but the component itself.
 
     Example:
       >>> is_outside("optax:scale_by_lion"), is_outside("adam")
       (True, False)
     """
-    return ":" in name
+    return not isinstance(name, str) or ":" in name
 
 
 def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
@@ -56,7 +57,7 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
       >>> check_name("optimizer.transform", "optax:scale_by_lion", ["adam"])
       'optax:scale_by_lion'
     """
-    if callable(value):
+    if callable(value) or type(value).__module__ != "builtins":
         raise ConfigError(
             f"config.{path} must be text, as config.json holds it, got {quoted(value)}{_name_of(value)}."
         )
@@ -86,12 +87,12 @@ def _no_name(path: str, value: str) -> ConfigError:
     )
 
 
-def load(path: str, name: str, is_right: Callable[[Any], bool] = callable, kind: str = "a function or a class") -> Any:
-    """Imports a component.
+def load(path: str, name: Any, is_right: Callable[[Any], bool] = callable, kind: str = "a function or a class") -> Any:
+    """Imports a component, or returns the one that the config holds itself.
 
     Args:
       path: the setting that names it, for the sentence of an error.
-      name: `package.module:attribute`.
+      name: `package.module:attribute`, or the component.
       is_right: whether it is of the kind that is asked for.
       kind: that kind, in words.
 
@@ -105,20 +106,25 @@ def load(path: str, name: str, is_right: Callable[[Any], bool] = callable, kind:
       >>> load("policy.activation", "math:tanh") is __import__("math").tanh
       True
     """
+    found = _find(path, name) if isinstance(name, str) else name
+    if not is_right(found):
+        named = f" {name}" if isinstance(name, str) else ""
+        raise ConfigError(f"config.{path}{named} is {quoted(found)}; it must be {kind}.")
+    return found
+
+
+def _find(path: str, name: str) -> Any:
     check_name(path, name)
     if not is_outside(name):
         raise _no_name(path, name)
     module_name, _, attribute = name.partition(":")
     try:
-        found = operator.attrgetter(attribute)(_imported(path, name, module_name))
+        return operator.attrgetter(attribute)(_imported(path, name, module_name))
     except AttributeError as error:
         module = sys.modules[module_name]
         near = nearest(attribute, [known for known in vars(module) if not known.startswith("_")]) or "."
         where = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
         raise ConfigError(f"config.{path} {name}: {module_name}{where} has no {attribute}{near}") from error
-    if not is_right(found):
-        raise ConfigError(f"config.{path} {name} is {quoted(found)}; it must be {kind}.")
-    return found
 
 
 def _imported(path: str, name: str, module: str) -> ModuleType:
@@ -211,6 +217,19 @@ def check_arguments(
     if missing:
         where = " or ".join(f"config.{setting}.{missing[0]}" for setting in groups)
         raise ConfigError(f"{_shown(component)} needs the argument {missing[0]}: give {where}.")
+
+
+def parameters_of(component: Callable) -> tuple[str, ...]:
+    """Lists the arguments that a component names.
+
+    Example:
+      >>> parameters_of(lambda size, depth=2: None)
+      ('size', 'depth')
+    """
+    try:
+        return tuple(inspect.signature(component).parameters)
+    except (TypeError, ValueError):  # of a built-in
+        return ()
 
 
 def source(path: str, name: str) -> Source:

@@ -85,7 +85,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:
-    """What ends a sentence about an unknown `name`: the known ones near it, else all of them.
+    """Words the end of a sentence about an unknown `name`: the known ones near it, else all of them.
 
     Example:
       >>> suggestion("slipp", ["length", "slip"])

@@ -67,7 +67,7 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasse
     """Every setting as `(dotted name, value, field)`."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and "component" not in field.metadata:  # which a class may stand for
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value, field

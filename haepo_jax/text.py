@@ -77,7 +77,7 @@ def shorten_keys(settings: Mapping[str, object]) -> dict[str, object]:
     return {names[name]: value for name, value in settings.items()}
 
 
-def cell(text: object) -> Text:
+def make_cell(text: object) -> Text:
     """Returns text for a table of rich, with neither escapes nor the markup of rich obeyed."""
     return Text(visible(text))
 
@@ -87,10 +87,10 @@ def make_table(title: str, headings: Sequence[str]) -> Table:
 
     The first column gives way where the terminal is narrow, by line breaks; no number is ever cut.
     """
-    table = Table(title=cell(title), title_justify="left")
+    table = Table(title=make_cell(title), title_justify="left")
     for k, heading in enumerate(headings):
         table.add_column(
-            cell(heading),
+            make_cell(heading),
             justify="right" if k else "left",
             no_wrap=bool(k),
             overflow="ellipsis" if k else "fold",
@@ -100,4 +100,4 @@ def make_table(title: str, headings: Sequence[str]) -> Table:
 
 def add_row(table: Table, cells: Sequence[str]) -> None:
     """Adds a row of plain text."""
-    table.add_row(*map(cell, cells))
+    table.add_row(*map(make_cell, cells))

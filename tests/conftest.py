@@ -9,7 +9,7 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 import jax
 import pytest
 
-FULLY_OPTIMIZED = ("language/test_decoder", "language/test_gradients")
+FULLY_OPTIMIZED = ("model/test_decoder", "training/test_gradients")
 """Where a tolerance needs programs as users have them."""
 
 

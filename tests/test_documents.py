@@ -31,10 +31,12 @@ def blocks(document):
 
 
 RUN = {
+    **{("docs/components.md", k): () for k in range(7)},
     ("README.md", 0): (),
     ("README.md", 1): (),
     ("docs/method.md", 0): (),
     ("docs/method.md", 1): (),
+    ("docs/policies.md", 0): (),
     ("docs/sweeps.md", 0): (),
     ("docs/sweeps.md", 1): ("duckdb", "pandas", "polars"),
     ("docs/sweeps.md", 2): (),
@@ -47,7 +49,7 @@ READ = {
     ("docs/tunix.md", 0): "tunix, and a cluster and rewards of one's own",
 }
 """Blocks that need more than a test has, which are read alone."""
-SLOW = {("docs/method.md", 1), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
+SLOW = {("docs/method.md", 1), ("docs/policies.md", 0), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
 
 
 def test_every_block_of_every_document_is_run_or_read():
@@ -116,7 +118,7 @@ def test_links_within_the_project_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_of_the_project_that_a_document_names_exist(document):
-    pattern = r"(?<![\w./])(?:haepo_jax|experiments|tests|configs|examples)/[a-z0-9_/]+\.py"
+    pattern = r"(?<![\w./])(?:haepo_jax|experiments|tests|configs|examples)/[a-z0-9_/]+(?:\.py|/)(?=[`\s)])"
     named = re.findall(pattern, (ROOT / document).read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
 
@@ -143,6 +145,19 @@ def test_every_column_that_a_method_writes_is_in_the_glossary(algorithm):
 
 def glossary():
     return (ROOT / "docs" / "glossary.md").read_text().partition("## The columns of the metrics")[2]
+
+
+def test_tests_that_the_list_of_failed_inputs_names_exist():
+    text, missing = (ROOT / "tests" / "README.md").read_text(), []
+    for row in re.findall(r"^\|.*\|.*\|(.*)\|$", text, re.MULTILINE):
+        file = ""
+        for named in re.findall(r"`([\w/]*(?:\.py)?(?:::\w+)*)`", row):
+            file = named.partition("::")[0] or file  # `::NAME` is in the file before it
+            source = (ROOT / "tests" / file).read_text() if (ROOT / "tests" / file).is_file() else ""
+            names = named.split("::")[1:]
+            if not source or not all(re.search(rf"(?:def|class) {name}\b", source) for name in names):
+                missing.append(named)
+    assert missing == []
 
 
 def test_the_readme_fits_on_a_page():

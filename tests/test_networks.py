@@ -1,23 +1,26 @@
-"""Policies: pure functions whose distributions agree with the formulas of their kind."""
+"""Torsos, and policies: pure functions whose distributions agree with the formulas of their kind."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from helpers.policies import mlp_policy
 from scipy.special import log_softmax
 
-from haepo_jax.config import ACTIVATIONS
+from haepo_jax.config import ACTIVATIONS, PolicyConfig
 from haepo_jax.environments import Box, Discrete
-from haepo_jax.networks import make_policy
+from haepo_jax.errors import ConfigError
+from haepo_jax.networks import CNN, make_policy, make_torso, make_value
 
 OBSERVATION_SIZE = 3
 BATCHES = [(), (50,), (4, 6)]
 
 
 def policy_for(space, *, hidden_sizes=(8,), activation="tanh", initial_log_std=0.0):
-    return make_policy(
-        OBSERVATION_SIZE,
+    return mlp_policy(
+        (OBSERVATION_SIZE,),
         space,
         hidden_sizes=hidden_sizes,
         activation=activation,
@@ -85,16 +88,15 @@ class TestBothKinds:
         np.testing.assert_allclose(log_probs, distribution.log_prob(actions), rtol=1e-5)
 
     @pytest.mark.parametrize("activation", ACTIVATIONS)
-    def test_every_activation_is_used(self, space, activation):
-        policy = policy_for(space, activation=activation)
+    def test_every_activation_is_used(self, activation):
+        policy = policy_for(Box(2), activation=activation)
         params = spread(policy.init(jax.random.key(0)))
         first = jnp.concatenate([params["MLP_0"]["Dense_0"]["kernel"], params["MLP_0"]["Dense_0"]["bias"][None]])
         observations = observations_of((50,))
         hidden = getattr(jax.nn, activation)(jnp.concatenate([observations, jnp.ones((50, 1))], axis=1) @ first)
         last = params["MLP_0"]["Dense_1"]
         outputs = hidden @ last["kernel"] + last["bias"][None]
-        expected = outputs.argmax(-1) if isinstance(space, Discrete) else outputs
-        np.testing.assert_allclose(policy.apply(params, observations).mode(), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(policy.apply(params, observations).mode(), outputs, rtol=1e-4, atol=1e-5)
 
     def test_gradient_reaches_every_parameter(self, space):
         policy = policy_for(space, hidden_sizes=(8, 8))
@@ -152,3 +154,146 @@ class TestReal:
         policy = policy_for(Box(2))
         deviations = policy.apply(spread(policy.init(jax.random.key(0))), observations_of((50,))).stddev()
         np.testing.assert_array_equal(deviations, np.broadcast_to(deviations[:1], (50, 2)))
+
+
+class Rows(nn.Module):
+    """A torso as a user may write one: it takes of the config the activation alone."""
+
+    size: int
+    activation: object
+
+    @nn.compact
+    def __call__(self, observations):
+        return self.activation(nn.Dense(self.size)(observations)).max(axis=-2)
+
+
+class Counts(Rows):
+    @nn.compact
+    def __call__(self, observations):
+        self.variable("counts", "calls", lambda: 0)
+        return super().__call__(observations)
+
+
+class Drops(Rows):
+    @nn.compact
+    def __call__(self, observations):
+        return nn.Dropout(0.5, deterministic=False)(super().__call__(observations))
+
+
+def flat_only(size):
+    return lambda observations: observations
+
+
+CONFIGS = {
+    "mlp": PolicyConfig(hidden_sizes=(8,)),
+    "cnn": PolicyConfig(network="cnn", network_kwargs={"channels": 3, "dense_size": 6}),
+    "outside": PolicyConfig(network=f"{__name__}:Rows", network_kwargs={"size": 5}),
+}
+IMAGE = (6, 5, 2)
+
+
+def images_of(batch, shape=IMAGE):
+    return jnp.asarray(np.random.default_rng(0).normal(size=(*batch, *shape)), jnp.float32)
+
+
+def refusal(shape=(3, 4), **settings):
+    with pytest.raises(ConfigError) as raised:
+        make_torso(PolicyConfig(**settings), shape)
+    return str(raised.value)
+
+
+class TestTorsos:
+    @pytest.mark.parametrize("network", CONFIGS)
+    def test_axes_before_those_of_an_observation_are_a_batch_whatever_their_number(self, network):
+        shape = (6, 5)
+        torso = make_torso(CONFIGS[network], shape)
+        policy = make_policy(shape, Box(2), make_torso=torso, initial_log_std=0.0)
+        value = make_value(shape, make_torso=torso)
+        params, of_value = (spread(each.init(jax.random.key(0))) for each in (policy, value))
+        observations = images_of((2, 3), shape)
+        modes, values = policy.apply(params, observations).mode(), value.apply(of_value, observations)
+        assert values.shape == (2, 3) and np.unique(values).size == 6
+        for i, j in [(0, 0), (1, 2)]:
+            alone = policy.apply(params, observations[i, j]).mode()
+            np.testing.assert_allclose(modes[i, j], alone, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(values[i, j], value.apply(of_value, observations[i, j]), rtol=1e-4, atol=1e-5)
+
+    def test_a_cnn_is_a_convolution_and_a_dense_layer(self):
+        cnn = CNN(IMAGE, jnp.tanh, channels=3, kernel_size=3, dense_size=6)
+        images = images_of((4,))
+        params = spread(cnn.init(jax.random.key(0), images)["params"])
+        kernel = params["Dense_0"]["kernel"].reshape(3, 3, IMAGE[-1], 3)
+        axes = ("NHWC", "HWIO", "NHWC")
+        hidden = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=axes)
+        hidden = jnp.tanh(hidden + params["Dense_0"]["bias"]).reshape(4, -1)
+        expected = jnp.tanh(hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])
+        np.testing.assert_allclose(cnn.apply({"params": params}, images), expected, rtol=1e-4, atol=1e-5)
+
+    def test_a_grid_is_an_image_of_one_channel(self):
+        grid, image = (CNN(shape, jnp.tanh) for shape in ((6, 5), (6, 5, 1)))
+        observations = images_of((4,), (6, 5))
+        params = grid.init(jax.random.key(0), observations)
+        np.testing.assert_array_equal(grid.apply(params, observations), image.apply(params, observations[..., None]))
+
+    def test_the_parameters_of_an_mlp_lie_where_those_of_old_checkpoints_do(self, space):
+        policy = policy_for(space, hidden_sizes=(8, 8))
+        params = policy.init(jax.random.key(0))
+        assert set(params) - {"log_std"} == {"MLP_0"} and set(params["MLP_0"]) == {"Dense_0", "Dense_1", "Dense_2"}
+
+    def test_a_torso_from_outside_keeps_its_parameters_beside_the_head(self):
+        torso = make_torso(CONFIGS["outside"], (3, 4))
+        params = make_policy((3, 4), Discrete(2), make_torso=torso, initial_log_std=0.0).init(jax.random.key(0))
+        shapes = jax.tree.map(jnp.shape, params)
+        dense = {"kernel": (4, 5), "bias": (5,)}
+        assert shapes == {"Rows_0": {"Dense_0": dense, "head": {"kernel": (5, 2), "bias": (2,)}}}
+
+    def test_in_a_program_torso_and_activation_may_be_given_themselves(self):
+        config = PolicyConfig(network=Rows, network_kwargs={"size": 5}, activation=jnp.abs)
+        module = make_torso(config, (3, 4))()
+        assert isinstance(module, Rows) and module.activation is jnp.abs
+
+    def test_an_activation_from_outside_is_used(self):
+        torso = make_torso(PolicyConfig(activation="jax.numpy:abs", hidden_sizes=(4,)), (3,))
+        assert torso().activation is jnp.abs
+
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("Counts", "has mutable state (counts), which no update would carry on; a torso has parameters alone."),
+            ("Drops", "draws random numbers, as dropout does, which a torso may not: its features must follow from"),
+            ("flat_only", "must make a flax.linen.Module, got <function flat_only"),
+        ],
+    )
+    def test_a_module_that_is_no_torso_is_refused(self, name, sentence):
+        found = refusal(network=f"{__name__}:{name}", network_kwargs={"size": 5})
+        assert found.startswith(f"config.policy.network {__name__}:{name} {sentence}")
+
+    def test_features_of_a_wrong_shape_are_refused_with_both_shapes(self):
+        name = f"{__name__}:Rows"
+        sentence = refusal((2, 3, 4), network=name, network_kwargs={"size": 5})
+        assert sentence == (
+            f"config.policy.network {name} maps observations of shape (2, 3, 4) to float32[2, 5]; it must be real "
+            "features of shape (F), of any size F, whatever axes lead."
+        )
+
+    def test_a_torso_that_fails_is_refused_with_its_own_words(self):
+        sentence = refusal((), network=f"{__name__}:Rows", network_kwargs={"size": 5})
+        assert "Rows fails at observations of shape (): " in sentence and "\n" not in sentence
+
+    @pytest.mark.parametrize(
+        ("kwargs", "sentence"),
+        [
+            ({"sizes": 5}, "config.policy.network_kwargs.sizes is not an argument of Rows; did you mean size?"),
+            ({}, "Rows needs the argument size: give config.policy.network_kwargs.size."),
+        ],
+        ids=["unknown", "missing"],
+    )
+    def test_arguments_that_a_torso_does_not_have_or_lacks_are_refused(self, kwargs, sentence):
+        assert refusal(network=f"{__name__}:Rows", network_kwargs=kwargs) == sentence
+
+    def test_a_cnn_refuses_what_is_no_image_and_sizes_that_are_none(self):
+        assert refusal((4,), network="cnn").endswith("and these have shape (4,); take mlp.")
+        sentence = refusal(network="cnn", network_kwargs={"channels": 0})
+        assert sentence == (
+            "config.policy.network_kwargs.channels of cnn must be a whole number of at least 1, got 0."
+        )

@@ -45,8 +45,13 @@ class Floor(NamedTuple):
     gradient with respect to the observation, which nobody needs."""
 
 
-def floor(ceilings: Ceilings, sizes: tuple[int, ...]) -> Floor:
-    """Of a multilayer perceptron with these widths, observation and output included, and tanh between its layers."""
+def estimate_floor(ceilings: Ceilings, sizes: tuple[int, ...]) -> Floor:
+    """Estimates the least seconds of a multilayer perceptron with tanh between its layers.
+
+    Args:
+      ceilings: of the machine.
+      sizes: the widths, observation and output included.
+    """
     products = 2 * sum(math.prod(pair) for pair in itertools.pairwise(sizes))
     activations = sum(sizes[1:-1])
     forward = products / ceilings.flops_per_second + activations / ceilings.tanh_per_second

@@ -27,7 +27,7 @@ class Times(NamedTuple):
         return (max(self.seconds) - min(self.seconds)) / self.median
 
 
-def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Times]:
+def measure_in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Times]:
     """Measures each thing so many times, in rounds of all of them.
 
     Args:

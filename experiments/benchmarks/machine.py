@@ -8,7 +8,7 @@ import jax
 from haepo_jax.runtime import startup
 
 
-def describe() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Its devices, cores and processor, and the jax that ran on them."""
     device = jax.devices()[0]
     return {

@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.stages import Compiled
 
-from experiments.benchmarks.clock import Times, in_turn
+from experiments.benchmarks.clock import Times, measure_in_turn
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.config.sweep import Sweep, of_experiment
 from haepo_jax.population import Population, make_population
@@ -30,11 +30,11 @@ from haepo_jax.runtime import compilation_cache
 Row = dict[str, Any]
 
 
-def guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
-    """All updates in one call, with and without a look at whether every number is finite."""
+def measure_guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
+    """Measures all updates in one call, with and without a look at whether every number is finite."""
     functions = make_member(config)
     bare = functions._replace(learn=functions.learn_unguarded)
-    times = in_turn(
+    times = measure_in_turn(
         {
             "without the divergence guard": _one_call(make_population(config, functions=bare)),
             "with it": _one_call(make_population(config, functions=functions)),
@@ -44,8 +44,8 @@ def guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     return _compared(times)
 
 
-def whole_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
-    """All updates in one call against a run with its metrics, progress and checkpoints.
+def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
+    """Measures all updates in one call against a run with its metrics, progress and checkpoints.
 
     The share of the latter in which it waits for its two checkpoints is in its row.
     """
@@ -57,12 +57,14 @@ def whole_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
         return attempt["run_seconds"]
 
     name = "a run with metrics, progress and a checkpoint at either end"
-    one_call, run = _compared(in_turn({"one call": _one_call(make_population(config)), name: measure}, repeats))
+    one_call, run = _compared(
+        measure_in_turn({"one call": _one_call(make_population(config)), name: measure}, repeats)
+    )
     return [one_call, run | {"share_of_checkpoints": float(np.median(saving))}]
 
 
-def checkpoints(sweep: Sweep, *, repeats: int) -> list[Row]:
-    """A run that saves after every chunk against one that saves at its ends alone; the sweep has one group.
+def measure_checkpoints(sweep: Sweep, *, repeats: int) -> list[Row]:
+    """Measures a run that saves after every chunk against one that saves at its ends alone; the sweep has one group.
 
     From the difference: what a checkpoint costs, and the share of the run time when there is one a minute.
     """
@@ -78,7 +80,7 @@ def checkpoints(sweep: Sweep, *, repeats: int) -> list[Row]:
         "checkpoints at either end": lambda: measure(math.inf),
         "a checkpoint after every chunk": lambda: measure(0.0),
     }
-    few, many = _compared(in_turn(measures, repeats))
+    few, many = _compared(measure_in_turn(measures, repeats))
     seconds = (many["seconds"] - few["seconds"]) / float(np.median(more))
     return [
         few,
@@ -95,8 +97,8 @@ def _attempt(sweep: Sweep, *, checkpoint_seconds: float) -> dict[str, Any]:
     return attempt
 
 
-def compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
-    """The program of a population traced, compiled, and read again from the cache."""
+def measure_compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
+    """Measures how long the program of a population is traced, compiled, and read again from the cache."""
     population, folder = make_population(config), Path(tempfile.mkdtemp())
     state = population.abstract_state()
 
@@ -124,15 +126,15 @@ def compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
         "read from the cache": lambda: compile_it(cached=True),
         "trace, in both cases": trace,
     }
-    rows = _compared(in_turn(measures, repeats))
+    rows = _compared(measure_in_turn(measures, repeats))
     jax.config.update("jax_compilation_cache_dir", before)
     reset_cache()
     shutil.rmtree(folder)
     return rows
 
 
-def scale_out(config: ExperimentConfig, *, members_per_device: int, repeats: int) -> list[Row]:
-    """The same work for each device, on 1, 2, 4, ... of the devices that there are."""
+def measure_scale_out(config: ExperimentConfig, *, members_per_device: int, repeats: int) -> list[Row]:
+    """Measures the same work for each device, on 1, 2, 4, ... of the devices that there are."""
     counts = [2**k for k in range(jax.device_count().bit_length()) if 2**k <= jax.device_count()]
 
     def population(count: int) -> Population:
@@ -141,7 +143,7 @@ def scale_out(config: ExperimentConfig, *, members_per_device: int, repeats: int
 
     measures = {f"{count} device{'s' if count > 1 else ''}": _one_call(population(count)) for count in counts}
     members = [members_per_device * count for count in counts]
-    rows = zip(_compared(in_turn(measures, repeats)), members, strict=True)
+    rows = zip(_compared(measure_in_turn(measures, repeats)), members, strict=True)
     return [row | {"members": number, "milliseconds_a_member": row["seconds"] / number * 1e3} for row, number in rows]
 
 

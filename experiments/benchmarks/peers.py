@@ -43,8 +43,8 @@ class Arrival(NamedTuple):
         return None if self.share is None else self.whole_seconds - (1 - self.share) * self.training_seconds
 
 
-def parse(text: str) -> Peer:
-    """A peer from `NAME=COMMAND`.
+def parse_peer(text: str) -> Peer:
+    """Parses a peer from `NAME=COMMAND`.
 
     Raises:
       ConfigError: it is not of this form.
@@ -55,7 +55,7 @@ def parse(text: str) -> Peer:
     return Peer(name.strip(), command.strip())
 
 
-def measure(peer: Peer) -> dict[str, float]:
+def measure_peer(peer: Peer) -> dict[str, float]:
     """Runs a peer once.
 
     Returns:
@@ -64,14 +64,14 @@ def measure(peer: Peer) -> dict[str, float]:
     Raises:
       ConfigError: it failed, or its last line is not what it should be.
     """
-    line, _ = run(f"--peer {peer.name}", peer.command)
+    line, _ = run_command(f"--peer {peer.name}", peer.command)
     figures = _figures(peer, line, _SPEED)
     if min(figures["env_steps"], figures["seconds"]) <= 0:
         raise ConfigError(f"--peer {peer.name} prints {line}: env_steps and seconds must be positive.")
     return figures
 
 
-def race(peer: Peer, environment: Mapping[str, str] | None = None) -> Arrival:
+def race_peer(peer: Peer, environment: Mapping[str, str] | None = None) -> Arrival:
     """Runs a peer once, to see when its seeds come to a mean return of 475.
 
     Args:
@@ -81,7 +81,7 @@ def race(peer: Peer, environment: Mapping[str, str] | None = None) -> Arrival:
     Raises:
       ConfigError: it failed, or its last line is not what it should be.
     """
-    line, whole_seconds = run(f"--peer {peer.name}", peer.command, environment)
+    line, whole_seconds = run_command(f"--peer {peer.name}", peer.command, environment)
     figures = _figures(peer, line, _RACE)
     seeds, there = figures["seeds"], figures["seeds_at_475"]
     share = _figures(peer, line, (*_RACE, _SHARE))[_SHARE] if there == seeds else None
@@ -93,7 +93,9 @@ def race(peer: Peer, environment: Mapping[str, str] | None = None) -> Arrival:
     return Arrival(whole_seconds, figures["seconds"], int(seeds), int(there), share)
 
 
-def run(who: str, command: str | Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[str, float]:
+def run_command(
+    who: str, command: str | Sequence[str], environment: Mapping[str, str] | None = None
+) -> tuple[str, float]:
     """Runs a command to its end.
 
     Args:

@@ -37,8 +37,8 @@ class Program(NamedTuple):
     compiled: jax.stages.Compiled
 
 
-def config_for(num_seeds: int) -> ExperimentConfig:
-    """HAEPO with one epoch and the recommended score on an endless CartPole."""
+def make_config(num_seeds: int) -> ExperimentConfig:
+    """Makes the config of HAEPO with one epoch and the recommended score on an endless CartPole."""
     return from_config_dict(
         {
             "env": "CartPole-v1",
@@ -54,7 +54,7 @@ def config_for(num_seeds: int) -> ExperimentConfig:
 
 def make_program(measure: str, num_seeds: int) -> Program:
     """Compiles one of `MEASURES`."""
-    config = config_for(num_seeds)
+    config = make_config(num_seeds)
     functions = make_member(config)
     if measure == "training_on_short_episodes":
         functions = make_member(config, environment=_ending_after(functions.environment, SHORT))

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import peers
-from experiments.benchmarks.machine import describe
+from experiments.benchmarks.machine import describe_machine
 from experiments.benchmarks.peers import Arrival, Peer
 from haepo_jax.analysis.verdicts import NO_DIFFERENCE
 from haepo_jax.errors import ConfigError
@@ -35,7 +35,7 @@ COLUMNS = ("code", "seeds at 475", "seconds until all are", "least to most", "wh
 Row = dict[str, Any]
 
 
-def race(given: Sequence[Peer], *, num_seeds: int, repeats: int, workdir: Path) -> list[Row]:
+def run_race(given: Sequence[Peer], *, num_seeds: int, repeats: int, workdir: Path) -> list[Row]:
     """Runs our training and each peer from a cold start, in turn.
 
     Args:
@@ -50,7 +50,7 @@ def race(given: Sequence[Peer], *, num_seeds: int, repeats: int, workdir: Path) 
       either in which ours are there.
 
     Raises:
-      ConfigError: a command failed, or a peer tells something else than it should.
+      ConfigError: a command failed, or a peer prints something else than it should.
     """
     rounds = [
         [_train(num_seeds, workdir), *(_run_peer(peer, num_seeds, workdir) for peer in given)] for _ in range(repeats)
@@ -64,8 +64,8 @@ def race(given: Sequence[Peer], *, num_seeds: int, repeats: int, workdir: Path) 
     return rows
 
 
-def arrival_of(run: Path, whole_seconds: float) -> Arrival:
-    """When the seeds of a run were at 475, by what is in its folder.
+def read_arrival(run: Path, whole_seconds: float) -> Arrival:
+    """Reads from the folder of a run when its seeds were at 475.
 
     Args:
       run: the folder of a run that is complete and was never stopped.
@@ -81,9 +81,9 @@ def arrival_of(run: Path, whole_seconds: float) -> Arrival:
     return Arrival(whole_seconds, attempt["run_seconds"], len(there), int(reached.sum()), share)
 
 
-def write(workdir: Path, rows: Sequence[Row]) -> dict[str, Any]:
+def write_race(workdir: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """Writes `race.json` and the provenance, and returns what is in the first."""
-    machine = describe()
+    machine = describe_machine()
     result = {
         "title": f"CartPole-v1, from a cold start to all seeds at {SOLVED:g}, "
         f"{machine['devices']} x {machine['device_kind']}",
@@ -96,8 +96,8 @@ def write(workdir: Path, rows: Sequence[Row]) -> dict[str, Any]:
     return result
 
 
-def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The cells of each row, ours first, under `COLUMNS`."""
+def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Formats the cells of each row, ours first, under `COLUMNS`."""
     return [
         (
             row["name"],
@@ -118,14 +118,14 @@ def _train(num_seeds: int, workdir: Path) -> Arrival:
         flags = [f"--config={CONFIG}", f"--config.num_seeds={num_seeds}", f"--workdir={run}"]
         command = [sys.executable, "-m", "experiments.train", *flags]
         begun = time.time()
-        peers.run("experiments.train", command, _compiling_into(folder))
+        peers.run_command("experiments.train", command, _compiling_into(folder))
         # The figure that it draws then is left out: peers draw none.
-        return arrival_of(run, (run / "summary.json").stat().st_mtime - begun)
+        return read_arrival(run, (run / "summary.json").stat().st_mtime - begun)
 
 
 def _run_peer(peer: Peer, num_seeds: int, workdir: Path) -> Arrival:
     with tempfile.TemporaryDirectory(dir=workdir) as folder:
-        arrival = peers.race(peer, _compiling_into(folder))
+        arrival = peers.race_peer(peer, _compiling_into(folder))
     if arrival.seeds != num_seeds:
         raise ConfigError(f"--peer {peer.name} trains {arrival.seeds} seeds and ours {num_seeds}: --seeds must agree.")
     return arrival

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.ceilings import Ceilings, floor
-from experiments.benchmarks.machine import describe
+from experiments.benchmarks.ceilings import Ceilings, estimate_floor
+from experiments.benchmarks.machine import describe_machine
 from experiments.benchmarks.programs import HORIZON, NUM_TRAJECTORIES, SHORT
 from experiments.benchmarks.speed import Row
 from haepo_jax.reports import figures
@@ -23,15 +23,15 @@ LABELS = {
 _POLICY = (4, 64, 64, 2)  # widths on CartPole
 
 
-def write(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> dict[str, Any]:
+def write_benchmark(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> dict[str, Any]:
     """Writes `benchmark.json` and `benchmark.svg`, and returns what is in the first."""
-    machine = describe()
+    machine = describe_machine()
     result = {
         "title": f"CartPole-v1, {NUM_TRAJECTORIES} episodes of {HORIZON} steps a seed and update, "
         f"{machine['devices']} x {machine['device_kind']}",
         "machine": machine,
         "ceilings": ceilings._asdict(),
-        "floor_seconds": floor(ceilings, _POLICY)._asdict(),
+        "floor_seconds": estimate_floor(ceilings, _POLICY)._asdict(),
         "rows": list(rows),
     }
     with storage_errors(workdir):
@@ -41,8 +41,8 @@ def write(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> dict[str, A
     return result
 
 
-def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The cells of each row, under `COLUMNS`."""
+def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Formats the cells of each row, under `COLUMNS`."""
     return [
         (
             row["name"] if "name" in row else LABELS[row["measure"]] + (", beside peers" if "beside" in row else ""),
@@ -58,8 +58,8 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     ]
 
 
-def about_floor(result: dict[str, Any]) -> str:
-    """How far the rates are from what the machine's products and tanh allow."""
+def describe_floor(result: dict[str, Any]) -> str:
+    """Describes how far the rates are from what the machine's products and tanh allow."""
     ceilings, seconds = result["ceilings"], result["floor_seconds"]
     lines = [
         f"This machine does {ceilings['flops_per_second'] / 1e9:,.0f} GFLOP/s in products of a policy's size and "

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from experiments.benchmarks import peers
-from experiments.benchmarks.clock import Times, in_turn
+from experiments.benchmarks.clock import Times, measure_in_turn
 from experiments.benchmarks.programs import HORIZON, MEASURES, SHORT, Program, make_program
 
 Row = dict[str, Any]
@@ -17,7 +17,7 @@ _SECONDS = 1.0  # of a measurement, at least
 
 
 def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
-    """A row for each of `MEASURES`, with its ratio to the rows before it."""
+    """Measures a row for each of `MEASURES`, with its ratio to the rows before it."""
     programs: dict[str, Callable[[], float]] = {}
     rows: list[Row] = []
     for measure in MEASURES:
@@ -35,7 +35,7 @@ def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
                 "argument_bytes_a_device": memory.argument_size_in_bytes,
             }
         )
-    times = in_turn(programs, repeats)
+    times = measure_in_turn(programs, repeats)
     for row in rows:
         row.update(_rates(times[row["measure"]]))
     random, policy, training, short = (row["env_steps_per_second"] for row in rows)
@@ -45,21 +45,21 @@ def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
     return rows
 
 
-def compare(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) -> list[Row]:
-    """Our training and each peer in turn; rows as of `measure_rows`, with how often each peer fits into ours."""
+def compare_peers(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) -> list[Row]:
+    """Measures our training and each peer in turn; rows as of `measure_rows`, with our rate over each peer's."""
     compiled: dict[str, list[float]] = {peer.name: [] for peer in given}
     ours = _timed(make_program("training", num_seeds))
 
     def measure(peer: peers.Peer) -> Callable[[], float]:
         def seconds_a_step() -> float:
-            figures = peers.measure(peer)
+            figures = peers.measure_peer(peer)
             compiled[peer.name].append(figures["compile_seconds"])
             return figures["seconds"] / figures["env_steps"]
 
         return seconds_a_step
 
     measures = {"training": ours} | {peer.name: measure(peer) for peer in given}
-    times = in_turn(measures, repeats)
+    times = measure_in_turn(measures, repeats)
     first: Row = {"measure": "training", "seeds": num_seeds, "beside": "peers"} | _rates(times["training"])
     rows = [first]
     for peer in given:

@@ -33,7 +33,7 @@ class Override(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """What a command was given besides its own flags, which absl holds."""
+    """The arguments of a command besides its own flags, which absl holds."""
 
     overrides: tuple[Override, ...]
     asks_for_help: bool
@@ -188,7 +188,7 @@ def _parse_literal(path: str, text: str) -> Any:
 
 
 class _Flag(NamedTuple):
-    """What the arguments need to know of a flag."""
+    """The properties of a flag by which arguments are read."""
 
     name: str
     is_boolean: bool
@@ -241,7 +241,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_number(flag: _Flag, text: str, flag_values: flags.FlagValues) -> None:
-    """What absl takes for a number and nobody means as one."""
+    """Refuses what absl takes for a number and nobody means as one."""
     parser, path = flag_values[flag.name].parser, f"--{flag.name}"
     if isinstance(parser, flags.IntegerParser):
         if parse_whole_number(path, text) > _INT32_MAX:

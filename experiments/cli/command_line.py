@@ -1,4 +1,4 @@
-"""What every command line shares: flags read strictly, and errors told in one sentence.
+"""The part that all command lines share: flags are read strictly, and an error is one sentence.
 
 Exit codes: 0 done, 2 bad flag, config or folder, 3 every member diverged, 4 storage failed, 42 stalled or another
 process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
@@ -16,9 +16,10 @@ from absl import flags, logging
 from rich.console import Console
 
 from experiments.cli import arguments, config_file, flag_help, launch
+from haepo_jax import components
 from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.reads import set_and_unread, unread, unread_by_all, why_unread
+from haepo_jax.config.reads import OFFERED, set_and_unread, unread, unread_by_all, why_unread
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
@@ -31,7 +32,7 @@ FLAGS = flags.FLAGS
 _settings_of_config: Callable[[], Iterable[Setting]] = tuple
 """The settings of the command's config."""
 _given = arguments.Arguments((), asks_for_help=False)
-"""What the command was given besides its own flags."""
+"""The arguments of the command besides its own flags."""
 
 
 _NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
@@ -58,7 +59,7 @@ def define_workdir() -> None:
 
 
 def make_console() -> Console:
-    """Where tables go: as wide as the terminal, and wide enough for them where there is none."""
+    """Makes the console of tables: as wide as the terminal, and wide enough for them where there is none."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=120)
 
@@ -75,7 +76,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Parses the flags, calls `main` and exits with what it returns, or with the code of its error or its signal."""
     streams.make_best_effort(launch.cancel_notice)
     signals.watch(lambda sentence: _print_error(sentence, 0))
-    # The storage library logs its failures with tracebacks; they are told in a sentence below.
+    # The storage library logs its failures with tracebacks; they become a sentence below.
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _skip_storage_noise
     try:
@@ -162,12 +163,22 @@ def check_read(
         discrete = [isinstance(make_environment(config).action_space, Discrete) for config in configs]
     else:
         discrete = [False] * len(configs)
-    of_each = [unread(config, discrete_actions=is_so) for config, is_so in zip(configs, discrete, strict=True)]
+    of_each = [
+        unread(config, discrete_actions=is_so, network_arguments=_network_arguments(config))
+        for config, is_so in zip(configs, discrete, strict=True)
+    ]
     for name in swept:
         for reasons in of_each:
             if (reason := why_unread(name, reasons)) is not None:
                 raise ConfigError(f"config.sweep.{name} has no effect, as {reason}.")
     report_unread(configs[0], unread_by_all(of_each) | dict(besides))
+
+
+def _network_arguments(config: ExperimentConfig) -> Sequence[str]:
+    name = config.policy.network
+    if not components.is_outside(name):
+        return OFFERED
+    return components.parameters_of(components.load("policy.network", name))
 
 
 def report_unread(config: Any, reasons: Mapping[str, str]) -> None:
@@ -216,7 +227,7 @@ def _parse(argv: list[str]) -> None:
 
 
 def _skip_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Leaves out the tracebacks that the storage library's event loop prints after it failed: the failure is told."""
+    """Leaves out tracebacks of the storage library's event loop after it failed: the failure has its sentence."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
 

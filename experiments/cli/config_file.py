@@ -83,7 +83,7 @@ def _split_argument(given: str) -> tuple[Path, str | None]:
 
 
 def _call_get_config(path: Path, argument: str | None) -> ml_collections.ConfigDict:
-    """What the file's `get_config` returns."""
+    """Returns the result of the file's `get_config`."""
     get_config = _run_guarded(path, lambda: getattr(_import_file(path), "get_config", None))
     if not callable(get_config):
         what = "has no function get_config" if get_config is None else f"has a get_config that is {quoted(get_config)}"
@@ -129,13 +129,13 @@ class _Source(importlib.machinery.SourceFileLoader):
     """
 
     def get_code(self, fullname: str) -> CodeType:
-        """The code of the file, neither read from `__pycache__` nor written there."""
+        """Compiles the code of the file, neither read from `__pycache__` nor written there."""
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
 
 
 def _import_file(path: Path) -> ModuleType:
-    """The file, imported under a name of its own."""
+    """Imports the file under a name of its own."""
     loader = _Source(_MODULE, str(path))
     spec = importlib.util.spec_from_loader(_MODULE, loader)
     assert spec is not None

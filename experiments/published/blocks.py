@@ -55,14 +55,15 @@ def _numbers(results: Results) -> str:
         ("what", "measured", "command"),
         [
             (
-                f"CartPole-v1, {cartpole['seeds']} seeds: mean return at the end, worst seed, training, compiling",
-                f"{cartpole['mean_return']:,}, {_or(cartpole['worst_seed'], 'diverged')}, "
-                f"{cartpole['training_seconds']:,} s, {cartpole['compile_seconds']:,} s on {cartpole['devices']}",
+                f"CartPole-v1, {cartpole['seeds']} seeds: return over the last updates",
+                f"mean {cartpole['mean_return']:,}, worst seed {_or(cartpole['worst_seed'], 'diverged')}, in "
+                f"{cartpole['training_seconds']:,} s and {cartpole['compile_seconds']:,} s to compile "
+                f"({cartpole['devices']})",
                 "`make demo`",
             ),
             (
                 f"Cold start until all {ours['seeds']} seeds are at 475, beside other codes",
-                "; ".join(f"{row['code']} {_seconds(row)}" for row in (ours, *others)) + f" on {race['devices']}",
+                "; ".join(f"{row['code']} {_seconds(row)}" for row in (ours, *others)) + f" ({race['devices']})",
                 "`python -m experiments.race` with `--peer` ([how](docs/performance.md))",
             ),
             (

@@ -157,7 +157,7 @@ def cold_start(folder: Path) -> Entry:
     """
     result = read_json(folder / "race.json", {"machine": _MACHINE, "rows": [{"name": str, "seeds_at_475": int}]})
     rows = []
-    for row, cells in zip(result["rows"], race.table(result["rows"]), strict=True):
+    for row, cells in zip(result["rows"], race.format_rows(result["rows"]), strict=True):
         seconds = row["seconds"]
         rows.append(
             {

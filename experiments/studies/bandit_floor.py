@@ -51,7 +51,9 @@ RULES: dict[str, dict[str, Rule]] = {
 }
 
 
-def regrets(env: str, rule: str, *, num_arms: int, pulls: int, instances: Sequence[int], seeds: int) -> np.ndarray:
+def measure_regrets(
+    env: str, rule: str, *, num_arms: int, pulls: int, instances: Sequence[int], seeds: int
+) -> np.ndarray:
     """Plays a bandit algorithm.
 
     Args:

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from haepo_jax.analysis.verdicts import UNDECIDED, VERDICTS, Comparison, disagree, verdict, verdict_of_all
-from haepo_jax.reports.formatting import comparison
+from haepo_jax.analysis.verdicts import UNDECIDED, VERDICTS, Comparison, decide, decide_all, disagree
+from haepo_jax.reports.formatting import format_comparison
 from haepo_jax.reports.page import Claim, Section
 
 Comparisons = Mapping[str, Comparison]
@@ -36,7 +36,7 @@ def judge(
       One claim; or one for each comparison, where some reproduce it and others contradict it.
     """
     parts: dict[str, Mapping[str, Comparisons]] = {text: forms}
-    if any(disagree(map(verdict, forms[form].values())) for form in (paper, recommended)) and not quick:
+    if any(disagree(map(decide, forms[form].values())) for form in (paper, recommended)) and not quick:
         alone = {label: {form: {label: by[label]} for form, by in forms.items()} for label in forms[paper]}
         parts = {f"{text.removesuffix('.')} ({label}).": part for label, part in alone.items()}
     return tuple(_claim(part, source, measured, by, (paper, recommended), quick) for part, by in parts.items())
@@ -51,19 +51,18 @@ def _claim(
     quick: bool,
 ) -> Claim:
     words = {
-        form: {label: UNDECIDED if quick else verdict(made) for label, made in by.items()}
-        for form, by in forms.items()
+        form: {label: UNDECIDED if quick else decide(made) for label, made in by.items()} for form, by in forms.items()
     }
     numbers = [
-        f"{form}, {label}: {comparison(made)} ({words[form][label]})"
+        f"{form}, {label}: {format_comparison(made)} ({words[form][label]})"
         for form, by in forms.items()
         for label, made in by.items()
     ]
-    paper, recommended = (verdict_of_all(words[form].values()) for form in shown)
+    paper, recommended = (decide_all(words[form].values()) for form in shown)
     return Claim(text, source, paper, f"{measured}: {'; '.join(numbers)}.", recommended)
 
 
-def tally(sections: Iterable[Section]) -> str:
+def count_verdicts(sections: Iterable[Section]) -> str:
     """Counts the words of all claims, in a sentence."""
     claims = [claim for section in sections for claim in section.claims]
     paper, recommended = (

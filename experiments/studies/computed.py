@@ -12,8 +12,8 @@ from haepo_jax.runs.files import StrPath, read_json, to_json_text
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
 
-def computed(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
-    """Plain data, computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
+def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
+    """Loads plain data, which is computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
 
     Args:
       directory: of the whole study.

@@ -1,4 +1,4 @@
-"""Which run of all it is, and about how long the rest will take."""
+"""A count of the runs of a study, with the time that the rest will take."""
 
 from haepo_jax.runs.progress import format_duration
 

@@ -1,4 +1,4 @@
-"""What the runs recorded, on axes that they share."""
+"""Metrics of runs, on axes that they share."""
 
 import functools
 from pathlib import Path
@@ -35,12 +35,12 @@ class RunData:
         return read_members(self.path)
 
     def groups(self) -> list[tuple[dict[str, float], list[int]]]:
-        """Each swept setting with the indices of its members."""
+        """Lists each swept setting with the indices of its members."""
         return [(self.members[rows[0]]["settings"], rows) for rows in group_by_setting(self.members).values()]
 
     @functools.cache  # noqa: B019 - a run's few metrics, kept as long as the run
     def metric(self, name: str) -> np.ndarray:
-        """`[members, updates]`; NaN once a member has stopped."""
+        """Returns a metric, `[members, updates]`; NaN once a member has stopped."""
         return read_metric(self.path, name)
 
     @property
@@ -49,7 +49,7 @@ class RunData:
         return self.metric("env_steps")
 
     def curve(self, name: str, grid: np.ndarray, *, failure: float, window: float = 0.0) -> np.ndarray:
-        """A metric against environment steps.
+        """Returns a metric against environment steps.
 
         Args:
           name: the metric.
@@ -74,7 +74,7 @@ class RunData:
         return np.array(rows)
 
     def seconds(self) -> np.ndarray:
-        """`[updates]` wall-clock seconds of training after each update, compilation left out, for all members."""
+        """Returns wall-clock seconds of training after each update, without compilation, `[updates]`."""
         done, clock, before = [0], [0.0], 0.0
         for attempt in read_attempts(self.path):
             for updates, seconds in attempt.get("timeline", []):
@@ -94,12 +94,12 @@ def _on_grid(ends: np.ndarray, series: np.ndarray, grid: np.ndarray, window: flo
     return (sums[last] - sums[first]) / (last - first)
 
 
-def steps_to(curve: np.ndarray, grid: np.ndarray, threshold: float) -> np.ndarray:
-    """`[members]` the first grid point at which a curve `[members, points]` is at the threshold; inf where none is."""
+def find_steps_to(curve: np.ndarray, grid: np.ndarray, threshold: float) -> np.ndarray:
+    """Finds the first grid point at which a curve `[members, points]` is at the threshold, `[members]`; else inf."""
     reached = curve >= threshold
     return np.where(reached.any(axis=1), grid[np.argmax(reached, axis=1)], np.inf)
 
 
-def budget_grid(budget: float) -> np.ndarray:
-    """Environment steps at which curves are compared."""
+def make_budget_grid(budget: float) -> np.ndarray:
+    """Makes the environment steps at which curves are compared."""
     return np.linspace(0, budget, GRID_POINTS + 1)[1:]

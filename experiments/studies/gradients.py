@@ -23,8 +23,8 @@ _AT_ONCE = 8  # batches side by side
 _RESAMPLES = 500
 
 
-def actor_critic_at(config: ExperimentConfig, updates: Sequence[int]) -> list[Params]:
-    """PPO's parameters after each of these numbers of updates, in one run of seed 0."""
+def train_actor_critic(config: ExperimentConfig, updates: Sequence[int]) -> list[Params]:
+    """Trains PPO, and returns its parameters after each of these numbers of updates, in one run of seed 0."""
     functions = make_member(config)
     settings = {name: jnp.asarray(value) for name, value in traced_settings(config).items()}
     update = jax.jit(lambda state: functions.learn(state, functions.collect(state))[0])
@@ -36,10 +36,10 @@ def actor_critic_at(config: ExperimentConfig, updates: Sequence[int]) -> list[Pa
     return found
 
 
-def batch_gradients(
+def measure_batch_gradients(
     config: ExperimentConfig, points: Sequence[Params], *, batches: int
 ) -> list[tuple[np.ndarray, float]]:
-    """The policy's gradient on fresh batches at the same parameters.
+    """Measures the policy's gradient on fresh batches at the same parameters.
 
     Args:
       config: the method.
@@ -83,8 +83,8 @@ def _fresh_batch(
     return learner, algorithm.collect(traced, learner, key)
 
 
-def signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
-    """How much of a batch's gradient is the expected one.
+def estimate_signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
+    """Estimates how much of a batch's gradient is the expected one.
 
     Args:
       slopes: `[batches, parameters]`.
@@ -123,10 +123,10 @@ def signal_to_noise(slopes: np.ndarray) -> dict[str, float]:
     }
 
 
-def sample_sizes(
+def measure_sample_sizes(
     config: ExperimentConfig, *, sharpness: float, horizons: Sequence[int], groups: int
 ) -> dict[str, np.ndarray]:
-    """The effective sample size of each score as trajectories grow.
+    """Measures the effective sample size of each score as trajectories grow.
 
     Args:
       config: HAEPO on an environment whose episodes last to the longest horizon.

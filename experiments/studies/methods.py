@@ -35,7 +35,7 @@ class Method:
             raise ValueError(f"{self.name} has {combinations} settings to choose from, not {self.num_settings}.")
 
     def settings(self) -> list[dict[str, float]]:
-        """Every combination of the grid, by dotted name."""
+        """Lists every combination of the grid, by dotted name."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
 
@@ -99,8 +99,8 @@ BASELINES = (PPO, GRPO, DPO, REINFORCE)
 METHODS = (*HAEPO.values(), *BASELINES)
 
 
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name as nested groups."""
+def nest_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nests settings, given by dotted name, in groups."""
     nested: dict[str, Any] = {}
     for name, value in settings.items():
         *groups, leaf = name.split(".") if not name.startswith("sweep.") else ("sweep", name.removeprefix("sweep."))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.studies.claims import tally
+from experiments.studies.claims import count_verdicts
 from experiments.studies.methods import SETTINGS_PER_METHOD
 from experiments.studies.paper import ablations, bandits, cartpole, deep_sea, gradients, references, walk
 from experiments.studies.runs import Runs
@@ -11,9 +11,9 @@ from experiments.studies.scale import Scale
 from experiments.studies.tasks import CARTPOLE, WALK
 from experiments.studies.tuning import TUNING_SEED, Tuned
 from haepo_jax.config import ExperimentConfig, to_json
-from haepo_jax.reports.formatting import bands
+from haepo_jax.reports.formatting import name_bands
 from haepo_jax.reports.page import ConfigListing, Fairness, Report, Table
-from haepo_jax.reports.publishing import Published, publish
+from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.runs.files import StrPath, read_attempts, read_summary
 from haepo_jax.runtime import startup
 from haepo_jax.text import format_settings, shorten_keys
@@ -21,7 +21,7 @@ from haepo_jax.text import format_settings, shorten_keys
 COMMAND = "python -m experiments.paper"
 
 
-def reproduce(directory: StrPath, scale: Scale) -> Published:
+def reproduce(directory: StrPath, scale: Scale) -> PublishedReport:
     """Does what is missing of the studies, and writes `report.html`, `verdicts.json` and `figures/`.
 
     Args:
@@ -36,24 +36,24 @@ def reproduce(directory: StrPath, scale: Scale) -> Published:
       Interrupted: SIGTERM or SIGINT; called again, it resumes.
     """
     runs = Runs(directory, scale)
-    poles = cartpole.study(runs)
-    walks, walk_tuned = walk.study(runs, poles.recommended)
-    games, bandit_tuned = bandits.study(runs, poles.recommended)
-    seas, sea_tuned = deep_sea.study(runs, poles.recommended)
-    parts = ablations.study(runs, poles.recommended, {CARTPOLE.name: poles.tuned, WALK.name: walk_tuned})
-    rules = references.study(runs, poles.recommended, poles.tuned)
-    noise = gradients.study(runs, poles.tuned)
+    poles = cartpole.run_study(runs)
+    walks, walk_tuned = walk.run_study(runs, poles.recommended)
+    games, bandit_tuned = bandits.run_study(runs, poles.recommended)
+    seas, sea_tuned = deep_sea.run_study(runs, poles.recommended)
+    parts = ablations.run_study(runs, poles.recommended, {CARTPOLE.name: poles.tuned, WALK.name: walk_tuned})
+    rules = references.run_study(runs, poles.recommended, poles.tuned)
+    noise = gradients.run_study(runs, poles.tuned)
     sections = (games, walks, poles.section, seas, parts, rules, noise)
     report = Report(
         title="HAEPO and its baselines on bandits, a random walk, CartPole and DeepSea",
-        first_paragraph=f"{tally(sections)} {poles.headline}",
+        first_paragraph=f"{count_verdicts(sections)} {poles.headline}",
         sections=sections,
         configs=_listings(runs),
         provenance=_provenance(runs),
         fairness=_fairness(scale, (poles.tuned, walk_tuned, bandit_tuned, sea_tuned)),
         quick=scale.quick,
     )
-    return Published(publish(directory, report), report.first_paragraph)
+    return PublishedReport(publish(directory, report), report.first_paragraph)
 
 
 def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
@@ -131,7 +131,7 @@ def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairnes
             "there.",
             f"Reported are {scale.seeds} seeds from 0 up, all seeds of a method in one compiled program; on bandits "
             f"{scale.instance_seeds} seeds on each of {scale.instances} bandits. Curves and tables give interquartile "
-            f"means {bands(scale.seeds, '95% stratified bootstrap intervals')} unless they say otherwise.",
+            f"means {name_bands(scale.seeds, '95% stratified bootstrap intervals')} unless they say otherwise.",
             "HAEPO got more attention than the others: its four epochs and the grid of its score log_ratio were set "
             "after several dozen settings had been tried on CartPole, on tuning seeds "
             "(docs/experiments/cartpole_race_settings.md). The grids of "

@@ -16,7 +16,7 @@ import jax
 
 from experiments.studies.countdown import Countdown
 from experiments.studies.curves import RunData
-from experiments.studies.methods import nested
+from experiments.studies.methods import nest_settings
 from experiments.studies.scale import Scale
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
@@ -40,7 +40,7 @@ class Runs:
         self._countdown = Countdown(scale.runs)
 
     def get(self, name: str, settings: Mapping[str, Any]) -> RunData:
-        """The data of a run, which is done first unless its folder holds it whole.
+        """Returns the data of a run, which is done first unless its folder holds it whole.
 
         Args:
           name: the folder under `runs/`, such as `cartpole/ppo`.
@@ -52,9 +52,9 @@ class Runs:
         Raises:
           ConfigError: settings that are not allowed, or a folder that holds a run of other settings.
           StorageError: the folder could not be written to any more.
-          Interrupted: SIGTERM or SIGINT; asked again, the run goes on.
+          Interrupted: SIGTERM or SIGINT; asked again, the run resumes.
         """
-        config = from_config_dict(nested(settings))
+        config = from_config_dict(nest_settings(settings))
         path = self.directory / "runs" / name
         if not self._is_whole(path, config):
             what = f"{config.num_seeds} seeds of {config.algorithm} on {config.env}"
@@ -89,7 +89,7 @@ class Runs:
         return sealed
 
 
-def finished(directory: Path) -> int:
+def count_finished(directory: Path) -> int:
     """Counts the runs under the folder of a study that need nothing more."""
     return sum(1 for _ in (directory / "runs").rglob(_SEAL))
 

@@ -12,7 +12,7 @@ from haepo_jax.runtime import signals
 
 
 @contextlib.contextmanager
-def held(workdir: StrPath, finished: Callable[[Path], int]) -> Iterator[None]:
+def hold_folder(workdir: StrPath, finished: Callable[[Path], int]) -> Iterator[None]:
     """Holds the folder of a study; a signal that ends the process at once is answered with what is kept.
 
     Args:

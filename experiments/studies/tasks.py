@@ -28,10 +28,11 @@ WALK = Task(
 )
 
 
-def bandit(env: str, num_arms: int) -> Task:
-    """A bandit with this many arms; 64 pulls are an update. What counts is where a method ends: tuned by the mean
-    over all pulls, most take steps so large that some seeds settle on a wrong arm
-    (docs/experiments/bandit_settings.md).
+def make_bandit(env: str, num_arms: int) -> Task:
+    """Makes a bandit with this many arms; 64 pulls are an update.
+
+    It is judged by its end: tuned by the mean over all pulls, most methods take steps so large that some seeds settle
+    on a wrong arm (docs/experiments/bandit_settings.md).
     """
     return Task(
         name=f"{env.partition('-')[0].lower()}_{num_arms}",
@@ -48,8 +49,8 @@ def bandit(env: str, num_arms: int) -> Task:
     )
 
 
-def deep_sea(size: int) -> Task:
-    """DeepSea of this size: only one action sequence in two to the power of its size finds the treasure."""
+def make_deep_sea(size: int) -> Task:
+    """Makes DeepSea of this size: only one action sequence in two to the power of its size finds the treasure."""
     return Task(
         name=f"deep_sea_{size}",
         label=f"DeepSea, size {size}",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.curves import RunData, budget_grid
+from experiments.studies.curves import RunData, make_budget_grid
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
 
@@ -40,17 +40,17 @@ class Task:
     """The end of the curve by whose mean settings are chosen, as a share of it: 1 is the whole of learning."""
 
     def judged(self, curves: np.ndarray) -> np.ndarray:
-        """The mean over the end of curves `[..., points]` that settings are chosen by."""
+        """Computes the mean over the end of curves `[..., points]` by which settings are chosen."""
         points = max(1, round(self.judged_share * curves.shape[-1]))
         return curves[..., -points:].mean(axis=-1)
 
     def curve(self, run: RunData) -> np.ndarray:
-        """`[members, points]` the metric on this task's grid."""
+        """Returns the metric on this task's grid, `[members, points]`."""
         return run.curve(self.metric, self.grid(run), failure=self.failure, window=self.window)
 
     def grid(self, run: RunData) -> np.ndarray:
-        """Environment steps of the points."""
-        return budget_grid(run.config["max_env_steps"])
+        """Returns the environment steps of the points."""
+        return make_budget_grid(run.config["max_env_steps"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Tuned:
     """Every setting with its score."""
 
 
-def settings_for(runs: Runs, task: Task, method: Method) -> dict[str, Any]:
-    """A method's untuned settings on a task, by dotted name."""
+def make_settings(runs: Runs, task: Task, method: Method) -> dict[str, Any]:
+    """Makes a method's untuned settings on a task, by dotted name."""
     budget = max(1, round(task.budget * runs.scale.budget))
     settings = {**task.settings, **method.base, "max_env_steps": budget}
     if settings["algorithm"] == "ppo":
@@ -93,7 +93,7 @@ def tune(runs: Runs, task: Task, method: Method, *, extra: Mapping[str, Any] | N
     Returns:
       The choice, and what it was made from.
     """
-    settings = settings_for(runs, task, method)
+    settings = make_settings(runs, task, method)
     if not runs.scale.tuning_seeds:
         chosen = {name: values[0] for name, values in method.grid.items()}
         return Tuned(task, method, {**settings, **chosen}, chosen, float("nan"), ())
@@ -110,13 +110,13 @@ def tune(runs: Runs, task: Task, method: Method, *, extra: Mapping[str, Any] | N
     return Tuned(task, method, {**settings, **chosen}, chosen, score, tried)
 
 
-def reported(runs: Runs, tuned: Tuned, name: str | None = None, **changes: Any) -> RunData:
-    """The run of a tuned method on the reported seeds, with changes by dotted name (dots as they are)."""
+def run_reported(runs: Runs, tuned: Tuned, name: str | None = None, **changes: Any) -> RunData:
+    """Runs a tuned method on the reported seeds, with changes by dotted name (dots as they are)."""
     path = f"{tuned.task.name}/{name or tuned.method.name}"
     return runs.get(path, {**tuned.settings, "seed": 0, "num_seeds": runs.scale.seeds, **changes})
 
 
-def transferred(runs: Runs, tuned: Tuned, task: Task) -> Tuned:
-    """The choice made on one task, taken to another."""
-    settings = {**settings_for(runs, task, tuned.method), **tuned.chosen}
+def transfer(runs: Runs, tuned: Tuned, task: Task) -> Tuned:
+    """Transfers the choice made on one task to another."""
+    settings = {**make_settings(runs, task, tuned.method), **tuned.chosen}
     return dataclasses.replace(tuned, task=task, settings=settings)

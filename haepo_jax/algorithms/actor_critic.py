@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
-from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, method_settings, steps_of_update
+from haepo_jax.algorithms.outside import objective_of
+from haepo_jax.algorithms.rewards import make_rewards
+from haepo_jax.config import ExperimentConfig, TracedConfig, method_settings, steps_of_update
 from haepo_jax.environments import Environment
 from haepo_jax.losses import generalized_advantages
 from haepo_jax.methods import Evaluated, Samples
-from haepo_jax.networks import Policy, make_value
+from haepo_jax.networks import Policy, make_torso, make_value
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start
 from haepo_jax.types import Metrics, Params
@@ -35,13 +37,10 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
       config: the experiment.
       environment: where it plays.
     """
-    method, own = method_of(config), method_settings(config)
+    make_objective, own = objective_of(config), method_settings(config)
     actor = policy_for(config, environment)
-    critic = make_value(
-        environment.observation_size,
-        hidden_sizes=config.policy.hidden_sizes,
-        activation=config.policy.activation,
-    )
+    shape = environment.observation_shape
+    critic = make_value(shape, make_torso=make_torso(config.policy, shape))
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),
@@ -51,6 +50,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         noise=actor.noise,
         act=actor.act,
     )
+    rewards_of = make_rewards(config)
     horizon = horizon_of(config, environment)
     num_steps: int = own.num_steps
 
@@ -78,7 +78,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         """The segment's steps in one row, with advantages and value targets from these parameters."""
         values = critic.apply(params["value"], segment.observations)
         advantages = generalized_advantages(
-            segment.rewards,
+            rewards_of(traced, segment),
             values,
             critic.apply(params["value"], segment.next_observations),
             terminated=segment.terminated,
@@ -91,7 +91,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
 
     def loss_of_steps(traced: TracedConfig, steps: _Steps) -> Loss:
-        objective = method.objective(method_settings(traced), steps.samples)
+        objective = make_objective(method_settings(traced), steps.samples)
 
         def loss(params: Params) -> tuple[jax.Array, Metrics]:
             distribution = policy.apply(params, steps.observations)
@@ -123,4 +123,4 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         learner = LearnerState(params, optimizer_state, environments=segment.running)
         return learner, {name: jnp.mean(values[-1]) for name, values in metrics.items()}
 
-    return Algorithm(policy, config.num_trajectories * num_steps, init, collect, batch_loss, learn, segment_metrics)
+    return Algorithm(policy, init, collect, batch_loss, learn, segment_metrics)

@@ -10,7 +10,7 @@ import optax
 from haepo_jax.config import ExperimentConfig, TracedConfig
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.networks import Policy, make_policy
+from haepo_jax.networks import Policy, make_policy, make_torso
 from haepo_jax.types import Metrics, Params
 
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
@@ -37,8 +37,6 @@ class Algorithm(NamedTuple):
     """
 
     policy: Policy
-    batch_steps: int
-    """The most steps of a batch."""
     init: Callable[[TracedConfig, jax.Array], LearnerState]
     """`(traced, key) -> learner`."""
     collect: Callable[[TracedConfig, LearnerState, jax.Array], Any]
@@ -56,10 +54,9 @@ class Algorithm(NamedTuple):
 def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
     """The policy that the config describes, for this environment."""
     return make_policy(
-        environment.observation_size,
+        environment.observation_shape,
         environment.action_space,
-        hidden_sizes=config.policy.hidden_sizes,
-        activation=config.policy.activation,
+        make_torso=make_torso(config.policy, environment.observation_shape),
         initial_log_std=config.policy.initial_log_std,
     )
 

@@ -12,6 +12,8 @@ import jax
 
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of
+from haepo_jax.algorithms.outside import objective_of
+from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, method_settings, steps_of_update
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
@@ -45,9 +47,14 @@ def make_batches(config: ExperimentConfig, environment: Environment, policy: Pol
     return _kept(config, environment, policy)
 
 
+def _is_reused(config: ExperimentConfig) -> bool:
+    return steps_of_update(config) > 1
+
+
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches whose steps are kept."""
-    method, is_reused = method_of(config), steps_of_update(config) > 1
+    keeps_steps, make_objective, is_reused = method_of(config).keeps_steps, objective_of(config), _is_reused(config)
+    rewards_of = make_rewards(config)
     replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
 
     def collect_episodes(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
@@ -61,21 +68,22 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
             env_params=traced.env_params,
         )
 
-    def objective_of(settings: Any, group: StepGroup, reference: jax.Array | None) -> Objective:
-        if method.keeps_steps:
-            return method.objective(settings, group, reference)
+    def of_log_probs(settings: Any, group: StepGroup, reference: jax.Array | None) -> Objective:
+        if keeps_steps:
+            return make_objective(settings, group, reference)
 
         def sums(log_probs: jax.Array) -> jax.Array:
             return trajectory_log_likelihood(log_probs, where=group.where)
 
-        of_sums = method.objective(settings, group.sum_over_steps(), None if reference is None else sums(reference))
+        of_sums = make_objective(settings, group.sum_over_steps(), None if reference is None else sums(reference))
         return lambda log_probs: of_sums(sums(log_probs))
 
     def loss(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
-        returns = episode_stats_of(batch, traced.discount).discounted_returns
+        learnt_from = batch._replace(rewards=rewards_of(traced, batch))
+        returns = episode_stats_of(learnt_from, traced.discount).discounted_returns
         reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
         group = StepGroup(returns, batch.mask, batch.log_probs, is_reused)
-        objective = objective_of(method_settings(traced), group, reference)
+        objective = of_log_probs(method_settings(traced), group, reference)
         return lambda params, fresh: objective(replayed(policy, params, batch, fresh=fresh))
 
     return Batches(collect_episodes, loss, episode_stats_of)
@@ -83,7 +91,7 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
 
 def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
-    method, is_reused = method_of(config), steps_of_update(config) > 1
+    make_objective, is_reused = objective_of(config), _is_reused(config)
     num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
 
     def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
@@ -104,7 +112,7 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
         del learner  # its reference has judged the batch while it was played
         stats = batch.stats
         group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused)
-        objective = method.objective(method_settings(traced), group, batch.reference_log_likelihoods)
+        objective = make_objective(method_settings(traced), group, batch.reference_log_likelihoods)
 
         def of_params(params: Params, fresh: jax.Array | bool) -> tuple[jax.Array, Metrics]:
             return objective(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))

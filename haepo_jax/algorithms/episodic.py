@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
+from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, policy_for
 from haepo_jax.algorithms.episode_batches import Batch, make_batches
 from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.config import ExperimentConfig, TracedConfig, method_settings, steps_of_update
@@ -65,5 +65,4 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     def measure(batch: Batch) -> Metrics:
         return episode_metrics(batches.stats(batch))
 
-    steps = config.num_trajectories * horizon_of(config, environment)
-    return Algorithm(policy, steps, init, batches.collect, batch_loss, learn, measure)
+    return Algorithm(policy, init, batches.collect, batch_loss, learn, measure)

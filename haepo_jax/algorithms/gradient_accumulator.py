@@ -34,7 +34,7 @@ class GradientSum:
         return jax.tree.map(lambda leaf: jnp.zeros((*shares, *leaf.shape), leaf.dtype), self.params)
 
     def plus(self, so_far: Partial, observations: jax.Array, actions: jax.Array, slopes: jax.Array) -> Partial:
-        """With a piece: observations `[M, t, O]`, actions `[M, t]` or `[M, t, A]`, slopes `[M, t]`."""
+        """With a piece: observations `[M, t, *O]`, actions `[M, t]` or `[M, t, A]`, slopes `[M, t]`."""
         piece, gradient = (observations, actions, slopes), self._gradient
         if self._shares > 1:
             piece = jax.tree.map(lambda leaf: leaf.reshape(self._shares, -1, *leaf.shape[1:]), piece)

@@ -8,12 +8,12 @@ FEWEST_SEEDS = 5
 """A bootstrap of fewer draws the same few values again and again, and its interval is far too narrow."""
 
 
-def enough(seeds: int) -> bool:
-    """Whether so many seeds make an interval."""
+def are_enough(seeds: int) -> bool:
+    """Returns whether so many seeds make an interval."""
     return seeds >= FEWEST_SEEDS
 
 
-def supported(estimate: Estimate, seeds: int) -> Estimate:
+def drop_unsupported(estimate: Estimate, seeds: int) -> Estimate:
     """Takes away the interval of an estimate that too few seeds stand behind.
 
     Args:
@@ -23,12 +23,12 @@ def supported(estimate: Estimate, seeds: int) -> Estimate:
     Returns:
       The estimate, its ends NaN where the seeds are too few. Words and figures leave out an end that is NaN.
     """
-    if enough(seeds):
+    if are_enough(seeds):
         return estimate
     gone = np.full(np.shape(estimate.value), np.nan)
     return Estimate(estimate.value, gone, gone)
 
 
-def interquartile_mean_of(values: np.ndarray) -> Estimate:
+def estimate_interquartile_mean(values: np.ndarray) -> Estimate:
     """Computes the interquartile mean over the runs `[runs, ...]` of one task, with an interval if they are enough."""
-    return supported(interquartile_mean_band(values), len(values))
+    return drop_unsupported(interquartile_mean_band(values), len(values))

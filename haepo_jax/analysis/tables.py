@@ -6,40 +6,39 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, are_enough
 from haepo_jax.runs.metrics.reader import group_by_setting
 from haepo_jax.text import add_row, make_table, shorten_keys
 
 _NO_NUMBER = "-"
 
 
-def final_returns(summary: Mapping[str, Any], title: str) -> Table:
+def make_returns_table(summary: Mapping[str, Any], title: str) -> Table:
     """Makes the table of the final returns of a run, a line for each swept setting, the best first."""
     table = make_table(
         f"{title}: mean return of the last {summary['final_updates']} updates, over seeds",
         ("setting", "seeds", "mean", "std", "worst", "best", "diverged"),
     )
-    for label, members in _ranked(summary["members"], "final_return"):
+    for label, members in _rank_settings(summary["members"], "final_return"):
         diverged = sum(member["status"] == "diverged" for member in members)
-        finals = _finite(members, "final_return")
-        add_row(table, (label or "all", str(len(members)), *_spread(finals), str(diverged)))
+        finals = _collect_finite(members, "final_return")
+        add_row(table, (label or "all", str(len(members)), *_format_spread(finals), str(diverged)))
     return table
 
 
-def evaluation(result: Mapping[str, Any]) -> Table:
+def make_evaluation_table(result: Mapping[str, Any]) -> Table:
     """Makes the table of an evaluation, two lines for each swept setting, the best greedy return first."""
-    title = (
-        f"{result['env']} after update {result['update']}, {result['episodes']} fresh episodes a policy, over seeds"
-    )
+    chosen = "at its best evaluation" if result["checkpoint"] == "best" else f"after update {result['update']}"
+    title = f"{result['env']} {chosen}, {result['episodes']} fresh episodes a policy, over seeds"
     table = make_table(title, ("setting", "seeds", "actions", "mean", "std", "worst", "best"))
-    for label, members in _ranked(result["members"], "greedy_return"):
+    for label, members in _rank_settings(result["members"], "greedy_return"):
         for kind in ("greedy", "sampled"):
-            values = _finite(members, f"{kind}_return")
-            add_row(table, (label or "all", str(len(members)), kind, *_spread(values)))
+            values = _collect_finite(members, f"{kind}_return")
+            add_row(table, (label or "all", str(len(members)), kind, *_format_spread(values)))
     return table
 
 
-def about_returns(members: Sequence[Mapping[str, Any]], name: str, words: str) -> str:
+def describe_returns(members: Sequence[Mapping[str, Any]], name: str, words: str) -> str:
     """Says which setting has the highest return, or how high that of the only one is.
 
     Args:
@@ -47,21 +46,21 @@ def about_returns(members: Sequence[Mapping[str, Any]], name: str, words: str) -
       name: what they are compared by, such as `final_return`.
       words: what that is called, such as `final return`.
     """
-    ranked = _ranked(members, name)
+    ranked = _rank_settings(members, name)
     label, best = ranked[0]
-    values = _finite(best, name)
+    values = _collect_finite(best, name)
     if not values.size:
         return f"No member has a {words}: no episode has ended, or returns were not finite."
     seeds = f"{values.size} seed{'s' if values.size > 1 else ''}"
     worst = f", worst {values.min():.4g}" if values.size > 1 else ""
-    told = f"{values.mean():.4g}, the mean over {seeds}{worst}"
+    mean = f"{values.mean():.4g}, the mean over {seeds}{worst}"
     if len(ranked) == 1:
-        return f"The {words} is {told}."
-    few = "" if enough(values.size) else f" Fewer than {FEWEST_SEEDS} seeds decide nothing."
-    return f"Of {len(ranked)} settings {label} has the highest {words}: {told}.{few}"
+        return f"The {words} is {mean}."
+    few = "" if are_enough(values.size) else f" Fewer than {FEWEST_SEEDS} seeds decide nothing."
+    return f"Of {len(ranked)} settings {label} has the highest {words}: {mean}.{few}"
 
 
-def about_speed(summary: Mapping[str, Any]) -> str:
+def describe_speed(summary: Mapping[str, Any]) -> str:
     """Says in a sentence how much a run did in which time."""
     clock, rate = summary["wall_clock"], summary["env_steps_per_second"]
     a_second = "" if rate is None else f", {rate:,.0f} a second"
@@ -71,23 +70,23 @@ def about_speed(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _ranked(members: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
+def _rank_settings(members: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """The members of each setting under its label with short names, the largest mean first, those without last."""
     renamed = [{"settings": shorten_keys(member["settings"])} for member in members]
     groups = [(label, [members[index] for index in indices]) for label, indices in group_by_setting(renamed).items()]
 
     def rank(group: tuple[str, list[Mapping[str, Any]]]) -> float:
-        values = _finite(group[1], name)
+        values = _collect_finite(group[1], name)
         return -float(values.mean()) if values.size else np.inf
 
     return sorted(groups, key=rank)
 
 
-def _finite(members: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+def _collect_finite(members: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.array([member[name] for member in members if member[name] is not None], np.float64)
 
 
-def _spread(values: np.ndarray) -> list[str]:
+def _format_spread(values: np.ndarray) -> list[str]:
     """Mean, standard deviation, least and largest."""
     if not values.size:
         return [_NO_NUMBER] * 4

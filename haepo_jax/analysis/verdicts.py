@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, enough
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, are_enough
 from haepo_jax.analysis.statistics import Estimate, difference_interval, interquartile_mean, variance_ratio
 
 REPRODUCED, CONTRADICTED, NO_DIFFERENCE, UNDECIDED = (
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
     nothing: str = ""
 
 
-def verdict(comparison: Comparison) -> str:
+def decide(comparison: Comparison) -> str:
     """Gives the word for a comparison.
 
     An infinite end does not keep an interval from excluding a tie: where one side always gets there and the other
@@ -58,7 +58,7 @@ def verdict(comparison: Comparison) -> str:
       One of `VERDICTS`.
     """
     ends = np.array([float(end) for end in comparison.estimate])
-    few = comparison.seeds is not None and not enough(comparison.seeds)
+    few = comparison.seeds is not None and not are_enough(comparison.seeds)
     if comparison.nothing or few or np.isnan(ends).any():
         return UNDECIDED
     _, low, high = ends
@@ -67,7 +67,7 @@ def verdict(comparison: Comparison) -> str:
     return NO_DIFFERENCE if np.isfinite(ends).all() else UNDECIDED
 
 
-def verdict_of_all(words: Iterable[str]) -> str:
+def decide_all(words: Iterable[str]) -> str:
     """Gives the word for a claim that stands for all comparisons with these words: one that fails is enough."""
     found = set(words)
     for word in (CONTRADICTED, UNDECIDED, NO_DIFFERENCE, REPRODUCED):
@@ -77,7 +77,7 @@ def verdict_of_all(words: Iterable[str]) -> str:
 
 
 def disagree(words: Iterable[str]) -> bool:
-    """Whether some comparisons reproduce a claim and others contradict it, so that no one word is fair to them."""
+    """Returns whether some comparisons reproduce a claim and others contradict it, so that no word is fair to all."""
     return {REPRODUCED, CONTRADICTED} <= set(words)
 
 

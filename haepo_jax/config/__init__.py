@@ -12,9 +12,17 @@ from haepo_jax.config.conversion import (
     to_config_dict,
     to_json,
     traced_settings,
+    with_components,
     with_settings,
 )
-from haepo_jax.config.method import method_of, method_settings, setting_name, settings_place, steps_of_update
+from haepo_jax.config.method import (
+    method_of,
+    method_settings,
+    setting_name,
+    settings_place,
+    steps_needed_by,
+    steps_of_update,
+)
 from haepo_jax.config.settings import (
     ACTIVATIONS,
     ALGORITHMS,
@@ -73,10 +81,12 @@ __all__ = [
     "setting_name",
     "setting_names",
     "settings_place",
+    "steps_needed_by",
     "steps_of_update",
     "sweep_points",
     "to_config_dict",
     "to_json",
     "traced_settings",
+    "with_components",
     "with_settings",
 ]

@@ -18,7 +18,7 @@ from haepo_jax.config.checks import (
 from haepo_jax.config.method import with_all_settings
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import FIELDS, ExperimentConfig
-from haepo_jax.errors import ConfigError, nearest, quoted
+from haepo_jax.errors import ConfigError, nearest, quoted, suggestion
 from haepo_jax.fields import TRACED, group_of, is_empty, leaves
 
 TracedConfig = NewType("TracedConfig", ExperimentConfig)
@@ -114,6 +114,35 @@ def _with(holder: Any, path: list[str], value: Any) -> Any:
     if rest:
         value = _with(holder[first] if is_group else getattr(holder, first), rest, value)
     return {**holder, first: value} if is_group else dataclasses.replace(holder, **{first: value})
+
+
+def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> ExperimentConfig:
+    """Puts components themselves in the place of their names, for a program; no file can hold such a config.
+
+    Args:
+      config: the configuration.
+      components: by the last part of the setting that names them, such as `network` or `score`; `environment` for
+        `env`. None leaves what the config names.
+
+    Raises:
+      ConfigError: there is no such component, or one that cannot be called; settings that do not go together.
+
+    Example:
+      >>> with_components(ExperimentConfig(), {"activation": jax.nn.gelu}).policy.activation is jax.nn.gelu
+      True
+    """
+    names = {name.rpartition(".")[2]: name for name, field in FIELDS.items() if field.metadata.get("component")}
+    names["environment"] = names.pop("env")
+    for keyword, component in components.items():
+        if keyword not in names:
+            raise ConfigError(f"{keyword} is no component{suggestion(keyword, list(names))}")
+        if component is None:
+            continue
+        if isinstance(component, int | float | Mapping):
+            raise ConfigError(f"{keyword} must be a component or its name, got {quoted(component)}.")
+        config = _with(config, names[keyword].split("."), component)
+    check_combinations(config)
+    return config
 
 
 def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:

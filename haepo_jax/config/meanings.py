@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
     @property
     def allowed(self) -> str:
-        """What it may be, in words."""
+        """Describes the values that it may have."""
         choices = f"one of {', '.join(self.field.metadata.get('choices', ()))}"
         if self.field.metadata.get("component"):
             return f"{choices if 'choices' in self.field.metadata else 'an id'}, or package.module:attribute"

@@ -78,11 +78,19 @@ def steps_of_update(config: ExperimentConfig) -> int:
     return gradient_steps(method_settings(config))
 
 
+def steps_needed_by(config: ExperimentConfig) -> str | None:
+    """Returns what needs the steps of a batch to be kept until it is learnt from, in words; None if nothing does."""
+    if method_of(config).keeps_steps:
+        return str(config.algorithm)
+    return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
+
+
 def chosen_of(config: ExperimentConfig) -> Chosen:
     """Returns the method's settings for its checks."""
     settings = method_settings(config)
     names = {leaf: setting_name(config, leaf) for leaf, _, _ in leaves(settings)}
-    swept = {leaf: config.sweep[name] for leaf, name in names.items() if name in config.sweep}
+    section = f"{TRACED_GROUP if is_outside(config.algorithm) else config.algorithm}."
+    swept = {name.removeprefix(section): values for name, values in config.sweep.items() if name.startswith(section)}
     return Chosen(settings, swept, names, config.num_trajectories)
 
 

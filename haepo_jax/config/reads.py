@@ -9,17 +9,23 @@ from typing import Any
 
 from haepo_jax.components import is_outside
 from haepo_jax.config.method import method_of, method_settings, setting_name
-from haepo_jax.config.settings import ExperimentConfig
+from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import METHODS, REFERENCE_NUMBERS, ReferenceConfig, Sees
 
+OFFERED = ("hidden_sizes", "activation")
+"""The settings of the policy that a network from outside is given where it names them."""
 
-def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[str, str]:
+
+def unread(
+    config: ExperimentConfig, *, discrete_actions: bool = False, network_arguments: Sequence[str] = OFFERED
+) -> dict[str, str]:
     """Finds the settings that nothing reads.
 
     Args:
       config: an experiment.
       discrete_actions: whether its environment has such, as far as the caller knows.
+      network_arguments: of a network from outside, those that it names, as far as the caller knows.
 
     Returns:
       For each setting by its dotted name, or that of its group of arguments, the reason, which completes "has no
@@ -45,10 +51,22 @@ def unread(config: ExperimentConfig, *, discrete_actions: bool = False) -> dict[
         reasons["memory"] = f"config.algorithm is {config.algorithm}, which keeps its segments whatever is set"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
-    if not config.policy.hidden_sizes:
-        reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
+    reasons |= _unread_by_network(config.policy, network_arguments)
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
+    return reasons
+
+
+def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[str, str]:
+    """Finds the settings of the policy that its network does not take. Arguments as of `unread`."""
+    is_the = f"config.policy.network is {policy.network}"
+    if is_outside(policy.network):
+        return {f"policy.{name}": f"{is_the}, which does not take it" for name in OFFERED if name not in arguments}
+    if policy.network == "cnn":
+        return {"policy.hidden_sizes": f"{is_the}, whose sizes are in config.policy.network_kwargs"}
+    reasons = {"policy.network_kwargs": f"{is_the}, which takes no such arguments"}
+    if not policy.hidden_sizes:
+        reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
     return reasons
 
 

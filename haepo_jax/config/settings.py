@@ -31,7 +31,7 @@ ACTIVATIONS = (
     *("hard_tanh", "hard_sigmoid", "hard_silu", "hard_swish"),
 )
 """The functions of `jax.nn` that change each number by itself."""
-NETWORKS = ("mlp",)
+NETWORKS = ("mlp", "cnn")
 TRANSFORMS = ("adam",)
 NOTHING = ("none",)
 """Of a component that need not be there."""
@@ -45,16 +45,15 @@ MAX_SEED = 2**32 - 1
 class PolicyConfig:
     """The network."""
 
-    network: str = component("mlp", NETWORKS)
-    """What turns an observation into features: a built-in, or `package.module:attribute`, a Flax module
-    `[..., *observation_shape] -> [..., features]`."""
+    network: str = component("mlp", NETWORKS, takes_arguments=True)
+    """What turns an observation into features: `mlp`, `cnn` for small images, or `package.module:attribute`, a Flax
+    module `[..., *observation_shape] -> [..., features]`. PPO has a second network of the same for its values."""
     network_kwargs: Mapping[str, Any] = static_arguments()
-    """Arguments of a network from outside."""
-
+    """Arguments of the network: channels, kernel_size and dense_size of `cnn`, or those of one from outside."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers; PPO has a second network of the same for its values."""
+    """Widths of the hidden layers of `mlp`, or of a network from outside that takes them."""
     activation: str = component("tanh", ACTIVATIONS)
-    """What follows each hidden layer: a function of `jax.nn`, or `package.module:attribute`."""
+    """A function that follows each hidden layer: one of `jax.nn`, or `package.module:attribute`."""
     initial_log_std: float = number(0.0, traced=False)
     """Real actions only: log of the first standard deviation, in units of half the action range."""
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from haepo_jax.components import check_name
 from haepo_jax.config import (
     ExperimentConfig,
     default_config,
@@ -36,7 +37,7 @@ from haepo_jax.config.meanings import Setting, settings_of
 from haepo_jax.config.members import Member, check_number, make_members
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.reads import unread, why_unread
-from haepo_jax.config.settings import FIELDS, is_traced
+from haepo_jax.config.settings import FIELDS, components_of, is_traced
 from haepo_jax.errors import ConfigError, nearest, quoted
 from haepo_jax.fields import count, group_of
 from haepo_jax.text import format_setting
@@ -102,7 +103,13 @@ class Sweep(NamedTuple):
 
 
 def of_experiment(config: ExperimentConfig) -> Sweep:
-    """An experiment whose swept settings are all traced: one group."""
+    """Makes the sweep of an experiment whose swept settings are all traced: one group.
+
+    Raises:
+      ConfigError: a component that `config.json` cannot name.
+    """
+    for name, value in components_of(config).items():
+        check_name(name, value)
     return Sweep(to_json(config), (Group("all", config, make_members(config)),))
 
 

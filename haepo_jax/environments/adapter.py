@@ -1,4 +1,4 @@
-"""One gymnax environment behind the package's interface: flat float32 observations, one action scale."""
+"""One gymnax environment behind the package's interface: float32 observations, one action scale."""
 
 import dataclasses
 import math
@@ -19,6 +19,7 @@ from haepo_jax.environments.contract import (
     checked_state,
     own_limit,
 )
+from haepo_jax.environments.drawing import find_drawing
 from haepo_jax.environments.gymnax_library import spaces
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.errors import ConfigError, suggestion
@@ -38,7 +39,8 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
     Args:
       name: its id.
       env: an instance of `gymnax.environments.environment.Environment`. Its attribute `info_metrics`, where it has
-        one, names the entries of its `info` that are metrics; `param_limits` are those of `Environment`.
+        one, names the entries of its `info` that are metrics; `param_limits` are those of `Environment`; its method
+        `render(state, params)`, where it has one, returns a picture as of `Environment.render`.
       defaults: its `EnvParams`.
 
     Returns:
@@ -51,7 +53,7 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
     max_steps = own_limit(name, defaults)
     if max_steps is None and hasattr(defaults, "max_steps_in_episode"):
         defaults = defaults.replace(max_steps_in_episode=2**31 - 1)
-    observe, observation_size = _observer(name, env.observation_space(defaults))
+    observe, observation_shape = _observer(name, env.observation_space(defaults))
     act, action_space = _actor(name, env, defaults)
     derived = _DERIVED.get(name, {})
     numbers = _numbers(defaults, derived)
@@ -84,7 +86,20 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
         )
 
     limits = getattr(env, "param_limits", {})
-    return Environment(name, observation_size, action_space, max_steps, numbers, info_metrics, reset, step, limits)
+    draw = find_drawing(env)
+    return Environment(
+        name,
+        observation_shape,
+        action_space,
+        max_steps,
+        numbers,
+        info_metrics,
+        reset,
+        step,
+        limits,
+        observes_choices=isinstance(env.observation_space(defaults), spaces.Discrete),
+        render=None if draw is None else lambda params, states: draw(states, complete(params)),
+    )
 
 
 def _info_metrics(name: str, env: Any) -> Any:
@@ -168,13 +183,13 @@ def _scalar(value: Any, dtype: Any) -> jax.Array:
     return jnp.reshape(jnp.asarray(value, dtype), ())
 
 
-def _observer(name: str, space: Any) -> tuple[Callable[[Any], jax.Array], int]:
-    """A function from raw observations to flat float32 vectors, and their size."""
+def _observer(name: str, space: Any) -> tuple[Callable[[Any], jax.Array], tuple[int, ...]]:
+    """A function from raw observations to float32 arrays, and their shape; of choices, one entry for each."""
     if isinstance(space, spaces.Discrete):
         check_choices(name, "observations", space)
-        return lambda raw: jax.nn.one_hot(raw, space.n, dtype=jnp.float32), int(space.n)
+        return lambda raw: jax.nn.one_hot(raw, space.n, dtype=jnp.float32), (int(space.n),)
     if isinstance(space, spaces.Box):
-        return lambda raw: jnp.ravel(jnp.asarray(raw, jnp.float32)), math.prod(space.shape)
+        return lambda raw: jnp.asarray(raw, jnp.float32), tuple(map(int, space.shape))
     raise ConfigError(f"env {name} has observations of kind {type(space).__name__}; Box and Discrete are supported.")
 
 

@@ -21,19 +21,24 @@ from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
 from haepo_jax.environments.interface import Box, Discrete
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.methods import METHODS
 
 _SETTINGS = frozenset(field.name for field in dataclasses.fields(ExperimentConfig))  # a swept one is a column
 
-REPORTED = frozenset(
+BY_EVERY_RUN = frozenset(
     (
         *("member", "seed", "update", "env_steps", "diverged"),
         *("episode_return", "episode_length", "policy_entropy", "loss", "grad_norm", "eval_return"),
-        *("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"),
-        *("clip_fraction", "approx_kl", "reference_kl", "policy_loss", "value_loss"),
-        *("accuracy", "margin", "num_pairs"),
     )
 )
-"""What a run reports by itself, whichever its algorithm: no measure may take the place of one of these."""
+"""Columns of every run, whichever its method."""
+REPORTED = BY_EVERY_RUN.union(*(method.metrics for method in METHODS.values()))
+"""What a run reports by itself: no measure may take the place of one of these."""
+
+
+def names_a_setting(metric: str) -> bool:
+    """Returns whether a metric has the name of a setting, which is a column where it is swept."""
+    return metric.partition(".")[0] in _SETTINGS
 
 
 def checked_info_metrics(name: str, info_metrics: Any) -> tuple[str, ...]:
@@ -52,12 +57,42 @@ def checked_info_metrics(name: str, info_metrics: Any) -> tuple[str, ...]:
     if not isinstance(info_metrics, list | tuple) or not all(isinstance(measure, str) for measure in info_metrics):
         raise ConfigError(f"env {name} has info_metrics = {quoted(info_metrics)}; it must be a tuple of names.")
     for measure in info_metrics:
-        if measure in REPORTED or measure.partition(".")[0] in _SETTINGS:
-            raise ConfigError(
-                f"env {name} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
-                "give it another one."
-            )
+        check_reported_name(f"env {name}", measure)
     return tuple(info_metrics)
+
+
+def check_reported_name(who: str, measure: str) -> None:
+    """Refuses the name of a measure that is that of something else which a run reports.
+
+    Args:
+      who: reports it, in words.
+      measure: its name.
+
+    Raises:
+      ConfigError: it is a column or a setting of a run.
+    """
+    if measure in REPORTED or names_a_setting(measure):
+        raise ConfigError(
+            f"{who} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
+            "give it another one."
+        )
+
+
+def check_observation_shape(name: str, shape: Any) -> None:
+    """Refuses what is no shape of an array.
+
+    Args:
+      name: the environment's id.
+      shape: its attribute `observation_shape`.
+
+    Raises:
+      ConfigError: it is no tuple of whole numbers.
+    """
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 1 for size in shape):
+        raise ConfigError(
+            f"env {name} has observation_shape {quoted(shape)}; it must be a tuple of whole numbers, such as (4,) or "
+            "(10, 10, 3)."
+        )
 
 
 def check_choices(name: str, what: str, space: spaces.Discrete) -> None:

@@ -11,7 +11,7 @@ from haepo_jax import components
 from haepo_jax.environments import gymnax_library as gymnax
 from haepo_jax.environments.adapter import adapt
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
-from haepo_jax.environments.contract import checked_info_metrics
+from haepo_jax.environments.contract import check_observation_shape, checked_info_metrics
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
@@ -43,12 +43,12 @@ def environment_names() -> tuple[str, ...]:
     return tuple(gymnax.registered_envs)
 
 
-def make(name: str, kwargs: Kwargs = ()) -> Environment:
+def make(name: Any, kwargs: Kwargs = ()) -> Environment:
     """The environment with this id; the same object for the same arguments, so that compiled programs are shared.
 
     Args:
       name: a gymnax id, such as `CartPole-v1`, one of ours, such as `RandomWalk-haepo`, or `package.module:attribute`
-        of what makes a gymnax environment or an `Environment`.
+        of what makes a gymnax environment or an `Environment`; or one of these three itself.
       kwargs: `(name, value)` pairs for the constructor of the environment: what decides shapes.
 
     Returns:
@@ -59,13 +59,13 @@ def make(name: str, kwargs: Kwargs = ()) -> Environment:
         or actions are not supported.
 
     Example:
-      >>> make("CartPole-v1").observation_size
-      4
-      >>> make("DeepSea-bsuite", (("size", 12),)).observation_size
-      144
+      >>> make("CartPole-v1").observation_shape
+      (4,)
+      >>> make("DeepSea-bsuite", (("size", 12),)).observation_shape
+      (12, 12)
     """
     if components.is_outside(name):
-        return _make_outside(name, components.load("env", name), kwargs)
+        return _make_outside(name, kwargs)
     choose("env", name, environment_names())
     # Checked before the cache, which takes 12, 12.0 and True == 1 for the same key.
     return _make(name, _checked(name, kwargs) if kwargs else ())
@@ -98,8 +98,12 @@ def _reason(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _make_outside(name: str, factory: Any, kwargs: Kwargs) -> Environment:
+def _make_outside(component: Any, kwargs: Kwargs) -> Environment:
+    if isinstance(component, Environment | gymnax.environment.Environment):
+        return _adapted(type(component).__name__, component)
+    factory = components.load("env", component, kind="a function or a class that makes an environment")
     components.check_arguments("env", factory, kwargs=dict(kwargs))
+    name = component if isinstance(component, str) else getattr(component, "__qualname__", "environment")
     # With their types, as the cache takes 12, 12.0 and True == 1 for the same key.
     return _made_outside(name, factory, tuple(kwargs), repr(kwargs))
 
@@ -112,13 +116,20 @@ def _made_outside(name: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], 
     except Exception as error:
         raise _not_made(name, kwargs, error) from error
     if isinstance(made, Environment):
-        checked_info_metrics(name, made.info_metrics)
-        return made._replace(name=name)
+        return _adapted(name, made)._replace(name=name)
     if not isinstance(made, gymnax.environment.Environment):
         raise ConfigError(
             f"env {name} makes {quoted(made)}; it must make a gymnax environment or a "
             "haepo_jax.environments.Environment."
         )
+    return _adapted(name, made)
+
+
+def _adapted(name: str, made: Any) -> Environment:
+    if isinstance(made, Environment):
+        checked_info_metrics(made.name, made.info_metrics)
+        check_observation_shape(made.name, made.observation_shape)
+        return made
     return adapt(name, made, made.default_params)
 
 

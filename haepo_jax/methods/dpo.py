@@ -86,6 +86,7 @@ METHOD = Method(
     objective,
     Sees.SUMS,
     DpoConfig(),
+    metrics=("accuracy", "margin", "num_pairs"),
     check=_check,
     extra_memory=ExtraMemory("the pairs of its episodes", lambda num_trajectories: num_trajectories**2),
     language=OnLanguage(DpoLossConfig(), comparisons=on_comparisons),

@@ -61,6 +61,7 @@ METHOD = Method(
     objective,
     Sees.STEPS,
     GrpoConfig(),
+    metrics=("clip_fraction", "approx_kl", "reference_kl"),
     check=check_reference_acts,
     language=OnLanguage(GrpoLossConfig(), sampled_kl="kl_coef"),
 )

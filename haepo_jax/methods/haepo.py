@@ -1,16 +1,22 @@
 """HAEPO: several gradient steps on the HAEPO loss of one batch, then the reference moves."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from haepo_jax import components
+from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, scalars
-from haepo_jax.methods.settings import EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
+
+_SCORE = "haepo.score"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +25,8 @@ class HaepoLossConfig:
 
     score: str = component("log_ratio", SCORES)
     """What of each episode makes its weight: the `sum` of its log-probabilities, their `mean`, the `log_ratio` to
-    the policy that played it, or `package.module:attribute`."""
+    the policy that played it, or `package.module:attribute`, a function of the log-likelihoods `[..., M]` and the
+    `haepo_jax.methods.Group` that gives scores `[..., M]`."""
     score_kwargs: Mapping[str, Any] = static_arguments()
     """Arguments of a score from outside that decide the program."""
     score_params: Mapping[str, float] = traced_arguments()
@@ -43,15 +50,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
     """HAEPO, with `effective_sample_size`, `max_weight`, `weights_entropy`, `weights_kl` and
     `returns_sum_not_positive` (1 where `sum` normalisation had to drop the returns).
     """
-
-    def scores(log_likelihoods: jax.Array) -> jax.Array:
-        return trajectory_scores(
-            log_likelihoods,
-            kind=settings.score,
-            lengths=group.lengths,
-            behaviour_log_likelihoods=group.behaviour_log_likelihoods,
-        )
-
+    scores = _scores(settings, group)
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
 
     def loss_of(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -76,10 +75,49 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
     return loss_of
 
 
+def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], jax.Array]:
+    """Log-likelihoods `[..., M]` to scores `[..., M]`, by a score that is built in or comes from outside."""
+    if not components.is_outside(settings.score):
+        return functools.partial(
+            trajectory_scores,
+            kind=settings.score,
+            lengths=group.lengths,
+            behaviour_log_likelihoods=group.behaviour_log_likelihoods,
+        )
+    outside = components.load(_SCORE, settings.score)
+    arguments = {"kwargs": settings.score_kwargs, "params": settings.score_params}
+
+    def scores(log_likelihoods: jax.Array) -> jax.Array:
+        found = components.call(_SCORE, outside, log_likelihoods, group, **arguments)
+        if jnp.shape(found) != log_likelihoods.shape:
+            raise ConfigError(
+                f"config.{_SCORE} {settings.score} gives {quoted(found)}; it must give an array of the shape of the "
+                f"log-likelihoods, {log_likelihoods.shape}."
+            )
+        return jnp.asarray(found, log_likelihoods.dtype)
+
+    return scores
+
+
+def _check(chosen: Chosen) -> None:
+    check_reference_acts(chosen)
+    settings: HaepoConfig = chosen.settings
+    if components.is_outside(settings.score):
+        swept = {name.removeprefix("score_params."): values[0] for name, values in chosen.swept.items() if "." in name}
+        components.check_arguments(
+            _SCORE,
+            components.load(_SCORE, settings.score),
+            positional=2,
+            kwargs=settings.score_kwargs,
+            params={**settings.score_params, **swept},
+        )
+
+
 METHOD = Method(
     objective,
     Sees.SUMS,
     HaepoConfig(),
-    check=check_reference_acts,
+    metrics=("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"),
+    check=_check,
     language=OnLanguage(HaepoLossConfig(), named_by=("score",)),
 )

@@ -64,4 +64,10 @@ def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**settings, "value_clip_epsilon": settings.get("clip_epsilon")}
 
 
-METHOD = Method(objective, Sees.SEGMENTS, PpoConfig(), upgrade=_upgrade)
+METHOD = Method(
+    objective,
+    Sees.SEGMENTS,
+    PpoConfig(),
+    metrics=("policy_loss", "value_loss", "clip_fraction", "approx_kl"),
+    upgrade=_upgrade,
+)

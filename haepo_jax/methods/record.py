@@ -119,11 +119,13 @@ class Method[Settings]:
     """A method that learns, on environments and where `language` is given on language models."""
 
     objective: Callable[..., Objective]
-    """Its loss with all that it needs put together, and the metrics that it reports; what it is given `sees` says."""
+    """Its loss with all that it needs put together, and its metrics, scalars; what it is given `sees` says."""
     sees: Sees
     settings: Settings = NoSettings()  # type: ignore[assignment]
     """Its settings with their defaults: a frozen dataclass whose fields are made by `haepo_jax.fields`. One that is an
     `EpochsConfig` takes several gradient steps on a batch, one that is a `ReferenceConfig` has a reference policy."""
+    metrics: tuple[str, ...] = ()
+    """The names of the metrics that its objective gives."""
     check: Callable[[Chosen], None] | None = None
     """Raises a `ConfigError` where its settings are each allowed but make no sense together."""
     extra_memory: ExtraMemory | None = None

@@ -15,7 +15,7 @@ class Chosen(NamedTuple):
 
     settings: Any
     swept: Mapping[str, tuple[Any, ...]]
-    """Those that are swept, each with its values."""
+    """Those that are swept, each with its values; one of a group of arguments is `GROUP.NAME`."""
     names: Mapping[str, str]
     """Each by the dotted name that it has in the config."""
     num_trajectories: int

@@ -12,13 +12,12 @@ import optax
 
 from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import Algorithm, horizon_of
-from haepo_jax.config import ExperimentConfig, method_of, steps_of_update, with_settings
+from haepo_jax.config import ExperimentConfig, method_of, steps_of_update, with_components, with_settings
 from haepo_jax.config.checks import check_update_steps
 from haepo_jax.environments import Environment, check_param, make
-from haepo_jax.environments.contract import checked_info_metrics
-from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
+from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.held_out import BestPolicy, no_best
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
@@ -73,34 +72,25 @@ class MemberFunctions(NamedTuple):
     """T, the steps at which episodes are cut."""
 
 
-def make_member(config: ExperimentConfig, *, environment: Environment | None = None) -> MemberFunctions:
+def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     """Makes the pure functions that train one member as the config describes; vmap them over members.
 
     Args:
       config: the experiment. Its traced settings only matter as defaults: members carry their own.
-      environment: where to play, say one of your own (docs/method.md, "Environments of your own"); by default the
-        config's, else `config.env` and `config.env_kwargs` are not read.
+      components: your own, in the place of those that the config names: `environment`, `network`, `transform` and
+        others (docs/components.md).
 
     Returns:
       `MemberFunctions`.
 
     Raises:
-      ConfigError: an environment that does not exist, that is no `Environment`, that has no such parameters, or
-        whose info metrics have names of what a run reports.
+      ConfigError: a component that does not exist or is of another kind; an environment that has no such parameters,
+        or whose info metrics have names of what a run reports.
     """
-    if environment is None:
-        environment = make_environment(config)
-    elif not isinstance(environment, Environment):
-        given = environment.__name__ if isinstance(environment, type) else type(environment).__name__
-        raise ConfigError(
-            f"environment must be a haepo_jax.environments.Environment, got {given}; register one of gymnax's kind "
-            "by gymnax.register(id, factory), and give haepo_jax.environments.make(id)."
-        )
-    else:
-        checked_info_metrics(environment.name, environment.info_metrics)
-        _check_params(config, environment)
-    _check_steps(config, environment)
+    config = with_components(config, components)
+    environment = make_environment(config)
     algorithm = make_algorithm(config, environment)
+    more_metrics = make_extra_metrics(config)
     horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
@@ -141,6 +131,7 @@ def make_member(config: ExperimentConfig, *, environment: Environment | None = N
             with_settings(config, state.settings), with_schedule_of_budget(state), batch, state.updates_done, key
         )
         metrics = algorithm.measure(batch) | metrics
+        metrics |= more_metrics(batch, metrics)
         return dataclasses.replace(
             state,
             learner=learner,

@@ -5,10 +5,11 @@ all that is left.
 """
 
 import dataclasses
+import math
 
 import jax
 
-from haepo_jax.config import ExperimentConfig, method_of
+from haepo_jax.config import ExperimentConfig, steps_needed_by
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Box
 from haepo_jax.runtime import host
@@ -37,14 +38,17 @@ def with_memory(config: ExperimentConfig, environment: Environment, num_steps: i
     if config.memory != "auto":
         return config
     fits = num_steps * step_bytes(environment) * _COPIES <= _SHARE * device_bytes()
-    kept = fits or method_of(config).keeps_steps
+    kept = fits or steps_needed_by(config) is not None
     return dataclasses.replace(config, memory="remat" if kept else "recompute")
 
 
 def step_bytes(environment: Environment) -> int:
     """Computes the bytes that `Trajectories` keep of a step."""
     action = environment.action_space.size if isinstance(environment.action_space, Box) else 1
-    floats = (
-        environment.observation_size + action + len(("log_prob", "reward", "entropy")) + len(environment.info_metrics)
-    )
-    return 4 * floats + 1
+    floats = [
+        math.prod(environment.observation_shape),
+        action,
+        len(("log_prob", "reward", "entropy")),
+        len(environment.info_metrics),
+    ]
+    return 4 * sum(floats) + 1

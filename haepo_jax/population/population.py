@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
-from haepo_jax.config import ExperimentConfig, traced_settings
+from haepo_jax.config import ExperimentConfig, traced_settings, with_components
 from haepo_jax.config.checks import ENV_PARAMS, check_config
 from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, make_members
 from haepo_jax.environments import check_param
@@ -222,6 +222,7 @@ def make_population(
     members_per_device: int | None = None,
     trajectory_devices: int = 1,
     functions: MemberFunctions | None = None,
+    **components: Any,
 ) -> Population:
     """Makes the population of an experiment; nothing is compiled before it runs.
 
@@ -235,6 +236,8 @@ def make_population(
       trajectory_devices: devices that share each device's members, every one with its part of the M trajectories.
       functions: the functions of one member; those that the config describes by default, of the fastest `memory` that
         fits where that is left open.
+      components: your own, in the place of those that the config names: `environment`, `network`, `transform` and
+        others (docs/components.md).
 
     Returns:
       The `Population`, whose config has the `memory` that was chosen.
@@ -252,6 +255,7 @@ def make_population(
     """
     check_config(config)
     check_placement(members_per_device, trajectory_devices)
+    config = with_components(config, components)
     members = make_members(config) if members is None else tuple(members)
     if not members:
         raise ConfigError("members must hold at least one member; leave it out for those of the config.")
@@ -267,7 +271,7 @@ def make_population(
     )
     if functions is None:
         config = with_memory(config, environment, layout.played_together * (steps // trajectory_devices))
-        functions = make_member(config, environment=environment)
+        functions = make_member(config)
     if trajectory_devices > 1 and config.memory == "recompute":
         raise ConfigError(
             f"--trajectory_devices={trajectory_devices} spreads trajectories that are kept, and config.memory "

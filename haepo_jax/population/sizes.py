@@ -1,4 +1,4 @@
-"""The least that an experiment needs, in closed form: known before anything is traced, compiled or made.
+"""The least that an experiment needs, by shapes alone: known before anything is compiled or made.
 
 Only what can never fit is refused by it. Whether the rest fits, and how many members at once, the compiler says
 (`planning`).
@@ -11,12 +11,20 @@ from typing import NamedTuple
 
 from haepo_jax.algorithms.base import horizon_of
 from haepo_jax.components import is_outside
-from haepo_jax.config import ExperimentConfig, method_of, method_settings, setting_name, steps_of_update
-from haepo_jax.environments import Discrete, Environment
+from haepo_jax.config import (
+    ExperimentConfig,
+    method_of,
+    method_settings,
+    setting_name,
+    steps_needed_by,
+    steps_of_update,
+)
+from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees, reference_rule
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
+from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
 from haepo_jax.runtime.host import in_words
 
 LEAST = 2  # members of a device: one alone is another program
@@ -27,12 +35,14 @@ _KEPT = 1.5  # of the two checkpoints of a member at least; compression takes a 
 _MANY_STEPS = 10**9  # of an update, of all members: a quarter of an hour at a million steps a second
 
 
-class _Part(NamedTuple):
-    """Memory that something takes."""
+class _Need(NamedTuple):
+    """Memory that a device needs at least."""
 
-    size: int
+    num_bytes: int
     of: str
+    """What it is for, in words."""
     setting: str
+    """What to lower where it is too much."""
 
 
 def check(
@@ -57,20 +67,20 @@ def check(
         exist.
     """
     environment = make_environment(config)
-    block = members_per_device or LEAST
-    parts = _parts(config, environment, block, trajectory_devices or 1)
-    needed, there = sum(part.size for part in parts), device_bytes()
+    networks = network_sizes(config, environment)
+    needs = _needs(config, environment, networks, members_per_device or LEAST, trajectory_devices or 1)
+    needed, there = sum(need.num_bytes for need in needs), device_bytes()
     if needed > there:
-        largest = max(parts)
+        largest = max(needs)
         raise ConfigError(
-            f"A device would need at least {in_words(needed)} of memory, {in_words(largest.size)} of it for "
+            f"A device would need at least {in_words(needed)} of memory, {in_words(largest.num_bytes)} of it for "
             f"{largest.of}, and it has {in_words(there)}; lower {largest.setting}."
         )
     if workdir is not None and not (workdir / "config.json").exists():
-        _check_disk(workdir, num_members, _state_bytes(config, environment))
+        _check_disk(workdir, num_members, _state_bytes(config, networks))
 
 
-def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
+def describe_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
     """Says how much an update plays, where that takes long; None where it does not."""
     steps = num_members * batch_steps(config, make_environment(config))
     if steps < _MANY_STEPS:
@@ -81,40 +91,45 @@ def words_of_long_updates(config: ExperimentConfig, num_members: int) -> str | N
     )
 
 
-def _parts(config: ExperimentConfig, environment: Environment, block: int, trajectory_devices: int) -> list[_Part]:
+def _needs(
+    config: ExperimentConfig,
+    environment: Environment,
+    networks: NetworkSizes,
+    members_per_device: int,
+    trajectory_devices: int,
+) -> list[_Need]:
+    """Lists what a device needs while its members train."""
     method = method_of(config)
-    together = min(block, LEAST)  # the others may have their turn after them
-    widths = config.policy.hidden_sizes or (1,)
-    rows = -(-config.num_trajectories // trajectory_devices)
-    of_network = max(together * max(widths), sum(widths)) * _FLOAT
-    episodes = rows * (together * environment.observation_size * _FLOAT + of_network)
-    if config.memory in ("store", "remat") or method.keeps_steps:
-        steps = batch_steps(config, environment) // config.num_trajectories * rows
-        episodes += together * steps * step_bytes(environment)
+    observation = math.prod(environment.observation_shape)
+    played_together = min(members_per_device, LEAST)  # the others may have their turn after them
+    trajectories = -(-config.num_trajectories // trajectory_devices)
+    activations = max(played_together * max(networks.widths), sum(networks.widths))
+    episodes = trajectories * (played_together * observation + activations) * _FLOAT
+    if config.memory in ("store", "remat") or steps_needed_by(config) is not None:
+        steps = batch_steps(config, environment) // config.num_trajectories * trajectories
+        episodes += played_together * steps * step_bytes(environment)
         if config.memory == "store" and method.sees is not Sees.SEGMENTS:
-            episodes += steps * sum(widths) * _FLOAT
-    parts = [
-        _Part(
-            (block * _state_bytes(config, environment)) + _params(config, environment) * _FLOAT,
-            f"the parameters and optimisers of {block:,} members",
-            "config.policy.hidden_sizes" if block <= LEAST else "--members_per_device",
+            episodes += steps * sum(networks.widths) * _FLOAT
+    needs = [
+        _Need(
+            members_per_device * _state_bytes(config, networks) + networks.params * _FLOAT,
+            f"the parameters and optimisers of {members_per_device:,} members",
+            networks.setting if members_per_device <= LEAST else "--members_per_device",
         ),
-        _Part(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
-        _Part(
+        _Need(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
+        _Need(
             steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
             f"config.{setting_name(config, 'num_epochs')}",
         ),
     ]
     if config.evaluate_every is not None:
-        each = environment.observation_size + max(widths)
-        parts.append(
-            _Part(block * config.evaluate_episodes * each * _FLOAT, "held-out episodes", "config.evaluate_episodes")
-        )
+        held_out = config.evaluate_episodes * (observation + max(networks.widths)) * _FLOAT
+        needs.append(_Need(members_per_device * held_out, "held-out episodes", "config.evaluate_episodes"))
     if method.extra_memory is not None:
         extra = method.extra_memory
-        parts.append(_Part(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
-    return parts
+        needs.append(_Need(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
+    return needs
 
 
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
@@ -124,23 +139,11 @@ def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     return config.num_trajectories * length
 
 
-def _params(config: ExperimentConfig, environment: Environment) -> int:
-    """Numbers of the networks of a member."""
-    space = environment.action_space
-    outputs = [space.n if isinstance(space, Discrete) else space.size, *([1] if method_of(config).has_critic else [])]
-    hidden = config.policy.hidden_sizes
-    return sum(
-        (before + 1) * after
-        for output in outputs
-        for before, after in zip((environment.observation_size, *hidden), (*hidden, output), strict=True)
-    )
-
-
-def _state_bytes(config: ExperimentConfig, environment: Environment) -> int:
-    """Of a member between updates, at least."""
+def _state_bytes(config: ExperimentConfig, networks: NetworkSizes) -> int:
+    """Computes the least bytes of a member between updates."""
     moments = 0 if is_outside(config.optimizer.transform) else _ADAM
     copies = 1 + moments + (reference_rule(method_settings(config)) != "none") + (config.evaluate_every is not None)
-    return copies * _params(config, environment) * _FLOAT
+    return copies * networks.params * _FLOAT
 
 
 def _check_disk(workdir: Path, num_members: int, state_bytes: int) -> None:
@@ -170,8 +173,8 @@ def check_episodes(config: ExperimentConfig, environment: Environment, episodes:
     Raises:
       ConfigError: they need more memory than a device has.
     """
-    width = max(config.policy.hidden_sizes or (1,))
-    needed = members * episodes * (environment.observation_size + width) * _FLOAT
+    of_each = math.prod(environment.observation_shape) + max(network_sizes(config, environment).widths)
+    needed = members * episodes * of_each * _FLOAT
     there = device_bytes()
     if needed > there:
         raise ConfigError(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from haepo_jax.analysis.few_seeds import enough
+from haepo_jax.analysis.few_seeds import are_enough
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
 from haepo_jax.config import ExperimentConfig, method_of, method_settings
 from haepo_jax.methods import Sees
@@ -18,7 +18,7 @@ from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 _MAX_POINTS = 200
 
 
-def learning_curve(workdir: StrPath) -> Path:
+def draw_learning_curve(workdir: StrPath) -> Path:
     """Draws the return over the updates: mean over seeds, each seed faintly, and the 95% bootstrap band of the mean.
 
     Where there are too few seeds for a band there is none.
@@ -49,7 +49,7 @@ def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: n
         episodes = "the newest ended episodes"
     else:
         batch, episodes = f"{config.num_trajectories} episodes", "an update's episodes"
-    band = " and 95% bootstrap band" if any(enough(len(values)) for values in groups.values()) else ""
+    band = " and 95% bootstrap band" if any(are_enough(len(values)) for values in groups.values()) else ""
     return figures.curves(
         [_make_series(label, values, updates, alone=len(groups) == 1) for label, values in groups.items()],
         x_label=f"updates, of {batch} each",
@@ -60,7 +60,7 @@ def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: n
 
 
 def _make_series(label: str, values: np.ndarray, updates: np.ndarray, *, alone: bool) -> figures.Series:
-    low, high = bootstrap_band(values) if enough(len(values)) else (None, None)
+    low, high = bootstrap_band(values) if are_enough(len(values)) else (None, None)
     return figures.Series(label, updates, seed_mean(values), low, high, values if alone else None)
 
 

@@ -196,7 +196,7 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """The page.
+    """Renders the page.
 
     Args:
       report: its parts.

@@ -10,7 +10,7 @@ from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_file, write_json
 
 
-class Published(NamedTuple):
+class PublishedReport(NamedTuple):
     """The result of a command that wrote a page."""
 
     page: Path

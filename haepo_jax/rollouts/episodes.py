@@ -19,7 +19,7 @@ class Trajectories(NamedTuple):
     """M episodes, each from its own reset, cut at T steps. Steps after an episode's end are masked."""
 
     observations: jax.Array
-    """`[M, T, O]` as the policy saw them; after the end the last valid observation repeated, then zeros."""
+    """`[M, T, *O]` as the policy saw them; after the end the last valid observation repeated, then zeros."""
     actions: jax.Array
     """`[M, T]` or `[M, T, A]` as the policy sampled them."""
     log_probs: jax.Array

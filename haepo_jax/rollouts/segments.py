@@ -28,7 +28,7 @@ class Running:
 
     state: Any
     observation: jax.Array
-    """`[N, O]`."""
+    """`[N, *O]`."""
     current: Totals
     """Of the episode that is being played."""
     last: Totals
@@ -41,9 +41,9 @@ class Segment(NamedTuple):
     """`num_steps` steps of N environments. An episode that ends is followed by the next one."""
 
     observations: jax.Array
-    """`[N, S, O]` as the policy saw them."""
+    """`[N, S, *O]` as the policy saw them."""
     next_observations: jax.Array
-    """`[N, S, O]` after the action: an episode's true last observation, not the next one's first."""
+    """`[N, S, *O]` after the action: an episode's true last observation, not the next one's first."""
     actions: jax.Array
     """`[N, S]` or `[N, S, A]`."""
     log_probs: jax.Array

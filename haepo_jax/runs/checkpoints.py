@@ -29,6 +29,7 @@ from haepo_jax.runtime import processes
 
 _KEEP = 3
 _ITEM, _RECORD = "default", "record"  # the folders of a checkpoint; the first is orbax's name for an only one
+_KEPT = "kept"  # a folder that marks a checkpoint as never to be dropped, written with it
 _CHECKSUMS = "checksums"
 _RECORD_SHAPE = {"run": str | None, "structure": dict, "numbers": dict} | dict.fromkeys(
     ("first", "end", "update", "rows"), int
@@ -100,8 +101,8 @@ class Checkpointer:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
-    def save(self, update: int, tree: Tree, rows: int) -> None:
-        """Begins to write a checkpoint, whole or not at all; those older than the newest three are dropped.
+    def save(self, update: int, tree: Tree, rows: int, *, keep: bool = False) -> None:
+        """Begins to write a checkpoint, whole or not at all; older ones are dropped but for three and those to keep.
 
         The arrays may be changed or donated afterwards. Only after `wait` is it known to be there. One that is there
         already stays as it is.
@@ -110,6 +111,7 @@ class Checkpointer:
           update: updates done.
           tree: what is saved.
           rows: metric rows of the members before this update, on all processes.
+          keep: whether it is never dropped.
 
         Raises:
           Exception: this save, or the one before it, failed.
@@ -134,6 +136,8 @@ class Checkpointer:
             _ITEM: ocp.args.StandardSave(arrays),
             _RECORD: ocp.args.JsonSave({"record": record, "sha256": digest}),
         }
+        if keep:
+            items[_KEPT] = ocp.args.JsonSave({})
         self._orbax.save(self._for_orbax.path / str(update), args=ocp.args.Composite(**items))
 
     def wait(self) -> None:
@@ -147,6 +151,8 @@ class Checkpointer:
             folders = [path.name for path in self._directory.iterdir() if path.is_dir()]
             steps = sorted(int(name) for name in folders if is_update(name))
             for step in steps[:-_KEEP]:
+                if (self._directory / str(step) / _KEPT).exists():
+                    continue
                 # Renamed first: what an interrupted removal leaves must not look like a checkpoint.
                 gone = self._directory / f"{step}{_UNFINISHED}-old"
                 (self._directory / str(step)).rename(gone)

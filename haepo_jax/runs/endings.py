@@ -1,4 +1,4 @@
-"""Which members of a run have ended: what a summary asks for, and a report of a running sweep tells."""
+"""The members of a run that have ended, for its summary and for the report of a running sweep."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """How good the policies of a run are: greedy and sampled returns over fresh episodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from haepo_jax.config import with_settings
-from haepo_jax.errors import StorageError
+from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.population import Population
 from haepo_jax.population.member import EVALUATE, MemberState
 from haepo_jax.population.sizes import check_episodes
@@ -16,11 +16,11 @@ from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.runs.files import StrPath, finite_or_null
 from haepo_jax.runs.folder import write_json
-from haepo_jax.runs.states import load_states
+from haepo_jax.runs.states import LAST, Checkpoint, load_states, policy_updates
 
 
-def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]:
-    """Plays the newest policies of a run, and writes `evaluation.json` into its folder.
+def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0, checkpoint: Checkpoint = LAST) -> dict[str, Any]:
+    """Plays the policies of a run, and writes `evaluation.json` into its folder.
 
     Arguments and result as of `measure`.
 
@@ -28,35 +28,45 @@ def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any
       ConfigError: the folder holds no run, or no good checkpoint.
       StorageError: the result could not be written.
     """
-    result = measure(workdir, episodes=episodes, seed=seed)
+    result = measure(workdir, episodes=episodes, seed=seed, checkpoint=checkpoint)
     write(workdir, result)
     return result
 
 
-def measure(workdir: StrPath, *, episodes: int, seed: int = 0) -> dict[str, Any]:
-    """Plays the newest policies of a run, and changes nothing in its folder.
+def measure(workdir: StrPath, *, episodes: int, seed: int = 0, checkpoint: Checkpoint = LAST) -> dict[str, Any]:
+    """Plays the policies of a run, and changes nothing in its folder.
 
     Args:
       workdir: a run folder with a checkpoint.
       episodes: episodes of each member, for greedy and for sampled actions.
-      seed: chooses the episodes; none is ever one that was trained on.
+      seed: chooses the episodes; none is ever one that was trained on, or that chose the best policy.
+      checkpoint: whose policies, see `load_states`.
 
     Returns:
-      For each member the mean and the standard deviation over episodes of both returns; None where that is not finite.
+      For each member the mean and the standard deviation over episodes of both returns; None where that is not finite,
+      or where the member has no such policy.
 
     Raises:
       ConfigError: the folder holds no run, or no good checkpoint, or a device cannot hold so many episodes.
     """
     waves = [
-        (population.config.env, update, _play_wave(population, state, update, episodes, seed))
-        for population, state, update in load_states(workdir)
+        (
+            population.config.env,
+            _play_wave(population, state, policy_updates(population, state, update, checkpoint), episodes, seed),
+        )
+        for population, state, update in load_states(workdir, checkpoint)
     ]
+    members = [member for _, members in waves for member in members]
+    updates = [member["update"] for member in members if member["update"] is not None]
+    if not updates:
+        raise ConfigError(f"--workdir {workdir} has no best policy yet, as no member was evaluated; train on.")
     return {
         "env": waves[0][0],
-        "update": min(update for _, update, _ in waves),
+        "checkpoint": checkpoint,
+        "update": min(updates),
         "episodes": episodes,
         "seed": seed,
-        "members": [member for _, _, members in waves for member in members],
+        "members": members,
     }
 
 
@@ -75,9 +85,9 @@ def write(workdir: StrPath, result: dict[str, Any]) -> Path:
 
 
 def _play_wave(
-    population: Population, state: MemberState, update: int, episodes: int, seed: int
+    population: Population, state: MemberState, updates: Sequence[int | None], episodes: int, seed: int
 ) -> list[dict[str, Any]]:
-    """What was seen of members that were trained together."""
+    """What was seen of members that were trained together, whose policies have done these updates."""
     config, functions = population.config, population.functions
     check_episodes(config, functions.environment, episodes, population.members_per_device)
 
@@ -95,7 +105,11 @@ def _play_wave(
             for kind, greedy in (("greedy", True), ("sampled", False))
         }
 
-    played = {kind: values.astype(np.float64) for kind, values in population.map_members(returns, state).items()}
+    has_policy = np.array([update is not None for update in updates])[:, None]
+    played = {
+        kind: np.where(has_policy, values.astype(np.float64), np.nan)
+        for kind, values in population.map_members(returns, state).items()
+    }
     diverged = population.here(state.diverged)
     return [
         {
@@ -103,7 +117,7 @@ def _play_wave(
             "seed": member.seed,
             "settings": member.settings,
             "status": "diverged" if diverged[row] else "ok",
-            "update": update,
+            "update": updates[row],
         }
         | {f"{kind}_return": _statistic(np.mean, values[row]) for kind, values in played.items()}
         | {f"{kind}_return_std": _statistic(np.std, values[row]) for kind, values in played.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from haepo_jax.algorithms.base import horizon_without_effect
 from haepo_jax.config import ExperimentConfig, method_of
-from haepo_jax.config.checks import check_config, check_seconds
+from haepo_jax.config.checks import check_config, check_count, check_seconds
 from haepo_jax.config.members import number_of_members
 from haepo_jax.config.sweep import Group, Sweep, of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, quoted
@@ -22,6 +22,7 @@ from haepo_jax.population.layout import check_placement
 from haepo_jax.population.population import Population
 from haepo_jax.runs import agreement
 from haepo_jax.runs.attempt import Attempt
+from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
 from haepo_jax.runs.identity import check_programs, check_run, record_programs, rewrite_lost_members, write_identity
@@ -44,6 +45,7 @@ def run(
     *,
     checkpoint_seconds: float = 10.0,
     stall_seconds: float = STALL_SECONDS,
+    keep_checkpoints_every: int | None = None,
 ) -> bool:
     """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`.
 
@@ -54,7 +56,13 @@ def run(
     folder = _check_folder(workdir)
     sizes.check(config, number_of_members(config), workdir=folder)  # before they are listed
     sweep = of_experiment(config)
-    return run_sweep(sweep, workdir, checkpoint_seconds=checkpoint_seconds, stall_seconds=stall_seconds)
+    return run_sweep(
+        sweep,
+        workdir,
+        checkpoint_seconds=checkpoint_seconds,
+        stall_seconds=stall_seconds,
+        keep_checkpoints_every=keep_checkpoints_every,
+    )
 
 
 def run_sweep(
@@ -65,6 +73,7 @@ def run_sweep(
     checkpoint_seconds: float = 60.0,
     stall_seconds: float = STALL_SECONDS,
     tensorboard_members: Collection[int] = (),
+    keep_checkpoints_every: int | None = None,
 ) -> bool:
     """Runs a sweep, or goes on with it, until its folder is complete. All processes of a run call it.
 
@@ -77,6 +86,8 @@ def run_sweep(
       stall_seconds: a process in which nothing has moved for so long ends itself, but never before a chunk of
         updates has taken ten times as long as was to be expected, nor while one process alone does the first update.
       tensorboard_members: indices of the members whose metrics TensorBoard shows too.
+      keep_checkpoints_every: updates between two checkpoints that are never dropped, also by later attempts; by
+        default the newest three of a wave alone stay. It decides no number.
 
     Returns:
       False if the folder was complete already and nothing was done.
@@ -88,27 +99,33 @@ def run_sweep(
       Stalled: another process is gone.
     """
     workdir = _check_folder(workdir)
-    _check_arguments(sweep, placement, checkpoint_seconds, stall_seconds)
+    add_recorded_folders(workdir)
+    _check_arguments(sweep, placement, checkpoint_seconds, stall_seconds, keep_checkpoints_every)
     startup.check_flags()
-    agreement.check(sweep, placement._asdict() | {"dry_run": False})
+    flags = {"dry_run": False, "keep_checkpoints_every": keep_checkpoints_every}
+    agreement.check(sweep, placement._asdict() | flags)
     with processes.all_or_none():
         for group in sweep.groups:  # before the folder is made, as they may need what is not there
             sizes.check(group.config, len(group.members), **placement._asdict(), workdir=workdir)
-            words = sizes.words_of_long_updates(group.config, len(group.members))
+            words = sizes.describe_long_updates(group.config, len(group.members))
             if words is not None and processes.is_first():
                 print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
     with agreement.one_folder(workdir), _hold(workdir, sweep), signals.leaving(lambda: describe_next_start(workdir)):
         if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
             return False
-        populations = _prepare_folder(workdir, sweep, placement)
+        with processes.all_or_none():
+            components = describe_components(group.config for group in sweep.groups)
+        populations = _prepare_folder(workdir, sweep, placement, components)
         attempt = Attempt(
             workdir,
             sweep.members,
             populations,
+            components,
             checkpoint_seconds=checkpoint_seconds,
             stall_seconds=stall_seconds,
             tensorboard_members=tensorboard_members,
+            keep_checkpoints_every=keep_checkpoints_every,
         )
         _train(sweep, populations, attempt)
     return True
@@ -120,7 +137,9 @@ def _check_folder(workdir: Any) -> Path:
     return paths.folder("workdir", os.fspath(workdir))
 
 
-def _check_arguments(sweep: Any, placement: Any, checkpoint_seconds: Any, stall_seconds: Any) -> None:
+def _check_arguments(
+    sweep: Any, placement: Any, checkpoint_seconds: Any, stall_seconds: Any, keep_checkpoints_every: Any
+) -> None:
     """Refuses what a run cannot be made of, before anything is made or printed."""
     if not isinstance(sweep, Sweep):
         raise ConfigError(
@@ -131,6 +150,14 @@ def _check_arguments(sweep: Any, placement: Any, checkpoint_seconds: Any, stall_
     check_placement(*placement)
     check_seconds("checkpoint_seconds", checkpoint_seconds, may_be_0=True)
     check_seconds("stall_seconds", stall_seconds, may_be_0=False)
+    if keep_checkpoints_every is not None:
+        check_count("keep_checkpoints_every", keep_checkpoints_every)
+        most = max(group.config.num_updates for group in sweep.groups)
+        if keep_checkpoints_every > most:
+            raise ConfigError(
+                f"keep_checkpoints_every {keep_checkpoints_every} is more than config.num_updates {most}, so that no "
+                f"checkpoint would be kept; it may be at most {most}."
+            )
 
 
 def _is_whole(workdir: Path) -> bool:
@@ -160,7 +187,7 @@ def _hold(workdir: Path, sweep: Sweep) -> Iterator[None]:
         yield
 
 
-def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement) -> list[Population]:
+def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, components: Described) -> list[Population]:
     """Makes the populations of the groups, and the folder one in which they can run.
 
     It is only written once all that can be refused has been looked at.
@@ -172,7 +199,7 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement) -> list[P
             pairs = list(zip(sweep.groups, populations, strict=True))
             programs = {group.name: population.fingerprint() for group, population in pairs}
             with storage_errors(workdir):
-                check_programs(workdir, programs)
+                check_programs(workdir, programs, components)
                 for group, population in pairs:
                     for wave in iterate_waves(group.members, population.capacity, workdir / "checkpoints"):
                         check_resumable(workdir, wave.sources, population.template())
@@ -182,7 +209,7 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement) -> list[P
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(workdir / "placement.json", noted)
-                record_programs(workdir, programs)
+                record_programs(workdir, programs, components)
                 set_foreign_parts_aside(workdir)
             _report_choices(sweep, populations)
     return populations

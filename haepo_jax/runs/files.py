@@ -25,6 +25,8 @@ _NUMBER = int | float
 _MOST_SECONDS = 1e11  # three thousand years: sums of such numbers stay finite
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
 _MEMBER = {"index": int, "seed": int, "settings": dict}
+_PROGRAM = {"fingerprint": str, "jax": str}
+_COMPONENT = {"settings": [str], "sha256": str | None, "file": str | None, "folder": str | None}
 _PLACEMENT = {"members_per_device": dict, "memory": dict, "trajectory_devices": int | None}
 _ATTEMPT = {
     "command": [str],
@@ -149,8 +151,8 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     """Reads `run.json`: the id of the run, what its numbers follow from, and the versions that began it.
 
     Returns:
-      Its `run`, `numbers`, `haepo_jax` and `programs`, the fingerprint of each group's update with the versions that
-      computed it; None where there is no `run.json`.
+      Its `run`, `numbers`, `haepo_jax`, `programs` (the fingerprint of each group's update with the versions that
+      computed it) and `components`; None where there is no `run.json`.
 
     Raises:
       ConfigError: it is damaged.
@@ -159,12 +161,12 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     if not os.path.lexists(path):
         return None
     identity = read_json(path, {"run": str | None, "numbers": dict})
-    identity = {"haepo_jax": FIRST, "programs": {}} | identity
-    names = identity["programs"] if isinstance(identity["programs"], dict) else ()
-    each = {name: {"fingerprint": str, "jax": str} for name in names}
-    if wrong := _mismatch(identity, {"haepo_jax": str, "programs": each}, ""):
-        raise ConfigError(f"{path} is damaged: {wrong}.")
-    identity["programs"] = {name: {"haepo_jax": FIRST} | identity["programs"][name] for name in names}
+    identity = {"haepo_jax": FIRST, "programs": {}, "components": {}} | identity
+    for group, kind in (("programs", _PROGRAM), ("components", _COMPONENT)):
+        each = dict.fromkeys(identity[group] if isinstance(identity[group], dict) else (), kind)
+        if wrong := _mismatch(identity, {"haepo_jax": str, group: each}, ""):
+            raise ConfigError(f"{path} is damaged: {wrong}.")
+    identity["programs"] = {name: {"haepo_jax": FIRST} | program for name, program in identity["programs"].items()}
     return identity
 
 

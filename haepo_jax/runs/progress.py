@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes on: a bar in a terminal, else now and then a line."""
+"""The progress of a run while it works: a bar in a terminal, else now and then a line."""
 
 import contextlib
 import sys

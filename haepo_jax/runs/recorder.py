@@ -50,7 +50,14 @@ class Recorder:
         self._rows = begun.rows
 
     def commit(
-        self, done: int, tree: Tree, rows: Rows, *, note: Callable[[], object], beside: Callable[[], object]
+        self,
+        done: int,
+        tree: Tree,
+        rows: Rows,
+        *,
+        note: Callable[[], object],
+        beside: Callable[[], object],
+        keep: bool = False,
     ) -> None:
         """Writes the rows since the last commit, and begins to write the checkpoint.
 
@@ -61,6 +68,7 @@ class Recorder:
           note: writes provenance; before the checkpoint, as a run killed just after its last one is summed up from
             what is written here.
           beside: writes what else goes with the rows.
+          keep: whether the checkpoint is never dropped.
 
         Raises:
           StorageError: this process or another one could not write.
@@ -81,7 +89,7 @@ class Recorder:
         self._rows += int(everywhere)
         with storage_errors(self._workdir):
             note()
-            self._checkpointer.save(done, tree, self._rows)
+            self._checkpointer.save(done, tree, self._rows, keep=keep)
         self.done = done
 
     def wait(self) -> None:

@@ -116,15 +116,22 @@ def resume(workdir: Path, sources: Sequence[Source], template: Tree, members: ra
     return Restored(update, tree, int(processes.from_first(rows)[0]))
 
 
-def find_newest(workdir: Path, sources: Sequence[Source], template: Tree, members: range) -> Restored | None:
+def find_newest(
+    workdir: Path, sources: Sequence[Source], template: Tree, members: range, *, update: int | None = None
+) -> Restored | None:
     """Finds the newest good state, to be looked at; changes nothing. None where there is none.
 
-    Arguments as of `resume`.
+    Args:
+      workdir: the run folder.
+      sources: as of `resume`.
+      template: as of `resume`.
+      members: as of `resume`.
+      update: updates done by the state; any by default.
 
     Raises:
       ConfigError: a checkpoint is not of this run, or of another structure.
     """
-    passed, found, tree = _find_newest(workdir, sources, template, members, resume=False)
+    passed, found, tree = _find_newest(workdir, sources, template, members, resume=False, update=update)
     for candidate in passed:
         _say(f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over.")
     return None if found is None else Restored(found.saved.update, tree, 0)
@@ -158,11 +165,19 @@ def set_foreign_parts_aside(workdir: Path) -> None:
 
 
 def _find_newest(
-    workdir: Path, sources: Sequence[Source], template: Tree, members: range, *, resume: bool
+    workdir: Path,
+    sources: Sequence[Source],
+    template: Tree,
+    members: range,
+    *,
+    resume: bool,
+    update: int | None = None,
 ) -> tuple[list[_Candidate], _Candidate | None, Tree]:
     """What was passed over, with what is wrong with it; what is taken, None where nothing is; and its arrays."""
     passed: list[_Candidate] = []
     for candidate in _list_agreed(workdir, sources, describe_structure(template), members.start, resume=resume):
+        if update is not None and candidate.saved.update != update:
+            continue
         trouble, why, tree = candidate.trouble, candidate.why, None
         if not trouble:
             try:

@@ -1,5 +1,6 @@
 """The numbers that a run ends with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
     Returns:
       For each member its final return (mean over its last 10 updates in which an episode ended; None once diverged,
       where none did, or where it is not finite), its best (largest finite one of an update; None where there is none),
-      its environment steps and its status; the time and the environment steps, in all and a second.
+      its environment steps and its status; the time and the environment steps, in all and a second. Where policies
+      were evaluated in training, also each member's largest evaluation return and after how many updates it was first
+      reached, None for a member without one.
 
     Raises:
       ConfigError: the folder holds no run, or a file of it is damaged.
@@ -51,7 +54,7 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
         )
     run_seconds = seconds["run_seconds"]
     return {
-        "members": members,
+        "members": [member | best for member, best in zip(members, _best_evaluations(workdir, members), strict=True)],
         "final_updates": min(FINAL_UPDATES, returns.shape[1]),
         "num_updates": returns.shape[1],
         "env_steps": int(env_steps.sum()),
@@ -76,6 +79,22 @@ def find_unfinished(workdir: StrPath) -> list[int]:
         diverged=rows.by_update("diverged", False).any(axis=1),
     )
     return np.flatnonzero(~done).tolist()
+
+
+def _best_evaluations(workdir: StrPath, members: Sequence[Any]) -> list[dict[str, Any]]:
+    """The largest return of each member's evaluations in training, and the updates done when it first came."""
+    try:
+        evaluated = read_metric(workdir, "eval_return").astype(np.float64)
+    except KeyError:  # nothing was evaluated
+        return [{} for _ in members]
+    scores = np.where(np.isfinite(evaluated), evaluated, -np.inf)
+    best = scores.argmax(axis=1)  # the first of those that tie
+    return [
+        {"best_eval_return": float(row[k]), "best_eval_update": int(k) + 1}
+        if np.isfinite(row[k])
+        else {"best_eval_return": None, "best_eval_update": None}
+        for row, k in zip(scores, best, strict=True)
+    ]
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -165,7 +165,7 @@ class WaveRun:
         state = self._state
         ended = time.monotonic()
         while True:
-            size = min(size, population.max_chunk, self._total - self._done)
+            size = min(size, population.max_chunk, self._total - self._done, self._updates_to_kept())
             if an_update is None and jax.process_count() == 1:
                 attempt.watchdog.pause()  # nobody knows how long one takes
             else:
@@ -180,7 +180,7 @@ class WaveRun:
             ended = self._lasted(ended)
             self._done += size
             attempt.timeline.append((self._done, attempt.run_seconds))
-            due = last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
+            due = self._is_kept() or last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
             decision = self._agree(seconds=seconds, state=state, due=due)
             chunk = size, metrics, decision
             attempt.watchdog.alive()
@@ -199,6 +199,16 @@ class WaveRun:
         attempt.saving_seconds += time.monotonic() - clock
         self._lasted(ended)
         return decision
+
+    def _updates_to_kept(self) -> int:
+        """Counts the updates to the next checkpoint that is never dropped; all where none is."""
+        every = self._attempt.keep_checkpoints_every
+        return self._total if every is None else every - self._done % every
+
+    def _is_kept(self) -> bool:
+        """Says whether the checkpoint after the updates done is never dropped."""
+        every = self._attempt.keep_checkpoints_every
+        return every is not None and self._done % every == 0
 
     def _lasted(self, since: float) -> float:
         """Adds the time since then to that of the run, and returns the time that it is now."""
@@ -254,7 +264,12 @@ class WaveRun:
         )
         clock = time.monotonic()
         self._recorder.commit(
-            self._done, arrays, rows, note=attempt.note, beside=lambda: self._scalars.write(first, metrics, ran)
+            self._done,
+            arrays,
+            rows,
+            note=attempt.note,
+            beside=lambda: self._scalars.write(first, metrics, ran),
+            keep=self._is_kept(),
         )
         attempt.saving_seconds += time.monotonic() - clock
         self._report_diverged(self._population.here(arrays.diverged), diverged_at, progress)

@@ -1,7 +1,7 @@
 """Which members run when, and where their checkpoints lie.
 
 As many members run at once as the devices hold; a larger group runs in waves. A wave keeps its checkpoints in a folder
-named after its members, `checkpoints/members-FIRST-END/`, so that a run that goes on with other devices finds each
+named after its members, `checkpoints/members-FIRST-END/`, so that a run that resumes with other devices finds each
 member wherever it was saved last, though its waves are then others.
 """
 

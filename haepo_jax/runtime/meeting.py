@@ -44,7 +44,7 @@ class NotMet(ConfigError):
 
 
 class Company:
-    """The processes that have met, while they begin together: whoever cannot go on, or is gone, ends them all.
+    """The processes that have met, while they begin together: whoever cannot continue, or is gone, ends them all.
 
     JAX is then in calls that wait for the others, and which it aborts or never returns from where one does not come.
     """

@@ -12,7 +12,6 @@ from helpers.updates import (
     arrays_of,
     assert_close,
     assert_identical,
-    assert_one_schema,
     by_hand,
     distance,
     shifted,
@@ -59,7 +58,7 @@ def started():
     return learner, segment._replace(log_probs=segment.log_probs + 0.3 * jnp.sin(jnp.arange(N * S)).reshape(N, S))
 
 
-PROGRAMS, TRACES = {}, []
+PROGRAMS = {}
 
 
 def learn(config, segment=None, key=0, learner=None):
@@ -69,7 +68,6 @@ def learn(config, segment=None, key=0, learner=None):
     if name not in PROGRAMS:
 
         def traced(settings, *inputs):
-            TRACES.append(name)
             changed = with_settings(config, settings)
             return make_algorithm(config, ENVIRONMENT).learn(changed, *inputs)
 
@@ -266,10 +264,6 @@ class TestMinibatches:
 
 
 class TestMetrics:
-    def test_are_finite_scalars_of_one_schema(self):
-        _, metrics = learn(config_with(num_epochs=2, num_minibatches=4))
-        assert_one_schema(metrics, {"loss", "grad_norm", "policy_loss", "value_loss", "clip_fraction", "approx_kl"})
-
     def test_are_means_over_the_last_epoch(self):
         """With a step that moves nothing every epoch is alike, and a mean over minibatches is one over steps."""
         still = {"learning_rate": 1e-30}
@@ -282,24 +276,6 @@ class TestMetrics:
 
 
 class TestSettings:
-    def test_each_traced_one_changes_the_update_in_one_program(self):
-        changes = {
-            "optimizer.learning_rate": 0.02,
-            "optimizer.max_grad_norm": 1e-7,
-            "discount": 0.5,
-            "ppo.clip_epsilon": 0.03,
-            "ppo.gae_lambda": 0.3,
-            "ppo.value_coef": 3.0,
-            "ppo.entropy_coef": 30.0,
-        }
-        config, results, start = config_with(), [], started()[0].params
-        for settings in [{}] + [{name: value} for name, value in changes.items()]:
-            after, metrics = learn(with_settings(config, settings))
-            results.append((distance(after.params, start), float(metrics["grad_norm"])))
-        for a, b in itertools.combinations(results, 2):
-            assert not np.allclose(a, b, rtol=1e-3)
-        assert len(TRACES) == len(set(TRACES))
-
     @pytest.mark.parametrize("changes", [{"num_epochs": 2}, {"num_minibatches": 4}], ids=str)
     def test_numbers_of_steps_change_the_update(self, changes):
         assert distance(learn(config_with())[0].params, learn(config_with(**changes))[0].params) > 1e-3

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.policies import mlp_policy
 
 from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.environments import Box, Discrete
-from haepo_jax.networks import make_policy
 from haepo_jax.rollouts.episodes import Trajectories
 
 OBSERVATION_SIZE = 3
@@ -18,7 +18,7 @@ ROWS = 128  # steps x episodes of a piece
 
 @functools.cache
 def policy_for(space=Discrete(3)):  # noqa: B008
-    return make_policy(OBSERVATION_SIZE, space, hidden_sizes=(8,), activation="tanh", initial_log_std=-0.5)
+    return mlp_policy((OBSERVATION_SIZE,), space, initial_log_std=-0.5)
 
 
 def params_for(policy, seed=0):

@@ -68,7 +68,7 @@ def test_folders_above_that_look_like_columns_are_none(workdir, tmp_path):
 
 def test_a_folder_may_be_given_as_text(workdir):
     assert summarize(str(workdir)) == summarize(workdir)
-    assert learning_curve.learning_curve(str(workdir)) == workdir / "learning_curve.png"
+    assert learning_curve.draw_learning_curve(str(workdir)) == workdir / "learning_curve.png"
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
@@ -88,8 +88,8 @@ def test_returns_that_are_not_finite_leave_the_other_rows_whole(workdir, value):
         assert finals[1] == expected and summary["members"][1]["best_return"] == 111.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        learning_curve.learning_curve(workdir)
-        printed(tables.final_returns(summary, "title"))
+        learning_curve.draw_learning_curve(workdir)
+        printed(tables.make_returns_table(summary, "title"))
 
 
 def test_a_run_in_which_no_episode_ended_has_null_and_is_ok(workdir):
@@ -101,15 +101,23 @@ def test_a_run_in_which_no_episode_ended_has_null_and_is_ok(workdir):
     summary = json.loads(to_json_text(summarize(workdir)))
     assert [(m["final_return"], m["best_return"]) for m in summary["members"]] == [(None, None)] * 4
     assert [m["status"] for m in summary["members"]] == ["ok", "ok", "ok", "diverged"]
-    learning_curve.learning_curve(workdir)
-    assert cells(printed(tables.final_returns(summary, "title")))[0] == ["kl_coef=0", "2", "-", "-", "-", "-", "0"]
+    learning_curve.draw_learning_curve(workdir)
+    assert cells(printed(tables.make_returns_table(summary, "title")))[0] == [
+        "kl_coef=0",
+        "2",
+        "-",
+        "-",
+        "-",
+        "-",
+        "0",
+    ]
 
 
 def test_a_run_whose_time_is_not_known_has_no_rate(workdir):
     write_json(workdir / "provenance.json", [ATTEMPT | {"run_seconds": 0.0}])
     summary = summarize(workdir)
     assert summary["env_steps_per_second"] is None
-    assert "111 env steps in 0.0 s; compiled" in tables.about_speed(summary)
+    assert "111 env steps in 0.0 s; compiled" in tables.describe_speed(summary)
 
 
 def test_an_unknown_metric_is_told_with_those_there_are(workdir):
@@ -156,7 +164,7 @@ def cells(text):
 
 
 def test_the_table_has_a_line_for_each_setting_the_best_first(summary):
-    assert cells(printed(tables.final_returns(summary, "title"))) == [
+    assert cells(printed(tables.make_returns_table(summary, "title"))) == [
         ["kl_coef=0.5", "2", "224.5", "0", "224.5", "224.5", "1"],
         ["kl_coef=0", "2", "74.5", "50", "24.5", "124.5", "0"],
     ]
@@ -168,7 +176,7 @@ def point(index, value, **settings):
 
 
 def evaluated(*members):
-    return {"env": "Catch-bsuite", "update": 3, "episodes": 100, "members": list(members)}
+    return {"env": "Catch-bsuite", "update": 3, "checkpoint": "last", "episodes": 100, "members": list(members)}
 
 
 def test_rows_of_an_evaluation_are_told_apart_in_80_columns_and_the_best_comes_first():
@@ -179,7 +187,7 @@ def test_rows_of_an_evaluation_are_told_apart_in_80_columns_and_the_best_comes_f
         )
         for k, rate in enumerate(rates)
     ]
-    text = printed(tables.evaluation(evaluated(*members)))
+    text = printed(tables.make_evaluation_table(evaluated(*members)))
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text and "haepo." not in text
     for rate in rates:
         assert f"learning_rate={rate:g}" in text
@@ -188,7 +196,7 @@ def test_rows_of_an_evaluation_are_told_apart_in_80_columns_and_the_best_comes_f
 
 
 def test_settings_that_share_their_last_part_keep_their_whole_names():
-    text = printed(tables.evaluation(evaluated(point(0, 1.0, haepo__num_epochs=1, ppo__num_epochs=2))), 120)
+    text = printed(tables.make_evaluation_table(evaluated(point(0, 1.0, haepo__num_epochs=1, ppo__num_epochs=2))), 120)
     assert "haepo.num_epochs=1, ppo.num_epochs=2" in text
 
 
@@ -199,7 +207,7 @@ def test_settings_that_differ_in_their_last_digits_are_two():
 
 def test_a_member_without_a_number_is_left_out_and_comes_last():
     members = [point(0, None, discount=0.5), point(1, 2.0, discount=0.9), point(2, None, discount=0.9)]
-    rows = cells(printed(tables.evaluation(evaluated(*members))))
+    rows = cells(printed(tables.make_evaluation_table(evaluated(*members))))
     assert [row[:4] for row in rows[::2]] == [
         ["discount=0.9", "2", "greedy", "2"],
         ["discount=0.5", "1", "greedy", "-"],
@@ -208,31 +216,31 @@ def test_a_member_without_a_number_is_left_out_and_comes_last():
 
 def test_nothing_in_a_table_is_markup_or_obeyed_by_a_terminal():
     members = [point(0, 1.0, env="[red]evil[/red]\x1b[2J\n[/]")]
-    text = printed(tables.evaluation(evaluated(*members) | {"env": "[bold]x\x1b[31m"}), 120)
+    text = printed(tables.make_evaluation_table(evaluated(*members) | {"env": "[bold]x\x1b[31m"}), 120)
     assert "env=[red]evil[/red]\\x1b[2J\\n[/]" in text and "[bold]x\\x1b[31m" in text and "\x1b" not in text
 
 
 def test_a_finding_names_the_best_setting_or_says_that_there_is_none():
     members = [point(0, 1.0, haepo__kl_coef=0.5), point(1, 2.0, haepo__kl_coef=0.1), point(2, 4.0, haepo__kl_coef=0.1)]
-    assert tables.about_returns(members, "greedy_return", "greedy return") == (
+    assert tables.describe_returns(members, "greedy_return", "greedy return") == (
         "Of 2 settings kl_coef=0.1 has the highest greedy return: 3, the mean over 2 seeds, worst 2. "
         "Fewer than 5 seeds decide nothing."
     )
-    assert tables.about_returns([point(0, 1.0)], "greedy_return", "greedy return") == (
+    assert tables.describe_returns([point(0, 1.0)], "greedy_return", "greedy return") == (
         "The greedy return is 1, the mean over 1 seed."
     )
-    assert tables.about_returns([point(0, None)], "greedy_return", "return").startswith("No member has a return: ")
+    assert tables.describe_returns([point(0, None)], "greedy_return", "return").startswith("No member has a return: ")
 
 
 def test_the_figure_is_drawn_even_where_all_of_a_setting_died(workdir):
-    path = learning_curve.learning_curve(workdir)
+    path = learning_curve.draw_learning_curve(workdir)
     assert path == workdir / "learning_curve.png"
     assert learning_curve.has_learning_curve(workdir)
 
 
 def test_a_figure_that_is_missing_or_damaged_is_known_as_such(workdir):
     assert not learning_curve.has_learning_curve(workdir)
-    path = learning_curve.learning_curve(workdir)
+    path = learning_curve.draw_learning_curve(workdir)
     content = path.read_bytes()
     for damaged in (b"", content[:100], content[: len(content) // 2], b"<svg/>"):
         path.write_bytes(damaged)

@@ -45,6 +45,30 @@ def test_deviations_belong_to_real_actions_and_activations_to_hidden_layers():
     assert reason == "the actions of CartPole-v1 are discrete"
 
 
+@pytest.mark.parametrize(
+    ("network", "arguments", "expected"),
+    [
+        ("mlp", (), {"network_kwargs"}),
+        ("cnn", (), {"hidden_sizes"}),
+        ("my_project.nets:Net", ("size", "activation"), {"hidden_sizes"}),
+        ("my_project.nets:Net", ("hidden_sizes",), {"activation"}),
+    ],
+)
+def test_a_network_reads_the_settings_that_it_takes(network, arguments, expected):
+    config = from_config_dict({"policy": {"network": network}})
+    reasons = unread(config, network_arguments=arguments)
+    assert {name.partition(".")[2] for name in reasons if name.startswith("policy.")} == expected
+    assert all(f"config.policy.network is {network}, wh" in reasons[f"policy.{name}"] for name in expected)
+
+
+def test_what_a_network_from_outside_does_not_take_is_refused_as_an_argument(monkeypatch):
+    given(monkeypatch, policy__hidden_sizes="(8,)")
+    config = from_config_dict({"policy": {"network": "flax.linen:Dense", "network_kwargs": {"features": 3}}})
+    sentence = r"has no effect, as config.policy.network is flax.linen:Dense, which does not take it; leave it out"
+    with pytest.raises(ConfigError, match=sentence):
+        command_line.check_read([config])
+
+
 def test_what_one_of_several_experiments_reads_is_read():
     haepo, ppo = (unread(from_config_dict({"algorithm": name})) for name in ("haepo", "ppo"))
     together = unread_by_all([haepo, ppo])

@@ -127,7 +127,7 @@ class TestMeasures:
 class TestEpisode:
     def test_is_one_pull_that_terminates_it(self, name):
         environment = make(name)
-        assert environment.max_steps == 1 and environment.observation_size == 1
+        assert environment.max_steps == 1 and environment.observation_shape == (1,)
         state, observation = environment.reset({}, jax.random.key(0))
         after = environment.step({}, jax.random.key(0), state, jnp.int32(1))
         assert observation.tolist() == after.observation.tolist() == [1.0]

@@ -1,8 +1,10 @@
 """The shape of the interface itself: what callers may rely on by position and by name."""
 
 import jax.numpy as jnp
+import pytest
 
-from haepo_jax.environments import Box, Discrete, Environment, Step
+from haepo_jax.environments import Box, Discrete, Environment, Step, make
+from haepo_jax.errors import ConfigError
 
 
 def environment(name="toy", **changes):
@@ -12,14 +14,14 @@ def environment(name="toy", **changes):
     def step(params, key, state, action):
         return Step(state, jnp.zeros(1), jnp.float32(0), jnp.bool_(True), jnp.bool_(True), {})
 
-    return Environment(name, 1, Discrete(2), 1, {"slip": 0.0}, (), reset, step)._replace(**changes)
+    return Environment(name, (1,), Discrete(2), 1, {"slip": 0.0}, (), reset, step)._replace(**changes)
 
 
 def test_step_and_environment_have_these_fields():
     assert Step._fields == ("state", "observation", "reward", "done", "terminated", "info_metrics")
     assert Environment._fields == (
         "name",
-        "observation_size",
+        "observation_shape",
         "action_space",
         "max_steps",
         "params",
@@ -36,6 +38,12 @@ def test_an_environment_is_the_key_of_a_cache_though_it_holds_a_dict():
     assert one != other
     same = one._replace(params=dict(one.params))
     assert same == one and hash(same) == hash(one)
+
+
+@pytest.mark.parametrize("shape", [4, [4], (0,), ("4",)], ids=str)
+def test_an_observation_shape_that_is_none_is_refused(shape):
+    with pytest.raises(ConfigError, match=r"env toy has observation_shape .*; it must be a tuple of whole numbers"):
+        make(environment(observation_shape=shape))
 
 
 def test_action_spaces_of_one_size_differ_in_kind():

@@ -138,7 +138,7 @@ class TestPolicies:
 def test_has_the_documented_sizes():
     environment = make(NAME)
     assert environment.params == {"length": 100, "slip": 0.0, "instance": 0}
-    assert environment.observation_size == 2 and environment.max_steps == 10_000
+    assert environment.observation_shape == (2,) and environment.max_steps == 10_000
     assert environment.action_space == Discrete(2) and environment.info_metrics == ("success",)
 
 

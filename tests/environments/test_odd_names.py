@@ -8,7 +8,7 @@ CONFIG = f"""
 import gymnax
 from haepo_jax.config import default_config
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.sweeps import with_search
+from haepo_jax.config.sweep import with_search
 
 NAME = {NAME!r}
 

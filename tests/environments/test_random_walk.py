@@ -118,7 +118,7 @@ class TestEpisode:
 def test_has_the_documented_sizes():
     environment = make(NAME)
     assert environment.params == {"length": 50, "slip": 0.0}
-    assert environment.observation_size == 1 and environment.max_steps == 500
+    assert environment.observation_shape == (1,) and environment.max_steps == 500
     assert environment.action_space == Discrete(2) and environment.info_metrics == ("success",)
 
 

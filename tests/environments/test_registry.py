@@ -56,7 +56,7 @@ def test_resets_and_steps_under_jit_and_vmap_with_one_compilation(name):
     again = step(keys, after.state, actions_for(environment))
 
     assert environment.name == name and environment.max_steps >= 1
-    assert observations.shape == (NUM_ENVS, environment.observation_size)
+    assert observations.shape == (NUM_ENVS, *environment.observation_shape)
     assert types_of(states) == types_of(after.state) == types_of(again.state)
     assert tree_structure(states) == tree_structure(after.state)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((states, after)))
@@ -91,7 +91,7 @@ def test_takes_each_number_traced_and_its_own_for_each_member(name):
     keys = jax.random.split(jax.random.key(0), members)
     state, after = jax.eval_shape(jax.vmap(one, in_axes=(0 if params else None, 0)), params, keys)
     assert types_of(state) == types_of(after.state)
-    assert after.observation.shape == (members, environment.observation_size)
+    assert after.observation.shape == (members, *environment.observation_shape)
     assert after.reward.shape == after.done.shape == after.terminated.shape == (members,)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(after))
 
@@ -124,17 +124,19 @@ class TestMake:
             make("###")
 
     @pytest.mark.parametrize(
-        ("name", "observation_size", "action_space", "max_steps"),
+        ("name", "observation_shape", "action_space", "max_steps"),
         [
-            ("CartPole-v1", 4, Discrete(2), 500),
-            ("Pendulum-v1", 3, Box(1), 200),
-            ("Catch-bsuite", 50, Discrete(3), 1000),
-            ("Reacher-misc", 8, Box(2), 100),
+            ("CartPole-v1", (4,), Discrete(2), 500),
+            ("Pendulum-v1", (3,), Box(1), 200),
+            ("Catch-bsuite", (10, 5), Discrete(3), 1000),
+            ("Breakout-MinAtar", (10, 10, 4), Discrete(3), 1000),
+            ("FrozenLake-misc", (16,), Discrete(4), 100),
+            ("Reacher-misc", (8,), Box(2), 100),
         ],
     )
-    def test_knows_the_sizes(self, name, observation_size, action_space, max_steps):
+    def test_knows_the_shapes(self, name, observation_shape, action_space, max_steps):
         environment = make(name)
-        assert environment.observation_size == observation_size
+        assert environment.observation_shape == observation_shape
         assert environment.action_space == action_space
         assert environment.max_steps == max_steps
 
@@ -153,10 +155,10 @@ class TestRegistration:
 
 class TestArguments:
     def test_reach_the_constructor(self):
-        assert make("DeepSea-bsuite", (("size", 12),)).observation_size == 144
+        assert make("DeepSea-bsuite", (("size", 12),)).observation_shape == (12, 12)
         assert make("DeepSea-bsuite", (("size", 12),)).max_steps == 12
-        assert make("FourRooms-misc", (("use_visual_obs", True),)).observation_size == 13 * 13 * 2
-        assert make("FrozenLake-misc", (("map_name", "8x8"),)).observation_size == 64
+        assert make("FourRooms-misc", (("use_visual_obs", True),)).observation_shape == (13, 13, 2)
+        assert make("FrozenLake-misc", (("map_name", "8x8"),)).observation_shape == (64,)
 
     def test_give_the_same_object_for_the_same_values_in_any_order(self):
         rows, columns = ("rows", 4), ("columns", 3)
@@ -524,7 +526,7 @@ def test_a_factory_may_give_an_environment_of_the_package_s_own_interface(outsid
         ),
         ("types_of", {}, "types_of needs the argument tree: give config.env_kwargs.tree."),
         ("dict", {}, "config.env my_project:dict: my_project"),
-        ("NUM_ENVS", {}, "config.env my_project:NUM_ENVS is 2; it must be a function or a class."),
+        ("NUM_ENVS", {}, "config.env my_project:NUM_ENVS is 2; it must be a function or a class that makes"),
         ("environment_names", {}, "it must make a gymnax environment or a haepo_jax.environments.Environment."),
     ],
 )

@@ -6,7 +6,7 @@ import sys
 import pytest
 from absl import flags
 
-from haepo_jax.reports.publishing import Published
+from haepo_jax.reports.publishing import PublishedReport
 
 COMMANDS = {"paper": "experiments.studies.reproduction", "tldr_report": "experiments.studies.tldr.reproduction"}
 
@@ -18,7 +18,7 @@ def test_a_command_ends_with_its_finding_and_the_next_command(tmp_path, monkeypa
     workdir = tmp_path / "\x1b[2J"
     headline = "Of 9 claims, on the method as the paper has it: 9 undecided."
     study = importlib.import_module(COMMANDS[name])
-    monkeypatch.setattr(study, "reproduce", lambda *_: Published(workdir / "report.html", headline))
+    monkeypatch.setattr(study, "reproduce", lambda *_: PublishedReport(workdir / "report.html", headline))
     monkeypatch.setattr(command.command_line, "read_workdir", lambda: tmp_path)
     monkeypatch.setenv("XLA_FLAGS", "")
     flags.FLAGS.mark_as_parsed()

@@ -40,9 +40,12 @@ def call(command, folder, settings=None, **changes):
         stall_seconds=300.0,
         episodes=2,
         seed=0,
+        gif=None,
         dry_run=False,
         members_per_device=None,
         trajectory_devices=None,
+        keep_checkpoints_every=None,
+        checkpoint="last",
         tensorboard_members=[],
         **dict.fromkeys(("coordinator", "num_processes", "process_id", "heartbeat_seconds", "join_seconds")),
     )
@@ -51,8 +54,8 @@ def call(command, folder, settings=None, **changes):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         patch.setattr(flags, "FLAGS", given)
         patch.setattr(command_line, "read_workdir", lambda *_: folder)
-        patch.setattr(command_line, "experiment_config", lambda: from_config_dict(settings))
-        patch.setattr(command_line, "config_values", lambda *_: settings)
+        patch.setattr(command_line, "read_config", lambda: from_config_dict(settings))
+        patch.setattr(command_line, "read_config_values", lambda *_: settings)
         patch.setattr(command_line, "check_read", lambda *_: None)
         patch.setattr(processes, "initialize", lambda *_: None)
         try:

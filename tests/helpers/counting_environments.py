@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from helpers.policies import mlp_policy
 
 from haepo_jax.environments import Discrete, Environment, make
 from haepo_jax.environments.interface import Step
-from haepo_jax.networks import make_policy
 from haepo_jax.rollouts.episodes import collect
 
 M, T = 16, 8
@@ -43,7 +43,7 @@ def counter(action_space=Discrete(3)):  # noqa: B008
         reward, done = params.get("scale", 1.0) * 10.0**state.steps, after.steps == state.length
         return Step(after, observe(after), reward, done, done & (state.length % 2 == 0), {"double": 2 * reward})
 
-    return Environment("counter", 2, action_space, LONGEST, {"scale": 1.0}, ("double",), reset, step)
+    return Environment("counter", (2,), action_space, LONGEST, {"scale": 1.0}, ("double",), reset, step)
 
 
 @functools.cache
@@ -56,18 +56,12 @@ def quitter():
     def step(params, key, state, action):
         return Step(state, jnp.zeros(1), jnp.float32(1), action == 0, action == 0, {})
 
-    return Environment("quitter", 1, Discrete(3), 100, {}, (), reset, step)
+    return Environment("quitter", (1,), Discrete(3), 100, {}, (), reset, step)
 
 
 @functools.cache
 def policy_for(environment):
-    return make_policy(
-        environment.observation_size,
-        environment.action_space,
-        hidden_sizes=(8,),
-        activation="tanh",
-        initial_log_std=0.0,
-    )
+    return mlp_policy(environment.observation_shape, environment.action_space)
 
 
 def params_for(policy, seed=0):

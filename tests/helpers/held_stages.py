@@ -21,7 +21,7 @@ STAGES = {
     "first chunk": "haepo_jax.runs.wave_run:jax.block_until_ready",
     "saving": "haepo_jax.runs.wave_run:Checkpointer.save",
     "summary": "haepo_jax.runs.experiment:summarize",
-    "drawing": "haepo_jax.reports.learning_curve:learning_curve",
+    "drawing": "haepo_jax.reports.learning_curve:draw_learning_curve",
 }
 
 

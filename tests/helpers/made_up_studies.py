@@ -92,10 +92,10 @@ def without_training(patch, story, folder):
     """Makes the studies use made-up numbers for all that takes long."""
     trainer = Trainer(story, folder)
     patch.setattr(paper_runs, "run", trainer)
-    patch.setattr(bandits, "regrets", made_up_regrets)
-    patch.setattr(gradient_study, "actor_critic_at", lambda config, updates: [None] * len(updates))
-    patch.setattr(gradient_study, "batch_gradients", made_up_gradients)
-    patch.setattr(gradient_study, "sample_sizes", made_up_sizes)
+    patch.setattr(bandits, "measure_regrets", made_up_regrets)
+    patch.setattr(gradient_study, "train_actor_critic", lambda config, updates: [None] * len(updates))
+    patch.setattr(gradient_study, "measure_batch_gradients", made_up_gradients)
+    patch.setattr(gradient_study, "measure_sample_sizes", made_up_sizes)
     return trainer
 
 

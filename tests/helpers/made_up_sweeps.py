@@ -163,7 +163,7 @@ def read(folder, *arguments, **options):
 
 
 def analysed(sweep):
-    """Its scores and standings."""
+    """Its scores and ranking."""
     scores = score_members(sweep)
     return scores, rank_points(sweep, scores)
 

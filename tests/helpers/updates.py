@@ -91,7 +91,7 @@ def arrays_of(settings):
     }
 
 
-PROGRAMS, TRACES = {}, []
+PROGRAMS = {}
 
 
 def learn(config, learner, batch, updates_done=0):
@@ -132,7 +132,6 @@ def _run(config, kind, make, *inputs):
         function = make(make_algorithm(config, ENVIRONMENT))
 
         def traced(settings, *inputs):
-            TRACES.append(name)
             return function(with_settings(config, settings), *inputs)
 
         PROGRAMS[name] = jax.jit(traced)
@@ -156,33 +155,6 @@ def by_hand(config, params, loss_fn, inputs):
         params, state, metrics = step(params, state, arguments)
         history.append(metrics)
     return params, history
-
-
-def results_of_changes(config, changes, reference=None):
-    """How far one update moves the parameters, and its gradient's norm: first as it is, then with each change."""
-    results = []
-    for settings in [{}] + [{name: value} for name, value in changes.items()]:
-        changed = with_settings(config, settings)
-        learner, metrics = step(changed, learner_for(changed, shifted(PARAMS, 0.1), reference), BATCH)
-        results.append((distance(learner.params, shifted(PARAMS, 0.1)), float(metrics["grad_norm"])))
-    return results
-
-
-def assert_all_differ(results):
-    for index, a in enumerate(results):
-        for b in results[:index]:
-            assert not np.allclose(a, b, rtol=1e-3)
-
-
-def assert_compiled_once():
-    assert TRACES and len(TRACES) == len(set(TRACES))
-
-
-def assert_one_schema(metrics, names):
-    """Finite float32 scalars of these names."""
-    assert set(metrics) == set(names)
-    for value in metrics.values():
-        assert value.shape == () and value.dtype == jnp.float32 and np.isfinite(value)
 
 
 def assert_close(actual, expected, rtol=1e-4, atol=1e-6):

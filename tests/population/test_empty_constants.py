@@ -27,7 +27,7 @@ def test_an_environment_that_writes_whole_arrays_runs_on_several_devices():
         from haepo_jax.environments import Discrete, Environment
         from haepo_jax.environments.interface import Step
         from haepo_jax.population import make_population
-        from haepo_jax.training import make_train
+        from haepo_jax.population.member import make_member
 
         jax.config.update("jax_disable_most_optimizations", True)
 
@@ -40,9 +40,9 @@ def test_an_environment_that_writes_whole_arrays_runs_on_several_devices():
 
         config = from_config_dict({"num_seeds": 4, "num_updates": 1, "num_trajectories": 2, "algorithm": "reinforce",
                                    "policy": {"hidden_sizes": (2,)}})
-        environment = Environment("writer", 2, Discrete(2), 5, {}, (), reset, step)
+        environment = Environment("writer", (2,), Discrete(2), 5, {}, (), reset, step)
         population = make_population(
-            config, devices=jax.devices()[:2], train=make_train(config, environment=environment)
+            config, devices=jax.devices()[:2], functions=make_member(config, environment=environment)
         )
         print(population.run([{}], range(4))["episode_return"].tolist())
     """)

@@ -10,27 +10,10 @@ import pytest
 
 from haepo_jax.config import ALGORITHMS, from_config_dict, steps_of_update, traced_settings
 from haepo_jax.environments import make
-from haepo_jax.environments.contract import REPORTED
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.member import make_member, total_steps
 
 M, T = 4, 24
-EVERY_ALGORITHM = {
-    "episode_return",
-    "episode_length",
-    "policy_entropy",
-    "env_steps",
-    "loss",
-    "grad_norm",
-}
-OWN = {
-    "haepo": {"effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"},
-    "ppo": {"policy_loss", "value_loss", "clip_fraction", "approx_kl"},
-    "grpo": {"clip_fraction", "approx_kl", "reference_kl"},
-    "rloo": set(),
-    "dpo": {"accuracy", "margin", "num_pairs"},
-    "reinforce": set(),
-}
 
 
 def config_with(**changes):
@@ -151,36 +134,18 @@ class TestSeeds:
 
 def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
     config = from_config_dict({"env_params": {"gravity": 9.0}})
-    with pytest.raises(ConfigError, match=r"environment must be a haepo_jax\.environments\.Environment, got dict"):
+    with pytest.raises(ConfigError, match=r"environment must be a component or its name, got \{\}"):
         make_member(config, environment={})
     with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):
         make_member(config, environment=make("Catch-bsuite"))
 
 
 class TestMetrics:
-    @pytest.mark.parametrize("algorithm", OWN)
-    def test_every_algorithm_reports_the_documented_metrics_as_float32_scalars(self, algorithm):
-        _, history = member(algorithm).run(member(algorithm).init(), 2)
-        of_episodes = {"episode_return", "episode_length"}
-        for metrics in history:
-            assert metrics.keys() == EVERY_ALGORITHM | OWN[algorithm]
-            for name, value in metrics.items():
-                # A segment may come to an end before any episode does.
-                assert value.shape == () and (np.isfinite(value) or (algorithm == "ppo" and name in of_episodes))
-                assert value.dtype == (jnp.int32 if name == "env_steps" else jnp.float32)
-
-    def test_every_algorithm_is_among_them(self):
-        assert set(OWN) == set(ALGORITHMS)
-
-    def test_none_of_them_may_be_the_name_of_a_measure(self):
-        assert EVERY_ALGORITHM.union(*OWN.values()) < REPORTED
-
     def test_info_metrics_of_the_environment_are_reported_under_their_names(self):
         walk = member("haepo", env="RandomWalk-haepo", env_params=FIVE_STEPS)
         state = walk.init()
         batch = walk.collect(state)
         metrics = walk.learn(state, batch)[1]
-        assert metrics.keys() == EVERY_ALGORITHM | OWN["haepo"] | {"success"}
         reached = np.asarray(jnp.where(batch.mask, batch.rewards, 0)).sum(-1) > 0
         assert 0 < reached.sum() < M
         assert metrics["success"] == reached.mean()
@@ -195,21 +160,6 @@ class TestMetrics:
         assert metrics["env_steps"] == lengths.sum()
         entropy = np.asarray(batch.entropies)[np.asarray(batch.mask)].mean()
         assert metrics["policy_entropy"] == pytest.approx(entropy, rel=1e-5)
-
-    def test_metrics_leave_masked_steps_out(self):
-        state = member().init()
-        batch = member().collect(state)
-        assert not batch.mask.all()
-
-        def garbage(values):
-            return jnp.where(batch.mask, values, jnp.nan)
-
-        spoiled = batch._replace(
-            rewards=garbage(batch.rewards), entropies=garbage(batch.entropies), log_probs=garbage(batch.log_probs)
-        )
-        (clean, metrics), (after, same_metrics) = (member().learn(state, played) for played in (batch, spoiled))
-        assert_identical(clean.learner, after.learner)
-        assert_identical(metrics, same_metrics)
 
     def test_episode_return_is_not_discounted(self):
         state = member().init()
@@ -293,7 +243,7 @@ class TestEnvironmentParams:
 
     def test_env_kwargs_decide_shapes(self):
         functions = make_member(config_with(env="DeepSea-bsuite", env_kwargs={"size": 5}))
-        assert functions.environment.observation_size == 25
+        assert functions.environment.observation_shape == (5, 5)
 
 
 LIMIT = 150

@@ -10,6 +10,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.population import sizes
 from haepo_jax.population.member import make_member
 from haepo_jax.population.memory import device_bytes
+from haepo_jax.population.network_sizes import network_sizes
 
 MACHINE = 64 * 2**30
 """Memory of each device, and free disk."""
@@ -88,19 +89,19 @@ def test_members_that_fit_in_waves_are_not_refused(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_least_bytes_of_a_member_are_nearly_those_of_its_learner(algorithm):
-    """Counted without tracing; what is traced has little besides, such as counters and environments."""
+    """What is held besides is little, such as counters and environments."""
     config = from_config_dict({"env": "Pendulum-v1", "algorithm": algorithm, "num_trajectories": 2})
     functions = make_member(config)
     learner = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}).learner)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learner))
-    assert 0.98 * held < sizes._state_bytes(config, functions.environment) <= held
+    assert 0.98 * held < sizes._state_bytes(config, network_sizes(config, functions.environment)) <= held
 
 
 def test_an_update_that_takes_hours_is_announced_with_its_steps():
     config = from_config_dict({"num_trajectories": 3_000_000})
     expected = "An update plays up to 48,000,000,000 steps (32 members), which takes 13.3 hours at a million a second."
-    assert sizes.words_of_long_updates(config, 32) == expected
-    assert sizes.words_of_long_updates(from_config_dict({}), 32) is None
+    assert sizes.describe_long_updates(config, 32) == expected
+    assert sizes.describe_long_updates(from_config_dict({}), 32) is None
 
 
 def test_an_evaluation_of_more_episodes_than_memory_holds_is_refused():

@@ -3,7 +3,14 @@ import pytest
 
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number
+from haepo_jax.reports.formatting import (
+    explain_brackets,
+    format_comparison,
+    format_interval,
+    format_interval_cell,
+    format_number,
+    name_bands,
+)
 
 INF = np.inf
 
@@ -16,42 +23,44 @@ INF = np.inf
     ],
 )
 def test_numbers_are_short(value, told):
-    assert number(value) == told
-    assert number(np.float32(value)) == told
+    assert format_number(value) == told
+    assert format_number(np.float32(value)) == told
 
 
 @pytest.mark.parametrize(("value", "told"), [(999.6, "1,000"), (-999.9, "-1,000")])
 def test_numbers_that_round_to_a_thousand(value, told):
-    assert number(value) == told
+    assert format_number(value) == told
 
 
 def test_more_digits_can_be_asked_for():
-    assert number(0.123456, digits=5) == "0.12346"
+    assert format_number(0.123456, digits=5) == "0.12346"
 
 
 def test_an_interval_follows_its_value():
-    assert interval(Estimate(np.float64(0.5), np.float64(-0.25), np.array(1.0))) == "0.5 [-0.25, 1]"
-    assert interval(Estimate(np.float64(3e4), np.float64(2e4), np.float64(INF))) == "30,000 [20,000, infinite]"
+    assert format_interval(Estimate(np.float64(0.5), np.float64(-0.25), np.array(1.0))) == "0.5 [-0.25, 1]"
+    assert format_interval(Estimate(np.float64(3e4), np.float64(2e4), np.float64(INF))) == "30,000 [20,000, infinite]"
 
 
 FEW = Estimate(np.float64(0.5), np.nan, np.nan)
 
 
 def test_what_is_infinite_or_missing_is_said_in_words():
-    assert [number(value) for value in (INF, -INF, np.nan)] == ["infinite", "-infinite", "no value"]
-    assert interval(Estimate(*map(np.float64, (INF, 3e4, INF))), infinite="never") == "never [30,000, never]"
-    assert interval(Estimate(*map(np.float64, (INF, INF, INF))), infinite="never") == "never"
+    assert [format_number(value) for value in (INF, -INF, np.nan)] == ["infinite", "-infinite", "no value"]
+    assert format_interval(Estimate(*map(np.float64, (INF, 3e4, INF))), infinite="never") == "never [30,000, never]"
+    assert format_interval(Estimate(*map(np.float64, (INF, INF, INF))), infinite="never") == "never"
 
 
 def test_too_few_seeds_have_a_value_and_no_brackets():
-    assert interval(FEW) == "0.5 (too few seeds for an interval)" and interval_cell(FEW) == "0.5"
-    assert brackets(4) == "No intervals: 4 seeds are too few for them." and brackets(5).startswith("Brackets: 95%")
-    assert bands(2) == "without 95% bootstrap bands, as 2 seeds are too few for them"
-    assert bands(5) == "with 95% bootstrap bands"
+    assert format_interval(FEW) == "0.5 (too few seeds for an interval)" and format_interval_cell(FEW) == "0.5"
+    assert explain_brackets(4) == "No intervals: 4 seeds are too few for them." and explain_brackets(5).startswith(
+        "Brackets: 95%"
+    )
+    assert name_bands(2) == "without 95% bootstrap bands, as 2 seeds are too few for them"
+    assert name_bands(5) == "with 95% bootstrap bands"
 
 
 def test_a_comparison_has_its_interval_or_the_reason_why_it_has_none():
     whole = Estimate(*map(np.float64, (0.5, 0.25, 1.0)))
-    assert comparison(Comparison(whole, 5)) == comparison(Comparison(whole, None)) == "0.5 [0.25, 1]"
-    assert comparison(Comparison(whole, 2)) == "0.5 (too few seeds for an interval)"
-    assert comparison(Comparison(whole, 64, nothing="neither reaches 475")) == "neither reaches 475"
+    assert format_comparison(Comparison(whole, 5)) == format_comparison(Comparison(whole, None)) == "0.5 [0.25, 1]"
+    assert format_comparison(Comparison(whole, 2)) == "0.5 (too few seeds for an interval)"
+    assert format_comparison(Comparison(whole, 64, nothing="neither reaches 475")) == "neither reaches 475"

@@ -33,7 +33,7 @@ def counter(action_space=Discrete(3)):  # noqa: B008
         info_metrics = {"ends": jnp.where(done, 100.0, 0.0)}
         return Step(after, observe(after), reward, done, done & (state.length % 2 == 1), info_metrics)
 
-    return Environment("counter", 2, action_space, LONGEST, {"scale": 1.0}, ("ends",), reset, step)
+    return Environment("counter", (2,), action_space, LONGEST, {"scale": 1.0}, ("ends",), reset, step)
 
 
 @functools.cache

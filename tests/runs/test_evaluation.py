@@ -10,14 +10,12 @@ from helpers.called_commands import call
 from helpers.command_runner import Command
 from helpers.run_folders import TINY
 
-from haepo_jax.config import from_config_dict
+from haepo_jax.config import ALGORITHMS, from_config_dict
 from haepo_jax.population import Population, make_population
 from haepo_jax.runs import evaluation
 from haepo_jax.runs.experiment import run
 from haepo_jax.runs.folder import load_config
 from haepo_jax.runs.states import load_states
-
-ALGORITHMS = ("haepo", "reinforce", "ppo", "grpo", "rloo", "dpo")
 
 
 def strict(path):
@@ -66,7 +64,7 @@ def test_returns_near_the_largest_float_are_not_lost_in_their_mean(monkeypatch):
         Population, "map_members", lambda *_: {"greedy": largest, "sampled": np.array([largest[0], [np.inf] * 8])}
     )
     population = make_population(from_config_dict(TINY))
-    members = evaluation._play_wave(population, population.init(), 3, 8, 0)
+    members = evaluation._play_wave(population, population.init(), [3, 3], 8, 0)
     assert [member["greedy_return"] for member in members] == [float(np.finfo(np.float32).max)] * 2
     assert [member["sampled_return"] for member in members] == [float(np.finfo(np.float32).max), None]
     assert [member["greedy_return_std"] for member in members] == [0.0, 0.0]
@@ -78,7 +76,7 @@ def test_a_folder_that_cannot_be_written_has_its_table_shown(infinite, monkeypat
         raise OSError(number, "Nothing can be written here")
 
     member = {"settings": {}, "greedy_return": 1.0, "sampled_return": 2.0}
-    found = {"env": "Catch-bsuite", "update": 3, "episodes": 100, "members": [member]}
+    found = {"env": "Catch-bsuite", "checkpoint": "last", "update": 3, "episodes": 100, "members": [member]}
     monkeypatch.setattr(evaluation, "measure", lambda *_, **__: found)
     monkeypatch.setattr(evaluation, "write_json", refuse)
     ended, words = call("evaluate", infinite[0])
@@ -100,7 +98,7 @@ def test_memory_does_not_grow_with_the_horizon(monkeypatch):
 
         monkeypatch.setattr(Population, "map_members", compile_instead)
         with pytest.raises(StopIteration):
-            evaluation._play_wave(population, population.init(), 1, 16, 0)
+            evaluation._play_wave(population, population.init(), [1], 16, 0)
         return found[0]
 
     assert measured(1_000_000) < 1.1 * measured(1_000)

@@ -12,7 +12,7 @@ from haepo_jax.runtime.watchdog import Watchdog
 
 PROGRAM = """
 import time
-from haepo_jax.watchdog import Watchdog
+from haepo_jax.runtime.watchdog import Watchdog
 with Watchdog(0.5) as watched:
     watched.alive()
     time.sleep(60)

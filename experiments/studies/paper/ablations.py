@@ -9,11 +9,11 @@ from experiments.studies.drawing import draw
 from experiments.studies.methods import HAEPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import CARTPOLE, WALK
-from experiments.studies.tuning import Task, Tuned, reported
-from haepo_jax.analysis.few_seeds import interquartile_mean_of
-from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, verdict
+from experiments.studies.tuning import Task, Tuned, run_reported
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
+from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, decide
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
+from haepo_jax.reports.formatting import explain_brackets, format_comparison, format_interval_cell, name_bands
 from haepo_jax.reports.page import Claim, Figure, Section, Table
 
 VARIANTS = ("full", "beta = 0", "lambda = 0", "both 0")
@@ -24,7 +24,7 @@ _LAMBDA_VALUE = 5e-3
 _UPDATES = 60  # a little over half of what the methods are compared over
 
 
-def study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tuned]]) -> Section:
+def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tuned]]) -> Section:
     """Ablations on CartPole and on the walk, with the settings chosen there.
 
     Args:
@@ -44,15 +44,18 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tune
             *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
             draw(
                 figures.intervals,
-                [(label, *map(float, interquartile_mean_of(values))) for label, values in normalizations.items()],
+                [
+                    (label, *map(float, estimate_interquartile_mean(values)))
+                    for label, values in normalizations.items()
+                ],
                 x_label="episode return, mean over learning",
                 alt="Sum against z-score normalisation",
                 caption="CartPole-v1: z-scores against the paper's normalisation by the sum of returns. Interquartile "
-                f"mean over seeds, {bands(runs.scale.seeds, '95% intervals')}.",
+                f"mean over seeds, {name_bands(runs.scale.seeds, '95% intervals')}.",
             ),
             draw(
                 figures.intervals,
-                [(f"M = {size}", *map(float, interquartile_mean_of(values))) for size, values in sizes.items()],
+                [(f"M = {size}", *map(float, estimate_interquartile_mean(values))) for size, values in sizes.items()],
                 x_label="episode return, mean over learning",
                 alt="Return for each M",
                 caption=f"CartPole-v1, {recommended.label}: the same environment steps in batches of M episodes.",
@@ -69,7 +72,7 @@ def _regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tu
     for score, method in HAEPO.items():
         choice = tuned[method.name]
         beta = choice.chosen[BETA]
-        run = reported(
+        run = run_reported(
             runs,
             choice,
             f"ablation_{method.name}",
@@ -96,17 +99,17 @@ def _normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndar
             # z-scores are the setting of the main run.
             name = method.name if normalization == "zscore" else f"normalized_by_sum_{method.name}"
             changes = {} if normalization == "zscore" else {"haepo.normalization": normalization}
-            run = reported(runs, choice, name, **changes)
+            run = run_reported(runs, choice, name, **changes)
             areas[f"{method.label}, {normalization}"] = CARTPOLE.curve(run).mean(axis=1)
     return areas
 
 
 def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
     usual = choice.settings["num_trajectories"]
-    areas = {usual: CARTPOLE.curve(reported(runs, choice)).mean(axis=1)}
+    areas = {usual: CARTPOLE.curve(run_reported(runs, choice)).mean(axis=1)}
     for size in OTHER_M:
         updates = max(2, choice.settings["num_updates"] * usual // size)
-        run = reported(runs, choice, f"batches_of_{size}", num_trajectories=size, num_updates=updates)
+        run = run_reported(runs, choice, f"batches_of_{size}", num_trajectories=size, num_updates=updates)
         areas[size] = CARTPOLE.curve(run).mean(axis=1)
     return dict(sorted(areas.items()))
 
@@ -119,7 +122,7 @@ def _findings(
     areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
     differences = [
-        (f"{LABELS[task]}, score {score}: full less {variant} is {comparison(difference)}.", verdict(difference))
+        (f"{LABELS[task]}, score {score}: full less {variant} is {format_comparison(difference)}.", decide(difference))
         for task, by in areas.items()
         for variant in VARIANTS[1:]
         for score, difference in _differences(by, variant).items()
@@ -132,12 +135,12 @@ def _findings(
         difference = compare(
             normalizations[f"{method.label}, zscore"][None], normalizations[f"{method.label}, sum"][None]
         )
-        lines.append(f"CartPole, {method.label}: z-scores less sum normalisation is {comparison(difference)}.")
+        lines.append(f"CartPole, {method.label}: z-scores less sum normalisation is {format_comparison(difference)}.")
     return tuple(lines)
 
 
 def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
-    cells = [[interquartile_mean_of(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
+    cells = [[estimate_interquartile_mean(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
     values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
     return draw(
         figures.grouped_intervals,
@@ -149,7 +152,7 @@ def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
         x_label=f"{task.metric.replace('_', ' ')}, mean over learning",
         alt=f"Ablation of the regularisers on {task.label}",
         caption=f"{task.label}: each score with both regularisers, without one, and without either. Interquartile "
-        f"mean over seeds, {bands(len(areas['sum', 'full']), '95% intervals')}.",
+        f"mean over seeds, {name_bands(len(areas['sum', 'full']), '95% intervals')}.",
     )
 
 
@@ -158,11 +161,14 @@ def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
         caption=f"{task.label}: {task.metric.replace('_', ' ')}, mean over learning",
         columns=("score", *VARIANTS),
         rows=[
-            (score, *(interval_cell(interquartile_mean_of(areas[score, variant])) for variant in VARIANTS))
+            (
+                score,
+                *(format_interval_cell(estimate_interquartile_mean(areas[score, variant])) for variant in VARIANTS),
+            )
             for score in HAEPO
         ],
         note=f"lambda {_LAMBDA_VALUE:g} where it is on; beta as chosen for each score. "
-        + brackets(len(areas["sum", "full"])),
+        + explain_brackets(len(areas["sum", "full"])),
     )
 
 

@@ -4,18 +4,24 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.bandit_floor import RULES, regrets
+from experiments.studies.bandit_floor import RULES, measure_regrets
 from experiments.studies.claims import judge
 from experiments.studies.drawing import draw
 from experiments.studies.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
 from experiments.studies.runs import Runs
-from experiments.studies.tasks import bandit
-from experiments.studies.tuning import Task, Tuned, reported, transferred, tune
-from haepo_jax.analysis.few_seeds import supported
+from experiments.studies.tasks import make_bandit
+from experiments.studies.tuning import Task, Tuned, run_reported, transfer, tune
+from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
-from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, verdict
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, decide
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell
+from haepo_jax.reports.formatting import (
+    explain_brackets,
+    format_comparison,
+    format_interval,
+    format_interval_cell,
+    name_bands,
+)
 from haepo_jax.reports.page import Claim, Section, Table
 from haepo_jax.text import format_settings, shorten_keys
 
@@ -34,13 +40,13 @@ METHODS = (
 PAPER = next(method for method in METHODS if method.name == "haepo_sum_sum")
 
 
-def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
+def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
     """Tunes every method on the Gaussian bandits with the most arms, and plays with those settings everywhere.
 
     With few arms seeds are lost so seldom that tuning would not see it.
     """
     arms = runs.scale.arms
-    hardest = bandit(GAUSSIAN, arms[-1])
+    hardest = make_bandit(GAUSSIAN, arms[-1])
     strangers = tuple(range(_TUNING_INSTANCE, _TUNING_INSTANCE + runs.scale.tuning_instances))
     tuned = {
         method.name: tune(
@@ -51,9 +57,9 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         )
         for method in METHODS
     }
-    tasks = [bandit(GAUSSIAN, num_arms) for num_arms in arms]
+    tasks = [make_bandit(GAUSSIAN, num_arms) for num_arms in arms]
     gaussian = [task.name for task in tasks]
-    tasks += [bandit(BERNOULLI, arms[0])] if runs.scale.bernoulli else []
+    tasks += [make_bandit(BERNOULLI, arms[0])] if runs.scale.bernoulli else []
     labels = {task.name: task.label for task in tasks}
     grids, curves = {}, {}
     for task in tasks:
@@ -83,7 +89,7 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 columns=2,
                 alt="Expected regret against pulls for each number of arms",
                 caption="Expected regret of a pull, mean over bandits and seeds (an interquartile mean would hide the "
-                f"seeds that are lost), {bands(runs.scale.instance_seeds)}. The scale is logarithmic.",
+                f"seeds that are lost), {name_bands(runs.scale.instance_seeds)}. The scale is logarithmic.",
             ),
         ),
         tables=(
@@ -101,14 +107,14 @@ def _play(runs: Runs, task: Task, tuned: dict[str, Tuned]) -> tuple[np.ndarray, 
     shape = (runs.scale.instances, runs.scale.instance_seeds, -1)
     curves, grid = {}, np.array([])
     for method in METHODS:
-        choice = transferred(runs, tuned[method.name], task)
+        choice = transfer(runs, tuned[method.name], task)
         changes: dict[str, Any] = {"sweep.env_params.instance": instances, "num_seeds": runs.scale.instance_seeds}
-        run = reported(runs, choice, **changes)
+        run = run_reported(runs, choice, **changes)
         grid = task.grid(run)
         curves[method.label] = task.curve(run).reshape(shape)
     pulls = int(grid[-1])
     for rule in RULES[task.settings["env"]]:
-        regret = regrets(
+        regret = measure_regrets(
             task.settings["env"],
             rule,
             num_arms=task.settings["env_kwargs.num_arms"],
@@ -129,7 +135,7 @@ def _mean(scores: np.ndarray) -> np.ndarray:
 
 
 def _mean_estimate(scores: np.ndarray) -> Estimate:
-    return supported(Estimate(_mean(scores), *stratified_bootstrap(scores, _mean)), scores.shape[1])
+    return drop_unsupported(Estimate(_mean(scores), *stratified_bootstrap(scores, _mean)), scores.shape[1])
 
 
 def _best_rival(finals: dict[str, np.ndarray]) -> Method:
@@ -144,10 +150,12 @@ def _findings(
         rival = _best_rival(finals[task])
         difference = compare(finals[task][recommended.label], finals[task][rival.label], _mean, larger=False)
         ours, theirs = (_mean_estimate(finals[task][method.label]) for method in (recommended, rival))
-        word = {REPRODUCED: "less regret", CONTRADICTED: "more regret"}.get(verdict(difference), verdict(difference))
+        word = {REPRODUCED: "less regret", CONTRADICTED: "more regret"}.get(decide(difference), decide(difference))
         lines.append(
-            f"{labels[task]}: {recommended.label} ends at a regret of {interval(ours)} a pull; of PPO, GRPO and DPO "
-            f"the one with the least, {rival.label}, at {interval(theirs)}; difference {comparison(difference)}: "
+            f"{labels[task]}: {recommended.label} ends at a regret of {format_interval(ours)} a pull; of PPO, GRPO "
+            "and DPO "
+            f"the one with the least, {rival.label}, at {format_interval(theirs)}; difference "
+            f"{format_comparison(difference)}: "
             f"{word}."
         )
     lines.append("With one step an episode, the scores sum and mean are the same.")
@@ -158,9 +166,9 @@ def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarr
     rows = [
         (
             label,
-            interval_cell(_mean_estimate(finals[label])),
-            interval_cell(_mean_estimate(curve.mean(axis=-1))),
-            interval_cell(supported(variance_interval(curve.mean(axis=-1)), curve.shape[1])),
+            format_interval_cell(_mean_estimate(finals[label])),
+            format_interval_cell(_mean_estimate(curve.mean(axis=-1))),
+            format_interval_cell(drop_unsupported(variance_interval(curve.mean(axis=-1)), curve.shape[1])),
             f"{float((finals[label] > 0.1).mean()):.0%}",
         )
         for label, curve in curves.items()
@@ -170,7 +178,8 @@ def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarr
         columns=("method", "final, mean", "over all pulls, mean", "variance over seeds", "lost"),
         rows=rows,
         note="Final: the last tenth of the pulls; lost: runs that end above 0.1. Variance over seeds of the regret "
-        "over all pulls, within each bandit, mean over bandits. " + brackets(next(iter(curves.values())).shape[1]),
+        "over all pulls, within each bandit, mean over bandits. "
+        + explain_brackets(next(iter(curves.values())).shape[1]),
     )
 
 

@@ -7,17 +7,17 @@ import numpy as np
 
 from experiments.studies import methods
 from experiments.studies.claims import judge
-from experiments.studies.curves import RunData, steps_to
+from experiments.studies.curves import RunData, find_steps_to
 from experiments.studies.drawing import draw
 from experiments.studies.methods import HAEPO, PPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import CARTPOLE
-from experiments.studies.tuning import Tuned, reported, tune
-from haepo_jax.analysis.few_seeds import interquartile_mean_of, supported
+from experiments.studies.tuning import Tuned, run_reported, tune
+from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
 from haepo_jax.analysis.statistics import performance_profile, variance_interval
-from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, compare_variances, verdict
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, compare_variances, decide
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
+from haepo_jax.reports.formatting import explain_brackets, format_comparison, format_interval_cell, name_bands
 from haepo_jax.reports.page import Claim, Figure, Section, Table
 from haepo_jax.text import format_settings, shorten_keys
 
@@ -40,16 +40,16 @@ class CartPole:
     headline: str
 
 
-def study(runs: Runs) -> CartPole:
+def run_study(runs: Runs) -> CartPole:
     """Tunes every method, then trains it on the reported seeds."""
     tuned = {method.name: tune(runs, CARTPOLE, method) for method in METHODS}
     recommended = HAEPO["log_ratio"]  # where nothing is tuned
     if runs.scale.tuning_seeds:
         recommended = max(HAEPO.values(), key=lambda method: tuned[method.name].score)
-    data = {method.name: reported(runs, tuned[method.name]) for method in METHODS}
+    data = {method.name: run_reported(runs, tuned[method.name]) for method in METHODS}
     grid = CARTPOLE.grid(data[recommended.name])
     curves = {name: CARTPOLE.curve(run) for name, run in data.items()}
-    steps = {name: steps_to(curve, grid, SOLVED) for name, curve in curves.items()}
+    steps = {name: find_steps_to(curve, grid, SOLVED) for name, curve in curves.items()}
     finals = {name: curve[:, -1] for name, curve in curves.items()}
     how = "chosen on tuning seeds" if runs.scale.tuning_seeds else "as nothing was tuned"
     headline = _headline(recommended, how, steps)
@@ -75,12 +75,12 @@ def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> st
     """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(steps[recommended.name])
     reached = "; ".join(
-        f"{method.label} {interval_cell(interquartile_mean_of(steps[method.name]), infinite='never')}"
+        f"{method.label} {format_interval_cell(estimate_interquartile_mean(steps[method.name]), infinite='never')}"
         for method in METHODS
     )
     return (
         f"HAEPO and its baselines on CartPole-v1, environment steps to a return of {SOLVED:g} (interquartile mean "
-        f"over {seeds} seeds, {bands(seeds, '95% intervals')}): {reached}. The recommended HAEPO has the score "
+        f"over {seeds} seeds, {name_bands(seeds, '95% intervals')}): {reached}. The recommended HAEPO has the score "
         f"{recommended.base['haepo.score']}, {how}."
     )
 
@@ -91,10 +91,10 @@ def _findings(
     findings = [headline]
     for rival in BASELINES:
         fewer = _fewer(steps, recommended, rival)
-        word = {REPRODUCED: "sooner", CONTRADICTED: "later"}.get(verdict(fewer), verdict(fewer))
+        word = {REPRODUCED: "sooner", CONTRADICTED: "later"}.get(decide(fewer), decide(fewer))
         findings.append(
             f"{recommended.label} less {rival.label}, environment steps to {SOLVED:g} (difference of interquartile "
-            f"means): {comparison(fewer)}: {word}."
+            f"means): {format_comparison(fewer)}: {word}."
         )
     for method in METHODS:
         failed = int((finals[method.name] < SOLVED).sum())
@@ -110,17 +110,19 @@ def _findings(
 def _figures(
     grid: np.ndarray, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[Figure, ...]:
-    series = [figures.Series(method.label, grid, *interquartile_mean_of(curves[method.name])) for method in METHODS]
+    series = [
+        figures.Series(method.label, grid, *estimate_interquartile_mean(curves[method.name])) for method in METHODS
+    ]
     thresholds, seeds = np.linspace(0, 499, 100), len(next(iter(finals.values())))
     profiles = [
         figures.Series(
             method.label,
             thresholds,
-            *supported(performance_profile(finals[method.name][None], thresholds), seeds),
+            *drop_unsupported(performance_profile(finals[method.name][None], thresholds), seeds),
         )
         for method in METHODS
     ]
-    rows = [(method.label, *map(float, interquartile_mean_of(steps[method.name]))) for method in METHODS]
+    rows = [(method.label, *map(float, estimate_interquartile_mean(steps[method.name]))) for method in METHODS]
     return (
         draw(
             figures.curves,
@@ -129,7 +131,7 @@ def _figures(
             y_label="episode return",
             y_line=SOLVED,
             alt="Learning curves of all methods on CartPole-v1",
-            caption=f"Interquartile mean over seeds of the return against environment steps, {bands(seeds)}. The "
+            caption=f"Interquartile mean over seeds of the return against environment steps, {name_bands(seeds)}. The "
             f"dashed line is {SOLVED:g}.",
         ),
         draw(
@@ -138,7 +140,7 @@ def _figures(
             x_label=f"environment steps to a return of {SOLVED:g}",
             alt="Environment steps to 475 for each method",
             caption=f"Environment steps until the smoothed return is {SOLVED:g}: interquartile mean over seeds, "
-            f"{bands(seeds, 'its 95% interval')}. A seed that never gets there counts as never.",
+            f"{name_bands(seeds, 'its 95% interval')}. A seed that never gets there counts as never.",
         ),
         draw(
             figures.strip,
@@ -168,11 +170,11 @@ def _table(
             (
                 method.label,
                 format_settings(shorten_keys(tuned[method.name].chosen)),
-                interval_cell(interquartile_mean_of(steps[method.name]), infinite="never"),
-                interval_cell(interquartile_mean_of(final)),
+                format_interval_cell(estimate_interquartile_mean(steps[method.name]), infinite="never"),
+                format_interval_cell(estimate_interquartile_mean(final)),
                 f"{final.min():.1f}",
                 f"{int((final >= SOLVED).sum())} of {final.size}",
-                interval_cell(supported(variance_interval(final[None]), final.size)),
+                format_interval_cell(drop_unsupported(variance_interval(final[None]), final.size)),
                 f"{run.summary['env_steps'] / run.summary['wall_clock']['run_seconds']:,.0f}",
             )
         )
@@ -189,7 +191,7 @@ def _table(
             "env steps a second",
         ),
         rows=rows,
-        note=f"IQM: interquartile mean. {brackets(len(next(iter(finals.values()))))}",
+        note=f"IQM: interquartile mean. {explain_brackets(len(next(iter(finals.values()))))}",
     )
 
 

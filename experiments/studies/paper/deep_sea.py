@@ -6,34 +6,34 @@ from experiments.studies.claims import judge
 from experiments.studies.drawing import draw
 from experiments.studies.methods import BASELINES, HAEPO, METHODS, Method
 from experiments.studies.runs import Runs
-from experiments.studies.tasks import deep_sea
-from experiments.studies.tuning import Tuned, reported, transferred, tune
-from haepo_jax.analysis.few_seeds import interquartile_mean_of, supported
+from experiments.studies.tasks import make_deep_sea
+from experiments.studies.tuning import Tuned, run_reported, transfer, tune
+from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
 from haepo_jax.analysis.verdicts import Comparison, compare
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, interval_cell
+from haepo_jax.reports.formatting import explain_brackets, format_interval_cell, name_bands
 from haepo_jax.reports.page import Claim, Section, Table
 
 FOUND = 0.5  # of a return that is 0.99 with the treasure, and at most 0 without
 
 
-def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
+def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
     """Tunes every method at the smallest size, and plays all sizes with those settings."""
     sizes = runs.scale.deep_seas
-    tuned = {method.name: tune(runs, deep_sea(sizes[0]), method) for method in METHODS}
+    tuned = {method.name: tune(runs, make_deep_sea(sizes[0]), method) for method in METHODS}
     panels, found = [], {}
     for size in sizes:
         series = []
         for method in METHODS:
-            task = deep_sea(size)
-            run = reported(runs, transferred(runs, tuned[method.name], task))
+            task = make_deep_sea(size)
+            run = run_reported(runs, transfer(runs, tuned[method.name], task))
             curve = task.curve(run)
             found[size, method.name] = (curve[:, -1] > FOUND).astype(float)
-            series.append(figures.Series(method.label, task.grid(run), *interquartile_mean_of(curve)))
+            series.append(figures.Series(method.label, task.grid(run), *estimate_interquartile_mean(curve)))
         panels.append((f"size {size}", series))
     shares = {
-        key: supported(Estimate(_share(values[None]), *stratified_bootstrap(values[None], _share)), values.size)
+        key: drop_unsupported(Estimate(_share(values[None]), *stratified_bootstrap(values[None], _share)), values.size)
         for key, values in found.items()
     }
     section = Section(
@@ -48,7 +48,8 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 x_label="environment steps",
                 y_label="episode return",
                 alt="Learning curves on DeepSea",
-                caption=f"Return, interquartile mean over seeds, {bands(runs.scale.seeds)}; 0.99 is the treasure.",
+                caption=f"Return, interquartile mean over seeds, {name_bands(runs.scale.seeds)}; 0.99 is the "
+                "treasure.",
             ),
         ),
         tables=(
@@ -56,9 +57,11 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
                 caption="Share of seeds that end at the treasure",
                 columns=("method", *(f"size {size}" for size in sizes)),
                 rows=[
-                    (method.label, *(interval_cell(shares[size, method.name]) for size in sizes)) for method in METHODS
+                    (method.label, *(format_interval_cell(shares[size, method.name]) for size in sizes))
+                    for method in METHODS
                 ],
-                note=f"Settings chosen at size {sizes[0]}; 2400 episodes at each size. {brackets(runs.scale.seeds)}",
+                note=f"Settings chosen at size {sizes[0]}; 2400 episodes at each size. "
+                f"{explain_brackets(runs.scale.seeds)}",
             ),
         ),
         claims=_claims(sizes, found, recommended, quick=runs.scale.quick),
@@ -75,7 +78,7 @@ def _findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estimate]) -
     for size in sizes:
         ends = [(method.label, shares[size, method.name]) for method in METHODS]
         if any(float(share.value) > 0 for _, share in ends):
-            ends_text = "; ".join(f"{label} {interval_cell(share)}" for label, share in ends)
+            ends_text = "; ".join(f"{label} {format_interval_cell(share)}" for label, share in ends)
             lines.append(f"Size {size}, share of seeds that end at the treasure: {ends_text}.")
         else:
             lines.append(f"Size {size}: no seed of any method finds the treasure.")

@@ -6,18 +6,23 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.claims import judge
-from experiments.studies.computed import computed
+from experiments.studies.computed import load_or_compute
 from experiments.studies.drawing import draw
-from experiments.studies.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
-from experiments.studies.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, nested
+from experiments.studies.gradients import (
+    estimate_signal_to_noise,
+    measure_batch_gradients,
+    measure_sample_sizes,
+    train_actor_critic,
+)
+from experiments.studies.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, nest_settings
 from experiments.studies.runs import Runs
 from experiments.studies.tuning import Tuned
-from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison
 from haepo_jax.config import from_config_dict
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import number
+from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Claim, Section, Table
 
 METHODS = (*HAEPO.values(), PPO, GRPO, DPO, REINFORCE)
@@ -28,10 +33,10 @@ SHARPNESS = {"near uniform": 1.0, "half decided": 100.0}
 _GROUPS = 16
 
 
-def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
+def run_study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
     """Measures gradients on CartPole, with the settings chosen there, and sample sizes on the long chain."""
-    noise = computed(runs.directory, "gradients", lambda: _noise(runs, tuned))
-    sizes = computed(runs.directory, "sample_sizes", lambda: _sizes(runs))
+    noise = load_or_compute(runs.directory, "gradients", lambda: _noise(runs, tuned))
+    sizes = load_or_compute(runs.directory, "sample_sizes", lambda: _sizes(runs))
     return Section(
         slug="gradients",
         title="Gradients and effective sample size",
@@ -59,7 +64,7 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
                             figures.Series(
                                 f"HAEPO, {score}",
                                 np.array(HORIZONS, float),
-                                *interquartile_mean_of(np.array(by[score])),
+                                *estimate_interquartile_mean(np.array(by[score])),
                             )
                             for score in HAEPO
                         ],
@@ -81,14 +86,14 @@ def study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
 
 
 def _noise(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, Any]:
-    ppo = from_config_dict(nested(tuned[PPO.name].settings))
-    found = actor_critic_at(ppo, tuple(STAGES.values()))
+    ppo = from_config_dict(nest_settings(tuned[PPO.name].settings))
+    found = train_actor_critic(ppo, tuple(STAGES.values()))
     noise: dict[str, Any] = {stage: {} for stage in STAGES}
     for method in METHODS:
-        config = from_config_dict(nested(tuned[method.name].settings))
-        measured = batch_gradients(config, found, batches=runs.scale.batches)
+        config = from_config_dict(nest_settings(tuned[method.name].settings))
+        measured = measure_batch_gradients(config, found, batches=runs.scale.batches)
         for stage, (slopes, env_steps) in zip(STAGES, measured, strict=True):
-            noise[stage][method.name] = signal_to_noise(slopes) | {"env_steps": env_steps}
+            noise[stage][method.name] = estimate_signal_to_noise(slopes) | {"env_steps": env_steps}
     return noise
 
 
@@ -104,7 +109,9 @@ def _sizes(runs: Runs) -> dict[str, Any]:
     return {
         policy: {
             name: values.tolist()
-            for name, values in sample_sizes(config, sharpness=factor, horizons=HORIZONS, groups=_GROUPS).items()
+            for name, values in measure_sample_sizes(
+                config, sharpness=factor, horizons=HORIZONS, groups=_GROUPS
+            ).items()
         }
         for policy, factor in SHARPNESS.items()
     }
@@ -119,7 +126,8 @@ def _findings(noise: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[str, 
         means = np.array(by["sum"]).mean(axis=0)
         std = float(np.mean(by["step_std"]))
         lines.append(
-            f"A {policy} policy, whose steps' log-probabilities have a standard deviation of {number(std)} nats: with "
+            f"A {policy} policy, whose steps' log-probabilities have a standard deviation of {format_number(std)} "
+            "nats: with "
             f"the paper's score {means[0]:.1f} of 16 trajectories count at T = 10, {means[-1]:.1f} at T = 10,000. The "
             "spread of a sum of T of them grows as the square root of T, and a softmax saturates once it is several "
             "nats wide."
@@ -142,10 +150,10 @@ def _table(stage: str, by: Mapping[str, Any]) -> Table:
             (
                 method.label,
                 _ratio(row),
-                number(1000 * row["snr"] / row["env_steps"]),
-                number(row["norm"]),
-                number(row["variance"]),
-                number(row["env_steps"]),
+                format_number(1000 * row["snr"] / row["env_steps"]),
+                format_number(row["norm"]),
+                format_number(row["variance"]),
+                format_number(row["env_steps"]),
             )
             for method in METHODS
             for row in [by[method.name]]
@@ -155,7 +163,7 @@ def _table(stage: str, by: Mapping[str, Any]) -> Table:
 
 
 def _ratio(row: Mapping[str, float]) -> str:
-    return f"{number(row['snr'])} [{number(row['low'])}, {number(row['high'])}]"
+    return f"{format_number(row['snr'])} [{format_number(row['low'])}, {format_number(row['high'])}]"
 
 
 def _claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tuple[Claim, ...]:

@@ -8,11 +8,11 @@ from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import CARTPOLE
-from experiments.studies.tuning import Tuned, reported
-from haepo_jax.analysis.few_seeds import interquartile_mean_of
-from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, verdict
+from experiments.studies.tuning import Tuned, run_reported
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, decide
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval_cell
+from haepo_jax.reports.formatting import explain_brackets, format_comparison, format_interval_cell, name_bands
 from haepo_jax.reports.page import Section, Table
 
 KL_COEF = 0.1  # enough to distinguish the rules; at the paper's largest, 0.01, they are alike
@@ -20,8 +20,8 @@ PERIODS = (2, 5, 20)
 _UPDATES = 60
 
 
-def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Section:
-    """Every rule for the reference of the recommended HAEPO, on CartPole."""
+def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Section:
+    """Runs every rule for the reference of the recommended HAEPO, on CartPole."""
     curves, grid = _curves(runs, tuned[recommended.name])
     areas = {label: curve.mean(axis=1) for label, curve in curves.items()}
     return Section(
@@ -32,12 +32,12 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Sectio
         figures=(
             draw(
                 figures.curves,
-                [figures.Series(label, grid, *interquartile_mean_of(curve)) for label, curve in curves.items()],
+                [figures.Series(label, grid, *estimate_interquartile_mean(curve)) for label, curve in curves.items()],
                 x_label="environment steps",
                 y_label="episode return",
                 alt="Learning curves for each rule of the reference policy",
                 caption=f"CartPole-v1, {recommended.label}, lambda {KL_COEF:g}: interquartile mean over seeds, "
-                f"{bands(runs.scale.seeds)}.",
+                f"{name_bands(runs.scale.seeds)}.",
             ),
         ),
         tables=(
@@ -47,13 +47,13 @@ def study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Sectio
                 rows=[
                     (
                         label,
-                        interval_cell(interquartile_mean_of(areas[label])),
-                        interval_cell(interquartile_mean_of(curve[:, -1])),
+                        format_interval_cell(estimate_interquartile_mean(areas[label])),
+                        format_interval_cell(estimate_interquartile_mean(curve[:, -1])),
                         f"{curve[:, -1].min():.0f}",
                     )
                     for label, curve in curves.items()
                 ],
-                note=brackets(runs.scale.seeds),
+                note=explain_brackets(runs.scale.seeds),
             ),
         ),
     )
@@ -64,9 +64,9 @@ def _curves(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarra
     curves = {}
     common = {"haepo.kl_coef": KL_COEF, "num_updates": min(choice.settings["num_updates"], _UPDATES)}
     for label, rule in (("previous", "previous"), ("running mean", "ema"), ("frozen", "frozen")):
-        run = reported(runs, choice, f"reference_{rule}", **common, **{"haepo.reference": rule})
+        run = run_reported(runs, choice, f"reference_{rule}", **common, **{"haepo.reference": rule})
         curves[label] = CARTPOLE.curve(run)
-    run = reported(
+    run = run_reported(
         runs,
         choice,
         "reference_periodic",
@@ -76,7 +76,7 @@ def _curves(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarra
     for swept, rows in run.groups():
         curves[f"every {swept['haepo.reference_period']:.0f} updates"] = CARTPOLE.curve(run)[rows]
     none = {"haepo.reference": "none", "haepo.kl_coef": 0.0, "num_updates": common["num_updates"]}
-    curves["none"] = CARTPOLE.curve(reported(runs, choice, "reference_none", **none))
+    curves["none"] = CARTPOLE.curve(run_reported(runs, choice, "reference_none", **none))
     return curves, CARTPOLE.grid(run)
 
 
@@ -85,6 +85,6 @@ def _findings(areas: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     for label, values in areas.items():
         if label != "none":
             made = compare(values[None], areas["none"][None])
-            word = {REPRODUCED: "more", CONTRADICTED: "less"}.get(verdict(made), verdict(made))
-            lines.append(f"{label} less none, return, mean over learning: {comparison(made)}: {word}.")
+            word = {REPRODUCED: "more", CONTRADICTED: "less"}.get(decide(made), decide(made))
+            lines.append(f"{label} less none, return, mean over learning: {format_comparison(made)}: {word}.")
     return tuple(lines)

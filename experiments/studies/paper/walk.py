@@ -8,21 +8,21 @@ from experiments.studies.drawing import draw
 from experiments.studies.methods import DPO, HAEPO, METHODS, PPO, Method
 from experiments.studies.runs import Runs
 from experiments.studies.tasks import WALK
-from experiments.studies.tuning import Tuned, reported, tune
-from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from experiments.studies.tuning import Tuned, run_reported, tune
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import compare
 from haepo_jax.reports import figures
-from haepo_jax.reports.formatting import bands, brackets, interval, interval_cell
+from haepo_jax.reports.formatting import explain_brackets, format_interval, format_interval_cell, name_bands
 from haepo_jax.reports.page import Claim, Section, Table
 from haepo_jax.text import format_settings, shorten_keys
 
 CLOCK_POINTS = 100
 
 
-def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
+def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
     """Tunes every method on the walk, then trains it on the reported seeds."""
     tuned = {method.name: tune(runs, WALK, method) for method in METHODS}
-    data = {method.name: reported(runs, tuned[method.name]) for method in METHODS}
+    data = {method.name: run_reported(runs, tuned[method.name]) for method in METHODS}
     grid = WALK.grid(data[recommended.name])
     curves = {name: WALK.curve(run) for name, run in data.items()}
     clock = np.linspace(0, max(run.seconds()[-1] for run in data.values()), CLOCK_POINTS + 1)[1:]
@@ -35,17 +35,17 @@ def study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
         figures=(
             draw(
                 figures.curves,
-                [figures.Series(m.label, grid, *interquartile_mean_of(curves[m.name])) for m in METHODS],
+                [figures.Series(m.label, grid, *estimate_interquartile_mean(curves[m.name])) for m in METHODS],
                 x_label="environment steps",
                 y_label="success rate",
                 alt="Success rate against environment steps",
                 caption="Share of episodes that reach the goal, interquartile mean over seeds, "
-                f"{bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps its "
-                "last value.",
+                f"{name_bands(runs.scale.seeds)}. A run that used up its updates before its environment steps keeps "
+                "its last value.",
             ),
             draw(
                 figures.curves,
-                [figures.Series(m.label, clock, *interquartile_mean_of(timed[m.name])) for m in METHODS],
+                [figures.Series(m.label, clock, *estimate_interquartile_mean(timed[m.name])) for m in METHODS],
                 x_label="seconds of training, all seeds together, without compilation",
                 y_label="success rate",
                 alt="Success rate against wall-clock seconds",
@@ -71,10 +71,11 @@ def _findings(curves: dict[str, np.ndarray]) -> tuple[str, ...]:
     lines = []
     for method in METHODS:
         curve = curves[method.name]
-        whole, final = interquartile_mean_of(curve.mean(axis=1)), interquartile_mean_of(curve[:, -1])
+        whole, final = estimate_interquartile_mean(curve.mean(axis=1)), estimate_interquartile_mean(curve[:, -1])
         lost = int((curve[:, -1] < 0.9).sum())
         lines.append(
-            f"{method.label}: success over the whole of learning {interval(whole)}, at the end {interval(final)}; "
+            f"{method.label}: success over the whole of learning {format_interval(whole)}, at the end "
+            f"{format_interval(final)}; "
             f"{lost} of {len(curve)} seeds end below 0.9."
         )
     return tuple(lines)
@@ -88,14 +89,14 @@ def _table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, 
             (
                 method.label,
                 format_settings(shorten_keys(tuned[method.name].chosen)),
-                interval_cell(interquartile_mean_of(curves[method.name][:, -1])),
+                format_interval_cell(estimate_interquartile_mean(curves[method.name][:, -1])),
                 f"{curves[method.name][:, -1].min():.2f}",
                 f"{data[method.name].summary['wall_clock']['run_seconds']:.1f}",
                 f"{data[method.name].summary['env_steps_per_second']:,.0f}",
             )
             for method in METHODS
         ],
-        note=f"IQM: interquartile mean. {brackets(len(next(iter(curves.values()))))}",
+        note=f"IQM: interquartile mean. {explain_brackets(len(next(iter(curves.values()))))}",
     )
 
 

@@ -7,21 +7,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.studies.computed import computed
+from experiments.studies.computed import load_or_compute
 from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.tldr.methods import BASELINES, HAEPO, METHODS
 from experiments.studies.tldr.runs import Runs, Tuned
-from haepo_jax.analysis.few_seeds import supported
+from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
-from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, verdict
+from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, decide
 from haepo_jax.language.data import corpus, datasets
 from haepo_jax.language.data.generated_task import best_gold, ceiling_accuracy, gold_reward
 from haepo_jax.language.stages.assembly import make_setting
 from haepo_jax.language.stages.evaluation import FINE_TUNED, answers_of, win_rates
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import Series
-from haepo_jax.reports.formatting import bands, brackets, comparison, interval, interval_cell, number
+from haepo_jax.reports.formatting import (
+    explain_brackets,
+    format_comparison,
+    format_interval,
+    format_interval_cell,
+    format_number,
+    name_bands,
+)
 from haepo_jax.reports.page import Figure, Section, Table
 from haepo_jax.text import format_settings, shorten_keys
 
@@ -49,11 +56,11 @@ class _Found:
     held-out posts."""
 
     def mean(self, method: Method, measure: str) -> np.ndarray:
-        """`[seeds]` on the test posts."""
+        """Returns the mean on the test posts, `[seeds]`."""
         return np.array([self.judged["means"][name][measure] for name in self.names[method.name]])
 
     def wins(self, ours: str, theirs: str, kind: str = "length_controlled") -> np.ndarray:
-        """`[seeds]` how often a method wins against another or the fine-tuned policy."""
+        """Returns how often a method wins against another or the fine-tuned policy, `[seeds]`."""
         return np.array([rates[ours][theirs][kind] for rates in self.judged["win_rates"]])
 
 
@@ -62,8 +69,8 @@ def study(runs: Runs) -> Compared:
     runs.prepare()
     tuned = {method.name: runs.tune(method) for method in METHODS}
     names = {method.name: runs.reported(tuned[method.name]) for method in METHODS}
-    found = _Found(names, computed(runs.directory, "judged", lambda: _judged(runs, names)))
-    task = computed(runs.directory, "task", lambda: _task(runs))
+    found = _Found(names, load_or_compute(runs.directory, "judged", lambda: _judged(runs, names)))
+    task = load_or_compute(runs.directory, "task", lambda: _task(runs))
     recommended = HAEPO["log_ratio"]
     if runs.scale.tuned:
         recommended = max(HAEPO.values(), key=lambda method: max(score for _, score in tuned[method.name].tried))
@@ -125,7 +132,9 @@ def _seed_mean(scores: np.ndarray) -> np.ndarray:
 
 def _estimate(values: np.ndarray) -> Estimate:
     """Mean over seeds with its interval; five seeds are too few to trim."""
-    return supported(Estimate(values.mean(axis=0), *stratified_bootstrap(values[None], _seed_mean)), len(values))
+    return drop_unsupported(
+        Estimate(values.mean(axis=0), *stratified_bootstrap(values[None], _seed_mean)), len(values)
+    )
 
 
 def _less(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
@@ -158,14 +167,15 @@ def _headline(recommended: Method, found: _Found, equal: _Equal, *, chosen: bool
     """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(found.names[recommended.name])
     ends = "; ".join(
-        f"{method.label} {interval_cell(_estimate(found.mean(method, 'gold')))} at "
-        f"{number(float(found.mean(method, 'reference_kl').mean()))} nats"
+        f"{method.label} {format_interval_cell(_estimate(found.mean(method, 'gold')))} at "
+        f"{format_number(float(found.mean(method, 'reference_kl').mean()))} nats"
         for method in METHODS
     )
-    level = "; ".join(f"{method.label} {number(float(equal.gold[method.name].mean()))}" for method in METHODS)
+    level = "; ".join(f"{method.label} {format_number(float(equal.gold[method.name].mean()))}" for method in METHODS)
     return (
         f"HAEPO and its baselines on generated summaries, gold reward at the end and KL from the fine-tuned policy, "
-        f"which has {number(_start(found, 'gold'))} (mean over {seeds} seeds, {bands(seeds, '95% intervals')}): "
+        f"which has {format_number(_start(found, 'gold'))} (mean over {seeds} seeds, "
+        f"{name_bands(seeds, '95% intervals')}): "
         f"{ends}. Where KL first reaches {equal.kl:.1f} nats, on held-out posts: {level}. The recommended HAEPO has "
         f"the score {recommended.base['haepo.score']}, "
         f"{'chosen on a tuning seed' if chosen else 'as nothing was tuned'}."
@@ -173,8 +183,8 @@ def _headline(recommended: Method, found: _Found, equal: _Equal, *, chosen: bool
 
 
 def _in_words(made: Comparison) -> str:
-    word = {REPRODUCED: "more", CONTRADICTED: "less"}.get(verdict(made), verdict(made))
-    return f"{comparison(made)} ({word})"
+    word = {REPRODUCED: "more", CONTRADICTED: "less"}.get(decide(made), decide(made))
+    return f"{format_comparison(made)} ({word})"
 
 
 def _start(found: _Found, measure: str) -> float:
@@ -187,7 +197,7 @@ def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> 
     findings = [
         f"{recommended.label} less {rival.label}: {_in_words(_less(own, found.mean(rival, 'gold')))} in gold reward, "
         f"{_in_words(_less(found.mean(recommended, 'reference_kl'), found.mean(rival, 'reference_kl')))} in nats of "
-        f"KL; length-controlled win rate {interval(_estimate(found.wins(recommended.name, rival.name)))}."
+        f"KL; length-controlled win rate {format_interval(_estimate(found.wins(recommended.name, rival.name)))}."
         for rival in BASELINES
     ]
     findings += [
@@ -202,9 +212,9 @@ def _findings(runs: Runs, recommended: Method, found: _Found, equal: _Equal) -> 
             continue
         tenth = max(1, sizes.shape[1] // 10)
         findings.append(
-            f"{method.label}: effective sample size {number(float(sizes[:, :tenth].mean()))} of "
+            f"{method.label}: effective sample size {format_number(float(sizes[:, :tenth].mean()))} of "
             f"{runs.config({}).rl.num_samples} over the first tenth of training, "
-            f"{number(float(sizes[:, -tenth:].mean()))} over the last"
+            f"{format_number(float(sizes[:, -tenth:].mean()))} over the last"
             + ("." if len(sizes) == runs.scale.seeds else f", of the {len(sizes)} seeds that did not diverge.")
         )
     return tuple(findings)
@@ -234,8 +244,8 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             y_label="gold reward",
             alt="Gold reward against KL for every method",
             caption="Gold reward on held-out posts against KL to the fine-tuned policy, from the start of training to "
-            f"its end, with a point every {every} updates: means over {seeds} seeds, {bands(seeds)}. Higher at the "
-            "same KL is better.",
+            f"its end, with a point every {every} updates: means over {seeds} seeds, {name_bands(seeds)}. Higher at "
+            "the same KL is better.",
         ),
         draw(
             figures.curves,
@@ -253,7 +263,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             alt="Length-controlled win rate of every method against the fine-tuned policy",
             caption="How often a summary earns more gold than the fine-tuned policy's on the same "
             f"{found.judged['posts']} test posts, with the difference in length taken out: mean over seeds, "
-            f"{bands(seeds, '95% intervals')}.",
+            f"{name_bands(seeds, '95% intervals')}.",
         ),
         draw(
             figures.curves,
@@ -262,7 +272,7 @@ def _figures(runs: Runs, found: _Found) -> tuple[Figure, ...]:
             y_label=f"effective sample size, of {runs.config({}).rl.num_samples}",
             alt="Effective sample size of HAEPO's weights for each score",
             caption="How many of the responses to a prompt HAEPO's weights are spread over, 1 / sum of squared "
-            f"weights, mean over {_WINDOW} updates and over seeds, {bands(seeds)}. At 1 one response has all the "
+            f"weights, mean over {_WINDOW} updates and over seeds, {name_bands(seeds)}. At 1 one response has all the "
             "weight.",
         ),
     )
@@ -297,14 +307,14 @@ def _table(found: _Found) -> Table:
     for method in METHODS:
         measures = [found.mean(method, measure) for measure in ("gold", "reward", "reference_kl", "length")]
         rates = [found.wins(method.name, FINE_TUNED, kind) for kind in ("plain", "length_controlled")]
-        rows.append((method.label, *(interval_cell(_estimate(values)) for values in (*measures, *rates))))
+        rows.append((method.label, *(format_interval_cell(_estimate(values)) for values in (*measures, *rates))))
     return Table(
         caption=f"Policies at the end of training, on {found.judged['posts']} test posts",
         columns=("policy", "gold reward", "reward model", "KL, nats", "length, tokens", "wins", "length controlled"),
         rows=rows,
         note="Means over seeds. Wins: the share of posts on which gold prefers the policy's summary to the fine-tuned "
         "policy's, plainly and with length controlled. "
-        + brackets(len(found.names[METHODS[0].name]), "95% bootstrap intervals over seeds"),
+        + explain_brackets(len(found.names[METHODS[0].name]), "95% bootstrap intervals over seeds"),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.studies.drawing import draw
 from haepo_jax.analysis.statistics import Estimate
-from haepo_jax.analysis.verdicts import Comparison, verdict, verdict_of_all
+from haepo_jax.analysis.verdicts import Comparison, decide, decide_all
 from haepo_jax.language.training.memory import (
     BASE,
     PROMPT_LENGTH,
@@ -20,7 +20,7 @@ from haepo_jax.language.training.memory import (
 )
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import Series
-from haepo_jax.reports.formatting import number
+from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Claim, Figure, Section, Table
 from haepo_jax.runs.files import StrPath
 
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 def measured(workdir: StrPath, shapes: Iterable[str], topology: str = "") -> list[Row]:
-    """The rows of `memory.json`, of which those of these shapes are measured first.
+    """Loads the rows of `memory.json`, of which those of these shapes are measured first.
 
     Args:
       workdir: holds the file.
@@ -54,7 +54,7 @@ def measured(workdir: StrPath, shapes: Iterable[str], topology: str = "") -> lis
 
 
 def section(rows: Sequence[Row]) -> Section:
-    """The study, from the rows of `memory.json`."""
+    """Makes the section from the rows of `memory.json`."""
     shapes = [shape for shape in BASE if any(row["shape"] == shape for row in rows)]
     first = next(row["device"] for row in rows if row["way"] == "naive")
     here = [row for row in rows if row["device"] == first]
@@ -200,14 +200,14 @@ def _claim(rows: Sequence[Row], shapes: Sequence[str]) -> Claim:
             for methods in (("haepo",), ("grpo", "dpo"))
         )
         saved[shape] = [1 - ours[0] / rival for rival in rivals]
-    words = [verdict(_comparison(saving)) for savings in saved.values() for saving in savings]
+    words = [decide(_comparison(saving)) for savings in saved.values() for saving in savings]
     numbers = "; ".join(
         f"{shape} {' and '.join(map(_difference, savings, ('GRPO', 'DPO')))}" for shape, savings in saved.items()
     )
     return Claim(
         text="HAEPO uses 26.4% less GPU memory on TL;DR.",
         source="abstract; key results",
-        verdict=verdict_of_all(words),
+        verdict=decide_all(words),
         evidence="Whole update at equal settings, gradient and reference, by the compiler's account, which is exact; "
         f"less than {_ALIKE:.0%} either way is no difference: {numbers}.",
     )
@@ -227,7 +227,7 @@ def _difference(saving: float, rival: str) -> str:
 
 
 def sources() -> tuple[str, ...]:
-    """Where a difference in memory between two codes can come from, as the losses are not it."""
+    """Lists sources of a difference in memory between two codes, as the losses are none."""
     return (
         "At equal settings the losses alone make no difference: a method's loss reads log-probabilities of [M, T] "
         "numbers, and what fills memory are the states and logits behind them.",
@@ -239,4 +239,4 @@ def sources() -> tuple[str, ...]:
 
 
 def _mib(size: float) -> str:
-    return "does not fit" if math.isinf(size) else number(size / 2**20, 4)
+    return "does not fit" if math.isinf(size) else format_number(size / 2**20, 4)

@@ -13,9 +13,9 @@ from experiments.studies.tldr.runs import TUNING_SEED, Runs, Tuned
 from experiments.studies.tldr.scale import Scale
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.training.memory import BASE
-from haepo_jax.reports.formatting import bands
+from haepo_jax.reports.formatting import name_bands
 from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section, Table
-from haepo_jax.reports.publishing import Published, publish
+from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runtime import startup
 from haepo_jax.text import format_settings, shorten_keys
@@ -24,7 +24,7 @@ COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
 
 
-def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> Published:
+def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> PublishedReport:
     """Does what is missing of the experiment, and writes `report.html` and the files beside it.
 
     Args:
@@ -54,7 +54,7 @@ def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> Published
         fairness=_fairness(runs, compared.tuned),
         quick=scale.quick,
     )
-    return Published(publish(directory, report), report.first_paragraph)
+    return PublishedReport(publish(directory, report), report.first_paragraph)
 
 
 def report_memory(directory: StrPath, topology: str = "") -> Path:
@@ -171,8 +171,8 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             "(docs/experiments/tldr_settings.md). The same care could well make those "
             "better too.",
             f"Reported are seeds 0 to {runs.scale.seeds - 1}, "
-            f"{bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far seeds are "
-            "apart, and little of what a new task would bring.",
+            f"{name_bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far "
+            "seeds are apart, and little of what a new task would bring.",
         ),
         tables=(table,) if rows else (),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.countdown import Countdown
-from experiments.studies.methods import Method, nested
+from experiments.studies.methods import Method, nest_settings
 from experiments.studies.tldr.methods import METHODS, SETTINGS_PER_METHOD
 from experiments.studies.tldr.scale import Scale
 from haepo_jax.errors import ConfigError
@@ -45,8 +45,8 @@ class Runs:
         self._countdown = Countdown(len(_FIRST) + len(METHODS) * a_method)
 
     def config(self, settings: Mapping[str, Any]) -> LanguageConfig:
-        """The config with these settings, by dotted name, at this scale."""
-        return from_config_dict(nested({**self.scale.settings, **settings}))
+        """Makes the config with these settings, by dotted name, at this scale."""
+        return from_config_dict(nest_settings({**self.scale.settings, **settings}))
 
     def prepare(self) -> None:
         """Makes the fine-tuned policy and the reward model that all methods begin with."""
@@ -58,11 +58,11 @@ class Runs:
             self._countdown.finished(self.stage_seconds(stage))
 
     def stage_seconds(self, stage: str) -> float:
-        """How long the stage `sft` or `reward` took, compilation included."""
+        """Returns the seconds of the stage `sft` or `reward`, compilation included."""
         return _seconds(self.directory / stage)
 
     def reward_accuracy(self) -> float:
-        """Of the reward model, on held-out comparisons."""
+        """Returns the accuracy of the reward model on held-out comparisons."""
         return read_summary(self.directory / "reward")["held_out_accuracy"]
 
     def tune(self, method: Method) -> Tuned:
@@ -79,7 +79,7 @@ class Runs:
         return Tuned(method, best, tuple(zip(settings, scores, strict=True)))
 
     def reported(self, tuned: Tuned) -> tuple[str, ...]:
-        """The names of the runs of a tuned method on the reported seeds."""
+        """Runs a tuned method on the reported seeds, and returns the names of the runs."""
         names = tuple(f"{tuned.method.name}-seed{seed}" for seed in range(self.scale.seeds))
         for seed, name in enumerate(names):
             self._get(name, {**tuned.method.base, **tuned.chosen, "seed": seed})
@@ -98,35 +98,35 @@ class Runs:
         self.done[name] = config
 
     def diverged(self, name: str) -> bool:
-        """Whether the run met a loss or gradient that was not finite."""
+        """Returns whether the run met a loss or gradient that was not finite."""
         return read_summary(self._folder(name))["status"] == "diverged"
 
     def metric(self, name: str, metric: str) -> np.ndarray:
-        """`[updates]`."""
+        """Returns a metric, `[updates]`."""
         return read_metric(self._folder(name), metric)[0]
 
     def looks(self, name: str, measure: str) -> np.ndarray:
-        """`[looks]` what was seen of the held-out posts each time that they were looked at."""
+        """Returns a measure of the held-out posts at each look at them, `[looks]`."""
         values = self.metric(name, f"held_out_{measure}")
         return values[~np.isnan(values)]
 
     def seconds(self, name: str) -> float:
-        """How long the run took: compilation and updates, looks at held-out posts not counted."""
+        """Returns the seconds of compilation and updates, without looks at held-out posts."""
         return _seconds(self._folder(name))
 
     def tokens(self, name: str) -> int:
-        """Response tokens that the run learned from."""
+        """Returns the number of response tokens that the run learned from."""
         return read_summary(self._folder(name))["tokens"]
 
     def provenance(self, name: str) -> list[dict[str, Any]]:
-        """Its attempts."""
+        """Returns the attempts of the run."""
         return read_attempts(self._folder(name))
 
     def _folder(self, name: str) -> Path:
         return self.directory / "rl" / name
 
 
-def finished(directory: Path) -> int:
+def count_finished(directory: Path) -> int:
     """Counts the stages under the folder of the comparison that are complete."""
     return sum(1 for _ in directory.glob("**/summary.json"))
 

@@ -58,7 +58,7 @@ def next_batch[Arrays](arrays: Arrays, cursor: Cursor, size: int) -> tuple[Array
     if num_examples != count:
         raise ConfigError(
             f"The run was started on {num_examples} examples, and the data set now has {count}; "
-            "go on with the same data."
+            "continue with the same data."
         )
     if size < 1:
         raise ConfigError(f"A batch has at least 1 example, got {size}.")

@@ -126,7 +126,7 @@ def _made_by(stage: str, path: str, workdir: Path) -> Path:
     update = None if path else diverged_at(workdir / stage)
     if update is not None:
         raise ConfigError(
-            f"The stage {stage} in {workdir / stage} diverged at update {update}, so that there is no model to go on "
+            f"The stage {stage} in {workdir / stage} diverged at update {update}, so that there is no model to start "
             f"from; try it in another --workdir, with a smaller config.{stage}.optimizer.learning_rate."
         )
     if not (folder / "config.json").is_file():

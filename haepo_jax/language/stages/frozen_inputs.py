@@ -42,8 +42,8 @@ def hold_to_examples(examples: Any, source: str, workdir: Path) -> None:
     """
     if _changed(examples, workdir / "examples.json"):
         raise ConfigError(
-            f"{source} has changed since {workdir} was started: its rows, or their order, give other examples; go on "
-            "with the same data, or use another --workdir."
+            f"{source} has changed since {workdir} was started: its rows, or their order, give other examples; use "
+            "the same data, or use another --workdir."
         )
 
 

@@ -37,12 +37,12 @@ class Evaluation(NamedTuple):
     every: int
     """Updates."""
     means: Callable[[LearnerState], dict[str, float]]
-    """What is seen, by name; the metrics hold it as `held_out_NAME`, and NaN after the updates between."""
+    """The measures by name; the metrics hold it as `held_out_NAME`, and NaN after the updates between."""
     names: tuple[str, ...]
 
 
 class Stage(NamedTuple):
-    """What a run needs to know of its stage."""
+    """The parts of a stage that a run needs."""
 
     total: int
     """Updates."""
@@ -62,7 +62,7 @@ class Stage(NamedTuple):
     seed: int
     compile_seconds: float
     watched: str
-    """The metric to tell while the run goes on."""
+    """The metric that the progress of the run shows."""
     evaluation: Evaluation | None = None
 
 
@@ -107,7 +107,7 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
 
 
 class _Run:
-    """The state of one attempt, while it goes on."""
+    """The state of one attempt, while it runs."""
 
     def __init__(self, stage: Stage, workdir: Path) -> None:
         self._stage, self._workdir = stage, workdir
@@ -118,7 +118,7 @@ class _Run:
             self._saved, self._recorder = self._start()
 
     def _start(self) -> tuple[_State, Recorder]:
-        """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
+        """The state to continue from, and its recorder; what comes after it does not stay in the folder."""
         stage, workdir, directory, only = self._stage, self._workdir, self._workdir / "checkpoints", range(1)
         state = _to_host(stage.learner, batches.start(stage.examples, seed=stage.seed), np.zeros(1, np.int64))
         sources = [Source(directory, only)] if directory.exists() else []
@@ -177,7 +177,7 @@ class _Run:
         )
 
     def _evaluated(self, learner: LearnerState, done: int) -> dict[str, np.ndarray]:
-        """What is seen after this update; its time is not counted among the run's."""
+        """Looks at the state after this update; its time is not counted among the run's."""
         evaluation = self._stage.evaluation
         if evaluation is None:
             return {}

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from haepo_jax.reports.figures.axes import NumberFormatter, find_limits
 from haepo_jax.reports.figures.rendering import render
 from haepo_jax.reports.figures.style import FAINT, GREY, HEAT, RC, Frame, Options, wrap
-from haepo_jax.reports.formatting import number
+from haepo_jax.reports.formatting import format_number
 from haepo_jax.text import visible
 
 FAILED = "✕"
@@ -119,7 +119,7 @@ def _write_cell(value: float, share: float) -> list[str]:
     """The lines of text in a cell."""
     if np.isnan(value):
         return ["–"]
-    return [number(value), f"{FAILED} {share:.0%}" if share >= 0.005 else f"{FAILED} <1%"][: 1 + (share > 0)]
+    return [format_number(value), f"{FAILED} {share:.0%}" if share >= 0.005 else f"{FAILED} <1%"][: 1 + (share > 0)]
 
 
 def _fit_names_below(names: Sequence[str], cell: float) -> tuple[list[str], float, bool]:

@@ -113,7 +113,7 @@ class Options(TypedDict, total=False):
 
 
 class Frame(NamedTuple):
-    """What every figure has besides its data.
+    """The part of a figure besides its data.
 
     Attributes:
       title: above the figure.
@@ -129,7 +129,7 @@ class Frame(NamedTuple):
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it is for a phone."""
+        """Returns whether it is for a phone."""
         return self.width < 5
 
 

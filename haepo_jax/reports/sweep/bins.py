@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
 
 def make_setting(name: str, values: Sequence[Any], choice: Any) -> Setting:
-    """A setting and its levels.
+    """Makes a setting with its levels.
 
     Args:
       name: dotted.
@@ -41,8 +41,8 @@ def make_setting(name: str, values: Sequence[Any], choice: Any) -> Setting:
       choice: what they were chosen from: values, or a distribution, which is a mapping.
     """
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        level, uniques = distinct(values)
-        return Setting(name, _labels(uniques), level, False)
+        level, uniques = find_distinct(values)
+        return Setting(name, _format_labels(uniques), level, False)
     numbers = np.array(values, np.float64)
     different, level = np.unique(numbers, return_inverse=True)
     # So many that a cell of two settings holds two points on average.
@@ -50,20 +50,22 @@ def make_setting(name: str, values: Sequence[Any], choice: Any) -> Setting:
     if len(different) <= (bins if isinstance(choice, Mapping) else _MOST_VALUES):
         # As they were given: of two that are equal as numbers, the first.
         given = [values[int(np.argmax(level == k))] for k in range(len(different))]
-        labels = _labels(given)
-        return Setting(name, labels if len(set(labels)) == len(labels) else _labels(given, digits=None), level, False)
+        labels = _format_labels(given)
+        return Setting(
+            name, labels if len(set(labels)) == len(labels) else _format_labels(given, digits=None), level, False
+        )
     edges = np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1])
     _, level = np.unique(np.searchsorted(edges, numbers, side="right"), return_inverse=True)
     ranges = [numbers[level == k] for k in range(level.max() + 1)]
-    return Setting(name, tuple(_range(inside.min(), inside.max()) for inside in ranges), level, True)
+    return Setting(name, tuple(_format_range(inside.min(), inside.max()) for inside in ranges), level, True)
 
 
-def _labels(values: Sequence[Any], digits: int | None = LABEL_DIGITS) -> tuple[str, ...]:
+def _format_labels(values: Sequence[Any], digits: int | None = LABEL_DIGITS) -> tuple[str, ...]:
     return tuple(format_value(value, digits) for value in values)
 
 
-def distinct[Item](items: Sequence[Item]) -> tuple[np.ndarray, list[Item]]:
-    """Which of the distinct items each one is, and these in the order in which they are met."""
+def find_distinct[Item](items: Sequence[Item]) -> tuple[np.ndarray, list[Item]]:
+    """Finds the distinct items, in the order in which they are met, and which of them each item is."""
     numbers: dict[str, int] = {}
     found: list[Item] = []
     indices = np.empty(len(items), int)
@@ -76,11 +78,11 @@ def distinct[Item](items: Sequence[Item]) -> tuple[np.ndarray, list[Item]]:
     return indices, found
 
 
-def _range(low: float, high: float) -> str:
-    return _rounded(low) if low == high else f"{_rounded(low)} to {_rounded(high)}"
+def _format_range(low: float, high: float) -> str:
+    return _format_rounded(low) if low == high else f"{_format_rounded(low)} to {_format_rounded(high)}"
 
 
-def _rounded(value: float) -> str:
+def _format_rounded(value: float) -> str:
     """A number in two digits, and few letters."""
     if value and abs(value) < 1e-3:
         digits, _, power = f"{value:.1e}".partition("e")

@@ -16,11 +16,11 @@ class Drawing(NamedTuple):
     caption: str
 
     def for_page(self) -> Figure:
-        """The figure of the page."""
+        """Draws the figure of the page."""
         return figures.responsive(self.draw, alt=self.alt, caption=self.caption)
 
     def png(self) -> bytes:
-        """The figure as a file of its own."""
+        """Draws the figure as a file of its own."""
         return self.draw(width=figures.WIDE, image_format="png")
 
 
@@ -31,6 +31,6 @@ class Chapter(NamedTuple):
     drawings: tuple[Drawing, ...] = ()
 
 
-def interval_row(label: str, estimate: Estimate) -> tuple[str, float, float, float]:
-    """A row of `figures.intervals`."""
+def make_interval_row(label: str, estimate: Estimate) -> tuple[str, float, float, float]:
+    """Makes a row of `figures.intervals`."""
     return label, float(estimate.value), float(estimate.low), float(estimate.high)

@@ -8,8 +8,8 @@ from haepo_jax.reports.sweep.ranking import Scores
 CURVE_POINTS = 100
 
 
-def learning_curve(sweep: Sweep, scores: Scores, point: int) -> tuple[np.ndarray, np.ndarray]:
-    """The returns of a point's members, against environment steps where these are limited, else updates.
+def collect_curves(sweep: Sweep, scores: Scores, point: int) -> tuple[np.ndarray, np.ndarray]:
+    """Collects the returns of a point's members, against environment steps where these are limited, else updates.
 
     A member that has diverged has the worst final return from there on, one that has stopped its last return.
 

@@ -1,4 +1,4 @@
-"""What the folder of a sweep holds, whether the sweep is complete or still running.
+"""The folder of a sweep, read whether the sweep is complete or still running.
 
 A *point* is a combination of the swept settings; its members differ in their seeds alone.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from haepo_jax.config.checks import flatten
 from haepo_jax.errors import ConfigError
-from haepo_jax.reports.sweep.bins import Setting, distinct, make_setting
+from haepo_jax.reports.sweep.bins import Setting, find_distinct, make_setting
 from haepo_jax.runs.endings import find_ended
 from haepo_jax.runs.files import StrPath, is_complete, read_members, read_record
 from haepo_jax.runs.metrics.reader import read_rows
@@ -20,7 +20,7 @@ from haepo_jax.runs.metrics.reader import read_rows
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep has recorded so far.
+    """The records of a sweep.
 
     Attributes:
       config: its `config.json`.
@@ -60,7 +60,7 @@ class Sweep:
 
 
 def read_sweep(workdir: StrPath) -> Sweep:
-    """What a sweep has recorded so far.
+    """Reads the records of a sweep.
 
     Args:
       workdir: its folder, also while it runs.
@@ -78,8 +78,8 @@ def read_sweep(workdir: StrPath) -> Sweep:
         raise ConfigError(
             f"--workdir {workdir} holds a sweep that has written no metrics yet; ask again after its first updates."
         )
-    point, points = distinct([member["settings"] for member in members])
-    group, groups = distinct([member["group"] for member in members])
+    point, points = find_distinct([member["settings"] for member in members])
+    group, groups = find_distinct([member["group"] for member in members])
     returns, env_steps = read.by_update("episode_return", np.float32(np.nan)), read.by_update("env_steps", 0)
     rows, diverged = read.count, read.by_update("diverged", False).any(axis=1)
     done = find_ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
@@ -105,18 +105,18 @@ def read_sweep(workdir: StrPath) -> Sweep:
     )
 
 
-def default_point(sweep: Sweep) -> int | None:
-    """The point whose settings are the config's own; None where the sweep does not hold it."""
+def find_default_point(sweep: Sweep) -> int | None:
+    """Returns the point whose settings are the config's own; None where the sweep does not hold it."""
     own = flatten(sweep.config)
     return next((k for k, point in enumerate(sweep.points) if all(own.get(n) == v for n, v in point.items())), None)
 
 
 def is_grid(sweep: Sweep) -> bool:
-    """Whether the points are all combinations of given values, and neither drawn nor listed one by one."""
+    """Returns whether the points are all combinations of given values, and neither drawn nor listed one by one."""
     search = sweep.config.get("search", {})
     return search.get("num_samples") is None and not search.get("points")
 
 
 def counts_steps(sweep: Sweep) -> bool:
-    """Whether members stop at a number of environment steps, which curves are then drawn against."""
+    """Returns whether members stop at a number of environment steps, which curves are then drawn against."""
     return sweep.config.get("max_env_steps") is not None

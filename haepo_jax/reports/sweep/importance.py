@@ -7,15 +7,15 @@ import numpy as np
 from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import TOO_FEW
 from haepo_jax.reports.page import Section, Table
-from haepo_jax.reports.sweep.chapter import Chapter, Drawing, interval_row
+from haepo_jax.reports.sweep.analysis import Analysis
+from haepo_jax.reports.sweep.chapter import Chapter, Drawing, make_interval_row
 from haepo_jax.reports.sweep.folder import is_grid
-from haepo_jax.reports.sweep.numbers import Numbers
 from haepo_jax.reports.sweep.sensitivity import Sensitivity, draws_seeds
 
 
-def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
-    """Which settings decide the score; None where that is not known."""
-    found = numbers.sensitivities
+def make_importance_chapter(analysis: Analysis) -> Chapter | None:
+    """Makes the chapter of how much each setting explains; None where that is not known."""
+    found = analysis.sensitivities
     # Where each value was tried in one combination only, it explains all there is.
     if not any(one.by_chance < 1 for one in found):
         return None
@@ -24,11 +24,12 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
         findings = ["The scores do not differ yet, so that there is nothing to explain."]
     else:
         findings = [
-            f"{numbers.names[first.setting.name]} alone explains {_share(first)} of the variance of the combinations' "
+            f"{analysis.names[first.setting.name]} alone explains {_format_share(first)} of the variance of the "
+            "combinations' "
             f"scores{f' ({TOO_FEW})' if _lacks_interval(first) else ''}, the largest share of any setting."
         ]
-    grid = is_grid(numbers.sweep)
-    weak = [numbers.names[one.setting.name] for one in found if one.share.value <= one.by_chance]
+    grid = is_grid(analysis.sweep)
+    weak = [analysis.names[one.setting.name] for one in found if one.share.value <= one.by_chance]
     if weak and not grid:
         findings.append(f"No more than a setting without any effect would explain: {', '.join(weak)}.")
     table = Table(
@@ -36,9 +37,9 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
         columns=("setting", "values", "explained share", *(() if grid else ("by chance",)), "highest on average"),
         rows=[
             (
-                numbers.names[one.setting.name],
+                analysis.names[one.setting.name],
                 f"{len(one.setting.labels)}{' bins' if one.setting.binned else ''}",
-                "–" if np.isnan(one.share.value) else _share(one),
+                "–" if np.isnan(one.share.value) else _format_share(one),
                 *(() if grid else (f"{one.by_chance:.0%}",)),
                 one.highest,
             )
@@ -50,10 +51,10 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
     )
     resamples = (
         "95% bootstrap intervals over the seeds of each combination"
-        if draws_seeds(numbers.sweep, numbers.standings)
+        if draws_seeds(analysis.sweep, analysis.ranking)
         else "95% bootstrap intervals over combinations, which lie rather high where these are few"
     )
-    rows = [interval_row(numbers.names[one.setting.name], one.share) for one in found]
+    rows = [make_interval_row(analysis.names[one.setting.name], one.share) for one in found]
     drawing = Drawing(
         functools.partial(
             figures.intervals,
@@ -71,7 +72,7 @@ def sensitivity_chapter(numbers: Numbers) -> Chapter | None:
     return Chapter(section, (drawing,))
 
 
-def _share(one: Sensitivity) -> str:
+def _format_share(one: Sensitivity) -> str:
     value = f"{one.share.value:.0%}"
     return value if _lacks_interval(one) else f"{value} [{one.share.low:.0%}, {one.share.high:.0%}]"
 

@@ -7,25 +7,25 @@ from pathlib import Path
 
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.reports.page import ConfigListing, Report, Section
-from haepo_jax.reports.publishing import Published, publish
-from haepo_jax.reports.sweep.best import about_highest, best_chapter
+from haepo_jax.reports.publishing import PublishedReport, publish
+from haepo_jax.reports.sweep.analysis import Analysis, analyse_sweep, format_count
+from haepo_jax.reports.sweep.best import describe_highest, make_best_chapter
 from haepo_jax.reports.sweep.chapter import Chapter
-from haepo_jax.reports.sweep.folder import Sweep, default_point, read_sweep
-from haepo_jax.reports.sweep.importance import sensitivity_chapter
-from haepo_jax.reports.sweep.numbers import Numbers, analyse, count
-from haepo_jax.reports.sweep.pairs import levels_chapter
-from haepo_jax.reports.sweep.progress import progress_chapter
-from haepo_jax.reports.sweep.provenance import Attempt, attempts_so_far, provenance
+from haepo_jax.reports.sweep.folder import Sweep, find_default_point, read_sweep
+from haepo_jax.reports.sweep.importance import make_importance_chapter
+from haepo_jax.reports.sweep.pairs import make_levels_chapter
+from haepo_jax.reports.sweep.progress import make_progress_chapter
+from haepo_jax.reports.sweep.provenance import Attempt, describe_provenance, read_attempts_so_far
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_file
 
 
 def write_report(workdir: StrPath) -> Path:
-    """Writes the page of a sweep, and returns its path. Arguments and errors as of `report`."""
-    return report(workdir).page
+    """Writes the page of a sweep, and returns its path. Arguments and errors as of `publish_report`."""
+    return publish_report(workdir).page
 
 
-def report(workdir: StrPath) -> Published:
+def publish_report(workdir: StrPath) -> PublishedReport:
     """Writes `report.html` into the folder of a sweep, and its figures as SVG and PNG into `figures/`.
 
     Args:
@@ -36,15 +36,15 @@ def report(workdir: StrPath) -> Published:
       StorageError: the folder cannot be written to.
     """
     workdir = Path(workdir)
-    numbers = analyse(read_sweep(workdir))
-    attempts = attempts_so_far(workdir)
-    chapters = make_chapters(numbers)
+    analysis = analyse_sweep(read_sweep(workdir))
+    attempts = read_attempts_so_far(workdir)
+    chapters = make_chapters(analysis)
     made = Report(
-        title=_title(numbers),
-        first_paragraph=headline(numbers),
-        sections=tuple(_with_figures(chapter) for chapter in chapters),
-        configs=(_listing(workdir, numbers.sweep, attempts),),
-        provenance=provenance(workdir, attempts),
+        title=_write_title(analysis),
+        first_paragraph=write_headline(analysis),
+        sections=tuple(_draw_figures(chapter) for chapter in chapters),
+        configs=(_list_config(workdir, analysis.sweep, attempts),),
+        provenance=describe_provenance(workdir, attempts),
     )
     page = publish(workdir, made)
     with storage_errors(workdir):
@@ -52,44 +52,44 @@ def report(workdir: StrPath) -> Published:
             for place, drawing in enumerate(chapter.drawings, start=1):
                 file = workdir / "figures" / f"{chapter.section.slug}-{place}.png"
                 write_file(file, functools.partial(Path.write_bytes, data=drawing.png()))
-    return Published(page, made.first_paragraph)
+    return PublishedReport(page, made.first_paragraph)
 
 
-def make_chapters(numbers: Numbers) -> tuple[Chapter, ...]:
-    """The sections of the page in order."""
-    chapters = (progress_chapter, best_chapter, sensitivity_chapter, levels_chapter)
-    return tuple(made for chapter in chapters if (made := chapter(numbers)) is not None)
+def make_chapters(analysis: Analysis) -> tuple[Chapter, ...]:
+    """Makes the sections of the page in order."""
+    chapters = (make_progress_chapter, make_best_chapter, make_importance_chapter, make_levels_chapter)
+    return tuple(made for chapter in chapters if (made := chapter(analysis)) is not None)
 
 
-def _with_figures(chapter: Chapter) -> Section:
+def _draw_figures(chapter: Chapter) -> Section:
     section = chapter.section
     drawn = tuple(drawing.for_page() for drawing in chapter.drawings)
     return Section(section.slug, section.title, section.question, section.findings, drawn, section.tables)
 
 
-def _title(numbers: Numbers) -> str:
-    config, swept = numbers.sweep.config, numbers.names
+def _write_title(analysis: Analysis) -> str:
+    config, swept = analysis.sweep.config, analysis.names
     env = "several environments" if "env" in swept else config["env"]
     algorithm = "several algorithms" if "algorithm" in swept else config["algorithm"].upper()
     return f"Sweep: {algorithm} on {env}"
 
 
-def headline(numbers: Numbers) -> str:
+def write_headline(analysis: Analysis) -> str:
     """Says which settings have the highest final return, whether they may be called the best, and how far it is."""
-    sweep, standings = numbers.sweep, numbers.standings
-    ranked, total = len(standings.ranking), len(sweep.points)
-    best, default = int(standings.ranking[0]), default_point(sweep)
-    text = f"{about_highest(numbers)} "
-    if default is not None and default != best and standings.seeds[default]:
-        text += f"The default has {numbers.score(default)}: {numbers.beside[default]}. "
+    sweep, ranking = analysis.sweep, analysis.ranking
+    ranked, total = len(ranking.order), len(sweep.points)
+    best, default = int(ranking.order[0]), find_default_point(sweep)
+    text = f"{describe_highest(analysis)} "
+    if default is not None and default != best and ranking.seeds[default]:
+        text += f"The default has {analysis.score(default)}: {analysis.beside[default]}. "
     if not sweep.done.all():
         if ranked < total:
-            text += f"{count(total - ranked, 'more combination')} have not come so far. "
-        text += f"The sweep is not complete: all are compared after {count(numbers.scores.updates, 'update')}."
+            text += f"{format_count(total - ranked, 'more combination')} have not come so far. "
+        text += f"The sweep is not complete: all are compared after {format_count(analysis.scores.updates, 'update')}."
     return text.strip()
 
 
-def _listing(workdir: Path, sweep: Sweep, attempts: Sequence[Attempt]) -> ConfigListing:
+def _list_config(workdir: Path, sweep: Sweep, attempts: Sequence[Attempt]) -> ConfigListing:
     # A list of points may be long; what they are is in members.json.
     config = {**sweep.config, "search": {k: v for k, v in sweep.config.get("search", {}).items() if k != "points"}}
     program, *flags = (

@@ -6,33 +6,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, interquartile_mean_of
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures.heat_map import FAILED
-from haepo_jax.reports.formatting import number
+from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Section
+from haepo_jax.reports.sweep.analysis import Analysis
 from haepo_jax.reports.sweep.bins import Setting
-from haepo_jax.reports.sweep.chapter import Chapter, Drawing, interval_row
+from haepo_jax.reports.sweep.chapter import Chapter, Drawing, make_interval_row
 from haepo_jax.reports.sweep.folder import Sweep, is_grid
-from haepo_jax.reports.sweep.numbers import Numbers
-from haepo_jax.reports.sweep.ranking import members_cell, pooled
+from haepo_jax.reports.sweep.ranking import find_cells, pool_members
 from haepo_jax.text import format_settings
 
 _MOST_PAIRED = 4
 """So many settings make at most 6 heat maps."""
 
 
-def levels_chapter(numbers: Numbers) -> Chapter | None:
-    """Heat maps of pairs of settings, or the intervals of the one that varies; None where none does."""
-    settings = [one.setting for one in numbers.sensitivities][:_MOST_PAIRED]
+def make_levels_chapter(analysis: Analysis) -> Chapter | None:
+    """Makes the chapter of heat maps of pairs of settings, or of the intervals of the one that varies, if any does."""
+    settings = [one.setting for one in analysis.sensitivities][:_MOST_PAIRED]
     if not settings:
         return None
     if len(settings) == 1:
         section = Section("values", "Every value", "How does the score depend on the setting?")
-        return Chapter(section, (_one_setting(numbers, settings[0]),))
-    varied = len(numbers.sweep.varied)
-    pairs = [_paired(numbers, *two) for two in itertools.combinations(settings, 2)]
+        return Chapter(section, (_draw_one_setting(analysis, settings[0]),))
+    varied = len(analysis.sweep.varied)
+    pairs = [_make_pair(analysis, *two) for two in itertools.combinations(settings, 2)]
     findings = []
     if varied > len(settings):
         findings.append(f"Shown are the {len(settings)} settings that explain most, of {varied}.")
@@ -41,23 +41,23 @@ def levels_chapter(numbers: Numbers) -> Chapter | None:
     section = Section("pairs", "Pairs of settings", "How do settings act together?", findings)
     scores = np.concatenate([pair.score.ravel() for pair in pairs])
     limits = float(np.nanmin(scores)), float(np.nanmax(scores))
-    return Chapter(section, tuple(_heat_map(numbers, pair, limits) for pair in pairs))
+    return Chapter(section, tuple(_draw_pair(analysis, pair, limits) for pair in pairs))
 
 
-def _one_setting(numbers: Numbers, setting: Setting) -> Drawing:
-    sweep, scores = numbers.sweep, numbers.scores
-    _, failed = pooled(sweep, scores, setting)
-    cell, rows = members_cell(sweep, setting), []
+def _draw_one_setting(analysis: Analysis, setting: Setting) -> Drawing:
+    sweep, scores = analysis.sweep, analysis.scores
+    _, failed = pool_members(sweep, scores, setting)
+    cell, rows = find_cells(sweep, setting), []
     for level, label in enumerate(setting.labels):
         inside = scores.finals[(cell == level) & scores.compared]
-        band = interquartile_mean_of(inside) if inside.size else Estimate(*[np.array(np.nan)] * 3)
-        rows.append(interval_row(f"{label} ({failed[level]:.0%} diverged)" if failed[level] > 0 else label, band))
-    name = numbers.names[setting.name]
+        band = estimate_interquartile_mean(inside) if inside.size else Estimate(*[np.array(np.nan)] * 3)
+        rows.append(make_interval_row(f"{label} ({failed[level]:.0%} diverged)" if failed[level] > 0 else label, band))
+    name = analysis.names[setting.name]
     return Drawing(
-        functools.partial(figures.intervals, rows, x_label=numbers.final(), style=figures.NEUTRAL),
-        alt=f"Final return for each {name}: " + ", ".join(f"{row[0]}: {number(row[1])}" for row in rows) + ".",
+        functools.partial(figures.intervals, rows, x_label=analysis.final(), style=figures.NEUTRAL),
+        alt=f"Final return for each {name}: " + ", ".join(f"{row[0]}: {format_number(row[1])}" for row in rows) + ".",
         caption=f"{name}: interquartile mean of the final returns of all members with such a value, and its 95% "
-        f"bootstrap interval where these are {FEWEST_SEEDS} or more.{_about_bins(numbers, setting)}",
+        f"bootstrap interval where these are {FEWEST_SEEDS} or more.{_describe_bins(analysis, setting)}",
     )
 
 
@@ -70,21 +70,21 @@ class _Pair(NamedTuple):
     failed: np.ndarray
 
 
-def _paired(numbers: Numbers, one: Setting, other: Setting) -> _Pair:
+def _make_pair(analysis: Analysis, one: Setting, other: Setting) -> _Pair:
     # The longer side goes down, as a page has more room there.
     y, x = (one, other) if len(one.labels) >= len(other.labels) else (other, one)
-    return _Pair(y, x, *pooled(numbers.sweep, numbers.scores, y, x))
+    return _Pair(y, x, *pool_members(analysis.sweep, analysis.scores, y, x))
 
 
-def _heat_map(numbers: Numbers, pair: _Pair, limits: tuple[float, float]) -> Drawing:
+def _draw_pair(analysis: Analysis, pair: _Pair, limits: tuple[float, float]) -> Drawing:
     y, x, score, failed = pair
-    y_name, x_name = (numbers.names[setting.name] for setting in (y, x))
+    y_name, x_name = (analysis.names[setting.name] for setting in (y, x))
     row, column = np.unravel_index(int(np.nanargmax(score)), score.shape)
-    notes = [_about_bins(numbers, y, x)]
+    notes = [_describe_bins(analysis, y, x)]
     if (failed > 0).any():
         notes.append(f" {FAILED}: members diverged, and the share of those that did.")
     if np.isnan(score).any():
-        notes.append(f" Grey: {_why_empty(numbers.sweep)}.")
+        notes.append(f" Grey: {_explain_empty(analysis.sweep)}.")
     return Drawing(
         functools.partial(
             figures.heat_map,
@@ -94,19 +94,19 @@ def _heat_map(numbers: Numbers, pair: _Pair, limits: tuple[float, float]) -> Dra
             y_names=y.labels,
             x_label=x_name,
             y_label=y_name,
-            value_label=numbers.final(),
+            value_label=analysis.final(),
             failed_label="members that diverged",
             limits=limits,
         ),
-        alt=f"Final return by {y_name} and {x_name}; the highest, {number(score[row, column])}, is at "
+        alt=f"Final return by {y_name} and {x_name}; the highest, {format_number(score[row, column])}, is at "
         f"{format_settings({y_name: y.labels[row], x_name: x.labels[column]})}.",
         caption=f"{y_name} and {x_name}: the interquartile mean of the final returns of all members with both values"
-        + (", whatever their other settings are." if len(numbers.sweep.varied) > 2 else ".")
+        + (", whatever their other settings are." if len(analysis.sweep.varied) > 2 else ".")
         + "".join(notes),
     )
 
 
-def _why_empty(sweep: Sweep) -> str:
+def _explain_empty(sweep: Sweep) -> str:
     reasons = {
         "no member has come so far": not sweep.done.all(),
         "no combination is there": not is_grid(sweep),
@@ -114,6 +114,6 @@ def _why_empty(sweep: Sweep) -> str:
     return ", or ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def _about_bins(numbers: Numbers, *settings: Setting) -> str:
-    binned = [numbers.names[setting.name] for setting in settings if setting.binned]
+def _describe_bins(analysis: Analysis, *settings: Setting) -> str:
+    binned = [analysis.names[setting.name] for setting in settings if setting.binned]
     return f" Ranges of {' and of '.join(binned)} hold about as many combinations each." if binned else ""

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haepo_jax.reports.formatting import number
+from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Section, Table
+from haepo_jax.reports.sweep.analysis import Analysis, format_count
 from haepo_jax.reports.sweep.chapter import Chapter
 from haepo_jax.reports.sweep.folder import Sweep
-from haepo_jax.reports.sweep.numbers import Numbers, count
 
 _FOLDED_FROM = 15
 """A table of more rows is shown on demand only."""
@@ -26,8 +26,8 @@ class Progress(NamedTuple):
     most: int
 
 
-def progress(sweep: Sweep) -> tuple[Progress, ...]:
-    """How far each group is."""
+def measure_progress(sweep: Sweep) -> tuple[Progress, ...]:
+    """Measures how far each group is."""
     fewest, most = np.full(len(sweep.groups), sweep.returns.shape[1]), np.zeros(len(sweep.groups), int)
     # A member that stopped does not show how far its group is, as long as another one runs or went further.
     np.maximum.at(most, sweep.group, sweep.rows)
@@ -41,27 +41,27 @@ def progress(sweep: Sweep) -> tuple[Progress, ...]:
     )
 
 
-def progress_chapter(numbers: Numbers) -> Chapter:
-    """Who has begun, who is done, who has diverged."""
-    sweep = numbers.sweep
+def make_progress_chapter(analysis: Analysis) -> Chapter:
+    """Makes the chapter of members that have begun, are done or have diverged."""
+    sweep = analysis.sweep
     members, begun, done = len(sweep.point), int(sweep.begun.sum()), int((sweep.begun & sweep.done).sum())
     seeds = np.bincount(sweep.point)
-    each = f", {count(int(seeds[0]), 'seed')} each" if (seeds == seeds[0]).all() else ""
-    state = f"All {count(members, 'member')} are done."
+    each = f", {format_count(int(seeds[0]), 'seed')} each" if (seeds == seeds[0]).all() else ""
+    state = f"All {format_count(members, 'member')} are done."
     if done < members:
-        state = f"Of {count(members, 'member')} {begun:,} have begun and {done:,} are done."
-    points, settings = count(len(sweep.points), "combination"), count(len(sweep.settings), "setting")
+        state = f"Of {format_count(members, 'member')} {begun:,} have begun and {done:,} are done."
+    points, settings = format_count(len(sweep.points), "combination"), format_count(len(sweep.settings), "setting")
     findings = [f"{state} They are {points} of {settings}{each}."]
     if done < members:
-        findings.append(_about_comparison(numbers))
-    findings.append(_about_diverged(numbers))
+        findings.append(_describe_comparison(analysis))
+    findings.append(_describe_diverged(analysis))
     rows = [
         (
             group.group,
             *(f"{number_of:,}" for number_of in (group.members, group.begun, group.done, group.diverged)),
             f"{group.most:,}" if group.fewest == group.most else f"{group.fewest:,} to {group.most:,}",
         )
-        for group in progress(sweep)
+        for group in measure_progress(sweep)
     ]
     table = Table(
         caption="Members of each group",
@@ -76,20 +76,21 @@ def progress_chapter(numbers: Numbers) -> Chapter:
     )
 
 
-def _about_comparison(numbers: Numbers) -> str:
-    sweep, scores = numbers.sweep, numbers.scores
+def _describe_comparison(analysis: Analysis) -> str:
+    sweep, scores = analysis.sweep, analysis.scores
     text = f"The sweep is not complete. Members are compared after the same number of updates, {scores.updates:,}"
     if late := int((sweep.begun & ~scores.compared).sum()):
-        text += f"; combinations that have not come so far, with {count(late, 'member')} that have begun, are left out"
+        begun = format_count(late, "member")
+        text += f"; combinations that have not come so far, with {begun} that have begun, are left out"
     return f"{text}. What members did after these does not count here."
 
 
-def _about_diverged(numbers: Numbers) -> str:
-    gone, worst = int(numbers.sweep.diverged.sum()), number(numbers.scores.worst)
+def _describe_diverged(analysis: Analysis) -> str:
+    gone, worst = int(analysis.sweep.diverged.sum()), format_number(analysis.scores.worst)
     if not gone:
         return "No member has diverged."
-    text = f"{count(gone, 'member')} diverged. "
-    if counted := int(numbers.scores.diverged.sum()):
+    text = f"{format_count(gone, 'member')} diverged. "
+    if counted := int(analysis.scores.diverged.sum()):
         later = f" Of them {counted:,} had by the update of the comparison." if counted < gone else ""
         return (
             f"{text}In every number of this page a member that diverged has the worst final return that any member "

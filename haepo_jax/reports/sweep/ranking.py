@@ -38,7 +38,7 @@ class Scores(NamedTuple):
     worst: float
 
 
-class Standings(NamedTuple):
+class Ranking(NamedTuple):
     """Of each point, `[points]`, NaN where no member is compared.
 
     Attributes:
@@ -47,7 +47,7 @@ class Standings(NamedTuple):
       median: their median.
       worst: the worst of them.
       diverged: how many of them diverged.
-      ranking: the points that are compared, the best first.
+      order: the points that are compared, the best first.
     """
 
     seeds: np.ndarray
@@ -55,17 +55,17 @@ class Standings(NamedTuple):
     median: np.ndarray
     worst: np.ndarray
     diverged: np.ndarray
-    ranking: np.ndarray
+    order: np.ndarray
 
 
 def score_members(sweep: Sweep) -> Scores:
-    """The final returns of all members, after the same number of updates.
+    """Computes the final returns of all members, after the same number of updates.
 
     Raises:
       ConfigError: no member has a finite return.
     """
-    updates = _common_updates(sweep)
-    compared = _compared(sweep, updates)
+    updates = _find_common_updates(sweep)
+    compared = _find_compared(sweep, updates)
     at = np.minimum(sweep.rows, updates)[:, None] - 1 - np.arange(FINAL_UPDATES)
     window = np.take_along_axis(sweep.returns, np.maximum(at, 0), axis=1).astype(np.float64)
     usable = (at >= 0) & np.isfinite(window) & compared[:, None]
@@ -78,29 +78,29 @@ def score_members(sweep: Sweep) -> Scores:
     return Scores(updates, compared, np.where(compared, finals, np.nan), diverged, worst)
 
 
-def rank_points(sweep: Sweep, scores: Scores) -> Standings:
-    """The points by their scores; those that tie by the mean of their final returns."""
+def rank_points(sweep: Sweep, scores: Scores) -> Ranking:
+    """Ranks the points by their scores; those that tie by the mean of their final returns."""
     finals, point = scores.finals[scores.compared], sweep.point[scores.compared]
 
     def each(statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return by_cell(statistic, finals, point, len(sweep.points))
+        return aggregate_by_cell(statistic, finals, point, len(sweep.points))
 
     score, mean = each(interquartile_mean), each(lambda runs: runs.mean(axis=(0, 1)))
     order = np.lexsort((-mean, -score))  # NaN is sorted last
-    return Standings(
+    return Ranking(
         seeds=np.bincount(point, minlength=len(sweep.points)),
         score=score,
         median=each(lambda runs: np.median(runs, axis=(0, 1))),
         worst=each(lambda runs: runs.min(axis=(0, 1))),
         diverged=np.bincount(sweep.point[scores.diverged], minlength=len(sweep.points)),
-        ranking=order[~np.isnan(score[order])],
+        order=order[~np.isnan(score[order])],
     )
 
 
-def by_cell(
+def aggregate_by_cell(
     statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray, cell: np.ndarray, count: int
 ) -> np.ndarray:
-    """A statistic of the values in each cell.
+    """Computes a statistic of the values in each cell.
 
     Args:
       statistic: maps `[1, runs, cells]` to `[cells]`, such as `interquartile_mean`.
@@ -125,8 +125,8 @@ def by_cell(
     return result
 
 
-def pooled(sweep: Sweep, scores: Scores, *settings: Setting) -> tuple[np.ndarray, np.ndarray]:
-    """All members that share their levels of some settings, taken together.
+def pool_members(sweep: Sweep, scores: Scores, *settings: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """Pools all members that share their levels of some settings.
 
     Args:
       sweep: the sweep.
@@ -138,34 +138,34 @@ def pooled(sweep: Sweep, scores: Scores, *settings: Setting) -> tuple[np.ndarray
       `[levels of the first, of the second, ...]`; NaN where none is compared.
     """
     shape = tuple(len(setting.labels) for setting in settings)
-    cell = members_cell(sweep, *settings)[scores.compared]
+    cell = find_cells(sweep, *settings)[scores.compared]
     values = (scores.finals[scores.compared], scores.diverged[scores.compared].astype(np.float64))
     statistics = (interquartile_mean, lambda runs: runs.mean(axis=(0, 1)))
     score, share = (
-        by_cell(statistic, value, cell, math.prod(shape)).reshape(shape)
+        aggregate_by_cell(statistic, value, cell, math.prod(shape)).reshape(shape)
         for statistic, value in zip(statistics, values, strict=True)
     )
     return score, share
 
 
-def members_cell(sweep: Sweep, *settings: Setting) -> np.ndarray:
-    """`[members]` which combination of the levels of some settings it is in, the last setting counting fastest."""
+def find_cells(sweep: Sweep, *settings: Setting) -> np.ndarray:
+    """Returns, `[members]`, the combination of levels of some settings, the last setting counting fastest."""
     cell = np.zeros(len(sweep.point), int)
     for setting in settings:
         cell = cell * len(setting.labels) + setting.level[sweep.point]
     return cell
 
 
-def _common_updates(sweep: Sweep) -> int:
+def _find_common_updates(sweep: Sweep) -> int:
     """The number of updates at which the most rows are compared; of two alike the smaller, for more members."""
     candidates = np.unique(sweep.rows[sweep.begun & ~sweep.done])
     if (sweep.begun & sweep.done).any():
         candidates = np.append(candidates, sweep.returns.shape[1])
-    counts = [np.minimum(sweep.rows, updates)[_compared(sweep, updates)].sum() for updates in candidates]
+    counts = [np.minimum(sweep.rows, updates)[_find_compared(sweep, updates)].sum() for updates in candidates]
     return int(candidates[int(np.argmax(counts))])
 
 
-def _compared(sweep: Sweep, updates: int) -> np.ndarray:
+def _find_compared(sweep: Sweep, updates: int) -> np.ndarray:
     """`[members]` whether it is compared after so many updates.
 
     A member that has stopped waits for the others of its point: of those that diverge early nothing would be seen but

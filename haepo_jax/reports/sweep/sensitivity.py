@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haepo_jax.analysis.few_seeds import supported
+from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, interquartile_mean, stratified_bootstrap
 from haepo_jax.reports.sweep.bins import Setting
 from haepo_jax.reports.sweep.folder import Sweep, is_grid
-from haepo_jax.reports.sweep.ranking import Scores, Standings, by_cell
+from haepo_jax.reports.sweep.ranking import Ranking, Scores, aggregate_by_cell
 
 
 class Sensitivity(NamedTuple):
@@ -30,55 +30,55 @@ class Sensitivity(NamedTuple):
     highest: str
 
 
-def sensitivities(sweep: Sweep, scores: Scores, standings: Standings) -> tuple[Sensitivity, ...]:
-    """How much each setting that varies matters, the most sensitive first.
+def measure_sensitivities(sweep: Sweep, scores: Scores, ranking: Ranking) -> tuple[Sensitivity, ...]:
+    """Measures how much each setting that varies matters, the most sensitive first.
 
     The intervals are bootstrap intervals: see `draws_seeds` for what is drawn again. A resample is noisier than the
     scores are, so that most may explain less; an interval is then widened to hold the share itself.
     """
-    known = standings.ranking
-    score = standings.score[known]
+    known = ranking.order
+    score = ranking.score[known]
     if not sweep.varied:
         return ()
     found = []
     levels = np.stack([setting.level[known] for setting in sweep.varied], axis=-1)
-    low, high = _share_intervals(sweep, scores, standings, levels)
-    drawn = int(standings.seeds[known[0]]) if draws_seeds(sweep, standings) else len(known)
+    low, high = _share_intervals(sweep, scores, ranking, levels)
+    drawn = int(ranking.seeds[known[0]]) if draws_seeds(sweep, ranking) else len(known)
     for number, setting in enumerate(sweep.varied):
         level, kinds = levels[:, number], len(np.unique(levels[:, number]))
-        means = by_cell(lambda runs: runs.mean(axis=(0, 1)), score, level, len(setting.labels))
+        means = aggregate_by_cell(lambda runs: runs.mean(axis=(0, 1)), score, level, len(setting.labels))
         explains = kinds > 1 and bool(np.ptp(score) > 0)
-        share = _explained(score, level) if explains else np.array(np.nan)
+        share = _explain_variance(score, level) if explains else np.array(np.nan)
         widened = Estimate(share, np.minimum(low[number], share), np.maximum(high[number], share))
-        estimate = supported(widened, drawn)
+        estimate = drop_unsupported(widened, drawn)
         by_chance = (kinds - 1) / max(len(known) - 1, 1)
         found.append(Sensitivity(setting, estimate, by_chance, setting.labels[int(np.nanargmax(means))]))
     return tuple(sorted(found, key=lambda one: -np.nan_to_num(one.share.value, nan=-1.0)))
 
 
-def draws_seeds(sweep: Sweep, standings: Standings) -> bool:
-    """Whether the intervals of sensitivities draw the seeds of each point again, and not the points.
+def draws_seeds(sweep: Sweep, ranking: Ranking) -> bool:
+    """Returns whether the intervals of sensitivities draw the seeds of each point again, and not the points.
 
     The points of a grid are given, and chance is in their seeds; those of a random search are chance themselves. They
     are drawn too where points have one seed, or not all as many.
     """
-    seeds = standings.seeds[standings.ranking]
+    seeds = ranking.seeds[ranking.order]
     return is_grid(sweep) and bool(seeds.min() == seeds.max() > 1)
 
 
 def _share_intervals(
-    sweep: Sweep, scores: Scores, standings: Standings, levels: np.ndarray
+    sweep: Sweep, scores: Scores, ranking: Ranking, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the intervals of the shares that settings explain, each `[settings]`.
 
     Args:
       sweep: the sweep.
       scores: of its members.
-      standings: of its points.
+      ranking: of its points.
       levels: `[points that are compared, settings]`.
     """
-    known, count = standings.ranking, levels.shape[-1]
-    if draws_seeds(sweep, standings):
+    known, count = ranking.order, levels.shape[-1]
+    if draws_seeds(sweep, ranking):
         place = np.full(len(sweep.points), -1)
         place[known] = np.arange(len(known))
         members = np.flatnonzero(scores.compared)
@@ -88,20 +88,20 @@ def _share_intervals(
         def shares(runs: np.ndarray) -> np.ndarray:
             score = interquartile_mean(np.moveaxis(runs, 1, 0)[None])
             fixed = levels.reshape(len(known), *[1] * (score.ndim - 1), count)
-            return np.stack([_explained(score, fixed[..., k]) for k in range(count)], axis=-1)
+            return np.stack([_explain_variance(score, fixed[..., k]) for k in range(count)], axis=-1)
 
     else:
-        runs = np.concatenate([standings.score[known, None], levels], axis=-1)[None]
+        runs = np.concatenate([ranking.score[known, None], levels], axis=-1)[None]
 
         def shares(runs: np.ndarray) -> np.ndarray:
-            return np.stack([_explained(runs[0, ..., 0], runs[0, ..., k + 1]) for k in range(count)], axis=-1)
+            return np.stack([_explain_variance(runs[0, ..., 0], runs[0, ..., k + 1]) for k in range(count)], axis=-1)
 
     # Of a great many points fewer resamples do.
     resamples = int(np.clip(10**8 // runs.size, 200, 1000))
     return stratified_bootstrap(runs, shares, resamples=resamples)
 
 
-def _explained(score: np.ndarray, level: np.ndarray) -> np.ndarray:
+def _explain_variance(score: np.ndarray, level: np.ndarray) -> np.ndarray:
     """The correlation ratio: the variance between levels over all variance, 0 where there is none.
 
     Args:

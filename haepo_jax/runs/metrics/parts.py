@@ -1,4 +1,4 @@
-"""The parts of `metrics/` that belong to a run, told from whatever else lies there.
+"""The parts of `metrics/` that belong to a run, apart from whatever else lies there.
 
 Each part states in its schema which run it is of and under which name it was written. A member's rows follow one
 another from update 0 on, each once, over all parts; a part that would double rows is none of the run's.
@@ -30,7 +30,7 @@ _ALWAYS = ("seed", "env_steps", "diverged", "episode_return")
 
 
 class Parts(NamedTuple):
-    """What lies in `metrics/`."""
+    """The contents of `metrics/`."""
 
     own: tuple[Path, ...]
     """The parts of the run, in the order of their first updates."""
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
     whole: np.ndarray
     """For each of them, how many updates from the first on have their row."""
     gap: str
-    """What is missing before rows that are there, in a sentence; empty where nothing is."""
+    """Names in a sentence the rows that are missing before others; empty where none is."""
     run: str | None
     """The id of the run, as its `run.json` or else its parts state it; None for one without."""
 
@@ -52,7 +52,7 @@ class Parts(NamedTuple):
 
 
 class _Content(NamedTuple):
-    """What a part holds: for each member consecutive updates."""
+    """The contents of a part: for each member consecutive updates."""
 
     path: Path
     run: str | None
@@ -125,7 +125,7 @@ def open_dataset(
 
 
 def make_statement(run: str | None, name: str) -> dict[bytes, bytes]:
-    """What the schema of a part states: its run, and its own name."""
+    """Makes the statement in the schema of a part: its run, and its own name."""
     return {_STATEMENT: json.dumps({"run": run, "part": name}).encode()}
 
 

@@ -29,7 +29,7 @@ class Rows:
     update: np.ndarray
     """`[rows]`."""
     columns: Mapping[str, np.ndarray]
-    """What was asked for, each `[rows]`."""
+    """The columns that were asked for, each `[rows]`."""
 
     @property
     def count(self) -> np.ndarray:
@@ -112,7 +112,7 @@ def _sentences(directory: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:  # a running process has replaced it
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{directory} cannot be read: {reason} (while the run goes on, ask again).") from error
+        raise ConfigError(f"{directory} cannot be read: {reason} (while the run is at work, ask again).") from error
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{directory} cannot be read: {str(error).splitlines()[0]}.") from error
 

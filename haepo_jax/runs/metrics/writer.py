@@ -1,4 +1,4 @@
-"""What a run records of its updates: the metric files of its folder."""
+"""The record of a run's updates: the metric files of its folder."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from experiments.benchmarks.clock import Times, in_turn
+from experiments.benchmarks.clock import Times, measure_in_turn
 
 
 def test_things_are_measured_in_rounds():
@@ -15,7 +15,9 @@ def test_things_are_measured_in_rounds():
 
         return one
 
-    times = in_turn({"a": measure("a", itertools.count(1)), "b": measure("b", itertools.repeat(5.0))}, repeats=3)
+    times = measure_in_turn(
+        {"a": measure("a", itertools.count(1)), "b": measure("b", itertools.repeat(5.0))}, repeats=3
+    )
     assert order == ["a", "b"] * 3
     assert times == {"a": Times((1, 2, 3)), "b": Times((5.0, 5.0, 5.0))}
 

@@ -49,15 +49,15 @@ def test_without_the_guard_a_member_is_lost():
 
 @pytest.mark.slow
 def test_each_part_compares_what_it_says(tmp_path):
-    guard = overheads.guard(CONFIG, repeats=1)
+    guard = overheads.measure_guard(CONFIG, repeats=1)
     assert names(guard) == ["without the divergence guard", "with it"]
     assert guard[1]["ratio"] == pytest.approx(guard[1]["seconds"] / guard[0]["seconds"])
-    one_call, run = overheads.whole_run(CONFIG, repeats=1)
+    one_call, run = overheads.measure_run(CONFIG, repeats=1)
     assert one_call["ratio"] == 1 and 0 < run["share_of_checkpoints"] < 1
-    few, many = overheads.checkpoints(of_experiment(dataclasses.replace(CONFIG, num_updates=40)), repeats=1)
+    few, many = overheads.measure_checkpoints(of_experiment(dataclasses.replace(CONFIG, num_updates=40)), repeats=1)
     assert many["seconds_each"] == pytest.approx((many["seconds"] - few["seconds"]) / many["more_checkpoints"])
-    compiling = overheads.compiling(CONFIG, repeats=1)
+    compiling = overheads.measure_compiling(CONFIG, repeats=1)
     assert names(compiling) == ["compile", "read from the cache", "trace, in both cases"]
-    scale_out = overheads.scale_out(CONFIG, members_per_device=2, repeats=1)
+    scale_out = overheads.measure_scale_out(CONFIG, members_per_device=2, repeats=1)
     assert names(scale_out) == ["1 device", "2 devices", "4 devices", "8 devices"]
     assert [row["members"] for row in scale_out] == [2, 4, 8, 16]

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments.benchmarks.peers import Arrival, Peer, measure, parse, race
+from experiments.benchmarks.peers import Arrival, Peer, measure_peer, parse_peer, race_peer
 from haepo_jax.errors import ConfigError
 
 TOLD = """echo 'training ...'; echo '{"env_steps": 1000, "seconds": 0.5, "compile_seconds": 2, "more": [1]}'"""
@@ -8,17 +8,17 @@ RACED = """echo '{"seconds": 0.0001, "seeds": 4, "seeds_at_475": 4, "share_until
 
 
 def test_a_peer_is_a_name_and_a_command_that_may_hold_more_of_the_sign_between():
-    assert parse("rejax=XLA_FLAGS=--x=1 python rejax.py") == Peer("rejax", "XLA_FLAGS=--x=1 python rejax.py")
+    assert parse_peer("rejax=XLA_FLAGS=--x=1 python rejax.py") == Peer("rejax", "XLA_FLAGS=--x=1 python rejax.py")
 
 
 @pytest.mark.parametrize("text", ["rejax", "=python x.py", "rejax=", "rejax= "])
 def test_anything_else_is_refused(text):
     with pytest.raises(ConfigError, match="--peer must be NAME=COMMAND, such as"):
-        parse(text)
+        parse_peer(text)
 
 
 def test_the_last_line_tells():
-    assert measure(Peer("x", TOLD)) == {"env_steps": 1000, "seconds": 0.5, "compile_seconds": 2}
+    assert measure_peer(Peer("x", TOLD)) == {"env_steps": 1000, "seconds": 0.5, "compile_seconds": 2}
 
 
 @pytest.mark.parametrize(
@@ -36,24 +36,24 @@ def test_the_last_line_tells():
 )
 def test_a_peer_that_fails_or_tells_nothing_is_told(command, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        measure(Peer("x", command))
+        measure_peer(Peer("x", command))
 
 
 def test_a_racer_tells_when_its_last_seed_was_there():
-    arrival = race(Peer("x", RACED))
+    arrival = race_peer(Peer("x", RACED))
     assert arrival == Arrival(arrival.whole_seconds, 0.0001, seeds=4, seeds_there=4, share=0.25)
     assert arrival.seconds == pytest.approx(arrival.whole_seconds - 0.75 * 0.0001)
 
 
 @pytest.mark.parametrize("share", ["null", "0.25"])
 def test_a_racer_that_misses_a_seed_was_not_there_whatever_it_says(share):
-    arrival = race(Peer("x", RACED.replace('"seeds_at_475": 4', '"seeds_at_475": 3').replace("0.25", share)))
+    arrival = race_peer(Peer("x", RACED.replace('"seeds_at_475": 4', '"seeds_at_475": 3').replace("0.25", share)))
     assert arrival.seeds_there == 3 and arrival.share is None and arrival.seconds is None
 
 
 def test_a_racer_has_the_environment_that_is_given():
     with pytest.raises(ConfigError, match=r"exit code 1: it is there"):
-        race(Peer("x", 'echo "it is $WHERE" >&2; exit 1'), {"WHERE": "there"})
+        race_peer(Peer("x", 'echo "it is $WHERE" >&2; exit 1'), {"WHERE": "there"})
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_a_racer_has_the_environment_that_is_given():
 )
 def test_a_racer_that_tells_too_little_or_nonsense_is_told(command, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        race(Peer("x", command))
+        race_peer(Peer("x", command))

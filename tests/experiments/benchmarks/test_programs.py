@@ -37,7 +37,7 @@ def test_rows_have_what_they_promise():
 def test_peers_are_measured_in_turn_with_training(tmp_path):
     told = tmp_path / "told"
     peer = Peer("echo", f"""echo . >> {told}; echo '{{"env_steps": 10, "seconds": 5, "compile_seconds": 1.5}}'""")
-    ours, theirs = speed.compare([peer], num_seeds=2, repeats=3)
+    ours, theirs = speed.compare_peers([peer], num_seeds=2, repeats=3)
     assert len(told.read_text().splitlines()) == 3
     assert theirs["env_steps_per_second"] == 2 and theirs["compile_seconds"] == 1.5
     assert theirs["training_is_times_this"] == pytest.approx(ours["env_steps_per_second"] / 2)

@@ -30,13 +30,13 @@ def finished(folder, *returns):
 
 
 def test_a_run_is_there_with_its_last_seed(tmp_path):
-    arrival = race.arrival_of(finished(tmp_path, EARLY, LATE), 30.0)
+    arrival = race.read_arrival(finished(tmp_path, EARLY, LATE), 30.0)
     assert arrival == Arrival(30.0, 10.0, seeds=2, seeds_there=2, share=0.5)  # after two updates: between 4 s and 6 s
     assert arrival.seconds == 30 - 5
 
 
 def test_a_run_that_misses_a_seed_is_not_there(tmp_path):
-    arrival = race.arrival_of(finished(tmp_path, EARLY, [474.9] * 5, [np.nan] * 5), 30.0)
+    arrival = race.read_arrival(finished(tmp_path, EARLY, [474.9] * 5, [np.nan] * 5), 30.0)
     assert arrival == Arrival(30.0, 10.0, seeds=3, seeds_there=1, share=None)
     assert arrival.seconds is None
 
@@ -59,7 +59,7 @@ def teller(seeds=2, there=2, share=0.5):
 
 def test_ours_is_set_against_a_peer_that_gets_there(ours, tmp_path):
     ours(Arrival(2.0, 1.0, 2, 2, 1.0), Arrival(3.0, 1.0, 2, 2, 0.0), Arrival(9.0, 1.0, 2, 2, 1.0))
-    own, peer = race.race([teller()], num_seeds=2, repeats=3, workdir=tmp_path)
+    own, peer = race.run_race([teller()], num_seeds=2, repeats=3, workdir=tmp_path)
     assert (own["seconds_least"], own["seconds"], own["seconds_most"], own["whole_seconds"]) == (2, 2, 9, 3)
     assert own["repeats"] == 3 and own["training_seconds"] == 1
     assert 0 < peer["seconds"] < peer["whole_seconds"] and peer["command"].startswith("echo")
@@ -69,10 +69,10 @@ def test_ours_is_set_against_a_peer_that_gets_there(ours, tmp_path):
 
 def test_a_peer_that_does_not_get_there_gives_a_bound(ours, tmp_path):
     ours(Arrival(2.0, 1.0, 2, 2, 1.0))
-    rows = race.race([teller(there=1, share=None)], num_seeds=2, repeats=1, workdir=tmp_path)
+    rows = race.run_race([teller(there=1, share=None)], num_seeds=2, repeats=1, workdir=tmp_path)
     assert rows[1]["seconds"] is None and rows[1]["seeds_at_475"] == 1
     assert rows[1]["ours_takes_of_this"] == pytest.approx(2 / rows[1]["whole_seconds"])
-    cells = race.table([rows[0], rows[1] | {"whole_seconds": 20.0, "ours_takes_of_this": 0.1}])
+    cells = race.format_rows([rows[0], rows[1] | {"whole_seconds": 20.0, "ours_takes_of_this": 0.1}])
     assert cells == [
         ("haepo_jax", "2 of 2", "2.0", "2.0 to 2.0", "2.0 s", ""),
         ("fake", "1 of 2", "not all get there", "", "20.0 s", "less than 10.0% of it"),
@@ -85,12 +85,12 @@ def test_a_share_is_stated_where_the_rounds_are_apart(least, told):
     common = {"seeds": 2, "seeds_at_475": 2, "whole_seconds": 9.0}
     ours = {"name": "haepo_jax", "seconds": 2.0, "seconds_least": 1.0, "seconds_most": 6.0} | common
     peer = {"name": "fake", "seconds": 8.0, "seconds_least": least, "seconds_most": 9.0} | common
-    assert race.table([ours, peer | {"ours_takes_of_this": 0.25}])[1][-1] == told
+    assert race.format_rows([ours, peer | {"ours_takes_of_this": 0.25}])[1][-1] == told
 
 
 def test_where_ours_does_not_get_there_nothing_is_compared(ours, tmp_path):
     ours(Arrival(2.0, 1.0, 2, 2, 1.0), Arrival(2.0, 1.0, 2, 1, None))
-    own, peer = race.race([teller()], num_seeds=2, repeats=2, workdir=tmp_path)
+    own, peer = race.run_race([teller()], num_seeds=2, repeats=2, workdir=tmp_path)
     assert own["seconds"] is None and own["seeds_at_475"] == 1 and "ours_takes_of_this" not in peer
 
 
@@ -101,17 +101,17 @@ def test_a_peer_finds_nothing_compiled(ours, tmp_path, monkeypatch):
     told = (
         f'test "$JAX_COMPILATION_CACHE_DIR" != {tmp_path} && ! test -e "$JAX_COMPILATION_CACHE_DIR" && {peer.command}'
     )
-    race.race([peer._replace(command=told)], num_seeds=2, repeats=1, workdir=tmp_path)
+    race.run_race([peer._replace(command=told)], num_seeds=2, repeats=1, workdir=tmp_path)
 
 
 def test_a_peer_with_other_seeds_is_refused(ours, tmp_path):
     ours(Arrival(2.0, 1.0, 4, 4, 1.0))
     with pytest.raises(ConfigError, match=r"^--peer fake trains 2 seeds and ours 4: --seeds must agree.$"):
-        race.race([teller()], num_seeds=4, repeats=1, workdir=tmp_path)
+        race.run_race([teller()], num_seeds=4, repeats=1, workdir=tmp_path)
 
 
 def test_the_rows_are_written_with_the_machine(tmp_path):
-    race.write(tmp_path, [{"name": "haepo_jax", "seconds": None}])
+    race.write_race(tmp_path, [{"name": "haepo_jax", "seconds": None}])
     written = json.loads((tmp_path / "race.json").read_text())
     assert written["rows"] == [{"name": "haepo_jax", "seconds": None}] and written["machine"]["devices"] == 8
     assert written["title"].startswith("CartPole-v1, from a cold start to all seeds at 475, 8 x ")
@@ -120,6 +120,6 @@ def test_the_rows_are_written_with_the_machine(tmp_path):
 
 @pytest.mark.slow
 def test_our_training_is_run_from_cold_and_gets_there(tmp_path):
-    (row,) = race.race([], num_seeds=2, repeats=1, workdir=tmp_path)
+    (row,) = race.run_race([], num_seeds=2, repeats=1, workdir=tmp_path)
     assert row["seeds_at_475"] == row["seeds"] == 2
     assert 0 < row["seconds"] < row["whole_seconds"]

@@ -30,7 +30,7 @@ def rows():
 
 
 def test_rows_and_machine_are_written_and_drawn(tmp_path, rows):
-    report.write(tmp_path, rows, Ceilings(1e11, 1e9))
+    report.write_benchmark(tmp_path, rows, Ceilings(1e11, 1e9))
     written = json.loads((tmp_path / "benchmark.json").read_text())
     assert written["rows"] == rows
     assert written["ceilings"] == {"flops_per_second": 1e11, "tanh_per_second": 1e9}
@@ -39,7 +39,7 @@ def test_rows_and_machine_are_written_and_drawn(tmp_path, rows):
 
 
 def test_a_row_of_the_table_says_how_much_of_the_others_it_is(rows):
-    cells = report.table(rows)
+    cells = report.format_rows(rows)
     assert all(len(row) == len(report.COLUMNS) for row in cells)
     assert cells[6] == (
         *("training", "32", "2,000,000", "1,800,000 to 2,200,000"),
@@ -49,7 +49,7 @@ def test_a_row_of_the_table_says_how_much_of_the_others_it_is(rows):
 
 
 def test_the_floor_is_told(tmp_path, rows):
-    told = report.about_floor(report.write(tmp_path, rows, Ceilings(1e11, 1e9)))
+    told = report.describe_floor(report.write_benchmark(tmp_path, rows, Ceilings(1e11, 1e9)))
     forward = 2 * (256 + 4096 + 128) / 1e11 + 128 / 1e9
     assert f"a policy could act {1e-6 / forward:.1f} million times a second" in told
     assert f"with 32 seeds is at {5e6 * forward:.0%} of that" in told

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.studies.bandit_floor import RULES, Counts, regrets
+from experiments.studies.bandit_floor import RULES, Counts, measure_regrets
 from haepo_jax.environments import bernoulli_arm_means, gaussian_arm_means
 
 GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
@@ -21,7 +21,7 @@ def played():
 
 
 def play(env, rule):
-    return regrets(env, rule, num_arms=ARMS, pulls=PULLS, instances=INSTANCES, seeds=SEEDS)
+    return measure_regrets(env, rule, num_arms=ARMS, pulls=PULLS, instances=INSTANCES, seeds=SEEDS)
 
 
 def gaps(env):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from helpers.made_up_runs import contents, empty, remove, truncate
 
-from experiments.studies.computed import computed
+from experiments.studies.computed import load_or_compute
 
 
 class Counting:
@@ -19,28 +19,28 @@ DATA = {"b": [1, 2.5, None], "a": {"1": "text", "0": float(np.float32(0.1))}}
 
 def test_computed_data_is_computed_once(tmp_path):
     compute = Counting(DATA)
-    assert computed(tmp_path, "noise", compute) == DATA
+    assert load_or_compute(tmp_path, "noise", compute) == DATA
     before = contents(tmp_path)
     assert list(before) == ["computed/noise.json"]
-    assert computed(tmp_path, "noise", compute) == DATA
+    assert load_or_compute(tmp_path, "noise", compute) == DATA
     assert compute.calls == 1
     assert contents(tmp_path) == before
 
 
 def test_computed_data_is_as_json_gives_it_back_the_first_time_too(tmp_path):
-    first = computed(tmp_path, "x", lambda: {1: (2, 3)})
-    assert first == computed(tmp_path, "x", lambda: None) == {"1": [2, 3]}
+    first = load_or_compute(tmp_path, "x", lambda: {1: (2, 3)})
+    assert first == load_or_compute(tmp_path, "x", lambda: None) == {"1": [2, 3]}
 
 
 @pytest.mark.parametrize("harm", [truncate, empty, remove, lambda path: path.write_text("[1]\n")])
 def test_damaged_data_is_computed_again_alone(tmp_path, harm):
     compute = Counting(DATA)
-    computed(tmp_path, "noise", compute)
-    computed(tmp_path, "neighbour", compute)
+    load_or_compute(tmp_path, "noise", compute)
+    load_or_compute(tmp_path, "neighbour", compute)
     before = contents(tmp_path)
     harm(tmp_path / "computed" / "noise.json")
-    assert computed(tmp_path, "noise", compute) == DATA
-    assert computed(tmp_path, "neighbour", compute) == DATA
+    assert load_or_compute(tmp_path, "noise", compute) == DATA
+    assert load_or_compute(tmp_path, "neighbour", compute) == DATA
     assert compute.calls == 3
     after = contents(tmp_path)
     after.pop("computed/noise.damaged-1.json", None)
@@ -49,14 +49,14 @@ def test_damaged_data_is_computed_again_alone(tmp_path, harm):
 
 
 def test_a_changed_digit_is_noticed(tmp_path, capsys):
-    computed(tmp_path, "noise", lambda: {"snr": 0.125})
+    load_or_compute(tmp_path, "noise", lambda: {"snr": 0.125})
     path = tmp_path / "computed" / "noise.json"
     path.write_text(path.read_text().replace("0.125", "0.625"))
-    assert computed(tmp_path, "noise", lambda: {"snr": 0.125}) == {"snr": 0.125}
+    assert load_or_compute(tmp_path, "noise", lambda: {"snr": 0.125}) == {"snr": 0.125}
     assert f"{path} is damaged: its checksum does not hold. noise.json is kept as" in capsys.readouterr().out
 
 
 def test_data_that_could_not_be_computed_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        computed(tmp_path, "noise", lambda: 1 / 0)
+        load_or_compute(tmp_path, "noise", lambda: 1 / 0)
     assert contents(tmp_path) == {}

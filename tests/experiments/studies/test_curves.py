@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.made_up_runs import UPDATES, Trainer, attempt
 
-from experiments.studies.curves import GRID_POINTS, RunData, budget_grid, steps_to
+from experiments.studies.curves import GRID_POINTS, RunData, find_steps_to, make_budget_grid
 from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import Member
 from haepo_jax.runs.folder import write_json
@@ -101,12 +101,12 @@ def test_a_member_that_never_had_a_value_has_the_failure(tmp_path):
 def test_steps_to_is_the_first_point_at_the_threshold():
     grid = np.array([10.0, 20.0, 30.0])
     curve = np.array([[1.0, 2.0, 3.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.9], [0.0, 3.0, 0.0]])
-    np.testing.assert_array_equal(steps_to(curve, grid, 2.0), [20.0, 10.0, INF, 20.0])
+    np.testing.assert_array_equal(find_steps_to(curve, grid, 2.0), [20.0, 10.0, INF, 20.0])
 
 
 @pytest.mark.parametrize("budget", [1, 100, 150_000])
 def test_the_grid_ends_at_the_budget_in_equal_steps(budget):
-    grid = budget_grid(budget)
+    grid = make_budget_grid(budget)
     assert len(grid) == GRID_POINTS and grid[-1] == budget
     np.testing.assert_allclose(np.diff(grid), budget / GRID_POINTS)
     assert grid[0] == pytest.approx(budget / GRID_POINTS)

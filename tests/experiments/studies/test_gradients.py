@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from experiments.studies.gradients import actor_critic_at, batch_gradients, sample_sizes, signal_to_noise
+from experiments.studies.gradients import (
+    estimate_signal_to_noise,
+    measure_batch_gradients,
+    measure_sample_sizes,
+    train_actor_critic,
+)
 from haepo_jax.config import from_config_dict, to_json, traced_settings
 from haepo_jax.population.member import make_member
 
@@ -30,12 +35,15 @@ def ppo(**changes):
 
 @pytest.fixture(scope="module")
 def points():
-    return actor_critic_at(PPO, (0, 1))
+    return train_actor_critic(PPO, (0, 1))
 
 
 @pytest.fixture(scope="module")
 def slopes(points):
-    return {config.algorithm: batch_gradients(config, points, batches=BATCHES) for config in (REINFORCE, HAEPO, PPO)}
+    return {
+        config.algorithm: measure_batch_gradients(config, points, batches=BATCHES)
+        for config in (REINFORCE, HAEPO, PPO)
+    }
 
 
 def assert_identical(left, right):
@@ -65,7 +73,7 @@ def test_gradients_are_of_the_policy_alone(points, slopes):
 def test_the_critics_share_of_the_loss_is_left_out(points, slopes):
     """Policy and critic share no parameters, so that its weight in the loss has no part in the policy's gradient."""
     for (other, _), (values, _) in zip(
-        batch_gradients(ppo(value_coef=100.0), points, batches=BATCHES), slopes["ppo"], strict=True
+        measure_batch_gradients(ppo(value_coef=100.0), points, batches=BATCHES), slopes["ppo"], strict=True
     ):
         np.testing.assert_allclose(other, values, rtol=1e-5, atol=1e-7)
 
@@ -85,7 +93,7 @@ def test_plain_haepo_is_reinforce_on_fresh_data(slopes):
         scale = (left * right).sum() / np.square(right).sum()
         assert scale > 0
         np.testing.assert_allclose(left, scale * right, rtol=1e-3, atol=1e-4 * np.abs(left).max())
-        ours, theirs = signal_to_noise(left), signal_to_noise(right)
+        ours, theirs = estimate_signal_to_noise(left), estimate_signal_to_noise(right)
         for name in ("snr", "low", "high"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-6)
 
@@ -100,39 +108,39 @@ def gaussian(seed, *, snr, batches=64, size=40):
 
 @pytest.mark.parametrize("snr", [0.01, 0.1, 0.5])
 def test_the_interval_holds_the_true_ratio(snr):
-    found = [signal_to_noise(gaussian(seed, snr=snr)) for seed in range(40)]
+    found = [estimate_signal_to_noise(gaussian(seed, snr=snr)) for seed in range(40)]
     assert sum(one["low"] <= snr <= one["high"] for one in found) >= 34
     assert all(one["low"] <= one["snr"] <= one["high"] for one in found)
 
 
 @pytest.mark.parametrize("batches", [16, 64])
 def test_the_interval_holds_a_large_ratio(batches):
-    found = [signal_to_noise(gaussian(seed, snr=10.0, batches=batches, size=500)) for seed in range(40)]
+    found = [estimate_signal_to_noise(gaussian(seed, snr=10.0, batches=batches, size=500)) for seed in range(40)]
     assert sum(one["low"] <= 10.0 <= one["high"] for one in found) >= 34
 
 
 @pytest.mark.parametrize("snr", [0.01, 0.1, 1.0, 10.0])
 def test_the_ratio_has_no_bias(snr):
     """The mean of few batches is longer than the expected gradient; that is taken out."""
-    found = [signal_to_noise(gaussian(seed, snr=snr, batches=16))["snr"] for seed in range(200)]
+    found = [estimate_signal_to_noise(gaussian(seed, snr=snr, batches=16))["snr"] for seed in range(200)]
     error = np.std(found) / np.sqrt(200)
     assert abs(np.mean(found) - snr) < 4 * error + 0.01 * snr
 
 
 def test_noise_alone_has_an_interval_that_reaches_0():
     for seed in range(20):
-        found = signal_to_noise(gaussian(seed, snr=0.0))
+        found = estimate_signal_to_noise(gaussian(seed, snr=0.0))
         assert found["low"] == 0.0 and found["snr"] < 0.02
 
 
 def test_more_batches_make_the_interval_shorter():
-    few, many = (signal_to_noise(gaussian(0, snr=0.3, batches=batches)) for batches in (32, 512))
+    few, many = (estimate_signal_to_noise(gaussian(0, snr=0.3, batches=batches)) for batches in (32, 512))
     assert many["high"] - many["low"] < 0.5 * (few["high"] - few["low"])
 
 
 def test_norm_and_variance_are_those_of_the_batches():
     values = gaussian(1, snr=0.3).astype(np.float64)
-    found = signal_to_noise(values)
+    found = estimate_signal_to_noise(values)
     assert found["norm"] == pytest.approx(np.linalg.norm(values.mean(axis=0)))
     assert found["variance"] == pytest.approx(values.var(axis=0, ddof=1).sum())
     assert found["snr"] == pytest.approx((found["norm"] ** 2 - found["variance"] / 64) / found["variance"])
@@ -140,7 +148,7 @@ def test_norm_and_variance_are_those_of_the_batches():
 
 def test_the_ratio_does_not_depend_on_the_scale_of_the_loss():
     values = gaussian(2, snr=0.2)
-    plain, scaled = signal_to_noise(values), signal_to_noise(values * 1024)
+    plain, scaled = estimate_signal_to_noise(values), estimate_signal_to_noise(values * 1024)
     assert scaled["norm"] == pytest.approx(1024 * plain["norm"])
     assert [scaled[name] for name in ("snr", "low", "high")] == [plain[name] for name in ("snr", "low", "high")]
 
@@ -161,7 +169,7 @@ HORIZONS = (1, 20, 200)
 def sizes(sharpness, learning_rate=1e-7):
     optimizer = dataclasses.replace(CHAIN.optimizer, learning_rate=learning_rate)
     config = dataclasses.replace(CHAIN, optimizer=optimizer)
-    return sample_sizes(config, sharpness=sharpness, horizons=HORIZONS, groups=5)
+    return measure_sample_sizes(config, sharpness=sharpness, horizons=HORIZONS, groups=5)
 
 
 @pytest.fixture(scope="module")

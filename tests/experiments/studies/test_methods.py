@@ -2,12 +2,12 @@ import dataclasses
 
 import pytest
 
-from experiments.studies.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD, Method, nested
+from experiments.studies.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD, Method, nest_settings
 from experiments.studies.paper import bandits, cartpole
 from experiments.studies.runs import Runs
 from experiments.studies.scale import FULL, QUICK
-from experiments.studies.tasks import CARTPOLE, WALK, bandit, deep_sea
-from experiments.studies.tuning import settings_for
+from experiments.studies.tasks import CARTPOLE, WALK, make_bandit, make_deep_sea
+from experiments.studies.tuning import make_settings
 from haepo_jax.config import from_config_dict, sweep_points, traced_settings
 from haepo_jax.population.member import make_environment
 
@@ -17,16 +17,20 @@ SCALES = {"full": FULL, "quick": QUICK}
 
 def tasks_of(scale):
     """Every task with its methods."""
-    games = [bandit(bandits.GAUSSIAN, arms) for arms in scale.arms] + [bandit(bandits.BERNOULLI, scale.arms[0])]
+    games = [make_bandit(bandits.GAUSSIAN, arms) for arms in scale.arms] + [
+        make_bandit(bandits.BERNOULLI, scale.arms[0])
+    ]
     pairs = [(game, bandits.METHODS) for game in games]
-    pairs += [(deep_sea(size), METHODS) for size in scale.deep_seas]
+    pairs += [(make_deep_sea(size), METHODS) for size in scale.deep_seas]
     return [*pairs, (CARTPOLE, cartpole.METHODS), (WALK, METHODS)]
 
 
 @pytest.mark.parametrize("name", EVERY_METHOD)
 def test_every_method_has_the_same_number_of_settings(name):
     grid = EVERY_METHOD[name].grid
-    config = from_config_dict(nested({**EVERY_METHOD[name].base, **{f"sweep.{key}": grid[key] for key in grid}}))
+    config = from_config_dict(
+        nest_settings({**EVERY_METHOD[name].base, **{f"sweep.{key}": grid[key] for key in grid}})
+    )
     points = list(sweep_points(config))
     assert len(points) == SETTINGS_PER_METHOD
     assert len({tuple(point.values()) for point in points}) == SETTINGS_PER_METHOD
@@ -35,7 +39,7 @@ def test_every_method_has_the_same_number_of_settings(name):
 @pytest.mark.parametrize("name", EVERY_METHOD)
 def test_what_is_tuned_is_traced_and_is_the_methods_own(name):
     method = EVERY_METHOD[name]
-    config = from_config_dict(nested(method.base))
+    config = from_config_dict(nest_settings(method.base))
     assert set(method.grid) <= set(traced_settings(config))
     assert {key.partition(".")[0] for key in method.grid} <= {"optimizer", config.algorithm}
     assert not set(method.grid) & set(method.base)
@@ -66,11 +70,11 @@ def test_the_bandits_play_every_score_with_both_normalisations():
     played = {
         (config.haepo.score, config.haepo.normalization)
         for method in bandits.METHODS
-        for config in [from_config_dict(nested(method.base))]
+        for config in [from_config_dict(nest_settings(method.base))]
         if config.algorithm == "haepo"
     }
     assert played == {(score, normalization) for score in HAEPO for normalization in ("zscore", "sum")}
-    paper = from_config_dict(nested(bandits.PAPER.base)).haepo
+    paper = from_config_dict(nest_settings(bandits.PAPER.base)).haepo
     assert (paper.score, paper.normalization) == ("sum", "sum")
 
 
@@ -79,14 +83,16 @@ def test_every_method_on_every_task_is_a_valid_config(scale, tmp_path):
     runs = Runs(tmp_path, SCALES[scale])
     for task, methods in tasks_of(runs.scale):
         for method in methods:
-            settings = {**settings_for(runs, task, method), "num_seeds": runs.scale.seeds}
-            plain = from_config_dict(nested(settings))
-            swept = from_config_dict(nested(settings | {f"sweep.{name}": method.grid[name] for name in method.grid}))
-            assert plain.algorithm == from_config_dict(nested(method.base)).algorithm
+            settings = {**make_settings(runs, task, method), "num_seeds": runs.scale.seeds}
+            plain = from_config_dict(nest_settings(settings))
+            swept = from_config_dict(
+                nest_settings(settings | {f"sweep.{name}": method.grid[name] for name in method.grid})
+            )
+            assert plain.algorithm == from_config_dict(nest_settings(method.base)).algorithm
             assert plain.max_env_steps == swept.max_env_steps == round(task.budget * runs.scale.budget)
             make_environment(swept)
             if "Bandit" in plain.env:
-                make_environment(from_config_dict(nested(settings | {"sweep.env_params.instance": (0, 1)})))
+                make_environment(from_config_dict(nest_settings(settings | {"sweep.env_params.instance": (0, 1)})))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -95,7 +101,7 @@ def test_the_budget_is_within_reach(scale, tmp_path):
     runs = Runs(tmp_path, SCALES[scale])
     for task, methods in tasks_of(runs.scale):
         for method in methods:
-            config = from_config_dict(nested(settings_for(runs, task, method)))
+            config = from_config_dict(nest_settings(make_settings(runs, task, method)))
             longest = make_environment(config).max_steps
             steps = config.ppo.num_steps if config.algorithm == "ppo" else longest
             most = config.num_updates * config.num_trajectories * steps
@@ -108,8 +114,8 @@ def test_the_budget_is_within_reach(scale, tmp_path):
 def test_all_share_the_network_the_optimiser_and_m(scale, tmp_path):
     runs = Runs(tmp_path, SCALES[scale])
     for task, methods in tasks_of(runs.scale):
-        configs = [from_config_dict(nested(settings_for(runs, task, method))) for method in methods]
-        assert len({config.policy for config in configs}) == 1
+        configs = [from_config_dict(nest_settings(make_settings(runs, task, method))) for method in methods]
+        assert all(config.policy == configs[0].policy for config in configs)
         assert len({(config.optimizer.schedule, config.optimizer.max_grad_norm) for config in configs}) == 1
         together = 64 if "bandit" in task.name else 16
         assert {config.num_trajectories for config in configs if config.algorithm != "ppo"} == {together}

@@ -13,7 +13,7 @@ import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty, remove, truncate
 
 from experiments.studies import runs as paper_runs
-from experiments.studies.methods import nested
+from experiments.studies.methods import nest_settings
 from experiments.studies.runs import Runs
 from experiments.studies.scale import QUICK
 from haepo_jax.config import from_config_dict, to_json
@@ -87,7 +87,7 @@ def test_the_runs_asked_for_are_listed(trainer, tmp_path):
     runs = Runs(tmp_path, SMALL)
     runs.get("b", PLAIN)
     runs.get("a", PLAIN)
-    assert runs.done == dict.fromkeys(["b", "a"], from_config_dict(nested(PLAIN)))
+    assert runs.done == dict.fromkeys(["b", "a"], from_config_dict(nest_settings(PLAIN)))
 
 
 @pytest.mark.parametrize("name", ["config.json", "members.json", "provenance.json", "summary.json", "metrics"])
@@ -177,7 +177,7 @@ def hold(folder, config, started, done):
 def test_a_run_that_another_process_is_doing_is_left_to_it(trainer, tmp_path):
     folder, context = tmp_path / "runs" / "x", multiprocessing.get_context("spawn")
     started, done = context.Event(), context.Event()
-    holder = context.Process(target=hold, args=(folder, from_config_dict(nested(PLAIN)), started, done))
+    holder = context.Process(target=hold, args=(folder, from_config_dict(nest_settings(PLAIN)), started, done))
     holder.start()
     assert started.wait(60)
     before = contents(folder)
@@ -271,14 +271,14 @@ def test_settings_by_dotted_name_become_groups():
         "sweep.env_params.instance": (1, 2),
         "sweep.discount": (1.0,),
     }
-    assert nested(settings) == {
+    assert nest_settings(settings) == {
         "env": "GaussianBandit-haepo",
         "env_kwargs": {"num_arms": 3},
         "env_params": {"noise": 0.5},
         "haepo": {"score": "sum", "kl_coef": 0.1},
         "sweep": {"haepo.kl_coef": (0.0, 0.1), "env_params.instance": (1, 2), "discount": (1.0,)},
     }
-    config = from_config_dict(nested(settings))
+    config = from_config_dict(nest_settings(settings))
     assert config.env_kwargs == {"num_arms": 3} and config.haepo.score == "sum"
     assert config.sweep == {"haepo.kl_coef": (0.0, 0.1), "env_params.instance": (1, 2), "discount": (1.0,)}
     assert from_config_dict(to_json(config)) == config

@@ -8,10 +8,10 @@ from experiments.studies import runs as paper_runs
 from experiments.studies.methods import DPO, HAEPO, METHODS, PPO
 from experiments.studies.runs import Runs
 from experiments.studies.scale import FULL
-from experiments.studies.tasks import CARTPOLE, WALK, bandit, deep_sea
-from experiments.studies.tuning import TUNING_SEED, reported, settings_for, transferred, tune
+from experiments.studies.tasks import CARTPOLE, WALK, make_bandit, make_deep_sea
+from experiments.studies.tuning import TUNING_SEED, make_settings, run_reported, transfer, tune
 
-GAUSSIAN = bandit("GaussianBandit-haepo", 3)
+GAUSSIAN = make_bandit("GaussianBandit-haepo", 3)
 SEEDS = dataclasses.replace(SMALL, tuning_seeds=3)
 BEST = {"optimizer.learning_rate": 1e-2, "dpo.beta": 0.1}
 
@@ -39,7 +39,7 @@ def train(tmp_path, monkeypatch):
     return made_up
 
 
-@pytest.mark.parametrize("task", [CARTPOLE, GAUSSIAN, deep_sea(4)])
+@pytest.mark.parametrize("task", [CARTPOLE, GAUSSIAN, make_deep_sea(4)])
 def test_the_setting_with_the_best_mean_curve_is_chosen(train, task):
     def learn(config, member):
         noise = np.random.default_rng(member.index).normal(size=UPDATES)
@@ -112,17 +112,17 @@ def test_without_tuning_seeds_the_first_setting_is_taken(train):
     assert runs.trainer.configs == [] and runs.done == {}
     assert tuned.chosen == {"optimizer.learning_rate": 1e-3, "ppo.gae_lambda": 0.8, "ppo.entropy_coef": 0.0}
     assert tuned.tried == () and np.isnan(tuned.score)
-    reported(runs, tuned)
+    run_reported(runs, tuned)
     (config,) = runs.trainer.configs
     assert config.optimizer.learning_rate == 1e-3 and config.ppo.gae_lambda == 0.8
 
 
-@pytest.mark.parametrize("task", [CARTPOLE, WALK, GAUSSIAN, deep_sea(4)])
+@pytest.mark.parametrize("task", [CARTPOLE, WALK, GAUSSIAN, make_deep_sea(4)])
 def test_every_method_is_tried_with_as_many_members_of_seeds_kept_apart(train, task):
     runs = train(lambda config, member: np.full(UPDATES, 0.5))
     for method in METHODS:
         tuned = tune(runs, task, method)
-        reported(runs, tuned)
+        run_reported(runs, tuned)
     tuning, final = runs.trainer.configs[::2], runs.trainer.configs[1::2]
     assert set(runs.done) == {f"{task.name}{part}/{m.name}" for part in ("/tuning", "") for m in METHODS}
     for config, method in zip(tuning, METHODS, strict=True):
@@ -141,19 +141,19 @@ def test_reported_runs_have_the_chosen_settings_and_their_changes(train):
     runs = train(lambda config, member: np.full(UPDATES, float(member.settings.get("haepo.temperature", 0.0))))
     tuned = tune(runs, CARTPOLE, HAEPO["sum"])
     assert tuned.chosen["haepo.temperature"] == 4.0
-    run = reported(runs, tuned, "variant", num_updates=7, **{"haepo.kl_coef": 0.5})
+    run = run_reported(runs, tuned, "variant", num_updates=7, **{"haepo.kl_coef": 0.5})
     assert run.path == runs.directory / "runs" / "cartpole" / "variant"
     config = runs.done["cartpole/variant"]
     assert (config.num_updates, config.haepo.kl_coef, config.haepo.temperature) == (7, 0.5, 4.0)
     assert config.haepo.score == "sum"
-    assert reported(runs, tuned).path.name == "haepo_sum"
+    assert run_reported(runs, tuned).path.name == "haepo_sum"
 
 
 def test_a_choice_is_taken_to_another_task(train):
     runs = train(lambda config, member: np.full(UPDATES, distance(member)))
     tuned = tune(runs, GAUSSIAN, DPO)
-    other = bandit("BernoulliBandit-haepo", 4)
-    moved = transferred(runs, tuned, other)
+    other = make_bandit("BernoulliBandit-haepo", 4)
+    moved = transfer(runs, tuned, other)
     assert moved.chosen == tuned.chosen == BEST and moved.task == other
-    assert moved.settings == {**settings_for(runs, other, DPO), **BEST}
+    assert moved.settings == {**make_settings(runs, other, DPO), **BEST}
     assert moved.settings["env"] == "BernoulliBandit-haepo" and moved.settings["env_kwargs.num_arms"] == 4

@@ -106,7 +106,7 @@ class TestRefusal:
         with pytest.raises(ConfigError) as error:
             next_batch(numbers(9), start(numbers(10), seed=0), 2)
         assert str(error.value) == (
-            "The run was started on 10 examples, and the data set now has 9; go on with the same data."
+            "The run was started on 10 examples, and the data set now has 9; continue with the same data."
         )
 
     @pytest.mark.parametrize("size", [0, -3])

@@ -17,13 +17,13 @@ from helpers.made_up_sweeps import (
 
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import heat_map
+from haepo_jax.reports.sweep.analysis import analyse_sweep
 from haepo_jax.reports.sweep.folder import read_sweep
-from haepo_jax.reports.sweep.numbers import analyse
-from haepo_jax.reports.sweep.page import headline, make_chapters, write_report
+from haepo_jax.reports.sweep.page import make_chapters, write_headline, write_report
 
 
 def chapters(folder, name):
-    numbers = analyse(read_sweep(FOLDERS[name](folder)))
+    numbers = analyse_sweep(read_sweep(FOLDERS[name](folder)))
     return {chapter.section.slug: chapter for chapter in make_chapters(numbers)}
 
 
@@ -70,7 +70,7 @@ def test_one_setting_has_an_interval_for_each_value(tmp_path):
 def test_the_best_ten_and_the_default_are_listed(tmp_path):
     points = grid(optimizer__learning_rate=RATES, haepo__entropy_coef=(0.0, 1e-3, 2e-3, 5e-3))
     folder = write_sweep(tmp_path, points, hump_that_diverges, seeds=6, optimizer={"learning_rate": RATES[0]})
-    numbers = analyse(read_sweep(folder))
+    numbers = analyse_sweep(read_sweep(folder))
     chapter = {c.section.slug: c for c in make_chapters(numbers)}["best"]
     table, exactly = chapter.section.tables
     assert table.columns == (
@@ -99,7 +99,7 @@ def test_the_best_ten_and_the_default_are_listed(tmp_path):
 def test_numbers_of_the_table_are_those_of_the_members(tmp_path):
     parts = chapters(tmp_path, "grid")
     finals = np.array([hump({RATE: RATES[-1], ENTROPY: 0.0}, seed)[:7].mean() for seed in range(6)])
-    numbers = analyse(read_sweep(tmp_path))
+    numbers = analyse_sweep(read_sweep(tmp_path))
     assert numbers.scores.worst < finals.max()
     told = f"has the worst final return that any member has, {numbers.scores.worst:.3g}, so that"
     assert any(told in finding for finding in parts["progress"].section.findings)
@@ -119,7 +119,7 @@ def test_the_page_says_what_became_of_the_default(tmp_path, changes, finding, ca
         return np.full(UPDATES, 100.0 * (settings[RATE] == 3e-3) - 1000 * settings[ENTROPY] + seed)
 
     folder = write_sweep(tmp_path, GRID, learn, seeds=5, **changes)
-    numbers = analyse(read_sweep(folder))
+    numbers = analyse_sweep(read_sweep(folder))
     best = make_chapters(numbers)[1]
     assert any(finding in line for line in best.section.findings)
     _, (series,), _ = captured(best.drawings[0])
@@ -131,7 +131,7 @@ def test_a_default_that_has_not_begun_is_told(tmp_path):
         return UPDATES * (member.settings[RATE] != 3e-3)
 
     folder = write_sweep(tmp_path, GRID, hump, rows=rows, complete=False)
-    numbers = analyse(read_sweep(folder))
+    numbers = analyse_sweep(read_sweep(folder))
     best = make_chapters(numbers)[1]
     assert "The default has not come so far yet." in best.section.findings
     assert "The default has not come so far yet." in best.drawings[0].caption
@@ -160,7 +160,7 @@ def test_combinations_that_are_left_out_are_told(tmp_path):
     folder = write_sweep(
         tmp_path, SCORES, hump, seeds=3, fixed=[SCORE], complete=False, rows=lambda m: min(rows_of_score(m), 5) or 3
     )
-    findings = " ".join(make_chapters(analyse(read_sweep(folder)))[0].section.findings)
+    findings = " ".join(make_chapters(analyse_sweep(read_sweep(folder)))[0].section.findings)
     assert (
         "updates, 5; combinations that have not come so far, with 54 members that have begun, are left out."
         in findings
@@ -178,7 +178,7 @@ def test_sensitivity_tells_what_chance_explains_only_where_values_are_drawn(tmp_
 def test_names_are_short_where_that_tells_them_apart(tmp_path):
     points = grid(haepo__num_epochs=(1, 2), ppo__num_epochs=(1, 2), algorithm=("haepo", "ppo"))
     folder = write_sweep(tmp_path, points, lambda s, k: np.full(UPDATES, s["haepo.num_epochs"] + 0.1 * k))
-    parts = make_chapters(analyse(read_sweep(folder)))
+    parts = make_chapters(analyse_sweep(read_sweep(folder)))
     assert parts[1].section.tables[0].columns[1:4] == ("haepo.num_epochs", "ppo.num_epochs", "algorithm")
     assert "Sweep: several algorithms on CartPole-v1" in write_report(folder).read_text()
 
@@ -190,7 +190,7 @@ def test_what_ties_with_the_best_is_named_and_the_best_is_marked(tmp_path):
         return np.full(UPDATES, level + np.random.default_rng([seed, int(1e6 * settings[RATE])]).normal())
 
     folder = write_sweep(tmp_path, GRID, learn, seeds=8)
-    numbers = analyse(read_sweep(folder))
+    numbers = analyse_sweep(read_sweep(folder))
     best = make_chapters(numbers)[1].section
     table = best.tables[0]
     assert table.marked == [0] and "✓ marks the best." in table.note
@@ -199,13 +199,13 @@ def test_what_ties_with_the_best_is_named_and_the_best_is_marked(tmp_path):
     assert {row[1] for row in table.rows[:3]} == {"0.003"}
     assert "2 others tie with it: no difference is shown." in best.findings[0]
     assert all(f"learning_rate=0.003, entropy_coef={row[2]} with" in best.findings[1] for row in table.rows[1:3])
-    assert "2 others tie with it" in headline(numbers)
+    assert "2 others tie with it" in write_headline(numbers)
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 4])
 def test_few_seeds_have_no_best_and_no_interval(tmp_path, seeds):
     folder = write_sweep(tmp_path, GRID, hump, seeds=seeds)
-    numbers = analyse(read_sweep(folder))
+    numbers = analyse_sweep(read_sweep(folder))
     parts = {chapter.section.slug: chapter for chapter in make_chapters(numbers)}
     best = parts["best"].section
     table = best.tables[0]
@@ -216,4 +216,4 @@ def test_few_seeds_have_no_best_and_no_interval(tmp_path, seeds):
     assert not [cell for row in table.rows for cell in row if "[" in cell]
     _, (series,), _ = captured(parts["best"].drawings[0])
     assert series[0].label.startswith("highest") and all(np.isnan(curve.low).all() for curve in series)
-    assert "No setting is called the best" in headline(numbers) and "is best" not in headline(numbers)
+    assert "No setting is called the best" in write_headline(numbers) and "is best" not in write_headline(numbers)

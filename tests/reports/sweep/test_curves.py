@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 from helpers.made_up_sweeps import RATE, RATES, UPDATES, grid, hump, hump_that_diverges, level, read
 
-from haepo_jax.reports.sweep.curves import CURVE_POINTS, learning_curve
+from haepo_jax.reports.sweep.curves import CURVE_POINTS, collect_curves
 from haepo_jax.reports.sweep.folder import counts_steps
 from haepo_jax.reports.sweep.ranking import score_members
 
@@ -11,7 +11,7 @@ from haepo_jax.reports.sweep.ranking import score_members
 def test_a_learning_curve_against_updates(tmp_path):
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES), hump_that_diverges, seeds=4)
     scores = score_members(sweep)
-    places, values = learning_curve(sweep, scores, len(RATES) - 1)
+    places, values = collect_curves(sweep, scores, len(RATES) - 1)
     np.testing.assert_array_equal(places, np.arange(1, UPDATES + 1))
     for seed in range(4):
         series = hump(sweep.points[-1], seed).astype(np.float32)
@@ -28,11 +28,11 @@ def test_a_learning_curve_against_environment_steps(tmp_path):
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:2]), learn, seeds=2, max_env_steps=2000)
     scores = score_members(sweep)
     assert counts_steps(sweep)
-    places, values = learning_curve(sweep, scores, 0)
+    places, values = collect_curves(sweep, scores, 0)
     assert places[-1] == 2000 and len(places) == CURVE_POINTS
     np.testing.assert_array_equal(values[0], np.maximum(places // 100 - 1, 0))
     np.testing.assert_array_equal(values[1], np.maximum(places // 200 - 1, 0))
-    places, values = learning_curve(sweep, scores, 1)
+    places, values = collect_curves(sweep, scores, 1)
     assert places[-1] == 2000
     np.testing.assert_array_equal(
         values[1], np.where(places > 1400, scores.worst, np.maximum(np.minimum(places // 200, 7) - 1, 0))
@@ -44,6 +44,6 @@ def test_a_long_learning_curve_is_thinned(tmp_path):
     sweep = read(tmp_path, points, lambda s, k: level(1), seeds=1, num_updates=999, complete=False)
     longer = np.tile(np.arange(999.0, dtype=np.float32), (2, 1))
     sweep = dataclasses.replace(sweep, returns=longer, rows=np.full(2, 999), done=np.full(2, True))
-    places, values = learning_curve(sweep, score_members(sweep), 0)
+    places, values = collect_curves(sweep, score_members(sweep), 0)
     assert len(places) == CURVE_POINTS and (places[0], places[-1]) == (1, 999)
     np.testing.assert_array_equal(values[0], places - 1)

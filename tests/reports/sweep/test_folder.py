@@ -21,7 +21,7 @@ from helpers.made_up_sweeps import (
 
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
-from haepo_jax.reports.sweep.folder import default_point, read_sweep
+from haepo_jax.reports.sweep.folder import find_default_point, read_sweep
 
 
 def test_a_sweep_is_read_by_member_and_update(tmp_path):
@@ -50,15 +50,15 @@ def test_limits_that_are_swept_are_those_of_the_member(tmp_path):
 
 def test_the_default_is_the_point_of_the_configs_own_values(tmp_path):
     sweep = read(tmp_path / "a", BOTH, hump, seeds=1)
-    assert sweep.points[default_point(sweep)] == {RATE: 3e-3, ENTROPY: 5e-3}
+    assert sweep.points[find_default_point(sweep)] == {RATE: 3e-3, ENTROPY: 5e-3}
     changed = read(tmp_path / "b", BOTH, hump, seeds=1, optimizer={"learning_rate": 1e-2})
-    assert changed.points[default_point(changed)] == {RATE: 1e-2, ENTROPY: 5e-3}
-    assert default_point(read(tmp_path / "c", BOTH, hump, seeds=1, haepo={"entropy_coef": 0.02})) is None
+    assert changed.points[find_default_point(changed)] == {RATE: 1e-2, ENTROPY: 5e-3}
+    assert find_default_point(read(tmp_path / "c", BOTH, hump, seeds=1, haepo={"entropy_coef": 0.02})) is None
     points = grid(policy__hidden_sizes=([32], [64, 64]), env_params__gravity=(9.8, 20.0))
     options = {"seeds": 1, "env_params": {"gravity": 9.8}}
-    assert default_point(read(tmp_path / "d", points, lambda s, k: level(1), **options)) == 2
+    assert find_default_point(read(tmp_path / "d", points, lambda s, k: level(1), **options)) == 2
     del options["env_params"]
-    assert default_point(read(tmp_path / "e", points, lambda s, k: level(1), **options)) is None
+    assert find_default_point(read(tmp_path / "e", points, lambda s, k: level(1), **options)) is None
 
 
 def test_metrics_that_a_group_does_not_have_are_null_and_not_read(tmp_path):

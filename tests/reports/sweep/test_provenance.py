@@ -1,7 +1,7 @@
 import pytest
 from helpers.made_up_sweeps import ATTEMPT
 
-from haepo_jax.reports.sweep.provenance import attempts_so_far, provenance
+from haepo_jax.reports.sweep.provenance import describe_provenance, read_attempts_so_far
 from haepo_jax.runs.folder import write_json
 
 EARLIER = ATTEMPT | {"processes": 2, "outcome": "SIGTERM", "git": {"commit": "89ab", "dirty": True}}
@@ -17,7 +17,7 @@ LATER = ATTEMPT | {
 def told(folder, **files):
     for name, attempts in files.items():
         write_json(folder / f"{name.replace('_', '-')}.json", attempts)
-    return provenance(folder, attempts_so_far(folder))
+    return describe_provenance(folder, read_attempts_so_far(folder))
 
 
 def test_one_process_has_its_device_told(tmp_path):

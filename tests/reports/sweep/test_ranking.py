@@ -21,7 +21,7 @@ from helpers.made_up_sweeps import (
 
 from haepo_jax.analysis.statistics import interquartile_mean
 from haepo_jax.errors import ConfigError
-from haepo_jax.reports.sweep.ranking import by_cell, pooled, score_members
+from haepo_jax.reports.sweep.ranking import aggregate_by_cell, pool_members, score_members
 from haepo_jax.runs.summary import FINAL_UPDATES
 
 
@@ -39,12 +39,12 @@ def test_a_member_that_diverged_counts_as_the_worst_of_all(tmp_path):
         return by_rate(settings, seed)[:7] if settings[RATE] == RATES[2] and seed else by_rate(settings, seed)
 
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:3]), learn, seeds=4)
-    scores, standings = analysed(sweep)
+    scores, ranking = analysed(sweep)
     assert scores.worst == 100.0
     np.testing.assert_array_equal(scores.finals[8:], [300.0, 100.0, 100.0, 100.0])
-    np.testing.assert_array_equal(standings.diverged, [0, 0, 3])
-    np.testing.assert_array_equal(standings.ranking, [1, 0, 2])
-    assert (standings.median[2], standings.worst[2], standings.score[2]) == (100.0, 100.0, 100.0)
+    np.testing.assert_array_equal(ranking.diverged, [0, 0, 3])
+    np.testing.assert_array_equal(ranking.order, [1, 0, 2])
+    assert (ranking.median[2], ranking.worst[2], ranking.score[2]) == (100.0, 100.0, 100.0)
 
 
 def test_what_a_member_had_before_it_diverged_may_be_the_worst(tmp_path):
@@ -74,9 +74,9 @@ def test_points_that_tie_are_ranked_by_their_mean(tmp_path):
     sweep = read(
         tmp_path, grid(optimizer__learning_rate=RATES[:3]), lambda s, k: level(tops[s[RATE]] if k == 3 else 5.0)
     )
-    _, standings = analysed(sweep)
-    np.testing.assert_array_equal(standings.score, [5.0, 5.0, 5.0])
-    np.testing.assert_array_equal(standings.ranking, [1, 0, 2])
+    _, ranking = analysed(sweep)
+    np.testing.assert_array_equal(ranking.score, [5.0, 5.0, 5.0])
+    np.testing.assert_array_equal(ranking.order, [1, 0, 2])
 
 
 def test_a_running_sweep_is_compared_after_the_same_number_of_updates(tmp_path):
@@ -88,22 +88,22 @@ def test_a_running_sweep_is_compared_after_the_same_number_of_updates(tmp_path):
         rows=waves(12),
         complete=False,
     )
-    scores, standings = analysed(sweep)
+    scores, ranking = analysed(sweep)
     assert scores.updates == 12
     last = np.arange(2, 12).mean()
     np.testing.assert_allclose(scores.finals, [last, last, 2 * last, 2 * last, np.nan, np.nan])
-    np.testing.assert_array_equal(standings.ranking, [1, 0])
-    np.testing.assert_array_equal(standings.seeds, [2, 2, 0])
+    np.testing.assert_array_equal(ranking.order, [1, 0])
+    np.testing.assert_array_equal(ranking.seeds, [2, 2, 0])
     np.testing.assert_array_equal(sweep.begun, [True] * 4 + [False] * 2)
     np.testing.assert_array_equal(sweep.done, [True] * 2 + [False] * 4)
 
 
 def test_a_wave_that_has_only_begun_holds_no_one_back(tmp_path):
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:3]), by_rate, seeds=2, rows=waves(3), complete=False)
-    scores, standings = analysed(sweep)
+    scores, ranking = analysed(sweep)
     assert scores.updates == UPDATES
     np.testing.assert_array_equal(scores.compared, [True, True, False, False, False, False])
-    np.testing.assert_array_equal(standings.ranking, [0])
+    np.testing.assert_array_equal(ranking.order, [0])
 
 
 def test_all_that_run_side_by_side_are_compared_at_the_slowest(tmp_path):
@@ -117,10 +117,10 @@ def test_what_diverged_early_waits_for_the_others_of_its_point(tmp_path):
         return by_rate(settings, seed)[: 2 if settings[RATE] == RATES[1] and seed == 0 else None]
 
     points = grid(optimizer__learning_rate=RATES[:2])
-    scores, standings = analysed(read(tmp_path / "a", points, learn, seeds=2, rows=waves(3), complete=False))
+    scores, ranking = analysed(read(tmp_path / "a", points, learn, seeds=2, rows=waves(3), complete=False))
     np.testing.assert_array_equal(scores.compared, [True, True, False, False])
-    np.testing.assert_array_equal(standings.ranking, [0])
-    scores, standings = analysed(read(tmp_path / "b", points, learn, seeds=2, rows=waves(15), complete=False))
+    np.testing.assert_array_equal(ranking.order, [0])
+    scores, ranking = analysed(read(tmp_path / "b", points, learn, seeds=2, rows=waves(15), complete=False))
     assert scores.updates == 15 and scores.compared.all() and scores.diverged.tolist() == [False, False, True, False]
 
 
@@ -155,7 +155,7 @@ def test_members_that_used_up_their_steps_are_done_and_hold_no_one_back(tmp_path
 def test_a_statistic_of_cells_is_that_of_each_cell(cells):
     rng = np.random.default_rng(0)
     values, cell = rng.normal(size=200), rng.integers(cells, size=200) // 2 * 2
-    found = by_cell(interquartile_mean, values, cell, cells + 1)
+    found = aggregate_by_cell(interquartile_mean, values, cell, cells + 1)
     for k in range(cells + 1):
         inside = values[cell == k]
         expected = scipy.stats.trim_mean(inside, 0.25) if inside.size else np.nan
@@ -169,7 +169,7 @@ def test_cells_of_one_size_are_computed_at_once():
         calls.append(runs.shape)
         return runs.mean(axis=(0, 1))
 
-    by_cell(statistic, np.arange(3003.0), np.append(np.repeat(np.arange(1000), 3), [1000] * 3), 1001)
+    aggregate_by_cell(statistic, np.arange(3003.0), np.append(np.repeat(np.arange(1000), 3), [1000] * 3), 1001)
     assert calls == [(1, 3, 1001)]
 
 
@@ -178,7 +178,7 @@ def test_heat_maps_pool_all_members_with_both_values(tmp_path):
     sweep = read(tmp_path, points, hump_that_diverges, seeds=4)
     scores = score_members(sweep)
     _, rate, entropy = sweep.settings
-    score, failed = pooled(sweep, scores, rate, entropy)
+    score, failed = pool_members(sweep, scores, rate, entropy)
     assert score.shape == failed.shape == (6, 3)
     finals = scores.finals.reshape(2, 6, 3, 4)
     for row in range(6):
@@ -190,7 +190,7 @@ def test_heat_maps_pool_all_members_with_both_values(tmp_path):
 
 def test_a_cell_without_members_is_empty(tmp_path):
     sweep = read(tmp_path, SCORES, hump, fixed=[SCORE], rows=lambda m: 20 * ("sum" in m.group), complete=False)
-    score, failed = pooled(sweep, score_members(sweep), *sweep.settings)
+    score, failed = pool_members(sweep, score_members(sweep), *sweep.settings)
     labels = sweep.settings[0].labels
     assert [np.isnan(row).all() for row in score] == [label != "sum" for label in labels]
     np.testing.assert_array_equal(np.isnan(score), np.isnan(failed))

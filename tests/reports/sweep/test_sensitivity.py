@@ -21,19 +21,19 @@ from helpers.made_up_sweeps import (
 
 from haepo_jax.reports.sweep.folder import is_grid
 from haepo_jax.reports.sweep.ranking import score_members
-from haepo_jax.reports.sweep.sensitivity import draws_seeds, sensitivities
+from haepo_jax.reports.sweep.sensitivity import draws_seeds, measure_sensitivities
 
 
 def explained(sweep):
-    scores, standings = analysed(sweep)
-    return {one.setting.name: one for one in sensitivities(sweep, scores, standings)}
+    scores, ranking = analysed(sweep)
+    return {one.setting.name: one for one in measure_sensitivities(sweep, scores, ranking)}
 
 
 def test_a_share_is_the_variance_between_the_values_over_all(tmp_path):
     sweep = read(tmp_path, BOTH, hump_that_diverges, seeds=8)
-    scores, standings = analysed(sweep)
-    found = sensitivities(sweep, scores, standings)
-    table = standings.score.reshape(6, 6)
+    scores, ranking = analysed(sweep)
+    found = measure_sensitivities(sweep, scores, ranking)
+    table = ranking.score.reshape(6, 6)
     total = table.var()
     expected = {RATE: table.mean(axis=1).var() / total, ENTROPY: table.mean(axis=0).var() / total}
     assert {one.setting.name: pytest.approx(float(one.share.value)) for one in found} == expected
@@ -89,8 +89,8 @@ def test_where_points_are_drawn_the_interval_comes_of_the_draw(tmp_path):
     sweep = read(
         tmp_path, points, lambda s, k: level(s["haepo.num_epochs"]), seeds=2, num_samples=60, sweep=DISTRIBUTIONS
     )
-    _, standings = analysed(sweep)
-    assert not is_grid(sweep) and not draws_seeds(sweep, standings)
+    _, ranking = analysed(sweep)
+    assert not is_grid(sweep) and not draws_seeds(sweep, ranking)
     found = explained(sweep)
     assert list(found) == ["haepo.num_epochs", RATE]  # the score has one value
     np.testing.assert_allclose(found["haepo.num_epochs"].share, 1.0)
@@ -100,12 +100,12 @@ def test_where_points_are_drawn_the_interval_comes_of_the_draw(tmp_path):
 
 def test_by_chance_is_what_a_setting_without_effect_explains_on_average(tmp_path):
     sweep = read(tmp_path, drawn(40), hump, seeds=1, num_samples=40, sweep=DISTRIBUTIONS)
-    scores, standings = analysed(sweep)
+    scores, ranking = analysed(sweep)
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(200):
-        shuffled = standings._replace(score=rng.permutation(standings.score))
-        by_name = {one.setting.name: one for one in sensitivities(sweep, scores, shuffled)}
+        shuffled = ranking._replace(score=rng.permutation(ranking.score))
+        by_name = {one.setting.name: one for one in measure_sensitivities(sweep, scores, shuffled)}
         shares.append(by_name[RATE].share.value)
     assert np.mean(shares) == pytest.approx(by_name[RATE].by_chance, rel=0.25)
 

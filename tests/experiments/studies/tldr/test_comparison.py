@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.studies.methods import nested
+from experiments.studies.methods import nest_settings
 from experiments.studies.tldr import comparison
 from experiments.studies.tldr.methods import METHODS
 from experiments.studies.tldr.runs import Tuned
@@ -31,7 +31,7 @@ class MadeUp:
         pass
 
     def config(self, settings):
-        return from_config_dict(nested(settings))
+        return from_config_dict(nest_settings(settings))
 
     def tune(self, method):
         scores = tuple((chosen, GOLD[method.name] - number) for number, chosen in enumerate(method.settings()))

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from experiments.studies.methods import nested
+from experiments.studies.methods import nest_settings
 from experiments.studies.tldr.methods import BASELINES, HAEPO, METHODS, SETTINGS_PER_METHOD
 from haepo_jax.language.config import from_config_dict
 
@@ -19,19 +19,19 @@ def test_all_have_the_same_number_of_settings_and_each_is_allowed(method):
     settings = method.settings()
     assert len({tuple(chosen.items()) for chosen in settings}) == SETTINGS_PER_METHOD
     for chosen in settings:
-        config = from_config_dict(nested({**method.base, **chosen}))
+        config = from_config_dict(nest_settings({**method.base, **chosen}))
         assert config.algorithm == method.name.partition("_")[0]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_nothing_is_tuned_but_the_learning_rate_and_the_loss(method):
     tuned = {name.partition(".")[0] for name in method.grid if name != "rl.optimizer.learning_rate"}
-    assert tuned <= {from_config_dict(nested(method.base)).algorithm}
+    assert tuned <= {from_config_dict(nest_settings(method.base)).algorithm}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_all_learn_from_as_many_responses_an_update(method):
-    config = from_config_dict(nested(method.base))
+    config = from_config_dict(nest_settings(method.base))
     of_a_prompt = 2 if config.algorithm == "dpo" else config.rl.num_samples
     assert config.rl.num_prompts * of_a_prompt == 64
 

@@ -3,24 +3,24 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from haepo_jax.analysis.few_seeds import interquartile_mean_of
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate
-from haepo_jax.reports.formatting import interval, interval_cell
+from haepo_jax.reports.formatting import format_interval, format_interval_cell
 from haepo_jax.reports.sweep.bins import LABEL_DIGITS, Setting
 from haepo_jax.reports.sweep.folder import Sweep
-from haepo_jax.reports.sweep.ranking import Scores, Standings, rank_points, score_members
-from haepo_jax.reports.sweep.sensitivity import Sensitivity, sensitivities
-from haepo_jax.reports.sweep.ties import beside_the_highest
+from haepo_jax.reports.sweep.ranking import Ranking, Scores, rank_points, score_members
+from haepo_jax.reports.sweep.sensitivity import Sensitivity, measure_sensitivities
+from haepo_jax.reports.sweep.ties import compare_with_highest
 from haepo_jax.runs.summary import FINAL_UPDATES
 from haepo_jax.text import format_setting, format_value, shorten_names
 
 
-class Numbers(NamedTuple):
+class Analysis(NamedTuple):
     """The numbers of a sweep."""
 
     sweep: Sweep
     scores: Scores
-    standings: Standings
+    ranking: Ranking
     sensitivities: tuple[Sensitivity, ...]
     names: Mapping[str, str]
     """The swept settings as the page calls them, by their dotted names."""
@@ -29,45 +29,45 @@ class Numbers(NamedTuple):
 
     def final(self) -> str:
         """Returns the meaning of a final return, in words."""
-        return f"mean return of the last {count(min(FINAL_UPDATES, self.scores.updates), 'update')}"
+        return f"mean return of the last {format_count(min(FINAL_UPDATES, self.scores.updates), 'update')}"
 
     def score(self, point: int) -> str:
-        """The score of a point with its interval."""
-        return interval(self._estimate(point))
+        """Formats the score of a point with its interval."""
+        return format_interval(self._estimate(point))
 
     def score_cell(self, point: int) -> str:
-        """The same for a table."""
-        return interval_cell(self._estimate(point))
+        """Formats the score of a point for a table."""
+        return format_interval_cell(self._estimate(point))
 
     def _estimate(self, point: int) -> Estimate:
-        return interquartile_mean_of(self.scores.finals[(self.sweep.point == point) & self.scores.compared])
+        return estimate_interquartile_mean(self.scores.finals[(self.sweep.point == point) & self.scores.compared])
 
     def settings(self, point: int) -> str:
-        """The settings of a point."""
+        """Formats the settings of a point."""
         return ", ".join(
             format_setting(self.names[setting.name], self.value(setting, point)) for setting in self.sweep.settings
         )
 
     def value(self, setting: Setting, point: int) -> str:
-        """One of its settings."""
+        """Formats one of the settings of a point."""
         if setting.binned:
             return format_value(self.sweep.points[point][setting.name], LABEL_DIGITS)
         return setting.labels[setting.level[point]]
 
 
-def analyse(sweep: Sweep) -> Numbers:
-    """Everything that is computed of a sweep.
+def analyse_sweep(sweep: Sweep) -> Analysis:
+    """Computes all numbers of a sweep.
 
     Raises:
       ConfigError: no member has a finite return.
     """
     scores = score_members(sweep)
-    standings = rank_points(sweep, scores)
-    found = sensitivities(sweep, scores, standings)
+    ranking = rank_points(sweep, scores)
+    found = measure_sensitivities(sweep, scores, ranking)
     names = shorten_names([setting.name for setting in sweep.settings])
-    return Numbers(sweep, scores, standings, found, names, beside_the_highest(sweep, scores, standings))
+    return Analysis(sweep, scores, ranking, found, names, compare_with_highest(sweep, scores, ranking))
 
 
-def count(number_of: int, what: str) -> str:
-    """How many there are of what, `1 seed` or `1,152 members`."""
+def format_count(number_of: int, what: str) -> str:
+    """Formats a number of things, `1 seed` or `1,152 members`."""
     return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"

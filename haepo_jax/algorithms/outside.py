@@ -1,0 +1,65 @@
+"""What a method from outside is held to, so that a slip is a sentence that names it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.components import is_outside
+from haepo_jax.config import ExperimentConfig, method_of
+from haepo_jax.environments import Environment
+from haepo_jax.environments.contract import BY_EVERY_RUN, names_a_setting
+from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.methods import Objective, scalars
+from haepo_jax.types import Metrics
+
+
+def check_metrics(config: ExperimentConfig, environment: Environment) -> None:
+    """Refuses metrics of a method whose names are taken.
+
+    Raises:
+      ConfigError: by what every run reports, by the environment or by a setting.
+    """
+    if not is_outside(config.algorithm):
+        return
+    for name in method_of(config).metrics:
+        if name in BY_EVERY_RUN or name in environment.info_metrics or names_a_setting(name):
+            whose = environment.name if name in environment.info_metrics else "a run itself"
+            raise ConfigError(
+                f"config.algorithm {config.algorithm} has a metric {quoted(name)}, which is what {whose} reports "
+                "under that name; give it another one."
+            )
+
+
+def objective_of(config: ExperimentConfig) -> Callable[..., Objective]:
+    """Returns the objective of the config's method; what one from outside gives is checked while it is traced."""
+    method = method_of(config)
+    if not is_outside(config.algorithm):
+        return method.objective
+
+    def make(*arguments: Any) -> Objective:
+        objective = method.objective(*arguments)
+
+        def checked(evaluated: Any) -> tuple[jax.Array, Metrics]:
+            loss, metrics = _pair(config.algorithm, objective(evaluated))
+            if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+                raise ConfigError(
+                    f"config.algorithm {config.algorithm} has a loss {quoted(loss)}; it must be one real number."
+                )
+            if metrics.keys() != set(method.metrics):
+                raise ConfigError(
+                    f"config.algorithm {config.algorithm} gives the metrics {', '.join(sorted(metrics)) or 'none'}, "
+                    f"and its record names {', '.join(sorted(method.metrics)) or 'none'}; make them the same."
+                )
+            return loss, scalars(metrics)
+
+        return checked
+
+    return make
+
+
+def _pair(name: str, found: Any) -> tuple[Any, dict[str, Any]]:
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict):
+        return found
+    raise ConfigError(f"config.algorithm {name} gives {quoted(found)}; it must give (loss, metrics by name).")

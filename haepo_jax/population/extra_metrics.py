@@ -1,0 +1,47 @@
+"""More columns of an update's batch, by what `config.metrics` names."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from haepo_jax import components
+from haepo_jax.config import ExperimentConfig
+from haepo_jax.environments.contract import check_reported_name
+from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.rollouts.steps import steps_of
+from haepo_jax.types import Metrics
+
+
+def make_extra_metrics(config: ExperimentConfig) -> Callable[[Any, Mapping[str, Any]], Metrics]:
+    """Makes the function `(batch, metrics that the update reports already) -> more metrics`, float32 scalars.
+
+    Raises:
+      ConfigError: `config.metrics` cannot be loaded.
+    """
+    name, path = config.metrics, "metrics"
+    if not components.is_outside(name):
+        return lambda batch, reported: {}
+    outside = components.load(path, name)
+
+    def metrics_of(batch: Any, reported: Mapping[str, Any]) -> Metrics:
+        steps = steps_of(batch)
+        if steps is None:
+            raise ConfigError(f"config.{path} {name} needs the steps of a batch, and {config.algorithm} gives none.")
+        found = components.call(path, outside, steps, kwargs=config.metrics_kwargs)
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"config.{path} {name} gives {quoted(found)}; it must give metrics by name.")
+        for metric, value in found.items():
+            if not isinstance(metric, str) or not metric:
+                raise ConfigError(f"config.{path} {name} names a metric {quoted(metric)}; a name must be text.")
+            check_reported_name(f"config.{path} {name}", metric)
+            if metric in reported:
+                raise ConfigError(f"config.{path} {name}: there is a metric {quoted(metric)} already; rename it.")
+            if jnp.shape(value) != ():
+                raise ConfigError(
+                    f"config.{path} {name} gives {quoted(metric)} as an array of shape {jnp.shape(value)}; it must be "
+                    "one number."
+                )
+        return {metric: jnp.asarray(value, jnp.float32) for metric, value in found.items()}
+
+    return metrics_of

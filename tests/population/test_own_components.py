@@ -1,0 +1,79 @@
+"""Components of a program in the place of those that a config names."""
+
+import re
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from haepo_jax.config import from_config_dict, with_components
+from haepo_jax.environments import make
+from haepo_jax.environments.random_walk import RandomWalk
+from haepo_jax.errors import ConfigError
+from haepo_jax.population import make_population
+from haepo_jax.population.member import make_member
+from haepo_jax.runs.experiment import run
+
+
+def config_with(**changes):
+    small = {"num_updates": 2, "num_trajectories": 4, "horizon": 10, "policy": {"hidden_sizes": (8,)}, "num_seeds": 1}
+    return from_config_dict(small | changes)
+
+
+def power(step, num_steps, *, exponent):
+    return (1 - step / num_steps) ** exponent
+
+
+class Corridor(RandomWalk):
+    """A random walk from outside."""
+
+
+def test_components_are_the_same_as_those_that_a_config_names(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_project", sys.modules[__name__])
+    settings = {"schedule_params": {"exponent": 2}, "transform_params": {"b1": 0.7}}
+    by_name = {"transform": "optax:scale_by_lion", "schedule": "my_project:power"}
+    named = config_with(env="my_project:Corridor", env_params={"length": 5}, optimizer=settings | by_name)
+    rest = config_with(env_params={"length": 5}, optimizer=settings)
+    given = {"environment": Corridor, "transform": optax.scale_by_lion, "schedule": power}
+    ends = []
+    for config, components in ((named, {}), (rest, given)):
+        population = make_population(config, devices=jax.devices()[:1], **components)
+        ends.append(population.run([{"optimizer.schedule_params.exponent": e} for e in (1, 3)], [0]))
+    np.testing.assert_array_equal(ends[0]["loss"], ends[1]["loss"])
+    assert (ends[0]["grad_norm"][0] != ends[0]["grad_norm"][1]).any()
+
+
+def test_an_environment_may_be_given_ready_made():
+    for environment in (make("RandomWalk-haepo"), Corridor()):
+        functions = make_member(config_with(env_params={"length": 5}), environment=environment)
+        assert functions.environment.params == make("RandomWalk-haepo").params
+
+
+@pytest.mark.parametrize(
+    ("components", "sentence"),
+    [
+        ({"optimiser": power}, "optimiser is no component; allowed: "),
+        ({"transform": 3}, "transform must be a component or its name, got 3."),
+        ({"transform": "no_such:x"}, "config.optimizer.transform no_such:x cannot be imported: there is no module no"),
+    ],
+)
+def test_components_that_cannot_be_used_are_refused(components, sentence):
+    def first_state():
+        return make_member(config_with(), **components).init(jax.random.key(0), {})
+
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        jax.eval_shape(first_state)
+
+
+def test_components_are_refused_by_a_run_which_must_name_them(tmp_path):
+    of_no_module = "give it a name in a module of its own, and write package.module:attribute"
+    for transform, sentence in (
+        (optax.scale_by_lion, "config.optimizer.transform must be text, as config.json holds it, got <function"),
+        (lambda b1=0.5: optax.scale_by_lion(b1), of_no_module),
+    ):
+        config = with_components(config_with(), {"transform": transform})
+        with pytest.raises(ConfigError, match=sentence):
+            run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
