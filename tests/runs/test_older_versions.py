@@ -14,6 +14,7 @@ import pytest
 import haepo_jax
 from haepo_jax.config.sweep import from_record
 from haepo_jax.errors import ConfigError
+from haepo_jax.runs import checkpoints
 from haepo_jax.runs.evaluation import measure
 from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runs.files import read_identity, read_record, read_summary
@@ -83,13 +84,12 @@ def test_a_member_that_had_diverged_under_0_1_has_diverged(workdir):
     np.testing.assert_array_equal(population.here(state.diverged_at), [-1, 0])
 
 
-def test_damage_to_a_checkpoint_of_0_1_is_noticed(workdir):
-    largest = max(workdir.glob("checkpoints/*/2/default/**/d/*"), key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
+def test_the_checksums_of_a_checkpoint_of_0_1_are_verified(workdir, monkeypatch, capsys):
+    compute = checkpoints._compute_checksums
+    monkeypatch.setattr(checkpoints, "_compute_checksums", lambda arrays, start: compute(arrays, start) + 1)
     with pytest.raises(ConfigError, match="holds no good checkpoint"):
         list(load_states(workdir))
+    assert "the checksum does not hold for member 0" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_both_versions(workdir):
