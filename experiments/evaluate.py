@@ -20,6 +20,9 @@ flags.DEFINE_integer("seed", 0, "Another seed gives other episodes.", lower_boun
 flags.DEFINE_string(
     "checkpoint", "last", "Whose policies: last, best (of the evaluations in training), or a number of updates."
 )
+flags.DEFINE_string(
+    "gif", None, "File to draw an episode in: a greedy one of the member with the largest greedy return. Ends in .gif."
+)
 
 
 def main() -> int:
@@ -28,10 +31,12 @@ def main() -> int:
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables
-    from haepo_jax.runs import evaluation
+    from haepo_jax.runs import animation, evaluation
     from haepo_jax.runs.states import LAST, check_checkpoint
 
     checkpoint = check_checkpoint("--checkpoint", given.checkpoint)
+    if given.gif is not None:
+        animation.check_gif(given.gif, workdir, checkpoint)
     result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
     command_line.make_console().print(tables.make_evaluation_table(result))
     code = 0
@@ -43,6 +48,9 @@ def main() -> int:
         read_only = getattr(error.__cause__, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
         code = 0 if read_only else command_line.STORAGE
     closing.print_sentence(tables.describe_returns(result["members"], "greedy_return", "greedy return"))
+    if given.gif is not None:
+        steps, member = animation.draw_best(given.gif, workdir, result)
+        closing.print_sentence(f"An episode of member {member}, of {steps} steps, is drawn in {given.gif}.")
     if result["members"][0]["settings"]:
         closing.print_next_command("report", workdir)
     else:

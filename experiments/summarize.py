@@ -12,7 +12,7 @@ import json
 
 from experiments.cli import command_line
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import read_attempts, read_members, read_record
+from haepo_jax.runs.files import read_attempts, read_members
 
 command_line.define_workdir()
 
@@ -25,11 +25,11 @@ def main() -> int:
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables
-    from haepo_jax.config.sweep import from_record
+    from haepo_jax.runs.component_files import load_sweep
     from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
     from haepo_jax.runs.summary import find_unfinished, summarize
 
-    expected = [dataclasses.asdict(member) for member in from_record(read_record(workdir)).members]
+    expected = [dataclasses.asdict(member) for member in load_sweep(workdir).members]
     if read_members(workdir) != json.loads(json.dumps(expected)):
         raise ConfigError(f"{workdir / 'members.json'} is not that of the run in config.json: its members differ.")
     if not read_attempts(workdir):

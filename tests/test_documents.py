@@ -15,8 +15,9 @@ from experiments.published import gather
 from experiments.published.blocks import blocks as render_blocks
 from experiments.published.documents import BLOCK, documents, fill
 from experiments.published.publish import TABLES
-from haepo_jax.config import ALGORITHMS, from_config_dict, traced_settings
+from haepo_jax.config import from_config_dict, traced_settings
 from haepo_jax.errors import ConfigError
+from haepo_jax.methods import METHODS
 from haepo_jax.population.member import make_member
 from haepo_jax.runs.files import read_json
 
@@ -31,10 +32,11 @@ def blocks(document):
 
 
 RUN = {
+    **{("docs/components.md", k): () for k in range(7)},
     ("README.md", 0): (),
     ("README.md", 1): (),
     ("docs/method.md", 0): (),
-    ("docs/method.md", 1): (),
+    ("docs/policies.md", 0): (),
     ("docs/sweeps.md", 0): (),
     ("docs/sweeps.md", 1): ("duckdb", "pandas", "polars"),
     ("docs/sweeps.md", 2): (),
@@ -47,7 +49,7 @@ READ = {
     ("docs/tunix.md", 0): "tunix, and a cluster and rewards of one's own",
 }
 """Blocks that need more than a test has, which are read alone."""
-SLOW = {("docs/method.md", 1), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
+SLOW = {("docs/policies.md", 0), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
 
 
 def test_every_block_of_every_document_is_run_or_read():
@@ -131,18 +133,35 @@ def test_modules_of_the_project_that_a_document_names_exist(document):
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_column_that_a_method_writes_is_in_the_glossary(algorithm):
-    config = from_config_dict(TINY | {"algorithm": algorithm})
+def explained_columns():
+    glossary = (ROOT / "docs" / "glossary.md").read_text().partition("## The columns of the metrics")[2]
+    return set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", glossary, re.MULTILINE))))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_metric_of_a_method_is_in_the_glossary(name):
+    assert set(METHODS[name].metrics) - explained_columns() == set()
+
+
+def test_every_metric_that_all_methods_share_is_in_the_glossary():
+    config = from_config_dict(TINY | {"algorithm": "reinforce"})
     functions = make_member(config)
     state = jax.eval_shape(functions.init, jax.random.key(0), traced_settings(config))
     _, metrics = jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), state)
-    explained = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", glossary(), re.MULTILINE)))
-    assert metrics.keys() - set(explained) == set()
+    assert {"loss", "episode_return"} <= metrics.keys() <= explained_columns()
 
 
-def glossary():
-    return (ROOT / "docs" / "glossary.md").read_text().partition("## The columns of the metrics")[2]
+def test_tests_that_the_list_of_failed_inputs_names_exist():
+    text, missing = (ROOT / "tests" / "README.md").read_text(), []
+    for row in re.findall(r"^\|.*\|.*\|(.*)\|$", text, re.MULTILINE):
+        file = ""
+        for named in re.findall(r"`([\w/]*(?:\.py)?(?:::\w+)*)`", row):
+            file = named.partition("::")[0] or file  # `::NAME` is in the file before it
+            source = (ROOT / "tests" / file).read_text() if (ROOT / "tests" / file).is_file() else ""
+            names = named.split("::")[1:]
+            if not source or not all(re.search(rf"(?:def|class) {name}\b", source) for name in names):
+                missing.append(named)
+    assert missing == []
 
 
 def test_the_readme_fits_on_a_page():

@@ -9,9 +9,8 @@ import numpy as np
 
 from experiments.cli import command_line
 from haepo_jax.analysis.tables import describe_returns
-from haepo_jax.config.sweep import from_record
 from haepo_jax.population.divergence import find_cause
-from haepo_jax.runs.files import read_record
+from haepo_jax.runs.component_files import load_sweep
 from haepo_jax.runs.metrics.parts import list_parts
 from haepo_jax.runs.metrics.reader import read_rows
 from haepo_jax.text import visible
@@ -62,7 +61,7 @@ def _explain_divergence(workdir: Path) -> str:
     rows = read_rows(workdir, ("episode_return", "diverged"))
     deaths = rows.by_update("diverged", False).argmax(axis=1)
     first = int(deaths.argmin())
-    sweep = from_record(read_record(workdir))
+    sweep = load_sweep(workdir)
     member = sweep.members[first]
     config = next(group.config for group in sweep.groups if group.name == member.group)
     last_return = float(rows.by_update("episode_return", np.nan)[first, deaths[first]])

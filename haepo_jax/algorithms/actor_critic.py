@@ -8,6 +8,7 @@ import optax
 
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
 from haepo_jax.algorithms.outside import objective_of
+from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import ExperimentConfig, TracedConfig, method_settings, steps_of_update
 from haepo_jax.environments import Environment
 from haepo_jax.losses import generalized_advantages
@@ -49,6 +50,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         noise=actor.noise,
         act=actor.act,
     )
+    rewards_of = make_rewards(config)
     horizon = horizon_of(config, environment)
     num_steps: int = own.num_steps
 
@@ -76,7 +78,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         """The segment's steps in one row, with advantages and value targets from these parameters."""
         values = critic.apply(params["value"], segment.observations)
         advantages = generalized_advantages(
-            segment.rewards,
+            rewards_of(traced, segment),
             values,
             critic.apply(params["value"], segment.next_observations),
             terminated=segment.terminated,

@@ -13,6 +13,7 @@ import jax
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of
 from haepo_jax.algorithms.outside import objective_of
+from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, method_settings, steps_of_update
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
@@ -53,6 +54,7 @@ def _is_reused(config: ExperimentConfig) -> bool:
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches whose steps are kept."""
     keeps_steps, make_objective, is_reused = method_of(config).keeps_steps, objective_of(config), _is_reused(config)
+    rewards_of = make_rewards(config)
     replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
 
     def collect_episodes(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
@@ -77,7 +79,8 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
         return lambda log_probs: of_sums(sums(log_probs))
 
     def loss(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
-        returns = episode_stats_of(batch, traced.discount).discounted_returns
+        learnt_from = batch._replace(rewards=rewards_of(traced, batch))
+        returns = episode_stats_of(learnt_from, traced.discount).discounted_returns
         reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
         group = StepGroup(returns, batch.mask, batch.log_probs, is_reused)
         objective = of_log_probs(method_settings(traced), group, reference)

@@ -15,7 +15,14 @@ from haepo_jax.config.conversion import (
     with_components,
     with_settings,
 )
-from haepo_jax.config.method import method_of, method_settings, setting_name, settings_place, steps_of_update
+from haepo_jax.config.method import (
+    method_of,
+    method_settings,
+    setting_name,
+    settings_place,
+    steps_needed_by,
+    steps_of_update,
+)
 from haepo_jax.config.settings import (
     ACTIVATIONS,
     ALGORITHMS,
@@ -74,6 +81,7 @@ __all__ = [
     "setting_name",
     "setting_names",
     "settings_place",
+    "steps_needed_by",
     "steps_of_update",
     "sweep_points",
     "to_config_dict",

@@ -17,9 +17,11 @@ from haepo_jax.config.method import (
     TRACED_GROUP,
     chosen_of,
     fields_of,
+    method_name,
     method_of,
     method_settings,
     setting_name,
+    steps_needed_by,
     steps_of_update,
 )
 from haepo_jax.config.reads import unread, why_unread
@@ -50,12 +52,11 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
     check_own_settings(config)
     _check_swept_are_read(config, swept)
     method, chosen = method_of(config), chosen_of(config)
-    if config.memory == "recompute" and method.keeps_steps:
+    needed_by = steps_needed_by(config)
+    if config.memory == "recompute" and needed_by is not None:
         others = [name for name, other in METHODS.items() if not other.keeps_steps]
-        raise ConfigError(
-            f"config.memory recompute keeps no steps, which {config.algorithm} learns from; it goes with "
-            f"{', '.join(others)}."
-        )
+        goes_with = f"it goes with {', '.join(others)}" if method.keeps_steps else "choose auto, store or remat"
+        raise ConfigError(f"config.memory recompute keeps no steps, which {needed_by} learns from; {goes_with}.")
     _check_counts(config)
     if method.sees is Sees.SEGMENTS:
         check_minibatches(chosen)
@@ -85,7 +86,8 @@ def check_own_settings(config: ExperimentConfig) -> None:
     for group, path, values in given:
         leaf = path.rpartition(".")[2]
         if leaf not in fields:
-            raise ConfigError(f"config.{path} is not a setting of {config.algorithm}{suggestion(leaf, list(fields))}")
+            near = suggestion(leaf, list(fields))
+            raise ConfigError(f"config.{path} is not a setting of {method_name(config)}{near}")
         field = fields[leaf]
         right = TRACED_GROUP if field.metadata.get("traced") else STATIC_GROUP
         if group != right:

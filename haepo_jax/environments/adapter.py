@@ -19,6 +19,7 @@ from haepo_jax.environments.contract import (
     checked_state,
     own_limit,
 )
+from haepo_jax.environments.drawing import find_drawing
 from haepo_jax.environments.gymnax_library import spaces
 from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.errors import ConfigError, suggestion
@@ -38,7 +39,8 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
     Args:
       name: its id.
       env: an instance of `gymnax.environments.environment.Environment`. Its attribute `info_metrics`, where it has
-        one, names the entries of its `info` that are metrics; `param_limits` are those of `Environment`.
+        one, names the entries of its `info` that are metrics; `param_limits` are those of `Environment`; its method
+        `render(state, params)`, where it has one, returns a picture as of `Environment.render`.
       defaults: its `EnvParams`.
 
     Returns:
@@ -84,7 +86,20 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
         )
 
     limits = getattr(env, "param_limits", {})
-    return Environment(name, observation_shape, action_space, max_steps, numbers, info_metrics, reset, step, limits)
+    draw = find_drawing(env)
+    return Environment(
+        name,
+        observation_shape,
+        action_space,
+        max_steps,
+        numbers,
+        info_metrics,
+        reset,
+        step,
+        limits,
+        observes_choices=isinstance(env.observation_space(defaults), spaces.Discrete),
+        render=None if draw is None else lambda params, states: draw(states, complete(params)),
+    )
 
 
 def _info_metrics(name: str, env: Any) -> Any:

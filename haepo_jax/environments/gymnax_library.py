@@ -8,14 +8,14 @@ process cannot join others, and a forked one hangs. These arrays are made where 
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["environment", "make", "register", "registered_envs", "spaces"]
+__all__ = ["environment", "make", "make_visualizer", "register", "registered_envs", "spaces"]
 
 _FOR_DRAWING = ("matplotlib.pyplot", "seaborn")
 
@@ -72,3 +72,22 @@ with _left_for_later(_FOR_DRAWING), _constants_for_later():
     from gymnax import make
     from gymnax.environments import environment, spaces
     from gymnax.registration import register, registered_envs
+
+
+def make_visualizer(env: Any, params: Any, states: Sequence[Any]) -> Any:
+    """Makes gymnax's visualizer of an episode, which imports what draws.
+
+    Args:
+      env: one of gymnax's environments.
+      params: its `EnvParams`.
+      states: of the episode.
+
+    Returns:
+      It draws on its figure `fig`, by `init()` and then by `update(number of the state)`; `close()` frees the figure.
+    """
+    import matplotlib.pyplot as plt
+    from gymnax.visualize import Visualizer
+
+    visualizer = Visualizer(env, params, states)
+    visualizer.close = lambda: plt.close(visualizer.fig)
+    return visualizer

@@ -1,6 +1,6 @@
 """What the rest of the package sees of an environment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +58,12 @@ class Environment(NamedTuple):
     """`(params, key, state, action) -> Step`. Does not reset by itself."""
     param_limits: Mapping[str, tuple[float, float]] = {}
     """The least and the greatest value of each parameter that makes no sense beyond them."""
+    observes_choices: bool = False
+    """True where the environment's own observations are whole numbers 0, ..., O - 1, each given as O entries of which
+    one is 1."""
+    render: Callable[[Mapping[str, ArrayLike], Sequence[Any]], Iterator[Any]] | None = None
+    """`(params, states of an episode) -> a picture of each`: an array `[height, width, 3]`, uint8 or real numbers from
+    0 to 1, or a matplotlib figure, alone or with its axes. None where it cannot be drawn."""
 
     def __hash__(self) -> int:
         """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""

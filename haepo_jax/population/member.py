@@ -17,6 +17,7 @@ from haepo_jax.config.checks import check_update_steps
 from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
+from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.held_out import BestPolicy, no_best
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
@@ -89,6 +90,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     config = with_components(config, components)
     environment = make_environment(config)
     algorithm = make_algorithm(config, environment)
+    more_metrics = make_extra_metrics(config)
     horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
@@ -129,6 +131,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
             with_settings(config, state.settings), with_schedule_of_budget(state), batch, state.updates_done, key
         )
         metrics = algorithm.measure(batch) | metrics
+        metrics |= more_metrics(batch, metrics)
         return dataclasses.replace(
             state,
             learner=learner,

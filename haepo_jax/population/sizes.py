@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from haepo_jax.algorithms.base import horizon_of
 from haepo_jax.components import is_outside
-from haepo_jax.config import ExperimentConfig, method_of, method_settings, setting_name, steps_of_update
+from haepo_jax.config import (
+    ExperimentConfig,
+    method_of,
+    method_settings,
+    setting_name,
+    steps_needed_by,
+    steps_of_update,
+)
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees, reference_rule
@@ -98,7 +105,7 @@ def _needs(
     trajectories = -(-config.num_trajectories // trajectory_devices)
     activations = max(played_together * max(networks.widths), sum(networks.widths))
     episodes = trajectories * (played_together * observation + activations) * _FLOAT
-    if config.memory in ("store", "remat") or method.keeps_steps:
+    if config.memory in ("store", "remat") or steps_needed_by(config) is not None:
         steps = batch_steps(config, environment) // config.num_trajectories * trajectories
         episodes += played_together * steps * step_bytes(environment)
         if config.memory == "store" and method.sees is not Sees.SEGMENTS:

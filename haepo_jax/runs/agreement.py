@@ -23,6 +23,7 @@ from haepo_jax.config.checks import flatten
 from haepo_jax.config.sweep import Sweep
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import identity
+from haepo_jax.runs.component_files import describe_components
 from haepo_jax.runs.provenance import package_versions
 from haepo_jax.runtime import processes
 
@@ -151,6 +152,7 @@ def _facts(sweep: Sweep, flags: Mapping[str, Any]) -> dict[str, str]:
     facts: dict[str, Any] = {f"config.{name}": value for name, value in flatten(sweep.record).items()}
     facts |= {f"--{name}": value for name, value in flags.items()}
     facts["members"] = _digest(repr(sweep.members).encode())
+    facts |= _files_of_components(sweep)
     facts |= {f"the version of {name}": version for name, version in package_versions().items()}
     facts["the code of haepo_jax"] = _code()
     facts |= {name.upper(): str(jax.config.values.get(name)) for name in _JAX_FLAGS}
@@ -158,6 +160,15 @@ def _facts(sweep: Sweep, flags: Mapping[str, Any]) -> dict[str, str]:
     facts["XLA_FLAGS"] = " ".join(words)
     facts["the kind of devices"] = jax.local_devices()[0].device_kind
     return {name: json.dumps(value) for name, value in facts.items()}
+
+
+def _files_of_components(sweep: Sweep) -> dict[str, str | None]:
+    """The hashes of components from outside; of those that cannot be imported here the sentence that says so."""
+    try:
+        described = describe_components(group.config for group in sweep.groups)
+    except ConfigError as error:
+        return {"a component": str(error)}
+    return {f"the file of {name}": component["sha256"] for name, component in described.items()}
 
 
 @functools.cache

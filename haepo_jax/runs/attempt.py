@@ -13,6 +13,7 @@ from jax.stages import Compiled
 from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import Interrupted
 from haepo_jax.population.population import Population
+from haepo_jax.runs.component_files import Described
 from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.progress import report_waiting
@@ -43,6 +44,7 @@ class Attempt:
         workdir: Path,
         members: Sequence[Member],
         populations: Sequence[Population],
+        components: Described,
         *,
         checkpoint_seconds: float,
         stall_seconds: float,
@@ -55,6 +57,7 @@ class Attempt:
           workdir: the run folder, held by this run.
           members: all of the run.
           populations: of its groups.
+          components: those from outside that it is made with.
           checkpoint_seconds: see `run_sweep`, as the others.
           stall_seconds: see there.
           tensorboard_members: see there.
@@ -65,7 +68,7 @@ class Attempt:
         self.tensorboard_members = tensorboard_members
         self.keep_checkpoints_every = keep_checkpoints_every
         with processes.all_or_none():
-            self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index())
+            self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index(), components)
         self.watchdog = Watchdog(stall_seconds)
         self.received: list[int] = []
         self.run_seconds = self.compile_seconds = self.saving_seconds = 0.0

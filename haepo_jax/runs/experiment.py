@@ -22,6 +22,7 @@ from haepo_jax.population.layout import check_placement
 from haepo_jax.population.population import Population
 from haepo_jax.runs import agreement
 from haepo_jax.runs.attempt import Attempt
+from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
 from haepo_jax.runs.identity import check_programs, check_run, record_programs, rewrite_lost_members, write_identity
@@ -98,6 +99,7 @@ def run_sweep(
       Stalled: another process is gone.
     """
     workdir = _check_folder(workdir)
+    add_recorded_folders(workdir)
     _check_arguments(sweep, placement, checkpoint_seconds, stall_seconds, keep_checkpoints_every)
     startup.check_flags()
     flags = {"dry_run": False, "keep_checkpoints_every": keep_checkpoints_every}
@@ -112,11 +114,14 @@ def run_sweep(
     with agreement.one_folder(workdir), _hold(workdir, sweep), signals.leaving(lambda: describe_next_start(workdir)):
         if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
             return False
-        populations = _prepare_folder(workdir, sweep, placement)
+        with processes.all_or_none():
+            components = describe_components(group.config for group in sweep.groups)
+        populations = _prepare_folder(workdir, sweep, placement, components)
         attempt = Attempt(
             workdir,
             sweep.members,
             populations,
+            components,
             checkpoint_seconds=checkpoint_seconds,
             stall_seconds=stall_seconds,
             tensorboard_members=tensorboard_members,
@@ -182,7 +187,7 @@ def _hold(workdir: Path, sweep: Sweep) -> Iterator[None]:
         yield
 
 
-def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement) -> list[Population]:
+def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, components: Described) -> list[Population]:
     """Makes the populations of the groups, and the folder one in which they can run.
 
     It is only written once all that can be refused has been looked at.
@@ -194,7 +199,7 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement) -> list[P
             pairs = list(zip(sweep.groups, populations, strict=True))
             programs = {group.name: population.fingerprint() for group, population in pairs}
             with storage_errors(workdir):
-                check_programs(workdir, programs)
+                check_programs(workdir, programs, components)
                 for group, population in pairs:
                     for wave in iterate_waves(group.members, population.capacity, workdir / "checkpoints"):
                         check_resumable(workdir, wave.sources, population.template())
@@ -204,7 +209,7 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement) -> list[P
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(workdir / "placement.json", noted)
-                record_programs(workdir, programs)
+                record_programs(workdir, programs, components)
                 set_foreign_parts_aside(workdir)
             _report_choices(sweep, populations)
     return populations

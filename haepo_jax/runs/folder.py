@@ -22,6 +22,7 @@ except ImportError as error:
 
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError, in_the_way
+from haepo_jax.runs.component_files import add_recorded_folders
 from haepo_jax.runs.files import StrPath, read_record, to_json_text
 from haepo_jax.text import visible
 
@@ -81,6 +82,7 @@ def load_config(workdir: StrPath) -> ExperimentConfig:
     Raises:
       ConfigError: there is no run, or its `config.json` is damaged.
     """
+    add_recorded_folders(workdir)
     return from_config_dict(read_record(workdir))
 
 

@@ -13,18 +13,32 @@ from typing import Any
 
 import jax
 
+import haepo_jax
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import provenance_path, read_attempts
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
-_PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 class Provenance:
     """One entry for each attempt: `provenance.json`, or `provenance-PROCESS.json` of the processes but the first."""
 
-    def __init__(self, workdir: Path, devices: Sequence[jax.Device], process: int = 0) -> None:
-        """Adds the entry of this attempt."""
+    def __init__(
+        self,
+        workdir: Path,
+        devices: Sequence[jax.Device],
+        process: int = 0,
+        components: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Adds the entry of this attempt.
+
+        Args:
+          workdir: the run folder.
+          devices: of this process.
+          process: its number.
+          components: those from outside, by what names them.
+        """
         self._workdir = workdir
         self._path = provenance_path(workdir, process)
         self._attempts = self._attempts_so_far(process)
@@ -33,6 +47,7 @@ class Provenance:
                 "command": [sys.executable, *sys.argv],
                 "git": _git_state(),
                 "packages": package_versions(),
+                "components": components or {},
                 "python": sys.version.split()[0],
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
                 "compilation_cache": jax.config.jax_compilation_cache_dir,
@@ -73,7 +88,7 @@ def _now() -> str:
 
 def package_versions() -> Mapping[str, str]:
     """The versions of the packages that decide what a run computes."""
-    versions = {}
+    versions = {"haepo_jax": haepo_jax.__version__}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)

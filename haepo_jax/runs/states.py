@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from haepo_jax.config.sweep import Group, from_record
+from haepo_jax.config.sweep import Group
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.population.member import MemberState
 from haepo_jax.population.population import Population, make_population
 from haepo_jax.runs.checkpoints import list_saved
-from haepo_jax.runs.files import StrPath, read_placement, read_record
+from haepo_jax.runs.component_files import load_sweep, report_changes
+from haepo_jax.runs.files import StrPath, read_placement
 from haepo_jax.runs.restore import find_newest
 from haepo_jax.runs.waves import Wave, iterate_waves
 from haepo_jax.types import Params
@@ -55,7 +56,8 @@ def load_states(
       ConfigError: the folder holds no run, or no such good checkpoint; or nothing was evaluated in training.
     """
     workdir, checkpoint = Path(workdir), check_checkpoint("checkpoint", checkpoint)
-    sweep = from_record(read_record(workdir))
+    sweep = load_sweep(workdir)
+    report_changes(workdir, sweep)
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"--workdir {workdir} holds no checkpoint yet; train first.")
     if member is not None and not 0 <= member < len(sweep.members):
@@ -65,6 +67,9 @@ def load_states(
             f"--workdir {workdir} has no best policy, as its config.evaluate_every is unset; choose the checkpoint "
             "last, or a number of updates."
         )
+    most = max(group.config.num_updates for group in sweep.groups)
+    if isinstance(checkpoint, int) and checkpoint > most:
+        raise ConfigError(f"--workdir {workdir} has {most} updates, so that there is no checkpoint of {checkpoint}.")
     placement = read_placement(workdir, [group.name for group in sweep.groups])
     found_any = False
     for group in sweep.groups:

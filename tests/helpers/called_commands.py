@@ -40,6 +40,7 @@ def call(command, folder, settings=None, **changes):
         stall_seconds=300.0,
         episodes=2,
         seed=0,
+        gif=None,
         dry_run=False,
         members_per_device=None,
         trajectory_devices=None,

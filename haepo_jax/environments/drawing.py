@@ -1,0 +1,51 @@
+"""Pictures of an environment's states: by its own method `render`, or by gymnax where that can draw it."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from haepo_jax.environments.gymnax_library import make_visualizer
+from haepo_jax.errors import ConfigError
+
+Draw = Callable[[Sequence[Any], Any], Iterator[Any]]
+"""`(states of an episode, EnvParams) -> a picture of each`."""
+
+
+def find_drawing(env: Any) -> Draw | None:
+    """Finds how an environment is drawn.
+
+    Args:
+      env: of gymnax's kind. The method `render(state, params)` of one from outside returns an array, a figure, or a
+        figure and its axes.
+
+    Returns:
+      The function that draws it; None where there is none. Which of gymnax's own it can draw, gymnax alone knows: one
+      that it cannot is refused when it is drawn.
+    """
+    if type(env).__module__.partition(".")[0] == "gymnax":
+        return functools.partial(_draw_by_gymnax, env)
+    if callable(getattr(env, "render", None)):
+        return lambda states, params: (env.render(state, params) for state in states)
+    return None
+
+
+def _draw_by_gymnax(env: Any, states: Sequence[Any], params: Any) -> Iterator[Any]:
+    """Yields one figure again and again, each time of the next state.
+
+    Raises:
+      ConfigError: gymnax does not draw this environment, or a library is missing for it.
+    """
+    visualizer = make_visualizer(env, params, states)
+    try:
+        try:
+            visualizer.init()
+        except Exception as error:  # gymnasium has its own for a library that is missing
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise ConfigError(f"env {env.name} cannot be drawn: {reason.rstrip('.')}.") from error
+        if not hasattr(visualizer, "im"):
+            raise ConfigError(f"env {env.name} cannot be drawn: gymnax draws others, but not this one.")
+        for k in range(len(states)):
+            visualizer.update(k)
+            yield visualizer.fig
+    finally:
+        visualizer.close()

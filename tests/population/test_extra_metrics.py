@@ -1,0 +1,77 @@
+"""More columns of an update's batch, by what `config.metrics` names."""
+
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from haepo_jax.config import from_config_dict, traced_settings
+from haepo_jax.errors import ConfigError
+from haepo_jax.population.member import make_member
+
+SMALL = {"num_trajectories": 4, "horizon": 12, "policy": {"hidden_sizes": (4,)}}
+
+
+def speed(steps, *, axis=1):
+    return {"mean_velocity": jnp.mean(jnp.abs(steps.observations[..., axis]), where=steps.mask)}
+
+
+def one_loss(steps):
+    return {"loss": steps.rewards.sum()}
+
+
+def own_column(steps):
+    return {"optimizer.learning_rate": steps.rewards.sum()}
+
+
+def many(steps):
+    return {"rewards": steps.rewards}
+
+
+def no_names(steps):
+    return steps.rewards.sum()
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_metrics", sys.modules[__name__])
+
+
+def first_update(**settings):
+    config = from_config_dict(SMALL | settings)
+    functions = make_member(config)
+    state = functions.init(jax.random.key(0), {n: jnp.asarray(v) for n, v in traced_settings(config).items()})
+    batch = functions.collect(state)
+    return batch, functions.learn(state, batch)[1]
+
+
+def test_are_made_of_the_steps_of_the_batch():
+    batch, metrics = jax.jit(lambda: first_update(metrics="my_metrics:speed", metrics_kwargs={"axis": 2}))()
+    expected = np.abs(np.asarray(batch.observations[..., 2]))[np.asarray(batch.mask)].mean()
+    np.testing.assert_allclose(metrics["mean_velocity"], expected, rtol=1e-5)
+    assert metrics["mean_velocity"].dtype == jnp.float32 and "loss" in metrics
+
+
+def test_go_with_segments_too():
+    small = {"num_steps": 8, "num_epochs": 1, "num_minibatches": 1}
+    _, metrics = jax.eval_shape(lambda: first_update(algorithm="ppo", metrics="my_metrics:speed", ppo=small))
+    assert metrics["mean_velocity"].shape == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"metrics": "my_metrics:one_loss"}, "my_metrics:one_loss has a measure 'loss', which is what a run itself"),
+        ({"metrics": "my_metrics:own_column"}, "has a measure 'optimizer.learning_rate', which is what a run itself"),
+        ({"metrics": "my_metrics:many"}, "gives 'rewards' as an array of shape (4, 12); it must be one number."),
+        ({"metrics": "my_metrics:no_names"}, "it must give metrics by name."),
+        ({"metrics": "my_metrics:speed", "memory": "recompute"}, "keeps no steps, which config.metrics learns from"),
+        ({"metrics": "my_metrics:speed", "metrics_kwargs": {"axes": 1}}, "metrics_kwargs.axes is not an argument of"),
+    ],
+)
+def test_that_cannot_be_reported_are_refused(settings, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        jax.eval_shape(lambda: first_update(**settings))
