@@ -107,7 +107,18 @@ def test_the_best_policy_is_counted_where_one_is_kept():
     functions = make_member(config)
     state = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}))
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.learner, state.best)))
-    assert 0.98 * held < sizes._state_bytes(config, sizes._networks(config, functions.environment)) <= held
+    assert 0.98 * held < sizes._state_bytes(config, network_sizes(config, functions.environment)) <= held
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
+def test_the_parameters_of_a_network_are_counted_by_its_shapes(algorithm):
+    network = {"network": "cnn", "network_kwargs": {"channels": 2, "dense_size": 7}}
+    config = from_config_dict({"env": "Catch-bsuite", "algorithm": algorithm, "policy": network})
+    sizes_of_it = network_sizes(config, make("Catch-bsuite"))
+    torso = (9 + 1) * 2 + (100 + 1) * 7
+    assert sizes_of_it.params == torso + 8 * 3 + (torso + 8 if algorithm == "ppo" else 0)
+    assert sizes_of_it.widths == [100, 7, 3]
+    assert sizes_of_it.setting == "config.policy.network_kwargs"
 
 
 def test_an_update_that_takes_hours_is_announced_with_its_steps():
