@@ -32,7 +32,7 @@ _UNUSABLE = {
 def setup() -> None:
     """Readies this process as the command lines do; to be called before JAX computes anything.
 
-    Each CPU core becomes a device, which decides how many members a block has and so their bits; memory that is freed
+    Each CPU core becomes a device, which decides how many members a device holds and so their bits; memory that is freed
     is kept; compiled programs are kept in the cache of `compilation_cache.default_directory`.
 
     Raises:
