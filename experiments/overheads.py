@@ -1,4 +1,4 @@
-"""Measures what is around the training: divergence guard, metrics, progress, checkpoints, compiling, more devices.
+"""Measures what is around the training: guard, evaluation, metrics, progress, checkpoints, compiling, more devices.
 
 python -m experiments.overheads --workdir=runs/overheads
 
@@ -23,6 +23,7 @@ from haepo_jax.runtime import signals
 
 _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
+    "evaluation": "Greedy evaluation in training: 32 seeds, 20 such updates, 16 episodes each time",
     "run": "Metrics and progress: 32 seeds, 40 such updates",
     "checkpoints": "Checkpoints: configs/sweeps/beta_lambda.py, 1,152 members, 6 updates",
     "compile": "Compiling: configs/cartpole.py",
@@ -61,16 +62,18 @@ def _measure(part: str, workdir: Path) -> None:
     with lock_folder(workdir):
         match part:
             case "guard":
-                rows = overheads.measure_guard(_updates(5), repeats=15)
+                rows = overheads.measure_guard(_make_config(5), repeats=15)
+            case "evaluation":
+                rows = overheads.measure_evaluation(_make_config(20), repeats=8)
             case "run":
-                rows = overheads.measure_run(_updates(40), repeats=8)
+                rows = overheads.measure_run(_make_config(40), repeats=8)
             case "checkpoints":
                 sweep = from_values(beta_lambda.get_config().to_dict() | {"num_updates": 6})
                 rows = overheads.measure_checkpoints(sweep, repeats=3)
             case "compile":
                 rows = overheads.measure_compiling(from_config_dict(cartpole.get_config().to_dict()), repeats=5)
             case "scale_out":
-                rows = overheads.measure_scale_out(_updates(5), members_per_device=8, repeats=8)
+                rows = overheads.measure_scale_out(_make_config(5), members_per_device=8, repeats=8)
         with storage_errors(workdir):
             write_json(workdir / f"{part}.json", {"what": _PARTS[part], "rows": rows})
     headings = [name.replace("_", " ") for name in rows[-1]]
@@ -79,7 +82,7 @@ def _measure(part: str, workdir: Path) -> None:
     )
 
 
-def _updates(number: int) -> ExperimentConfig:
+def _make_config(number: int) -> ExperimentConfig:
     from experiments.benchmarks.programs import make_config
 
     return dataclasses.replace(make_config(32), num_updates=number)
