@@ -1,4 +1,4 @@
-"""Measures what is around the training: divergence guard, metrics, progress, checkpoints, compiling, more devices.
+"""Measures what is around the training: guard, evaluation, metrics, progress, checkpoints, compiling, more devices.
 
 python -m experiments.overheads --workdir=runs/overheads
 
@@ -24,6 +24,7 @@ from haepo_jax.text import format_value
 
 _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
+    "evaluation": "Greedy evaluation in training: 32 seeds, 20 such updates, 16 episodes each time",
     "run": "Metrics and progress: 32 seeds, 40 such updates",
     "checkpoints": "Checkpoints: configs/sweeps/beta_lambda.py, 1,152 members, 6 updates",
     "compile": "Compiling: configs/cartpole.py",
@@ -63,6 +64,8 @@ def _measure(part: str, workdir: Path) -> None:
         match part:
             case "guard":
                 rows = overheads.measure_guard(_make_config(5), repeats=15)
+            case "evaluation":
+                rows = overheads.measure_evaluation(_make_config(20), repeats=8)
             case "run":
                 rows = overheads.measure_run(_make_config(40), repeats=8)
             case "checkpoints":
