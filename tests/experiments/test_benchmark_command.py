@@ -20,7 +20,7 @@ from helpers.command_runner import run
         ("overheads", ["--part=gard"], "--part=gard"),
     ],
 )
-def test_bad_flags_are_told_in_one_sentence(tmp_path, command, flags, sentence):
+def test_bad_flags_are_refused_in_one_sentence(tmp_path, command, flags, sentence):
     finished = run(f"experiments.{command}", f"--workdir={tmp_path / 'run'}", *flags)
     assert finished.code == 2 and sentence in finished.err and len(finished.err.splitlines()) == 1
     assert not (tmp_path / "run").exists()

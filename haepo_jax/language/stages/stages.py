@@ -35,7 +35,7 @@ from haepo_jax.language.stages.assembly import (
 from haepo_jax.language.stages.memory_check import check_room
 from haepo_jax.language.stages.run import Evaluation, Stage, StageResult, run
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
-from haepo_jax.language.training import dpo, reward, rl, sft
+from haepo_jax.language.training import comparisons, reward, rl, sft
 from haepo_jax.language.training.group_update import make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, start, whole
 from haepo_jax.language.training.rollout import Frozen
@@ -215,7 +215,7 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     if from_comparisons:
         examples: Any = corpus.comparisons(config.data, tokenizer, held_out=False)
         make_update: Callable[[LanguageConfig], Update] = functools.partial(
-            dpo.make_update, decoder=decoder, response_length=texts.comparison_length
+            comparisons.make_update, decoder=decoder, response_length=texts.comparison_length
         )
     else:
         reward_decoder, reward_params = read_reward_model(setting, tokenizer)
