@@ -162,10 +162,10 @@ def _check_arguments(
 
 def _is_whole(workdir: Path) -> bool:
     """Whether the folder is complete: a whole summary, and all rows that it sums up."""
-    return os.path.lexists(workdir / "summary.json") and _flaw_of_summary(workdir) is None
+    return os.path.lexists(workdir / "summary.json") and _find_flaw_of_summary(workdir) is None
 
 
-def _flaw_of_summary(workdir: Path) -> ConfigError | None:
+def _find_flaw_of_summary(workdir: Path) -> ConfigError | None:
     try:
         read_summary(workdir)
         if missing := find_unfinished(workdir):
@@ -204,7 +204,7 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, component
                     for wave in iterate_waves(group.members, population.capacity, workdir / "checkpoints"):
                         check_resumable(workdir, wave.sources, population.template())
                 write_identity(workdir, sweep.record, _describe_members(sweep))
-                if os.path.lexists(workdir / "summary.json") and (flaw := _flaw_of_summary(workdir)):
+                if os.path.lexists(workdir / "summary.json") and (flaw := _find_flaw_of_summary(workdir)):
                     set_aside(workdir / "summary.json", flaw)  # it is made again at the end
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)

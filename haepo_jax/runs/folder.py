@@ -23,7 +23,7 @@ except ImportError as error:
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError, in_the_way
 from haepo_jax.runs.component_files import add_recorded_folders
-from haepo_jax.runs.files import StrPath, read_record, to_json_text
+from haepo_jax.runs.files import StrPath, format_json, read_record
 from haepo_jax.text import visible
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -204,5 +204,5 @@ def clear_leftovers(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
-    text = to_json_text(value)
+    text = format_json(value)
     write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -46,8 +46,8 @@ class Provenance:
         self._attempts.append(
             {
                 "command": [sys.executable, *sys.argv],
-                "git": _git_state(),
-                "packages": package_versions(),
+                "git": _read_git_state(),
+                "packages": list_package_versions(),
                 "components": components or {},
                 "python": sys.version.split()[0],
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -57,7 +57,7 @@ class Provenance:
                 "process": process,
                 "processes": jax.process_count(),
                 "host": platform.node(),
-                "started": _now(),
+                "started": _format_now(),
             }
         )
         self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
@@ -74,7 +74,7 @@ class Provenance:
 
     def update(self, **entries: Any) -> None:
         """Changes the entry of this attempt and writes the file."""
-        self._attempts[-1] |= entries | {"last_written": _now()}
+        self._attempts[-1] |= entries | {"last_written": _format_now()}
         with storage_errors(self._workdir):
             write_json(self._path, self._attempts)
 
@@ -95,11 +95,11 @@ class Provenance:
         return sum(attempt.get(name, 0) for attempt in self._attempts)
 
 
-def _now() -> str:
+def _format_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def package_versions() -> Mapping[str, str]:
+def list_package_versions() -> Mapping[str, str]:
     """The versions of the packages that decide what a run computes."""
     versions = {"haepo_jax": haepo_jax.__version__}
     for name in _PACKAGES:
@@ -108,7 +108,7 @@ def package_versions() -> Mapping[str, str]:
     return versions
 
 
-def _git_state() -> dict[str, Any] | None:
+def _read_git_state() -> dict[str, Any] | None:
     """Commit and dirtiness of the code that runs; None when it is not in a git checkout."""
     here = Path(__file__).parent
 

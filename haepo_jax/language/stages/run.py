@@ -16,7 +16,7 @@ import numpy as np
 
 from haepo_jax.config.members import Member
 from haepo_jax.language.data import batches
-from haepo_jax.language.stages.frozen_inputs import hold_to_examples, hold_to_frozen
+from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.identity import read_run_id
@@ -103,8 +103,8 @@ def run(
       StorageError: the folder could not be written any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    hold_to_frozen(stage.frozen, workdir)
-    hold_to_examples(stage.examples, stage.source, workdir)
+    check_frozen(stage.frozen, workdir)
+    check_examples(stage.examples, stage.source, workdir)
     with signals.leaving(lambda: describe_next_start(workdir)):
         return _StageRun(stage, workdir).run(checkpoint_seconds, stall_seconds)
 

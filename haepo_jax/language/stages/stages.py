@@ -21,16 +21,16 @@ from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.answering import make_answering
 from haepo_jax.language.stages.assembly import (
     Setting,
-    compiled_stage,
-    first_model,
-    folded,
-    leaving_nothing,
+    average_over_batches,
+    compile_stage,
+    find_policy_folder,
+    find_reward_folder,
+    fold_adapter,
+    make_first_model,
     make_setting,
-    mean_over_batches,
-    policy_folder,
-    reward_folder,
-    trainable,
-    write,
+    remove_data_if_refused,
+    split_trainable,
+    write_stage_model,
 )
 from haepo_jax.language.stages.memory_check import check_room
 from haepo_jax.language.stages.run import Evaluation, Stage, StageResult, run
@@ -52,7 +52,7 @@ Finish = Callable[[StageResult, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
-def folder_of(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
+def find_folder(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
     """The run folder of a stage."""
     workdir = Path(workdir)
     return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
@@ -104,11 +104,11 @@ def _run(
 ) -> bool:
     startup.check_flags()
     workdir = Path(workdir)
-    folder = folder_of(name, config, workdir)
+    folder = find_folder(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
-    _check_batch(config, batch_size * _responses(config, name))
+    _check_batch(config, batch_size * _count_responses(config, name))
     # Before the folder is made, as what a stage needs may not be there.
-    with leaving_nothing(workdir):
+    with remove_data_if_refused(workdir):
         parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
     with open_run(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
         if parts is None:
@@ -130,7 +130,7 @@ def _run(
     return True
 
 
-def _responses(config: LanguageConfig, stage: str) -> int:
+def _count_responses(config: LanguageConfig, stage: str) -> int:
     """Responses of an update for each row of its batch."""
     if stage == "rl":
         return group_size(config)
@@ -146,12 +146,12 @@ def _check_batch(config: LanguageConfig, responses: int) -> None:
 
 def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
     config, length = setting.config, prompt_format(setting.config.data.prompt).response_length
-    model, tokenizer = first_model(setting)
+    model, tokenizer = make_first_model(setting)
     architecture = model.architecture
     decoder = setting.decoder(architecture, setting.adapter)
-    base, trained = trainable(setting, decoder, model.params)
+    base, trained = split_trainable(setting, decoder, model.params)
     held_out = corpus.demonstrations(config.data, tokenizer, "held_out")  # now, as a bad row is better seen at once
-    stage, _ = compiled_stage(
+    stage, _ = compile_stage(
         setting,
         start(trained, sft.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
         base,
@@ -164,23 +164,23 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
     )
 
     def finish(result: StageResult, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: first_model(setting)[0].params, result.learner.trained)
-        write(made, architecture, params, tokenizer)
+        params = fold_adapter(setting, lambda: make_first_model(setting)[0].params, result.learner.trained)
+        write_stage_model(made, architecture, params, tokenizer)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
-        return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out)}
+        return {"held_out_nll": average_over_batches(setting, lambda rows: nll(params, rows), held_out)}
 
     return stage, finish
 
 
 def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
     config, length = setting.config, prompt_format(setting.config.data.prompt).comparison_length
-    source = policy_folder(config, setting.workdir)
+    source = find_policy_folder(config, setting.workdir)
     tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
     architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
     params = reward.init_reward_params({name: leaf for name, leaf in model.params.items() if name != "head"})
     decoder = setting.decoder(architecture)
     held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
-    stage, _ = compiled_stage(
+    stage, _ = compile_stage(
         setting,
         start(params, reward.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
         None,
@@ -195,19 +195,19 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
     def finish(result: StageResult, made: Path) -> dict[str, Any]:
         params = result.learner.trained
         facts = {"pooling": config.reward.pooling}
-        write(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
-        return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, held_out)}
+        write_stage_model(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
+        return facts | {"held_out_accuracy": _compute_accuracy(setting, decoder, params, held_out)}
 
     return stage, finish
 
 
 def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     config, texts = setting.config, prompt_format(setting.config.data.prompt)
-    source = policy_folder(config, setting.workdir)
+    source = find_policy_folder(config, setting.workdir)
     tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
     architecture = model.architecture
     decoder = setting.decoder(architecture, setting.adapter)
-    base, trained = trainable(setting, decoder, model.params)
+    base, trained = split_trainable(setting, decoder, model.params)
     reference = setting.read(source, config.model.frozen_dtype).params if base is None else None
     facts: dict[str, Any] = {}
     reward_decoder = reward_params = None
@@ -220,7 +220,7 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     else:
         reward_decoder, reward_params = read_reward_model(setting, tokenizer)
         held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
-        facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, held_out)
+        facts["held_out_accuracy"] = _compute_accuracy(setting, reward_decoder, reward_params, held_out)
         _check_floor(config, facts["held_out_accuracy"])
         examples = corpus.queries(config.data, tokenizer, "train")
         make_update = functools.partial(
@@ -232,7 +232,7 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
         )
     frozen = Frozen(base, reference, reward_params)
     ways = ("one_shot", "two_pass") if config.rl.gradient == "smallest" else (config.rl.gradient,)
-    stage, facts["gradient"] = compiled_stage(
+    stage, facts["gradient"] = compile_stage(
         setting,
         start(trained, make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
         frozen,
@@ -249,8 +249,8 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     )
 
     def finish(result: StageResult, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: setting.read(source).params, result.learner.trained)
-        write(made, architecture, params, tokenizer)
+        params = fold_adapter(setting, lambda: setting.read(source).params, result.learner.trained)
+        write_stage_model(made, architecture, params, tokenizer)
         return facts
 
     return stage, finish
@@ -278,7 +278,7 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
       ConfigError: there is none, it has no reward head, it was made with another pooling than that of the config, or
         for another tokenizer than the policy's.
     """
-    folder = reward_folder(setting.config, setting.workdir)
+    folder = find_reward_folder(setting.config, setting.workdir)
     model = setting.read(folder, setting.config.model.frozen_dtype)
     if model.score is None:
         raise ConfigError(f"{folder} is no reward model: it has no score.weight with one row.")
@@ -293,11 +293,11 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
     return setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
 
 
-def _accuracy(setting: Setting, decoder: Decoder, params: Params, held_out: Sequences) -> float:
+def _compute_accuracy(setting: Setting, decoder: Decoder, params: Params, held_out: Sequences) -> float:
     """Share of the held-out comparisons that the reward model decides as people did."""
     length = prompt_format(setting.config.data.prompt).comparison_length
     accuracy = jax.jit(functools.partial(reward.held_out_accuracy, setting.config, decoder, response_length=length))
-    return mean_over_batches(setting, lambda rows: accuracy(params, rows), held_out)
+    return average_over_batches(setting, lambda rows: accuracy(params, rows), held_out)
 
 
 def _check_floor(config: LanguageConfig, accuracy: float) -> None:

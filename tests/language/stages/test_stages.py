@@ -239,7 +239,7 @@ def test_a_model_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(assembly.os, "listdir", fail)
     with pytest.raises(ConfigError, match=rf"^--config\.sft_path={tmp_path} cannot be read: Permission denied\.$"):
-        assembly.policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
+        assembly.find_policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
 
 
 @pytest.mark.parametrize("name", ["reward", pytest.param("sft", marks=pytest.mark.slow)])
