@@ -35,7 +35,6 @@ RUN = {
     ("README.md", 0): (),
     ("README.md", 1): (),
     ("docs/method.md", 0): (),
-    ("docs/method.md", 1): (),
     ("docs/policies.md", 0): (),
     ("docs/sweeps.md", 0): (),
     ("docs/sweeps.md", 1): ("duckdb", "pandas", "polars"),
@@ -49,7 +48,7 @@ READ = {
     ("docs/tunix.md", 0): "tunix, and a cluster and rewards of one's own",
 }
 """Blocks that need more than a test has, which are read alone."""
-SLOW = {("docs/method.md", 1), ("docs/policies.md", 0), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
+SLOW = {("docs/policies.md", 0), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
 
 
 def test_every_block_of_every_document_is_run_or_read():

@@ -25,7 +25,14 @@ from haepo_jax.runs.attempt import Attempt
 from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
-from haepo_jax.runs.identity import check_programs, check_run, record_programs, rewrite_lost_members, write_identity
+from haepo_jax.runs.identity import (
+    check_programs,
+    check_run,
+    record_components,
+    record_programs,
+    rewrite_lost_members,
+    write_identity,
+)
 from haepo_jax.runs.loggers import check_request
 from haepo_jax.runs.placement import Placement, place_groups
 from haepo_jax.runs.restore import check_resumable, describe_next_start, set_foreign_parts_aside
@@ -209,7 +216,8 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, component
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(workdir / "placement.json", noted)
-                record_programs(workdir, programs, components)
+                record_programs(workdir, programs)
+                record_components(workdir, components)
                 set_foreign_parts_aside(workdir)
             _report_choices(sweep, populations)
     return populations

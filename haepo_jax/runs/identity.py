@@ -170,22 +170,31 @@ def check_programs(workdir: Path, programs: Mapping[str, str], components: Descr
         )
 
 
-def record_programs(workdir: Path, programs: Mapping[str, str], components: Described = MappingProxyType({})) -> None:
-    """Notes in `run.json` what updates compute, and with which components, where nothing is noted yet.
-
-    Arguments as of `check_programs`.
+def record_programs(workdir: Path, programs: Mapping[str, str]) -> None:
+    """Notes in `run.json` what updates compute, where nothing is noted yet. Arguments as of `check_programs`.
 
     Raises:
       OSError: it cannot be written.
     """
+    new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
+    _record(workdir, "programs", new)
+
+
+def record_components(workdir: Path, components: Described) -> None:
+    """Notes in `run.json` the components from outside that it does not have yet. Arguments as of `check_programs`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    _record(workdir, "components", components)
+
+
+def _record(workdir: Path, what: str, new: Mapping[str, Any]) -> None:
     identity = read_identity(workdir)
     assert identity is not None  # `write_identity` has written it
-    noted = identity.get("programs", {})
-    new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
-    recorded = identity.get("components", {})
-    if not new.keys() <= noted.keys() or not components.keys() <= recorded.keys():
-        both = {"programs": new | noted} | ({"components": {**components, **recorded}} if components else {})
-        write_json(workdir / "run.json", identity | both)
+    noted = identity.get(what, {})
+    if not new.keys() <= noted.keys():
+        write_json(workdir / "run.json", identity | {what: {**new, **noted}})
 
 
 def read_run_id(workdir: Path) -> str | None:

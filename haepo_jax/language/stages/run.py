@@ -21,6 +21,7 @@ from haepo_jax.language.data import batches
 from haepo_jax.language.stages.frozen_inputs import hold_to_examples, hold_to_frozen
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.checkpoints import Checkpointer
+from haepo_jax.runs.component_files import Described
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
@@ -87,12 +88,13 @@ class _State:
     """`[1]` int64, so far."""
 
 
-def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
+def run(stage: Stage, workdir: Path, components: Described, *, checkpoint_seconds: float) -> Outcome:
     """Goes from where the folder stands to the last update.
 
     Args:
       stage: what is run.
       workdir: its folder, opened.
+      components: those from outside that it is made with.
       checkpoint_seconds: least time between two checkpoints; metrics are written with each.
 
     Raises:
@@ -103,14 +105,14 @@ def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
     hold_to_frozen(stage.frozen, workdir)
     hold_to_examples(stage.examples, stage.source, workdir)
     with signals.leaving(lambda: describe_next_start(workdir)):
-        return _Run(stage, workdir).go(checkpoint_seconds)
+        return _Run(stage, workdir, components).go(checkpoint_seconds)
 
 
 class _Run:
     """The state of one attempt, while it runs."""
 
-    def __init__(self, stage: Stage, workdir: Path) -> None:
-        self._stage, self._workdir = stage, workdir
+    def __init__(self, stage: Stage, workdir: Path, components: Described) -> None:
+        self._stage, self._workdir, self._components = stage, workdir, components
         self._rows: list[dict[str, np.ndarray]] = []
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
         with storage_errors(workdir):
@@ -124,7 +126,7 @@ class _Run:
         sources = [Source(directory, only)] if directory.exists() else []
         check_resumable(workdir, sources, state)
         set_foreign_parts_aside(workdir)
-        self._provenance = Provenance(workdir, jax.devices())
+        self._provenance = Provenance(workdir, jax.devices(), components=self._components)
         begun = resume(workdir, sources, state, only)
         if begun.update:
             print(f"Going on after update {begun.update} of {stage.total}.")
