@@ -61,16 +61,16 @@ def _measure(part: str, workdir: Path) -> None:
     with lock_folder(workdir):
         match part:
             case "guard":
-                rows = overheads.measure_guard(_updates(5), repeats=15)
+                rows = overheads.measure_guard(_make_config(5), repeats=15)
             case "run":
-                rows = overheads.measure_run(_updates(40), repeats=8)
+                rows = overheads.measure_run(_make_config(40), repeats=8)
             case "checkpoints":
                 sweep = from_values(beta_lambda.get_config().to_dict() | {"num_updates": 6})
                 rows = overheads.measure_checkpoints(sweep, repeats=3)
             case "compile":
                 rows = overheads.measure_compiling(from_config_dict(cartpole.get_config().to_dict()), repeats=5)
             case "scale_out":
-                rows = overheads.measure_scale_out(_updates(5), members_per_device=8, repeats=8)
+                rows = overheads.measure_scale_out(_make_config(5), members_per_device=8, repeats=8)
         with storage_errors(workdir):
             write_json(workdir / f"{part}.json", {"what": _PARTS[part], "rows": rows})
     headings = [name.replace("_", " ") for name in rows[-1]]
@@ -79,7 +79,7 @@ def _measure(part: str, workdir: Path) -> None:
     )
 
 
-def _updates(number: int) -> ExperimentConfig:
+def _make_config(number: int) -> ExperimentConfig:
     from experiments.benchmarks.programs import make_config
 
     return dataclasses.replace(make_config(32), num_updates=number)

@@ -9,10 +9,11 @@ import scipy.stats
 from helpers.policies import mlp_policy
 from scipy.special import log_softmax
 
-from haepo_jax.config import ACTIVATIONS, PolicyConfig
+from haepo_jax.config import ACTIVATIONS, PolicyConfig, from_config_dict
 from haepo_jax.environments import Box, Discrete
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import CNN, make_policy, make_torso, make_value
+from haepo_jax.population import make_population
 
 OBSERVATION_SIZE = 3
 BATCHES = [(), (50,), (4, 6)]
@@ -297,3 +298,20 @@ class TestTorsos:
         assert sentence == (
             "config.policy.network_kwargs.channels of cnn must be a whole number of at least 1, got 0."
         )
+
+
+@pytest.mark.slow
+def test_a_cnn_learns_to_catch():
+    config = from_config_dict(
+        {
+            "env": "Catch-bsuite",
+            "horizon": 9,
+            "num_updates": 60,
+            "num_trajectories": 64,
+            "haepo": {"entropy_coef": 0.3},
+            "policy": {"network": "cnn", "activation": "relu"},
+        }
+    )
+    returns = make_population(config, members_per_device=4).run([{}], range(4))["episode_return"]
+    assert returns[..., :5].mean() < 0.3
+    assert (returns[0, :, -10:].mean(axis=-1) > 0.9).all()

@@ -57,13 +57,15 @@ def make_program(measure: str, num_seeds: int) -> Program:
     config = make_config(num_seeds)
     functions = make_member(config)
     if measure == "training_on_short_episodes":
-        functions = make_member(config, environment=_ending_after(functions.environment, SHORT))
+        functions = make_member(config, environment=_end_after(functions.environment, SHORT))
     population = make_population(config, functions=functions)
-    make = {"random_rollout": _random_rollout, "policy_rollout": _policy_rollout}.get(measure, _training)
+    make = {"random_rollout": _make_random_rollout, "policy_rollout": _make_policy_rollout}.get(
+        measure, _make_training
+    )
     return make(population)
 
 
-def _ending_after(environment: Environment, steps: int) -> Environment:
+def _end_after(environment: Environment, steps: int) -> Environment:
     """The same, but every episode ends by itself after so many steps."""
 
     def reset(params: Mapping[str, ArrayLike], key: jax.Array) -> tuple[Any, jax.Array]:
@@ -78,7 +80,7 @@ def _ending_after(environment: Environment, steps: int) -> Environment:
     return environment._replace(reset=reset, step=step)
 
 
-def _training(population: Population) -> Program:
+def _make_training(population: Population) -> Program:
     """Whole updates, as `experiments.train` does them."""
     compiled = population.compiled()
 
@@ -92,7 +94,7 @@ def _training(population: Population) -> Program:
     return Program(run, compiled)
 
 
-def _policy_rollout(population: Population) -> Program:
+def _make_policy_rollout(population: Population) -> Program:
     """The episodes of an update, played by the first policy, and nothing of them kept."""
     config, functions = population.config, population.functions
 
@@ -119,10 +121,10 @@ def _policy_rollout(population: Population) -> Program:
         members = state.diverged.shape
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(members, jnp.int32), jnp.zeros(members, jnp.float32)))
 
-    return _of_block(population, block, population.init())
+    return _make_program_of_block(population, block, population.init())
 
 
-def _random_rollout(population: Population) -> Program:
+def _make_random_rollout(population: Population) -> Program:
     """The cheapest there is: uniform actions, with one key a step for all episodes of a device."""
     functions, config = population.functions, population.config
     params = dict(config.env_params)
@@ -149,10 +151,10 @@ def _random_rollout(population: Population) -> Program:
 
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, jnp.float32)))
 
-    return _of_block(population, block, population.init())
+    return _make_program_of_block(population, block, population.init())
 
 
-def _of_block(population: Population, block: Callable, state: MemberState) -> Program:
+def _make_program_of_block(population: Population, block: Callable, state: MemberState) -> Program:
     over_members, everywhere = PartitionSpec(MEMBERS), PartitionSpec()
     mapped = jax.jit(
         jax.shard_map(

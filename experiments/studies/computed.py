@@ -30,7 +30,7 @@ def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -
     try:
         if os.path.lexists(path):
             stored = read_json(path, {"sha256": str, "value": object})
-            if stored["sha256"] == _digest(stored["value"]):
+            if stored["sha256"] == _hash(stored["value"]):
                 return stored["value"]
             set_aside(path, ConfigError(f"{path} is damaged: its checksum does not hold."))
     except ConfigError as error:
@@ -39,9 +39,9 @@ def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -
     value = json.loads(to_json_text(compute()))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"sha256": _digest(value), "value": value})
+        write_json(path, {"sha256": _hash(value), "value": value})
     return value
 
 
-def _digest(value: Any) -> str:
+def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -27,11 +27,11 @@ def hold_folder(workdir: StrPath, finished: Callable[[Path], int]) -> Iterator[N
         raise ConfigError(
             f"--workdir {workdir} holds a run, and a study needs a folder of its own; use another --workdir."
         )
-    with lock_folder(workdir), signals.leaving(lambda: _what_is_left(finished(workdir))):
+    with lock_folder(workdir), signals.leaving(lambda: _describe_kept(finished(workdir))):
         yield
 
 
-def _what_is_left(finished: int) -> str:
+def _describe_kept(finished: int) -> str:
     if not finished:
         return "no run is finished yet, and the same command resumes with the first."
     kept = f"{finished} finished runs are kept" if finished > 1 else "1 finished run is kept"

@@ -1,6 +1,6 @@
 """What a method from outside is held to, so that a slip is a sentence that names it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from haepo_jax.components import is_outside
 from haepo_jax.config import ExperimentConfig, method_of
+from haepo_jax.config.method import method_name
 from haepo_jax.environments import Environment
 from haepo_jax.environments.contract import BY_EVERY_RUN, names_a_setting
 from haepo_jax.errors import ConfigError, quoted
@@ -27,7 +28,7 @@ def check_metrics(config: ExperimentConfig, environment: Environment) -> None:
         if name in BY_EVERY_RUN or name in environment.info_metrics or names_a_setting(name):
             whose = environment.name if name in environment.info_metrics else "a run itself"
             raise ConfigError(
-                f"config.algorithm {config.algorithm} has a metric {quoted(name)}, which is what {whose} reports "
+                f"config.algorithm {method_name(config)} has a metric {quoted(name)}, which is what {whose} reports "
                 "under that name; give it another one."
             )
 
@@ -42,21 +43,25 @@ def objective_of(config: ExperimentConfig) -> Callable[..., Objective]:
         objective = method.objective(*arguments)
 
         def checked(evaluated: Any) -> tuple[jax.Array, Metrics]:
-            loss, metrics = _pair(config.algorithm, objective(evaluated))
+            loss, metrics = _pair(method_name(config), objective(evaluated))
             if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
                 raise ConfigError(
-                    f"config.algorithm {config.algorithm} has a loss {quoted(loss)}; it must be one real number."
+                    f"config.algorithm {method_name(config)} has a loss {quoted(loss)}; it must be one real number."
                 )
             if metrics.keys() != set(method.metrics):
                 raise ConfigError(
-                    f"config.algorithm {config.algorithm} gives the metrics {', '.join(sorted(metrics)) or 'none'}, "
-                    f"and its record names {', '.join(sorted(method.metrics)) or 'none'}; make them the same."
+                    f"config.algorithm {method_name(config)} gives the metrics {_listed(metrics)}, and its record "
+                    f"names {_listed(method.metrics)}; make them the same."
                 )
             return loss, scalars(metrics)
 
         return checked
 
     return make
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _pair(name: str, found: Any) -> tuple[Any, dict[str, Any]]:

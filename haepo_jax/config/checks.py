@@ -17,6 +17,7 @@ from haepo_jax.config.method import (
     TRACED_GROUP,
     chosen_of,
     fields_of,
+    method_name,
     method_of,
     method_settings,
     setting_name,
@@ -85,7 +86,8 @@ def check_own_settings(config: ExperimentConfig) -> None:
     for group, path, values in given:
         leaf = path.rpartition(".")[2]
         if leaf not in fields:
-            raise ConfigError(f"config.{path} is not a setting of {config.algorithm}{suggestion(leaf, list(fields))}")
+            near = suggestion(leaf, list(fields))
+            raise ConfigError(f"config.{path} is not a setting of {method_name(config)}{near}")
         field = fields[leaf]
         right = TRACED_GROUP if field.metadata.get("traced") else STATIC_GROUP
         if group != right:

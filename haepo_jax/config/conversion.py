@@ -141,6 +141,7 @@ def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> 
         if isinstance(component, int | float | Mapping):
             raise ConfigError(f"{keyword} must be a component or its name, got {quoted(component)}.")
         config = _with(config, names[keyword].split("."), component)
+    config = with_all_settings(config)
     check_combinations(config)
     return config
 

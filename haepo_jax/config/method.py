@@ -57,6 +57,11 @@ def fields_of(settings: Any) -> dict[str, dataclasses.Field]:
     return fields
 
 
+def method_name(config: ExperimentConfig) -> str:
+    """Returns what a sentence calls the method that learns; a program may give one that has no name."""
+    return config.algorithm if isinstance(config.algorithm, str) else "the Method that is given"
+
+
 def setting_name(config: ExperimentConfig, leaf: str) -> str:
     """Returns the dotted name in the config of one of the method's settings."""
     if not is_outside(config.algorithm):
@@ -81,7 +86,7 @@ def steps_of_update(config: ExperimentConfig) -> int:
 def steps_needed_by(config: ExperimentConfig) -> str | None:
     """Returns what needs the steps of a batch to be kept until it is learnt from, in words; None if nothing does."""
     if method_of(config).keeps_steps:
-        return str(config.algorithm)
+        return method_name(config)
     return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.method import method_of, method_settings, setting_name
+from haepo_jax.config.method import method_name, method_of, method_settings, setting_name
 from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import METHODS, REFERENCE_NUMBERS, ReferenceConfig, Sees
@@ -36,7 +36,7 @@ def unread(
       'config.algorithm is rloo'
     """
     reasons = {
-        name: f"config.algorithm is {config.algorithm}"
+        name: f"config.algorithm is {method_name(config)}"
         for name, _, _ in leaves(config)
         if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
     }
@@ -48,7 +48,7 @@ def unread(
                 where = f"config.{setting_name(config, 'reference')} is {own.reference}"
                 reasons[setting_name(config, leaf)] = f"{where}; it belongs to {rule}"
     if method_of(config).sees is Sees.SEGMENTS and config.memory != "auto":
-        reasons["memory"] = f"config.algorithm is {config.algorithm}, which keeps its segments whatever is set"
+        reasons["memory"] = f"config.algorithm is {method_name(config)}, which keeps its segments whatever is set"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     reasons |= _unread_by_network(config.policy, network_arguments)

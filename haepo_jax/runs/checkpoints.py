@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from haepo_jax.errors import ConfigError, in_the_way
 from haepo_jax.runs.files import read_json
 from haepo_jax.runs.identity import describe_numbers
+from haepo_jax.runs.older_versions import upgrade_arrays, upgrade_structure
 from haepo_jax.runtime import processes
 
 _KEEP = 3
@@ -239,7 +240,7 @@ def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
       Exception: it is damaged; orbax raises bare ones.
     """
     expected = _name_leaves(template)
-    if difference := find_difference(read_structure(saved), describe_structure(template)):
+    if difference := find_difference(upgrade_structure(read_structure(saved)), describe_structure(template)):
         raise ValueError(f"it does not hold what it states: {difference}")
     plain = _PlainPath(saved.path.absolute())
     try:
@@ -261,6 +262,7 @@ def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
     wrong = _find_wrong_rows(_compute_checksums(arrays, start), checksums, num_stored)
     if wrong:
         raise ValueError(f"the checksum does not hold for member {wrong[0]}")
+    arrays = upgrade_arrays(arrays)
     leaves = [_take_rows(arrays[name], leaf, first, num_stored) for name, leaf in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 

@@ -28,7 +28,6 @@ from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_
 from haepo_jax.runs.identity import (
     check_programs,
     check_run,
-    record_components,
     record_programs,
     rewrite_lost_members,
     write_identity,
@@ -216,8 +215,7 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, component
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)
                 write_json(workdir / "placement.json", noted)
-                record_programs(workdir, programs)
-                record_components(workdir, components)
+                record_programs(workdir, programs, components)
                 set_foreign_parts_aside(workdir)
             _report_choices(sweep, populations)
     return populations

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError, quoted
-from haepo_jax.methods import METHODS
+from haepo_jax.runs.older_versions import FIRST, upgrade_config, upgrade_summary
 
 StrPath = str | os.PathLike[str]
 """A folder, as text or as a path."""
@@ -23,8 +23,6 @@ object that has these names and may have others."""
 _MOST_LEVELS = 100
 _NUMBER = int | float
 _MOST_SECONDS = 1e11  # three thousand years: sums of such numbers stay finite
-_LATER_SETTINGS = {"evaluate_every": None, "evaluate_episodes": 16}
-"""Settings of experiments that the first runs did not have, with what they ran as."""
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
 _MEMBER = {"index": int, "seed": int, "settings": dict}
 _PROGRAM = {"fingerprint": str, "jax": str}
@@ -127,14 +125,7 @@ def read_record(workdir: StrPath) -> dict[str, Any]:
       ConfigError: there is no run in the folder, or the file is damaged.
     """
     _check_there(workdir, "config.json")
-    record = read_json(Path(workdir) / "config.json", dict)
-    if "algorithm" in record:
-        record = _LATER_SETTINGS | record
-    name = record.get("algorithm")
-    method = METHODS.get(name) if isinstance(name, str) else None
-    if method is not None and method.upgrade is not None and isinstance(record.get(name), dict):
-        record[name] = method.upgrade(record[name])
-    return record
+    return upgrade_config(read_json(Path(workdir) / "config.json", dict))
 
 
 def read_members(workdir: StrPath) -> list[dict[str, Any]]:
@@ -157,7 +148,11 @@ def read_members(workdir: StrPath) -> list[dict[str, Any]]:
 
 
 def read_identity(workdir: StrPath) -> dict[str, Any] | None:
-    """Reads `run.json`: the id of the run, and what its numbers follow from; None where there is none.
+    """Reads `run.json`: the id of the run, what its numbers follow from, and the versions that began it.
+
+    Returns:
+      Its `run`, `numbers`, `haepo_jax`, `programs` (the fingerprint of each group's update with the versions that
+      computed it) and `components`; None where there is no `run.json`.
 
     Raises:
       ConfigError: it is damaged.
@@ -166,11 +161,12 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     if not os.path.lexists(path):
         return None
     identity = read_json(path, {"run": str | None, "numbers": dict})
+    identity = {"haepo_jax": FIRST, "programs": {}, "components": {}} | identity
     for group, kind in (("programs", _PROGRAM), ("components", _COMPONENT)):
-        entries = identity.get(group, {})
-        each = dict.fromkeys(entries if isinstance(entries, dict) else (), kind)
-        if wrong := _mismatch({group: entries}, {group: each}, ""):
+        each = dict.fromkeys(identity[group] if isinstance(identity[group], dict) else (), kind)
+        if wrong := _mismatch(identity, {"haepo_jax": str, group: each}, ""):
             raise ConfigError(f"{path} is damaged: {wrong}.")
+    identity["programs"] = {name: {"haepo_jax": FIRST} | program for name, program in identity["programs"].items()}
     return identity
 
 
@@ -219,7 +215,7 @@ def read_summary(workdir: StrPath) -> dict[str, Any]:
       ConfigError: it is missing or damaged, or tells of other members than the run has.
     """
     path = Path(workdir) / "summary.json"
-    summary = read_json(path, dict)
+    summary = upgrade_summary(read_json(path, dict))
     of_stage = "stage" in summary
     if wrong := _mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
         raise ConfigError(f"{path} is damaged: {wrong}.")

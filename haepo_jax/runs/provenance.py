@@ -13,11 +13,12 @@ from typing import Any
 
 import jax
 
+import haepo_jax
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import provenance_path, read_attempts
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
-_PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 class Provenance:
@@ -87,7 +88,7 @@ def _now() -> str:
 
 def package_versions() -> Mapping[str, str]:
     """The versions of the packages that decide what a run computes."""
-    versions = {}
+    versions = {"haepo_jax": haepo_jax.__version__}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)

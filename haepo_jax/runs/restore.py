@@ -28,9 +28,10 @@ from haepo_jax.runs.checkpoints import (
     read_checkpoint,
     read_structure,
 )
-from haepo_jax.runs.identity import check_numbers
+from haepo_jax.runs.identity import check_numbers, describe_versions
 from haepo_jax.runs.metrics.parts import Parts, list_parts
 from haepo_jax.runs.metrics.writer import drop_rows
+from haepo_jax.runs.older_versions import upgrade_structure
 from haepo_jax.runtime import processes
 from haepo_jax.text import visible
 
@@ -238,7 +239,7 @@ def _list_candidates(
             elif not trouble and parts.run is not None:
                 trouble, why = _DAMAGED, "it does not state its run"
             elif not trouble:
-                trouble, why = _compare_old(saved, structure)
+                trouble, why = _compare_old(workdir, saved, structure)
             if resume and not trouble and (lost := _describe_lost_rows(parts, saved, source.members)):
                 trouble, why = _WITHOUT_ROWS, lost
             candidates.append(_Candidate(saved, first - source.members.start, trouble, why))
@@ -264,24 +265,25 @@ def _compare(
         )
     names = record.numbers.keys() if resume else ["jax_default_prng_impl"]
     check_numbers(f"{path}", {name: record.numbers[name] for name in names if name in record.numbers})
-    _check_structure(path, record.structure, structure)
+    _check_structure(workdir, path, record.structure, structure)
 
 
-def _compare_old(saved: Saved, structure: Structure) -> tuple[str, str]:
+def _compare_old(workdir: Path, saved: Saved, structure: Structure) -> tuple[str, str]:
     """Compares a checkpoint of before there were records; says what is wrong with it where it cannot be read."""
     try:
         stored = read_structure(saved)
     except Exception as error:  # orbax raises bare Exceptions on damaged data
         return _DAMAGED, _describe_error(error)
-    _check_structure(saved.path, stored, structure)
+    _check_structure(workdir, saved.path, stored, structure)
     return "", ""
 
 
-def _check_structure(path: Path, stored: Structure, expected: Structure) -> None:
-    if difference := find_difference(stored, expected):
+def _check_structure(workdir: Path, path: Path, stored: Structure, expected: Structure) -> None:
+    if difference := find_difference(upgrade_structure(stored), expected):
         raise ConfigError(
             f"{path} is of another structure than this run's: {difference}. The network, the optimiser or the package "
-            "has changed. Nothing was changed in the folder; use those that it was written with, or another --workdir."
+            f"has changed. {describe_versions(workdir)} Nothing was changed in the folder; use those that it was "
+            "written with, or another --workdir."
         )
 
 

@@ -688,8 +688,8 @@ class TestArgumentsOfComponents:
         assert differing_fields({"rl": {"optimizer": {}}}, {"rl": {"optimizer": {"transform": "adam"}}}) == []
 
     def test_components_are_found_by_their_settings(self):
-        config = from_config_dict({"env": "a:b", "haepo": {"score": "c.d:e"}})
-        assert components_of(config) == {"env": "a:b", "haepo.score": "c.d:e"}
+        config = from_config_dict({"env": "a:b", "haepo": {"score": "helpers.own_methods:score_of_the_group"}})
+        assert components_of(config) == {"env": "a:b", "haepo.score": "helpers.own_methods:score_of_the_group"}
 
     def test_activations_are_all_functions_of_jax_nn_that_keep_a_shape(self):
         def keeps_shape(name):

@@ -97,6 +97,17 @@ def test_the_least_bytes_of_a_member_are_nearly_those_of_its_learner(algorithm):
     assert 0.98 * held < sizes._state_bytes(config, network_sizes(config, functions.environment)) <= held
 
 
+@pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
+def test_the_parameters_of_a_network_are_counted_by_its_shapes(algorithm):
+    network = {"network": "cnn", "network_kwargs": {"channels": 2, "dense_size": 7}}
+    config = from_config_dict({"env": "Catch-bsuite", "algorithm": algorithm, "policy": network})
+    sizes_of_it = network_sizes(config, make("Catch-bsuite"))
+    torso = (9 + 1) * 2 + (100 + 1) * 7
+    assert sizes_of_it.params == torso + 8 * 3 + (torso + 8 if algorithm == "ppo" else 0)
+    assert sizes_of_it.widths == [100, 7, 3]
+    assert sizes_of_it.setting == "config.policy.network_kwargs"
+
+
 def test_an_update_that_takes_hours_is_announced_with_its_steps():
     config = from_config_dict({"num_trajectories": 3_000_000})
     expected = "An update plays up to 48,000,000,000 steps (32 members), which takes 13.3 hours at a million a second."

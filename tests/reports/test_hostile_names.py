@@ -13,13 +13,14 @@ from helpers.made_up_sweeps import UPDATES, write_sweep
 from rich.console import Console
 
 from experiments.cli import command_line
-from experiments.studies import reproduction
-from experiments.studies.methods import METHODS
+from experiments.studies.paper import reproduction
+from experiments.studies.paper.methods import METHODS
 from experiments.studies.tldr import memory
 from haepo_jax.analysis import tables
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import heat_map
-from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
 from haepo_jax.reports.sweep.page import write_report
 from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import write_json

@@ -1,4 +1,4 @@
-"""Policies of a run, loaded to act; and episodes that they play, drawn."""
+"""Policies of a run, loaded to act."""
 
 import dataclasses
 import sys
@@ -9,20 +9,17 @@ import numpy as np
 import pytest
 from helpers.called_commands import call
 from helpers.run_folders import TINY
-from matplotlib.figure import Figure
 from PIL import Image
 
 import haepo_jax.runs
 from haepo_jax.config import from_config_dict
 from haepo_jax.environments import make
-from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.errors import ConfigError
 from haepo_jax.methods import METHODS
 from haepo_jax.runs import load_policy
-from haepo_jax.runs.animation import check_drawing, save_gif
 from haepo_jax.runs.experiment import run
 from haepo_jax.runs.states import load_states
 
-FIGURE = Figure((1, 1), dpi=20, facecolor=(0.8,) * 3)
 CATCH = TINY | {
     "env": "Catch-bsuite",
     "horizon": 9,
@@ -127,48 +124,6 @@ def test_what_a_policy_cannot_act_on_is_refused(policy):
 def test_what_is_not_there_is_refused(folder, arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
         load_policy(folder, *arguments)
-
-
-def test_a_gif_shows_the_states_of_an_episode(policy, tmp_path):
-    steps = save_gif(tmp_path / "episode.gif", policy, seed=1)
-    with Image.open(tmp_path / "episode.gif") as image:
-        assert image.format == "GIF" and (steps, image.n_frames) == (9, 10)
-        image.seek(1)
-        before = np.asarray(image.convert("RGB"))
-        image.seek(8)
-        assert (np.asarray(image.convert("RGB")) != before).any()
-    with pytest.raises(StorageError, match="is not written: No such file or directory"):
-        save_gif(tmp_path / "nowhere" / "episode.gif", policy)
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [np.full((4, 6, 3), 204, np.uint8), np.full((4, 6, 3), 0.8), FIGURE, (FIGURE, None)],
-    ids=["uint8", "real", "figure", "figure with axes"],
-)
-def test_an_environment_may_draw_itself(policy, tmp_path, picture):
-    def render(params, states):
-        assert params == policy.env_params
-        return (picture for _ in states)
-
-    drawn = dataclasses.replace(policy, environment=policy.environment._replace(render=render))
-    save_gif(tmp_path / "episode.gif", drawn)
-    with Image.open(tmp_path / "episode.gif") as image:
-        assert abs(np.asarray(image.convert("RGB")).astype(int) - 204).max() <= 4
-
-
-def test_what_is_no_picture_and_what_cannot_be_drawn_is_refused(policy):
-    def draws(render):
-        return dataclasses.replace(policy, environment=policy.environment._replace(render=render))
-
-    with pytest.raises(ConfigError, match=r"env Catch-bsuite draws float64\[4, 6\]; it must be a matplotlib"):
-        check_drawing(draws(lambda params, states: (np.zeros((4, 6)) for _ in states)))
-    with pytest.raises(ConfigError, match="env Catch-bsuite cannot be drawn: gymnax does not draw it, and"):
-        check_drawing(draws(None))
-    umbrella = make("UmbrellaChain-bsuite")
-    state, _ = umbrella.reset({}, jax.random.key(0))
-    with pytest.raises(ConfigError, match="env UmbrellaChain-bsuite cannot be drawn: gymnax draws others"):
-        next(umbrella.render({}, [state]))
 
 
 def test_evaluate_draws_an_episode_of_its_best_member(folder, tmp_path):

@@ -43,7 +43,7 @@ from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run, record_components
+from haepo_jax.runs.identity import open_run, record_programs
 from haepo_jax.runtime import startup
 from haepo_jax.types import Params
 
@@ -119,7 +119,7 @@ def _run(
         stage, finish = parts
         report_changes(folder, components)
         with storage_errors(folder):
-            record_components(folder, components)
+            record_programs(folder, {}, components)
         outcome = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
         made = folder / (MODEL if outcome.diverged_at is None else LAST_FINITE)
         summary = {

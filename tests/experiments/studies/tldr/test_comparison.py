@@ -13,7 +13,8 @@ from experiments.studies.tldr.runs import Tuned
 from experiments.studies.tldr.scale import FULL, QUICK
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.stages.answering import Answers
-from haepo_jax.reports.page import Report, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Report
 
 POSTS, UPDATES, LOOKS = 40, 20, 4
 GOLD = {"haepo_sum": 1.0, "haepo_mean": 2.0, "haepo_log_ratio": 2.5, "grpo": 2.5, "rloo": 2.0, "dpo": 3.0}

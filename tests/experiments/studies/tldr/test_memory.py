@@ -5,7 +5,8 @@ from helpers.made_up_memory import row, rows
 
 from experiments.studies.tldr import memory
 from haepo_jax.language.training.memory import cases, method_cases
-from haepo_jax.reports.page import Report, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Report
 
 
 def test_the_findings_are_computed_from_the_rows():

@@ -11,8 +11,8 @@ import pytest
 from helpers.command_runner import Command, run
 from helpers.made_up_runs import contents, damage
 
-from experiments.studies.reproduction import reproduce
-from experiments.studies.scale import Scale
+from experiments.studies.paper.reproduction import reproduce
+from experiments.studies.paper.scale import Scale
 from haepo_jax.analysis.verdicts import VERDICTS
 
 SMALLEST = Scale(

@@ -22,11 +22,11 @@ from helpers.made_up_studies import (
     without_training,
 )
 
-from experiments.studies.methods import METHODS
 from experiments.studies.paper import bandits, cartpole
-from experiments.studies.reproduction import reproduce
-from experiments.studies.scale import FULL, QUICK
-from experiments.studies.tuning import TUNING_SEED
+from experiments.studies.paper.methods import METHODS
+from experiments.studies.paper.reproduction import reproduce
+from experiments.studies.paper.scale import FULL, QUICK
+from experiments.studies.paper.tuning import TUNING_SEED
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.config import sweep_points
 from haepo_jax.reports import figures

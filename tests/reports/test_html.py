@@ -8,7 +8,8 @@ from helpers.html_page import Page
 
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.config import from_config_dict, to_json
-from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 

@@ -12,10 +12,10 @@ import pyarrow.dataset
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty, remove, truncate
 
-from experiments.studies import runs as paper_runs
 from experiments.studies.methods import nest_settings
-from experiments.studies.runs import Runs
-from experiments.studies.scale import QUICK
+from experiments.studies.paper import runs as paper_runs
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.scale import QUICK
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, Interrupted, StorageError

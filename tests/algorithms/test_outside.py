@@ -1,0 +1,58 @@
+"""What a method from outside is held to while its update is traced."""
+
+import jax
+import pytest
+
+from haepo_jax.algorithms import make_algorithm
+from haepo_jax.config import from_config_dict, with_settings
+from haepo_jax.environments import make
+from haepo_jax.errors import ConfigError
+
+WHERE = "helpers.own_methods"
+
+
+def traced_update(name, env="CartPole-v1"):
+    """Traces an update, and compiles nothing."""
+    config = from_config_dict(
+        {
+            "env": env,
+            "algorithm": f"{WHERE}:{name}",
+            "num_trajectories": 2,
+            "horizon": 4,
+            "policy": {"hidden_sizes": ()},
+        }
+    )
+    algorithm, traced = make_algorithm(config, make(env)), with_settings(config, {})
+
+    def update(key):
+        learner = algorithm.init(traced, key)
+        return algorithm.learn(traced, learner, algorithm.collect(traced, learner, key), 0, key)
+
+    return jax.eval_shape(update, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("ONE_LOSS_EACH", "has a loss .*; it must be one real number."),
+        ("NO_METRICS", r"gives .*; it must give \(loss, metrics by name\)."),
+        ("OTHER_METRICS", "gives the metrics a, and its record names b; make them the same."),
+        ("TAKEN", "has a metric 'episode_return', which is what a run itself reports under that name"),
+        ("OF_A_SETTING", "has a metric 'haepo.kl_coef', which is what a run itself reports under that name"),
+        ("OF_THE_WALK", "has a metric 'success', which is what RandomWalk-haepo reports under that name"),
+    ],
+)
+def test_a_slip_is_one_sentence_that_names_the_method(name, sentence):
+    with pytest.raises(ConfigError, match=f"^config.algorithm {WHERE}:{name} {sentence}"):
+        traced_update(name, env="RandomWalk-haepo")
+
+
+def test_a_method_that_sees_segments_has_a_critic_and_environments_that_go_on():
+    learner, metrics = traced_update("CRITIC")
+    assert set(learner.params) == {"policy", "value"} and learner.environments is not None
+    assert set(metrics) == {"loss", "grad_norm", "policy_loss"}
+
+
+def test_a_metric_that_is_only_of_another_environment_is_free():
+    with pytest.raises(ConfigError, match="gives the metrics none, and its record names success"):
+        traced_update("OF_THE_WALK")

@@ -1,0 +1,56 @@
+"""Methods and scores as a user hands them in, some of them with a slip."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from haepo_jax.fields import count, number
+from haepo_jax.methods import EpochsConfig, Method, ReferenceConfig, Sees, SegmentConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnConfig(EpochsConfig, ReferenceConfig):
+    """One setting of each kind."""
+
+    weight: float = number(1.0, above=0.0, high=10.0)
+    window: int = count(3, low=1, high=8, traced=True)
+    width: int = count(2, low=1)
+    power: "float" = 0.5
+    kind: str = "plain"
+
+
+def _weighted(settings, group, reference):
+    del reference
+    return lambda log_likelihoods: (-settings.weight * jnp.mean(group.returns * log_likelihoods), {})
+
+
+def _objective_that_gives(found):
+    return lambda *_: found
+
+
+def _critic(settings, samples):
+    def loss(evaluated):
+        policy = -jnp.mean(evaluated.log_probs * samples.advantages)
+        return policy + jnp.mean((evaluated.values - samples.targets) ** 2), {"policy_loss": policy}
+
+    return loss
+
+
+PLAIN = Method(_weighted, Sees.SUMS, OwnConfig())
+CRITIC = Method(_critic, Sees.SEGMENTS, SegmentConfig(num_steps=8, num_minibatches=2), metrics=("policy_loss",))
+ONE_LOSS_EACH = Method(_objective_that_gives(lambda values: (values, {})), Sees.SUMS)
+NO_METRICS = Method(_objective_that_gives(lambda values: values.sum()), Sees.SUMS)
+OTHER_METRICS = Method(_objective_that_gives(lambda values: (values.sum(), {"a": values})), Sees.SUMS, metrics=("b",))
+TAKEN = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("episode_return",))
+OF_A_SETTING = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("haepo.kl_coef",))
+OF_THE_WALK = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("success",))
+
+
+def score(log_likelihoods, group, *, power=1, scale):
+    """Between the sum (power 0) and the mean (power 1), times a number that may be swept."""
+    return scale * log_likelihoods / group.lengths**power
+
+
+def score_of_the_group(log_likelihoods, group):
+    """One for all, which is none."""
+    return (log_likelihoods + group.returns).mean()

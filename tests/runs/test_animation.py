@@ -1,0 +1,74 @@
+"""Episodes that policies play, drawn as GIFs."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from haepo_jax.config import from_config_dict
+from haepo_jax.config.members import Member
+from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.population.member import make_member
+from haepo_jax.runs import animation
+from haepo_jax.runs.animation import check_drawing, save_gif
+from haepo_jax.runs.policies import LoadedPolicy
+
+FIGURE = Figure((1, 1), dpi=20, facecolor=(0.8,) * 3)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    """One that has not learned yet."""
+    config = from_config_dict({"env": "Catch-bsuite", "horizon": 9, "policy": {"hidden_sizes": (4,)}})
+    functions = make_member(config)
+    own = functions.algorithm.policy
+    params = own.init(jax.random.key(0))
+    return LoadedPolicy(params, own.apply, Member(0, 0, {}), 0, functions.environment, {}, functions.horizon, own)
+
+
+def test_a_gif_shows_the_states_of_an_episode(policy, tmp_path):
+    steps = save_gif(tmp_path / "episode.gif", policy, seed=1)
+    with Image.open(tmp_path / "episode.gif") as image:
+        assert image.format == "GIF" and (steps, image.n_frames) == (9, 10)
+        image.seek(1)
+        before = np.asarray(image.convert("RGB"))
+        image.seek(8)
+        assert (np.asarray(image.convert("RGB")) != before).any()
+    with pytest.raises(StorageError, match="is not written: No such file or directory"):
+        save_gif(tmp_path / "nowhere" / "episode.gif", policy)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.full((4, 6, 3), 204, np.uint8), np.full((4, 6, 3), 0.8), FIGURE, (FIGURE, None)],
+    ids=["uint8", "real", "figure", "figure with axes"],
+)
+def test_an_environment_may_draw_itself(policy, tmp_path, picture):
+    def render(params, states):
+        assert params == policy.env_params
+        return (picture for _ in states)
+
+    drawn = dataclasses.replace(policy, environment=policy.environment._replace(render=render))
+    save_gif(tmp_path / "episode.gif", drawn)
+    with Image.open(tmp_path / "episode.gif") as image:
+        assert abs(np.asarray(image.convert("RGB")).astype(int) - 204).max() <= 4
+
+
+def test_what_is_no_picture_and_what_cannot_be_drawn_is_refused(policy):
+    def draws(render):
+        return dataclasses.replace(policy, environment=policy.environment._replace(render=render))
+
+    with pytest.raises(ConfigError, match=r"env Catch-bsuite draws float64\[4, 6\]; it must be a matplotlib"):
+        check_drawing(draws(lambda params, states: (np.zeros((4, 6)) for _ in states)))
+    with pytest.raises(ConfigError, match="env Catch-bsuite cannot be drawn: gymnax does not draw it, and"):
+        check_drawing(draws(None))
+
+
+def test_of_a_long_episode_every_second_or_every_fourth_state_is_drawn_and_the_last(policy, monkeypatch):
+    monkeypatch.setattr(animation, "_MOST", 4)
+    states, steps = animation._play(policy, jax.random.key(0))
+    assert steps == 9
+    assert [int(state.ball_y) for state in states] == [0, 4, 8, 9]
