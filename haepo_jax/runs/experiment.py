@@ -39,9 +39,9 @@ from haepo_jax.runs.summary import find_unfinished, summarize
 from haepo_jax.runs.wave_run import WaveRun
 from haepo_jax.runs.waves import iterate_waves
 from haepo_jax.runtime import paths, processes, signals, startup
+from haepo_jax.runtime.watchdog import STALL_SECONDS
 from haepo_jax.text import visible
 
-STALL_SECONDS = 300.0
 _PLACEMENT = Placement()
 
 

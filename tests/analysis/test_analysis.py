@@ -120,7 +120,7 @@ def test_a_run_whose_time_is_not_known_has_no_rate(workdir):
     assert "111 env steps in 0.0 s; compiled" in tables.describe_speed(summary)
 
 
-def test_an_unknown_metric_is_told_with_those_there_are(workdir):
+def test_an_unknown_metric_is_refused_with_the_known_ones_named(workdir):
     with pytest.raises(KeyError, match="has no metric loss; it has member, seed"):
         read_metric(workdir, "loss")
 
@@ -179,7 +179,7 @@ def evaluated(*members):
     return {"env": "Catch-bsuite", "update": 3, "checkpoint": "last", "episodes": 100, "members": list(members)}
 
 
-def test_rows_of_an_evaluation_are_told_apart_in_80_columns_and_the_best_comes_first():
+def test_rows_of_an_evaluation_differ_in_80_columns_and_the_best_comes_first():
     rates = np.geomspace(1e-5, 1e-1, 12)
     members = [
         point(

@@ -33,9 +33,9 @@ from haepo_jax.language.stages.assembly import (
     write,
 )
 from haepo_jax.language.stages.memory_check import check_room
-from haepo_jax.language.stages.run import Evaluation, Outcome, Stage, run
+from haepo_jax.language.stages.run import Evaluation, Stage, StageResult, run
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
-from haepo_jax.language.training import dpo, reward, rl, sft
+from haepo_jax.language.training import comparisons, reward, rl, sft
 from haepo_jax.language.training.group_update import make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, start, whole
 from haepo_jax.language.training.rollout import Frozen
@@ -49,7 +49,7 @@ from haepo_jax.types import Params
 
 _BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
 
-Finish = Callable[[Outcome, Path], dict[str, Any]]
+Finish = Callable[[StageResult, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
@@ -120,16 +120,16 @@ def _run(
         report_changes(folder, components)
         with storage_errors(folder):
             record_programs(folder, {}, components)
-        outcome = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
-        made = folder / (MODEL if outcome.diverged_at is None else LAST_FINITE)
+        result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
+        made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
-            "status": "ok" if outcome.diverged_at is None else "diverged",
-            "diverged_at": outcome.diverged_at,
-            "updates": int(outcome.learner.updates_done),
-            "tokens": outcome.tokens,
-            "wall_clock": {"compile_seconds": outcome.compile_seconds, "run_seconds": outcome.run_seconds},
-            **finish(outcome, made),
+            "status": "ok" if result.diverged_at is None else "diverged",
+            "diverged_at": result.diverged_at,
+            "updates": int(result.learner.updates_done),
+            "tokens": result.tokens,
+            "wall_clock": {"compile_seconds": result.compile_seconds, "run_seconds": result.run_seconds},
+            **finish(result, made),
         }
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
@@ -176,8 +176,8 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
         watched="loss",
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: first_model(setting)[0].params, outcome.learner.trained)
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = folded(setting, lambda: first_model(setting)[0].params, result.learner.trained)
         write(made, architecture, params, tokenizer)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
         return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out)}
@@ -205,8 +205,8 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
         watched="accuracy",
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = outcome.learner.trained
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = result.learner.trained
         facts = {"pooling": config.reward.pooling}
         write(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
         return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, held_out)}
@@ -228,7 +228,7 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     if from_comparisons:
         examples: Any = corpus.comparisons(config.data, tokenizer, held_out=False)
         make_update: Callable[[LanguageConfig], Update] = functools.partial(
-            dpo.make_update, decoder=decoder, response_length=texts.comparison_length
+            comparisons.make_update, decoder=decoder, response_length=texts.comparison_length
         )
     else:
         reward_decoder, reward_params = read_reward_model(setting, tokenizer)
@@ -261,8 +261,8 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
         evaluation=_make_evaluation(setting, decoder, reward_decoder, tokenizer, frozen),
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: setting.read(source).params, outcome.learner.trained)
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = folded(setting, lambda: setting.read(source).params, result.learner.trained)
         write(made, architecture, params, tokenizer)
         return facts
 
