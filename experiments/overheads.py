@@ -19,6 +19,7 @@ from absl import flags
 
 from experiments.cli import command_line
 from haepo_jax.config import ExperimentConfig
+from haepo_jax.runs.folder import lock_folder, refuse_run, storage_errors, write_json
 from haepo_jax.runtime import signals
 from haepo_jax.text import format_value
 
@@ -39,6 +40,7 @@ flags.DEFINE_enum("part", None, list(_PARTS), "What to measure alone; all, each 
 def main() -> int:
     """Measures, and writes what comes out as `PART.json`."""
     workdir, part = command_line.read_workdir("runs/overheads"), flags.FLAGS.part
+    refuse_run(workdir, "a benchmark")
     if part is not None:
         _measure(part, workdir)
         return 0
@@ -58,7 +60,6 @@ def _measure(part: str, workdir: Path) -> None:
     from experiments.benchmarks import overheads
     from haepo_jax.config import from_config_dict
     from haepo_jax.config.sweep import from_values
-    from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
 
     with lock_folder(workdir):
         match part:

@@ -25,7 +25,13 @@ from haepo_jax.runs.attempt import Attempt
 from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
-from haepo_jax.runs.identity import check_programs, check_run, record_programs, rewrite_lost_members, write_identity
+from haepo_jax.runs.identity import (
+    check_programs,
+    check_run,
+    record_programs,
+    rewrite_lost_members,
+    write_identity,
+)
 from haepo_jax.runs.loggers import check_request
 from haepo_jax.runs.placement import Placement, place_groups
 from haepo_jax.runs.restore import check_resumable, describe_next_start, set_foreign_parts_aside
@@ -33,9 +39,9 @@ from haepo_jax.runs.summary import find_unfinished, summarize
 from haepo_jax.runs.wave_run import WaveRun
 from haepo_jax.runs.waves import iterate_waves
 from haepo_jax.runtime import paths, processes, signals, startup
+from haepo_jax.runtime.watchdog import STALL_SECONDS
 from haepo_jax.text import visible
 
-STALL_SECONDS = 300.0
 _PLACEMENT = Placement()
 
 

@@ -62,6 +62,30 @@ def lock_folder(workdir: StrPath) -> Iterator[None]:
                         folder.rmdir()
 
 
+@contextlib.contextmanager
+def lock_folder_without_run(workdir: StrPath, what: str) -> Iterator[None]:
+    """Holds a folder as `lock_folder` does, unless it holds a run. Arguments and errors as of `refuse_run` too."""
+    refuse_run(workdir, what)
+    with lock_folder(workdir):
+        yield
+
+
+def refuse_run(workdir: StrPath, what: str) -> None:
+    """Refuses the folder of a run to what has files of its own, which must not lie among those of the run.
+
+    Args:
+      workdir: the folder.
+      what: needs it, such as "a study".
+
+    Raises:
+      ConfigError: it holds a run.
+    """
+    if os.path.lexists(Path(workdir) / "config.json"):
+        raise ConfigError(
+            f"--workdir {workdir} holds a run, and {what} needs a folder of its own; use another --workdir."
+        )
+
+
 def _lock_file(path: Path) -> Any:
     """The file, opened and locked; made anew where its last holder has removed it meanwhile."""
     while True:

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 
 import haepo_jax
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.runs.files import provenance_path, read_attempts
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
@@ -76,6 +77,18 @@ class Provenance:
         self._attempts[-1] |= entries | {"last_written": _now()}
         with storage_errors(self._workdir):
             write_json(self._path, self._attempts)
+
+    def stop(self, number: int, done: int, total: int, **entries: Any) -> Interrupted:
+        """Notes that a signal has ended this attempt early, and returns what is to be raised.
+
+        Args:
+          number: of the signal.
+          done: updates recorded.
+          total: updates of the run.
+          **entries: see `update`.
+        """
+        self.update(outcome=signal.Signals(number).name, **entries)
+        return Interrupted(number, done, total)
 
     def total(self, name: str) -> float:
         """The sum of a number over all attempts."""

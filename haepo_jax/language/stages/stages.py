@@ -33,22 +33,23 @@ from haepo_jax.language.stages.assembly import (
     write,
 )
 from haepo_jax.language.stages.memory_check import check_room
-from haepo_jax.language.stages.run import Evaluation, Outcome, Stage, run
+from haepo_jax.language.stages.run import Evaluation, Stage, StageResult, run
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
 from haepo_jax.language.training import comparisons, reward, rl, sft
 from haepo_jax.language.training.group_update import make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, start, whole
 from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.language.training.scoring import Sequences
+from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.identity import open_run, record_programs
 from haepo_jax.runtime import startup
 from haepo_jax.types import Params
 
 _BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
 
-Finish = Callable[[Outcome, Path], dict[str, Any]]
+Finish = Callable[[StageResult, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
@@ -107,6 +108,8 @@ def _run(
     folder = folder_of(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     _check_batch(config, batch_size * _responses(config, name))
+    add_recorded_folders(folder)
+    components = describe_components([_config_of_stage(config, name)])
     # Before the folder is made, as what a stage needs may not be there.
     with leaving_nothing(workdir):
         parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
@@ -114,20 +117,30 @@ def _run(
         if parts is None:
             return False
         stage, finish = parts
-        outcome = run(stage, folder, checkpoint_seconds=checkpoint_seconds)
-        made = folder / (MODEL if outcome.diverged_at is None else LAST_FINITE)
+        report_changes(folder, components)
+        with storage_errors(folder):
+            record_programs(folder, {}, components)
+        result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
+        made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
-            "status": "ok" if outcome.diverged_at is None else "diverged",
-            "diverged_at": outcome.diverged_at,
-            "updates": int(outcome.learner.updates_done),
-            "tokens": outcome.tokens,
-            "wall_clock": {"compile_seconds": outcome.compile_seconds, "run_seconds": outcome.run_seconds},
-            **finish(outcome, made),
+            "status": "ok" if result.diverged_at is None else "diverged",
+            "diverged_at": result.diverged_at,
+            "updates": int(result.learner.updates_done),
+            "tokens": result.tokens,
+            "wall_clock": {"compile_seconds": result.compile_seconds, "run_seconds": result.run_seconds},
+            **finish(result, made),
         }
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
     return True
+
+
+def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
+    """The config with the defaults of what the stage does not read."""
+    return dataclasses.replace(
+        LanguageConfig(), **{name: getattr(config, name) for name in stage_settings(config, stage)}
+    )
 
 
 def _responses(config: LanguageConfig, stage: str) -> int:
@@ -163,8 +176,8 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
         watched="loss",
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: first_model(setting)[0].params, outcome.learner.trained)
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = folded(setting, lambda: first_model(setting)[0].params, result.learner.trained)
         write(made, architecture, params, tokenizer)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
         return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out)}
@@ -192,8 +205,8 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
         watched="accuracy",
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = outcome.learner.trained
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = result.learner.trained
         facts = {"pooling": config.reward.pooling}
         write(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
         return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, held_out)}
@@ -248,8 +261,8 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
         evaluation=_make_evaluation(setting, decoder, reward_decoder, tokenizer, frozen),
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: setting.read(source).params, outcome.learner.trained)
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = folded(setting, lambda: setting.read(source).params, result.learner.trained)
         write(made, architecture, params, tokenizer)
         return facts
 

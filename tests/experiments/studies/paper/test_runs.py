@@ -252,7 +252,7 @@ def test_a_run_done_again_is_the_same_to_the_last_bit(tmp_path, monkeypatch, cap
     begun = contents(folder / "metrics")
     assert begun
     run = runs.get("bandit", TINY)
-    assert "Going on after update" in capsys.readouterr().out
+    assert "Resuming after update" in capsys.readouterr().out
     assert begun.items() < contents(folder / "metrics").items()
     assert (folder / "seal.json").exists() and not (folder / "checkpoints").exists()
     assert table(folder).equals(whole)
