@@ -87,13 +87,13 @@ def find_changes(workdir: StrPath, now: Described) -> list[str]:
     ]
 
 
-def report_changes(workdir: StrPath, sweep: Sweep) -> None:
-    """Prints which components of a run have changed since it was begun.
+def report_changes(workdir: StrPath, now: Described) -> None:
+    """Prints which components of a run have changed since it was begun. Arguments as of `find_changes`.
 
     Raises:
-      ConfigError: one of them cannot be imported.
+      ConfigError: its `run.json` is damaged.
     """
-    for change in find_changes(workdir, describe_components(group.config for group in sweep.groups)):
+    for change in find_changes(workdir, now):
         print(visible(f"Since the run was begun {change}."), flush=True)
 
 

@@ -18,6 +18,7 @@ from haepo_jax.config.members import Member
 from haepo_jax.language.data import batches
 from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
 from haepo_jax.language.training.learner import LearnerState, Update
+from haepo_jax.runs.component_files import Described
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
@@ -86,13 +87,19 @@ class _State:
 
 
 def run(
-    stage: Stage, workdir: Path, *, checkpoint_seconds: float, stall_seconds: float = STALL_SECONDS
+    stage: Stage,
+    workdir: Path,
+    components: Described,
+    *,
+    checkpoint_seconds: float,
+    stall_seconds: float = STALL_SECONDS,
 ) -> StageResult:
     """Trains from where the folder stands to the last update.
 
     Args:
       stage: what is run.
       workdir: its folder, opened.
+      components: those from outside that it is made with.
       checkpoint_seconds: least time between two checkpoints; metrics are written with each. The first update of an
         attempt and its last one always end with a checkpoint.
       stall_seconds: the process ends itself when an update, but for the first, takes so long and ten times as long as
@@ -106,14 +113,14 @@ def run(
     check_frozen(stage.frozen, workdir)
     check_examples(stage.examples, stage.source, workdir)
     with signals.leaving(lambda: describe_next_start(workdir)):
-        return _StageRun(stage, workdir).run(checkpoint_seconds, stall_seconds)
+        return _StageRun(stage, workdir, components).run(checkpoint_seconds, stall_seconds)
 
 
 class _StageRun:
     """One attempt at a stage, from where its checkpoints stand to its last update."""
 
-    def __init__(self, stage: Stage, workdir: Path) -> None:
-        self._stage, self._workdir = stage, workdir
+    def __init__(self, stage: Stage, workdir: Path, components: Described) -> None:
+        self._stage, self._workdir, self._components = stage, workdir, components
         self._rows: list[dict[str, np.ndarray]] = []
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
         self._diverged_at: int | None = None
@@ -128,7 +135,7 @@ class _StageRun:
         sources = [Source(directory, only)] if directory.exists() else []
         check_resumable(workdir, sources, state)
         set_foreign_parts_aside(workdir)
-        self._provenance = Provenance(workdir, jax.devices())
+        self._provenance = Provenance(workdir, jax.devices(), components=self._components)
         self._provenance.update(compile_seconds=stage.compile_seconds)
         member = Member(0, stage.seed, {})
         writer = MetricsWriter(workdir / "metrics", [member], counter="tokens", run=read_run_id(workdir))

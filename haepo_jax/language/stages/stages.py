@@ -40,9 +40,10 @@ from haepo_jax.language.training.group_update import make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, start, whole
 from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.language.training.scoring import Sequences
+from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.identity import open_run, record_programs
 from haepo_jax.runtime import startup
 from haepo_jax.types import Params
 
@@ -107,6 +108,8 @@ def _run(
     folder = find_folder(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     _check_batch(config, batch_size * _count_responses(config, name))
+    add_recorded_folders(folder)
+    components = describe_components([_config_of_stage(config, name)])
     # Before the folder is made, as what a stage needs may not be there.
     with remove_data_if_refused(workdir):
         parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
@@ -114,7 +117,10 @@ def _run(
         if parts is None:
             return False
         stage, finish = parts
-        result = run(stage, folder, checkpoint_seconds=checkpoint_seconds)
+        report_changes(folder, components)
+        with storage_errors(folder):
+            record_programs(folder, {}, components)
+        result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
         made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
@@ -128,6 +134,13 @@ def _run(
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
     return True
+
+
+def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
+    """The config with the defaults of what the stage does not read."""
+    return dataclasses.replace(
+        LanguageConfig(), **{name: getattr(config, name) for name in stage_settings(config, stage)}
+    )
 
 
 def _count_responses(config: LanguageConfig, stage: str) -> int:
