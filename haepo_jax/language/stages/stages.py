@@ -43,7 +43,8 @@ from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run, record_programs
+from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.programs import record_programs
 from haepo_jax.runtime import startup
 from haepo_jax.types import Params
 
