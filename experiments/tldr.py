@@ -17,7 +17,7 @@ from absl import flags
 from experiments.cli import command_line
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import from_config_dict, settings, unread
-from haepo_jax.runs.folder import lock_folder
+from haepo_jax.runs.folder import lock_folder, refuse_run
 
 STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
@@ -42,6 +42,8 @@ def main() -> int:
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
     command_line.report_unread(config, unread(config))
+
+    refuse_run(workdir, "a language model")
 
     from haepo_jax.language.stages import evaluation, stages, status
 

@@ -44,6 +44,16 @@ def measure_guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     return _compare_times(times)
 
 
+def measure_evaluation(config: ExperimentConfig, *, repeats: int) -> list[Row]:
+    """Measures all updates in one call, with an evaluation after every tenth, after each, and without."""
+    names = {"without evaluation": None, "every 10 updates": 10, "every update": 1}
+    measures = {
+        name: _make_one_call(make_population(dataclasses.replace(config, evaluate_every=every)))
+        for name, every in names.items()
+    }
+    return _compare_times(measure_in_turn(measures, repeats))
+
+
 def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     """Measures all updates in one call against a run with its metrics, progress and checkpoints.
 

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from haepo_jax.config import ExperimentConfig, from_config_dict, with_settings
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Step
-from haepo_jax.parallel import MEMBERS
 from haepo_jax.population import Population, make_population
+from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS
 from haepo_jax.population.member import MemberState, make_member, total_steps
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
@@ -113,7 +112,7 @@ def _make_policy_rollout(population: Population) -> Program:
         # All of it is used, or the compiler would leave it out.
         return stats.lengths.sum(), stats.returns.sum() + stats.log_likelihoods.sum()
 
-    def block(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def play_rounds(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
         def one(i: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             keys = jax.vmap(jax.random.fold_in, (0, None))(state.key, i)
             return jax.tree.map(jnp.add, sums, jax.vmap(play_once)(state, keys))
@@ -121,7 +120,7 @@ def _make_policy_rollout(population: Population) -> Program:
         members = state.diverged.shape
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(members, jnp.int32), jnp.zeros(members, jnp.float32)))
 
-    return _make_program_of_block(population, block, population.init())
+    return _make_program_over_devices(population, play_rounds)
 
 
 def _make_random_rollout(population: Population) -> Program:
@@ -132,7 +131,7 @@ def _make_random_rollout(population: Population) -> Program:
     reset = jax.vmap(jax.vmap(functions.environment.reset, (None, 0)), (None, 0))
     step = jax.vmap(jax.vmap(functions.environment.step, (None, 0, 0, 0)), (None, 0, 0, 0))
 
-    def block(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def play_rounds(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
         key = state.key[0]
         no_keys = jax.random.split(key, episodes)  # this environment draws nothing after its reset
 
@@ -151,22 +150,14 @@ def _make_random_rollout(population: Population) -> Program:
 
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, jnp.float32)))
 
-    return _make_program_of_block(population, block, population.init())
+    return _make_program_over_devices(population, play_rounds)
 
 
-def _make_program_of_block(population: Population, block: Callable, state: MemberState) -> Program:
-    over_members, everywhere = PartitionSpec(MEMBERS), PartitionSpec()
-    mapped = jax.jit(
-        jax.shard_map(
-            block,
-            mesh=population.mesh,
-            in_specs=(over_members, everywhere),
-            out_specs=over_members,
-            check_vma=False,
-        )
-    )
-    state = jax.device_put(state, NamedSharding(population.mesh, over_members))
-    compiled = mapped.lower(state, jnp.int32(1)).compile()
+def _make_program_over_devices(population: Population, play_rounds: Callable) -> Program:
+    """Compiles a function `(state of a device's members, rounds) -> (steps, returns)` for all devices."""
+    state = population.init()
+    spread = population.layout.over_devices(play_rounds, (OVER_MEMBERS, EVERYWHERE), OVER_MEMBERS)
+    compiled = spread.lower(state, jnp.int32(1)).compile()
 
     def run(rounds: int) -> tuple[float, int]:
         clock = time.perf_counter()

@@ -52,7 +52,7 @@ class _Found:
     names: Mapping[str, tuple[str, ...]]
     """The reported runs of each method."""
     judged: Mapping[str, Any]
-    """`means` of each run and `win_rates` of each seed on the test posts, and `start`: the fine-tuned policy on the
+    """`means` of each run and the win rates of each seed on the test posts, and `start`: the fine-tuned policy on the
     held-out posts."""
 
     def mean(self, method: Method, measure: str) -> np.ndarray:

@@ -19,13 +19,13 @@ from haepo_jax.language.model.architecture import Architecture
 from haepo_jax.language.model.decoder import Adapter, Decoder
 from haepo_jax.language.model.hugging_face.folder import Model, read_model
 from haepo_jax.language.model.sharding import make_mesh, shard_parameters, shard_rows
-from haepo_jax.language.stages.run import Outcome
+from haepo_jax.language.stages.run import StageResult
 from haepo_jax.runs.folder import storage_errors
 
 _HELD_OUT_ROWS = 64
 """Of a batch of held-out posts or comparisons, where the devices can share that many."""
 
-Finish = Callable[[Outcome, Path], dict[str, Any]]
+Finish = Callable[[StageResult, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
@@ -78,13 +78,12 @@ def make_context(config: LanguageConfig, workdir: Path, *, batch_size: int = _HE
     mesh = make_mesh(config.mesh.fsdp, batch_size)
     with storage_errors(workdir):
         data = locate_data(config.data, workdir / "data")
-    return StageContext(
-        dataclasses.replace(config, data=data), workdir, mesh, generated=not config.data.demonstrations
-    )
+    generated = not config.data.demonstrations
+    return StageContext(dataclasses.replace(config, data=data), workdir, mesh, generated)
 
 
 @contextlib.contextmanager
-def clean_up_if_refused(workdir: Path) -> Iterator[None]:
+def remove_data_if_refused(workdir: Path) -> Iterator[None]:
     """Removes the generated data again where what follows is refused, if they are new and all that there is."""
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     new = not (workdir / "data").exists()

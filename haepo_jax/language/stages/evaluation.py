@@ -9,8 +9,8 @@ from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.data.corpus import Split
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.stages.answering import Answers, make_answering
-from haepo_jax.language.stages.context import StageContext, clean_up_if_refused, make_context
-from haepo_jax.language.stages.models import find_policy
+from haepo_jax.language.stages.context import StageContext, make_context, remove_data_if_refused
+from haepo_jax.language.stages.models import find_policy_folder
 from haepo_jax.language.stages.reward import read_reward_model
 from haepo_jax.language.stages.status import find_divergence, find_model, is_finished
 from haepo_jax.language.stages.win_rates import compute_length_controlled_win_rate, compute_wins
@@ -43,9 +43,9 @@ def evaluate(config: LanguageConfig, workdir: StrPath) -> dict[str, Any]:
       StorageError: the result could not be written.
     """
     workdir = Path(workdir)
-    with clean_up_if_refused(workdir):
+    with remove_data_if_refused(workdir):
         context = make_context(config, workdir)
-        answers = collect_answers(context, find_finished_runs(workdir))
+        answers = collect_answers(context, list_finished_runs(workdir))
     result = {
         "judge": "gold" if context.generated else "reward model",
         "posts": len(answers[FINE_TUNED].lengths),
@@ -57,7 +57,7 @@ def evaluate(config: LanguageConfig, workdir: StrPath) -> dict[str, Any]:
     return result
 
 
-def find_finished_runs(workdir: StrPath) -> list[str]:
+def list_finished_runs(workdir: StrPath) -> list[str]:
     """Lists the finished runs of stage `rl` by name; leaves out those that diverged, and prints them."""
     folders = [folder for folder in sorted((Path(workdir) / "rl").glob("*")) if is_finished(folder)]
     for folder in folders:
@@ -72,7 +72,7 @@ def collect_answers(context: StageContext, names: Iterable[str], split: Split = 
     Raises:
       ConfigError: a stage that this builds on is missing.
     """
-    source = find_policy(context.config, context.workdir)
+    source = find_policy_folder(context.config, context.workdir)
     tokenizer, reference = Tokenizer.from_folder(source), context.read(source)
     reward_decoder, reward_params = read_reward_model(context, tokenizer)
     answering = make_answering(context, context.decoder(reference.architecture), reward_decoder, tokenizer, split)
@@ -86,12 +86,12 @@ def collect_answers(context: StageContext, names: Iterable[str], split: Split = 
 def compute_win_rates(answers: Mapping[str, Answers]) -> dict[str, dict[str, dict[str, float]]]:
     """Computes how often the first policy wins against the second, by their names: `plain`, `length_controlled`."""
     return {
-        ours: {theirs: _compare(answers[ours], answers[theirs]) for theirs in answers if theirs != ours}
+        ours: {theirs: _compute_win_rates(answers[ours], answers[theirs]) for theirs in answers if theirs != ours}
         for ours in answers
     }
 
 
-def _compare(ours: Answers, theirs: Answers) -> dict[str, float]:
+def _compute_win_rates(ours: Answers, theirs: Answers) -> dict[str, float]:
     won = compute_wins(ours.judged, theirs.judged)
     longer = (ours.lengths - theirs.lengths).astype(float)
     return {"plain": float(won.mean()), "length_controlled": compute_length_controlled_win_rate(won, longer)}

@@ -1,4 +1,4 @@
-"""The models that stages begin from and make, as folders: found, loaded, taken apart for training, saved."""
+"""The models that stages begin from and make, as folders: found, loaded, taken apart for training, written."""
 
 import math
 import os
@@ -30,22 +30,22 @@ _BYTES_TRAINED, _BYTES_FROZEN = 16, 2
 """The least that a parameter takes: in float32 with its gradient and Adam's two moments, or held in bfloat16."""
 
 
-def find_policy(config: LanguageConfig, workdir: Path) -> Path:
+def find_policy_folder(config: LanguageConfig, workdir: Path) -> Path:
     """Finds the folder of the fine-tuned policy.
 
     Raises:
-      ConfigError: there is no model, as its stage has not finished or diverged; or the config names no model.
+      ConfigError: it holds no model, as its stage is not finished or diverged, or as the config names another folder.
     """
     return _find_made_by("sft", config.sft_path, workdir)
 
 
-def find_reward_model(config: LanguageConfig, workdir: Path) -> Path:
-    """Finds the folder of the reward model; errors as of `find_policy`."""
+def find_reward_folder(config: LanguageConfig, workdir: Path) -> Path:
+    """Finds the folder of the reward model; errors as of `find_policy_folder`."""
     return _find_made_by("reward", config.reward_path, workdir)
 
 
 def _find_made_by(stage: str, path: str, workdir: Path) -> Path:
-    folder = _find_given(f"--config.{stage}_path", path) if path else workdir / stage / MODEL
+    folder = _check_given(f"--config.{stage}_path", path) if path else workdir / stage / MODEL
     update = None if path else find_divergence(workdir / stage)
     if update is not None:
         raise ConfigError(
@@ -58,7 +58,7 @@ def _find_made_by(stage: str, path: str, workdir: Path) -> Path:
     return folder
 
 
-def _find_given(setting: str, path: str) -> Path:
+def _check_given(setting: str, path: str) -> Path:
     """Finds the folder of a model that a setting names, which may be missing, but can be read where it is there."""
     folder = paths.folder(setting, path)
     try:
@@ -70,15 +70,15 @@ def _find_given(setting: str, path: str) -> Path:
     return folder
 
 
-def load_first_model(context: StageContext) -> tuple[Model, Tokenizer]:
-    """Loads the model that fine-tuning begins with, and its tokenizer; on the generated task it may be a random one.
+def make_first_model(context: StageContext) -> tuple[Model, Tokenizer]:
+    """Makes the model that fine-tuning begins with, and its tokenizer: read from a folder, or a random one.
 
     Raises:
       ConfigError: the config names no model, and its data are not the generated task, which has a tokenizer.
     """
     model, seed = context.config.model, context.config.seed
     if model.path:
-        folder = _find_given("--config.model.path", model.path)
+        folder = _check_given("--config.model.path", model.path)
         return context.read(folder), Tokenizer.from_folder(folder)
     if not context.generated:
         raise ConfigError("config.model.path is empty: data of your own need a model with its tokenizer.")
@@ -131,7 +131,7 @@ def fold_adapter(context: StageContext, read: Callable[[], Params], trained: Par
     return trained if context.adapter is None else fold(join(read(), trained), context.adapter)
 
 
-def save_model(
+def write_stage_model(
     folder: Path,
     architecture: Architecture,
     params: Params,

@@ -45,8 +45,10 @@ def compile_stage(
             .compile()
             for name, update in updates.items()
         }
-    name = min(programs, key=lambda name: _temporary_bytes(programs[name]))
-    check_room(_bytes(programs[name]) * context.mesh.size, "An update", "take fewer rows at a time or a smaller model")
+    name = min(programs, key=lambda name: _count_temporary_bytes(programs[name]))
+    check_room(
+        _count_bytes(programs[name]) * context.mesh.size, "An update", "take fewer rows at a time or a smaller model"
+    )
     stage = Stage(
         total=total,
         learner=learner,
@@ -64,13 +66,13 @@ def compile_stage(
     return stage, name
 
 
-def _temporary_bytes(program: Compiled) -> int:
+def _count_temporary_bytes(program: Compiled) -> int:
     """Counts the bytes that a program needs beside its arguments and results; 0 where the backend does not say."""
     analysis = program.memory_analysis()
     return 0 if analysis is None else analysis.temp_size_in_bytes
 
 
-def _bytes(program: Compiled) -> int:
+def _count_bytes(program: Compiled) -> int:
     """Counts the bytes that a program needs on a device; 0 where the backend does not say."""
     sizes = program.memory_analysis()
     if sizes is None:

@@ -14,9 +14,9 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.context import Finish, StageContext
 from haepo_jax.language.stages.held_out import average_over_batches
-from haepo_jax.language.stages.models import find_policy, find_reward_model, save_model
+from haepo_jax.language.stages.models import find_policy_folder, find_reward_folder, write_stage_model
 from haepo_jax.language.stages.programs import compile_stage
-from haepo_jax.language.stages.run import Outcome, Stage
+from haepo_jax.language.stages.run import Stage, StageResult
 from haepo_jax.language.training import reward
 from haepo_jax.language.training.learner import init_learner
 from haepo_jax.language.training.scoring import Sequences
@@ -30,7 +30,7 @@ def make_reward(context: StageContext) -> tuple[Stage, Finish]:
       ConfigError: there is no fine-tuned policy, data cannot be read, or the devices cannot hold an update.
     """
     config, length = context.config, get_prompt_format(context.config.data.prompt).comparison_length
-    source = find_policy(config, context.workdir)
+    source = find_policy_folder(config, context.workdir)
     tokenizer, model = Tokenizer.from_folder(source), context.read(source)
     architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
     params = reward.init_reward_params({name: leaf for name, leaf in model.params.items() if name != "head"})
@@ -48,11 +48,11 @@ def make_reward(context: StageContext) -> tuple[Stage, Finish]:
         watched="accuracy",
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = outcome.learner.trained
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = result.learner.trained
         facts = {"pooling": config.reward.pooling}
-        save_model(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
-        return facts | {"held_out_accuracy": measure_accuracy(context, decoder, params, held_out)}
+        write_stage_model(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
+        return facts | {"held_out_accuracy": compute_accuracy(context, decoder, params, held_out)}
 
     return stage, finish
 
@@ -64,7 +64,7 @@ def read_reward_model(context: StageContext, tokenizer: Tokenizer) -> tuple[Deco
       ConfigError: there is none, it has no reward head, it was made with another pooling than that of the config, or
         for another tokenizer than the policy's.
     """
-    folder = find_reward_model(context.config, context.workdir)
+    folder = find_reward_folder(context.config, context.workdir)
     model = context.read(folder, context.config.model.frozen_dtype)
     if model.score is None:
         raise ConfigError(f"{folder} is no reward model: it has no score.weight with one row.")
@@ -79,7 +79,7 @@ def read_reward_model(context: StageContext, tokenizer: Tokenizer) -> tuple[Deco
     return context.decoder(model.architecture), {"decoder": model.params, "score": model.score}
 
 
-def measure_accuracy(context: StageContext, decoder: Decoder, params: Params, held_out: Sequences) -> float:
+def compute_accuracy(context: StageContext, decoder: Decoder, params: Params, held_out: Sequences) -> float:
     """Computes the share of the held-out comparisons that the reward model decides as people did."""
     length = get_prompt_format(context.config.data.prompt).comparison_length
     accuracy = jax.jit(

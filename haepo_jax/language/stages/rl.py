@@ -14,11 +14,11 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.answering import make_answering
 from haepo_jax.language.stages.context import Finish, StageContext
-from haepo_jax.language.stages.models import find_policy, fold_adapter, save_model, split_trainable
+from haepo_jax.language.stages.models import find_policy_folder, fold_adapter, split_trainable, write_stage_model
 from haepo_jax.language.stages.programs import compile_stage
-from haepo_jax.language.stages.reward import measure_accuracy, read_reward_model
-from haepo_jax.language.stages.run import Evaluation, Outcome, Stage
-from haepo_jax.language.training import dpo, rl
+from haepo_jax.language.stages.reward import compute_accuracy, read_reward_model
+from haepo_jax.language.stages.run import Evaluation, Stage, StageResult
+from haepo_jax.language.training import comparisons, rl
 from haepo_jax.language.training.group_update import make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, init_learner, whole
 from haepo_jax.language.training.rollout import Frozen
@@ -32,7 +32,7 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
         `config.rl.min_reward_accuracy`, data cannot be read, or the devices cannot hold an update.
     """
     config, texts = context.config, get_prompt_format(context.config.data.prompt)
-    source = find_policy(config, context.workdir)
+    source = find_policy_folder(config, context.workdir)
     tokenizer, model = Tokenizer.from_folder(source), context.read(source)
     architecture = model.architecture
     decoder = context.decoder(architecture, context.adapter)
@@ -44,12 +44,12 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
     if from_comparisons:
         examples: Any = corpus.read_comparisons(config.data, tokenizer, held_out=False)
         make_update: Callable[[LanguageConfig], Update] = functools.partial(
-            dpo.make_update, decoder=decoder, response_length=texts.comparison_length
+            comparisons.make_update, decoder=decoder, response_length=texts.comparison_length
         )
     else:
         reward_decoder, reward_params = read_reward_model(context, tokenizer)
         held_out = corpus.read_comparisons(config.data, tokenizer, held_out=True)
-        facts["held_out_accuracy"] = measure_accuracy(context, reward_decoder, reward_params, held_out)
+        facts["held_out_accuracy"] = compute_accuracy(context, reward_decoder, reward_params, held_out)
         _check_floor(config, facts["held_out_accuracy"])
         examples = corpus.read_queries(config.data, tokenizer, "train")
         make_update = functools.partial(
@@ -77,9 +77,9 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
         evaluation=_make_evaluation(context, decoder, reward_decoder, tokenizer, frozen),
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = fold_adapter(context, lambda: context.read(source).params, outcome.learner.trained)
-        save_model(made, architecture, params, tokenizer)
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = fold_adapter(context, lambda: context.read(source).params, result.learner.trained)
+        write_stage_model(made, architecture, params, tokenizer)
         return facts
 
     return stage, finish

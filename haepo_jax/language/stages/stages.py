@@ -4,21 +4,23 @@ The modules `sft`, `reward` and `rl` put each stage together, and `run` runs it.
 `model` beside the metrics of its run, or where the run diverged, its newest checkpoint as `model_before_divergence`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from haepo_jax.language.config import LanguageConfig, group_size, name_run, stage_settings
 from haepo_jax.language.data.prompts import get_prompt_format
-from haepo_jax.language.stages.context import Finish, StageContext, clean_up_if_refused, make_context
+from haepo_jax.language.stages.context import Finish, StageContext, make_context, remove_data_if_refused
 from haepo_jax.language.stages.memory_check import check_room
 from haepo_jax.language.stages.reward import make_reward
 from haepo_jax.language.stages.rl import make_rl
 from haepo_jax.language.stages.run import Stage, run
 from haepo_jax.language.stages.sft import make_sft
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
+from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.identity import open_run, record_programs
 from haepo_jax.runtime import startup
 
 _BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
@@ -78,31 +80,43 @@ def _run(
     workdir = Path(workdir)
     folder = find_folder(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
-    _check_batch(config, batch_size * _responses(config, name))
+    _check_batch(config, batch_size * _count_responses(config, name))
+    add_recorded_folders(folder)
+    components = describe_components([_config_of_stage(config, name)])
     # Before the folder is made, as what a stage needs may not be there.
-    with clean_up_if_refused(workdir):
+    with remove_data_if_refused(workdir):
         parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=batch_size))
     with open_run(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
         if parts is None:
             return False
         stage, finish = parts
-        outcome = run(stage, folder, checkpoint_seconds=checkpoint_seconds)
-        made = folder / (MODEL if outcome.diverged_at is None else LAST_FINITE)
+        report_changes(folder, components)
+        with storage_errors(folder):
+            record_programs(folder, {}, components)
+        result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
+        made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
-            "status": "ok" if outcome.diverged_at is None else "diverged",
-            "diverged_at": outcome.diverged_at,
-            "updates": int(outcome.learner.updates_done),
-            "tokens": outcome.tokens,
-            "wall_clock": {"compile_seconds": outcome.compile_seconds, "run_seconds": outcome.run_seconds},
-            **finish(outcome, made),
+            "status": "ok" if result.diverged_at is None else "diverged",
+            "diverged_at": result.diverged_at,
+            "updates": int(result.learner.updates_done),
+            "tokens": result.tokens,
+            "wall_clock": {"compile_seconds": result.compile_seconds, "run_seconds": result.run_seconds},
+            **finish(result, made),
         }
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
     return True
 
 
-def _responses(config: LanguageConfig, stage: str) -> int:
+def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
+    """The config with the defaults of what the stage does not read."""
+    return dataclasses.replace(
+        LanguageConfig(), **{name: getattr(config, name) for name in stage_settings(config, stage)}
+    )
+
+
+def _count_responses(config: LanguageConfig, stage: str) -> int:
     """Responses of an update for each row of its batch."""
     if stage == "rl":
         return group_size(config)

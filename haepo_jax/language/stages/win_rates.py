@@ -20,7 +20,7 @@ def compute_length_controlled_win_rate(won: np.ndarray, length_difference: np.nd
     models and prompts.
 
     Args:
-      won: `[N]` as of `wins`.
+      won: `[N]` as of `compute_wins`.
       length_difference: `[N]` our length less theirs, in tokens.
 
     Returns:

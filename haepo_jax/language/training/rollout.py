@@ -26,7 +26,7 @@ class Frozen(NamedTuple):
     reference: Params | None
     """Of the reference policy, for the decoder without adapter; None where that is `base`."""
     reward: Params | None
-    """Of the reward model; None for DPO."""
+    """Of the reward model; None for a method that learns from comparisons."""
 
 
 class Rollout(NamedTuple):

@@ -7,8 +7,8 @@ from helpers.command_runner import Command
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
-from haepo_jax.language.stages.evaluation import find_finished_runs
-from haepo_jax.language.stages.models import find_policy
+from haepo_jax.language.stages.evaluation import list_finished_runs
+from haepo_jax.language.stages.models import find_policy_folder
 from haepo_jax.language.stages.status import find_divergence, find_model, is_finished
 from haepo_jax.runs.folder import write_json
 
@@ -69,7 +69,7 @@ def test_runs_that_diverged_or_are_not_finished_are_not_compared(tmp_path, capsy
     shutil.rmtree(stage(tmp_path / "rl" / "lost") / "model")
     (tmp_path / "rl" / "begun").mkdir()
     (tmp_path / "rl" / "a file").touch()
-    assert find_finished_runs(tmp_path) == ["good"]
+    assert list_finished_runs(tmp_path) == ["good"]
     assert capsys.readouterr().err == "Leaves out bad, which diverged at update 2.\n"
 
 
@@ -91,4 +91,4 @@ def test_a_stage_does_not_build_on_one_that_diverged(tmp_path):
     with pytest.raises(
         ConfigError, match=r"^The stage sft in .*sft diverged at update 2, so that there is no model to "
     ):
-        find_policy(LanguageConfig(), tmp_path)
+        find_policy_folder(LanguageConfig(), tmp_path)

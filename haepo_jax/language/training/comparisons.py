@@ -1,4 +1,4 @@
-"""Direct Preference Optimisation on given comparisons: offline, nothing is sampled and no reward model is asked."""
+"""Learning from given comparisons: offline, nothing is sampled and no reward model is asked."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from haepo_jax.types import Metrics
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
-    """Makes an update of DPO, on comparisons, `Sequences` `[B, 2, P + R]` with the preferred response first.
+    """Makes an update on comparisons, `Sequences` `[B, 2, P + R]` with the preferred response first.
 
     Args:
       config: the settings; `config.rl.gradient` must be decided.
