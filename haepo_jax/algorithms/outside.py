@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from haepo_jax.components import is_outside
+from haepo_jax.components import checked_numbers, failures_named, is_outside
 from haepo_jax.config import ExperimentConfig, method_of
 from haepo_jax.config.method import method_name
 from haepo_jax.environments import Environment
@@ -39,21 +38,24 @@ def objective_of(config: ExperimentConfig) -> Callable[..., Objective]:
     if not is_outside(config.algorithm):
         return method.objective
 
+    who = f"config.algorithm {method_name(config)}"
+
     def make(*arguments: Any) -> Objective:
-        objective = method.objective(*arguments)
+        with failures_named(who, method.objective):
+            objective = method.objective(*arguments)
 
         def checked(evaluated: Any) -> tuple[jax.Array, Metrics]:
-            loss, metrics = _pair(method_name(config), objective(evaluated))
-            if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-                raise ConfigError(
-                    f"config.algorithm {method_name(config)} has a loss {quoted(loss)}; it must be one real number."
-                )
+            with failures_named(who, method.objective):
+                found = objective(evaluated)
+            loss, metrics = _pair(method_name(config), found)
+            loss = checked_numbers(who, loss, (), "one real number as its loss", real=True)
             if metrics.keys() != set(method.metrics):
                 raise ConfigError(
-                    f"config.algorithm {method_name(config)} gives the metrics {_listed(metrics)}, and its record "
+                    f"{who} gives the metrics {_listed(metrics)}, and its record "
                     f"names {_listed(method.metrics)}; make them the same."
                 )
-            return loss, scalars(metrics)
+            with failures_named(f"{who}: the mean of a metric", method.objective):
+                return loss, scalars(metrics)
 
         return checked
 

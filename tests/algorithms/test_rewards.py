@@ -81,7 +81,7 @@ def test_of_steps_after_the_end_of_an_episode_count_nothing():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"returns": "my_rewards:rewards_of_one"}, r"makes rewards of shape \(12,\) of those of shape \(4, 12\); it"),
+        ({"returns": "my_rewards:rewards_of_one"}, r"gives float32\[12\]; it must give a number for each step, \(4, 12\)"),
         (
             {"returns": "my_rewards:scaled", "returns_params": {"b": 1}},
             "returns_params.b is not an argument of",

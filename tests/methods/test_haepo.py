@@ -64,5 +64,5 @@ def test_arguments_that_it_does_not_have_or_misses_are_refused_with_the_config(s
 
 
 def test_scores_of_another_shape_are_refused():
-    with pytest.raises(ConfigError, match=r"gives .*; it must give an array of the shape of the log-li"):
+    with pytest.raises(ConfigError, match=r"gives .*; it must give real numbers of the shape of the log-li"):
         loss_and_slopes(score="helpers.own_methods:score_of_the_group")
