@@ -19,7 +19,9 @@ from absl import flags
 
 from experiments.cli import command_line
 from haepo_jax.config import ExperimentConfig
+from haepo_jax.runs.folder import lock_folder, refuse_run, storage_errors, write_json
 from haepo_jax.runtime import signals
+from haepo_jax.text import format_value
 
 _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
@@ -38,6 +40,7 @@ flags.DEFINE_enum("part", None, list(_PARTS), "What to measure alone; all, each 
 def main() -> int:
     """Measures, and writes what comes out as `PART.json`."""
     workdir, part = command_line.read_workdir("runs/overheads"), flags.FLAGS.part
+    refuse_run(workdir, "a benchmark")
     if part is not None:
         _measure(part, workdir)
         return 0
@@ -57,7 +60,6 @@ def _measure(part: str, workdir: Path) -> None:
     from experiments.benchmarks import overheads
     from haepo_jax.config import from_config_dict
     from haepo_jax.config.sweep import from_values
-    from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
 
     with lock_folder(workdir):
         match part:
@@ -78,7 +80,7 @@ def _measure(part: str, workdir: Path) -> None:
             write_json(workdir / f"{part}.json", {"what": _PARTS[part], "rows": rows})
     headings = [name.replace("_", " ") for name in rows[-1]]
     command_line.print_table(
-        _PARTS[part], headings, [[_format_cell(row.get(name, "")) for name in rows[-1]] for row in rows]
+        _PARTS[part], headings, [[format_value(row.get(name, ""), 4) for name in rows[-1]] for row in rows]
     )
 
 
@@ -86,10 +88,6 @@ def _make_config(number: int) -> ExperimentConfig:
     from experiments.benchmarks.programs import make_config
 
     return dataclasses.replace(make_config(32), num_updates=number)
-
-
-def _format_cell(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ class Checkpointer:
             describe_structure(tree),
             describe_numbers(),
         )._asdict()
-        digest = _digest(record)
+        digest = _compute_digest(record)
         arrays[_CHECKSUMS] = _compute_checksums(arrays, _start_of_checksums(digest))
         items = {
             _ITEM: ocp.args.StandardSave(arrays),
@@ -257,7 +257,7 @@ def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
     start = (
         _start_of_old_checksums(saved.update)
         if saved.record is None
-        else _start_of_checksums(_digest(saved.record._asdict()))
+        else _start_of_checksums(_compute_digest(saved.record._asdict()))
     )
     wrong = _find_wrong_rows(_compute_checksums(arrays, start), checksums, num_stored)
     if wrong:
@@ -279,7 +279,7 @@ def _read_saved(path: Path) -> Saved | None:
         return None if named is None else Saved(path, named, None, "")
     try:
         content = read_json(stated, {"record": _RECORD_SHAPE, "sha256": str})
-        if _digest(content["record"]) != content["sha256"]:
+        if _compute_digest(content["record"]) != content["sha256"]:
             raise ConfigError("the checksum of its record does not hold")
         if not all(_is_described(array) for array in content["record"]["structure"].values()):
             raise ConfigError("its record does not describe its arrays")
@@ -307,7 +307,7 @@ class _PlainPath:
             self._holder.cleanup()
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def _compute_digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
@@ -341,8 +341,8 @@ def _choose_places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> di
     leaf = next(iter(expected.values()))
     if isinstance(leaf, np.ndarray):
         return None
-    blocks = leaf.sharding.mesh.shape[leaf.sharding.spec[0]]
-    rows = math.ceil(next(iter(stored.values())).shape[0] / blocks) * blocks
+    shares = leaf.sharding.mesh.shape[leaf.sharding.spec[0]]
+    rows = math.ceil(next(iter(stored.values())).shape[0] / shares) * shares
     return {
         name: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype, sharding=leaf.sharding)
         for name, array in stored.items()
@@ -375,10 +375,10 @@ def _compute_checksums(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array
     A word that changes changes the sum, as an odd factor loses nothing modulo 2^32. Where the sum starts, which
     follows from the record, makes that of zeroed files wrong, and that of arrays under another record.
     """
-    return _sum_words([_words(leaf) for _, leaf in sorted(arrays.items())], start)
+    return _sum_words([_to_words(leaf) for _, leaf in sorted(arrays.items())], start)
 
 
-def _words(leaf: Any) -> Any:
+def _to_words(leaf: Any) -> Any:
     """NumPy arrays as unsigned words: in JAX, 64 bits may be cut to 32."""
     if not isinstance(leaf, np.ndarray):
         return leaf

@@ -165,7 +165,7 @@ def check_programs(workdir: Path, programs: Mapping[str, str], components: Descr
 
 def _report_versions(workdir: Path, changed: Sequence[Mapping[str, str]], changes: Sequence[str]) -> None:
     """Says which versions computed updates whose fingerprints have changed; refuses them where it was this one."""
-    now = _versions()
+    now = _list_versions()
     others = [name for name in now if any(before[name] != now[name] for before in changed)]
     if not others:
         what = "; ".join(changes) or "the loss, the network, the environment or a package has changed since"
@@ -195,7 +195,7 @@ def record_programs(workdir: Path, programs: Mapping[str, str], components: Desc
     assert identity is not None  # `write_identity` has written it
     programs_then, components_then = identity["programs"], identity["components"]
     changed = {
-        group: {"fingerprint": program} | _versions()
+        group: {"fingerprint": program} | _list_versions()
         for group, program in programs.items()
         if group not in programs_then or _differs(programs_then[group], program)
     }
@@ -208,7 +208,7 @@ def _differs(noted: Mapping[str, str] | None, program: str) -> bool:
     return noted is not None and noted["fingerprint"] != program
 
 
-def _versions() -> dict[str, str]:
+def _list_versions() -> dict[str, str]:
     """Those that decide the operations of an update."""
     return {"haepo_jax": haepo_jax.__version__, "jax": jax.__version__}
 

@@ -105,12 +105,12 @@ def resume(workdir: Path, sources: Sequence[Source], template: Tree, members: ra
         for candidate in passed:
             what = "is damaged" if candidate.trouble == _DAMAGED else "cannot be used"
             _set_aside(candidate.saved.path, candidate.trouble)
-            _say(f"The checkpoint after update {candidate.saved.update} {what} ({candidate.why}); it is set aside.")
+            _print(f"The checkpoint after update {candidate.saved.update} {what} ({candidate.why}); it is set aside.")
         for source in sources:
             _rename_after_updates(source.directory)
         if found is None and list_parts(workdir).rows(1, members):
             reason = "No good checkpoint is left" if passed else "No checkpoint is there"
-            _say(f"{reason}: starting again from the first update.")
+            _print(f"{reason}: starting again from the first update.")
         drop_rows(workdir, update, members)
         rows[0] = list_parts(workdir).rows(update, members)
     return Restored(update, tree, int(processes.from_first(rows)[0]))
@@ -133,7 +133,9 @@ def find_newest(
     """
     passed, found, tree = _find_newest(workdir, sources, template, members, resume=False, update=update)
     for candidate in passed:
-        _say(f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over.")
+        _print(
+            f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over."
+        )
     return None if found is None else Restored(found.saved.update, tree, 0)
 
 
@@ -159,9 +161,9 @@ def set_foreign_parts_aside(workdir: Path) -> None:
     for name, why in others.items():
         if name.endswith(".parquet"):
             _set_aside(workdir / "metrics" / name, "set_aside")
-            _say(f"metrics/{name} is none of this run's ({why}); it is moved to metrics_set_aside/.")
+            _print(f"metrics/{name} is none of this run's ({why}); it is moved to metrics_set_aside/.")
         else:
-            _say(f"metrics/{name} is none of this run's ({why}); it is left as it is.")
+            _print(f"metrics/{name} is none of this run's ({why}); it is left as it is.")
 
 
 def _find_newest(
@@ -320,10 +322,10 @@ def _rename_after_updates(directory: Path) -> None:
         right = directory / str(saved.update)
         if right.exists():
             _set_aside(saved.path, "set_aside")
-            _say(f"{saved.path} is a copy of the checkpoint after update {saved.update}; it is set aside.")
+            _print(f"{saved.path} is a copy of the checkpoint after update {saved.update}; it is set aside.")
         else:
             saved.path.rename(right)
-            _say(f"{saved.path} is the checkpoint after update {saved.update}, and is named so again.")
+            _print(f"{saved.path} is the checkpoint after update {saved.update}, and is named so again.")
 
 
 def _set_aside(path: Path, name: str) -> None:
@@ -334,5 +336,5 @@ def _set_aside(path: Path, name: str) -> None:
     path.rename(next(aside / free for free in names if not (aside / free).exists()))
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     print(visible(sentence), flush=True)

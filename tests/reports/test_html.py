@@ -152,7 +152,7 @@ def test_marked_rows_carry_a_sign():
     assert "".join(Page(re.search(r"<tr class=marked>.*?</tr>", text)[0]).text) == "✓\xa0y"
 
 
-def test_a_config_tells_first_what_differs_from_the_defaults():
+def test_a_config_lists_its_differences_from_the_defaults_first():
     config = to_json(from_config_dict({"num_seeds": 5, "ppo": {"clip_epsilon": 0.3}}))
     text = render(report(configs=[ConfigListing("a-run", "A run", config, "python -m x", DEFAULTS)]))
     settings = re.search(r'<table class="settings">(.*?)</table>', text)[1]

@@ -283,7 +283,7 @@ def test_a_record_of_other_types_is_damage_though_its_checksum_holds(tmp_path, c
     record = {"run": None, "first": 0, "end": 3, "update": 3, "rows": 0, "structure": {}, "numbers": {}} | change
     (tmp_path / "3" / "default").mkdir(parents=True)
     (tmp_path / "3" / "record").mkdir()
-    content = {"record": record, "sha256": module._digest(record)}
+    content = {"record": record, "sha256": module._compute_digest(record)}
     (tmp_path / "3" / "record" / "metadata").write_text(json.dumps(content))
     (saved,) = list_saved(tmp_path)
     assert (saved.update, saved.record) == (3, None)

@@ -59,7 +59,7 @@ def test_a_run_of_0_1_resumes_to_what_it_ends_with_where_nothing_stops_it(folder
     assert resume(workdir)
     said = capsys.readouterr().out
     assert f"computed with haepo_jax 0.1.0, and this is haepo_jax {haepo_jax.__version__}" in said
-    assert "Going on after update 2 of 4" in said
+    assert "Resuming after update 2 of 4" in said
     metrics = expected(folder, "metrics")
     rows = read_rows(workdir, tuple(metrics))
     order = np.lexsort((rows.update, rows.member))

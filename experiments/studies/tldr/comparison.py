@@ -18,7 +18,7 @@ from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, co
 from haepo_jax.language.data import corpus, datasets
 from haepo_jax.language.data.generated_task import best_gold, ceiling_accuracy, gold_reward
 from haepo_jax.language.stages.assembly import make_setting
-from haepo_jax.language.stages.evaluation import FINE_TUNED, answers_of, win_rates
+from haepo_jax.language.stages.evaluation import FINE_TUNED, collect_answers, compute_win_rates
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import Series
 from haepo_jax.reports.formatting import (
@@ -52,7 +52,7 @@ class _Found:
     names: Mapping[str, tuple[str, ...]]
     """The reported runs of each method."""
     judged: Mapping[str, Any]
-    """`means` of each run and `win_rates` of each seed on the test posts, and `start`: the fine-tuned policy on the
+    """`means` of each run and the win rates of each seed on the test posts, and `start`: the fine-tuned policy on the
     held-out posts."""
 
     def mean(self, method: Method, measure: str) -> np.ndarray:
@@ -90,9 +90,9 @@ def study(runs: Runs) -> Compared:
 
 def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     setting = make_setting(runs.config({}), runs.directory)
-    answers = answers_of(setting, [name for group in names.values() for name in group])
+    answers = collect_answers(setting, [name for group in names.values() for name in group])
     rates = [
-        win_rates(
+        compute_win_rates(
             {FINE_TUNED: answers[FINE_TUNED], **{method: answers[group[seed]] for method, group in names.items()}}
         )
         for seed in range(runs.scale.seeds)
@@ -101,7 +101,7 @@ def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
         "posts": len(answers[FINE_TUNED].lengths),
         "means": {name: given.means() for name, given in answers.items()},
         "win_rates": rates,
-        "start": answers_of(setting, (), "held_out")[FINE_TUNED].means(),
+        "start": collect_answers(setting, (), "held_out")[FINE_TUNED].means(),
     }
 
 

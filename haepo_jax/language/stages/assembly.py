@@ -30,7 +30,7 @@ from haepo_jax.language.model.lora import fold, init_adapter, join
 from haepo_jax.language.model.sharding import FSDP, for_parameters, make_mesh, over_rows
 from haepo_jax.language.stages.memory_check import check_room
 from haepo_jax.language.stages.run import Evaluation, Stage
-from haepo_jax.language.stages.status import MODEL, diverged_at
+from haepo_jax.language.stages.status import MODEL, find_divergence
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.folder import storage_errors
@@ -97,7 +97,7 @@ def make_setting(config: LanguageConfig, workdir: Path, *, batch_size: int = _HE
 
 
 @contextlib.contextmanager
-def leaving_nothing(workdir: Path) -> Iterator[None]:
+def remove_data_if_refused(workdir: Path) -> Iterator[None]:
     """Removes the generated data again where what follows is refused, if they are new and all that there is."""
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     new = not (workdir / "data").exists()
@@ -111,19 +111,19 @@ def leaving_nothing(workdir: Path) -> Iterator[None]:
         raise
 
 
-def policy_folder(config: LanguageConfig, workdir: Path) -> Path:
+def find_policy_folder(config: LanguageConfig, workdir: Path) -> Path:
     """Where the fine-tuned policy lies."""
-    return _made_by("sft", config.sft_path, workdir)
+    return _find_made_by("sft", config.sft_path, workdir)
 
 
-def reward_folder(config: LanguageConfig, workdir: Path) -> Path:
+def find_reward_folder(config: LanguageConfig, workdir: Path) -> Path:
     """Where the reward model lies."""
-    return _made_by("reward", config.reward_path, workdir)
+    return _find_made_by("reward", config.reward_path, workdir)
 
 
-def _made_by(stage: str, path: str, workdir: Path) -> Path:
-    folder = _given(f"--config.{stage}_path", path) if path else workdir / stage / MODEL
-    update = None if path else diverged_at(workdir / stage)
+def _find_made_by(stage: str, path: str, workdir: Path) -> Path:
+    folder = _check_given(f"--config.{stage}_path", path) if path else workdir / stage / MODEL
+    update = None if path else find_divergence(workdir / stage)
     if update is not None:
         raise ConfigError(
             f"The stage {stage} in {workdir / stage} diverged at update {update}, so that there is no model to start "
@@ -135,7 +135,7 @@ def _made_by(stage: str, path: str, workdir: Path) -> Path:
     return folder
 
 
-def _given(setting: str, path: str) -> Path:
+def _check_given(setting: str, path: str) -> Path:
     """The folder of a model that a setting names, which may be missing, but can be read where it is there."""
     folder = paths.folder(setting, path)
     try:
@@ -147,7 +147,7 @@ def _given(setting: str, path: str) -> Path:
     return folder
 
 
-def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
+def make_first_model(setting: Setting) -> tuple[Model, Tokenizer]:
     """The model that fine-tuning begins with, and its tokenizer.
 
     Raises:
@@ -155,7 +155,7 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
     """
     model, seed = setting.config.model, setting.config.seed
     if model.path:
-        folder = _given("--config.model.path", model.path)
+        folder = _check_given("--config.model.path", model.path)
         return setting.read(folder), Tokenizer.from_folder(folder)
     if not setting.generated:
         raise ConfigError("config.model.path is empty: data of your own need a model with its tokenizer.")
@@ -189,7 +189,7 @@ def first_model(setting: Setting) -> tuple[Model, Tokenizer]:
     return Model(architecture, params, None, {}), tokenizer
 
 
-def trainable(setting: Setting, decoder: Decoder, params: Params) -> tuple[Params | None, Params]:
+def split_trainable(setting: Setting, decoder: Decoder, params: Params) -> tuple[Params | None, Params]:
     """`(base, trained)`: these parameters as they are held and a fresh adapter, or None and they themselves."""
     if decoder.adapter is None:
         return None, params
@@ -197,7 +197,7 @@ def trainable(setting: Setting, decoder: Decoder, params: Params) -> tuple[Param
     return base, init_adapter(decoder, jax.random.key(setting.config.seed))
 
 
-def folded(setting: Setting, read: Callable[[], Params], trained: Params) -> Params:
+def fold_adapter(setting: Setting, read: Callable[[], Params], trained: Params) -> Params:
     """The parameters of the plain model that a stage has made, in float32.
 
     Args:
@@ -208,7 +208,7 @@ def folded(setting: Setting, read: Callable[[], Params], trained: Params) -> Par
     return trained if setting.adapter is None else fold(join(read(), trained), setting.adapter)
 
 
-def write(
+def write_stage_model(
     folder: Path,
     architecture: Architecture,
     params: Params,
@@ -224,7 +224,7 @@ def write(
         write_model(folder, architecture, params, token_ids=token_ids, score=score, tokenizer=tokenizer, facts=facts)
 
 
-def compiled_stage(
+def compile_stage(
     setting: Setting,
     learner: LearnerState,
     frozen: Any,
@@ -255,8 +255,10 @@ def compiled_stage(
             .compile()
             for name, update in updates.items()
         }
-    name = min(programs, key=lambda name: _temporary_bytes(programs[name]))
-    check_room(_bytes(programs[name]) * setting.mesh.size, "An update", "take fewer rows at a time or a smaller model")
+    name = min(programs, key=lambda name: _count_temporary_bytes(programs[name]))
+    check_room(
+        _count_bytes(programs[name]) * setting.mesh.size, "An update", "take fewer rows at a time or a smaller model"
+    )
     stage = Stage(
         total=total,
         learner=learner,
@@ -274,13 +276,13 @@ def compiled_stage(
     return stage, name
 
 
-def _temporary_bytes(program: Compiled) -> int:
+def _count_temporary_bytes(program: Compiled) -> int:
     """Counts the bytes that a program needs beside its arguments and results; 0 where the backend does not say."""
     analysis = program.memory_analysis()
     return 0 if analysis is None else analysis.temp_size_in_bytes
 
 
-def _bytes(program: Compiled) -> int:
+def _count_bytes(program: Compiled) -> int:
     """Counts the bytes that a program needs on a device; 0 where the backend does not say."""
     sizes = program.memory_analysis()
     if sizes is None:
@@ -289,7 +291,7 @@ def _bytes(program: Compiled) -> int:
     return held + sizes.temp_size_in_bytes
 
 
-def mean_over_batches(setting: Setting, function: Callable[[Sequences], jax.Array], examples: Sequences) -> float:
+def average_over_batches(setting: Setting, function: Callable[[Sequences], jax.Array], examples: Sequences) -> float:
     """Computes the mean of a function of whole batches of held-out examples.
 
     Args:

@@ -21,38 +21,39 @@ from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.answering import make_answering
 from haepo_jax.language.stages.assembly import (
     Setting,
-    compiled_stage,
-    first_model,
-    folded,
-    leaving_nothing,
+    average_over_batches,
+    compile_stage,
+    find_policy_folder,
+    find_reward_folder,
+    fold_adapter,
+    make_first_model,
     make_setting,
-    mean_over_batches,
-    policy_folder,
-    reward_folder,
-    trainable,
-    write,
+    remove_data_if_refused,
+    split_trainable,
+    write_stage_model,
 )
 from haepo_jax.language.stages.memory_check import check_room
-from haepo_jax.language.stages.run import Evaluation, Outcome, Stage, run
+from haepo_jax.language.stages.run import Evaluation, Stage, StageResult, run
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
 from haepo_jax.language.training import comparisons, reward, rl, sft
 from haepo_jax.language.training.group_update import make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, start, whole
 from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.language.training.scoring import Sequences
+from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.identity import open_run, record_programs
 from haepo_jax.runtime import startup
 from haepo_jax.types import Params
 
 _BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
 
-Finish = Callable[[Outcome, Path], dict[str, Any]]
+Finish = Callable[[StageResult, Path], dict[str, Any]]
 """Writes what the stage has made into a folder, and gives what its summary says of it."""
 
 
-def folder_of(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
+def find_folder(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
     """The run folder of a stage."""
     workdir = Path(workdir)
     return workdir / "rl" / run_name(config) if stage == "rl" else workdir / stage
@@ -104,33 +105,45 @@ def _run(
 ) -> bool:
     startup.check_flags()
     workdir = Path(workdir)
-    folder = folder_of(name, config, workdir)
+    folder = find_folder(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
-    _check_batch(config, batch_size * _responses(config, name))
+    _check_batch(config, batch_size * _count_responses(config, name))
+    add_recorded_folders(folder)
+    components = describe_components([_config_of_stage(config, name)])
     # Before the folder is made, as what a stage needs may not be there.
-    with leaving_nothing(workdir):
+    with remove_data_if_refused(workdir):
         parts = None if is_finished(folder) else make(make_setting(config, workdir, batch_size=batch_size))
     with open_run(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
         if parts is None:
             return False
         stage, finish = parts
-        outcome = run(stage, folder, checkpoint_seconds=checkpoint_seconds)
-        made = folder / (MODEL if outcome.diverged_at is None else LAST_FINITE)
+        report_changes(folder, components)
+        with storage_errors(folder):
+            record_programs(folder, {}, components)
+        result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
+        made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
-            "status": "ok" if outcome.diverged_at is None else "diverged",
-            "diverged_at": outcome.diverged_at,
-            "updates": int(outcome.learner.updates_done),
-            "tokens": outcome.tokens,
-            "wall_clock": {"compile_seconds": outcome.compile_seconds, "run_seconds": outcome.run_seconds},
-            **finish(outcome, made),
+            "status": "ok" if result.diverged_at is None else "diverged",
+            "diverged_at": result.diverged_at,
+            "updates": int(result.learner.updates_done),
+            "tokens": result.tokens,
+            "wall_clock": {"compile_seconds": result.compile_seconds, "run_seconds": result.run_seconds},
+            **finish(result, made),
         }
         with storage_errors(folder):
             write_json(folder / "summary.json", summary)
     return True
 
 
-def _responses(config: LanguageConfig, stage: str) -> int:
+def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
+    """The config with the defaults of what the stage does not read."""
+    return dataclasses.replace(
+        LanguageConfig(), **{name: getattr(config, name) for name in stage_settings(config, stage)}
+    )
+
+
+def _count_responses(config: LanguageConfig, stage: str) -> int:
     """Responses of an update for each row of its batch."""
     if stage == "rl":
         return group_size(config)
@@ -146,12 +159,12 @@ def _check_batch(config: LanguageConfig, responses: int) -> None:
 
 def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
     config, length = setting.config, prompt_format(setting.config.data.prompt).response_length
-    model, tokenizer = first_model(setting)
+    model, tokenizer = make_first_model(setting)
     architecture = model.architecture
     decoder = setting.decoder(architecture, setting.adapter)
-    base, trained = trainable(setting, decoder, model.params)
+    base, trained = split_trainable(setting, decoder, model.params)
     held_out = corpus.demonstrations(config.data, tokenizer, "held_out")  # now, as a bad row is better seen at once
-    stage, _ = compiled_stage(
+    stage, _ = compile_stage(
         setting,
         start(trained, sft.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
         base,
@@ -163,24 +176,24 @@ def _make_sft(setting: Setting) -> tuple[Stage, Finish]:
         watched="loss",
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: first_model(setting)[0].params, outcome.learner.trained)
-        write(made, architecture, params, tokenizer)
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = fold_adapter(setting, lambda: make_first_model(setting)[0].params, result.learner.trained)
+        write_stage_model(made, architecture, params, tokenizer)
         nll = jax.jit(functools.partial(sft.nll, setting.decoder(architecture), response_length=length))
-        return {"held_out_nll": mean_over_batches(setting, lambda rows: nll(params, rows), held_out)}
+        return {"held_out_nll": average_over_batches(setting, lambda rows: nll(params, rows), held_out)}
 
     return stage, finish
 
 
 def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
     config, length = setting.config, prompt_format(setting.config.data.prompt).comparison_length
-    source = policy_folder(config, setting.workdir)
+    source = find_policy_folder(config, setting.workdir)
     tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
     architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
     params = reward.init_reward_params({name: leaf for name, leaf in model.params.items() if name != "head"})
     decoder = setting.decoder(architecture)
     held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
-    stage, _ = compiled_stage(
+    stage, _ = compile_stage(
         setting,
         start(params, reward.make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
         None,
@@ -192,22 +205,22 @@ def _make_reward(setting: Setting) -> tuple[Stage, Finish]:
         watched="accuracy",
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = outcome.learner.trained
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = result.learner.trained
         facts = {"pooling": config.reward.pooling}
-        write(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
-        return facts | {"held_out_accuracy": _accuracy(setting, decoder, params, held_out)}
+        write_stage_model(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
+        return facts | {"held_out_accuracy": _compute_accuracy(setting, decoder, params, held_out)}
 
     return stage, finish
 
 
 def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     config, texts = setting.config, prompt_format(setting.config.data.prompt)
-    source = policy_folder(config, setting.workdir)
+    source = find_policy_folder(config, setting.workdir)
     tokenizer, model = Tokenizer.from_folder(source), setting.read(source)
     architecture = model.architecture
     decoder = setting.decoder(architecture, setting.adapter)
-    base, trained = trainable(setting, decoder, model.params)
+    base, trained = split_trainable(setting, decoder, model.params)
     reference = setting.read(source, config.model.frozen_dtype).params if base is None else None
     facts: dict[str, Any] = {}
     reward_decoder = reward_params = None
@@ -220,7 +233,7 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
     else:
         reward_decoder, reward_params = read_reward_model(setting, tokenizer)
         held_out = corpus.comparisons(config.data, tokenizer, held_out=True)
-        facts["held_out_accuracy"] = _accuracy(setting, reward_decoder, reward_params, held_out)
+        facts["held_out_accuracy"] = _compute_accuracy(setting, reward_decoder, reward_params, held_out)
         _check_floor(config, facts["held_out_accuracy"])
         examples = corpus.queries(config.data, tokenizer, "train")
         make_update = functools.partial(
@@ -232,7 +245,7 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
         )
     frozen = Frozen(base, reference, reward_params)
     ways = ("one_shot", "two_pass") if config.rl.gradient == "smallest" else (config.rl.gradient,)
-    stage, facts["gradient"] = compiled_stage(
+    stage, facts["gradient"] = compile_stage(
         setting,
         start(trained, make_optimizer_of(config), seed=config.seed, mesh=setting.mesh),
         frozen,
@@ -248,9 +261,9 @@ def _make_rl(setting: Setting) -> tuple[Stage, Finish]:
         evaluation=_make_evaluation(setting, decoder, reward_decoder, tokenizer, frozen),
     )
 
-    def finish(outcome: Outcome, made: Path) -> dict[str, Any]:
-        params = folded(setting, lambda: setting.read(source).params, outcome.learner.trained)
-        write(made, architecture, params, tokenizer)
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = fold_adapter(setting, lambda: setting.read(source).params, result.learner.trained)
+        write_stage_model(made, architecture, params, tokenizer)
         return facts
 
     return stage, finish
@@ -278,7 +291,7 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
       ConfigError: there is none, it has no reward head, it was made with another pooling than that of the config, or
         for another tokenizer than the policy's.
     """
-    folder = reward_folder(setting.config, setting.workdir)
+    folder = find_reward_folder(setting.config, setting.workdir)
     model = setting.read(folder, setting.config.model.frozen_dtype)
     if model.score is None:
         raise ConfigError(f"{folder} is no reward model: it has no score.weight with one row.")
@@ -293,11 +306,11 @@ def read_reward_model(setting: Setting, tokenizer: Tokenizer) -> tuple[Decoder, 
     return setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
 
 
-def _accuracy(setting: Setting, decoder: Decoder, params: Params, held_out: Sequences) -> float:
+def _compute_accuracy(setting: Setting, decoder: Decoder, params: Params, held_out: Sequences) -> float:
     """Share of the held-out comparisons that the reward model decides as people did."""
     length = prompt_format(setting.config.data.prompt).comparison_length
     accuracy = jax.jit(functools.partial(reward.held_out_accuracy, setting.config, decoder, response_length=length))
-    return mean_over_batches(setting, lambda rows: accuracy(params, rows), held_out)
+    return average_over_batches(setting, lambda rows: accuracy(params, rows), held_out)
 
 
 def _check_floor(config: LanguageConfig, accuracy: float) -> None:

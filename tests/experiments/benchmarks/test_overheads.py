@@ -48,7 +48,7 @@ def test_without_the_guard_a_member_is_lost():
 
 
 @pytest.mark.slow
-def test_each_part_compares_what_it_says(tmp_path):
+def test_each_part_compares_the_programs_that_it_names(tmp_path):
     guard = overheads.measure_guard(CONFIG, repeats=1)
     assert names(guard) == ["without the divergence guard", "with it"]
     assert guard[1]["ratio"] == pytest.approx(guard[1]["seconds"] / guard[0]["seconds"])

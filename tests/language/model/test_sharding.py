@@ -8,7 +8,7 @@ import pytest
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.model.sharding import make_mesh, usable_devices
-from haepo_jax.language.stages.assembly import Setting, mean_over_batches
+from haepo_jax.language.stages.assembly import Setting, average_over_batches
 from haepo_jax.language.training.scoring import Sequences
 
 
@@ -64,4 +64,4 @@ def test_means_are_of_all_rows_or_of_whole_batches(batch, count, tmp_path):
     assert size % setting.mesh.size == 0 and 0 <= 64 - size < setting.mesh.size
     rows = Sequences(np.random.default_rng(0).integers(1, 100, (count, 3)), np.ones((count, 3), bool))
     whole = count if count < size else count // size * size
-    np.testing.assert_allclose(mean_over_batches(setting, mean_token, rows), rows.tokens[:whole].mean(), rtol=1e-6)
+    np.testing.assert_allclose(average_over_batches(setting, mean_token, rows), rows.tokens[:whole].mean(), rtol=1e-6)

@@ -21,7 +21,7 @@ SMALL = {
     "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32},
     "data": {"num_held_out": 16},
     "sft": {"num_steps": 6, "batch_size": 8},
-    "reward": {"num_steps": 4, "batch_size": 8},
+    "reward": {"num_steps": 4, "batch_size": 8, "optimizer": {"transform": "optax:scale_by_adam"}},
     "rl": {
         "num_updates": 3,
         "num_prompts": 8,
@@ -110,6 +110,14 @@ def test_the_reward_model_is_judged_on_held_out_comparisons(made):
     assert 0 <= summary["held_out_accuracy"] <= 1
     assert summary["pooling"] == "sum"
     assert read_model(made / "reward" / "model").score.shape == (16,)
+
+
+def test_a_component_from_outside_is_noted_with_the_hash_of_its_file(made):
+    component = read_json(made / "reward" / "run.json")["components"]["optax:scale_by_adam"]
+    assert component["settings"] == ["reward.optimizer.transform"] and len(component["sha256"]) == 64
+    (attempt,) = read_json(made / "reward" / "provenance.json")
+    assert attempt["components"] == {"optax:scale_by_adam": component}
+    assert "components" not in read_json(made / "sft" / "run.json")
 
 
 def test_a_complete_stage_is_not_done_again(made):
@@ -243,7 +251,7 @@ def test_a_model_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(assembly.os, "listdir", fail)
     with pytest.raises(ConfigError, match=rf"^--config\.sft_path={tmp_path} cannot be read: Permission denied\.$"):
-        assembly.policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
+        assembly.find_policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
 
 
 @pytest.mark.parametrize("name", ["reward", pytest.param("sft", marks=pytest.mark.slow)])

@@ -38,7 +38,7 @@ def test_every_method_has_the_same_number_of_settings(name):
 
 
 @pytest.mark.parametrize("name", EVERY_METHOD)
-def test_what_is_tuned_is_traced_and_is_the_methods_own(name):
+def test_tuned_settings_are_traced_and_the_methods_own(name):
     method = EVERY_METHOD[name]
     config = from_config_dict(nest_settings(method.base))
     assert set(method.grid) <= set(traced_settings(config))

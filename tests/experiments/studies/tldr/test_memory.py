@@ -41,7 +41,7 @@ def test_every_device_has_rows_of_its_own():
     assert table.rows[4][2] == "3,200"
 
 
-def test_what_does_not_fit_is_told():
+def test_a_model_that_does_not_fit_is_reported():
     small = [row(case, "TPU v5 lite") for case in method_cases("40M")]
     small = [cells | {"total": None, "temporaries": None} if cells["way"] == "naive" else cells for cells in small]
     table, _ = memory.section(rows(shapes=("40M",)) + small).tables
@@ -53,7 +53,7 @@ def test_the_study_fits_a_page():
     assert page.count("<figure>") == 2 and "26.4%" in page
 
 
-def test_what_is_measured_first_is_measured_here_then_for_the_topology(tmp_path, monkeypatch):
+def test_shapes_are_measured_here_first_and_then_for_the_topology(tmp_path, monkeypatch):
     asked = []
 
     def measure_all(workdir, every, device=None):

@@ -426,7 +426,7 @@ def test_what_one_stage_writes_is_what_the_next_reads(tmp_path):
         model, tokenizer = read_model(folder), Tokenizer.from_folder(folder)
         assert (tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id) == ((0, 2), len(words), 3)
         folder = tmp_path / name / "model"
-        assembly.write(folder, model.architecture, model.params, tokenizer)
+        assembly.write_stage_model(folder, model.architecture, model.params, tokenizer)
         config = json.loads((folder / "config.json").read_text())
         assert (config["eos_token_id"], config["pad_token_id"], config["bos_token_id"]) == ([0, 2], len(words), 3)
         assert json.loads((folder / "generation_config.json").read_text())["temperature"] == 0.6
