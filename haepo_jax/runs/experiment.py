@@ -25,15 +25,10 @@ from haepo_jax.runs.attempt import Attempt
 from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
-from haepo_jax.runs.identity import (
-    check_programs,
-    check_run,
-    record_programs,
-    rewrite_lost_members,
-    write_identity,
-)
+from haepo_jax.runs.identity import check_run, rewrite_lost_members, write_identity
 from haepo_jax.runs.loggers import check_request
 from haepo_jax.runs.placement import Placement, place_groups
+from haepo_jax.runs.programs import check_programs, record_programs
 from haepo_jax.runs.restore import check_resumable, describe_next_start, set_foreign_parts_aside
 from haepo_jax.runs.summary import find_unfinished, summarize
 from haepo_jax.runs.wave_run import WaveRun

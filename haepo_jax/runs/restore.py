@@ -18,10 +18,6 @@ from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runs.checkpoints import (
     Record,
     Saved,
-    Structure,
-    Tree,
-    describe_structure,
-    find_difference,
     is_update,
     list_misnamed,
     list_saved,
@@ -32,6 +28,7 @@ from haepo_jax.runs.identity import check_numbers, describe_versions
 from haepo_jax.runs.metrics.parts import Parts, list_parts
 from haepo_jax.runs.metrics.writer import drop_rows
 from haepo_jax.runs.older_versions import upgrade_structure
+from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference
 from haepo_jax.runtime import processes
 from haepo_jax.text import visible
 

@@ -7,7 +7,7 @@ from haepo_jax.language.config import (
     default_config,
     from_config_dict,
     method_settings,
-    run_name,
+    name_run,
     stage_settings,
     unread,
 )
@@ -104,7 +104,7 @@ def test_a_stage_is_told_by_what_it_reads():
 
 def test_runs_have_names_of_their_own():
     names = [
-        run_name(from_config_dict(values))
+        name_run(from_config_dict(values))
         for values in ({}, {"haepo": {"score": "sum"}}, {"algorithm": "dpo"}, {"seed": 1}, {"name": "mine"})
     ]
     assert names == ["haepo-log_ratio-seed0", "haepo-sum-seed0", "dpo-seed0", "haepo-log_ratio-seed1", "mine"]
@@ -119,7 +119,7 @@ class TestMethodFromOutside:
         rl = stage_settings(config, "rl")
         assert rl["algorithm"] == self.NAME and rl["algorithm_params"] == {"weight": 3.0, "kl_coef": 0.0}
         assert "haepo" not in rl and "algorithm" not in stage_settings(config, "sft")
-        assert run_name(config) == "helpers.own_methods.ON_LANGUAGE-seed0"
+        assert name_run(config) == "helpers.own_methods.ON_LANGUAGE-seed0"
         assert unread(config)["haepo.kl_coef"] == f"config.algorithm is {self.NAME}"
 
     @pytest.mark.parametrize(

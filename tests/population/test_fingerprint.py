@@ -13,7 +13,8 @@ from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 from haepo_jax.population.fingerprint import fingerprint
-from haepo_jax.runs.identity import check_programs, record_programs, write_identity
+from haepo_jax.runs.identity import write_identity
+from haepo_jax.runs.programs import check_programs, record_programs
 
 
 def of(function, *arguments):

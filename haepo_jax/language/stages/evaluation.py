@@ -1,4 +1,4 @@
-"""How good the policies of a work folder are: each answers the same test posts and is judged by the same means."""
+"""Evaluation of the policies of a work folder: each answers the same test posts and is judged by the same means."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,9 @@ from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.data.corpus import Split
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.stages.answering import Answers, make_answering
-from haepo_jax.language.stages.assembly import Setting, find_policy_folder, make_setting, remove_data_if_refused
-from haepo_jax.language.stages.stages import read_reward_model
+from haepo_jax.language.stages.context import StageContext, make_context, remove_data_if_refused
+from haepo_jax.language.stages.models import find_policy_folder
+from haepo_jax.language.stages.reward import read_reward_model
 from haepo_jax.language.stages.status import find_divergence, find_model, is_finished
 from haepo_jax.language.stages.win_rates import compute_length_controlled_win_rate, compute_wins
 from haepo_jax.language.training.rollout import Frozen
@@ -43,10 +44,10 @@ def evaluate(config: LanguageConfig, workdir: StrPath) -> dict[str, Any]:
     """
     workdir = Path(workdir)
     with remove_data_if_refused(workdir):
-        setting = make_setting(config, workdir)
-        answers = collect_answers(setting, list_finished_runs(workdir))
+        context = make_context(config, workdir)
+        answers = collect_answers(context, list_finished_runs(workdir))
     result = {
-        "judge": "gold" if setting.generated else "reward model",
+        "judge": "gold" if context.generated else "reward model",
         "posts": len(answers[FINE_TUNED].lengths),
         "policies": {name: given.means() for name, given in answers.items()},
         "win_rates": compute_win_rates(answers),
@@ -57,7 +58,7 @@ def evaluate(config: LanguageConfig, workdir: StrPath) -> dict[str, Any]:
 
 
 def list_finished_runs(workdir: StrPath) -> list[str]:
-    """The names of the finished runs of stage `rl`, but for those that diverged, which are printed."""
+    """Lists the finished runs of stage `rl` by name; leaves out those that diverged, and prints them."""
     folders = [folder for folder in sorted((Path(workdir) / "rl").glob("*")) if is_finished(folder)]
     for folder in folders:
         if (update := find_divergence(folder)) is not None:
@@ -65,25 +66,25 @@ def list_finished_runs(workdir: StrPath) -> list[str]:
     return [folder.name for folder in folders if find_divergence(folder) is None]
 
 
-def collect_answers(setting: Setting, names: Iterable[str], split: Split = "test") -> dict[str, Answers]:
+def collect_answers(context: StageContext, names: Iterable[str], split: Split = "test") -> dict[str, Answers]:
     """Collects the answers of the fine-tuned policy, as `sft`, and of these runs' policies to the posts of a split.
 
     Raises:
       ConfigError: a stage that this builds on is missing.
     """
-    source = find_policy_folder(setting.config, setting.workdir)
-    tokenizer, reference = Tokenizer.from_folder(source), setting.read(source)
-    reward_decoder, reward_params = read_reward_model(setting, tokenizer)
-    answering = make_answering(setting, setting.decoder(reference.architecture), reward_decoder, tokenizer, split)
+    source = find_policy_folder(context.config, context.workdir)
+    tokenizer, reference = Tokenizer.from_folder(source), context.read(source)
+    reward_decoder, reward_params = read_reward_model(context, tokenizer)
+    answering = make_answering(context, context.decoder(reference.architecture), reward_decoder, tokenizer, split)
     frozen = Frozen(None, reference.params, reward_params)
-    folders = {FINE_TUNED: source} | {name: find_model(setting.workdir / "rl" / name) for name in names}
+    folders = {FINE_TUNED: source} | {name: find_model(context.workdir / "rl" / name) for name in names}
     return {
-        name: answering(setting.read(folder).params, frozen, setting.config.seed) for name, folder in folders.items()
+        name: answering(context.read(folder).params, frozen, context.config.seed) for name, folder in folders.items()
     }
 
 
 def compute_win_rates(answers: Mapping[str, Answers]) -> dict[str, dict[str, dict[str, float]]]:
-    """How often the first policy wins against the second, by their names: `plain` and `length_controlled`."""
+    """Computes how often the first policy wins against the second, by their names: `plain`, `length_controlled`."""
     return {
         ours: {theirs: _compute_win_rates(answers[ours], answers[theirs]) for theirs in answers if theirs != ours}
         for ours in answers

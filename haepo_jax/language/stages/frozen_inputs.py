@@ -1,4 +1,4 @@
-"""Inputs that must not change under way: noted when the run begins, and compared when it resumes."""
+"""Inputs that must not change during a run: noted when the run begins, and compared when it resumes."""
 
 import os
 import zlib

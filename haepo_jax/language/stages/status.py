@@ -1,4 +1,4 @@
-"""How a stage's folder stands: whether it is finished, how it ended, and where its model lies."""
+"""The status of a stage's folder: whether it is finished, how it ended, and where its model lies."""
 
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,8 @@ from helpers.command_runner import Command
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
-from haepo_jax.language.stages.assembly import find_policy_folder
 from haepo_jax.language.stages.evaluation import list_finished_runs
+from haepo_jax.language.stages.models import find_policy_folder
 from haepo_jax.language.stages.status import find_divergence, find_model, is_finished
 from haepo_jax.runs.folder import write_json
 

@@ -75,7 +75,7 @@ def made_up(tmp_path, monkeypatch):
 
         return {"sft": answers(1.2)} | {name: answers(GOLD[name.partition("-")[0]]) for name in names}
 
-    monkeypatch.setattr(comparison, "make_setting", lambda config, workdir: None)
+    monkeypatch.setattr(comparison, "make_context", lambda config, workdir: None)
     monkeypatch.setattr(comparison, "collect_answers", answers_of)
     monkeypatch.setattr(comparison, "_task", lambda runs: {"best": 3.4, "references": 1.6, "ceiling": 0.85})
     return MadeUp(tmp_path)
