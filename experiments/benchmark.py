@@ -32,12 +32,12 @@ def main() -> int:
 
     from experiments.benchmarks import peers, report, speed
     from experiments.benchmarks.ceilings import Ceilings, measure_ceilings
-    from haepo_jax.runs.folder import lock_folder
+    from haepo_jax.runs.folder import lock_folder_without_run
     from haepo_jax.runs.provenance import Provenance
 
     others = [peers.parse_peer(text) for text in given.peer]
     jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too
-    with lock_folder(workdir):
+    with lock_folder_without_run(workdir, "a benchmark"):
         before = measure_ceilings(given.repeats)
         rows = [row for number in seeds for row in speed.measure_rows(number, repeats=given.repeats)]
         # What a shared machine can do at most shows at its quietest moment.

@@ -1,4 +1,4 @@
-"""Measures what is around the training: divergence guard, metrics, progress, checkpoints, compiling, more devices.
+"""Measures what is around the training: guard, evaluation, metrics, progress, checkpoints, compiling, more devices.
 
 python -m experiments.overheads --workdir=runs/overheads
 
@@ -19,10 +19,13 @@ from absl import flags
 
 from experiments.cli import command_line
 from haepo_jax.config import ExperimentConfig
+from haepo_jax.runs.folder import lock_folder, refuse_run, storage_errors, write_json
 from haepo_jax.runtime import signals
+from haepo_jax.text import format_value
 
 _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
+    "evaluation": "Greedy evaluation in training: 32 seeds, 20 such updates, 16 episodes each time",
     "run": "Metrics and progress: 32 seeds, 40 such updates",
     "checkpoints": "Checkpoints: configs/sweeps/beta_lambda.py, 1,152 members, 6 updates",
     "compile": "Compiling: configs/cartpole.py",
@@ -37,6 +40,7 @@ flags.DEFINE_enum("part", None, list(_PARTS), "What to measure alone; all, each 
 def main() -> int:
     """Measures, and writes what comes out as `PART.json`."""
     workdir, part = command_line.read_workdir("runs/overheads"), flags.FLAGS.part
+    refuse_run(workdir, "a benchmark")
     if part is not None:
         _measure(part, workdir)
         return 0
@@ -56,37 +60,34 @@ def _measure(part: str, workdir: Path) -> None:
     from experiments.benchmarks import overheads
     from haepo_jax.config import from_config_dict
     from haepo_jax.config.sweep import from_values
-    from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
 
     with lock_folder(workdir):
         match part:
             case "guard":
-                rows = overheads.measure_guard(_updates(5), repeats=15)
+                rows = overheads.measure_guard(_make_config(5), repeats=15)
+            case "evaluation":
+                rows = overheads.measure_evaluation(_make_config(20), repeats=8)
             case "run":
-                rows = overheads.measure_run(_updates(40), repeats=8)
+                rows = overheads.measure_run(_make_config(40), repeats=8)
             case "checkpoints":
                 sweep = from_values(beta_lambda.get_config().to_dict() | {"num_updates": 6})
                 rows = overheads.measure_checkpoints(sweep, repeats=3)
             case "compile":
                 rows = overheads.measure_compiling(from_config_dict(cartpole.get_config().to_dict()), repeats=5)
             case "scale_out":
-                rows = overheads.measure_scale_out(_updates(5), members_per_device=8, repeats=8)
+                rows = overheads.measure_scale_out(_make_config(5), members_per_device=8, repeats=8)
         with storage_errors(workdir):
             write_json(workdir / f"{part}.json", {"what": _PARTS[part], "rows": rows})
     headings = [name.replace("_", " ") for name in rows[-1]]
     command_line.print_table(
-        _PARTS[part], headings, [[_format_cell(row.get(name, "")) for name in rows[-1]] for row in rows]
+        _PARTS[part], headings, [[format_value(row.get(name, ""), 4) for name in rows[-1]] for row in rows]
     )
 
 
-def _updates(number: int) -> ExperimentConfig:
+def _make_config(number: int) -> ExperimentConfig:
     from experiments.benchmarks.programs import make_config
 
     return dataclasses.replace(make_config(32), num_updates=number)
-
-
-def _format_cell(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def main() -> int:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 
     from experiments.cli import closing
-    from experiments.studies.reproduction import reproduce
-    from experiments.studies.runs import count_finished
-    from experiments.studies.scale import FULL, QUICK
+    from experiments.studies.paper.reproduction import reproduce
+    from experiments.studies.paper.runs import count_finished
+    from experiments.studies.paper.scale import FULL, QUICK
     from experiments.studies.study_folder import hold_folder
 
     started = time.monotonic()

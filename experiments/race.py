@@ -29,10 +29,10 @@ def main() -> int:
     workdir = command_line.read_workdir("runs/race")
 
     from experiments.benchmarks import peers, race
-    from haepo_jax.runs.folder import lock_folder
+    from haepo_jax.runs.folder import lock_folder_without_run
 
     others = [peers.parse_peer(text) for text in given.peer]
-    with lock_folder(workdir):
+    with lock_folder_without_run(workdir, "a race"):
         rows = race.run_race(others, num_seeds=given.seeds, repeats=given.repeats, workdir=workdir)
         result = race.write_race(workdir, rows)
     command_line.print_table(result["title"], race.COLUMNS, race.format_rows(rows))

@@ -17,7 +17,7 @@ from absl import flags
 from experiments.cli import command_line
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import from_config_dict, settings, unread
-from haepo_jax.runs.folder import lock_folder
+from haepo_jax.runs.folder import lock_folder, refuse_run
 
 STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
@@ -43,6 +43,8 @@ def main() -> int:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")
     command_line.report_unread(config, unread(config))
 
+    refuse_run(workdir, "a language model")
+
     from haepo_jax.language.stages import evaluation, stages, status
 
     if stage == "evaluate":
@@ -56,9 +58,9 @@ def main() -> int:
             print(reproduction.report_memory(workdir, flags.FLAGS.topology))
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
-    folder = stages.folder_of(stage, config, workdir)
+    folder = stages.find_folder(stage, config, workdir)
     done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
-    update = status.diverged_at(folder)
+    update = status.find_divergence(folder)
     if done:
         print((folder / "summary.json").read_text(), end="")
     elif update is None:

@@ -15,7 +15,7 @@ from haepo_jax.text import format_settings, format_value, shorten_keys, visible
         (ValueError("\x1b]0;title\x07"), "\\x1b]0;title\\x07"),
     ],
 )
-def test_what_a_terminal_would_obey_is_shown_as_an_escape(text, shown):
+def test_characters_that_a_terminal_would_obey_are_shown_as_escapes(text, shown):
     assert visible(text) == shown
 
 

@@ -36,12 +36,22 @@ def measure_guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     bare = functions._replace(learn=functions.learn_unguarded)
     times = measure_in_turn(
         {
-            "without the divergence guard": _one_call(make_population(config, functions=bare)),
-            "with it": _one_call(make_population(config, functions=functions)),
+            "without the divergence guard": _make_one_call(make_population(config, functions=bare)),
+            "with it": _make_one_call(make_population(config, functions=functions)),
         },
         repeats,
     )
-    return _compared(times)
+    return _compare_times(times)
+
+
+def measure_evaluation(config: ExperimentConfig, *, repeats: int) -> list[Row]:
+    """Measures all updates in one call, with an evaluation after every tenth, after each, and without."""
+    names = {"without evaluation": None, "every 10 updates": 10, "every update": 1}
+    measures = {
+        name: _make_one_call(make_population(dataclasses.replace(config, evaluate_every=every)))
+        for name, every in names.items()
+    }
+    return _compare_times(measure_in_turn(measures, repeats))
 
 
 def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
@@ -57,8 +67,8 @@ def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
         return attempt["run_seconds"]
 
     name = "a run with metrics, progress and a checkpoint at either end"
-    one_call, run = _compared(
-        measure_in_turn({"one call": _one_call(make_population(config)), name: measure}, repeats)
+    one_call, run = _compare_times(
+        measure_in_turn({"one call": _make_one_call(make_population(config)), name: measure}, repeats)
     )
     return [one_call, run | {"share_of_checkpoints": float(np.median(saving))}]
 
@@ -80,7 +90,7 @@ def measure_checkpoints(sweep: Sweep, *, repeats: int) -> list[Row]:
         "checkpoints at either end": lambda: measure(math.inf),
         "a checkpoint after every chunk": lambda: measure(0.0),
     }
-    few, many = _compared(measure_in_turn(measures, repeats))
+    few, many = _compare_times(measure_in_turn(measures, repeats))
     seconds = (many["seconds"] - few["seconds"]) / float(np.median(more))
     return [
         few,
@@ -126,7 +136,7 @@ def measure_compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
         "read from the cache": lambda: compile_it(cached=True),
         "trace, in both cases": trace,
     }
-    rows = _compared(measure_in_turn(measures, repeats))
+    rows = _compare_times(measure_in_turn(measures, repeats))
     jax.config.update("jax_compilation_cache_dir", before)
     reset_cache()
     shutil.rmtree(folder)
@@ -141,13 +151,13 @@ def measure_scale_out(config: ExperimentConfig, *, members_per_device: int, repe
         wide = dataclasses.replace(config, num_seeds=members_per_device * count)
         return make_population(wide, devices=jax.devices()[:count], members_per_device=members_per_device)
 
-    measures = {f"{count} device{'s' if count > 1 else ''}": _one_call(population(count)) for count in counts}
+    measures = {f"{count} device{'s' if count > 1 else ''}": _make_one_call(population(count)) for count in counts}
     members = [members_per_device * count for count in counts]
-    rows = zip(_compared(measure_in_turn(measures, repeats)), members, strict=True)
+    rows = zip(_compare_times(measure_in_turn(measures, repeats)), members, strict=True)
     return [row | {"members": number, "milliseconds_a_member": row["seconds"] / number * 1e3} for row, number in rows]
 
 
-def _one_call(population: Population) -> Callable[[], float]:
+def _make_one_call(population: Population) -> Callable[[], float]:
     """Seconds of all updates of a population in one call, compiled before."""
     compiled: list[Compiled] = []
 
@@ -163,7 +173,7 @@ def _one_call(population: Population) -> Callable[[], float]:
     return measure
 
 
-def _compared(times: dict[str, Times]) -> list[Row]:
+def _compare_times(times: dict[str, Times]) -> list[Row]:
     """A row for each: the fastest of its repeats, and its ratio to the first thing's."""
     first = next(iter(times.values())).least
     return [

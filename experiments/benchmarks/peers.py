@@ -65,7 +65,7 @@ def measure_peer(peer: Peer) -> dict[str, float]:
       ConfigError: it failed, or its last line is not what it should be.
     """
     line, _ = run_command(f"--peer {peer.name}", peer.command)
-    figures = _figures(peer, line, _SPEED)
+    figures = _parse_figures(peer, line, _SPEED)
     if min(figures["env_steps"], figures["seconds"]) <= 0:
         raise ConfigError(f"--peer {peer.name} prints {line}: env_steps and seconds must be positive.")
     return figures
@@ -82,9 +82,9 @@ def race_peer(peer: Peer, environment: Mapping[str, str] | None = None) -> Arriv
       ConfigError: it failed, or its last line is not what it should be.
     """
     line, whole_seconds = run_command(f"--peer {peer.name}", peer.command, environment)
-    figures = _figures(peer, line, _RACE)
+    figures = _parse_figures(peer, line, _RACE)
     seeds, there = figures["seeds"], figures["seeds_at_475"]
-    share = _figures(peer, line, (*_RACE, _SHARE))[_SHARE] if there == seeds else None
+    share = _parse_figures(peer, line, (*_RACE, _SHARE))[_SHARE] if there == seeds else None
     if not (0 < figures["seconds"] <= whole_seconds and 0 <= there <= seeds and 0 <= (share or 0) <= 1):
         raise ConfigError(
             f"--peer {peer.name} prints {line}: seconds must be positive and no more than the command took "
@@ -124,7 +124,7 @@ def run_command(
     return (done.stdout.strip().splitlines() or [""])[-1], seconds
 
 
-def _figures(peer: Peer, line: str, names: Sequence[str]) -> dict[str, float]:
+def _parse_figures(peer: Peer, line: str, names: Sequence[str]) -> dict[str, float]:
     """These numbers of the JSON object in a peer's last line."""
     try:
         figures: dict[str, Any] = json.loads(line)

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from haepo_jax.config import ExperimentConfig, from_config_dict, with_settings
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Step
-from haepo_jax.parallel import MEMBERS
 from haepo_jax.population import Population, make_population
+from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS
 from haepo_jax.population.member import MemberState, make_member, total_steps
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
@@ -57,13 +56,15 @@ def make_program(measure: str, num_seeds: int) -> Program:
     config = make_config(num_seeds)
     functions = make_member(config)
     if measure == "training_on_short_episodes":
-        functions = make_member(config, environment=_ending_after(functions.environment, SHORT))
+        functions = make_member(config, environment=_end_after(functions.environment, SHORT))
     population = make_population(config, functions=functions)
-    make = {"random_rollout": _random_rollout, "policy_rollout": _policy_rollout}.get(measure, _training)
+    make = {"random_rollout": _make_random_rollout, "policy_rollout": _make_policy_rollout}.get(
+        measure, _make_training
+    )
     return make(population)
 
 
-def _ending_after(environment: Environment, steps: int) -> Environment:
+def _end_after(environment: Environment, steps: int) -> Environment:
     """The same, but every episode ends by itself after so many steps."""
 
     def reset(params: Mapping[str, ArrayLike], key: jax.Array) -> tuple[Any, jax.Array]:
@@ -78,7 +79,7 @@ def _ending_after(environment: Environment, steps: int) -> Environment:
     return environment._replace(reset=reset, step=step)
 
 
-def _training(population: Population) -> Program:
+def _make_training(population: Population) -> Program:
     """Whole updates, as `experiments.train` does them."""
     compiled = population.compiled()
 
@@ -92,7 +93,7 @@ def _training(population: Population) -> Program:
     return Program(run, compiled)
 
 
-def _policy_rollout(population: Population) -> Program:
+def _make_policy_rollout(population: Population) -> Program:
     """The episodes of an update, played by the first policy, and nothing of them kept."""
     config, functions = population.config, population.functions
 
@@ -111,7 +112,7 @@ def _policy_rollout(population: Population) -> Program:
         # All of it is used, or the compiler would leave it out.
         return stats.lengths.sum(), stats.returns.sum() + stats.log_likelihoods.sum()
 
-    def block(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def play_rounds(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
         def one(i: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             keys = jax.vmap(jax.random.fold_in, (0, None))(state.key, i)
             return jax.tree.map(jnp.add, sums, jax.vmap(play_once)(state, keys))
@@ -119,10 +120,10 @@ def _policy_rollout(population: Population) -> Program:
         members = state.diverged.shape
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(members, jnp.int32), jnp.zeros(members, jnp.float32)))
 
-    return _of_block(population, block, population.init())
+    return _make_program_over_devices(population, play_rounds)
 
 
-def _random_rollout(population: Population) -> Program:
+def _make_random_rollout(population: Population) -> Program:
     """The cheapest there is: uniform actions, with one key a step for all episodes of a device."""
     functions, config = population.functions, population.config
     params = dict(config.env_params)
@@ -130,7 +131,7 @@ def _random_rollout(population: Population) -> Program:
     reset = jax.vmap(jax.vmap(functions.environment.reset, (None, 0)), (None, 0))
     step = jax.vmap(jax.vmap(functions.environment.step, (None, 0, 0, 0)), (None, 0, 0, 0))
 
-    def block(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def play_rounds(state: MemberState, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
         key = state.key[0]
         no_keys = jax.random.split(key, episodes)  # this environment draws nothing after its reset
 
@@ -149,22 +150,14 @@ def _random_rollout(population: Population) -> Program:
 
         return jax.lax.fori_loop(0, rounds, one, (jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, jnp.float32)))
 
-    return _of_block(population, block, population.init())
+    return _make_program_over_devices(population, play_rounds)
 
 
-def _of_block(population: Population, block: Callable, state: MemberState) -> Program:
-    over_members, everywhere = PartitionSpec(MEMBERS), PartitionSpec()
-    mapped = jax.jit(
-        jax.shard_map(
-            block,
-            mesh=population.mesh,
-            in_specs=(over_members, everywhere),
-            out_specs=over_members,
-            check_vma=False,
-        )
-    )
-    state = jax.device_put(state, NamedSharding(population.mesh, over_members))
-    compiled = mapped.lower(state, jnp.int32(1)).compile()
+def _make_program_over_devices(population: Population, play_rounds: Callable) -> Program:
+    """Compiles a function `(state of a device's members, rounds) -> (steps, returns)` for all devices."""
+    state = population.init()
+    spread = population.layout.over_devices(play_rounds, (OVER_MEMBERS, EVERYWHERE), OVER_MEMBERS)
+    compiled = spread.lower(state, jnp.int32(1)).compile()
 
     def run(rounds: int) -> tuple[float, int]:
         clock = time.perf_counter()

@@ -55,7 +55,7 @@ def run_race(given: Sequence[Peer], *, num_seeds: int, repeats: int, workdir: Pa
     rounds = [
         [_train(num_seeds, workdir), *(_run_peer(peer, num_seeds, workdir) for peer in given)] for _ in range(repeats)
     ]
-    ours, *others = (_row(arrivals) for arrivals in zip(*rounds, strict=True))
+    ours, *others = (_summarize_rounds(arrivals) for arrivals in zip(*rounds, strict=True))
     rows = [{"name": "haepo_jax"} | ours]
     for peer, row in zip(given, others, strict=True):
         if ours["seconds"] is not None:
@@ -105,7 +105,7 @@ def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             "not all get there" if row["seconds"] is None else f"{row['seconds']:.1f}",
             "" if row["seconds"] is None else f"{row['seconds_least']:.1f} to {row['seconds_most']:.1f}",
             f"{row['whole_seconds']:.1f} s",
-            _share(row, rows[0]),
+            _format_share(row, rows[0]),
         )
         for row in rows
     ]
@@ -118,25 +118,25 @@ def _train(num_seeds: int, workdir: Path) -> Arrival:
         flags = [f"--config={CONFIG}", f"--config.num_seeds={num_seeds}", f"--workdir={run}"]
         command = [sys.executable, "-m", "experiments.train", *flags]
         begun = time.time()
-        peers.run_command("experiments.train", command, _compiling_into(folder))
+        peers.run_command("experiments.train", command, _make_environment(folder))
         # The figure that it draws then is left out: peers draw none.
         return read_arrival(run, (run / "summary.json").stat().st_mtime - begun)
 
 
 def _run_peer(peer: Peer, num_seeds: int, workdir: Path) -> Arrival:
     with tempfile.TemporaryDirectory(dir=workdir) as folder:
-        arrival = peers.race_peer(peer, _compiling_into(folder))
+        arrival = peers.race_peer(peer, _make_environment(folder))
     if arrival.seeds != num_seeds:
         raise ConfigError(f"--peer {peer.name} trains {arrival.seeds} seeds and ours {num_seeds}: --seeds must agree.")
     return arrival
 
 
-def _compiling_into(folder: str) -> dict[str, str]:
+def _make_environment(folder: str) -> dict[str, str]:
     """The environment of a process that finds nothing compiled before."""
     return os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "compiled")}
 
 
-def _row(arrivals: Sequence[Arrival]) -> Row:
+def _summarize_rounds(arrivals: Sequence[Arrival]) -> Row:
     """One code's rounds."""
     row: Row = {
         "seeds": arrivals[0].seeds,
@@ -153,7 +153,7 @@ def _row(arrivals: Sequence[Arrival]) -> Row:
     return row
 
 
-def _share(row: Row, ours: Row) -> str:
+def _format_share(row: Row, ours: Row) -> str:
     if "ours_takes_of_this" not in row:
         return ""
     alike = row["seconds"] is not None and row["seconds_least"] <= ours["seconds_most"]

@@ -36,7 +36,7 @@ def write_benchmark(workdir: Path, rows: Sequence[Row], ceilings: Ceilings) -> d
     }
     with storage_errors(workdir):
         write_json(workdir / "benchmark.json", result)
-        drawing = _figure(rows)
+        drawing = _draw_figure(rows)
         write_file(workdir / "benchmark.svg", lambda temporary: temporary.write_bytes(drawing))
     return result
 
@@ -49,8 +49,8 @@ def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             str(row.get("seeds", "")),
             f"{row['env_steps_per_second']:,.0f}",
             f"{row['env_steps_per_second_least']:,.0f} to {row['env_steps_per_second_most']:,.0f}",
-            _share(row.get("share_of_random_rollout")),
-            _share(row.get("share_of_policy_rollout")) or _times(row.get("training_is_times_this")),
+            _format_share(row.get("share_of_random_rollout")),
+            _format_share(row.get("share_of_policy_rollout")) or _format_times(row.get("training_is_times_this")),
             f"{row['compile_seconds']:.1f} s" if "compile_seconds" in row else "",
             f"{row['temporary_bytes_a_device'] / 2**20:,.1f} MiB" if "temporary_bytes_a_device" in row else "",
         )
@@ -78,15 +78,15 @@ def describe_floor(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _share(value: float | None) -> str:
+def _format_share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def _times(value: float | None) -> str:
+def _format_times(value: float | None) -> str:
     return "" if value is None else f"training is {value:.1f} x"
 
 
-def _figure(rows: Sequence[Row]) -> bytes:
+def _draw_figure(rows: Sequence[Row]) -> bytes:
     series = []
     for measure, label in LABELS.items():
         own = [row for row in rows if row["measure"] == measure and "beside" not in row]

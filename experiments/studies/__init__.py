@@ -1,1 +1,1 @@
-"""The paper's experiments: what is run, the numbers drawn from it, and the page that reports them."""
+"""The paper's experiments: the runs, the numbers drawn from them, and the page that reports them."""

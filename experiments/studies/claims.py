@@ -39,10 +39,10 @@ def judge(
     if any(disagree(map(decide, forms[form].values())) for form in (paper, recommended)) and not quick:
         alone = {label: {form: {label: by[label]} for form, by in forms.items()} for label in forms[paper]}
         parts = {f"{text.removesuffix('.')} ({label}).": part for label, part in alone.items()}
-    return tuple(_claim(part, source, measured, by, (paper, recommended), quick) for part, by in parts.items())
+    return tuple(_judge_one(part, source, measured, by, (paper, recommended), quick) for part, by in parts.items())
 
 
-def _claim(
+def _judge_one(
     text: str,
     source: str,
     measured: str,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_json, to_json_text
+from haepo_jax.runs.files import StrPath, format_json, read_json
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
 
@@ -30,18 +30,18 @@ def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -
     try:
         if os.path.lexists(path):
             stored = read_json(path, {"sha256": str, "value": object})
-            if stored["sha256"] == _digest(stored["value"]):
+            if stored["sha256"] == _hash(stored["value"]):
                 return stored["value"]
             set_aside(path, ConfigError(f"{path} is damaged: its checksum does not hold."))
     except ConfigError as error:
         set_aside(path, error)
     print(f"{name}: measuring", flush=True)
-    value = json.loads(to_json_text(compute()))
+    value = json.loads(format_json(compute()))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"sha256": _digest(value), "value": value})
+        write_json(path, {"sha256": _hash(value), "value": value})
     return value
 
 
-def _digest(value: Any) -> str:
+def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

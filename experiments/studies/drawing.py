@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures.style import PALETTE, Style
 from haepo_jax.reports.page import Figure
@@ -20,3 +23,14 @@ FAMILIES: Mapping[str, Style] = dict(
 def draw(kind: Callable[..., bytes], *data: Any, alt: str, caption: str, **options: Any) -> Figure:
     """Draws a figure for the page; arguments as of `figures.responsive`."""
     return figures.responsive(kind, *data, alt=alt, caption=caption, families=FAMILIES, **options)
+
+
+def make_curve(label: str, x: np.ndarray, values: np.ndarray) -> figures.Series:
+    """Makes the curve of the interquartile mean of `[seeds, points]`, with its band."""
+    return figures.Series(label, x, *estimate_interquartile_mean(values))
+
+
+def make_row(label: str, values: np.ndarray) -> tuple[str, float, float, float]:
+    """Makes the row of the interquartile mean of `[seeds]`, with its interval."""
+    value, low, high = map(float, estimate_interquartile_mean(values))
+    return label, value, low, high

@@ -1,13 +1,11 @@
 """The folder of a study: held for it alone, with the runs that it has finished."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath
-from haepo_jax.runs.folder import lock_folder
+from haepo_jax.runs.folder import lock_folder_without_run
 from haepo_jax.runtime import signals
 
 
@@ -20,18 +18,14 @@ def hold_folder(workdir: StrPath, finished: Callable[[Path], int]) -> Iterator[N
       finished: counts the finished runs in it; called from another thread.
 
     Raises:
-      ConfigError: it holds a run, whose files those of a study must not lie among; or see `lock_folder`.
+      ConfigError: see `lock_folder_without_run`.
     """
     workdir = Path(workdir)
-    if os.path.lexists(workdir / "config.json"):
-        raise ConfigError(
-            f"--workdir {workdir} holds a run, and a study needs a folder of its own; use another --workdir."
-        )
-    with lock_folder(workdir), signals.leaving(lambda: _what_is_left(finished(workdir))):
+    with lock_folder_without_run(workdir, "a study"), signals.leaving(lambda: _describe_kept(finished(workdir))):
         yield
 
 
-def _what_is_left(finished: int) -> str:
+def _describe_kept(finished: int) -> str:
     if not finished:
         return "no run is finished yet, and the same command resumes with the first."
     kept = f"{finished} finished runs are kept" if finished > 1 else "1 finished run is kept"

@@ -1,1 +1,1 @@
-"""Statistics and figures from run folders. Nothing here touches training, and training's numbers never change here."""
+"""Statistics of runs, verdicts, and tables. Folders are read by `runs.metrics.reader` alone; nothing here trains."""

@@ -151,7 +151,7 @@ def stratified_bootstrap(
       ValueError: the scores lack axes or runs, hold NaN, or both inf and -inf; the statistic of a resample is NaN;
         an option is out of range.
     """
-    return _bootstrap(statistic, (_checked(scores),), **options)
+    return _bootstrap(statistic, (_check_scores(scores),), **options)
 
 
 def interquartile_mean_band(values: np.ndarray, **options: Unpack[Options]) -> Estimate:
@@ -164,7 +164,7 @@ def interquartile_mean_band(values: np.ndarray, **options: Unpack[Options]) -> E
     Returns:
       `(value, low, high)`, each `[...]`.
     """
-    return _estimate(interquartile_mean, (_checked(np.asarray(values)[None]),), **options)
+    return _estimate(interquartile_mean, (_check_scores(np.asarray(values)[None]),), **options)
 
 
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray, **options: Unpack[Options]) -> Estimate:
@@ -178,7 +178,7 @@ def performance_profile(scores: np.ndarray, thresholds: np.ndarray, **options: U
     Returns:
       Shares in [0, 1], `[..., thresholds]`, with their intervals, each threshold on its own.
     """
-    scores = _checked(scores)
+    scores = _check_scores(scores)
     above = scores[..., None] > np.asarray(thresholds)
     return _estimate(lambda above: above.mean(axis=(0, 1)), (above,), **options)
 
@@ -197,7 +197,7 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray, **options: Unpack[O
     Returns:
       Probabilities in [0, 1], each `[...]`, and their intervals.
     """
-    x, y = _checked_pair(x, y)
+    x, y = _check_pair(x, y)
     wins = (x[:, :, None] > y[:, None]) + 0.5 * (x[:, :, None] == y[:, None])
     tasks, runs_x, runs_y = wins.shape[:3]
     rows = wins.reshape(tasks, runs_x, -1)
@@ -241,7 +241,7 @@ def difference_interval(
         of_x, of_y = statistic(x), statistic(y)
         return np.subtract(of_x, of_y, out=np.zeros(of_x.shape), where=of_x != of_y)
 
-    return _estimate(difference, _checked_pair(x, y), **options)
+    return _estimate(difference, _check_pair(x, y), **options)
 
 
 def variance_interval(scores: np.ndarray, **options: Unpack[Options]) -> Estimate:
@@ -257,7 +257,7 @@ def variance_interval(scores: np.ndarray, **options: Unpack[Options]) -> Estimat
     Returns:
       `variance(scores)` and its interval, each `[...]`.
     """
-    return _estimate(variance, (_checked(scores),), **options)
+    return _estimate(variance, (_check_scores(scores),), **options)
 
 
 def variance_ratio(x: np.ndarray, y: np.ndarray, **options: Unpack[Options]) -> Estimate:
@@ -277,7 +277,7 @@ def variance_ratio(x: np.ndarray, y: np.ndarray, **options: Unpack[Options]) -> 
         with np.errstate(divide="ignore"):
             return np.divide(of_x, of_y, out=np.ones(of_x.shape), where=of_x != of_y)
 
-    return _estimate(ratio, _checked_pair(x, y), **options)
+    return _estimate(ratio, _check_pair(x, y), **options)
 
 
 def _estimate(
@@ -290,12 +290,12 @@ def _bootstrap(
     statistic: Callable[..., np.ndarray], samples: tuple[np.ndarray, ...], **options: Unpack[Options]
 ) -> tuple[np.ndarray, np.ndarray]:
     def replicates(count: int, generators: list[np.random.Generator]) -> np.ndarray:
-        return statistic(*(_drawn(scores, count, rng) for scores, rng in zip(samples, generators, strict=False)))
+        return statistic(*(_draw(scores, count, rng) for scores, rng in zip(samples, generators, strict=False)))
 
     return _percentiles(replicates, sum(scores.size for scores in samples), **options)
 
 
-def _drawn(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _draw(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Resamples `[tasks, runs, count, ...]` of scores `[tasks, runs, ...]`: they are one more trailing axis."""
     tasks, runs = scores.shape[:2]
     indices = rng.integers(runs, size=(count, tasks, runs))
@@ -331,15 +331,15 @@ def _percentiles(
     return np.quantile(values, tail, axis=0, method="lower"), np.quantile(values, 1 - tail, axis=0, method="higher")
 
 
-def _checked(scores: np.ndarray) -> np.ndarray:
+def _check_scores(scores: np.ndarray) -> np.ndarray:
     scores = np.asarray(scores)
     _check_axes(scores)
     _check_values(scores)
     return scores
 
 
-def _checked_pair(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _checked(x), _checked(y)
+def _check_pair(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _check_scores(x), _check_scores(y)
     if (x.shape[0], *x.shape[2:]) != (y.shape[0], *y.shape[2:]):
         raise ValueError(f"X {x.shape} and Y {y.shape} may differ in their runs (the second axis) only.")
     return x, y

@@ -207,7 +207,7 @@ def group_size(config: LanguageConfig) -> int:
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """The default configuration as a ConfigDict, for a `get_config` to change and flags to override."""
+    """Makes the default configuration as a ConfigDict, for a `get_config` to change and flags to override."""
     return to_config_dict(LanguageConfig())
 
 
@@ -227,7 +227,7 @@ def from_config_dict(values: Mapping[str, Any]) -> LanguageConfig:
 
 
 def setting_names() -> list[str]:
-    """Every setting by its dotted name."""
+    """Lists every setting by its dotted name."""
     return [name for name, _, _ in leaves(LanguageConfig())]
 
 
@@ -264,8 +264,8 @@ def unread(config: LanguageConfig) -> dict[str, str]:
     return reasons
 
 
-def run_name(config: LanguageConfig) -> str:
-    """The folder of a run of stage `rl`.
+def name_run(config: LanguageConfig) -> str:
+    """Names the folder of a run of stage `rl`.
 
     Example:
       >>> run_name(LanguageConfig(seed=3))

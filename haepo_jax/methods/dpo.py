@@ -36,7 +36,7 @@ class DpoConfig(EpochsConfig, DpoLossConfig, ReferenceConfig):
 
 
 def objective(settings: DpoConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
-    """DPO on the pairs of each group, with `accuracy`, `margin` and `num_pairs`."""
+    """Makes DPO's loss of the pairs of each group, with `accuracy`, `margin` and `num_pairs`."""
     assert reference_log_likelihoods is not None  # `reference` cannot be none
     pairs = preference_pairs(group.returns, pairs=settings.pairs)
 
@@ -48,7 +48,7 @@ def objective(settings: DpoConfig, group: Group, reference_log_likelihoods: jax.
 
 
 def on_comparisons(settings: DpoLossConfig, reference_log_likelihoods: jax.Array) -> Objective:
-    """DPO on given pairs `[..., 2]`, the chosen first, with the same metrics."""
+    """Makes DPO's loss of given pairs `[..., 2]`, the chosen first, with the same metrics."""
     return _on_pairs(settings, lambda values: (values[..., 0], values[..., 1]), reference_log_likelihoods)
 
 

@@ -37,7 +37,7 @@ class GrpoConfig(EpochsConfig, GrpoLossConfig, ReferenceConfig):
 
 
 def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: jax.Array | None) -> Objective:
-    """GRPO, with `clip_fraction`, `approx_kl` and `reference_kl`."""
+    """Makes GRPO's loss of log-probabilities `[..., M, T]`, with `clip_fraction`, `approx_kl` and `reference_kl`."""
     advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std")
 
     def loss_of(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -47,8 +47,8 @@ class HaepoConfig(EpochsConfig, HaepoLossConfig, ReferenceConfig):
 
 
 def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
-    """HAEPO, with `effective_sample_size`, `max_weight`, `weights_entropy`, `weights_kl` and
-    `returns_sum_not_positive` (1 where `sum` normalisation had to drop the returns).
+    """Makes HAEPO's loss of log-likelihoods `[..., M]`, with `effective_sample_size`, `max_weight`, `weights_entropy`,
+    `weights_kl` and `returns_sum_not_positive` (1 where `sum` normalisation had to drop the returns).
     """
     scores = _scores(settings, group)
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
@@ -76,7 +76,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
 
 
 def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], jax.Array]:
-    """Log-likelihoods `[..., M]` to scores `[..., M]`, by a score that is built in or comes from outside."""
+    """Makes scores `[..., M]` of log-likelihoods `[..., M]`, by a built-in score or one from outside."""
     if not components.is_outside(settings.score):
         return functools.partial(
             trajectory_scores,

@@ -31,8 +31,8 @@ class PpoConfig(SegmentConfig):
 
 
 def objective(settings: PpoConfig, samples: Samples) -> Objective:
-    """PPO on a minibatch, whose advantages it normalises, with `policy_loss`, `value_loss`, `clip_fraction` and
-    `approx_kl`.
+    """Makes PPO's loss of a minibatch, whose advantages it normalises, with `policy_loss`, `value_loss`,
+    `clip_fraction` and `approx_kl`.
     """
     centred = samples.advantages - samples.advantages.mean()
     advantages = centred / (samples.advantages.std() + 1e-8)

@@ -61,7 +61,7 @@ class StepGroup(NamedTuple):
     """As in `Group`."""
 
     def sum_over_steps(self) -> Group:
-        """The trajectories as wholes."""
+        """Computes what is left of the trajectories as wholes."""
         behaviour = trajectory_log_likelihood(self.behaviour_log_probs, where=self.where)
         return Group(self.returns, self.where.sum(axis=-1), behaviour, self.is_reused)
 
@@ -122,8 +122,9 @@ class Method[Settings]:
     """Its loss with all that it needs put together, and its metrics, scalars; what it is given `sees` says."""
     sees: Sees
     settings: Settings = NoSettings()  # type: ignore[assignment]
-    """Its settings with their defaults: a frozen dataclass whose fields are made by `haepo_jax.fields`. One that is an
-    `EpochsConfig` takes several gradient steps on a batch, one that is a `ReferenceConfig` has a reference policy."""
+    """Its settings with their defaults: a frozen dataclass. Fields made by `haepo_jax.fields` have bounds and may be
+    traced; others decide the program. One that is an `EpochsConfig` takes several gradient steps on a batch, one that
+    is a `ReferenceConfig` has a reference policy."""
     metrics: tuple[str, ...] = ()
     """The names of the metrics that its objective gives."""
     check: Callable[[Chosen], None] | None = None
@@ -134,6 +135,18 @@ class Method[Settings]:
     """Its settings as an older `config.json` has them `->` as they are now, to the same numbers."""
     language: OnLanguage | None = None
     """None where it does not learn on language models."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that are no settings.
+
+        Raises:
+          TypeError: they are no instance of a dataclass, or of no `SegmentConfig` where segments are seen.
+        """
+        given = self.settings
+        if not dataclasses.is_dataclass(given) or isinstance(given, type):
+            raise TypeError(f"settings must be an instance of a frozen dataclass, such as MyConfig(), got {given}")
+        if self.sees is Sees.SEGMENTS and not isinstance(given, SegmentConfig):
+            raise TypeError(f"settings of a method that sees segments must be a SegmentConfig, got {given}")
 
     @property
     def keeps_steps(self) -> bool:
@@ -164,5 +177,5 @@ def reference_rule(settings: Any) -> str:
 
 
 def scalars(metrics: Mapping[str, jax.Array]) -> Metrics:
-    """Diagnostics as float32 scalars, the mean of each over its groups."""
+    """Converts diagnostics to float32 scalars, the mean of each over its groups."""
     return {name: jnp.mean(values, dtype=jnp.float32) for name, values in metrics.items()}

@@ -19,7 +19,7 @@ class ReinforceConfig:
 
 
 def objective(settings: ReinforceConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
-    """REINFORCE, without metrics of its own."""
+    """Makes REINFORCE's loss of log-likelihoods `[..., M]`, without metrics of its own."""
     del reference_log_likelihoods
     advantages = normalize_returns(group.returns, method=settings.normalization)
 

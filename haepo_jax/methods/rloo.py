@@ -13,7 +13,7 @@ from haepo_jax.types import Metrics
 
 
 def objective(settings: NoSettings, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
-    """RLOO, without metrics of its own.
+    """Makes RLOO's loss of log-likelihoods `[..., M]`, without metrics of its own.
 
     Where more than one step is taken on the trajectories each counts by its importance ratio, and the loss is minus
     the mean of advantage times ratio. Its gradient is that of plain RLOO as long as the policy has not moved.

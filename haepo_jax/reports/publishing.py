@@ -5,7 +5,8 @@ import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from haepo_jax.reports.page import Report, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Report
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_file, write_json
 

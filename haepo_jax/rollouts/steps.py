@@ -13,16 +13,16 @@ class Steps(NamedTuple):
     """T steps of each of N episodes, or of N environments whose episodes follow one another."""
 
     observations: jax.Array
-    """`[N, T, ...]` what the policy saw."""
+    """`[N, T, ...]` as the policy saw them."""
     next_observations: jax.Array
-    """`[N, T, ...]` what its action led to; at the last step of an episode that is kept as a whole, where the policy
-    saw nothing more, the step's own observation."""
+    """`[N, T, ...]` after the action; at the last step of a complete episode, after which the policy saw nothing, the
+    step's own observation."""
     actions: jax.Array
     """`[N, T]` or `[N, T, A]`."""
     log_probs: jax.Array
     """`[N, T]` log-probability of the action under the policy that played it, in nats."""
     rewards: jax.Array
-    """`[N, T]` those of the environment, 0 where masked."""
+    """`[N, T]` of the environment, 0 where masked."""
     mask: jax.Array
     """`[N, T]` boolean, True for the steps that count."""
     ends: jax.Array
@@ -47,9 +47,9 @@ def steps_of(batch: Any) -> Steps | None:
             batch.done,
         )
     if isinstance(batch, Trajectories):
-        goes_on = jnp.pad(batch.mask[:, 1:], ((0, 0), (0, 1)))
-        shape = goes_on.shape + (1,) * (batch.observations.ndim - 2)
-        following = jnp.where(goes_on.reshape(shape), jnp.roll(batch.observations, -1, axis=1), batch.observations)
+        has_next = jnp.pad(batch.mask[:, 1:], ((0, 0), (0, 1)))
+        shape = has_next.shape + (1,) * (batch.observations.ndim - 2)
+        following = jnp.where(has_next.reshape(shape), jnp.roll(batch.observations, -1, axis=1), batch.observations)
         rewards = jnp.where(batch.mask, batch.rewards, 0)
         return Steps(
             batch.observations,
@@ -58,6 +58,6 @@ def steps_of(batch: Any) -> Steps | None:
             batch.log_probs,
             rewards,
             batch.mask,
-            batch.mask & ~goes_on,
+            batch.mask & ~has_next,
         )
     return None

@@ -1,6 +1,5 @@
 """One attempt at a run: the provenance, the watchdog, the programs and the clocks that its groups and waves share."""
 
-import signal
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,8 +82,7 @@ class Attempt:
 
     def stop(self, number: int, done: int, total: int) -> Interrupted:
         """Notes that a signal has ended the attempt early, and returns what is to be raised."""
-        self.note(outcome=signal.Signals(number).name)
-        return Interrupted(number, done, total)
+        return self.provenance.stop(number, done, total, **self._clocks())
 
     def make_writer(self, population: Population) -> MetricsWriter:
         """Makes the writer of the rows of those members that are on this process."""
@@ -119,10 +117,12 @@ class Attempt:
 
     def note(self, **entries: Any) -> None:
         """Writes into provenance how long things took, and other entries of the attempt."""
-        self.provenance.update(
-            compile_seconds=self.compile_seconds,
-            run_seconds=self.run_seconds,
-            saving_seconds=self.saving_seconds,
-            timeline=self.timeline,
-            **entries,
-        )
+        self.provenance.update(**self._clocks(), **entries)
+
+    def _clocks(self) -> dict[str, Any]:
+        return {
+            "compile_seconds": self.compile_seconds,
+            "run_seconds": self.run_seconds,
+            "saving_seconds": self.saving_seconds,
+            "timeline": self.timeline,
+        }

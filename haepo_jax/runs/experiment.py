@@ -25,17 +25,18 @@ from haepo_jax.runs.attempt import Attempt
 from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
-from haepo_jax.runs.identity import check_programs, check_run, record_programs, rewrite_lost_members, write_identity
+from haepo_jax.runs.identity import check_run, rewrite_lost_members, write_identity
 from haepo_jax.runs.loggers import check_request
 from haepo_jax.runs.placement import Placement, place_groups
+from haepo_jax.runs.programs import check_programs, record_programs
 from haepo_jax.runs.restore import check_resumable, describe_next_start, set_foreign_parts_aside
 from haepo_jax.runs.summary import find_unfinished, summarize
 from haepo_jax.runs.wave_run import WaveRun
 from haepo_jax.runs.waves import iterate_waves
 from haepo_jax.runtime import paths, processes, signals, startup
+from haepo_jax.runtime.watchdog import STALL_SECONDS
 from haepo_jax.text import visible
 
-STALL_SECONDS = 300.0
 _PLACEMENT = Placement()
 
 
@@ -162,10 +163,10 @@ def _check_arguments(
 
 def _is_whole(workdir: Path) -> bool:
     """Whether the folder is complete: a whole summary, and all rows that it sums up."""
-    return os.path.lexists(workdir / "summary.json") and _flaw_of_summary(workdir) is None
+    return os.path.lexists(workdir / "summary.json") and _find_flaw_of_summary(workdir) is None
 
 
-def _flaw_of_summary(workdir: Path) -> ConfigError | None:
+def _find_flaw_of_summary(workdir: Path) -> ConfigError | None:
     try:
         read_summary(workdir)
         if missing := find_unfinished(workdir):
@@ -204,7 +205,7 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, component
                     for wave in iterate_waves(group.members, population.capacity, workdir / "checkpoints"):
                         check_resumable(workdir, wave.sources, population.template())
                 write_identity(workdir, sweep.record, _describe_members(sweep))
-                if os.path.lexists(workdir / "summary.json") and (flaw := _flaw_of_summary(workdir)):
+                if os.path.lexists(workdir / "summary.json") and (flaw := _find_flaw_of_summary(workdir)):
                     set_aside(workdir / "summary.json", flaw)  # it is made again at the end
                 (workdir / "metrics").mkdir(exist_ok=True)
                 (workdir / "checkpoints").mkdir(exist_ok=True)

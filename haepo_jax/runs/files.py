@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError, quoted
-from haepo_jax.methods import METHODS
+from haepo_jax.runs.older_versions import FIRST, upgrade_config, upgrade_summary
 
 StrPath = str | os.PathLike[str]
 """A folder, as text or as a path."""
@@ -23,8 +23,6 @@ object that has these names and may have others."""
 _MOST_LEVELS = 100
 _NUMBER = int | float
 _MOST_SECONDS = 1e11  # three thousand years: sums of such numbers stay finite
-_LATER_SETTINGS = {"evaluate_every": None, "evaluate_episodes": 16}
-"""Settings of experiments that the first runs did not have, with what they ran as."""
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
 _MEMBER = {"index": int, "seed": int, "settings": dict}
 _PROGRAM = {"fingerprint": str, "jax": str}
@@ -82,8 +80,8 @@ def read_json(path: Path, shape: Shape = object) -> Any:
         value = json.loads(
             path.read_text(encoding="utf-8"),
             parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_finite_integer,
+            parse_float=_parse_finite,
+            parse_int=_parse_integer,
         )
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
@@ -93,30 +91,30 @@ def read_json(path: Path, shape: Shape = object) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"{path} is damaged: {error}.") from error
-    wrong = "it is nested too deep" if _is_deep(value) else _mismatch(value, shape, "")
+    wrong = "it is nested too deep" if _is_deep(value) else _find_mismatch(value, shape, "")
     if wrong:
         raise ConfigError(f"{path} is damaged: {wrong}.")
     return value
 
 
-def to_json_text(value: Any) -> str:
+def format_json(value: Any) -> str:
     """Returns a value as JSON text, in which numbers that are not finite are null, as JSON has no others."""
-    return json.dumps(finite_or_null(value), indent=1, allow_nan=False) + "\n"
+    return json.dumps(replace_non_finite(value), indent=1, allow_nan=False) + "\n"
 
 
-def finite_or_null(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
     """Returns the same nested lists and dictionaries with None for every number that is infinite or NaN.
 
     Example:
-      >>> finite_or_null({"best": [1.0, float("inf")], "final": float("nan")})
+      >>> replace_non_finite({"best": [1.0, float("inf")], "final": float("nan")})
       {'best': [1.0, None], 'final': None}
     """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: finite_or_null(item) for name, item in value.items()}
+        return {name: replace_non_finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite_or_null(item) for item in value]
+        return [replace_non_finite(item) for item in value]
     return value
 
 
@@ -127,14 +125,7 @@ def read_record(workdir: StrPath) -> dict[str, Any]:
       ConfigError: there is no run in the folder, or the file is damaged.
     """
     _check_there(workdir, "config.json")
-    record = read_json(Path(workdir) / "config.json", dict)
-    if "algorithm" in record:
-        record = _LATER_SETTINGS | record
-    name = record.get("algorithm")
-    method = METHODS.get(name) if isinstance(name, str) else None
-    if method is not None and method.upgrade is not None and isinstance(record.get(name), dict):
-        record[name] = method.upgrade(record[name])
-    return record
+    return upgrade_config(read_json(Path(workdir) / "config.json", dict))
 
 
 def read_members(workdir: StrPath) -> list[dict[str, Any]]:
@@ -157,7 +148,11 @@ def read_members(workdir: StrPath) -> list[dict[str, Any]]:
 
 
 def read_identity(workdir: StrPath) -> dict[str, Any] | None:
-    """Reads `run.json`: the id of the run, and what its numbers follow from; None where there is none.
+    """Reads `run.json`: the id of the run, what its numbers follow from, and the versions that began it.
+
+    Returns:
+      Its `run`, `numbers`, `haepo_jax`, `programs` (the fingerprint of each group's update with the versions that
+      computed it) and `components`; None where there is no `run.json`.
 
     Raises:
       ConfigError: it is damaged.
@@ -166,11 +161,12 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     if not os.path.lexists(path):
         return None
     identity = read_json(path, {"run": str | None, "numbers": dict})
+    identity = {"haepo_jax": FIRST, "programs": {}, "components": {}} | identity
     for group, kind in (("programs", _PROGRAM), ("components", _COMPONENT)):
-        entries = identity.get(group, {})
-        each = dict.fromkeys(entries if isinstance(entries, dict) else (), kind)
-        if wrong := _mismatch({group: entries}, {group: each}, ""):
+        each = dict.fromkeys(identity[group] if isinstance(identity[group], dict) else (), kind)
+        if wrong := _find_mismatch(identity, {"haepo_jax": str, group: each}, ""):
             raise ConfigError(f"{path} is damaged: {wrong}.")
+    identity["programs"] = {name: {"haepo_jax": FIRST} | program for name, program in identity["programs"].items()}
     return identity
 
 
@@ -187,7 +183,7 @@ def read_placement(workdir: StrPath, groups: Sequence[str]) -> dict[str, Any]:
     path = Path(workdir) / "placement.json"
     placement = read_json(path, _PLACEMENT)
     shape = {"members_per_device": dict.fromkeys(groups, int), "memory": dict.fromkeys(groups, str)}
-    if wrong := _mismatch(placement, shape, ""):
+    if wrong := _find_mismatch(placement, shape, ""):
         raise ConfigError(f"{path} is damaged, or of another run: {wrong}.")
     numbers = [*placement["members_per_device"].values(), placement["trajectory_devices"] or 1]
     if not all(isinstance(number, int) and number >= 1 for number in numbers):
@@ -219,9 +215,9 @@ def read_summary(workdir: StrPath) -> dict[str, Any]:
       ConfigError: it is missing or damaged, or tells of other members than the run has.
     """
     path = Path(workdir) / "summary.json"
-    summary = read_json(path, dict)
+    summary = upgrade_summary(read_json(path, dict))
     of_stage = "stage" in summary
-    if wrong := _mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
+    if wrong := _find_mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
         raise ConfigError(f"{path} is damaged: {wrong}.")
     _check_clock(path, summary["wall_clock"])
     if not of_stage:
@@ -262,15 +258,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{quoted(text, 20)} is larger than any number of 64 bits")
     return number
 
 
-def _finite_integer(text: str) -> int:
-    _finite(text)
+def _parse_integer(text: str) -> int:
+    _parse_finite(text)
     return int(text)
 
 
@@ -281,24 +277,24 @@ def _check_clock(path: Path, *clocks: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{path} is damaged: {name} is {clock[name]:g}, which no run can take.")
 
 
-def _mismatch(value: Any, shape: Shape, place: str) -> str:
+def _find_mismatch(value: Any, shape: Shape, place: str) -> str:
     """Says where a value is not of a shape; nothing where it is."""
     named = place or "it"
     if isinstance(shape, dict):
         if not isinstance(value, dict):
-            return f"{named} is {_kind(value)}, not an object"
+            return f"{named} is {_describe_kind(value)}, not an object"
         missing = [name for name in shape if name not in value]
         if missing:
             return f"{named} has no {missing[0]}"
         inside = ((value[name], part, f"{place}.{name}" if place else name) for name, part in shape.items())
     elif isinstance(shape, list):
         if not isinstance(value, list):
-            return f"{named} is {_kind(value)}, not a list"
+            return f"{named} is {_describe_kind(value)}, not a list"
         inside = ((item, shape[0], f"{place}[{number}]") for number, item in enumerate(value))
     else:
         fits = isinstance(value, shape) and (shape in (object, bool) or not isinstance(value, bool))
-        return "" if fits else f"{named} is {_kind(value)}, not {_expected(shape)}"
-    return next((wrong for item, part, where in inside if (wrong := _mismatch(item, part, where))), "")
+        return "" if fits else f"{named} is {_describe_kind(value)}, not {_describe_shape(shape)}"
+    return next((wrong for item, part, where in inside if (wrong := _find_mismatch(item, part, where))), "")
 
 
 _KINDS = {
@@ -311,11 +307,11 @@ _KINDS = {
 }
 
 
-def _kind(value: Any) -> str:
+def _describe_kind(value: Any) -> str:
     return _KINDS.get(type(value), "null")
 
 
-def _expected(shape: Shape) -> str:
+def _describe_shape(shape: Shape) -> str:
     kinds = getattr(shape, "__args__", (shape,))
     kinds = [kind for kind in kinds if not (kind is int and float in kinds)]
     return " or ".join(_KINDS.get(kind, "null") for kind in kinds)

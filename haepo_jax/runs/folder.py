@@ -23,7 +23,7 @@ except ImportError as error:
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError, in_the_way
 from haepo_jax.runs.component_files import add_recorded_folders
-from haepo_jax.runs.files import StrPath, read_record, to_json_text
+from haepo_jax.runs.files import StrPath, format_json, read_record
 from haepo_jax.text import visible
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -60,6 +60,30 @@ def lock_folder(workdir: StrPath) -> Iterator[None]:
                     (workdir / ".lock").unlink()
                     for folder in made:
                         folder.rmdir()
+
+
+@contextlib.contextmanager
+def lock_folder_without_run(workdir: StrPath, what: str) -> Iterator[None]:
+    """Holds a folder as `lock_folder` does, unless it holds a run. Arguments and errors as of `refuse_run` too."""
+    refuse_run(workdir, what)
+    with lock_folder(workdir):
+        yield
+
+
+def refuse_run(workdir: StrPath, what: str) -> None:
+    """Refuses the folder of a run to what has files of its own, which must not lie among those of the run.
+
+    Args:
+      workdir: the folder.
+      what: needs it, such as "a study".
+
+    Raises:
+      ConfigError: it holds a run.
+    """
+    if os.path.lexists(Path(workdir) / "config.json"):
+        raise ConfigError(
+            f"--workdir {workdir} holds a run, and {what} needs a folder of its own; use another --workdir."
+        )
 
 
 def _lock_file(path: Path) -> Any:
@@ -180,5 +204,5 @@ def clear_leftovers(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
-    text = to_json_text(value)
+    text = format_json(value)
     write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

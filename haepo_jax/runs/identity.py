@@ -10,18 +10,17 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
 
+import haepo_jax
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.component_files import Described, find_changes
-from haepo_jax.runs.files import StrPath, read_identity, read_json, read_record
+from haepo_jax.runs.files import StrPath, read_attempts, read_identity, read_json, read_record
 from haepo_jax.runs.folder import clear_leftovers, lock_folder, storage_errors, write_json
 from haepo_jax.runs.metrics.parts import list_parts
-from haepo_jax.text import visible
+from haepo_jax.runs.older_versions import FIRST
 
 NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
@@ -129,63 +128,26 @@ def write_identity(workdir: Path, config: Mapping[str, Any], members: Sequence[M
         rewrite_lost_members(workdir, members)
         if not begun or not _is_there(workdir / "run.json"):
             run = list_parts(workdir).run if begun else secrets.token_hex(16)
-            write_json(workdir / "run.json", {"run": run, "numbers": describe_numbers()})
+            version = _find_origin(workdir)[0] if begun else haepo_jax.__version__
+            write_json(workdir / "run.json", {"run": run, "numbers": describe_numbers(), "haepo_jax": version})
         if not begun:
             write_json(workdir / "config.json", dict(config))
 
 
-def check_programs(workdir: Path, programs: Mapping[str, str], components: Described = MappingProxyType({})) -> None:
-    """Makes sure that updates compute what they did when the run was begun; changes nothing.
-
-    Args:
-      workdir: the run folder.
-      programs: the fingerprint of an update of each group, by its name.
-      components: those from outside that updates are made with. Where their files have changed and updates compute
-        the same, that is reported.
-
-    Raises:
-      ConfigError: an update computes something else.
-    """
-    changes = find_changes(workdir, components)
-    noted = (read_identity(workdir) or {}).get("programs", {})
-    for group, program in programs.items():
-        before = noted.get(group)
-        if before is None or before["fingerprint"] == program:
-            continue
-        if before["jax"] != jax.__version__:
-            print(
-                f"The run was begun with JAX {before['jax']}, and this is {jax.__version__}: whether an update still "
-                "computes the same cannot be seen.",
-                flush=True,
-            )
-            return
-        what = "; ".join(changes) or "the loss, the network, the environment or a package has changed since"
-        raise ConfigError(
-            f"--workdir {workdir} was begun with other updates: {what}, and the run would mix both. Nothing was "
-            "changed in the folder; use the code it was begun with, or another --workdir."
-        )
-    for change in changes:
-        print(
-            visible(f"Since the run was begun {change}; its updates compute the same, so the run resumes."), flush=True
-        )
+def describe_versions(workdir: Path) -> str:
+    """Says with which version of the package a run was begun, and which one this is."""
+    version, commit = _find_origin(workdir)
+    begun = version if commit is None else f"{version} (commit {commit[:10]})"
+    return f"The run was begun with haepo_jax {begun}, and this is {haepo_jax.__version__}."
 
 
-def record_programs(workdir: Path, programs: Mapping[str, str], components: Described = MappingProxyType({})) -> None:
-    """Notes in `run.json` what updates compute, and with which components, where nothing is noted yet.
-
-    Arguments as of `check_programs`.
-
-    Raises:
-      OSError: it cannot be written.
-    """
-    identity = read_identity(workdir)
-    assert identity is not None  # `write_identity` has written it
-    noted = identity.get("programs", {})
-    new = {group: {"fingerprint": program, "jax": jax.__version__} for group, program in programs.items()}
-    recorded = identity.get("components", {})
-    if not new.keys() <= noted.keys() or not components.keys() <= recorded.keys():
-        both = {"programs": new | noted} | ({"components": {**components, **recorded}} if components else {})
-        write_json(workdir / "run.json", identity | both)
+def _find_origin(workdir: Path) -> tuple[str, str | None]:
+    """The version of the package that began a run, and its commit, None where it is not known."""
+    noted, first = read_identity(workdir), {}
+    with contextlib.suppress(ConfigError, IndexError):  # no number of the run depends on its provenance
+        first = read_attempts(workdir)[0]
+    version = first.get("packages", {}).get("haepo_jax", FIRST) if noted is None else noted["haepo_jax"]
+    return version, (first.get("git") or {}).get("commit")
 
 
 def read_run_id(workdir: Path) -> str | None:

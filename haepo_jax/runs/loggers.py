@@ -51,7 +51,8 @@ class Scalars:
         for column, writer in self._writers.items():
             for row in np.flatnonzero(where[:, column]):
                 for name, values in metrics.items():
-                    writer.add_scalar(name, float(values[row, column]), first_update + int(row))
+                    if not np.isnan(values[row, column]):  # there is none, as between two evaluations
+                        writer.add_scalar(name, float(values[row, column]), first_update + int(row))
             writer.flush()
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,12 @@ from typing import Any
 
 import jax
 
-from haepo_jax.errors import ConfigError
+import haepo_jax
+from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.runs.files import provenance_path, read_attempts
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
-_PACKAGES = ("haepo_jax", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 
 
 class Provenance:
@@ -44,8 +46,8 @@ class Provenance:
         self._attempts.append(
             {
                 "command": [sys.executable, *sys.argv],
-                "git": _git_state(),
-                "packages": package_versions(),
+                "git": _read_git_state(),
+                "packages": list_package_versions(),
                 "components": components or {},
                 "python": sys.version.split()[0],
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -55,7 +57,7 @@ class Provenance:
                 "process": process,
                 "processes": jax.process_count(),
                 "host": platform.node(),
-                "started": _now(),
+                "started": _format_now(),
             }
         )
         self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
@@ -72,29 +74,41 @@ class Provenance:
 
     def update(self, **entries: Any) -> None:
         """Changes the entry of this attempt and writes the file."""
-        self._attempts[-1] |= entries | {"last_written": _now()}
+        self._attempts[-1] |= entries | {"last_written": _format_now()}
         with storage_errors(self._workdir):
             write_json(self._path, self._attempts)
+
+    def stop(self, number: int, done: int, total: int, **entries: Any) -> Interrupted:
+        """Notes that a signal has ended this attempt early, and returns what is to be raised.
+
+        Args:
+          number: of the signal.
+          done: updates recorded.
+          total: updates of the run.
+          **entries: see `update`.
+        """
+        self.update(outcome=signal.Signals(number).name, **entries)
+        return Interrupted(number, done, total)
 
     def total(self, name: str) -> float:
         """The sum of a number over all attempts."""
         return sum(attempt.get(name, 0) for attempt in self._attempts)
 
 
-def _now() -> str:
+def _format_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def package_versions() -> Mapping[str, str]:
+def list_package_versions() -> Mapping[str, str]:
     """The versions of the packages that decide what a run computes."""
-    versions = {}
+    versions = {"haepo_jax": haepo_jax.__version__}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
 
 
-def _git_state() -> dict[str, Any] | None:
+def _read_git_state() -> dict[str, Any] | None:
     """Commit and dirtiness of the code that runs; None when it is not in a git checkout."""
     here = Path(__file__).parent
 

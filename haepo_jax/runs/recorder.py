@@ -3,17 +3,21 @@
 A run that is killed in between resumes from the checkpoint before, and drops the rows that no checkpoint counts.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.runs.checkpoints import Checkpointer, Tree
+from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.folder import storage_errors
+from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
-from haepo_jax.runs.restore import Restored
+from haepo_jax.runs.provenance import Provenance
+from haepo_jax.runs.restore import Restored, Source, resume
+from haepo_jax.runs.structure import Tree
 from haepo_jax.runtime import processes
 
 
@@ -36,7 +40,7 @@ class Recorder:
     def __init__(
         self, workdir: Path, checkpointer: Checkpointer, writer: MetricsWriter | None, begun: Restored
     ) -> None:
-        """Goes on from where the folder stands.
+        """Continues the records of a folder.
 
         Args:
           workdir: the run folder.
@@ -48,6 +52,11 @@ class Recorder:
         self.done = begun.update
         """Updates that are recorded."""
         self._rows = begun.rows
+        self._committed: float | None = None
+
+    def is_due(self, seconds: float) -> bool:
+        """Returns whether the last commit of this attempt was at least so many seconds ago, or is still to come."""
+        return self._committed is None or time.monotonic() - self._committed >= seconds
 
     def commit(
         self,
@@ -90,7 +99,7 @@ class Recorder:
         with storage_errors(self._workdir):
             note()
             self._checkpointer.save(done, tree, self._rows, keep=keep)
-        self.done = done
+        self.done, self._committed = done, time.monotonic()
 
     def wait(self) -> None:
         """Returns once the newest checkpoint is there for good.
@@ -109,3 +118,37 @@ class Recorder:
         """
         with storage_errors(self._workdir):
             self._checkpointer.close()
+
+
+def resume_recording(
+    workdir: Path,
+    provenance: Provenance,
+    sources: Sequence[Source],
+    template: Tree,
+    members: range,
+    writer: MetricsWriter | None,
+    *,
+    directory: Path,
+    total: int,
+) -> tuple[Restored, Recorder]:
+    """Finds where an attempt begins, says so, and records from there on. All processes call it together.
+
+    Args:
+      workdir: the run folder, held by this run.
+      provenance: of the attempt.
+      sources: see `restore.resume`, as `template` and `members`.
+      template: see there.
+      members: see there.
+      writer: of the rows of those members that are on this process; None where it has none.
+      directory: where their checkpoints go.
+      total: updates of the run.
+
+    Raises:
+      ConfigError: see `restore.resume`.
+      OSError: the folder cannot be written.
+    """
+    begun = resume(workdir, sources, template, members)
+    if begun.update and processes.is_first():
+        print(f"Resuming after update {begun.update} of {total}.", flush=True)
+    provenance.update(resumed_after_update=begun.update)
+    return begun, Recorder(workdir, Checkpointer(directory, members, run=read_run_id(workdir)), writer, begun)

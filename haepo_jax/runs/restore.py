@@ -18,19 +18,17 @@ from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runs.checkpoints import (
     Record,
     Saved,
-    Structure,
-    Tree,
-    describe_structure,
-    find_difference,
     is_update,
     list_misnamed,
     list_saved,
     read_checkpoint,
     read_structure,
 )
-from haepo_jax.runs.identity import check_numbers
+from haepo_jax.runs.identity import check_numbers, describe_versions
 from haepo_jax.runs.metrics.parts import Parts, list_parts
 from haepo_jax.runs.metrics.writer import drop_rows
+from haepo_jax.runs.older_versions import upgrade_structure
+from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference
 from haepo_jax.runtime import processes
 from haepo_jax.text import visible
 
@@ -104,12 +102,12 @@ def resume(workdir: Path, sources: Sequence[Source], template: Tree, members: ra
         for candidate in passed:
             what = "is damaged" if candidate.trouble == _DAMAGED else "cannot be used"
             _set_aside(candidate.saved.path, candidate.trouble)
-            _say(f"The checkpoint after update {candidate.saved.update} {what} ({candidate.why}); it is set aside.")
+            _print(f"The checkpoint after update {candidate.saved.update} {what} ({candidate.why}); it is set aside.")
         for source in sources:
             _rename_after_updates(source.directory)
         if found is None and list_parts(workdir).rows(1, members):
             reason = "No good checkpoint is left" if passed else "No checkpoint is there"
-            _say(f"{reason}: starting again from the first update.")
+            _print(f"{reason}: starting again from the first update.")
         drop_rows(workdir, update, members)
         rows[0] = list_parts(workdir).rows(update, members)
     return Restored(update, tree, int(processes.from_first(rows)[0]))
@@ -132,7 +130,9 @@ def find_newest(
     """
     passed, found, tree = _find_newest(workdir, sources, template, members, resume=False, update=update)
     for candidate in passed:
-        _say(f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over.")
+        _print(
+            f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over."
+        )
     return None if found is None else Restored(found.saved.update, tree, 0)
 
 
@@ -158,9 +158,9 @@ def set_foreign_parts_aside(workdir: Path) -> None:
     for name, why in others.items():
         if name.endswith(".parquet"):
             _set_aside(workdir / "metrics" / name, "set_aside")
-            _say(f"metrics/{name} is none of this run's ({why}); it is moved to metrics_set_aside/.")
+            _print(f"metrics/{name} is none of this run's ({why}); it is moved to metrics_set_aside/.")
         else:
-            _say(f"metrics/{name} is none of this run's ({why}); it is left as it is.")
+            _print(f"metrics/{name} is none of this run's ({why}); it is left as it is.")
 
 
 def _find_newest(
@@ -238,7 +238,7 @@ def _list_candidates(
             elif not trouble and parts.run is not None:
                 trouble, why = _DAMAGED, "it does not state its run"
             elif not trouble:
-                trouble, why = _compare_old(saved, structure)
+                trouble, why = _compare_old(workdir, saved, structure)
             if resume and not trouble and (lost := _describe_lost_rows(parts, saved, source.members)):
                 trouble, why = _WITHOUT_ROWS, lost
             candidates.append(_Candidate(saved, first - source.members.start, trouble, why))
@@ -264,24 +264,25 @@ def _compare(
         )
     names = record.numbers.keys() if resume else ["jax_default_prng_impl"]
     check_numbers(f"{path}", {name: record.numbers[name] for name in names if name in record.numbers})
-    _check_structure(path, record.structure, structure)
+    _check_structure(workdir, path, record.structure, structure)
 
 
-def _compare_old(saved: Saved, structure: Structure) -> tuple[str, str]:
+def _compare_old(workdir: Path, saved: Saved, structure: Structure) -> tuple[str, str]:
     """Compares a checkpoint of before there were records; says what is wrong with it where it cannot be read."""
     try:
         stored = read_structure(saved)
     except Exception as error:  # orbax raises bare Exceptions on damaged data
         return _DAMAGED, _describe_error(error)
-    _check_structure(saved.path, stored, structure)
+    _check_structure(workdir, saved.path, stored, structure)
     return "", ""
 
 
-def _check_structure(path: Path, stored: Structure, expected: Structure) -> None:
-    if difference := find_difference(stored, expected):
+def _check_structure(workdir: Path, path: Path, stored: Structure, expected: Structure) -> None:
+    if difference := find_difference(upgrade_structure(stored), expected):
         raise ConfigError(
             f"{path} is of another structure than this run's: {difference}. The network, the optimiser or the package "
-            "has changed. Nothing was changed in the folder; use those that it was written with, or another --workdir."
+            f"has changed. {describe_versions(workdir)} Nothing was changed in the folder; use those that it was "
+            "written with, or another --workdir."
         )
 
 
@@ -318,10 +319,10 @@ def _rename_after_updates(directory: Path) -> None:
         right = directory / str(saved.update)
         if right.exists():
             _set_aside(saved.path, "set_aside")
-            _say(f"{saved.path} is a copy of the checkpoint after update {saved.update}; it is set aside.")
+            _print(f"{saved.path} is a copy of the checkpoint after update {saved.update}; it is set aside.")
         else:
             saved.path.rename(right)
-            _say(f"{saved.path} is the checkpoint after update {saved.update}, and is named so again.")
+            _print(f"{saved.path} is the checkpoint after update {saved.update}, and is named so again.")
 
 
 def _set_aside(path: Path, name: str) -> None:
@@ -332,5 +333,5 @@ def _set_aside(path: Path, name: str) -> None:
     path.rename(next(aside / free for free in names if not (aside / free).exists()))
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     print(visible(sentence), flush=True)

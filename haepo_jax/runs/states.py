@@ -13,7 +13,7 @@ from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.population.member import MemberState
 from haepo_jax.population.population import Population, make_population
 from haepo_jax.runs.checkpoints import list_saved
-from haepo_jax.runs.component_files import load_sweep, report_changes
+from haepo_jax.runs.component_files import describe_components, load_sweep, report_changes
 from haepo_jax.runs.files import StrPath, read_placement
 from haepo_jax.runs.restore import find_newest
 from haepo_jax.runs.waves import Wave, iterate_waves
@@ -57,7 +57,7 @@ def load_states(
     """
     workdir, checkpoint = Path(workdir), check_checkpoint("checkpoint", checkpoint)
     sweep = load_sweep(workdir)
-    report_changes(workdir, sweep)
+    report_changes(workdir, describe_components(group.config for group in sweep.groups))
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"--workdir {workdir} holds no checkpoint yet; train first.")
     if member is not None and not 0 <= member < len(sweep.members):
@@ -99,7 +99,7 @@ def load_member(workdir: StrPath, member: int, checkpoint: Checkpoint = LAST) ->
     """
     ((population, state, update),) = load_states(workdir, checkpoint, member=member)
     row = next(row for row, own in enumerate(population.members) if own.index == member)
-    done = policy_updates(population, state, update, checkpoint)[row]
+    done = list_policy_updates(population, state, update, checkpoint)[row]
     if done is None:
         raise ConfigError(
             f"member {member} of --workdir {workdir} has no best policy yet, as it was not evaluated; choose the "
@@ -110,7 +110,7 @@ def load_member(workdir: StrPath, member: int, checkpoint: Checkpoint = LAST) ->
     )
 
 
-def policy_updates(
+def list_policy_updates(
     population: Population, state: MemberState, update: int, checkpoint: Checkpoint
 ) -> list[int | None]:
     """Lists the updates done by the policy of each member; None for a member without an evaluation.

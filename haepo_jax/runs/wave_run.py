@@ -18,13 +18,10 @@ from haepo_jax.errors import Stalled
 from haepo_jax.population.member import MemberState, total_steps
 from haepo_jax.population.population import Population
 from haepo_jax.runs.attempt import Attempt
-from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.folder import storage_errors
-from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.loggers import Scalars
 from haepo_jax.runs.progress import ProgressReport, count_updates_within
-from haepo_jax.runs.recorder import Recorder, Rows
-from haepo_jax.runs.restore import resume
+from haepo_jax.runs.recorder import Recorder, Rows, resume_recording
 from haepo_jax.runs.waves import Wave
 from haepo_jax.runtime import processes, signals
 from haepo_jax.text import format_settings
@@ -48,7 +45,7 @@ class _Decision(NamedTuple):
     """What all processes have agreed on after a chunk."""
 
     running: bool
-    """Whether any member goes on."""
+    """Whether any member still trains."""
     signal: int
     """One that any process received, or 0."""
     seconds: float
@@ -78,7 +75,7 @@ class WaveRun:
         self._total = population.config.num_updates
         self._waves_after = waves_after
         self._pending: list[_Chunk] = []
-        if not wave.sources:  # it begins; one that goes on may have nothing left to do
+        if not wave.sources:  # it begins; one that resumes may have nothing left to do
             attempt.begin_compiling(population)
         with storage_errors(attempt.workdir):
             self._state, self._recorder = self._start(wave)
@@ -112,7 +109,7 @@ class WaveRun:
             self._scalars.close()
 
     def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
-        """What all processes do next, from what each of them sees."""
+        """Decides, for all processes alike, what they do next, from what each of them sees."""
         state = self._state if state is None else state
         running = self._population.running(state)
         received = self._attempt.received
@@ -124,16 +121,19 @@ class WaveRun:
         return _Decision(bool(most[0]), int(most[1]), max(1, int(most[2])) / 1e3, bool(most[3]), members, diverged)
 
     def _start(self, wave: Wave) -> tuple[MemberState, Recorder]:
-        """The state to go on from, and what records its updates; what comes after it does not stay in the folder."""
+        """Restores the newest state, and what records the updates after it; nothing later stays in the folder."""
         attempt, population = self._attempt, self._population
-        begun = resume(attempt.workdir, wave.sources, population.template(), wave.indices)
-        state = population.init() if begun.tree is None else population.resumed(begun.tree)
-        if begun.update and processes.is_first():
-            print(f"Going on after update {begun.update} of {self._total}.", flush=True)
-        attempt.provenance.update(resumed_after_update=begun.update)
-        checkpointer = Checkpointer(wave.directory, wave.indices, run=read_run_id(attempt.workdir))
-        writer = attempt.make_writer(population) if population.members_here else None
-        return state, Recorder(attempt.workdir, checkpointer, writer, begun)
+        begun, recorder = resume_recording(
+            attempt.workdir,
+            attempt.provenance,
+            wave.sources,
+            population.template(),
+            wave.indices,
+            attempt.make_writer(population) if population.members_here else None,
+            directory=wave.directory,
+            total=self._total,
+        )
+        return population.init() if begun.tree is None else population.resumed(begun.tree), recorder
 
     def _train(self) -> None:
         attempt = self._attempt
@@ -157,10 +157,9 @@ class WaveRun:
             raise attempt.stop(number, self._done, self._total)
 
     def _train_chunks(self, advance: Compiled, progress: ProgressReport) -> _Decision:
-        """Chunk after chunk, until what was decided last; its state is in a checkpoint then."""
+        """Trains chunk after chunk, and returns the last decision; its state is in a checkpoint then."""
         attempt, population, size = self._attempt, self._population, 1
         chunk: tuple[int, Metrics, _Decision] | None = None
-        last_save: float | None = None
         an_update: float | None = None  # seconds
         state = self._state
         ended = time.monotonic()
@@ -177,10 +176,10 @@ class WaveRun:
             jax.block_until_ready(state)
             attempt.watchdog.alive()
             seconds = time.monotonic() - clock
-            ended = self._lasted(ended)
+            ended = self._count_seconds(ended)
             self._done += size
             attempt.timeline.append((self._done, attempt.run_seconds))
-            due = self._is_kept() or last_save is None or time.monotonic() - last_save >= attempt.checkpoint_seconds
+            due = self._is_kept() or self._recorder.is_due(attempt.checkpoint_seconds)
             decision = self._agree(seconds=seconds, state=state, due=due)
             chunk = size, metrics, decision
             attempt.watchdog.alive()
@@ -188,8 +187,7 @@ class WaveRun:
             if over or decision.due:
                 self._fetch(*chunk, progress)
                 chunk = None
-                self._save(state if decision.running else self._without_idle_updates(state), progress)
-                last_save = time.monotonic()
+                self._save(state if decision.running else self._drop_idle_updates(state), progress)
             if over:
                 break
             an_update = decision.seconds / size
@@ -197,7 +195,7 @@ class WaveRun:
         clock = time.monotonic()
         self._recorder.wait()
         attempt.saving_seconds += time.monotonic() - clock
-        self._lasted(ended)
+        self._count_seconds(ended)
         return decision
 
     def _updates_to_kept(self) -> int:
@@ -210,14 +208,14 @@ class WaveRun:
         every = self._attempt.keep_checkpoints_every
         return every is not None and self._done % every == 0
 
-    def _lasted(self, since: float) -> float:
+    def _count_seconds(self, since: float) -> float:
         """Adds the time since then to that of the run, and returns the time that it is now."""
         now = time.monotonic()
         self._attempt.run_seconds += now - since
         return now
 
-    def _without_idle_updates(self, state: MemberState) -> MemberState:
-        """The state with its updates counted to the last one in which a member ran, whatever the chunks were."""
+    def _drop_idle_updates(self, state: MemberState) -> MemberState:
+        """Counts the updates of the state to the last one in which a member ran, whatever the chunks were."""
         ran = np.concatenate([chunk.ran.any(axis=1) for chunk in self._pending])
         last = self._recorder.done + (np.flatnonzero(ran)[-1] + 1 if ran.any() else 0)
         idle = self._done - int(processes.gathered(np.array(last)).max())

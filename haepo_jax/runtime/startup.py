@@ -32,8 +32,8 @@ _UNUSABLE = {
 def setup() -> None:
     """Readies this process as the command lines do; to be called before JAX computes anything.
 
-    Each CPU core becomes a device, which decides how many members a block has and so their bits; memory that is freed
-    is kept; compiled programs are kept in the cache of `compilation_cache.default_directory`.
+    Each CPU core becomes a device, which decides how many members a device holds and so their bits; memory that is
+    freed is kept; compiled programs are kept in the cache of `compilation_cache.default_directory`.
 
     Raises:
       ConfigError: JAX has computed already, with other devices, or has a flag with which no run can work.

@@ -9,6 +9,8 @@ from types import TracebackType
 
 from haepo_jax.errors import Stalled
 
+STALL_SECONDS = 300.0
+"""Of standing still, by default."""
 _TICK_SECONDS = 1.0
 _PATIENCE = 10  # times as long as was expected may a step take
 

@@ -50,12 +50,12 @@ def test_fewer_than_five_seeds_decide_nothing(ends, seeds):
     assert decide(made(*ends, seeds=5)) != UNDECIDED
 
 
-def test_what_is_exact_needs_no_seeds():
+def test_an_exact_comparison_needs_no_seeds():
     assert decide(made(2, 2, 2, seeds=None)) == REPRODUCED
 
 
 @pytest.mark.parametrize("ends", [(NAN, NAN, NAN), (1, NAN, NAN), (0, -INF, INF), (INF, 0, INF), (-INF, -INF, 0)])
-def test_what_is_not_finite_and_holds_the_tie_is_undecided(ends):
+def test_an_infinite_interval_that_holds_the_tie_is_undecided(ends):
     assert decide(made(*ends)) == UNDECIDED
 
 

@@ -69,6 +69,11 @@ def test_what_a_network_from_outside_does_not_take_is_refused_as_an_argument(mon
         command_line.check_read([config])
 
 
+def test_episodes_of_evaluations_belong_to_training_that_has_any():
+    assert unread(from_config_dict({}))["evaluate_episodes"] == "config.evaluate_every is unset"
+    assert "evaluate_episodes" not in unread(from_config_dict({"evaluate_every": 5}))
+
+
 def test_what_one_of_several_experiments_reads_is_read():
     haepo, ppo = (unread(from_config_dict({"algorithm": name})) for name in ("haepo", "ppo"))
     together = unread_by_all([haepo, ppo])

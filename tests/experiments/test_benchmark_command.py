@@ -20,10 +20,27 @@ from helpers.command_runner import run
         ("overheads", ["--part=gard"], "--part=gard"),
     ],
 )
-def test_bad_flags_are_told_in_one_sentence(tmp_path, command, flags, sentence):
+def test_bad_flags_are_refused_in_one_sentence(tmp_path, command, flags, sentence):
     finished = run(f"experiments.{command}", f"--workdir={tmp_path / 'run'}", *flags)
     assert finished.code == 2 and sentence in finished.err and len(finished.err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("benchmark", []),
+        ("race", []),
+        ("overheads", []),
+        ("tldr", ["--config=configs/tldr_generated.py", "--stage=memory"]),
+    ],
+)
+def test_the_folder_of_a_run_is_refused_and_stays_as_it_is(tmp_path, command, flags):
+    (tmp_path / "config.json").write_text("{}")
+    finished = run(f"experiments.{command}", f"--workdir={tmp_path}", *flags)
+    assert finished.code == 2 and f"--workdir {tmp_path} holds a run, and a " in finished.err
+    assert "needs a folder of its own; use another --workdir." in finished.err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("command", ["benchmark", "race", "overheads"])

@@ -22,7 +22,7 @@ def test_the_page_and_its_figures_are_written(tmp_path):
     assert "learning_rate" in (folder / "report.html").read_text()
     written = sorted(path.name for path in (folder / "figures").glob("*.png"))
     assert written == ["best-1.png", "pairs-1.png", "sensitivity-1.png"]
-    # What the sweep itself needs to go on is as it was.
+    # The files from which the sweep itself resumes are as they were.
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -63,7 +63,7 @@ def plain_run(folder):
         (plain_run, "holds a run without swept settings; a report is made of the folder of a sweep."),
     ],
 )
-def test_a_folder_without_a_sweep_is_told_in_one_sentence(tmp_path, make, sentence):
+def test_a_folder_without_a_sweep_is_refused_in_one_sentence(tmp_path, make, sentence):
     make(tmp_path)
     finished = run("experiments.report", f"--workdir={tmp_path}")
     assert finished.code == 2 and finished.out == ""
@@ -79,7 +79,7 @@ def test_a_folder_without_a_sweep_is_told_in_one_sentence(tmp_path, make, senten
         ("--config.seed=1", "--config.seed needs --config=FILE"),
     ],
 )
-def test_a_wrong_flag_is_told(flag, sentence):
+def test_a_wrong_flag_is_refused(flag, sentence):
     finished = run("experiments.report", flag)
     assert finished.code == 2 and sentence in finished.err and len(finished.err.splitlines()) == 1
 

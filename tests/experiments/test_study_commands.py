@@ -8,7 +8,7 @@ from absl import flags
 
 from haepo_jax.reports.publishing import PublishedReport
 
-COMMANDS = {"paper": "experiments.studies.reproduction", "tldr_report": "experiments.studies.tldr.reproduction"}
+COMMANDS = {"paper": "experiments.studies.paper.reproduction", "tldr_report": "experiments.studies.tldr.reproduction"}
 
 
 @pytest.mark.parametrize("quick", [True, False])

@@ -66,7 +66,7 @@ def another_config(folder):
         (without_a_process, "lacks metrics of 16 of its members (8, 9, 10, 11, 12, ...): copy the parts"),
     ],
 )
-def test_what_is_missing_is_told_and_nothing_is_written(tmp_path, make, sentence):
+def test_missing_metrics_are_named_and_nothing_is_written(tmp_path, make, sentence):
     make(tmp_path)
     finished = run("experiments.summarize", f"--workdir={tmp_path}")
     assert finished.code == 2
@@ -74,7 +74,7 @@ def test_what_is_missing_is_told_and_nothing_is_written(tmp_path, make, sentence
     assert not (tmp_path / "summary.json").exists()
 
 
-def test_the_folder_of_a_run_that_goes_on_is_left_alone(tmp_path):
+def test_the_folder_of_a_running_run_is_left_alone(tmp_path):
     write_sweep(tmp_path, POINTS, hump_that_diverges)
     with lock_folder(tmp_path):
         finished = run("experiments.summarize", f"--workdir={tmp_path}")

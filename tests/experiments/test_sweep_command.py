@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
     return workdir, arguments, ended
 
 
-def test_groups_and_waves_are_told_and_summed_up(finished):
+def test_groups_and_waves_are_printed_and_summed_up(finished):
     workdir, _, ended = finished
     assert "Group haepo.score=sum: members 0 to 3 of 8." in ended.out
     assert "Group haepo.score=mean: members 4 to 7 of 8." in ended.out
@@ -81,7 +81,7 @@ def test_another_block_is_refused_on_a_folder_that_has_begun(finished):
     assert "--members_per_device=4 differs from the 2 that this run was started with" in refused.err
 
 
-def test_a_dry_run_tells_what_is_needed():
+def test_a_dry_run_prints_the_memory_needed():
     planned = sweep(*FEW, '--config.sweep.haepo.score=("sum","mean")', "--dry_run")
     assert planned.code == 0, planned.err
     assert "24 members on" in planned.out and "2 programs to compile." in planned.out
@@ -118,7 +118,7 @@ def test_a_sweep_that_diverges_as_a_whole_exits_3(tmp_path):
         ((), "--workdir is missing: give the run a folder, such as --workdir=runs/beta_lambda."),
     ],
 )
-def test_bad_input_is_told_in_a_sentence_and_exits_2(arguments, sentence):
+def test_bad_input_is_refused_in_a_sentence_with_exit_code_2(arguments, sentence):
     refused = sweep(*FEW, *arguments)
     assert refused.code == 2
     assert sentence in refused.err and "Traceback" not in refused.err

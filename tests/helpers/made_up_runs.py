@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 
-from experiments.studies.scale import Scale
+from experiments.studies.paper.scale import Scale
 from haepo_jax.config import to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.runs.files import is_complete, read_json

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer
 
-from experiments.studies import runs as paper_runs
 from experiments.studies.paper import bandits
 from experiments.studies.paper import gradients as gradient_study
-from experiments.studies.reproduction import reproduce
-from experiments.studies.tuning import TUNING_SEED
+from experiments.studies.paper import runs as paper_runs
+from experiments.studies.paper.reproduction import reproduce
+from experiments.studies.paper.tuning import TUNING_SEED
 from haepo_jax.reports import figures
 from haepo_jax.reports.page import Figure
 

@@ -1,7 +1,7 @@
 import pytest
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig, default_config, from_config_dict, run_name, stage_settings
+from haepo_jax.language.config import LanguageConfig, default_config, from_config_dict, name_run, stage_settings
 
 
 def test_the_default_config_is_the_default():
@@ -92,7 +92,7 @@ def test_a_stage_is_told_by_what_it_reads():
 
 def test_runs_have_names_of_their_own():
     names = [
-        run_name(from_config_dict(values))
+        name_run(from_config_dict(values))
         for values in ({}, {"haepo": {"score": "sum"}}, {"algorithm": "dpo"}, {"seed": 1}, {"name": "mine"})
     ]
     assert names == ["haepo-log_ratio-seed0", "haepo-sum-seed0", "dpo-seed0", "haepo-log_ratio-seed1", "mine"]

@@ -54,6 +54,11 @@ TOO_LARGE = {
         {},
         "256.0 GiB of it for the pairs of its episodes",
     ),
+    "held-out episodes": (
+        {"evaluate_every": 1, "evaluate_episodes": 2**31 - 1},
+        {},
+        "of it for held-out episodes, and it has 64.0 GiB; lower config.evaluate_episodes.",
+    ),
     "epochs": (
         {"num_updates": 1, "haepo": {"num_epochs": 2**31 - 1}},
         {},
@@ -94,6 +99,14 @@ def test_the_least_bytes_of_a_member_are_nearly_those_of_its_learner(algorithm):
     functions = make_member(config)
     learner = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}).learner)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learner))
+    assert 0.98 * held < sizes._state_bytes(config, network_sizes(config, functions.environment)) <= held
+
+
+def test_the_best_policy_is_counted_where_one_is_kept():
+    config = from_config_dict({"evaluate_every": 1})
+    functions = make_member(config)
+    state = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}))
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.learner, state.best)))
     assert 0.98 * held < sizes._state_bytes(config, network_sizes(config, functions.environment)) <= held
 
 

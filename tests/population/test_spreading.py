@@ -55,7 +55,7 @@ def test_devices_with_members_of_their_own_never_communicate(algorithm):
 
 @pytest.fixture(scope="module")
 def spread():
-    """Four members on two blocks of four devices each."""
+    """Four members on two groups of four devices each."""
     return make_population(config(), trajectory_devices=4)
 
 

@@ -44,7 +44,7 @@ def test_an_interval_follows_its_value():
 FEW = Estimate(np.float64(0.5), np.nan, np.nan)
 
 
-def test_what_is_infinite_or_missing_is_said_in_words():
+def test_infinite_and_missing_numbers_are_written_in_words():
     assert [format_number(value) for value in (INF, -INF, np.nan)] == ["infinite", "-infinite", "no value"]
     assert format_interval(Estimate(*map(np.float64, (INF, 3e4, INF))), infinite="never") == "never [30,000, never]"
     assert format_interval(Estimate(*map(np.float64, (INF, INF, INF))), infinite="never") == "never"

@@ -13,13 +13,14 @@ from helpers.made_up_sweeps import UPDATES, write_sweep
 from rich.console import Console
 
 from experiments.cli import command_line
-from experiments.studies import reproduction
-from experiments.studies.methods import METHODS
+from experiments.studies.paper import reproduction
+from experiments.studies.paper.methods import METHODS
 from experiments.studies.tldr import memory
 from haepo_jax.analysis import tables
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import heat_map
-from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
 from haepo_jax.reports.sweep.page import write_report
 from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import write_json
@@ -128,7 +129,11 @@ def test_tables_of_the_terminal_show_names_as_they_are(monkeypatch):
     members = [member(k, final_return=1.0, greedy_return=1.0, sampled_return=1.0) for k in range(len(HOSTILE))]
     told = [
         printed(tables.make_returns_table({"members": members, "final_updates": 10}, ALL)),
-        printed(tables.make_evaluation_table({"members": members, "env": ALL, "update": 3, "episodes": 5})),
+        printed(
+            tables.make_evaluation_table(
+                {"members": members, "env": ALL, "checkpoint": "last", "update": 3, "episodes": 5}
+            )
+        ),
     ]
     file = io.StringIO()
     monkeypatch.setattr(command_line, "make_console", lambda: Console(file=file, width=2000, no_color=True))

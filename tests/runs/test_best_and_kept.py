@@ -1,13 +1,17 @@
 """Evaluation in training as a run folder has it: best policies and kept checkpoints, also after a stop."""
 
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 from helpers.called_commands import call
-from helpers.run_folders import TINY, assert_same_end, table
+from helpers.command_runner import Command
+from helpers.command_runner import run as command
+from helpers.run_folders import TINY, assert_same_end, checkpoints, table, wait_for
 
 from haepo_jax.config import differing_fields
 from haepo_jax.config.sweep import from_values
@@ -165,3 +169,30 @@ def test_checkpoints_that_cannot_be_kept_are_refused_before_a_folder_is_made(tmp
     with pytest.raises(ConfigError) as raised:
         train(tmp_path / "run", keep=every)
     assert sentence in str(raised.value) and not (tmp_path / "run").exists()
+
+
+ARGUMENTS = (
+    "--config=configs/catch.py",
+    "--config.num_seeds=3",
+    "--config.num_trajectories=4",
+    "--config.policy.hidden_sizes=(8,)",
+    "--config.num_updates=400",
+    "--config.evaluate_every=10",
+    "--keep_checkpoints_every=50",
+    "--checkpoint_seconds=0",
+)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_keeps_the_same_best_policies_and_every_checkpoint_to_keep(tmp_path):
+    alone, workdir = tmp_path / "alone", tmp_path / "run"
+    assert command("experiments.train", *ARGUMENTS, f"--workdir={alone}").code == 0
+    for kept in (100, 250):
+        killed = Command("experiments.train", *ARGUMENTS, f"--workdir={workdir}")
+        wait_for(lambda kept=kept: kept in checkpoints(workdir), seconds=400)
+        os.kill(killed.pid, signal.SIGKILL)
+        assert killed.wait().code == -signal.SIGKILL
+    assert command("experiments.train", *ARGUMENTS, f"--workdir={workdir}").code == 0
+    assert_same_end(alone, workdir)
+    assert summarised(alone) == summarised(workdir)
+    assert set(range(50, 401, 50)) <= set(checkpoints(workdir))

@@ -157,7 +157,7 @@ def test_a_run_killed_twice_ends_as_one_left_alone(finished_run, tmp_path):
         assert command.wait().code == -signal.SIGKILL
     finished = run("experiments.train", *LONG, f"--workdir={workdir}")
     assert finished.code == 0, finished.err
-    assert "Going on after update" in finished.out
+    assert "Resuming after update" in finished.out
     assert_same_end(workdir, finished_run[0])
 
 
@@ -216,7 +216,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(finished_run, tmp_pa
     finished = run("experiments.train", *LONG, f"--workdir={workdir}")
     assert finished.code == 0, finished.err
     assert f"The checkpoint after update {newest} is damaged" in finished.out
-    assert f"Going on after update {before} of 1000." in finished.out
+    assert f"Resuming after update {before} of 1000." in finished.out
     assert_same_end(workdir, finished_run[0])
 
 
@@ -309,7 +309,7 @@ def test_a_killed_run_of_ppo_goes_on_in_the_midst_of_its_episodes(ppo_run, tmp_p
     assert command.wait().code == -signal.SIGKILL
     finished = run("experiments.train", *PPO, f"--workdir={workdir}")
     assert finished.code == 0, finished.err
-    assert "Going on after update" in finished.out
+    assert "Resuming after update" in finished.out
     assert_same_end(workdir, ppo_run)
 
 
@@ -474,7 +474,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(finished_run, small_disk):
     filler.unlink()
     finished = run("experiments.train", *LONG, f"--workdir={workdir}")
     assert finished.code == 0, finished.err
-    assert "Going on after update" in finished.out
+    assert "Resuming after update" in finished.out
     assert_same_end(workdir, finished_run[0])
 
 

@@ -43,6 +43,11 @@ def test_only_chosen_members_have_a_folder_with_the_rows_that_ran(tmp_path):
     assert scalars_of(tmp_path / "member-00005") == [("loss", 3, 0.5)]
 
 
+def test_updates_without_a_value_have_no_point(tmp_path):
+    write(tmp_path, 3, [np.nan, 0.25])
+    assert scalars_of(tmp_path / "member-00005") == []
+
+
 def test_nothing_chosen_writes_nothing(tmp_path):
     scalars = Scalars(tmp_path, MEMBERS, (), 0)
     scalars.write(0, {"loss": np.ones((1, 3), np.float32)}, np.ones((1, 3), bool))

@@ -58,7 +58,7 @@ def test_a_signal_to_one_stops_all_at_the_same_update_and_others_go_on_from_ther
     # With half the devices, in two waves, neither of which was there before.
     (finished,) = pods.run(workdir, *pods.SMALL, devices_each=2)
     assert finished.code == 0, finished.err
-    assert f"Going on after update {update} of 400." in finished.out
+    assert f"Resuming after update {update} of 400." in finished.out
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {
         *("members-000000-000012", "members-000000-000006", "members-000006-000012")
     }

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.studies.claims import judge
-from experiments.studies.drawing import draw
-from experiments.studies.methods import HAEPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import CARTPOLE, WALK
-from experiments.studies.tuning import Task, Tuned, run_reported
+from experiments.studies.drawing import draw, make_row
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import HAEPO
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import CARTPOLE, WALK
+from experiments.studies.paper.tuning import Task, Tuned, run_reported
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, decide
 from haepo_jax.reports import figures
@@ -32,22 +33,19 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
       recommended: the HAEPO whose M is varied.
       tuned: choices by task and method.
     """
-    areas = {task.name: _regularisers(runs, task, tuned[task.name]) for task in (CARTPOLE, WALK)}
-    normalizations = _normalizations(runs, tuned[CARTPOLE.name])
-    sizes = _sizes(runs, tuned[CARTPOLE.name][recommended.name])
+    areas = {task.name: _run_regularisers(runs, task, tuned[task.name]) for task in (CARTPOLE, WALK)}
+    normalizations = _run_normalizations(runs, tuned[CARTPOLE.name])
+    sizes = _run_sizes(runs, tuned[CARTPOLE.name][recommended.name])
     return Section(
         slug="ablations",
         title="Ablations",
         question="What do the entropy term, the KL term, the normalisation of returns and M contribute?",
-        findings=_findings(areas, normalizations),
+        findings=_write_findings(areas, normalizations),
         figures=(
-            *(_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+            *(_draw_figure(task, areas[task.name]) for task in (CARTPOLE, WALK)),
             draw(
                 figures.intervals,
-                [
-                    (label, *map(float, estimate_interquartile_mean(values)))
-                    for label, values in normalizations.items()
-                ],
+                [make_row(label, values) for label, values in normalizations.items()],
                 x_label="episode return, mean over learning",
                 alt="Sum against z-score normalisation",
                 caption="CartPole-v1: z-scores against the paper's normalisation by the sum of returns. Interquartile "
@@ -55,18 +53,18 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
             ),
             draw(
                 figures.intervals,
-                [(f"M = {size}", *map(float, estimate_interquartile_mean(values))) for size, values in sizes.items()],
+                [make_row(f"M = {size}", values) for size, values in sizes.items()],
                 x_label="episode return, mean over learning",
                 alt="Return for each M",
                 caption=f"CartPole-v1, {recommended.label}: the same environment steps in batches of M episodes.",
             ),
         ),
-        tables=tuple(_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
-        claims=_claims(areas, recommended, quick=runs.scale.quick),
+        tables=tuple(_make_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
+        claims=_judge_claims(areas, recommended, quick=runs.scale.quick),
     )
 
 
-def _regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tuple[str, str], np.ndarray]:
+def _run_regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tuple[str, str], np.ndarray]:
     """By score and variant, the mean metric of each seed over learning."""
     areas = {}
     for score, method in HAEPO.items():
@@ -91,7 +89,7 @@ def _regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tu
     return areas
 
 
-def _normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndarray]:
+def _run_normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndarray]:
     areas = {}
     for method in HAEPO.values():
         for normalization in ("zscore", "sum"):
@@ -104,7 +102,7 @@ def _normalizations(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, np.ndar
     return areas
 
 
-def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
+def _run_sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
     usual = choice.settings["num_trajectories"]
     areas = {usual: CARTPOLE.curve(run_reported(runs, choice)).mean(axis=1)}
     for size in OTHER_M:
@@ -114,18 +112,18 @@ def _sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
     return dict(sorted(areas.items()))
 
 
-def _differences(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Comparison]:
+def _compare_with_full(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Comparison]:
     return {score: compare(areas[score, "full"][None], areas[score, variant][None]) for score in HAEPO}
 
 
-def _findings(
+def _write_findings(
     areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
     differences = [
         (f"{LABELS[task]}, score {score}: full less {variant} is {format_comparison(difference)}.", decide(difference))
         for task, by in areas.items()
         for variant in VARIANTS[1:]
-        for score, difference in _differences(by, variant).items()
+        for score, difference in _compare_with_full(by, variant).items()
     ]
     lines = [line for line, word in differences if word in (REPRODUCED, CONTRADICTED)]
     if not lines:
@@ -139,7 +137,7 @@ def _findings(
     return tuple(lines)
 
 
-def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
+def _draw_figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
     cells = [[estimate_interquartile_mean(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
     values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
     return draw(
@@ -156,7 +154,7 @@ def _figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
     )
 
 
-def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
+def _make_table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
     return Table(
         caption=f"{task.label}: {task.metric.replace('_', ' ')}, mean over learning",
         columns=("score", *VARIANTS),
@@ -172,7 +170,7 @@ def _table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
     )
 
 
-def _claims(
+def _judge_claims(
     areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommended: Method, *, quick: bool
 ) -> tuple[Claim, ...]:
     claims: list[Claim] = []
@@ -180,7 +178,7 @@ def _claims(
         ("beta = 0", "The entropy term over trajectory weights improves learning."),
         ("lambda = 0", "The soft KL to a reference policy improves learning."),
     ):
-        differences = {task: _differences(by, variant) for task, by in areas.items()}
+        differences = {task: _compare_with_full(by, variant) for task, by in areas.items()}
         claims += judge(
             text,
             "ablation on regularisation; mechanisms 2 and 3",

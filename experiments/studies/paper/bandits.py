@@ -1,16 +1,18 @@
 """Bandits: expected regret and its spread over seeds, beside the textbook's UCB1 and Thompson sampling."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from experiments.studies.bandit_floor import RULES, measure_regrets
 from experiments.studies.claims import judge
 from experiments.studies.drawing import draw
-from experiments.studies.methods import BASELINES, DPO, GRPO, HAEPO, PPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import make_bandit
-from experiments.studies.tuning import Task, Tuned, run_reported, transfer, tune
+from experiments.studies.methods import Method
+from experiments.studies.paper.bandit_algorithms import RULES, measure_regrets
+from experiments.studies.paper.methods import BASELINES, DPO, GRPO, HAEPO, PPO
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import make_bandit
+from experiments.studies.paper.tuning import Task, Tuned, run_reported, transfer, tune
 from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, decide
@@ -32,7 +34,12 @@ _TUNING_INSTANCE = 1000
 METHODS = (
     *HAEPO.values(),
     *(
-        Method(f"{m.name}_sum", f"{m.label}, sum-normalised", {**m.base, "haepo.normalization": "sum"}, m.grid)
+        dataclasses.replace(
+            m,
+            name=f"{m.name}_sum",
+            label=f"{m.label}, sum-normalised",
+            base={**m.base, "haepo.normalization": "sum"},
+        )
         for m in HAEPO.values()
     ),
     *BASELINES,
@@ -69,7 +76,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
         slug="bandits",
         title="Bandits",
         question="How much regret does each method pay for a pull, and how far are seeds apart?",
-        findings=_findings(labels, finals, gaussian, recommended),
+        findings=_write_findings(labels, finals, gaussian, recommended),
         figures=(
             draw(
                 figures.panels,
@@ -77,7 +84,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
                     (
                         task.label,
                         [
-                            figures.Series(label, grids[task.name], *_mean_estimate(curve))
+                            figures.Series(label, grids[task.name], *_estimate_mean(curve))
                             for label, curve in curves[task.name].items()
                         ],
                     )
@@ -93,10 +100,10 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
             ),
         ),
         tables=(
-            *(_table(task, curves[task.name], finals[task.name]) for task in tasks),
-            *((_choices(tuned),) if runs.scale.tuning_seeds else ()),
+            *(_make_table(task, curves[task.name], finals[task.name]) for task in tasks),
+            *((_make_choices_table(tuned),) if runs.scale.tuning_seeds else ()),
         ),
-        claims=_claims(labels, curves, finals, gaussian, recommended, quick=runs.scale.quick),
+        claims=_judge_claims(labels, curves, finals, gaussian, recommended, quick=runs.scale.quick),
     )
     return section, tuned
 
@@ -134,22 +141,22 @@ def _mean(scores: np.ndarray) -> np.ndarray:
     return scores.mean(axis=(0, 1))
 
 
-def _mean_estimate(scores: np.ndarray) -> Estimate:
+def _estimate_mean(scores: np.ndarray) -> Estimate:
     return drop_unsupported(Estimate(_mean(scores), *stratified_bootstrap(scores, _mean)), scores.shape[1])
 
 
-def _best_rival(finals: dict[str, np.ndarray]) -> Method:
+def _find_best_rival(finals: dict[str, np.ndarray]) -> Method:
     return min((PPO, GRPO, DPO), key=lambda method: float(_mean(finals[method.label])))
 
 
-def _findings(
+def _write_findings(
     labels: dict[str, str], finals: dict[str, dict[str, np.ndarray]], gaussian: list[str], recommended: Method
 ) -> tuple[str, ...]:
     lines = []
     for task in gaussian:
-        rival = _best_rival(finals[task])
+        rival = _find_best_rival(finals[task])
         difference = compare(finals[task][recommended.label], finals[task][rival.label], _mean, larger=False)
-        ours, theirs = (_mean_estimate(finals[task][method.label]) for method in (recommended, rival))
+        ours, theirs = (_estimate_mean(finals[task][method.label]) for method in (recommended, rival))
         word = {REPRODUCED: "less regret", CONTRADICTED: "more regret"}.get(decide(difference), decide(difference))
         lines.append(
             f"{labels[task]}: {recommended.label} ends at a regret of {format_interval(ours)} a pull; of PPO, GRPO "
@@ -162,12 +169,12 @@ def _findings(
     return tuple(lines)
 
 
-def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarray]) -> Table:
+def _make_table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarray]) -> Table:
     rows = [
         (
             label,
-            format_interval_cell(_mean_estimate(finals[label])),
-            format_interval_cell(_mean_estimate(curve.mean(axis=-1))),
+            format_interval_cell(_estimate_mean(finals[label])),
+            format_interval_cell(_estimate_mean(curve.mean(axis=-1))),
             format_interval_cell(drop_unsupported(variance_interval(curve.mean(axis=-1)), curve.shape[1])),
             f"{float((finals[label] > 0.1).mean()):.0%}",
         )
@@ -183,7 +190,7 @@ def _table(task: Task, curves: dict[str, np.ndarray], finals: dict[str, np.ndarr
     )
 
 
-def _choices(tuned: dict[str, Tuned]) -> Table:
+def _make_choices_table(tuned: dict[str, Tuned]) -> Table:
     return Table(
         caption="Chosen settings, used on all bandits",
         columns=("method", "settings", "final regret on tuning bandits"),
@@ -194,7 +201,7 @@ def _choices(tuned: dict[str, Tuned]) -> Table:
     )
 
 
-def _claims(
+def _judge_claims(
     labels: dict[str, str],
     curves: dict[str, dict[str, np.ndarray]],
     finals: dict[str, dict[str, np.ndarray]],
@@ -217,7 +224,7 @@ def _claims(
     }
     ends = {
         form: {
-            f"{arms[task]} against {(rival := _best_rival(finals[task])).label}": compare(
+            f"{arms[task]} against {(rival := _find_best_rival(finals[task])).label}": compare(
                 finals[task][form], finals[task][rival.label], _mean, larger=False
             )
             for task in gaussian

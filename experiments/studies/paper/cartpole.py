@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies import methods
 from experiments.studies.claims import judge
-from experiments.studies.curves import RunData, find_steps_to
-from experiments.studies.drawing import draw
-from experiments.studies.methods import HAEPO, PPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import CARTPOLE
-from experiments.studies.tuning import Tuned, run_reported, tune
+from experiments.studies.drawing import draw, make_curve, make_row
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PPO, PPO_10_EPOCHS, REINFORCE
+from experiments.studies.paper.run_data import RunData, find_steps_to
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import CARTPOLE
+from experiments.studies.paper.tuning import Tuned, run_reported, tune
 from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
 from haepo_jax.analysis.statistics import performance_profile, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, compare_variances, decide
@@ -24,7 +24,7 @@ from haepo_jax.text import format_settings, shorten_keys
 SOLVED = 475.0
 
 # PPO is here a second time: more epochs than the usual four make it faster on this task.
-BASELINES = (PPO, methods.PPO_10_EPOCHS, methods.GRPO, methods.DPO, methods.REINFORCE)
+BASELINES = (PPO, PPO_10_EPOCHS, GRPO, DPO, REINFORCE)
 METHODS = (*HAEPO.values(), *BASELINES)
 
 
@@ -52,26 +52,26 @@ def run_study(runs: Runs) -> CartPole:
     steps = {name: find_steps_to(curve, grid, SOLVED) for name, curve in curves.items()}
     finals = {name: curve[:, -1] for name, curve in curves.items()}
     how = "chosen on tuning seeds" if runs.scale.tuning_seeds else "as nothing was tuned"
-    headline = _headline(recommended, how, steps)
+    headline = _write_headline(recommended, how, steps)
     section = Section(
         slug="cartpole",
         title="CartPole-v1",
         question="After how many environment steps is a return of 475 reached, and how far apart are the seeds?",
-        findings=_findings(headline, recommended, steps, finals),
-        figures=_figures(grid, curves, steps, finals),
-        tables=(_table(tuned, data, steps, finals),),
-        claims=_claims(recommended, curves, steps, quick=runs.scale.quick),
+        findings=_write_findings(headline, recommended, steps, finals),
+        figures=_draw_figures(grid, curves, steps, finals),
+        tables=(_make_table(tuned, data, steps, finals),),
+        claims=_judge_claims(recommended, curves, steps, quick=runs.scale.quick),
     )
     return CartPole(section, tuned, recommended, headline)
 
 
-def _fewer(steps: dict[str, np.ndarray], method: Method, rival: Method) -> Comparison:
+def _compare_steps(steps: dict[str, np.ndarray], method: Method, rival: Method) -> Comparison:
     """Environment steps to the return, less the rival's."""
     never = f"neither reaches {SOLVED:g}"
     return compare(steps[method.name][None], steps[rival.name][None], larger=False, never=never)
 
 
-def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> str:
+def _write_headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> str:
     """Words the headline of the report: every method in the same order, and no winner."""
     seeds = len(steps[recommended.name])
     reached = "; ".join(
@@ -85,12 +85,12 @@ def _headline(recommended: Method, how: str, steps: dict[str, np.ndarray]) -> st
     )
 
 
-def _findings(
+def _write_findings(
     headline: str, recommended: Method, steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[str, ...]:
     findings = [headline]
     for rival in BASELINES:
-        fewer = _fewer(steps, recommended, rival)
+        fewer = _compare_steps(steps, recommended, rival)
         word = {REPRODUCED: "sooner", CONTRADICTED: "later"}.get(decide(fewer), decide(fewer))
         findings.append(
             f"{recommended.label} less {rival.label}, environment steps to {SOLVED:g} (difference of interquartile "
@@ -107,12 +107,10 @@ def _findings(
     return tuple(findings)
 
 
-def _figures(
+def _draw_figures(
     grid: np.ndarray, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> tuple[Figure, ...]:
-    series = [
-        figures.Series(method.label, grid, *estimate_interquartile_mean(curves[method.name])) for method in METHODS
-    ]
+    series = [make_curve(method.label, grid, curves[method.name]) for method in METHODS]
     thresholds, seeds = np.linspace(0, 499, 100), len(next(iter(finals.values())))
     profiles = [
         figures.Series(
@@ -122,7 +120,7 @@ def _figures(
         )
         for method in METHODS
     ]
-    rows = [(method.label, *map(float, estimate_interquartile_mean(steps[method.name]))) for method in METHODS]
+    rows = [make_row(method.label, steps[method.name]) for method in METHODS]
     return (
         draw(
             figures.curves,
@@ -160,7 +158,7 @@ def _figures(
     )
 
 
-def _table(
+def _make_table(
     tuned: dict[str, Tuned], data: dict[str, RunData], steps: dict[str, np.ndarray], finals: dict[str, np.ndarray]
 ) -> Table:
     rows = []
@@ -195,7 +193,7 @@ def _table(
     )
 
 
-def _claims(
+def _judge_claims(
     recommended: Method, curves: dict[str, np.ndarray], steps: dict[str, np.ndarray], *, quick: bool
 ) -> tuple[Claim, ...]:
     paper, label = HAEPO["sum"], f"against {PPO.label}"
@@ -213,7 +211,7 @@ def _claims(
             "HAEPO converges faster than PPO on CartPole-v1.",
             "key results; abstract",
             f"Environment steps to {SOLVED:g}, difference, infinite where one never gets there",
-            {method.label: {label: _fewer(steps, method, PPO)} for method in forms},
+            {method.label: {label: _compare_steps(steps, method, PPO)} for method in forms},
             **shown,
         ),
         *judge(

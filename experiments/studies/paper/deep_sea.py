@@ -3,12 +3,13 @@
 import numpy as np
 
 from experiments.studies.claims import judge
-from experiments.studies.drawing import draw
-from experiments.studies.methods import BASELINES, HAEPO, METHODS, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import make_deep_sea
-from experiments.studies.tuning import Tuned, run_reported, transfer, tune
-from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
+from experiments.studies.drawing import draw, make_curve
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import BASELINES, HAEPO, METHODS
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import make_deep_sea
+from experiments.studies.paper.tuning import Tuned, run_reported, transfer, tune
+from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
 from haepo_jax.analysis.verdicts import Comparison, compare
 from haepo_jax.reports import figures
@@ -30,7 +31,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
             run = run_reported(runs, transfer(runs, tuned[method.name], task))
             curve = task.curve(run)
             found[size, method.name] = (curve[:, -1] > FOUND).astype(float)
-            series.append(figures.Series(method.label, task.grid(run), *estimate_interquartile_mean(curve)))
+            series.append(make_curve(method.label, task.grid(run), curve))
         panels.append((f"size {size}", series))
     shares = {
         key: drop_unsupported(Estimate(_share(values[None]), *stratified_bootstrap(values[None], _share)), values.size)
@@ -40,7 +41,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
         slug="deep-sea",
         title="DeepSea",
         question="One action sequence in two to the power of the size finds the treasure. Does any of it explore?",
-        findings=_findings(sizes, shares),
+        findings=_write_findings(sizes, shares),
         figures=(
             draw(
                 figures.panels,
@@ -64,7 +65,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
                 f"{explain_brackets(runs.scale.seeds)}",
             ),
         ),
-        claims=_claims(sizes, found, recommended, quick=runs.scale.quick),
+        claims=_judge_claims(sizes, found, recommended, quick=runs.scale.quick),
     )
     return section, tuned
 
@@ -73,7 +74,7 @@ def _share(scores: np.ndarray) -> np.ndarray:
     return scores.mean(axis=(0, 1))
 
 
-def _findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estimate]) -> tuple[str, ...]:
+def _write_findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estimate]) -> tuple[str, ...]:
     lines = []
     for size in sizes:
         ends = [(method.label, shares[size, method.name]) for method in METHODS]
@@ -85,7 +86,7 @@ def _findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estimate]) -
     return tuple(lines)
 
 
-def _claims(
+def _judge_claims(
     sizes: tuple[int, ...], found: dict[tuple[int, str], np.ndarray], recommended: Method, *, quick: bool
 ) -> tuple[Claim, ...]:
     paper = HAEPO["sum"]
@@ -96,7 +97,9 @@ def _claims(
         "Share of seeds at the treasure less that of the baseline with the most",
         {
             method.label: {
-                f"size {size} against {rival.label}": _more(found[size, method.name], found[size, rival.name])
+                f"size {size} against {rival.label}": _compare_shares(
+                    found[size, method.name], found[size, rival.name]
+                )
                 for size, rival in most.items()
             }
             for method in (paper, recommended)
@@ -107,7 +110,7 @@ def _claims(
     )
 
 
-def _more(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+def _compare_shares(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
     """The share of ours that found it less that of theirs; where nobody did, neither is shown to explore."""
     nothing = "" if ours.any() or theirs.any() else "no seed of either finds it"
     return compare(ours[None], theirs[None], _share)._replace(nothing=nothing)

@@ -8,15 +8,16 @@ import numpy as np
 from experiments.studies.claims import judge
 from experiments.studies.computed import load_or_compute
 from experiments.studies.drawing import draw
-from experiments.studies.gradients import (
+from experiments.studies.methods import nest_settings
+from experiments.studies.paper.gradient_noise import (
     estimate_signal_to_noise,
     measure_batch_gradients,
     measure_sample_sizes,
     train_actor_critic,
 )
-from experiments.studies.methods import DPO, GRPO, HAEPO, PPO, REINFORCE, nest_settings
-from experiments.studies.runs import Runs
-from experiments.studies.tuning import Tuned
+from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tuning import Tuned
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison
@@ -35,13 +36,13 @@ _GROUPS = 16
 
 def run_study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
     """Measures gradients on CartPole, with the settings chosen there, and sample sizes on the long chain."""
-    noise = load_or_compute(runs.directory, "gradients", lambda: _noise(runs, tuned))
-    sizes = load_or_compute(runs.directory, "sample_sizes", lambda: _sizes(runs))
+    noise = load_or_compute(runs.directory, "gradients", lambda: _measure_noise(runs, tuned))
+    sizes = load_or_compute(runs.directory, "sample_sizes", lambda: _measure_sizes(runs))
     return Section(
         slug="gradients",
         title="Gradients and effective sample size",
         question="How noisy is each method's gradient, and where and why does the paper's score saturate?",
-        findings=_findings(noise, sizes),
+        findings=_write_findings(noise, sizes),
         figures=(
             *(
                 draw(
@@ -80,12 +81,12 @@ def run_study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
                 "taken after one step of Adam's length, as it is 16 on fresh data.",
             ),
         ),
-        tables=tuple(_table(stage, by) for stage, by in noise.items()),
-        claims=_claims(noise, runs.scale.batches, quick=runs.scale.quick),
+        tables=tuple(_make_table(stage, by) for stage, by in noise.items()),
+        claims=_judge_claims(noise, runs.scale.batches, quick=runs.scale.quick),
     )
 
 
-def _noise(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, Any]:
+def _measure_noise(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, Any]:
     ppo = from_config_dict(nest_settings(tuned[PPO.name].settings))
     found = train_actor_critic(ppo, tuple(STAGES.values()))
     noise: dict[str, Any] = {stage: {} for stage in STAGES}
@@ -97,7 +98,7 @@ def _noise(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, Any]:
     return noise
 
 
-def _sizes(runs: Runs) -> dict[str, Any]:
+def _measure_sizes(runs: Runs) -> dict[str, Any]:
     config = from_config_dict(
         {
             "env": "LongChain-haepo",
@@ -117,10 +118,10 @@ def _sizes(runs: Runs) -> dict[str, Any]:
     }
 
 
-def _findings(noise: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[str, ...]:
+def _write_findings(noise: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[str, ...]:
     lines = []
     for stage, by in noise.items():
-        ratios = "; ".join(f"{method.label} {_ratio(by[method.name])}" for method in METHODS)
+        ratios = "; ".join(f"{method.label} {_format_ratio(by[method.name])}" for method in METHODS)
         lines.append(f"Signal to noise {stage}: {ratios}.")
     for policy, by in sizes.items():
         means = np.array(by["sum"]).mean(axis=0)
@@ -135,7 +136,7 @@ def _findings(noise: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[str, 
     return tuple(lines)
 
 
-def _table(stage: str, by: Mapping[str, Any]) -> Table:
+def _make_table(stage: str, by: Mapping[str, Any]) -> Table:
     return Table(
         caption=f"Gradients {stage}",
         columns=(
@@ -149,7 +150,7 @@ def _table(stage: str, by: Mapping[str, Any]) -> Table:
         rows=[
             (
                 method.label,
-                _ratio(row),
+                _format_ratio(row),
                 format_number(1000 * row["snr"] / row["env_steps"]),
                 format_number(row["norm"]),
                 format_number(row["variance"]),
@@ -162,11 +163,11 @@ def _table(stage: str, by: Mapping[str, Any]) -> Table:
     )
 
 
-def _ratio(row: Mapping[str, float]) -> str:
+def _format_ratio(row: Mapping[str, float]) -> str:
     return f"{format_number(row['snr'])} [{format_number(row['low'])}, {format_number(row['high'])}]"
 
 
-def _claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tuple[Claim, ...]:
+def _judge_claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tuple[Claim, ...]:
     paper, best = HAEPO["sum"], HAEPO["log_ratio"]
     return judge(
         "One weight for a whole trajectory gives a more coherent gradient than weights for single steps.",
@@ -174,7 +175,7 @@ def _claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tuple[Cla
         f"Signal to noise of a batch's gradient, difference, over {batches} batches",
         {
             method.label: {
-                f"{stage} against {rival.label}": _difference(by[method.name], by[rival.name], batches)
+                f"{stage} against {rival.label}": _compare_ratios(by[method.name], by[rival.name], batches)
                 for stage, by in noise.items()
                 for rival in (PPO, GRPO)
             }
@@ -186,7 +187,7 @@ def _claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tuple[Cla
     )
 
 
-def _difference(ours: Mapping[str, float], theirs: Mapping[str, float], batches: int) -> Comparison:
+def _compare_ratios(ours: Mapping[str, float], theirs: Mapping[str, float], batches: int) -> Comparison:
     """Less theirs. The widest that both intervals allow: it excludes 0 where they do not meet."""
     ends = (ours["snr"] - theirs["snr"], ours["low"] - theirs["high"], ours["high"] - theirs["low"])
     return Comparison(Estimate(*map(np.asarray, ends)), batches)

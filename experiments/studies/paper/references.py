@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.studies.drawing import draw
+from experiments.studies.drawing import draw, make_curve
 from experiments.studies.methods import Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import CARTPOLE
-from experiments.studies.tuning import Tuned, run_reported
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import CARTPOLE
+from experiments.studies.paper.tuning import Tuned, run_reported
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, decide
 from haepo_jax.reports import figures
@@ -22,17 +22,17 @@ _UPDATES = 60
 
 def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Section:
     """Runs every rule for the reference of the recommended HAEPO, on CartPole."""
-    curves, grid = _curves(runs, tuned[recommended.name])
+    curves, grid = _run_rules(runs, tuned[recommended.name])
     areas = {label: curve.mean(axis=1) for label, curve in curves.items()}
     return Section(
         slug="references",
         title="The reference policy",
         question="What does each rule do: the previous policy, a copy every few updates, a running mean, or frozen?",
-        findings=_findings(areas),
+        findings=_write_findings(areas),
         figures=(
             draw(
                 figures.curves,
-                [figures.Series(label, grid, *estimate_interquartile_mean(curve)) for label, curve in curves.items()],
+                [make_curve(label, grid, curve) for label, curve in curves.items()],
                 x_label="environment steps",
                 y_label="episode return",
                 alt="Learning curves for each rule of the reference policy",
@@ -59,7 +59,7 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Tuned]) -> Se
     )
 
 
-def _curves(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _run_rules(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """By rule, `[seeds, points]`."""
     curves = {}
     common = {"haepo.kl_coef": KL_COEF, "num_updates": min(choice.settings["num_updates"], _UPDATES)}
@@ -80,7 +80,7 @@ def _curves(runs: Runs, choice: Tuned) -> tuple[dict[str, np.ndarray], np.ndarra
     return curves, CARTPOLE.grid(run)
 
 
-def _findings(areas: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def _write_findings(areas: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     lines = []
     for label, values in areas.items():
         if label != "none":

@@ -3,12 +3,13 @@
 import numpy as np
 
 from experiments.studies.claims import judge
-from experiments.studies.curves import RunData
-from experiments.studies.drawing import draw
-from experiments.studies.methods import DPO, HAEPO, METHODS, PPO, Method
-from experiments.studies.runs import Runs
-from experiments.studies.tasks import WALK
-from experiments.studies.tuning import Tuned, run_reported, tune
+from experiments.studies.drawing import draw, make_curve
+from experiments.studies.methods import Method
+from experiments.studies.paper.methods import DPO, HAEPO, METHODS, PPO
+from experiments.studies.paper.run_data import RunData
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.tasks import WALK
+from experiments.studies.paper.tuning import Tuned, run_reported, tune
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import compare
 from haepo_jax.reports import figures
@@ -26,16 +27,16 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
     grid = WALK.grid(data[recommended.name])
     curves = {name: WALK.curve(run) for name, run in data.items()}
     clock = np.linspace(0, max(run.seconds()[-1] for run in data.values()), CLOCK_POINTS + 1)[1:]
-    timed = {name: _against_the_clock(run, clock) for name, run in data.items()}
+    timed = {name: _sample_at_seconds(run, clock) for name, run in data.items()}
     section = Section(
         slug="random-walk",
         title="Random walk, T = 500, reward at the goal only",
         question="How often is the goal found, after how many environment steps, and after how many seconds?",
-        findings=_findings(curves),
+        findings=_write_findings(curves),
         figures=(
             draw(
                 figures.curves,
-                [figures.Series(m.label, grid, *estimate_interquartile_mean(curves[m.name])) for m in METHODS],
+                [make_curve(m.label, grid, curves[m.name]) for m in METHODS],
                 x_label="environment steps",
                 y_label="success rate",
                 alt="Success rate against environment steps",
@@ -45,20 +46,20 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
             ),
             draw(
                 figures.curves,
-                [figures.Series(m.label, clock, *estimate_interquartile_mean(timed[m.name])) for m in METHODS],
+                [make_curve(m.label, clock, timed[m.name]) for m in METHODS],
                 x_label="seconds of training, all seeds together, without compilation",
                 y_label="success rate",
                 alt="Success rate against wall-clock seconds",
                 caption="The same against the clock: one program trains all seeds of a method side by side.",
             ),
         ),
-        tables=(_table(tuned, data, curves),),
-        claims=_claims(recommended, curves, quick=runs.scale.quick),
+        tables=(_make_table(tuned, data, curves),),
+        claims=_judge_claims(recommended, curves, quick=runs.scale.quick),
     )
     return section, tuned
 
 
-def _against_the_clock(run: RunData, clock: np.ndarray) -> np.ndarray:
+def _sample_at_seconds(run: RunData, clock: np.ndarray) -> np.ndarray:
     """`[members, points]` success at each moment; the newest update that had ended."""
     values = run.metric(WALK.metric)
     newest = np.clip(np.searchsorted(run.seconds(), clock, side="right") - 1, 0, None)
@@ -67,7 +68,7 @@ def _against_the_clock(run: RunData, clock: np.ndarray) -> np.ndarray:
     return np.array([series[np.minimum(newest, len(series) - 1)] for series in own])
 
 
-def _findings(curves: dict[str, np.ndarray]) -> tuple[str, ...]:
+def _write_findings(curves: dict[str, np.ndarray]) -> tuple[str, ...]:
     lines = []
     for method in METHODS:
         curve = curves[method.name]
@@ -81,7 +82,7 @@ def _findings(curves: dict[str, np.ndarray]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, np.ndarray]) -> Table:
+def _make_table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, np.ndarray]) -> Table:
     return Table(
         caption="Random walk on the reported seeds",
         columns=("method", "chosen settings", "final success, IQM", "worst seed", "seconds", "env steps a second"),
@@ -100,7 +101,7 @@ def _table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, 
     )
 
 
-def _claims(recommended: Method, curves: dict[str, np.ndarray], *, quick: bool) -> tuple[Claim, ...]:
+def _judge_claims(recommended: Method, curves: dict[str, np.ndarray], *, quick: bool) -> tuple[Claim, ...]:
     paper = HAEPO["sum"]
     return judge(
         "HAEPO is ahead of PPO and DPO on a random walk with a sparse reward.",

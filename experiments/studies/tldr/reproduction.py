@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.studies.report_parts import describe_runs, make_tuning_table
 from experiments.studies.tldr import comparison, memory
 from experiments.studies.tldr.methods import SETTINGS_PER_METHOD
 from experiments.studies.tldr.runs import TUNING_SEED, Runs, Tuned
@@ -14,11 +15,9 @@ from experiments.studies.tldr.scale import Scale
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.training.memory import BASE
 from haepo_jax.reports.formatting import name_bands
-from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section, Table
+from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section
 from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.runs.files import StrPath
-from haepo_jax.runtime import startup
-from haepo_jax.text import format_settings, shorten_keys
 
 COMMAND = "python -m experiments.tldr_report"
 MEMORY_COMMAND = "python -m experiments.tldr --stage=memory"
@@ -48,10 +47,10 @@ def reproduce(directory: StrPath, scale: Scale, topology: str = "") -> Published
     report = Report(
         title="TL;DR summaries with HAEPO, GRPO, RLOO and DPO",
         first_paragraph=compared.headline,
-        sections=(*sections, _limits(with_memory=bool(scale.shapes))),
-        configs=_listings(runs),
-        provenance=_provenance(runs),
-        fairness=_fairness(runs, compared.tuned),
+        sections=(*sections, _describe_limits(with_memory=bool(scale.shapes))),
+        configs=_list_configs(runs),
+        provenance=_describe_provenance(runs),
+        fairness=_describe_fairness(runs, compared.tuned),
         quick=scale.quick,
     )
     return PublishedReport(publish(directory, report), report.first_paragraph)
@@ -67,7 +66,7 @@ def report_memory(directory: StrPath, topology: str = "") -> Path:
     report = Report(
         title="Memory of an update with HAEPO, GRPO, RLOO and DPO",
         first_paragraph=section.findings[2],
-        sections=(section, _limits(with_memory=True)),
+        sections=(section, _describe_limits(with_memory=True)),
         provenance={
             "command": MEMORY_COMMAND,
             "jax": rows[0]["jax"],
@@ -77,7 +76,7 @@ def report_memory(directory: StrPath, topology: str = "") -> Path:
     return publish(directory, report)
 
 
-def _limits(*, with_memory: bool) -> Section:
+def _describe_limits(*, with_memory: bool) -> Section:
     """Lists what the page does not claim."""
     not_claimed = (
         "The paper's TL;DR result: no weights and no data of Reddit were used, and no model of its size was trained.",
@@ -98,7 +97,7 @@ def _limits(*, with_memory: bool) -> Section:
     )
 
 
-def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
+def _list_configs(runs: Runs) -> tuple[ConfigListing, ...]:
     command = f"{COMMAND} --workdir=DIR{' --quick' if runs.scale.quick else ''}"
     defaults = dataclasses.asdict(LanguageConfig())
     return tuple(
@@ -107,28 +106,20 @@ def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
     )
 
 
-def _provenance(runs: Runs) -> Mapping[str, Any]:
+def _describe_provenance(runs: Runs) -> Mapping[str, Any]:
     """Collects the versions and devices of the runs, and how long they took."""
     attempts = [attempt for name in runs.done for attempt in runs.provenance(name)]
-    newest = max(attempts, key=lambda attempt: attempt["last_written"])
     seconds = {stage: runs.stage_seconds(stage) for stage in ("sft", "reward")}
-    return {
-        "runs": len(runs.done),
-        "first run": min(attempt["started"] for attempt in attempts),
-        "last run": newest["last_written"],
+    measured = {
         "minutes of fine-tuning": round(seconds["sft"] / 60, 1),
         "minutes of the reward model": round(seconds["reward"] / 60, 1),
         "minutes of all runs, compilation included": round(sum(map(runs.seconds, runs.done)) / 60, 1),
         "held-out accuracy of the reward model": round(runs.reward_accuracy(), 3),
-        "CPU cores": startup.usable_cores(),
-        "device": f"{len(newest['devices'])} x {newest['device_kind']}",
-        "commit": sorted({str(attempt["git"]) for attempt in attempts}),
-        "python": newest["python"],
-        "packages": newest["packages"],
     }
+    return describe_runs(len(runs.done), attempts, measured)
 
 
-def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
+def _describe_fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
     rl = runs.config({}).rl
     tuning = (
         f"Each has the same number of settings to choose from: {SETTINGS_PER_METHOD}, each tried on seed "
@@ -137,25 +128,11 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
         if runs.scale.tuned
         else "Nothing is tuned in this quick version: each method has the first of its settings."
     )
-    rows: list[tuple[str, ...]] = []
-    marked: list[int] = []
-    for choice in tuned:
-        for tried, score in sorted(choice.tried, key=lambda pair: -pair[1]):
-            if tried == choice.chosen:
-                marked.append(len(rows))
-            rows.append(
-                (
-                    choice.method.label,
-                    format_settings(shorten_keys(tried)),
-                    "diverged" if np.isinf(score) else f"{score:.3f}",
-                )
-            )
-    table = Table(
+    table = make_tuning_table(
+        tuned,
         caption="Every setting tried, by gold reward on the held-out posts at the end",
-        columns=("method", "settings", "gold reward"),
-        rows=rows,
-        marked=marked,
-        folded=True,
+        score_label="gold reward",
+        format_score=lambda score: "diverged" if np.isinf(score) else f"{score:.3f}",
     )
     return Fairness(
         paragraphs=(
@@ -174,5 +151,5 @@ def _fairness(runs: Runs, tuned: tuple[Tuned, ...]) -> Fairness:
             f"{name_bands(runs.scale.seeds, '95% bootstrap intervals over seeds')}. What so few show is how far "
             "seeds are apart, and little of what a new task would bring.",
         ),
-        tables=(table,) if rows else (),
+        tables=(table,) if table.rows else (),
     )

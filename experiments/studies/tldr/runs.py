@@ -59,7 +59,7 @@ class Runs:
 
     def stage_seconds(self, stage: str) -> float:
         """Returns the seconds of the stage `sft` or `reward`, compilation included."""
-        return _seconds(self.directory / stage)
+        return _read_seconds(self.directory / stage)
 
     def reward_accuracy(self) -> float:
         """Returns the accuracy of the reward model on held-out comparisons."""
@@ -112,7 +112,7 @@ class Runs:
 
     def seconds(self, name: str) -> float:
         """Returns the seconds of compilation and updates, without looks at held-out posts."""
-        return _seconds(self._folder(name))
+        return _read_seconds(self._folder(name))
 
     def tokens(self, name: str) -> int:
         """Returns the number of response tokens that the run learned from."""
@@ -131,6 +131,6 @@ def count_finished(directory: Path) -> int:
     return sum(1 for _ in directory.glob("**/summary.json"))
 
 
-def _seconds(folder: Path) -> float:
+def _read_seconds(folder: Path) -> float:
     clock = read_summary(folder)["wall_clock"]
     return clock["compile_seconds"] + clock["run_seconds"]

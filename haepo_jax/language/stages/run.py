@@ -5,7 +5,6 @@ its result, and the summary that completes the folder, is the stage's own affair
 """
 
 import dataclasses
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,19 +15,19 @@ import jax
 import numpy as np
 
 from haepo_jax.config.members import Member
-from haepo_jax.errors import Interrupted
 from haepo_jax.language.data import batches
-from haepo_jax.language.stages.frozen_inputs import hold_to_examples, hold_to_frozen
+from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
 from haepo_jax.language.training.learner import LearnerState, Update
-from haepo_jax.runs.checkpoints import Checkpointer
+from haepo_jax.runs.component_files import Described
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.progress import ProgressReport
 from haepo_jax.runs.provenance import Provenance
-from haepo_jax.runs.recorder import Recorder, Rows
-from haepo_jax.runs.restore import Source, check_resumable, describe_next_start, resume, set_foreign_parts_aside
+from haepo_jax.runs.recorder import Recorder, Rows, resume_recording
+from haepo_jax.runs.restore import Source, check_resumable, describe_next_start, set_foreign_parts_aside
 from haepo_jax.runtime import signals
+from haepo_jax.runtime.watchdog import STALL_SECONDS, Watchdog
 
 
 class Evaluation(NamedTuple):
@@ -66,8 +65,8 @@ class Stage(NamedTuple):
     evaluation: Evaluation | None = None
 
 
-class Outcome(NamedTuple):
-    """How a run ended."""
+class StageResult(NamedTuple):
+    """The end of a run."""
 
     learner: LearnerState
     diverged_at: int | None
@@ -87,96 +86,116 @@ class _State:
     """`[1]` int64, so far."""
 
 
-def run(stage: Stage, workdir: Path, *, checkpoint_seconds: float) -> Outcome:
-    """Goes from where the folder stands to the last update.
+def run(
+    stage: Stage,
+    workdir: Path,
+    components: Described,
+    *,
+    checkpoint_seconds: float,
+    stall_seconds: float = STALL_SECONDS,
+) -> StageResult:
+    """Trains from where the folder stands to the last update.
 
     Args:
       stage: what is run.
       workdir: its folder, opened.
-      checkpoint_seconds: least time between two checkpoints; metrics are written with each.
+      components: those from outside that it is made with.
+      checkpoint_seconds: least time between two checkpoints; metrics are written with each. The first update of an
+        attempt and its last one always end with a checkpoint.
+      stall_seconds: the process ends itself when an update, but for the first, takes so long and ten times as long as
+        the one before it.
 
     Raises:
       ConfigError: the frozen parameters or the examples are not those that the run was started with.
       StorageError: the folder could not be written any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    hold_to_frozen(stage.frozen, workdir)
-    hold_to_examples(stage.examples, stage.source, workdir)
+    check_frozen(stage.frozen, workdir)
+    check_examples(stage.examples, stage.source, workdir)
     with signals.leaving(lambda: describe_next_start(workdir)):
-        return _Run(stage, workdir).go(checkpoint_seconds)
+        return _StageRun(stage, workdir, components).run(checkpoint_seconds, stall_seconds)
 
 
-class _Run:
-    """The state of one attempt, while it runs."""
+class _StageRun:
+    """One attempt at a stage, from where its checkpoints stand to its last update."""
 
-    def __init__(self, stage: Stage, workdir: Path) -> None:
-        self._stage, self._workdir = stage, workdir
+    def __init__(self, stage: Stage, workdir: Path, components: Described) -> None:
+        self._stage, self._workdir, self._components = stage, workdir, components
         self._rows: list[dict[str, np.ndarray]] = []
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
+        self._diverged_at: int | None = None
         with storage_errors(workdir):
             (workdir / "metrics").mkdir(exist_ok=True)
             self._saved, self._recorder = self._start()
 
     def _start(self) -> tuple[_State, Recorder]:
-        """The state to continue from, and its recorder; what comes after it does not stay in the folder."""
+        """Restores the newest state, and what records the updates after it; nothing later stays in the folder."""
         stage, workdir, directory, only = self._stage, self._workdir, self._workdir / "checkpoints", range(1)
         state = _to_host(stage.learner, batches.start(stage.examples, seed=stage.seed), np.zeros(1, np.int64))
         sources = [Source(directory, only)] if directory.exists() else []
         check_resumable(workdir, sources, state)
         set_foreign_parts_aside(workdir)
-        self._provenance = Provenance(workdir, jax.devices())
-        begun = resume(workdir, sources, state, only)
-        if begun.update:
-            print(f"Going on after update {begun.update} of {stage.total}.")
-        self._provenance.update(compile_seconds=stage.compile_seconds, resumed_after_update=begun.update)
-        run = read_run_id(workdir)
-        writer = MetricsWriter(workdir / "metrics", [Member(0, stage.seed, {})], counter="tokens", run=run)
-        recorder = Recorder(workdir, Checkpointer(directory, only, run=run), writer, begun)
+        self._provenance = Provenance(workdir, jax.devices(), components=self._components)
+        self._provenance.update(compile_seconds=stage.compile_seconds)
+        member = Member(0, stage.seed, {})
+        writer = MetricsWriter(workdir / "metrics", [member], counter="tokens", run=read_run_id(workdir))
+        begun, recorder = resume_recording(
+            workdir, self._provenance, sources, state, only, writer, directory=directory, total=stage.total
+        )
         return state if begun.tree is None else begun.tree, recorder
 
-    def go(self, checkpoint_seconds: float) -> Outcome:
+    def run(self, checkpoint_seconds: float, stall_seconds: float) -> StageResult:
         stage, progress = self._stage, ProgressReport(self._stage.total, self._recorder.done, counts="tokens")
-        diverged_at = None
         try:
-            with signals.collected() as received:
-                learner, cursor = _from_host(self._saved, stage.learner)
-                done, last_save = self._recorder.done, time.monotonic()
-                while done < stage.total and not received:
-                    clock = time.monotonic()
-                    examples, cursor = batches.next_batch(stage.examples, cursor, stage.batch_size)
-                    learner, metrics = stage.update(learner, stage.frozen, stage.place(examples))
-                    row = {name: np.asarray(value) for name, value in metrics.items()}
-                    self._run_seconds += time.monotonic() - clock
-                    if not np.isfinite(row["loss"] + row["grad_norm"]):
-                        diverged_at = done
-                        break
-                    done += 1
-                    self._rows.append(row | self._evaluated(learner, done))
-                    self._tokens += int(row["tokens"])
-                    progress.show(done, self._tokens, self._note(row))
-                    if time.monotonic() - last_save >= checkpoint_seconds:
-                        self._save(learner, cursor)
-                        last_save = time.monotonic()
-                if self._rows and diverged_at is None:
-                    self._save(learner, cursor)
+            with signals.collected() as received, Watchdog(stall_seconds) as watchdog:
+                learner = self._train(checkpoint_seconds, received, watchdog, progress)
             if received:
-                self._provenance.update(outcome=signal.Signals(received[0]).name)
-                raise Interrupted(received[0], self._recorder.done, stage.total)
+                raise self._provenance.stop(received[0], self._recorder.done, stage.total)
         finally:
             progress.close()
             self._recorder.close()
-        self._provenance.update(outcome="complete" if diverged_at is None else "diverged")
-        if diverged_at is not None:
+        self._provenance.update(outcome="complete" if self._diverged_at is None else "diverged")
+        if self._diverged_at is not None:
             learner, _ = _from_host(self._saved, stage.learner)
-        return Outcome(
+        return StageResult(
             learner,
-            diverged_at,
+            self._diverged_at,
             self._provenance.total("run_seconds"),
             self._provenance.total("compile_seconds"),
             int(self._saved.tokens[0]),
         )
 
-    def _evaluated(self, learner: LearnerState, done: int) -> dict[str, np.ndarray]:
+    def _train(
+        self, checkpoint_seconds: float, received: list[int], watchdog: Watchdog, progress: ProgressReport
+    ) -> LearnerState:
+        """Trains update after update, to the last one, a signal or divergence; what is pending is recorded then."""
+        stage, done = self._stage, self._recorder.done
+        learner, cursor = _from_host(self._saved, stage.learner)
+        seconds: float | None = None  # that an update takes
+        while done < stage.total and not received:
+            if seconds is not None:  # nobody knows how long the first one takes
+                watchdog.alive(seconds)
+            clock = time.monotonic()
+            examples, cursor = batches.next_batch(stage.examples, cursor, stage.batch_size)
+            learner, metrics = stage.update(learner, stage.frozen, stage.place(examples))
+            row = {name: np.asarray(value) for name, value in metrics.items()}
+            seconds = time.monotonic() - clock
+            watchdog.pause()
+            self._run_seconds += seconds
+            if not np.isfinite(row["loss"] + row["grad_norm"]):
+                self._diverged_at = done
+                return learner
+            done += 1
+            self._rows.append(row | self._evaluate(learner, done))
+            self._tokens += int(row["tokens"])
+            progress.show(done, self._tokens, self._note(row))
+            if self._recorder.is_due(checkpoint_seconds):
+                self._save(learner, cursor)
+        if self._rows:
+            self._save(learner, cursor)
+        return learner
+
+    def _evaluate(self, learner: LearnerState, done: int) -> dict[str, np.ndarray]:
         """Looks at the state after this update; its time is not counted among the run's."""
         evaluation = self._stage.evaluation
         if evaluation is None:

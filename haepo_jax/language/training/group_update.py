@@ -30,9 +30,9 @@ class Experience(NamedTuple):
     reference_log_probs: jax.Array
     """`[N, R]` under the reference policy, in nats."""
     behaviour_log_probs: jax.Array | None = None
-    """`[N, R]` as they were sampled, in nats; None for DPO."""
+    """`[N, R]` as they were sampled, in nats; None for comparisons."""
     returns: jax.Array | None = None
-    """`[N]` rewards with all penalties; None for DPO, where the first of two is preferred."""
+    """`[N]` rewards with all penalties; None for comparisons, of which the first of two is preferred."""
 
 
 Score = Callable[[Decoder, Params, Sequences], jax.Array]
@@ -73,7 +73,7 @@ def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *
       score: how responses are scored, such as `make_score`'s.
 
     Returns:
-      The `Learn`. Metrics: the objective's, `loss` and `grad_norm`, of the last epoch; and unless for DPO
+      The `Learn`. Metrics: the objective's, `loss` and `grad_norm`, of the last epoch; and unless for comparisons
       `sampler_gap`, the largest difference in nats between a response's log-likelihood in sampling and in training,
       before the policy has moved.
     """

@@ -1,1 +1,1 @@
-"""The page of a sweep, from its folder. It stands above `analysis/`, whose statistics it uses, and `reporting/`."""
+"""The page of a sweep, from its folder, by the statistics of `analysis/` and the figures and page of `reports/`."""

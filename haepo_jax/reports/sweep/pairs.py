@@ -62,7 +62,7 @@ def _draw_one_setting(analysis: Analysis, setting: Setting) -> Drawing:
 
 
 class _Pair(NamedTuple):
-    """Two settings, and what `pooled` says of them."""
+    """Two settings, and their pooled scores and failures, see `pool_members`."""
 
     y: Setting
     x: Setting

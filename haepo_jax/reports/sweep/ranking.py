@@ -112,7 +112,7 @@ def aggregate_by_cell(
       `[count]`, NaN of an empty cell.
 
     Example:
-      >>> by_cell(interquartile_mean, np.array([1.0, 3.0, 5.0]), np.array([0, 0, 2]), 3)
+      >>> aggregate_by_cell(interquartile_mean, np.array([1.0, 3.0, 5.0]), np.array([0, 0, 2]), 3)
       array([ 2., nan,  5.])
     """
     order = np.argsort(cell, kind="stable")

@@ -75,7 +75,7 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
         members,
         table["member"].to_numpy(),
         table["update"].to_numpy(),
-        {name: _values(table[name]) for name in columns},
+        {name: _to_array(table[name]) for name in columns},
     )
 
 
@@ -151,7 +151,7 @@ def _check_rows(directory: Path, table: pa.Table, members: list[dict[str, Any]],
             )
 
 
-def _values(column: pa.ChunkedArray) -> np.ndarray:
+def _to_array(column: pa.ChunkedArray) -> np.ndarray:
     """A column as an array; what has no value is NaN, or False."""
     if pa.types.is_boolean(column.type):
         column = pc.fill_null(column, False)

@@ -22,7 +22,7 @@ def test_things_are_measured_in_rounds():
     assert times == {"a": Times((1, 2, 3)), "b": Times((5.0, 5.0, 5.0))}
 
 
-def test_the_middle_counts_and_the_spread_is_told():
+def test_the_median_of_repeats_counts_and_the_spread_is_given():
     times = Times((1.0, 9.0, 2.0))
     assert times.median == 2.0
     assert times.least == 1.0

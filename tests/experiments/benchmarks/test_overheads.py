@@ -48,10 +48,12 @@ def test_without_the_guard_a_member_is_lost():
 
 
 @pytest.mark.slow
-def test_each_part_compares_what_it_says(tmp_path):
+def test_each_part_compares_the_programs_that_it_names(tmp_path):
     guard = overheads.measure_guard(CONFIG, repeats=1)
     assert names(guard) == ["without the divergence guard", "with it"]
     assert guard[1]["ratio"] == pytest.approx(guard[1]["seconds"] / guard[0]["seconds"])
+    evaluation = overheads.measure_evaluation(dataclasses.replace(CONFIG, num_updates=10), repeats=1)
+    assert names(evaluation) == ["without evaluation", "every 10 updates", "every update"]
     one_call, run = overheads.measure_run(CONFIG, repeats=1)
     assert one_call["ratio"] == 1 and 0 < run["share_of_checkpoints"] < 1
     few, many = overheads.measure_checkpoints(of_experiment(dataclasses.replace(CONFIG, num_updates=40)), repeats=1)

@@ -17,7 +17,7 @@ def test_anything_else_is_refused(text):
         parse_peer(text)
 
 
-def test_the_last_line_tells():
+def test_the_figures_of_a_peer_are_in_its_last_line():
     assert measure_peer(Peer("x", TOLD)) == {"env_steps": 1000, "seconds": 0.5, "compile_seconds": 2}
 
 
@@ -34,12 +34,12 @@ def test_the_last_line_tells():
         (TOLD.replace("0.5", "0"), "env_steps and seconds must be positive"),
     ],
 )
-def test_a_peer_that_fails_or_tells_nothing_is_told(command, sentence):
+def test_a_peer_that_fails_or_prints_no_figures_is_refused(command, sentence):
     with pytest.raises(ConfigError, match=sentence):
         measure_peer(Peer("x", command))
 
 
-def test_a_racer_tells_when_its_last_seed_was_there():
+def test_a_racing_peer_reports_when_its_last_seed_was_there():
     arrival = race_peer(Peer("x", RACED))
     assert arrival == Arrival(arrival.whole_seconds, 0.0001, seeds=4, seeds_there=4, share=0.25)
     assert arrival.seconds == pytest.approx(arrival.whole_seconds - 0.75 * 0.0001)
@@ -68,6 +68,6 @@ def test_a_racer_has_the_environment_that_is_given():
         (RACED.replace("0.0001", "NaN"), "seconds must be positive"),
     ],
 )
-def test_a_racer_that_tells_too_little_or_nonsense_is_told(command, sentence):
+def test_a_racing_peer_that_prints_too_little_or_nonsense_is_refused(command, sentence):
     with pytest.raises(ConfigError, match=sentence):
         race_peer(Peer("x", command))

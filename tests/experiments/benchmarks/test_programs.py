@@ -23,7 +23,7 @@ def test_every_valid_step_counts_and_padding_does_not(measure):
 
 
 @pytest.mark.slow
-def test_rows_have_what_they_promise():
+def test_benchmark_rows_hold_every_promised_field():
     rows = speed.measure_rows(2, repeats=2)
     assert [row["measure"] for row in rows] == list(programs.MEASURES)
     random, policy, training, short = (row["env_steps_per_second"] for row in rows)

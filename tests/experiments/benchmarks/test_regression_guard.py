@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import monitoring
 
-from experiments.benchmarks.programs import SHORT, _ending_after
+from experiments.benchmarks.programs import SHORT, _end_after
 from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
 from haepo_jax.population.member import make_member
@@ -132,7 +132,7 @@ def test_no_work_is_done_on_episodes_that_have_ended(memory):
         return environment._replace(step=step)
 
     config = config_of(num_trajectories=5, horizon=500, memory=memory)
-    short = _ending_after(make_member(config).environment, SHORT)
+    short = _end_after(make_member(config).environment, SHORT)
     functions = make_member(config, environment=counted(short))
     population = make_population(config, functions=functions, devices=jax.devices()[:1])
     state, metrics = population.advance(population.init(), np.int32(1))

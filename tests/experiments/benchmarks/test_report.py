@@ -48,7 +48,7 @@ def test_a_row_of_the_table_says_how_much_of_the_others_it_is(rows):
     assert cells[8][0] == "rejax" and cells[8][5] == "training is 8.0 x"
 
 
-def test_the_floor_is_told(tmp_path, rows):
+def test_the_distance_from_the_floor_is_described(tmp_path, rows):
     told = report.describe_floor(report.write_benchmark(tmp_path, rows, Ceilings(1e11, 1e9)))
     forward = 2 * (256 + 4096 + 128) / 1e11 + 128 / 1e9
     assert f"a policy could act {1e-6 / forward:.1f} million times a second" in told

@@ -135,12 +135,12 @@ def test_help_is_asked_for_whatever_else_is_given(asked):
         (["--flagfile"], "A --flagfile cannot be read: --flagfile with no argument."),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_sentence(given, sentence):
+def test_arguments_that_cannot_be_meant_are_refused_in_one_sentence(given, sentence):
     assert refusal(*given).startswith(sentence)
 
 
 @pytest.mark.parametrize("text", ["x", "1_0", "-1", "", "0", "2147483648", "9" * 5000, "\u0661"])
-def test_a_list_of_what_are_no_whole_numbers_is_refused(text):
+def test_a_list_that_holds_no_whole_numbers_is_refused(text):
     assert arguments.parse_whole_numbers("--seeds", ["1", "32"], low=1) == [1, 32]
     with pytest.raises(ConfigError, match="--seeds must be whole numbers with commas between, from 1 to 2147483647"):
         arguments.parse_whole_numbers("--seeds", ["1", text], low=1)

@@ -159,7 +159,7 @@ def test_bad_input_gets_one_sentence(case, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["file", "folder"])
-def test_a_config_file_that_fails_is_told_by_name(tmp_path, name):
+def test_a_config_file_that_fails_is_refused_by_name(tmp_path, name):
     broken = tmp_path / "broken.py"
     broken.write_text("import no_such_module\n" if name == "file" else "def get_config():\n    return 1 / 0\n")
     finished = run("experiments.train", f"--config={broken}", f"--workdir={tmp_path / 'run'}")
@@ -217,7 +217,7 @@ SLOW_COMMANDS = [pytest.param(module, marks=pytest.mark.slow) for module in ("sw
 
 @pytest.mark.parametrize("asked", ["--helpfull", *SLOW_WAYS])
 @pytest.mark.parametrize("module", ["train", *SLOW_COMMANDS])
-def test_help_has_every_setting_with_what_it_may_be_and_means(module, asked):
+def test_help_has_every_setting_with_its_allowed_values_and_meaning(module, asked):
     every = {"train": setting_names, "sweep": sweep_setting_names, "tldr": language_setting_names}[module]()
     finished = run(f"experiments.{module}", asked)
     assert finished.code == 0
@@ -254,7 +254,7 @@ def test_flag_files_that_are_not_there_and_flags_given_twice_are_refused_by_ever
         assert (finished.returncode, finished.stderr) == (2, f"{module}: {sentence}\n")
 
 
-def test_escapes_in_what_was_given_are_shown_and_not_obeyed(tmp_path):
+def test_escapes_in_arguments_are_shown_and_not_obeyed(tmp_path):
     finished = run("experiments.train", CARTPOLE, f"--workdir={tmp_path}", "--config.num_seeds=\x1b[31m\u202e")
     assert finished.code == 2 and "\x1b" not in finished.err
     assert r"--config.num_seeds=\x1b[31m\u202e cannot be used: it must be a whole number." in finished.err
@@ -286,7 +286,7 @@ def test_the_module_runs_as_a_plain_process(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_where_no_run_is_there_to_catch_it_is_told_too(name, code):
+def test_a_signal_that_no_run_catches_is_reported_too(name, code):
     script = (
         "import gc, os, signal\nfrom experiments.cli import command_line\n"
         # Where the tests themselves run in the background of a shell, it is ignored.

@@ -67,7 +67,7 @@ def test_two_overrides_of_one_swept_setting_are_refused(load):
         from_values(values)
 
 
-def test_what_refers_to_a_setting_follows_its_override(load):
+def test_references_to_a_setting_follow_its_override(load):
     text = (
         "def get_config():\n    c = default_config()\n    c.num_updates = c.get_ref('num_seeds') * 2\n    return c\n"
     )
@@ -142,19 +142,19 @@ FAILING = {
 
 
 @pytest.mark.parametrize("case", FAILING)
-def test_a_file_that_is_no_config_file_is_told_in_a_sentence(load, case):
+def test_a_file_that_is_no_config_file_is_refused_in_a_sentence(load, case):
     text, sentence = FAILING[case]
     with pytest.raises(ConfigError, match=sentence) as raised:
         load(text)
     assert "\n" not in str(raised.value)
 
 
-def test_an_argument_that_get_config_does_not_take_is_told(load):
+def test_an_argument_that_get_config_does_not_take_is_refused(load):
     with pytest.raises(ConfigError, match=r"get_config\(\) of .*mine.py takes other arguments: FILE:x gives it one\."):
         load(returning("default_config()"), argument=":x")
 
 
-def test_an_override_below_what_is_no_group_is_told(load):
+def test_an_override_below_a_setting_that_is_no_group_is_refused(load):
     with pytest.raises(ConfigError, match=r"config\.haepo is a group of settings, got 3\."):
         load(returning("ml_collections.ConfigDict({'haepo': 3})"), haepo__score="sum")
 
@@ -170,7 +170,7 @@ def test_an_override_below_what_is_no_group_is_told(load):
         ("a\0b", "is not a file"),
     ],
 )
-def test_a_path_that_is_no_file_is_told(given, sentence):
+def test_a_path_that_is_no_file_is_refused(given, sentence):
     with pytest.raises(ConfigError) as raised:
         config_file.load(given, [], [])
     assert sentence in str(raised.value)

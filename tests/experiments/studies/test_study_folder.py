@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.studies import runs
+from experiments.studies.paper import runs
 from experiments.studies.study_folder import hold_folder
 from experiments.studies.tldr import runs as tldr_runs
 from haepo_jax.errors import ConfigError
@@ -30,7 +30,7 @@ from haepo_jax.runtime import signals
         ),
     ],
 )
-def test_a_study_that_is_stopped_says_what_is_kept_also_within_one_of_its_runs(tmp_path, names, finished, sentence):
+def test_a_study_that_is_stopped_reports_the_kept_runs_also_within_one_of_them(tmp_path, names, finished, sentence):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")

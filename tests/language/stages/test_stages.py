@@ -10,10 +10,10 @@ import pytest
 import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
-from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.config import from_config_dict, name_run
 from haepo_jax.language.data import generated_task
 from haepo_jax.language.model.hugging_face.folder import read_model
-from haepo_jax.language.stages import assembly, run, stages
+from haepo_jax.language.stages import context, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
 from haepo_jax.runs.files import read_json
 
@@ -21,7 +21,7 @@ SMALL = {
     "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32},
     "data": {"num_held_out": 16},
     "sft": {"num_steps": 6, "batch_size": 8},
-    "reward": {"num_steps": 4, "batch_size": 8},
+    "reward": {"num_steps": 4, "batch_size": 8, "optimizer": {"transform": "optax:scale_by_adam"}},
     "rl": {
         "num_updates": 3,
         "num_prompts": 8,
@@ -112,6 +112,14 @@ def test_the_reward_model_is_judged_on_held_out_comparisons(made):
     assert read_model(made / "reward" / "model").score.shape == (16,)
 
 
+def test_a_component_from_outside_is_noted_with_the_hash_of_its_file(made):
+    component = read_json(made / "reward" / "run.json")["components"]["optax:scale_by_adam"]
+    assert component["settings"] == ["reward.optimizer.transform"] and len(component["sha256"]) == 64
+    (attempt,) = read_json(made / "reward" / "provenance.json")
+    assert attempt["components"] == {"optax:scale_by_adam": component}
+    assert "components" not in read_json(made / "sft" / "run.json")
+
+
 def test_a_complete_stage_is_not_done_again(made):
     before = (made / "sft" / "summary.json").stat().st_mtime_ns
     assert not stages.run_sft(config_with(), made)
@@ -130,7 +138,7 @@ def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
 def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algorithm):
     config = config_with(algorithm=algorithm)
     assert stages.run_rl(config, workdir)
-    folder = workdir / "rl" / stages.run_name(config)
+    folder = workdir / "rl" / name_run(config)
     metrics = metrics_of(folder)
     assert len(metrics["loss"]) == 3 and np.isfinite(metrics["loss"]).all()
     if algorithm != "dpo":
@@ -237,9 +245,9 @@ def test_a_model_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     def fail(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(assembly.os, "listdir", fail)
+    monkeypatch.setattr(models.os, "listdir", fail)
     with pytest.raises(ConfigError, match=rf"^--config\.sft_path={tmp_path} cannot be read: Permission denied\.$"):
-        assembly.policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
+        models.find_policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
 
 
 @pytest.mark.parametrize("name", ["reward", pytest.param("sft", marks=pytest.mark.slow)])
@@ -257,7 +265,7 @@ def test_generated_data_that_are_missing_are_made_again(workdir):
     path = workdir / "data" / "comparisons" / "valid.jsonl"
     before = path.read_bytes()
     path.unlink()
-    assembly.make_setting(config_with(), workdir)
+    context.make_context(config_with(), workdir)
     assert path.read_bytes() == before
 
 

@@ -13,7 +13,7 @@ from helpers.tiny_decoder import DECODER, RESPONSE, params_of, sequences
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.model.sharding import make_mesh
 from haepo_jax.language.training.group_update import Experience, _objective, make_learn, make_optimizer_of, make_score
-from haepo_jax.language.training.learner import start
+from haepo_jax.language.training.learner import init_learner
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("tldr_*.py"))
 GROUPS, SAMPLES = 2, 4
@@ -31,7 +31,7 @@ def learned(config):
     score = make_score(config, RESPONSE)
     behaviour = score(DECODER, params_of(), rows)
     experience = Experience(rows, score(DECODER, params_of(seed=1), rows), behaviour, jnp.arange(8.0) % 3)
-    learner = start(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1, rows=8))
+    learner = init_learner(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1, rows=8))
     learn = jax.jit(make_learn(config, DECODER, RESPONSE, score=score))
     learner, metrics = learn(learner, None, experience)
     return learner.trained, metrics

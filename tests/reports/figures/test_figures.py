@@ -188,7 +188,7 @@ def test_a_figure_for_the_page_has_two_widths():
     assert (figure.alt, figure.caption) == ("a", "c")
 
 
-def test_what_is_empty_says_so():
+def test_empty_figures_say_that_there_is_no_value():
     nothing = figures.Series("PPO", X, np.full(X.shape, np.nan))
     for drawing in (
         figures.curves([nothing], x_label="x", y_label="y"),

@@ -69,7 +69,7 @@ def test_parts_of_a_heat_map_lie_within_it_and_apart(canvas, name, width):
         assert text.get_fontsize() >= 9
 
 
-def test_cells_say_their_value_and_who_failed(canvas):
+def test_cells_show_their_value_and_the_share_that_failed(canvas):
     texts = [text.get_text() for text in canvas("six by six").axes[0].texts]
     assert len(texts) == 36 and texts[0] == "-1,234\n✕ 25%" and texts[-1] == "500\n✕ 25%"
     assert [text.get_text() for text in canvas("gaps").axes[0].texts] == ["1", "–", "–", "2\n✕ 100%"]
@@ -77,7 +77,7 @@ def test_cells_say_their_value_and_who_failed(canvas):
     assert not canvas("few").legends and canvas("six by six").legends
 
 
-def test_where_there_is_no_room_for_text_a_cross_tells_of_failures(canvas):
+def test_where_there_is_no_room_for_text_a_cross_marks_failures(canvas):
     axes = canvas("many").axes[0]
     assert not axes.texts and len(axes.lines) == 12 * 40
     assert {line.get_marker() for line in axes.lines} == {"x"}

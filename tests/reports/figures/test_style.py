@@ -66,7 +66,7 @@ def test_every_colour_stands_out_on_white(colour):
         np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
     ],
 )
-def test_colours_are_told_apart_by_all(matrix):
+def test_colour_blind_readers_can_tell_the_palette_apart(matrix):
     colours = [np.cbrt(np.clip(matrix @ linear(style.colour), 0, 1)) for style in PALETTE]
     for number, one in enumerate(colours):
         for other in colours[number + 1 :]:

@@ -39,7 +39,7 @@ def test_values_are_ordered_and_named(tmp_path):
     assert rate.labels == ("0.001", "0.00123", "0.1") and rate.level.tolist() == [2, 0, 1] * 4
 
 
-def test_values_that_look_alike_are_told_in_full(tmp_path):
+def test_values_that_look_alike_are_written_in_full(tmp_path):
     points = grid(optimizer__learning_rate=(0.00123456, 0.00123457))
     (rate,) = read(tmp_path, points, lambda s, k: level(1), seeds=1).settings
     assert rate.labels == ("0.00123456", "0.00123457")

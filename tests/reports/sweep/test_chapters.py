@@ -114,7 +114,7 @@ def test_numbers_of_the_table_are_those_of_the_members(tmp_path):
         ({"haepo": {"entropy_coef": 0.0}}, "; it is the default. ", "is the default", ["best, the default"]),
     ],
 )
-def test_the_page_says_what_became_of_the_default(tmp_path, changes, finding, caption, labels):
+def test_the_page_reports_the_rank_of_the_default(tmp_path, changes, finding, caption, labels):
     def learn(settings, seed):
         return np.full(UPDATES, 100.0 * (settings[RATE] == 3e-3) - 1000 * settings[ENTROPY] + seed)
 
@@ -126,7 +126,7 @@ def test_the_page_says_what_became_of_the_default(tmp_path, changes, finding, ca
     assert caption in best.drawings[0].caption and [curve.label for curve in series] == labels
 
 
-def test_a_default_that_has_not_begun_is_told(tmp_path):
+def test_a_default_that_has_not_begun_is_reported(tmp_path):
     def rows(member):
         return UPDATES * (member.settings[RATE] != 3e-3)
 
@@ -156,7 +156,7 @@ def test_a_running_sweep_says_how_far_it_is(tmp_path):
     assert len(grey) == 2  # those with the score
 
 
-def test_combinations_that_are_left_out_are_told(tmp_path):
+def test_combinations_that_are_left_out_are_counted(tmp_path):
     folder = write_sweep(
         tmp_path, SCORES, hump, seeds=3, fixed=[SCORE], complete=False, rows=lambda m: min(rows_of_score(m), 5) or 3
     )
@@ -167,7 +167,7 @@ def test_combinations_that_are_left_out_are_told(tmp_path):
     )
 
 
-def test_sensitivity_tells_what_chance_explains_only_where_values_are_drawn(tmp_path):
+def test_the_share_explained_by_chance_is_shown_only_where_values_are_drawn(tmp_path):
     for name, drawn_apart in (("grid", False), ("random", True)):
         (table,) = chapters(tmp_path / name, name)["sensitivity"].section.tables
         assert ("by chance" in table.columns) == ("By chance" in table.note) == drawn_apart
@@ -175,7 +175,7 @@ def test_sensitivity_tells_what_chance_explains_only_where_values_are_drawn(tmp_
         assert shares == sorted(shares, reverse=True) and table.rows[0][0] == "learning_rate"
 
 
-def test_names_are_short_where_that_tells_them_apart(tmp_path):
+def test_names_are_short_where_no_two_are_alike(tmp_path):
     points = grid(haepo__num_epochs=(1, 2), ppo__num_epochs=(1, 2), algorithm=("haepo", "ppo"))
     folder = write_sweep(tmp_path, points, lambda s, k: np.full(UPDATES, s["haepo.num_epochs"] + 0.1 * k))
     parts = make_chapters(analyse_sweep(read_sweep(folder)))
@@ -183,7 +183,7 @@ def test_names_are_short_where_that_tells_them_apart(tmp_path):
     assert "Sweep: several algorithms on CartPole-v1" in write_report(folder).read_text()
 
 
-def test_what_ties_with_the_best_is_named_and_the_best_is_marked(tmp_path):
+def test_ties_with_the_best_are_named_and_the_best_is_marked(tmp_path):
     def learn(settings, seed):
         # The noise is larger than what a little entropy takes, and smaller than what a learning rate does.
         level = 100.0 * (settings[RATE] == 3e-3) - 10 * settings[ENTROPY]

@@ -160,7 +160,7 @@ def test_rows_of_a_member_that_the_run_has_not_are_passed_over(tmp_path):
         (nothing_swept, "holds a run without swept settings"),
     ],
 )
-def test_a_folder_that_cannot_be_read_is_told_in_a_sentence(tmp_path, spoil, sentence):
+def test_a_folder_that_cannot_be_read_is_refused_in_a_sentence(tmp_path, spoil, sentence):
     write_sweep(tmp_path, SCORES, hump)
     spoil(tmp_path)
     with pytest.raises(ConfigError) as error:

@@ -57,7 +57,7 @@ def test_the_config_is_shown_without_the_list_of_points(tmp_path):
     assert "0123abcd" in text and "/usr/bin" not in text
 
 
-def test_a_sweep_of_a_program_of_ones_own_tells_its_command(tmp_path):
+def test_a_sweep_of_a_program_of_ones_own_shows_its_command(tmp_path):
     folder = FOLDERS["one value"](tmp_path)
     write_json(folder / "provenance.json", [ATTEMPT | {"command": ["/usr/bin/python", "examples/search.py", "a b"]}])
     assert "python examples/search.py 'a b'" in html.unescape(write_report(folder).read_text())

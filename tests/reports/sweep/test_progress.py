@@ -3,7 +3,7 @@ from helpers.made_up_sweeps import RATE, RATES, SCORE, SCORES, UPDATES, hump, re
 from haepo_jax.reports.sweep.progress import measure_progress
 
 
-def test_progress_tells_of_each_group(tmp_path):
+def test_progress_counts_the_members_of_each_group(tmp_path):
     def rows(member):
         ahead = 2 * (member.settings[RATE] == RATES[0])
         return {"log_ratio": UPDATES, "mean": 8 + ahead, "sum": 0}[member.settings[SCORE]]

@@ -20,7 +20,7 @@ def told(folder, **files):
     return describe_provenance(folder, read_attempts_so_far(folder))
 
 
-def test_one_process_has_its_device_told(tmp_path):
+def test_a_run_of_one_process_names_its_device(tmp_path):
     words = told(tmp_path, provenance=[ATTEMPT])
     assert words["device"] == "1 x cpu" and words["minutes, compilation included"] == 10.0
     assert not [name for name in words if name.startswith("process")]
@@ -42,7 +42,7 @@ def test_every_process_of_the_newest_attempt_has_a_line(tmp_path):
     assert words["commit"] == "0123abcd, 89ab, with changes"
 
 
-def test_a_process_that_has_only_older_entries_or_none_is_told(tmp_path):
+def test_a_process_that_has_only_older_entries_or_none_is_reported(tmp_path):
     words = told(tmp_path, provenance=[EARLIER, LATER], provenance_00001=[EARLIER | {"process": 1}])
     assert [words[f"process {number}"] for number in (1, 2)] == ["has not written yet"] * 2
 
@@ -54,7 +54,7 @@ def test_processes_that_the_newest_attempt_does_without_have_no_line(tmp_path):
 
 
 @pytest.mark.parametrize("git", [None, {"commit": "0123", "dirty": False}])
-def test_the_commit_is_told(tmp_path, git):
+def test_the_commit_is_reported(tmp_path, git):
     assert told(tmp_path, provenance=[ATTEMPT | {"git": git}])["commit"] == ("0123" if git else "not in a checkout")
 
 

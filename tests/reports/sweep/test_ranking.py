@@ -47,7 +47,7 @@ def test_a_member_that_diverged_counts_as_the_worst_of_all(tmp_path):
     assert (ranking.median[2], ranking.worst[2], ranking.score[2]) == (100.0, 100.0, 100.0)
 
 
-def test_what_a_member_had_before_it_diverged_may_be_the_worst(tmp_path):
+def test_the_return_of_a_member_before_it_diverged_may_be_the_worst(tmp_path):
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:2]), lambda s, k: level(k)[: 7 if k == 0 else None])
     scores = score_members(sweep)
     assert scores.worst == 0.0 and set(scores.finals) == {0.0, 1.0, 2.0, 3.0}
@@ -63,7 +63,7 @@ def test_a_return_that_is_not_finite_is_no_return(tmp_path):
     np.testing.assert_array_equal(scores.finals, [10.0, 20.0, 10.0, 20.0])
 
 
-def test_nothing_finite_is_told(tmp_path):
+def test_a_sweep_without_any_finite_return_is_refused(tmp_path):
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:2]), lambda s, k: level(np.nan)[:1])
     with pytest.raises(ConfigError, match="No member of the sweep has a finite return yet"):
         score_members(sweep)
@@ -112,7 +112,7 @@ def test_all_that_run_side_by_side_are_compared_at_the_slowest(tmp_path):
     assert scores.updates == 11 and scores.compared.all()
 
 
-def test_what_diverged_early_waits_for_the_others_of_its_point(tmp_path):
+def test_a_member_that_diverged_early_waits_for_the_others_of_its_point(tmp_path):
     def learn(settings, seed):
         return by_rate(settings, seed)[: 2 if settings[RATE] == RATES[1] and seed == 0 else None]
 
@@ -124,7 +124,7 @@ def test_what_diverged_early_waits_for_the_others_of_its_point(tmp_path):
     assert scores.updates == 15 and scores.compared.all() and scores.diverged.tolist() == [False, False, True, False]
 
 
-def test_who_diverges_after_the_comparison_has_not_diverged_in_it(tmp_path):
+def test_a_member_that_diverges_after_the_comparison_has_not_diverged_in_it(tmp_path):
     def learn(settings, seed):
         return by_rate(settings, seed)[: 16 if settings[RATE] == RATES[0] and seed == 0 else None]
 

@@ -13,7 +13,8 @@ from experiments.studies.tldr.runs import Tuned
 from experiments.studies.tldr.scale import FULL, QUICK
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.stages.answering import Answers
-from haepo_jax.reports.page import Report, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Report
 
 POSTS, UPDATES, LOOKS = 40, 20, 4
 GOLD = {"haepo_sum": 1.0, "haepo_mean": 2.0, "haepo_log_ratio": 2.5, "grpo": 2.5, "rloo": 2.0, "dpo": 3.0}
@@ -74,8 +75,8 @@ def made_up(tmp_path, monkeypatch):
 
         return {"sft": answers(1.2)} | {name: answers(GOLD[name.partition("-")[0]]) for name in names}
 
-    monkeypatch.setattr(comparison, "make_setting", lambda config, workdir: None)
-    monkeypatch.setattr(comparison, "answers_of", answers_of)
+    monkeypatch.setattr(comparison, "make_context", lambda config, workdir: None)
+    monkeypatch.setattr(comparison, "collect_answers", answers_of)
     monkeypatch.setattr(comparison, "_task", lambda runs: {"best": 3.4, "references": 1.6, "ceiling": 0.85})
     return MadeUp(tmp_path)
 
@@ -112,7 +113,7 @@ def test_two_seeds_decide_nothing_and_show_no_interval(made_up, monkeypatch):
     assert not [figure.caption for figure in compared.section.figures if "with 95%" in figure.caption]
 
 
-def test_what_is_to_be_had_is_told_first(made_up):
+def test_the_reachable_reward_is_reported_first(made_up):
     reach = comparison.study(made_up).section.findings[0]
     assert reach.startswith("On the test posts the best summaries earn 3.40, the references 1.60 and the fine-tuned")
     assert "decides 0.820 of the held-out comparisons rightly; knowing gold, one would decide 0.850" in reach
@@ -138,11 +139,11 @@ def test_wins_are_between_policies_of_the_same_seed(made_up):
 
 def test_answers_are_judged_once(made_up, monkeypatch):
     first = comparison.study(made_up).section
-    monkeypatch.setattr(comparison, "answers_of", lambda *arguments: pytest.fail("judged again"))
+    monkeypatch.setattr(comparison, "collect_answers", lambda *arguments: pytest.fail("judged again"))
     assert comparison.study(made_up).section.tables == first.tables
 
 
-def test_the_saturation_of_each_score_is_told(made_up):
+def test_the_saturation_of_each_score_is_reported(made_up):
     findings = "\n".join(comparison.study(made_up).section.findings)
     assert "HAEPO, sum: effective sample size 1 of 8 over the first tenth" in findings
     assert "over the last, of the 4 seeds that did not diverge." in findings

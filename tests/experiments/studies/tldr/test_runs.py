@@ -44,7 +44,7 @@ def test_every_setting_is_tried_on_the_tuning_seed_and_the_best_that_lives_is_ta
     assert tuned.chosen == {"rl.optimizer.learning_rate": 6e-4}
 
 
-def test_what_is_reported_has_the_chosen_settings_and_other_seeds(tmp_path, asked):
+def test_reported_runs_have_the_chosen_settings_and_other_seeds(tmp_path, asked):
     runs = Runs(tmp_path, FULL)
     tuned = runs.tune(GRPO)
     asked.clear()
@@ -55,7 +55,7 @@ def test_what_is_reported_has_the_chosen_settings_and_other_seeds(tmp_path, aske
     assert runs.seconds(names[0]) == 5.5 and runs.tokens(names[0]) == 9
 
 
-def test_what_is_complete_is_not_done_again(tmp_path, asked):
+def test_a_complete_run_is_not_done_again(tmp_path, asked):
     Runs(tmp_path, FULL).tune(GRPO)
     count = len(asked)
     Runs(tmp_path, FULL).tune(GRPO)

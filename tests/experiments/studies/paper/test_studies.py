@@ -22,11 +22,11 @@ from helpers.made_up_studies import (
     without_training,
 )
 
-from experiments.studies.methods import METHODS
 from experiments.studies.paper import bandits, cartpole
-from experiments.studies.reproduction import reproduce
-from experiments.studies.scale import FULL, QUICK
-from experiments.studies.tuning import TUNING_SEED
+from experiments.studies.paper.methods import METHODS
+from experiments.studies.paper.reproduction import reproduce
+from experiments.studies.paper.scale import FULL, QUICK
+from experiments.studies.paper.tuning import TUNING_SEED
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.config import sweep_points
 from haepo_jax.reports import figures
@@ -75,7 +75,7 @@ def test_no_run_is_asked_for_with_two_configs(any_story):
     assert len(seals) == len(any_story.configs)
 
 
-def test_every_setting_that_was_tried_is_told(any_story):
+def test_every_setting_that_was_tried_is_in_the_tables(any_story):
     folded = re.findall(r"<summary>([^<]*): every setting tried, by [^<]*\((\d+) rows\)</summary>", any_story.page)
     assert folded == [
         ("CartPole-v1", str(8 * len(cartpole.METHODS))),
@@ -115,7 +115,7 @@ def test_every_method_is_tuned_with_as_many_members(told):
     assert len(sizes["CartPole-v1"]) == len(cartpole.METHODS)
 
 
-def test_what_is_so_is_reproduced(told):
+def test_a_true_claim_is_reproduced(told):
     story = told(haepo_first)
     assert "score sum, chosen on tuning seeds" in story.verdicts["headline"]
     for words in (
@@ -126,7 +126,7 @@ def test_what_is_so_is_reproduced(told):
     assert story.words("entropy term") == ("no difference shown", "no difference shown")
 
 
-def test_what_holds_for_the_recommended_form_alone_stands_beside_the_verdict_on_the_papers(told):
+def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(told):
     story = told(recommended_first)
     assert "score log_ratio, chosen on tuning seeds" in story.verdicts["headline"]
     for words in ("converges faster", "ahead of PPO and DPO", "less regret than"):
@@ -136,7 +136,7 @@ def test_what_holds_for_the_recommended_form_alone_stands_beside_the_verdict_on_
     assert "HAEPO, sum, size 4 against PPO: no seed of either finds it (undecided)" in story.page
 
 
-def test_what_is_worse_is_contradicted_and_never_against_never_is_undecided(told):
+def test_a_worse_result_is_contradicted_and_never_against_never_is_undecided(told):
     story = told(haepo_never)
     assert story.words("converges faster") == ("undecided", "undecided")  # PPO's middle seeds never get there either
     (claim,) = [claim for claim in story.verdicts["claims"] if "converges faster" in claim["text"]]
@@ -176,7 +176,7 @@ def test_a_quick_look_decides_nothing_however_many_seeds(quick):
     assert {claim[word] for claim in quick.verdicts["claims"] for word in ("verdict", "recommended")} == {"undecided"}
 
 
-def test_seeds_that_never_get_there_are_told_in_words(told):
+def test_seeds_that_never_get_there_are_reported_in_words(told):
     story = told(haepo_never)
     assert "PPO: 3 of 6 seeds end below 475, the worst at " in story.page
     (table,) = story.tables["cartpole"]
@@ -218,7 +218,7 @@ def quick(tmp_path_factory):
     return tell(haepo_first, tmp_path_factory.mktemp("quick"), QUICK_SMALL)
 
 
-def test_a_quick_look_is_untuned_and_says_what_it_is(quick):
+def test_a_quick_look_is_untuned_and_marked_as_quick(quick):
     assert "Quick version." in quick.page
     assert "python -m experiments.paper --workdir=DIR --quick" in quick.page
     assert not list((quick.folder / "runs").rglob("tuning"))

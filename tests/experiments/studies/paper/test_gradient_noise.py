@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from experiments.studies.gradients import (
+from experiments.studies.paper.gradient_noise import (
     estimate_signal_to_noise,
     measure_batch_gradients,
     measure_sample_sizes,

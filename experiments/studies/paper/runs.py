@@ -15,9 +15,9 @@ from typing import Any
 import jax
 
 from experiments.studies.countdown import Countdown
-from experiments.studies.curves import RunData
 from experiments.studies.methods import nest_settings
-from experiments.studies.scale import Scale
+from experiments.studies.paper.run_data import RunData
+from experiments.studies.paper.scale import Scale
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.experiment import run
@@ -79,7 +79,7 @@ class Runs:
             _remove(path)
             return False
         if os.path.lexists(path / "config.json"):
-            differences = differing_fields(read_record(path), _plain(config))
+            differences = differing_fields(read_record(path), _round_trip(config))
             if differences:
                 own, other = ("quick", "full") if self.scale.quick else ("full", "quick")
                 raise ConfigError(
@@ -98,13 +98,13 @@ def _finish(path: Path, config: ExperimentConfig) -> None:
     """Does the run or the rest of it, and seals it."""
     run(config, path)
     with storage_errors(path):
-        write_json(path / _SEAL, _checksums(path))
+        write_json(path / _SEAL, _hash_files(path))
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
 
 
 def _seal_holds(path: Path) -> bool:
     try:
-        return read_json(path / _SEAL, dict) == _checksums(path)
+        return read_json(path / _SEAL, dict) == _hash_files(path)
     except (ConfigError, OSError):
         return False
 
@@ -119,12 +119,12 @@ def _remove(path: Path) -> None:
         shutil.rmtree(rest)
 
 
-def _plain(config: ExperimentConfig) -> Any:
+def _round_trip(config: ExperimentConfig) -> Any:
     """The config as it comes back from a JSON file, tuples as lists."""
     return json.loads(json.dumps(to_json(config)))
 
 
-def _checksums(path: Path) -> dict[str, str]:
+def _hash_files(path: Path) -> dict[str, str]:
     files = [path / name for name in ("config.json", "members.json", "provenance.json", "summary.json")]
     files += sorted((path / "metrics").glob("*.parquet"))
     return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

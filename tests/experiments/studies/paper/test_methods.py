@@ -2,12 +2,13 @@ import dataclasses
 
 import pytest
 
-from experiments.studies.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD, Method, nest_settings
+from experiments.studies.methods import Method, nest_settings
 from experiments.studies.paper import bandits, cartpole
-from experiments.studies.runs import Runs
-from experiments.studies.scale import FULL, QUICK
-from experiments.studies.tasks import CARTPOLE, WALK, make_bandit, make_deep_sea
-from experiments.studies.tuning import make_settings
+from experiments.studies.paper.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.scale import FULL, QUICK
+from experiments.studies.paper.tasks import CARTPOLE, WALK, make_bandit, make_deep_sea
+from experiments.studies.paper.tuning import make_settings
 from haepo_jax.config import from_config_dict, sweep_points, traced_settings
 from haepo_jax.population.member import make_environment
 
@@ -37,7 +38,7 @@ def test_every_method_has_the_same_number_of_settings(name):
 
 
 @pytest.mark.parametrize("name", EVERY_METHOD)
-def test_what_is_tuned_is_traced_and_is_the_methods_own(name):
+def test_tuned_settings_are_traced_and_the_methods_own(name):
     method = EVERY_METHOD[name]
     config = from_config_dict(nest_settings(method.base))
     assert set(method.grid) <= set(traced_settings(config))
@@ -51,7 +52,7 @@ def test_what_is_tuned_is_traced_and_is_the_methods_own(name):
 )
 def test_another_number_of_settings_is_refused(grid, count):
     with pytest.raises(ValueError, match=f"^mine has {count} settings to choose from, not 8.$"):
-        Method("mine", "Mine", {}, grid)
+        Method("mine", "Mine", {}, grid, SETTINGS_PER_METHOD)
     with pytest.raises(ValueError, match="ppo has"):
         dataclasses.replace(PPO, grid=grid)
 

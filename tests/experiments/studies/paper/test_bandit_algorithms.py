@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.studies.bandit_floor import RULES, Counts, measure_regrets
+from experiments.studies.paper.bandit_algorithms import RULES, Counts, measure_regrets
 from haepo_jax.environments import bernoulli_arm_means, gaussian_arm_means
 
 GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"

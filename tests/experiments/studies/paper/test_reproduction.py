@@ -11,8 +11,8 @@ import pytest
 from helpers.command_runner import Command, run
 from helpers.made_up_runs import contents, damage
 
-from experiments.studies.reproduction import reproduce
-from experiments.studies.scale import Scale
+from experiments.studies.paper.reproduction import reproduce
+from experiments.studies.paper.scale import Scale
 from haepo_jax.analysis.verdicts import VERDICTS
 
 SMALLEST = Scale(
@@ -160,7 +160,7 @@ def wait_for(condition, command, seconds=400):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
-def test_an_interrupted_reproduction_goes_on(tmp_path, number, code):
+def test_an_interrupted_reproduction_resumes(tmp_path, number, code):
     arguments = ("experiments.paper", f"--workdir={tmp_path}", "--quick")
     command = Command(*arguments)
     wait_for(

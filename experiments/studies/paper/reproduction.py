@@ -4,19 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.studies.claims import count_verdicts
-from experiments.studies.methods import SETTINGS_PER_METHOD
 from experiments.studies.paper import ablations, bandits, cartpole, deep_sea, gradients, references, walk
-from experiments.studies.runs import Runs
-from experiments.studies.scale import Scale
-from experiments.studies.tasks import CARTPOLE, WALK
-from experiments.studies.tuning import TUNING_SEED, Tuned
+from experiments.studies.paper.methods import SETTINGS_PER_METHOD
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.scale import Scale
+from experiments.studies.paper.tasks import CARTPOLE, WALK
+from experiments.studies.paper.tuning import TUNING_SEED, Tuned
+from experiments.studies.report_parts import describe_runs, make_tuning_table
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.reports.formatting import name_bands
-from haepo_jax.reports.page import ConfigListing, Fairness, Report, Table
+from haepo_jax.reports.page import ConfigListing, Fairness, Report
 from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.runs.files import StrPath, read_attempts, read_summary
-from haepo_jax.runtime import startup
-from haepo_jax.text import format_settings, shorten_keys
 
 COMMAND = "python -m experiments.paper"
 
@@ -48,15 +47,15 @@ def reproduce(directory: StrPath, scale: Scale) -> PublishedReport:
         title="HAEPO and its baselines on bandits, a random walk, CartPole and DeepSea",
         first_paragraph=f"{count_verdicts(sections)} {poles.headline}",
         sections=sections,
-        configs=_listings(runs),
-        provenance=_provenance(runs),
-        fairness=_fairness(scale, (poles.tuned, walk_tuned, bandit_tuned, sea_tuned)),
+        configs=_list_configs(runs),
+        provenance=_describe_provenance(runs),
+        fairness=_describe_fairness(scale, (poles.tuned, walk_tuned, bandit_tuned, sea_tuned)),
         quick=scale.quick,
     )
     return PublishedReport(publish(directory, report), report.first_paragraph)
 
 
-def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
+def _list_configs(runs: Runs) -> tuple[ConfigListing, ...]:
     flag = " --quick" if runs.scale.quick else ""
     command, defaults = f"{COMMAND} --workdir=DIR{flag}", to_json(ExperimentConfig())
     return tuple(
@@ -65,7 +64,7 @@ def _listings(runs: Runs) -> tuple[ConfigListing, ...]:
     )
 
 
-def _provenance(runs: Runs) -> Mapping[str, Any]:
+def _describe_provenance(runs: Runs) -> Mapping[str, Any]:
     """Collects the versions and devices of the runs, and how long they took."""
     attempts, seconds = [], 0.0
     for name in runs.done:
@@ -73,21 +72,11 @@ def _provenance(runs: Runs) -> Mapping[str, Any]:
         attempts += read_attempts(folder)
         clock = read_summary(folder)["wall_clock"]
         seconds += clock["compile_seconds"] + clock["run_seconds"]
-    newest = max(attempts, key=lambda attempt: attempt["last_written"])
-    return {
-        "runs": len(runs.done),
-        "first run": min(attempt["started"] for attempt in attempts),
-        "last run": newest["last_written"],
-        "minutes of all runs, compilation included": round(seconds / 60, 1),
-        "CPU cores": startup.usable_cores(),
-        "device": f"{len(newest['devices'])} x {newest['device_kind']}",
-        "commit": sorted({str(attempt["git"]) for attempt in attempts}),
-        "python": newest["python"],
-        "packages": newest["packages"],
-    }
+    minutes = {"minutes of all runs, compilation included": round(seconds / 60, 1)}
+    return describe_runs(len(runs.done), attempts, minutes)
 
 
-def _tuning_in_words(scale: Scale) -> str:
+def _describe_tuning(scale: Scale) -> str:
     if not scale.tuning_seeds:
         return "Nothing is tuned in this quick version: each method has the first of its settings."
     return (
@@ -99,32 +88,25 @@ def _tuning_in_words(scale: Scale) -> str:
     )
 
 
-def _fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairness:
+def _describe_fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -> Fairness:
     tables = []
     for tuned in choices if scale.tuning_seeds else ():
         task = next(iter(tuned.values())).task
-        rows: list[tuple[str, ...]] = []
-        marked: list[int] = []
-        for choice in tuned.values():
-            for settings, score in sorted(choice.tried, key=lambda pair: -task.better * pair[1]):
-                if settings == choice.chosen:
-                    marked.append(len(rows))
-                rows.append((choice.method.label, format_settings(shorten_keys(settings)), f"{score:.4g}"))
+        judged = "learning" if task.judged_share == 1 else f"its last {task.judged_share:.0%}"
         tables.append(
-            Table(
-                caption=f"{task.label}: every setting tried, by {task.metric.replace('_', ' ')}, mean over "
-                + ("learning" if task.judged_share == 1 else f"its last {task.judged_share:.0%}"),
-                columns=("method", "settings", "score on tuning seeds"),
-                rows=rows,
-                marked=marked,
-                folded=True,
+            make_tuning_table(
+                tuned.values(),
+                caption=f"{task.label}: every setting tried, by {task.metric.replace('_', ' ')}, mean over {judged}",
+                score_label="score on tuning seeds",
+                format_score="{:.4g}".format,
+                larger=task.better > 0,
             )
         )
     return Fairness(
         paragraphs=(
             "Every method has the same network (two hidden layers of 64 tanh units; PPO's critic is another of "
             "the same shape), the same optimiser, and the same budget of environment steps on each task. "
-            + _tuning_in_words(scale),
+            + _describe_tuning(scale),
             "Methods that learn from whole episodes take M = 16 of them an update (64 on bandits, as many pulls as "
             "PPO takes) and four gradient steps on each batch (REINFORCE one). PPO takes segments of the sizes that "
             "PPO codes ship, four epochs of four minibatches, and on CartPole also ten epochs, which makes it faster "

@@ -69,7 +69,7 @@ class RunData:
             if not valid.any():
                 rows.append(np.full(len(grid), failure))
                 continue
-            row = _on_grid(ends[valid], series[valid], grid, window)
+            row = _sample_on_grid(ends[valid], series[valid], grid, window)
             rows.append(np.where(dead & (grid > ends[valid][-1]), failure, row))
         return np.array(rows)
 
@@ -85,7 +85,7 @@ class RunData:
         return np.interp(np.arange(1, self.env_steps.shape[1] + 1), done, clock)
 
 
-def _on_grid(ends: np.ndarray, series: np.ndarray, grid: np.ndarray, window: float) -> np.ndarray:
+def _sample_on_grid(ends: np.ndarray, series: np.ndarray, grid: np.ndarray, window: float) -> np.ndarray:
     last = np.searchsorted(ends, grid, side="right")  # updates that ended by then
     first = np.searchsorted(ends, grid - window, side="right")
     sums = np.concatenate([[0.0], np.cumsum(series, dtype=np.float64)])

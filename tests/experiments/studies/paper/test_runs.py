@@ -12,10 +12,10 @@ import pyarrow.dataset
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty, remove, truncate
 
-from experiments.studies import runs as paper_runs
 from experiments.studies.methods import nest_settings
-from experiments.studies.runs import Runs
-from experiments.studies.scale import QUICK
+from experiments.studies.paper import runs as paper_runs
+from experiments.studies.paper.runs import Runs
+from experiments.studies.paper.scale import QUICK
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
@@ -207,7 +207,7 @@ def test_a_damaged_run_whose_removal_was_cut_short_is_done_again(two_runs, train
     assert table(two_runs / "damaged").equals(whole)
 
 
-def test_a_damaged_run_that_cannot_be_removed_is_told(two_runs, monkeypatch):
+def test_a_damaged_run_that_cannot_be_removed_is_refused_in_a_sentence(two_runs, monkeypatch):
     damage(two_runs / "damaged" / "summary.json")
 
     def refuse(path, **options):
@@ -224,15 +224,15 @@ def test_settings_that_are_not_allowed_leave_nothing(trainer, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_environment_that_does_not_exist_is_told(tmp_path):
+def test_an_environment_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="env 'CartPol-v1' is not known"):
         Runs(tmp_path, SMALL).get("x", {"env": "CartPol-v1"})
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
-def test_what_is_done_again_is_the_same_to_the_last_bit(tmp_path, monkeypatch, capsys):
-    """Really trained: damaged, done again, interrupted in that, and gone on with."""
+def test_a_run_done_again_is_the_same_to_the_last_bit(tmp_path, monkeypatch, capsys):
+    """Really trained: damaged, done again, interrupted in that, and resumed."""
     runs, folder = Runs(tmp_path, SMALL), tmp_path / "runs" / "bandit"
     runs.get("bandit", TINY)
     whole, summary = table(folder), read_json(folder / "summary.json")["members"]
@@ -252,7 +252,7 @@ def test_what_is_done_again_is_the_same_to_the_last_bit(tmp_path, monkeypatch, c
     begun = contents(folder / "metrics")
     assert begun
     run = runs.get("bandit", TINY)
-    assert "Going on after update" in capsys.readouterr().out
+    assert "Resuming after update" in capsys.readouterr().out
     assert begun.items() < contents(folder / "metrics").items()
     assert (folder / "seal.json").exists() and not (folder / "checkpoints").exists()
     assert table(folder).equals(whole)

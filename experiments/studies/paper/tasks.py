@@ -1,6 +1,6 @@
 """The tasks of the studies: where every method learns under the same conditions."""
 
-from experiments.studies.tuning import Task
+from experiments.studies.paper.tuning import Task
 
 CARTPOLE = Task(
     name="cartpole",

@@ -8,7 +8,8 @@ from helpers.html_page import Page
 
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.config import from_config_dict, to_json
-from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table, render
+from haepo_jax.reports.html import render
+from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 
@@ -151,7 +152,7 @@ def test_marked_rows_carry_a_sign():
     assert "".join(Page(re.search(r"<tr class=marked>.*?</tr>", text)[0]).text) == "✓\xa0y"
 
 
-def test_a_config_tells_first_what_differs_from_the_defaults():
+def test_a_config_lists_its_differences_from_the_defaults_first():
     config = to_json(from_config_dict({"num_seeds": 5, "ppo": {"clip_epsilon": 0.3}}))
     text = render(report(configs=[ConfigListing("a-run", "A run", config, "python -m x", DEFAULTS)]))
     settings = re.search(r'<table class="settings">(.*?)</table>', text)[1]

@@ -1,0 +1,103 @@
+"""The run of a stage, with an update that adds up its examples in place of a language model."""
+
+import contextlib
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers.run_folders import table
+
+from haepo_jax.errors import Interrupted
+from haepo_jax.language.stages import run as module
+from haepo_jax.language.stages.run import Evaluation, Stage, run
+from haepo_jax.language.training.learner import LearnerState
+from haepo_jax.runs.checkpoints import list_saved
+from haepo_jax.runs.files import read_attempts
+from haepo_jax.runs.identity import open_run
+
+TOTAL = 4
+
+
+def update(learner, frozen, batch):
+    total = learner.trained + batch.sum()
+    done = dataclasses.replace(learner, trained=total, updates_done=learner.updates_done + 1)
+    return done, {"loss": total, "grad_norm": np.float32(1), "tokens": np.int32(5)}
+
+
+def stage(**changes):
+    learner = LearnerState(jax.numpy.float32(0), (), jax.random.key(0), jax.numpy.int32(0))
+    examples = np.arange(10, dtype=np.float32)
+    plain = Stage(TOTAL, learner, None, update, examples, "examples", 3, lambda batch: batch, 0, 1.5, "loss")
+    return plain._replace(**changes)
+
+
+def train(workdir, changed=None, checkpoint_seconds=0.0):
+    with open_run(workdir, {"seed": 0}, [{"index": 0, "seed": 0, "settings": {}}]):
+        return run(changed or stage(), workdir, checkpoint_seconds=checkpoint_seconds)
+
+
+def stopped_after(updates, monkeypatch):
+    """Signals as if one came after so many updates."""
+    seen = []
+
+    class Received(list):
+        def __bool__(self):
+            seen.append(None)
+            return len(seen) > updates
+
+        def __getitem__(self, index):
+            return 15
+
+    monkeypatch.setattr(module.signals, "collected", lambda: contextlib.nullcontext(Received()))
+
+
+def test_a_stage_that_was_stopped_resumes_to_the_end_of_one_that_was_not(tmp_path, monkeypatch, capsys):
+    whole = train(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        with pytest.raises(Interrupted, match="Stopped after update 2 of 4"):
+            train(tmp_path / "stopped")
+    assert read_attempts(tmp_path / "stopped")[0]["outcome"] == "SIGTERM"
+    result = train(tmp_path / "stopped")
+    assert "Resuming after update 2 of 4." in capsys.readouterr().out
+    assert table(tmp_path / "stopped").equals(table(tmp_path / "whole"))
+    assert (float(result.learner.trained), result.tokens) == (float(whole.learner.trained), 20)
+    first, second = read_attempts(tmp_path / "stopped")
+    assert (first["resumed_after_update"], second["resumed_after_update"]) == (0, 2)
+    assert second["outcome"] == "complete" and result.compile_seconds == 3.0
+
+
+def test_the_first_update_and_the_last_one_end_with_a_checkpoint(tmp_path):
+    train(tmp_path, checkpoint_seconds=1000)
+    assert [saved.update for saved in list_saved(tmp_path / "checkpoints")] == [4, 1]
+
+
+def test_a_stage_that_diverges_has_the_learner_of_its_newest_checkpoint(tmp_path):
+    def diverges(learner, frozen, batch):
+        after, metrics = update(learner, frozen, batch)
+        return after, metrics | {"loss": np.where(after.updates_done == 3, np.nan, metrics["loss"])}
+
+    result = train(tmp_path, stage(update=diverges))
+    assert result.diverged_at == 2 and int(result.learner.updates_done) == 2
+    assert read_attempts(tmp_path)[0]["outcome"] == "diverged"
+
+
+def test_updates_after_the_first_are_watched_and_what_is_between_them_is_not(tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(module.Watchdog):
+        def alive(self, expected=0.0):
+            seen.append("watched")
+
+        def pause(self):
+            seen.append("paused")
+
+    def evaluate(learner):
+        seen.append("evaluated")
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(module, "Watchdog", Watched)
+    train(tmp_path, stage(total=2, evaluation=Evaluation(1, evaluate, ("accuracy",))))
+    assert seen == ["paused", "evaluated", "watched", "paused", "evaluated"]
+    np.testing.assert_array_equal(table(tmp_path)["held_out_accuracy"], [0.5, 0.5])

@@ -1,0 +1,128 @@
+"""A run of version 0.1 as `tests/data/run_of_0.1.tar.gz` keeps it, and what that version computed of it.
+
+`run/` is a sweep of two learning rates of which one diverges, stopped after update 2 of 4; `expected/` is what
+`experiments.evaluate --episodes=5` found there, and what the same run ended with where nothing stopped it.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import haepo_jax
+from haepo_jax.config.sweep import from_record
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs import checksums
+from haepo_jax.runs.evaluation import measure
+from haepo_jax.runs.experiment import run_sweep
+from haepo_jax.runs.files import read_identity, read_record, read_summary
+from haepo_jax.runs.metrics.reader import read_rows
+from haepo_jax.runs.older_versions import upgrade_arrays, upgrade_config, upgrade_structure, upgrade_summary
+from haepo_jax.runs.states import load_states
+
+DATA = Path(__file__).parents[1] / "data" / "run_of_0.1.tar.gz"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with tarfile.open(DATA) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+@pytest.fixture
+def workdir(folder):
+    return folder / "run"
+
+
+def expected(folder, name):
+    return json.loads((folder / "expected" / f"{name}.json").read_text())
+
+
+def resume(workdir):
+    return run_sweep(from_record(read_record(workdir)), workdir)
+
+
+@pytest.mark.slow
+def test_a_run_of_0_1_is_evaluated_as_it_was_then(folder, workdir):
+    found, then = measure(workdir, episodes=5), expected(folder, "evaluation")
+    assert [member["status"] for member in found["members"]] == ["ok", "diverged"]
+    for member, before in zip(found["members"], then["members"], strict=True):
+        assert member.keys() == before.keys()
+        for name, value in before.items():
+            assert member[name] == (pytest.approx(value) if isinstance(value, float) else value)
+
+
+def test_a_run_of_0_1_resumes_to_what_it_ends_with_where_nothing_stops_it(folder, workdir, capsys):
+    assert resume(workdir)
+    said = capsys.readouterr().out
+    assert f"computed with haepo_jax 0.1.0, and this is haepo_jax {haepo_jax.__version__}" in said
+    assert "Resuming after update 2 of 4" in said
+    metrics = expected(folder, "metrics")
+    rows = read_rows(workdir, tuple(metrics))
+    order = np.lexsort((rows.update, rows.member))
+    for name, values in metrics.items():
+        np.testing.assert_allclose(rows.columns[name][order], np.array(values, float), rtol=1e-4, err_msg=name)
+    summary, then = read_summary(workdir), expected(folder, "summary")
+    assert [member["diverged_at"] for member in summary["members"]] == [m["death_update"] for m in then["members"]]
+    # From now on an update that changes is refused again.
+    assert {program["haepo_jax"] for program in read_identity(workdir)["programs"].values()} == {haepo_jax.__version__}
+    assert read_identity(workdir)["haepo_jax"] == "0.1.0"
+
+
+def test_a_finished_run_of_0_1_is_complete(folder, workdir):
+    (folder / "expected" / "summary.json").rename(workdir / "summary.json")
+    assert [member["diverged_at"] for member in read_summary(workdir)["members"]] == [None, 0]
+
+
+def test_a_member_that_had_diverged_under_0_1_has_diverged(workdir):
+    [(population, state, done)] = load_states(workdir)
+    assert done == 2 and state.learner.params["MLP_0"]["Dense_0"]["kernel"].shape[1:] == (4, 4)
+    np.testing.assert_array_equal(population.here(state.diverged), [False, True])
+    np.testing.assert_array_equal(population.here(state.diverged_at), [-1, 0])
+
+
+def test_the_checksums_of_a_checkpoint_of_0_1_are_verified(workdir, monkeypatch, capsys):
+    compute = checksums.compute
+    monkeypatch.setattr(checksums, "compute", lambda arrays, start: compute(arrays, start) + 1)
+    with pytest.raises(ConfigError, match="holds no good checkpoint"):
+        list(load_states(workdir))
+    assert "the checksum does not hold for member 0" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_both_versions(workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    config["policy"]["hidden_sizes"] = [5]
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError) as raised:
+        list(load_states(workdir))
+    assert "is of another structure" in str(raised.value)
+    begun = "The run was begun with haepo_jax 0.1.0 (commit 3b2c0131cb), and this is "
+    assert f"{begun}{haepo_jax.__version__}." in str(raised.value)
+
+
+def test_arrays_of_before_0_2_have_their_names_and_meaning_of_now():
+    old = {"alive": np.array([True, False]), "death_update": np.array([-1, 3]), "learner.params": np.ones(2)}
+    new = upgrade_arrays(old)
+    assert new.keys() == {"diverged", "diverged_at", "learner.params"}
+    np.testing.assert_array_equal(new["diverged"], [False, True])
+    np.testing.assert_array_equal(new["diverged_at"], [-1, 3])
+    assert upgrade_structure({"alive": ["bool", []], "death_update": ["int32", []]}) == {
+        "diverged": ["bool", []],
+        "diverged_at": ["int32", []],
+    }
+    assert upgrade_arrays(new) == new
+
+
+def test_files_of_now_stay_as_they_are():
+    summary = {"members": [{"diverged_at": 3}], "env_steps": 5}
+    assert upgrade_summary(summary) == summary
+    record = {"algorithm": "ppo", "ppo": {"clip_epsilon": 0.2, "value_clip_epsilon": None}}
+    assert upgrade_config(record) == record
+
+
+@pytest.mark.parametrize("damaged", [{}, {"algorithm": 3}, {"algorithm": "ppo", "ppo": 3}, {"members": 3}])
+def test_damaged_files_are_left_to_their_readers(damaged):
+    assert upgrade_config(damaged) == damaged and upgrade_summary(damaged) == damaged
