@@ -295,7 +295,7 @@ def name_run(config: LanguageConfig) -> str:
     """Names the folder of a run of stage `rl`.
 
     Example:
-      >>> run_name(LanguageConfig(seed=3))
+      >>> name_run(LanguageConfig(seed=3))
       'haepo-log_ratio-seed3'
     """
     settings = method_settings(config)
