@@ -142,7 +142,7 @@ def describe_versions(workdir: Path) -> str:
 
 
 def _find_origin(workdir: Path) -> tuple[str, str | None]:
-    """The version of the package that began a run, and its commit, None where it is not known."""
+    """Finds the version of the package that began a run, and its commit, None where it is not known."""
     noted, first = read_identity(workdir), {}
     with contextlib.suppress(ConfigError, IndexError):  # no number of the run depends on its provenance
         first = read_attempts(workdir)[0]
@@ -161,7 +161,7 @@ def read_run_id(workdir: Path) -> str | None:
 
 
 def describe_numbers() -> dict[str, Any]:
-    """What decides the numbers of this process, beside the config, the code of an update and the devices."""
+    """Describes what decides the numbers of this process, beside the config, the code of an update and the devices."""
     return {"version": NUMBERS} | {flag: getattr(jax.config, flag) for flag in FLAGS}
 
 
@@ -190,7 +190,7 @@ def check_numbers(what: str, noted: Mapping[str, Any]) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Also where it is a link to nothing, or no file."""
+    """Says whether something is there, also where it is a link to nothing, or no file."""
     return os.path.lexists(path)
 
 

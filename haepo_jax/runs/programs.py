@@ -87,5 +87,5 @@ def _differs(noted: Mapping[str, str] | None, program: str) -> bool:
 
 
 def _list_versions() -> dict[str, str]:
-    """Those that decide the operations of an update."""
+    """Lists those that decide the operations of an update."""
     return {"haepo_jax": haepo_jax.__version__, "jax": jax.__version__}
