@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from haepo_jax.components import is_outside
-from haepo_jax.config import ExperimentConfig, method_of
-from haepo_jax.config.method import method_name
+from haepo_jax.config import ExperimentConfig, get_method
+from haepo_jax.config.method import name_method
 from haepo_jax.environments import Environment
 from haepo_jax.environments.contract import BY_EVERY_RUN, names_a_setting
 from haepo_jax.errors import ConfigError, quoted
@@ -20,19 +20,19 @@ def check_metrics(config: ExperimentConfig, environment: Environment) -> None:
     """
     if not is_outside(config.algorithm):
         return
-    for name in method_of(config).metrics:
+    for name in get_method(config).metrics:
         if name in BY_EVERY_RUN or name in environment.info_metrics or names_a_setting(name):
             whose = environment.name if name in environment.info_metrics else "a run itself"
             raise ConfigError(
-                f"config.algorithm {method_name(config)} has a metric {quoted(name)}, which is what {whose} reports "
+                f"config.algorithm {name_method(config)} has a metric {quoted(name)}, which is what {whose} reports "
                 "under that name; give it another one."
             )
 
 
-def objective_of(config: ExperimentConfig) -> Callable[..., Objective]:
+def get_objective(config: ExperimentConfig) -> Callable[..., Objective]:
     """Returns the objective of the config's method; what one from outside gives is checked while it is traced."""
-    method = method_of(config)
+    method = get_method(config)
     if not is_outside(config.algorithm):
         return method.objective
 
-    return hold_to_record(method_name(config), method, method.objective)
+    return hold_to_record(name_method(config), method, method.objective)

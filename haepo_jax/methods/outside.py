@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.errors import ConfigError, quoted
-from haepo_jax.methods.record import Method, Objective, scalars
+from haepo_jax.methods.record import Method, Objective, make_scalars
 from haepo_jax.types import Metrics
 
 
@@ -38,7 +38,7 @@ def hold_to_record(
                     f"config.algorithm {name} gives the metrics {_listed(metrics)}, and its record names "
                     f"{_listed(method.metrics)}; make them the same."
                 )
-            return loss, scalars(metrics)
+            return loss, make_scalars(metrics)
 
         return checked
 

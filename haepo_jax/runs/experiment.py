@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from haepo_jax.algorithms.base import horizon_without_effect
-from haepo_jax.config import ExperimentConfig, method_of
+from haepo_jax.config import ExperimentConfig, get_method
 from haepo_jax.config.checks import check_config, check_count, check_seconds
 from haepo_jax.config.members import number_of_members
 from haepo_jax.config.sweep import Group, Sweep, of_experiment
@@ -222,7 +222,7 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
         print(visible(note), flush=True)
     for group, population in zip(sweep.groups, populations, strict=True):
         # Segments are kept whatever is set.
-        if group.config.memory == "auto" and method_of(group.config).sees is not Sees.SEGMENTS:
+        if group.config.memory == "auto" and get_method(group.config).sees is not Sees.SEGMENTS:
             named = f" in group {group.name}" if len(populations) > 1 else ""
             print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
 

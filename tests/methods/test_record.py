@@ -14,8 +14,8 @@ from haepo_jax.methods import (
     NoSettings,
     Sees,
     SegmentConfig,
-    gradient_steps,
-    reference_rule,
+    count_gradient_steps,
+    get_reference_rule,
 )
 
 
@@ -31,8 +31,12 @@ def test_segments_need_the_settings_of_segments():
 
 
 def test_steps_and_reference_follow_from_the_settings():
-    assert [gradient_steps(s) for s in (NoSettings(), EpochsConfig(3), SegmentConfig(num_epochs=3))] == [1, 3, 12]
-    assert [reference_rule(s) for s in (NoSettings(), HaepoConfig(), HaepoConfig(reference="ema"))] == [
+    assert [count_gradient_steps(s) for s in (NoSettings(), EpochsConfig(3), SegmentConfig(num_epochs=3))] == [
+        1,
+        3,
+        12,
+    ]
+    assert [get_reference_rule(s) for s in (NoSettings(), HaepoConfig(), HaepoConfig(reference="ema"))] == [
         "none",
         "previous",
         "ema",

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.components import is_outside
-from haepo_jax.language.config import LanguageConfig, group_size, method_of, method_settings, on_language
+from haepo_jax.language.config import (
+    LanguageConfig,
+    get_group_size,
+    get_language_rules,
+    get_method,
+    get_method_settings,
+)
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.gradients import one_shot, two_pass
 from haepo_jax.language.training.learner import LearnerState, descend, whole
@@ -102,10 +108,10 @@ def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *
 
 def _objective(config: LanguageConfig, experience: Experience, response_length: int) -> Objective:
     """The method's objective on the log-probabilities `[N, R]` of the responses."""
-    method, settings = method_of(config), method_settings(config)
+    method, settings = get_method(config), get_method_settings(config)
 
     def grouped(rows: jax.Array) -> jax.Array:
-        return rows.reshape(-1, group_size(config), *rows.shape[1:])
+        return rows.reshape(-1, get_group_size(config), *rows.shape[1:])
 
     where = grouped(experience.sequences.valid[:, -response_length:])
     reference = grouped(experience.reference_log_probs)
@@ -117,7 +123,7 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
         outside = is_outside(config.algorithm)
         return hold_to_record(config.algorithm, method, make_objective) if outside else make_objective
 
-    of_comparisons = on_language(config).comparisons
+    of_comparisons = get_language_rules(config).comparisons
     if of_comparisons is not None:
         of_pairs = held(of_comparisons)(settings, sums(reference))
         return lambda log_probs: of_pairs(sums(grouped(log_probs)))
