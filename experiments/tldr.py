@@ -58,9 +58,9 @@ def main() -> int:
             print(reproduction.report_memory(workdir, flags.FLAGS.topology))
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
-    folder = stages.folder_of(stage, config, workdir)
+    folder = stages.find_folder(stage, config, workdir)
     done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
-    update = status.diverged_at(folder)
+    update = status.find_divergence(folder)
     if done:
         print((folder / "summary.json").read_text(), end="")
     elif update is None:

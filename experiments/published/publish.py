@@ -8,7 +8,7 @@ from typing import Any
 from experiments.published import blocks, gather
 from experiments.published.documents import documents, fill
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import read_json, to_json_text
+from haepo_jax.runs.files import format_json, read_json
 from haepo_jax.runs.folder import storage_errors, write_file
 
 SOURCES = ("runs", "paper", "tldr", "benchmark", "race")
@@ -85,7 +85,7 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
         results["race"] |= gather.cold_start(folders["race"])
     rendered = blocks.blocks(results)
     texts |= {path: fill(path.read_text(encoding="utf-8"), rendered).encode() for path in documents(root)}
-    texts[docs / "results.json"] = to_json_text(results).encode()
+    texts[docs / "results.json"] = format_json(results).encode()
     changed = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text]
     with storage_errors(docs):
         for path in changed:

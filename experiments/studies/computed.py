@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_json, to_json_text
+from haepo_jax.runs.files import StrPath, format_json, read_json
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
 
@@ -36,7 +36,7 @@ def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -
     except ConfigError as error:
         set_aside(path, error)
     print(f"{name}: measuring", flush=True)
-    value = json.loads(to_json_text(compute()))
+    value = json.loads(format_json(compute()))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"sha256": _hash(value), "value": value})

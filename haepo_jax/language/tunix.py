@@ -74,8 +74,8 @@ class HaepoLearner(GRPOLearner):
 
 
 @function_registry.register_advantage_estimator(NAME)
-def rewards_unchanged(rewards: np.ndarray, num_generations: int) -> np.ndarray:
-    """The rewards themselves: the loss normalises them."""
+def keep_rewards(rewards: np.ndarray, num_generations: int) -> np.ndarray:
+    """Returns the rewards themselves: the loss normalises them."""
     return rewards
 
 
@@ -83,7 +83,7 @@ def rewards_unchanged(rewards: np.ndarray, num_generations: int) -> np.ndarray:
 def policy_loss(
     model: nnx.Module, train_example: common.TrainExample, algo_config: HaepoConfig, pad_id: int, eos_id: int
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """HAEPO on a micro-batch, as Tunix calls it.
+    """Computes HAEPO's loss on a micro-batch, as Tunix calls it.
 
     Args:
       model: the policy that is trained.

@@ -24,7 +24,7 @@ from haepo_jax.config.sweep import Sweep
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import identity
 from haepo_jax.runs.component_files import describe_components
-from haepo_jax.runs.provenance import package_versions
+from haepo_jax.runs.provenance import list_package_versions
 from haepo_jax.runtime import processes
 
 _VISIBLE_SECONDS = 5.0  # until a file is seen by other hosts
@@ -51,7 +51,7 @@ def check(sweep: Sweep, flags: Mapping[str, Any]) -> None:
     """
     if jax.process_count() == 1:
         return
-    own = json.dumps(_facts(sweep, flags), sort_keys=True)
+    own = json.dumps(_collect_facts(sweep, flags), sort_keys=True)
     digest = np.frombuffer(hashlib.sha256(own.encode()).digest(), np.uint8)
     digests = processes.gathered(digest)
     alike = (digests == digests[0]).all()
@@ -59,7 +59,7 @@ def check(sweep: Sweep, flags: Mapping[str, Any]) -> None:
     processes.part()  # from here on each knows by itself what becomes of the run
     if alike:
         return
-    found = differences([json.loads(text) for text in facts])
+    found = find_differences([json.loads(text) for text in facts])
     more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise ConfigError(
         f"The processes of this run differ: {'; '.join(found[:_SHOWN])}{more}. Start all with the same command, but "
@@ -103,7 +103,7 @@ def one_folder(workdir: Path) -> Iterator[None]:
 
 def _check_seen(workdir: Path, mark: Path) -> None:
     try:
-        seen = processes.gathered(np.array(_appears(mark)))
+        seen = processes.gathered(np.array(_wait_until_visible(mark)))
     finally:
         if processes.is_first():
             mark.unlink(missing_ok=True)
@@ -115,11 +115,11 @@ def _check_seen(workdir: Path, mark: Path) -> None:
         )
 
 
-def differences(facts: list[dict[str, str]]) -> list[str]:
-    """What differs among these processes, each with the values and the processes that have them.
+def find_differences(facts: list[dict[str, str]]) -> list[str]:
+    """Lists what differs among these processes, each with the values and the processes that have them.
 
     Example:
-      >>> differences([{"config.seed": "0"}, {"config.seed": "9"}, {"config.seed": "9"}])
+      >>> find_differences([{"config.seed": "0"}, {"config.seed": "9"}, {"config.seed": "9"}])
       ['config.seed is 0 on process 0, 9 on processes 1, 2']
     """
     found = []
@@ -128,17 +128,17 @@ def differences(facts: list[dict[str, str]]) -> list[str]:
         for process, values in enumerate(facts):
             holders[values.get(name, "not there")].append(process)
         if len(holders) > 1:
-            told = [
+            held = [
                 f"{value if len(value) <= _LONGEST else value[:_LONGEST] + '...'} on "
                 f"{'process' if len(numbers) == 1 else 'processes'} {', '.join(map(str, numbers))}"
                 for value, numbers in holders.items()
             ]
-            found.append(f"{name} is {', '.join(told)}")
+            found.append(f"{name} is {', '.join(held)}")
     # The members follow from the config.
     return [text for text in found if not text.startswith("members ")] or found
 
 
-def _appears(path: Path) -> bool:
+def _wait_until_visible(path: Path) -> bool:
     end = time.monotonic() + _VISIBLE_SECONDS
     while not path.exists():
         if time.monotonic() > end:
@@ -147,14 +147,14 @@ def _appears(path: Path) -> bool:
     return True
 
 
-def _facts(sweep: Sweep, flags: Mapping[str, Any]) -> dict[str, str]:
-    """By name, as texts, to which NaN is like itself."""
+def _collect_facts(sweep: Sweep, flags: Mapping[str, Any]) -> dict[str, str]:
+    """Collects them by name, as texts, to which NaN is like itself."""
     facts: dict[str, Any] = {f"config.{name}": value for name, value in flatten(sweep.record).items()}
     facts |= {f"--{name}": value for name, value in flags.items()}
     facts["members"] = _digest(repr(sweep.members).encode())
     facts |= _files_of_components(sweep)
-    facts |= {f"the version of {name}": version for name, version in package_versions().items()}
-    facts["the code of haepo_jax"] = _code()
+    facts |= {f"the version of {name}": version for name, version in list_package_versions().items()}
+    facts["the code of haepo_jax"] = _digest_code()
     facts |= {name.upper(): str(jax.config.values.get(name)) for name in _JAX_FLAGS}
     words = sorted(word for word in os.environ.get("XLA_FLAGS", "").split() if not word.startswith(_OF_ONE_HOST))
     facts["XLA_FLAGS"] = " ".join(words)
@@ -172,8 +172,8 @@ def _files_of_components(sweep: Sweep) -> dict[str, str | None]:
 
 
 @functools.cache
-def _code() -> str:
-    """A digest of all files of the package."""
+def _digest_code() -> str:
+    """Digests all files of the package."""
     package = Path(haepo_jax.__file__).parent
     total = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -60,7 +60,7 @@ def add_recorded_folders(workdir: StrPath) -> None:
     Raises:
       ConfigError: its `run.json` is damaged.
     """
-    for component in _recorded(workdir).values():
+    for component in _read_recorded(workdir).values():
         if component["folder"] is not None and Path(component["folder"]).is_dir():
             make_importable(component["folder"])
 
@@ -80,8 +80,8 @@ def find_changes(workdir: StrPath, now: Described) -> list[str]:
     """
     return [
         f"config.{component['settings'][0]} {name} has changed since ({component['file']} had the SHA-256 "
-        f"{_short(before[name]['sha256'])}... and has {_short(component['sha256'])}... now)"
-        for before in [_recorded(workdir)]
+        f"{_shorten(before[name]['sha256'])}... and has {_shorten(component['sha256'])}... now)"
+        for before in [_read_recorded(workdir)]
         for name, component in now.items()
         if name in before and before[name]["sha256"] != component["sha256"]
     ]
@@ -97,9 +97,9 @@ def report_changes(workdir: StrPath, now: Described) -> None:
         print(visible(f"Since the run was begun {change}."), flush=True)
 
 
-def _recorded(workdir: StrPath) -> Described:
+def _read_recorded(workdir: StrPath) -> Described:
     return (read_identity(workdir) or {}).get("components", {})
 
 
-def _short(sha256: str | None) -> str:
+def _shorten(sha256: str | None) -> str:
     return "none" if sha256 is None else sha256[:_DIGITS]

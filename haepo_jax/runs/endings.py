@@ -15,7 +15,7 @@ def find_ended(
     env_steps: np.ndarray,
     diverged: np.ndarray,
 ) -> np.ndarray:
-    """Whether nothing more will come of a member.
+    """Finds the members of which nothing more will come.
 
     Args:
       config: the `config.json` of the run.
@@ -28,12 +28,12 @@ def find_ended(
       `[members]` boolean, True where it has diverged, done all its updates or used up its environment steps.
     """
     most_updates, most_steps = (
-        np.array([_limit(config, member["settings"], name) for member in members])
+        np.array([_find_limit(config, member["settings"], name) for member in members])
         for name in ("num_updates", "max_env_steps")
     )
     return diverged | (updates >= most_updates) | (env_steps >= most_steps)
 
 
-def _limit(config: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> float:
+def _find_limit(config: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> float:
     limit = settings.get(name, config.get(name))
     return math.inf if limit is None else limit

@@ -14,9 +14,9 @@ from haepo_jax.population.member import EVALUATE, MemberState
 from haepo_jax.population.sizes import check_episodes
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
-from haepo_jax.runs.files import StrPath, finite_or_null
+from haepo_jax.runs.files import StrPath, replace_non_finite
 from haepo_jax.runs.folder import write_json
-from haepo_jax.runs.states import LAST, Checkpoint, load_states, policy_updates
+from haepo_jax.runs.states import LAST, Checkpoint, list_policy_updates, load_states
 
 
 def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0, checkpoint: Checkpoint = LAST) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def measure(workdir: StrPath, *, episodes: int, seed: int = 0, checkpoint: Check
     waves = [
         (
             population.config.env,
-            _play_wave(population, state, policy_updates(population, state, update, checkpoint), episodes, seed),
+            _play_wave(population, state, list_policy_updates(population, state, update, checkpoint), episodes, seed),
         )
         for population, state, update in load_states(workdir, checkpoint)
     ]
@@ -119,12 +119,12 @@ def _play_wave(
             "status": "diverged" if diverged[row] else "ok",
             "update": updates[row],
         }
-        | {f"{kind}_return": _statistic(np.mean, values[row]) for kind, values in played.items()}
-        | {f"{kind}_return_std": _statistic(np.std, values[row]) for kind, values in played.items()}
+        | {f"{kind}_return": _compute_statistic(np.mean, values[row]) for kind, values in played.items()}
+        | {f"{kind}_return_std": _compute_statistic(np.std, values[row]) for kind, values in played.items()}
         for row, member in enumerate(population.members)
     ]
 
 
-def _statistic(statistic: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float | None:
-    """A statistic of returns; None where one of them, and so the statistic, is not finite."""
-    return finite_or_null(float(statistic(values))) if np.isfinite(values).all() else None
+def _compute_statistic(statistic: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float | None:
+    """Computes a statistic of returns; None where one of them, and so the statistic, is not finite."""
+    return replace_non_finite(float(statistic(values))) if np.isfinite(values).all() else None

@@ -80,8 +80,8 @@ def read_json(path: Path, shape: Shape = object) -> Any:
         value = json.loads(
             path.read_text(encoding="utf-8"),
             parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_finite_integer,
+            parse_float=_parse_finite,
+            parse_int=_parse_integer,
         )
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
@@ -91,30 +91,30 @@ def read_json(path: Path, shape: Shape = object) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"{path} is damaged: {error}.") from error
-    wrong = "it is nested too deep" if _is_deep(value) else _mismatch(value, shape, "")
+    wrong = "it is nested too deep" if _is_deep(value) else _find_mismatch(value, shape, "")
     if wrong:
         raise ConfigError(f"{path} is damaged: {wrong}.")
     return value
 
 
-def to_json_text(value: Any) -> str:
+def format_json(value: Any) -> str:
     """Returns a value as JSON text, in which numbers that are not finite are null, as JSON has no others."""
-    return json.dumps(finite_or_null(value), indent=1, allow_nan=False) + "\n"
+    return json.dumps(replace_non_finite(value), indent=1, allow_nan=False) + "\n"
 
 
-def finite_or_null(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
     """Returns the same nested lists and dictionaries with None for every number that is infinite or NaN.
 
     Example:
-      >>> finite_or_null({"best": [1.0, float("inf")], "final": float("nan")})
+      >>> replace_non_finite({"best": [1.0, float("inf")], "final": float("nan")})
       {'best': [1.0, None], 'final': None}
     """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: finite_or_null(item) for name, item in value.items()}
+        return {name: replace_non_finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite_or_null(item) for item in value]
+        return [replace_non_finite(item) for item in value]
     return value
 
 
@@ -164,7 +164,7 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     identity = {"haepo_jax": FIRST, "programs": {}, "components": {}} | identity
     for group, kind in (("programs", _PROGRAM), ("components", _COMPONENT)):
         each = dict.fromkeys(identity[group] if isinstance(identity[group], dict) else (), kind)
-        if wrong := _mismatch(identity, {"haepo_jax": str, group: each}, ""):
+        if wrong := _find_mismatch(identity, {"haepo_jax": str, group: each}, ""):
             raise ConfigError(f"{path} is damaged: {wrong}.")
     identity["programs"] = {name: {"haepo_jax": FIRST} | program for name, program in identity["programs"].items()}
     return identity
@@ -183,7 +183,7 @@ def read_placement(workdir: StrPath, groups: Sequence[str]) -> dict[str, Any]:
     path = Path(workdir) / "placement.json"
     placement = read_json(path, _PLACEMENT)
     shape = {"members_per_device": dict.fromkeys(groups, int), "memory": dict.fromkeys(groups, str)}
-    if wrong := _mismatch(placement, shape, ""):
+    if wrong := _find_mismatch(placement, shape, ""):
         raise ConfigError(f"{path} is damaged, or of another run: {wrong}.")
     numbers = [*placement["members_per_device"].values(), placement["trajectory_devices"] or 1]
     if not all(isinstance(number, int) and number >= 1 for number in numbers):
@@ -212,12 +212,12 @@ def read_summary(workdir: StrPath) -> dict[str, Any]:
     """Reads the `summary.json` of a run, or of a stage of a language model.
 
     Raises:
-      ConfigError: it is missing or damaged, or tells of other members than the run has.
+      ConfigError: it is missing or damaged, or is of other members than the run has.
     """
     path = Path(workdir) / "summary.json"
     summary = upgrade_summary(read_json(path, dict))
     of_stage = "stage" in summary
-    if wrong := _mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
+    if wrong := _find_mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
         raise ConfigError(f"{path} is damaged: {wrong}.")
     _check_clock(path, summary["wall_clock"])
     if not of_stage:
@@ -246,7 +246,7 @@ def _check_there(workdir: StrPath, name: str) -> None:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether a value is nested deeper than what walks through it can follow; none of a run's files is."""
+    """Says whether a value is nested deeper than what walks through it can follow; none of a run's files is."""
     level = [value]
     for _ in range(_MOST_LEVELS):
         inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
@@ -258,15 +258,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{quoted(text, 20)} is larger than any number of 64 bits")
     return number
 
 
-def _finite_integer(text: str) -> int:
-    _finite(text)
+def _parse_integer(text: str) -> int:
+    _parse_finite(text)
     return int(text)
 
 
@@ -277,24 +277,24 @@ def _check_clock(path: Path, *clocks: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{path} is damaged: {name} is {clock[name]:g}, which no run can take.")
 
 
-def _mismatch(value: Any, shape: Shape, place: str) -> str:
+def _find_mismatch(value: Any, shape: Shape, place: str) -> str:
     """Says where a value is not of a shape; nothing where it is."""
     named = place or "it"
     if isinstance(shape, dict):
         if not isinstance(value, dict):
-            return f"{named} is {_kind(value)}, not an object"
+            return f"{named} is {_describe_kind(value)}, not an object"
         missing = [name for name in shape if name not in value]
         if missing:
             return f"{named} has no {missing[0]}"
         inside = ((value[name], part, f"{place}.{name}" if place else name) for name, part in shape.items())
     elif isinstance(shape, list):
         if not isinstance(value, list):
-            return f"{named} is {_kind(value)}, not a list"
+            return f"{named} is {_describe_kind(value)}, not a list"
         inside = ((item, shape[0], f"{place}[{number}]") for number, item in enumerate(value))
     else:
         fits = isinstance(value, shape) and (shape in (object, bool) or not isinstance(value, bool))
-        return "" if fits else f"{named} is {_kind(value)}, not {_expected(shape)}"
-    return next((wrong for item, part, where in inside if (wrong := _mismatch(item, part, where))), "")
+        return "" if fits else f"{named} is {_describe_kind(value)}, not {_describe_shape(shape)}"
+    return next((wrong for item, part, where in inside if (wrong := _find_mismatch(item, part, where))), "")
 
 
 _KINDS = {
@@ -307,11 +307,11 @@ _KINDS = {
 }
 
 
-def _kind(value: Any) -> str:
+def _describe_kind(value: Any) -> str:
     return _KINDS.get(type(value), "null")
 
 
-def _expected(shape: Shape) -> str:
+def _describe_shape(shape: Shape) -> str:
     kinds = getattr(shape, "__args__", (shape,))
     kinds = [kind for kind in kinds if not (kind is int and float in kinds)]
     return " or ".join(_KINDS.get(kind, "null") for kind in kinds)

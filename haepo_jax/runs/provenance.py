@@ -42,12 +42,12 @@ class Provenance:
         """
         self._workdir = workdir
         self._path = provenance_path(workdir, process)
-        self._attempts = self._attempts_so_far(process)
+        self._attempts = self._read_earlier_attempts(process)
         self._attempts.append(
             {
                 "command": [sys.executable, *sys.argv],
-                "git": _git_state(),
-                "packages": package_versions(),
+                "git": _read_git_state(),
+                "packages": list_package_versions(),
                 "components": components or {},
                 "python": sys.version.split()[0],
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -57,13 +57,13 @@ class Provenance:
                 "process": process,
                 "processes": jax.process_count(),
                 "host": platform.node(),
-                "started": _now(),
+                "started": _format_now(),
             }
         )
         self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
 
-    def _attempts_so_far(self, process: int) -> list[dict[str, Any]]:
-        """The attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
+    def _read_earlier_attempts(self, process: int) -> list[dict[str, Any]]:
+        """Reads the attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
         if not os.path.lexists(self._path):
             return []
         try:
@@ -74,7 +74,7 @@ class Provenance:
 
     def update(self, **entries: Any) -> None:
         """Changes the entry of this attempt and writes the file."""
-        self._attempts[-1] |= entries | {"last_written": _now()}
+        self._attempts[-1] |= entries | {"last_written": _format_now()}
         with storage_errors(self._workdir):
             write_json(self._path, self._attempts)
 
@@ -91,16 +91,16 @@ class Provenance:
         return Interrupted(number, done, total)
 
     def total(self, name: str) -> float:
-        """The sum of a number over all attempts."""
+        """Adds a number up over all attempts."""
         return sum(attempt.get(name, 0) for attempt in self._attempts)
 
 
-def _now() -> str:
+def _format_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def package_versions() -> Mapping[str, str]:
-    """The versions of the packages that decide what a run computes."""
+def list_package_versions() -> Mapping[str, str]:
+    """Lists the versions of the packages that decide what a run computes."""
     versions = {"haepo_jax": haepo_jax.__version__}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -108,8 +108,8 @@ def package_versions() -> Mapping[str, str]:
     return versions
 
 
-def _git_state() -> dict[str, Any] | None:
-    """Commit and dirtiness of the code that runs; None when it is not in a git checkout."""
+def _read_git_state() -> dict[str, Any] | None:
+    """Reads commit and dirtiness of the code that runs; None when it is not in a git checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -18,10 +18,6 @@ from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runs.checkpoints import (
     Record,
     Saved,
-    Structure,
-    Tree,
-    describe_structure,
-    find_difference,
     is_update,
     list_misnamed,
     list_saved,
@@ -32,6 +28,7 @@ from haepo_jax.runs.identity import check_numbers, describe_versions
 from haepo_jax.runs.metrics.parts import Parts, list_parts
 from haepo_jax.runs.metrics.writer import drop_rows
 from haepo_jax.runs.older_versions import upgrade_structure
+from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference
 from haepo_jax.runtime import processes
 from haepo_jax.text import visible
 
@@ -68,7 +65,7 @@ class _Candidate(NamedTuple):
 
 
 def check_resumable(workdir: Path, sources: Sequence[Source], template: Tree) -> None:
-    """Makes sure that a run can go on from what lies in its folder; changes nothing, and reads no arrays.
+    """Makes sure that a run can resume from what lies in its folder; changes nothing, and reads no arrays.
 
     Args:
       workdir: the run folder.
@@ -105,12 +102,12 @@ def resume(workdir: Path, sources: Sequence[Source], template: Tree, members: ra
         for candidate in passed:
             what = "is damaged" if candidate.trouble == _DAMAGED else "cannot be used"
             _set_aside(candidate.saved.path, candidate.trouble)
-            _say(f"The checkpoint after update {candidate.saved.update} {what} ({candidate.why}); it is set aside.")
+            _print(f"The checkpoint after update {candidate.saved.update} {what} ({candidate.why}); it is set aside.")
         for source in sources:
             _rename_after_updates(source.directory)
         if found is None and list_parts(workdir).rows(1, members):
             reason = "No good checkpoint is left" if passed else "No checkpoint is there"
-            _say(f"{reason}: starting again from the first update.")
+            _print(f"{reason}: starting again from the first update.")
         drop_rows(workdir, update, members)
         rows[0] = list_parts(workdir).rows(update, members)
     return Restored(update, tree, int(processes.from_first(rows)[0]))
@@ -133,7 +130,9 @@ def find_newest(
     """
     passed, found, tree = _find_newest(workdir, sources, template, members, resume=False, update=update)
     for candidate in passed:
-        _say(f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over.")
+        _print(
+            f"The checkpoint after update {candidate.saved.update} is damaged ({candidate.why}); it is passed over."
+        )
     return None if found is None else Restored(found.saved.update, tree, 0)
 
 
@@ -159,9 +158,9 @@ def set_foreign_parts_aside(workdir: Path) -> None:
     for name, why in others.items():
         if name.endswith(".parquet"):
             _set_aside(workdir / "metrics" / name, "set_aside")
-            _say(f"metrics/{name} is none of this run's ({why}); it is moved to metrics_set_aside/.")
+            _print(f"metrics/{name} is none of this run's ({why}); it is moved to metrics_set_aside/.")
         else:
-            _say(f"metrics/{name} is none of this run's ({why}); it is left as it is.")
+            _print(f"metrics/{name} is none of this run's ({why}); it is left as it is.")
 
 
 def _find_newest(
@@ -173,7 +172,7 @@ def _find_newest(
     resume: bool,
     update: int | None = None,
 ) -> tuple[list[_Candidate], _Candidate | None, Tree]:
-    """What was passed over, with what is wrong with it; what is taken, None where nothing is; and its arrays."""
+    """Finds what was passed over, with what is wrong with it; what is taken, None where nothing is; and its arrays."""
     passed: list[_Candidate] = []
     for candidate in _list_agreed(workdir, sources, describe_structure(template), members.start, resume=resume):
         if update is not None and candidate.saved.update != update:
@@ -195,7 +194,7 @@ def _find_newest(
 def _list_agreed(
     workdir: Path, sources: Sequence[Source], structure: Structure, first: int, *, resume: bool
 ) -> list[_Candidate]:
-    """The candidates as process 0 sees them; what it refuses, all refuse."""
+    """Lists the candidates as process 0 sees them; what it refuses, all refuse."""
     seen: dict[str, Any] = {}
     if processes.is_first():
         try:
@@ -223,7 +222,7 @@ def _list_candidates(
     *,
     resume: bool = True,
 ) -> list[_Candidate]:
-    """What may be taken, the latest source and the newest update first.
+    """Lists what may be taken, the latest source and the newest update first.
 
     Raises:
       ConfigError: something is not of this run.
@@ -292,7 +291,7 @@ def _describe_error(error: Exception) -> str:
 
 
 def _describe_lost_rows(parts: Parts, saved: Saved, members: range) -> str:
-    """What is missing of the rows before a checkpoint, in words; empty where nothing is."""
+    """Says what is missing of the rows before a checkpoint, in words; empty where nothing is."""
     there = parts.rows(saved.update, members)
     if saved.record is None:  # it does not say how many there must be
         return parts.gap or ("" if there or not saved.update else "there are no rows from before it")
@@ -320,10 +319,10 @@ def _rename_after_updates(directory: Path) -> None:
         right = directory / str(saved.update)
         if right.exists():
             _set_aside(saved.path, "set_aside")
-            _say(f"{saved.path} is a copy of the checkpoint after update {saved.update}; it is set aside.")
+            _print(f"{saved.path} is a copy of the checkpoint after update {saved.update}; it is set aside.")
         else:
             saved.path.rename(right)
-            _say(f"{saved.path} is the checkpoint after update {saved.update}, and is named so again.")
+            _print(f"{saved.path} is the checkpoint after update {saved.update}, and is named so again.")
 
 
 def _set_aside(path: Path, name: str) -> None:
@@ -334,5 +333,5 @@ def _set_aside(path: Path, name: str) -> None:
     path.rename(next(aside / free for free in names if not (aside / free).exists()))
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     print(visible(sentence), flush=True)

@@ -99,7 +99,7 @@ def load_member(workdir: StrPath, member: int, checkpoint: Checkpoint = LAST) ->
     """
     ((population, state, update),) = load_states(workdir, checkpoint, member=member)
     row = next(row for row, own in enumerate(population.members) if own.index == member)
-    done = policy_updates(population, state, update, checkpoint)[row]
+    done = list_policy_updates(population, state, update, checkpoint)[row]
     if done is None:
         raise ConfigError(
             f"member {member} of --workdir {workdir} has no best policy yet, as it was not evaluated; choose the "
@@ -110,7 +110,7 @@ def load_member(workdir: StrPath, member: int, checkpoint: Checkpoint = LAST) ->
     )
 
 
-def policy_updates(
+def list_policy_updates(
     population: Population, state: MemberState, update: int, checkpoint: Checkpoint
 ) -> list[int | None]:
     """Lists the updates done by the policy of each member; None for a member without an evaluation.

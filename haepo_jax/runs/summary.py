@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from haepo_jax.runs.endings import find_ended
-from haepo_jax.runs.files import StrPath, finite_or_null, read_attempts, read_record
+from haepo_jax.runs.files import StrPath, read_attempts, read_record, replace_non_finite
 from haepo_jax.runs.metrics.reader import read_metric, read_rows
 
 FINAL_UPDATES = 10
@@ -38,23 +38,25 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
     members = []
     for index, member in enumerate(rows.members):
         series = returns[index][~np.isnan(returns[index])]
-        deaths = np.flatnonzero(diverged[index])
+        divergences = np.flatnonzero(diverged[index])
         members.append(
             {
                 "member": index,
                 "seed": member["seed"],
                 "settings": member["settings"],
                 "group": member["group"],
-                "final_return": None if deaths.size else _mean(series[-FINAL_UPDATES:]),
+                "final_return": None if divergences.size else _compute_mean(series[-FINAL_UPDATES:]),
                 "best_return": max(series[np.isfinite(series)].tolist(), default=None),
                 "env_steps": int(env_steps[index]),
-                "status": "diverged" if deaths.size else "ok",
-                "diverged_at": int(deaths[0]) if deaths.size else None,
+                "status": "diverged" if divergences.size else "ok",
+                "diverged_at": int(divergences[0]) if divergences.size else None,
             }
         )
     run_seconds = seconds["run_seconds"]
     return {
-        "members": [member | best for member, best in zip(members, _best_evaluations(workdir, members), strict=True)],
+        "members": [
+            member | best for member, best in zip(members, _find_best_evaluations(workdir, members), strict=True)
+        ],
         "final_updates": min(FINAL_UPDATES, returns.shape[1]),
         "num_updates": returns.shape[1],
         "env_steps": int(env_steps.sum()),
@@ -81,8 +83,8 @@ def find_unfinished(workdir: StrPath) -> list[int]:
     return np.flatnonzero(~done).tolist()
 
 
-def _best_evaluations(workdir: StrPath, members: Sequence[Any]) -> list[dict[str, Any]]:
-    """The largest return of each member's evaluations in training, and the updates done when it first came."""
+def _find_best_evaluations(workdir: StrPath, members: Sequence[Any]) -> list[dict[str, Any]]:
+    """Finds the largest return of each member's evaluations in training, and the updates done when it first came."""
     try:
         evaluated = read_metric(workdir, "eval_return").astype(np.float64)
     except KeyError:  # nothing was evaluated
@@ -97,9 +99,9 @@ def _best_evaluations(workdir: StrPath, members: Sequence[Any]) -> list[dict[str
     ]
 
 
-def _mean(values: np.ndarray) -> float | None:
-    """The mean; None where there is none, or none that is finite."""
-    return finite_or_null(float(values.mean(dtype=np.float64))) if values.size else None
+def _compute_mean(values: np.ndarray) -> float | None:
+    """Computes the mean; None where there is none, or none that is finite."""
+    return replace_non_finite(float(values.mean(dtype=np.float64))) if values.size else None
 
 
 def _count_flagged(workdir: StrPath) -> int:

@@ -40,7 +40,7 @@ def iterate_waves(members: tuple[Member, ...], capacity: int, directory: Path) -
 
 
 def make_next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: Path) -> Wave:
-    """The wave that begins with the member after the first `done` ones of a group.
+    """Makes the wave that begins with the member after the first `done` ones of a group.
 
     Args:
       members: of the group.
@@ -59,8 +59,8 @@ def make_next_wave(members: tuple[Member, ...], done: int, capacity: int, direct
         end = min([end, *(folder.start for folder in saved if folder.start > first)])
     return Wave(
         members[done : done + end - first],
-        tuple(Source(_folder(directory, folder), folder) for folder in covering),
-        _folder(directory, range(first, end)),
+        tuple(Source(_name_folder(directory, folder), folder) for folder in covering),
+        _name_folder(directory, range(first, end)),
     )
 
 
@@ -70,8 +70,8 @@ def _list_ranges(directory: Path) -> list[range]:
     matches = (re.fullmatch(r"members-([0-9]{6,9})-([0-9]{6,9})", path.name) for path in directory.iterdir())
     found = (range(int(match[1]), int(match[2])) for match in matches if match)
     # Under their own names alone, which say where they lie.
-    return [folder for folder in found if folder and os.path.lexists(_folder(directory, folder))]
+    return [folder for folder in found if folder and os.path.lexists(_name_folder(directory, folder))]
 
 
-def _folder(directory: Path, members: range) -> Path:
+def _name_folder(directory: Path, members: range) -> Path:
     return directory / f"members-{members.start:06d}-{members.stop:06d}"

@@ -14,7 +14,7 @@ from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.reports import figures, learning_curve
-from haepo_jax.runs.files import to_json_text
+from haepo_jax.runs.files import format_json
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 from haepo_jax.runs.metrics.writer import MetricsWriter
@@ -77,7 +77,7 @@ def test_returns_that_are_not_finite_leave_the_other_rows_whole(workdir, value):
     table = pq.read_table(part)
     returns = np.where(table["member"].to_numpy() == 1, np.float32(value), table["episode_return"].to_numpy())
     pq.write_table(table.set_column(table.schema.get_field_index("episode_return"), "episode_return", [returns]), part)
-    summary = json.loads(to_json_text(summarize(workdir)))
+    summary = json.loads(format_json(summarize(workdir)))
     assert [member["status"] for member in summary["members"]] == ["ok", "ok", "ok", "diverged"]
     finals = [member["final_return"] for member in summary["members"]]
     assert finals[::2] == [24.5, 224.5] and finals[3] is None
@@ -98,7 +98,7 @@ def test_a_run_in_which_no_episode_ended_has_null_and_is_ok(workdir):
         nothing = np.full(table.num_rows, np.nan, np.float32)
         at = table.schema.get_field_index("episode_return")
         pq.write_table(table.set_column(at, "episode_return", [nothing]), part)
-    summary = json.loads(to_json_text(summarize(workdir)))
+    summary = json.loads(format_json(summarize(workdir)))
     assert [(m["final_return"], m["best_return"]) for m in summary["members"]] == [(None, None)] * 4
     assert [m["status"] for m in summary["members"]] == ["ok", "ok", "ok", "diverged"]
     learning_curve.draw_learning_curve(workdir)

@@ -1,6 +1,6 @@
 """Rows of the study of memory that nobody measured."""
 
-from haepo_jax.language.training.memory import BASE, cases
+from haepo_jax.language.training.memory import BASE, list_cases
 
 MIB = 2**20
 
@@ -15,4 +15,4 @@ def row(case, device="cpu", haepo=1.0):
 
 
 def rows(haepo=1.0, shapes=tuple(BASE)):
-    return [row(case, haepo=haepo) for shape in shapes for case in cases(shape)]
+    return [row(case, haepo=haepo) for shape in shapes for case in list_cases(shape)]

@@ -129,7 +129,11 @@ def test_tables_of_the_terminal_show_names_as_they_are(monkeypatch):
     members = [member(k, final_return=1.0, greedy_return=1.0, sampled_return=1.0) for k in range(len(HOSTILE))]
     told = [
         printed(tables.make_returns_table({"members": members, "final_updates": 10}, ALL)),
-        printed(tables.make_evaluation_table({"members": members, "env": ALL, "update": 3, "episodes": 5})),
+        printed(
+            tables.make_evaluation_table(
+                {"members": members, "env": ALL, "checkpoint": "last", "update": 3, "episodes": 5}
+            )
+        ),
     ]
     file = io.StringIO()
     monkeypatch.setattr(command_line, "make_console", lambda: Console(file=file, width=2000, no_color=True))

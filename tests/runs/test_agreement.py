@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import haepo_jax
 from haepo_jax.config.sweep import from_values
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import agreement
@@ -13,26 +14,26 @@ BASE = {"num_seeds": 2, "sweep": {"haepo": {"kl_coef": (0.0, 0.1)}}}
 
 
 def facts(**changes):
-    return agreement._facts(from_values(BASE | changes), {"members_per_device": None})
+    return agreement._collect_facts(from_values(BASE | changes), {"members_per_device": None})
 
 
 def test_a_difference_names_the_values_and_who_has_them():
-    assert agreement.differences([{"a": "1", "b": "2"}, {"a": "1", "b": "3"}, {"a": "1", "b": "2"}]) == [
+    assert agreement.find_differences([{"a": "1", "b": "2"}, {"a": "1", "b": "3"}, {"a": "1", "b": "2"}]) == [
         "b is 2 on processes 0, 2, 3 on process 1"
     ]
 
 
 def test_a_value_that_one_has_not_is_a_difference():
-    assert agreement.differences([{"a": "1"}, {}]) == ["a is 1 on process 0, not there on process 1"]
+    assert agreement.find_differences([{"a": "1"}, {}]) == ["a is 1 on process 0, not there on process 1"]
 
 
 def test_a_long_value_is_cut():
-    (told,) = agreement.differences([{"a": "x" * 1000}, {"a": "y"}])
+    (told,) = agreement.find_differences([{"a": "x" * 1000}, {"a": "y"}])
     assert len(told) < 120
 
 
 def test_equal_processes_have_no_difference():
-    assert agreement.differences([facts(), facts()]) == []
+    assert agreement.find_differences([facts(), facts()]) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_equal_processes_have_no_difference():
     ],
 )
 def test_the_fields_of_the_config_that_differ_are_named(changes, names):
-    found = agreement.differences([facts(), facts(**changes)])
+    found = agreement.find_differences([facts(), facts(**changes)])
     assert [text.split(" is ")[0] for text in found] == names
 
 
@@ -56,18 +57,18 @@ def test_members_that_differ_though_the_config_does_not_are_a_difference():
     sweep = from_values(BASE)
     (group,) = sweep.groups
     other = sweep._replace(groups=(group._replace(members=group.members[:-1]),))
-    (told,) = agreement.differences([agreement._facts(sweep, {}), agreement._facts(other, {})])
+    (told,) = agreement.find_differences([agreement._collect_facts(sweep, {}), agreement._collect_facts(other, {})])
     assert told.startswith("members is ")
 
 
 def test_flags_versions_and_code_are_compared(monkeypatch):
     own = facts()
-    monkeypatch.setattr(agreement, "package_versions", lambda: {"jax": "0.1"})
-    monkeypatch.setattr(agreement, "_code", lambda: "other")
+    monkeypatch.setattr(agreement, "list_package_versions", lambda: {"jax": "0.1"})
+    monkeypatch.setattr(agreement, "_digest_code", lambda: "other")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true --xla_force_host_platform_device_count=7")
     with jax.numpy_dtype_promotion("strict"), jax.default_matmul_precision("highest"):
         other = facts()
-    found = " ".join(agreement.differences([own, other]))
+    found = " ".join(agreement.find_differences([own, other]))
     for name in (
         *("the version of jax is", "the code of haepo_jax is", 'XLA_FLAGS is "" on', "JAX_NUMPY_DTYPE_PROMOTION is"),
         "JAX_DEFAULT_MATMUL_PRECISION is",
@@ -125,3 +126,12 @@ def test_a_folder_that_cannot_be_made_is_left_to_the_one_who_opens_it(two, tmp_p
     (tmp_path / "file").write_text("")
     with agreement.one_folder(tmp_path / "file" / "run"):
         pass
+
+
+def test_the_code_that_is_compared_is_that_of_the_whole_package(tmp_path, monkeypatch):
+    (tmp_path / "losses").mkdir()
+    (tmp_path / "losses" / "haepo.py").write_text("one")
+    monkeypatch.setattr(haepo_jax, "__file__", str(tmp_path / "__init__.py"))
+    before = agreement._digest_code.__wrapped__()
+    (tmp_path / "losses" / "haepo.py").write_text("other")
+    assert agreement._digest_code.__wrapped__() != before

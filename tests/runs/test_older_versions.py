@@ -14,7 +14,7 @@ import pytest
 import haepo_jax
 from haepo_jax.config.sweep import from_record
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs import checkpoints
+from haepo_jax.runs import checksums
 from haepo_jax.runs.evaluation import measure
 from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runs.files import read_identity, read_record, read_summary
@@ -85,8 +85,8 @@ def test_a_member_that_had_diverged_under_0_1_has_diverged(workdir):
 
 
 def test_the_checksums_of_a_checkpoint_of_0_1_are_verified(workdir, monkeypatch, capsys):
-    compute = checkpoints._compute_checksums
-    monkeypatch.setattr(checkpoints, "_compute_checksums", lambda arrays, start: compute(arrays, start) + 1)
+    compute = checksums.compute
+    monkeypatch.setattr(checksums, "compute", lambda arrays, start: compute(arrays, start) + 1)
     with pytest.raises(ConfigError, match="holds no good checkpoint"):
         list(load_states(workdir))
     assert "the checksum does not hold for member 0" in capsys.readouterr().out

@@ -16,9 +16,9 @@ from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, decide
 from haepo_jax.language.data import corpus, datasets
-from haepo_jax.language.data.generated_task import best_gold, ceiling_accuracy, gold_reward
-from haepo_jax.language.stages.assembly import make_setting
-from haepo_jax.language.stages.evaluation import FINE_TUNED, answers_of, win_rates
+from haepo_jax.language.data.generated_task import compute_best_gold, compute_ceiling_accuracy, compute_gold_reward
+from haepo_jax.language.stages.context import make_context
+from haepo_jax.language.stages.evaluation import FINE_TUNED, collect_answers, compute_win_rates
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import Series
 from haepo_jax.reports.formatting import (
@@ -52,7 +52,7 @@ class _Found:
     names: Mapping[str, tuple[str, ...]]
     """The reported runs of each method."""
     judged: Mapping[str, Any]
-    """`means` of each run and `win_rates` of each seed on the test posts, and `start`: the fine-tuned policy on the
+    """`means` of each run and the win rates of each seed on the test posts, and `start`: the fine-tuned policy on the
     held-out posts."""
 
     def mean(self, method: Method, measure: str) -> np.ndarray:
@@ -89,10 +89,10 @@ def study(runs: Runs) -> Compared:
 
 
 def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    setting = make_setting(runs.config({}), runs.directory)
-    answers = answers_of(setting, [name for group in names.values() for name in group])
+    context = make_context(runs.config({}), runs.directory)
+    answers = collect_answers(context, [name for group in names.values() for name in group])
     rates = [
-        win_rates(
+        compute_win_rates(
             {FINE_TUNED: answers[FINE_TUNED], **{method: answers[group[seed]] for method, group in names.items()}}
         )
         for seed in range(runs.scale.seeds)
@@ -101,19 +101,19 @@ def _judged(runs: Runs, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
         "posts": len(answers[FINE_TUNED].lengths),
         "means": {name: given.means() for name, given in answers.items()},
         "win_rates": rates,
-        "start": answers_of(setting, (), "held_out")[FINE_TUNED].means(),
+        "start": collect_answers(context, (), "held_out")[FINE_TUNED].means(),
     }
 
 
 def _task(runs: Runs) -> dict[str, float]:
     """Computes the best to be had: gold rewards on the test posts, and the accuracy that gold gives on comparisons."""
-    data = make_setting(runs.config({}), runs.directory).config.data
-    rows = corpus.completions(data, "test")
+    data = make_context(runs.config({}), runs.directory).config.data
+    rows = corpus.read_completions(data, "test")
     compared = datasets.read(data.held_out_comparisons, data.comparisons_schema)
     return {
-        "best": float(np.mean([best_gold(row.prompt) for row in rows])),
-        "references": float(np.mean([gold_reward(row.prompt, row.completion) for row in rows])),
-        "ceiling": ceiling_accuracy([row for row in compared if isinstance(row, datasets.Comparison)]),
+        "best": float(np.mean([compute_best_gold(row.prompt) for row in rows])),
+        "references": float(np.mean([compute_gold_reward(row.prompt, row.completion) for row in rows])),
+        "ceiling": compute_ceiling_accuracy([row for row in compared if isinstance(row, datasets.Comparison)]),
     }
 
 

@@ -13,10 +13,10 @@ from haepo_jax.language.training.memory import (
     BASE,
     PROMPT_LENGTH,
     WAYS,
-    cases,
-    device_of_topology,
+    describe_topology_device,
+    list_cases,
+    list_method_cases,
     measure_all,
-    method_cases,
 )
 from haepo_jax.reports import figures
 from haepo_jax.reports.figures import Series
@@ -46,10 +46,10 @@ def measured(workdir: StrPath, shapes: Iterable[str], topology: str = "") -> lis
       StorageError: the file could not be written any more.
     """
     shapes = tuple(shapes)
-    rows = measure_all(workdir, [case for shape in shapes for case in cases(shape)])
+    rows = measure_all(workdir, [case for shape in shapes for case in list_cases(shape)])
     if topology:
-        device = device_of_topology(topology)
-        rows = measure_all(workdir, [case for shape in shapes for case in method_cases(shape)], device)
+        device = describe_topology_device(topology)
+        rows = measure_all(workdir, [case for shape in shapes for case in list_method_cases(shape)], device)
     return rows
 
 

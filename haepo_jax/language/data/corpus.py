@@ -10,12 +10,12 @@ from haepo_jax.language.config import DataConfig
 from haepo_jax.language.data import datasets, generated_task
 from haepo_jax.language.data.datasets import PromptCompletion
 from haepo_jax.language.data.prompts import (
-    as_completions,
-    as_preferences,
     encode_completions,
     encode_preferences,
     encode_queries,
-    prompt_format,
+    format_completions,
+    format_preferences,
+    get_prompt_format,
 )
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.training.scoring import Prompts, Sequences
@@ -24,7 +24,7 @@ Split = Literal["train", "held_out", "test"]
 """Posts to learn from, those that a run is watched by meanwhile, and those that it is judged by in the end."""
 
 
-def located(config: DataConfig, folder: Path) -> DataConfig:
+def locate_data(config: DataConfig, folder: Path) -> DataConfig:
     """Fills in the paths of the config: those of the generated task, written into `folder`, where any is missing."""
     if config.demonstrations:
         return config
@@ -43,7 +43,7 @@ def located(config: DataConfig, folder: Path) -> DataConfig:
     return dataclasses.replace(config, **paths)
 
 
-def completions(config: DataConfig, split: Split) -> tuple[PromptCompletion, ...]:
+def read_completions(config: DataConfig, split: Split) -> tuple[PromptCompletion, ...]:
     """Reads the demonstrations as texts; at most `num_held_out` of those that are not trained on."""
     path = {
         "train": config.demonstrations,
@@ -51,30 +51,34 @@ def completions(config: DataConfig, split: Split) -> tuple[PromptCompletion, ...
         "test": config.test_demonstrations,
     }[split]
     rows = datasets.read(path, config.demonstrations_schema)
-    return as_completions(rows if split == "train" else rows[: config.num_held_out], prompt_format(config.prompt))
+    return format_completions(
+        rows if split == "train" else rows[: config.num_held_out], get_prompt_format(config.prompt)
+    )
 
 
-def demonstrations(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Sequences:
-    """Prompts and their reference summaries, `[N, P + R]`."""
-    rows = completions(config, split)
-    return _joined(*encode_completions(rows, tokenizer, prompt_format(config.prompt)))
+def read_demonstrations(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Sequences:
+    """Reads prompts and their reference summaries, `[N, P + R]`."""
+    rows = read_completions(config, split)
+    return _joined(*encode_completions(rows, tokenizer, get_prompt_format(config.prompt)))
 
 
-def queries(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Prompts:
+def read_queries(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Prompts:
     """Reads the prompts of the demonstrations."""
-    prompts = [row.prompt for row in completions(config, split)]
-    return Prompts(*encode_queries(prompts, tokenizer, prompt_format(config.prompt)))
+    prompts = [row.prompt for row in read_completions(config, split)]
+    return Prompts(*encode_queries(prompts, tokenizer, get_prompt_format(config.prompt)))
 
 
-def comparisons(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Sequences:
+def read_comparisons(config: DataConfig, tokenizer: Tokenizer, *, held_out: bool) -> Sequences:
     """Reads comparisons, `[N, 2, P + C]`, the preferred response first; C is the format's `comparison_length`."""
     path = config.held_out_comparisons if held_out else config.comparisons
     splits = None
     if config.comparisons_schema == "openai_comparisons":
         splits = ("valid1", "valid2") if held_out else ("train",)
     rows = datasets.read(path, config.comparisons_schema, splits=splits)
-    preferences = as_preferences(rows[: config.num_held_out] if held_out else rows, prompt_format(config.prompt))
-    arrays = encode_preferences(preferences, tokenizer, prompt_format(config.prompt))
+    preferences = format_preferences(
+        rows[: config.num_held_out] if held_out else rows, get_prompt_format(config.prompt)
+    )
+    arrays = encode_preferences(preferences, tokenizer, get_prompt_format(config.prompt))
     chosen = _joined(arrays.queries, arrays.query_valid, arrays.chosen, arrays.chosen_valid)
     rejected = _joined(arrays.queries, arrays.query_valid, arrays.rejected, arrays.rejected_valid)
     return Sequences(

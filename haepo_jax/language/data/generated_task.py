@@ -28,7 +28,7 @@ from typing import Any
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.data.datasets import Comparison, Post
-from haepo_jax.language.data.tokenizer import Tokenizer, tokenizers_library
+from haepo_jax.language.data.tokenizer import Tokenizer, import_tokenizers
 
 NUM_FACTS = (2, 5)
 """The fewest and the most facts of a post; all numbers between are as likely."""
@@ -99,16 +99,16 @@ _WRITERS = {
 }
 
 
-def gold_reward(post: str, summary: str) -> float:
+def compute_gold_reward(post: str, summary: str) -> float:
     """Computes the worth of a summary of a post, from the two texts alone.
 
     max(-3, facts mentioned - wrong words - repetitions / 2 - words / 50), where a fact counts once, and again as a
     repetition each time after the first; a wrong word is one that is neither a fact in small letters nor a filler
     word, such as an aside, a thing of no post, or one in capitals; and all words count in the last term.
 
-    The best summary mentions each fact once and nothing else: 0.98 for each, so 1.96 to 4.9 (`best_gold`). The empty
-    summary is worth 0; one that mentions all eight things, about -0.9 on average over posts; one that copies the whole
-    post, -3, the least there is.
+    The best summary mentions each fact once and nothing else: 0.98 for each, so 1.96 to 4.9 (`compute_best_gold`). The
+    empty summary is worth 0; one that mentions all eight things, about -0.9 on average over posts; one that copies the
+    whole post, -3, the least there is.
 
     Args:
       post: text with the facts in capitals: a post, or the whole prompt with the post in it.
@@ -124,18 +124,18 @@ def gold_reward(post: str, summary: str) -> float:
       >>> gold_reward("well BOSS so pizza EXAM", "boss really boss pizza")
       -0.58
     """
-    facts, told, words = _facts(post), set[str](), summary.split()
+    facts, said, words = _facts(post), set[str](), summary.split()
     repeated = wrong = 0
     for word in words:
         if word in facts:
-            repeated += word in told
-            told.add(word)
+            repeated += word in said
+            said.add(word)
         else:
             wrong += word not in FILLER_WORDS
-    return max(FLOOR, COVERED * len(told) + WRONG * wrong + REPEATED * repeated + PER_WORD * len(words))
+    return max(FLOOR, COVERED * len(said) + WRONG * wrong + REPEATED * repeated + PER_WORD * len(words))
 
 
-def best_gold(post: str) -> float:
+def compute_best_gold(post: str) -> float:
     """Computes the most that a summary of the post can earn.
 
     Example:
@@ -145,7 +145,7 @@ def best_gold(post: str) -> float:
     return (COVERED + PER_WORD) * len(_facts(post))
 
 
-def preference_probability(first: float, second: float) -> float:
+def compute_preference_probability(first: float, second: float) -> float:
     """Computes the chance that the judge prefers a summary of gold reward `first` to one of `second`: Bradley-Terry.
 
     Example:
@@ -155,7 +155,7 @@ def preference_probability(first: float, second: float) -> float:
     return 1 / (1 + math.exp(SHARPNESS * (second - first)))
 
 
-def ceiling_accuracy(comparisons: Sequence[Comparison]) -> float:
+def compute_ceiling_accuracy(comparisons: Sequence[Comparison]) -> float:
     """Computes the accuracy of a judge who knows gold, the most that a reward model can reach, on such comparisons.
 
     Args:
@@ -166,8 +166,8 @@ def ceiling_accuracy(comparisons: Sequence[Comparison]) -> float:
     """
     chances = []
     for comparison in comparisons:
-        golds = [gold_reward(_text(comparison.post), summary) for summary in comparison.summaries]
-        chances.append(preference_probability(max(golds), min(golds)))
+        golds = [compute_gold_reward(_text(comparison.post), summary) for summary in comparison.summaries]
+        chances.append(compute_preference_probability(max(golds), min(golds)))
     return math.fsum(chances) / len(chances)
 
 
@@ -177,7 +177,7 @@ def make_tokenizer() -> Tokenizer:
     Raises:
       ConfigError: the tokenizers library is not installed.
     """
-    library = tokenizers_library()
+    library = import_tokenizers()
     special, headers = ("<pad>", "<eos>", "<unk>"), ("SUBREDDIT:", "TITLE:", "POST:", "TL;DR:", "\n\n")
     subreddits, facts = (f"r/{name}" for name in SUBREDDITS), (thing.upper() for thing in THINGS)
     spaced = (*subreddits, *FILLER_WORDS, *THINGS, *facts)
@@ -272,7 +272,7 @@ def _post(rng: random.Random, name: str) -> Post:
 
 def _summary(rng: random.Random, post: str, writer: _Writer) -> str:
     facts, words = _facts(post), post.split()
-    told = []
+    mentioned = []
     for thing in THINGS:
         if thing in facts:
             chance = 1 - (writer.neglects if thing in NEGLECTED else writer.omits)
@@ -281,15 +281,15 @@ def _summary(rng: random.Random, post: str, writer: _Writer) -> str:
         else:
             continue
         if rng.random() < chance:
-            told.append(thing)
+            mentioned.append(thing)
     if rng.random() < writer.invents:
-        told.insert(rng.randint(0, len(told)), rng.choice(THINGS))
-    if told and rng.random() < writer.repeats:
-        i = rng.randrange(len(told))
-        told.insert(i, told[i])
+        mentioned.insert(rng.randint(0, len(mentioned)), rng.choice(THINGS))
+    if mentioned and rng.random() < writer.repeats:
+        i = rng.randrange(len(mentioned))
+        mentioned.insert(i, mentioned[i])
     rambling = rng.uniform(*writer.rambles)
     summary: list[str] = []
-    for piece in (*([thing] for thing in told), []):
+    for piece in (*([thing] for thing in mentioned), []):
         while rng.random() < rambling:
             summary += rng.choice(PHRASES)
         summary += piece
@@ -306,7 +306,7 @@ def _comparison_row(rng: random.Random, name: str, split: str) -> dict[str, Any]
     post = _post(rng, name)
     policies = [rng.choice(tuple(_WRITERS)) for _ in range(2)]
     summaries = [_summary(rng, post.post, _WRITERS[policy]) for policy in policies]
-    first = preference_probability(*(gold_reward(post.post, summary) for summary in summaries))
+    first = compute_preference_probability(*(compute_gold_reward(post.post, summary) for summary in summaries))
     return {
         "info": {"id": post.id, "post": post.post, "title": post.title, "subreddit": post.subreddit},
         "summaries": [

@@ -127,7 +127,7 @@ class PreferenceArrays(NamedTuple):
     """`[N, R]` boolean."""
 
 
-def prompt_format(name: str) -> PromptFormat:
+def get_prompt_format(name: str) -> PromptFormat:
     """Returns the preset of that name.
 
     Raises:
@@ -136,8 +136,8 @@ def prompt_format(name: str) -> PromptFormat:
     return FORMATS[choose("Prompt format", name, tuple(FORMATS))]
 
 
-def as_completions(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[PromptCompletion, ...]:
-    """Rows to imitate, of either schema, with their prompts formatted.
+def format_completions(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[PromptCompletion, ...]:
+    """Formats the prompts of rows to imitate, of either schema.
 
     Args:
       rows: of `openai_tldr` or `trl_tldr`.
@@ -158,7 +158,7 @@ def as_completions(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Pr
     return tuple(completions)
 
 
-def as_preferences(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Preference, ...]:
+def format_preferences(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Preference, ...]:
     """Formats the prompts of comparisons of either schema.
 
     Args:
@@ -188,7 +188,7 @@ def as_preferences(rows: Sequence[Row], prompt_format: PromptFormat) -> tuple[Pr
 def encode_completions(
     examples: Sequence[PromptCompletion], tokenizer: Tokenizer, prompt_format: PromptFormat
 ) -> CompletionArrays:
-    """Prompts and completions as ids, in the format's `query_length` and `response_length`.
+    """Encodes prompts and completions as ids, in the format's `query_length` and `response_length`.
 
     Args:
       examples: at least one.
@@ -209,7 +209,7 @@ def encode_completions(
 def encode_preferences(
     examples: Sequence[Preference], tokenizer: Tokenizer, prompt_format: PromptFormat
 ) -> PreferenceArrays:
-    """Prompts and compared completions as ids, in the format's `query_length` and `comparison_length`.
+    """Encodes prompts and compared completions as ids, in the format's `query_length` and `comparison_length`.
 
     Args:
       examples: at least one.
@@ -265,7 +265,7 @@ def encode_queries(
 def encode_responses(
     prompts: Sequence[str], texts: Sequence[str], tokenizer: Tokenizer, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Responses as ids, each as it continues its prompt and with the end-of-sequence token, padded on the right.
+    """Encodes responses as ids, as they continue their prompts, with the end-of-sequence token, padded on the right.
 
     A text that spells an end-of-sequence token ends there. A response that is too long keeps its first `length`
     tokens, and so has no end-of-sequence token: nothing is learnt of ending in the middle of a sentence.

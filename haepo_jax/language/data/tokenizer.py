@@ -171,7 +171,7 @@ class Tokenizer:
         return [name for name in _COPIED if (folder / name).is_file()]
 
 
-def tokenizers_library() -> Any:
+def import_tokenizers() -> Any:
     """Imports the module `tokenizers`.
 
     Raises:
@@ -187,7 +187,7 @@ def tokenizers_library() -> Any:
 
 
 def _backend(path: Path) -> Any:
-    library = tokenizers_library()
+    library = import_tokenizers()
     if not path.is_file():
         raise ConfigError(f"{path.parent} holds no tokenizer.json.")
     try:

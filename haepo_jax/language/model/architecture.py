@@ -64,7 +64,7 @@ class Architecture:
         return self.head_dim if self.rotary_dim is None else self.rotary_dim
 
 
-def of_family(family: str, *, head_dim: int, **sizes: Any) -> Architecture:
+def make_architecture(family: str, *, head_dim: int, **sizes: Any) -> Architecture:
     """Makes an architecture with a family's usual choices, for a model that starts from random parameters.
 
     Args:

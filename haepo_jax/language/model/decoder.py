@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.language.model.architecture import Architecture
-from haepo_jax.language.model.rotary import rotary_angles, rotate
+from haepo_jax.language.model.rotary import compute_rotary_angles, rotate
 
 _UNROLLED = 4
 """Up to how many layers the scan is unrolled: the gradient of two layers takes 15% less time so, on a CPU."""
@@ -37,7 +37,7 @@ class Cache(NamedTuple):
     """`[layers, B, K, kv_heads, head_dim]`."""
 
 
-def empty_cache(architecture: Architecture, batch: int, length: int, dtype: jnp.dtype) -> Cache:
+def make_cache(architecture: Architecture, batch: int, length: int, dtype: jnp.dtype) -> Cache:
     """Makes a cache for `batch` sequences of at most `length` tokens, padding included."""
     shape = (architecture.num_layers, batch, length, architecture.num_kv_heads, architecture.head_dim)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
@@ -79,7 +79,7 @@ class Decoder(nn.Module):
             self.head = self.param("head", nn.initializers.lecun_normal(), (arch.hidden_size, arch.vocab_size))
 
     def __call__(self, tokens: jax.Array, valid: jax.Array) -> jax.Array:
-        """Logits `[B, T, V]`, float32, of whole sequences; for shapes and small checks."""
+        """Computes logits `[B, T, V]`, float32, of whole sequences; for shapes and small checks."""
         return self.logits(self.hidden(tokens, valid)[0])
 
     def hidden(
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         positions = jnp.maximum(jnp.cumsum(valid, axis=-1) - 1, 0)[:, slots]
         before = jnp.arange(valid.shape[-1]) <= slots[:, None]
         mask = jnp.broadcast_to(before & valid[:, None, None, :], (batch, 1, length, valid.shape[-1]))
-        shared = _Shared(rotary_angles(self.architecture, positions), mask, start)
+        shared = _Shared(compute_rotary_angles(self.architecture, positions), mask, start)
         states = jnp.take(self.embedding, jnp.where(valid[:, slots], tokens, 0), axis=0).astype(self.dtype)
         states, layers = self.layers(states, cache, shared)
         return self.final_norm(states).astype(self.dtype), layers
@@ -113,7 +113,7 @@ class Decoder(nn.Module):
         return self.embedding.T if self.architecture.tie_embeddings else self.head
 
     def logits(self, states: jax.Array) -> jax.Array:
-        """Logits `[..., V]`, float32, of states `[..., D]`."""
+        """Computes logits `[..., V]`, float32, of states `[..., D]`."""
         return jnp.matmul(states, self.head_matrix().astype(self.dtype), preferred_element_type=jnp.float32)
 
 

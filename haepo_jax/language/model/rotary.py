@@ -9,7 +9,7 @@ import numpy as np
 from haepo_jax.language.model.architecture import Architecture, RopeScaling
 
 
-def rotary_angles(architecture: Architecture, positions: jax.Array) -> jax.Array:
+def compute_rotary_angles(architecture: Architecture, positions: jax.Array) -> jax.Array:
     """Computes the angle by which each pair of dimensions is turned.
 
     Args:

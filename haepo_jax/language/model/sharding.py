@@ -22,7 +22,7 @@ def make_mesh(fsdp: int, rows: int) -> Mesh:
       ConfigError: no number of devices that holds whole copies divides the batch.
     """
     devices = jax.devices()
-    count = usable_devices(len(devices), fsdp, rows)
+    count = count_usable_devices(len(devices), fsdp, rows)
     if count < len(devices):
         print(
             f"Uses {count} of {len(devices)} devices, as more cannot share a batch of {rows} evenly.", file=sys.stderr
@@ -31,7 +31,7 @@ def make_mesh(fsdp: int, rows: int) -> Mesh:
     return jax.make_mesh(shape, (DATA, FSDP), axis_types=kinds, devices=devices[:count])
 
 
-def usable_devices(devices: int, fsdp: int, rows: int) -> int:
+def count_usable_devices(devices: int, fsdp: int, rows: int) -> int:
     """Computes the largest number of devices that divides a batch and holds whole copies of the parameters.
 
     Args:
@@ -55,7 +55,7 @@ def usable_devices(devices: int, fsdp: int, rows: int) -> int:
     return count
 
 
-def over_rows(mesh: Mesh) -> NamedSharding:
+def shard_rows(mesh: Mesh) -> NamedSharding:
     """Shards batches: their leading axis lies over all devices."""
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
@@ -65,7 +65,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def for_parameters(mesh: Mesh, tree: Any) -> Any:
+def shard_parameters(mesh: Mesh, tree: Any) -> Any:
     """Shards parameters and what has their shapes: each array's longest axis that can be over `fsdp`, else whole.
 
     Args:

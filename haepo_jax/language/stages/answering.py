@@ -8,11 +8,11 @@ import numpy as np
 
 from haepo_jax.language.data import corpus
 from haepo_jax.language.data.corpus import Split
-from haepo_jax.language.data.generated_task import gold_reward
-from haepo_jax.language.data.prompts import prompt_format
+from haepo_jax.language.data.generated_task import compute_gold_reward
+from haepo_jax.language.data.prompts import get_prompt_format
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
-from haepo_jax.language.stages.assembly import Setting
+from haepo_jax.language.stages.context import StageContext
 from haepo_jax.language.training.rollout import Frozen, make_rollout
 from haepo_jax.language.training.scoring import Prompts
 from haepo_jax.types import Params
@@ -40,24 +40,24 @@ class Answers(NamedTuple):
         return judged
 
     def means(self) -> dict[str, float]:
-        """`gold` and `reward` where there are such, `reference_kl`, `length` and `ended`."""
+        """Computes means by name: `gold` and `reward` where there are such, `reference_kl`, `length` and `ended`."""
         means = {"reference_kl": self.reference_kl, "length": self.lengths, "ended": self.ended}
         judged = {"gold": self.gold, "reward": self.reward}
         return {name: float(np.mean(values)) for name, values in (judged | means).items() if values is not None}
 
 
 def make_answering(
-    setting: Setting, decoder: Decoder, reward_decoder: Decoder | None, tokenizer: Tokenizer, split: Split
+    context: StageContext, decoder: Decoder, reward_decoder: Decoder | None, tokenizer: Tokenizer, split: Split
 ) -> Callable[[Params, Frozen, int], Answers]:
-    """`(parameters, frozen, seed) -> answers` to the posts of a split, at the temperature of training.
+    """Makes `(parameters, frozen, seed) -> answers` to the posts of a split, at the temperature of training.
 
     The compiled program is the same for all policies of one shape, and the same seed draws the same random numbers
     for all of them.
     """
-    texts = prompt_format(setting.config.data.prompt)
+    texts = get_prompt_format(context.config.data.prompt)
     rollout = jax.jit(
         make_rollout(
-            setting.config,
+            context.config,
             decoder,
             reward_decoder,
             tokenizer,
@@ -65,23 +65,23 @@ def make_answering(
             response_length=texts.response_length,
         )
     )
-    queries = corpus.queries(setting.config.data, tokenizer, split)
-    posts = [row.prompt for row in corpus.completions(setting.config.data, split)]
+    queries = corpus.read_queries(context.config.data, tokenizer, split)
+    posts = [row.prompt for row in corpus.read_completions(context.config.data, split)]
 
     def answers(params: Params, frozen: Frozen, seed: int) -> Answers:
-        count, size, parts = len(posts), setting.held_out_rows, []
+        count, size, parts = len(posts), context.held_out_rows, []
         for number, at in enumerate(range(0, count, size)):
             rows = np.arange(at, at + size) % count  # the last batch is filled up with the first posts
-            batch = setting.place(Prompts(queries.tokens[rows], queries.valid[rows]))
+            batch = context.place(Prompts(queries.tokens[rows], queries.valid[rows]))
             given = rollout(params, frozen, batch, jax.random.fold_in(jax.random.key(seed), number))
             samples = given.samples
             judged = Answers(samples.valid.sum(axis=-1), samples.ended, given.drift, given.reward, None)
             parts.append((samples.tokens, judged))
         tokens, judged = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
-        if not setting.generated:
+        if not context.generated:
             return judged
-        told = map(tokenizer.decode_response, tokens)
-        gold = np.array([gold_reward(post, answer) for post, answer in zip(posts, told, strict=True)])
+        decoded = map(tokenizer.decode_response, tokens)
+        gold = np.array([compute_gold_reward(post, answer) for post, answer in zip(posts, decoded, strict=True)])
         return judged._replace(gold=gold)
 
     return answers

@@ -1,4 +1,4 @@
-"""Inputs that must not change under way: noted when the run begins, and compared when it resumes."""
+"""Inputs that must not change during a run: noted when the run begins, and compared when it resumes."""
 
 import os
 import zlib
@@ -13,14 +13,14 @@ from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import storage_errors, write_json
 
 
-def hold_to_frozen(frozen: Any, workdir: Path) -> None:
+def check_frozen(frozen: Any, workdir: Path) -> None:
     """Compares the frozen parameters with those that the run began with.
 
     Raises:
       ConfigError: they differ.
       StorageError: their checksums could not be written.
     """
-    changed = _changed(frozen, workdir / "frozen.json")
+    changed = _find_changed(frozen, workdir / "frozen.json")
     if changed:
         raise ConfigError(
             f"{workdir} was started with another reference policy or reward model ({changed[0]} differs); "
@@ -28,7 +28,7 @@ def hold_to_frozen(frozen: Any, workdir: Path) -> None:
         )
 
 
-def hold_to_examples(examples: Any, source: str, workdir: Path) -> None:
+def check_examples(examples: Any, source: str, workdir: Path) -> None:
     """Compares the examples, as they are learnt from and in their order, with those that the run began with.
 
     Args:
@@ -40,15 +40,15 @@ def hold_to_examples(examples: Any, source: str, workdir: Path) -> None:
       ConfigError: they differ; `source` is named.
       StorageError: their checksums could not be written.
     """
-    if _changed(examples, workdir / "examples.json"):
+    if _find_changed(examples, workdir / "examples.json"):
         raise ConfigError(
             f"{source} has changed since {workdir} was started: its rows, or their order, give other examples; use "
             "the same data, or use another --workdir."
         )
 
 
-def _changed(tree: Any, path: Path) -> list[str]:
-    """The arrays whose checksum is not the one in a file, which is written where there is none."""
+def _find_changed(tree: Any, path: Path) -> list[str]:
+    """Lists the arrays whose checksum is not the one in a file, which is written where there is none."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     sums = {
         jax.tree_util.keystr(path, simple=True, separator="."): zlib.crc32(np.ascontiguousarray(leaf).tobytes())

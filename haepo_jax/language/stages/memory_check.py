@@ -1,4 +1,4 @@
-"""Whether what a run would hold can be there, asked before it is made."""
+"""A check of memory: what a run would hold is compared with what is there, before it is made."""
 
 import jax
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from haepo_jax.config.members import Member
 from haepo_jax.language.data import batches
-from haepo_jax.language.stages.frozen_inputs import hold_to_examples, hold_to_frozen
+from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.component_files import Described
 from haepo_jax.runs.folder import storage_errors
@@ -110,8 +110,8 @@ def run(
       StorageError: the folder could not be written any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    hold_to_frozen(stage.frozen, workdir)
-    hold_to_examples(stage.examples, stage.source, workdir)
+    check_frozen(stage.frozen, workdir)
+    check_examples(stage.examples, stage.source, workdir)
     with signals.leaving(lambda: describe_next_start(workdir)):
         return _StageRun(stage, workdir, components).run(checkpoint_seconds, stall_seconds)
 
@@ -228,7 +228,7 @@ def _to_host(learner: LearnerState, cursor: batches.Cursor, tokens: np.ndarray) 
 
 
 def _from_host(state: _State, like: LearnerState) -> tuple[LearnerState, batches.Cursor]:
-    """The learner on the devices, placed as `like`, and the cursor."""
+    """Returns the learner on the devices, placed as `like`, and the cursor."""
     bare = dataclasses.replace(like, key=jax.random.key_data(like.key))
     learner = jax.tree.map(lambda leaf, like: jax.device_put(leaf[0], like.sharding), state.learner, bare)
     return dataclasses.replace(learner, key=jax.random.wrap_key_data(learner.key)), jax.tree.map(

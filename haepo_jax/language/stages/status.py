@@ -1,4 +1,4 @@
-"""How a stage's folder stands: whether it is finished, how it ended, and where its model lies."""
+"""The status of a stage's folder: whether it is finished, how it ended, and where its model lies."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ LAST_FINITE = "model_before_divergence"
 """Of a run that diverged: its newest checkpoint, under a name that nobody takes for the result."""
 
 
-def ending(folder: Path) -> dict[str, Any] | None:
+def read_ending(folder: Path) -> dict[str, Any] | None:
     """Reads the summary of a stage, None where it is missing or damaged."""
     try:
         return read_summary(folder)
@@ -22,16 +22,16 @@ def ending(folder: Path) -> dict[str, Any] | None:
 
 def is_finished(folder: Path) -> bool:
     """Returns whether a stage has its summary and its model; what is missing is made again by the same command."""
-    summary = ending(folder)
-    return summary is not None and is_whole(model_of(folder))
+    summary = read_ending(folder)
+    return summary is not None and is_whole(find_model(folder))
 
 
-def diverged_at(folder: Path) -> int | None:
+def find_divergence(folder: Path) -> int | None:
     """Returns the update that a stage ended at as its loss or gradient was not finite, None if it did not."""
-    summary = ending(folder)
+    summary = read_ending(folder)
     return summary.get("diverged_at") if summary and summary.get("status") == "diverged" else None
 
 
-def model_of(folder: Path) -> Path:
+def find_model(folder: Path) -> Path:
     """Returns where a stage's model lies."""
-    return folder / (MODEL if diverged_at(folder) is None else LAST_FINITE)
+    return folder / (MODEL if find_divergence(folder) is None else LAST_FINITE)

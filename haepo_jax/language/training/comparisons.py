@@ -9,7 +9,7 @@ from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, make_learn, make_score
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.language.training.rollout import Frozen, make_reference
-from haepo_jax.language.training.scoring import Sequences, rows_of
+from haepo_jax.language.training.scoring import Sequences, flatten_comparisons
 from haepo_jax.types import Metrics
 
 
@@ -29,7 +29,7 @@ def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: in
     learn = make_learn(config, decoder, response_length, score=score)
 
     def update(learner: LearnerState, frozen: Frozen, comparisons: Sequences) -> tuple[LearnerState, Metrics]:
-        rows = rows_of(comparisons)
+        rows = flatten_comparisons(comparisons)
         learner, metrics = learn(learner, frozen.base, Experience(rows, reference_log_probs(frozen, rows)))
         metrics |= {"tokens": jnp.sum(rows.valid[:, -response_length:], dtype=jnp.int32)}
         return dataclasses.replace(learner, updates_done=learner.updates_done + 1), metrics

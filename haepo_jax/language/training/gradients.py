@@ -48,7 +48,7 @@ def two_pass(log_probs: LogProbs, *, microbatch: int) -> Gradient:
     """
 
     def gradient(params: Params, rows: Rows, loss: Loss) -> tuple[jax.Array, Metrics, Params]:
-        values = in_microbatches(lambda piece: log_probs(params, piece), rows, microbatch)
+        values = map_in_microbatches(lambda piece: log_probs(params, piece), rows, microbatch)
         (value, metrics), coefficients = jax.value_and_grad(loss, has_aux=True)(values)
 
         def accumulate(total: Params, piece: tuple[Rows, jax.Array]) -> tuple[Params, None]:
@@ -65,7 +65,7 @@ def two_pass(log_probs: LogProbs, *, microbatch: int) -> Gradient:
     return gradient
 
 
-def in_microbatches(function: Callable[[Rows], jax.Array], rows: Rows, size: int) -> jax.Array:
+def map_in_microbatches(function: Callable[[Rows], jax.Array], rows: Rows, size: int) -> jax.Array:
     """Computes `function(rows)` for `size` rows at a time; each result must come from its row alone."""
     count = jax.tree.leaves(rows)[0].shape[0]
     return _join(jax.lax.map(function, _split(rows, size)), count)

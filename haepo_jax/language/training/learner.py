@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from haepo_jax.language.model.lora import join
-from haepo_jax.language.model.sharding import for_parameters
+from haepo_jax.language.model.sharding import shard_parameters
 from haepo_jax.methods import scalars
 from haepo_jax.types import Metrics, Params
 
@@ -32,13 +32,13 @@ Update = Callable[[LearnerState, Any, Any], tuple[LearnerState, Metrics]]
 """`(learner, frozen, batch) -> (learner, metrics)`; metrics are scalars, `tokens` (of responses) among them."""
 
 
-def start(trained: Params, optimizer: optax.GradientTransformation, *, seed: int, mesh: Mesh) -> LearnerState:
+def init_learner(trained: Params, optimizer: optax.GradientTransformation, *, seed: int, mesh: Mesh) -> LearnerState:
     """Makes the state before the first update, on the devices."""
 
     def make(trained: Params) -> LearnerState:
         return LearnerState(trained, optimizer.init(trained), jax.random.key(seed), jnp.int32(0))
 
-    return jax.jit(make, out_shardings=for_parameters(mesh, jax.eval_shape(make, trained)))(trained)
+    return jax.jit(make, out_shardings=shard_parameters(mesh, jax.eval_shape(make, trained)))(trained)
 
 
 def whole(base: Params | None, trained: Params) -> Params:

@@ -19,7 +19,7 @@ from jax.sharding import SingleDeviceSharding
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import ON_LANGUAGE, LanguageConfig
-from haepo_jax.language.model.architecture import Architecture, of_family
+from haepo_jax.language.model.architecture import Architecture, make_architecture
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, Score, make_learn, make_optimizer_of, make_score
 from haepo_jax.language.training.learner import LearnerState
@@ -66,13 +66,13 @@ class Memory(NamedTuple):
         return self.arguments + self.outputs + self.temporaries - self.aliased
 
 
-def architecture(shape: str, vocab_size: int) -> Architecture:
-    """Returns the architecture of a shape: 44 million parameters at 32k tokens, or those of Qwen3-0.6B."""
+def make_architecture_of_shape(shape: str, vocab_size: int) -> Architecture:
+    """Makes the architecture of a shape: 44 million parameters at 32k tokens, or those of Qwen3-0.6B."""
     sizes = {
         "40M": {"hidden_size": 512, "num_layers": 7, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 2048},
         "0.6B": {"hidden_size": 1024, "num_layers": 28, "num_heads": 16, "num_kv_heads": 8, "intermediate_size": 3072},
     }[shape]
-    return of_family(
+    return make_architecture(
         "qwen3",
         head_dim={"40M": 64, "0.6B": 128}[shape],
         vocab_size=vocab_size,
@@ -87,12 +87,12 @@ BASE = {"40M": Case("40M", "haepo", "", 32, 512, 32_768), "0.6B": Case("0.6B", "
 """The case of each shape from which one thing at a time is varied, but for the way."""
 
 
-def method_cases(shape: str) -> Iterator[Case]:
+def list_method_cases(shape: str) -> Iterator[Case]:
     """Lists every method in every way at the base of a shape."""
     yield from (BASE[shape]._replace(method=method, way=way) for method in ON_LANGUAGE for way in WAYS)
 
 
-def cases(shape: str) -> Iterator[Case]:
+def list_cases(shape: str) -> Iterator[Case]:
     """Lists the cases of the report: every way against M, T and vocabulary, and every method at the base."""
     base = BASE[shape]
     varied = [base._replace(num_responses=count) for count in (4, 8, 16, 32, 64)]
@@ -102,10 +102,10 @@ def cases(shape: str) -> Iterator[Case]:
     }[shape]
     varied += [base._replace(response_length=length) for length in lengths]
     varied += [base._replace(vocab_size=size) for size in vocabularies]
-    yield from dict.fromkeys((*(case._replace(way=way) for case in varied for way in WAYS), *method_cases(shape)))
+    yield from dict.fromkeys((*(case._replace(way=way) for case in varied for way in WAYS), *list_method_cases(shape)))
 
 
-def device_of_topology(name: str) -> jax.Device:
+def describe_topology_device(name: str) -> jax.Device:
     """Describes a device of a TPU topology such as `v5e:2x2`, to compile for.
 
     Raises:
@@ -127,7 +127,7 @@ def measure(case: Case, device: jax.Device | None = None) -> Memory | None:
       None where the compiler finds that the device's memory does not hold it.
     """
     config = _config(case)
-    decoder = Decoder(architecture(case.shape, case.vocab_size), remat=case.way != "naive")
+    decoder = Decoder(make_architecture_of_shape(case.shape, case.vocab_size), remat=case.way != "naive")
     score = (
         _score_all_positions(case.response_length) if case.way == "naive" else make_score(config, case.response_length)
     )
@@ -234,8 +234,8 @@ def measure_all(workdir: StrPath, every: Iterable[Case], device: jax.Device | No
         sizes = dict.fromkeys(Memory._fields) if memory is None else memory._asdict()
         total = None if memory is None else memory.total
         rows.append({**case._asdict(), **sizes, "total": total, **where})
-        told = "does not fit" if total is None else f"{total / 2**20:,.0f} MiB"
-        print(f"{where['device']}, {', '.join(map(str, case))}: {told}", flush=True)
+        described = "does not fit" if total is None else f"{total / 2**20:,.0f} MiB"
+        print(f"{where['device']}, {', '.join(map(str, case))}: {described}", flush=True)
         with storage_errors(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
             write_json(path, {"rows": rows})

@@ -7,20 +7,18 @@ import optax
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.learner import Update, make_supervised_update
-from haepo_jax.language.training.scoring import Sequences, rows_of
+from haepo_jax.language.training.scoring import Sequences, flatten_comparisons
 from haepo_jax.losses import dpo_loss
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
-"""`{"decoder": the decoder's parameters, "score": [D]}`."""
-
 
 def init_reward_params(decoder_params: Params) -> Params:
-    """Makes a reward model that begins as this decoder, with every score 0."""
+    """Makes `{"decoder": the decoder's parameters, "score": [D]}`, a reward model whose rewards are all 0."""
     return {"decoder": decoder_params, "score": jnp.zeros(decoder_params["embedding"].shape[1], jnp.float32)}
 
 
-def rewards(
+def compute_rewards(
     decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int, pooling: str
 ) -> jax.Array:
     """Computes the reward of each response.
@@ -49,7 +47,7 @@ def rewards(
 def bradley_terry_loss(
     chosen: jax.Array, rejected: jax.Array, where: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Loss and accuracy of rewards `[B]` for the preferred and for the other response of each comparison.
+    """Computes loss and accuracy of rewards `[B]` for the preferred and for the other response of each comparison.
 
     `where` `[B]` is True for the comparisons that count; all do when it is None.
 
@@ -68,12 +66,12 @@ def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
 def judge(
     config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Loss and accuracy on comparisons, `[B, 2, P + R]`, the preferred response first."""
+    """Computes loss and accuracy on comparisons, `[B, 2, P + R]`, the preferred response first."""
     given = _given(config, decoder, params, comparisons, response_length)
     return bradley_terry_loss(given[0::2], given[1::2])
 
 
-def held_out_accuracy(
+def compute_held_out_accuracy(
     config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
 ) -> jax.Array:
     """Computes the accuracy on comparisons, `[B, 2, P + R]`, of which those without any valid token do not count."""
@@ -86,8 +84,8 @@ def _given(
     config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, response_length: int
 ) -> jax.Array:
     """The rewards of the rows of comparisons."""
-    rows = rows_of(comparisons)
-    return rewards(decoder, params, rows, response_length=response_length, pooling=config.reward.pooling)
+    rows = flatten_comparisons(comparisons)
+    return compute_rewards(decoder, params, rows, response_length=response_length, pooling=config.reward.pooling)
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
-from haepo_jax.language.training.gradients import in_microbatches
+from haepo_jax.language.training.gradients import map_in_microbatches
 from haepo_jax.language.training.group_update import Score, make_score
-from haepo_jax.language.training.reward import rewards
-from haepo_jax.language.training.sampling import Samples, sample, with_prompts
+from haepo_jax.language.training.reward import compute_rewards
+from haepo_jax.language.training.sampling import Samples, append_to_prompts, sample
 from haepo_jax.language.training.scoring import Prompts, Sequences
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.types import Params
@@ -69,8 +69,8 @@ def make_rollout(
     def reward_of(frozen: Frozen, sequences: Sequences) -> jax.Array | None:
         if reward_decoder is None:
             return None
-        return in_microbatches(
-            lambda rows: rewards(
+        return map_in_microbatches(
+            lambda rows: compute_rewards(
                 reward_decoder, frozen.reward, rows, response_length=response_length, pooling=config.reward.pooling
             ),
             sequences,
@@ -91,7 +91,7 @@ def make_rollout(
             eos_ids=tokenizer.eos_ids,
             pad_id=tokenizer.pad_id,
         )
-        sequences = with_prompts(prompts.tokens, prompts.valid, samples)
+        sequences = append_to_prompts(prompts.tokens, prompts.valid, samples)
         reference = reference_log_probs(frozen, sequences)
         drift = trajectory_log_likelihood(samples.log_probs - reference, where=samples.valid)
         if rl.top_p < 1.0:  # the samples are not the policy's
@@ -109,6 +109,6 @@ def make_reference(
 
     def reference(frozen: Frozen, sequences: Sequences) -> jax.Array:
         params = frozen.base if frozen.reference is None else frozen.reference
-        return in_microbatches(lambda rows: score(plain, params, rows), sequences, config.rl.microbatch)
+        return map_in_microbatches(lambda rows: score(plain, params, rows), sequences, config.rl.microbatch)
 
     return reference

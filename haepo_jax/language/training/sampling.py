@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.language.model.decoder import Cache, Decoder, empty_cache
+from haepo_jax.language.model.decoder import Cache, Decoder, make_cache
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.types import Params
 
@@ -72,13 +72,13 @@ def sample(
     apply: Any = decoder.apply  # whose result depends on the method
 
     room = jnp.zeros((prompts.shape[0], response_length), bool)
-    cache = empty_cache(decoder.architecture, prompts.shape[0], slots, decoder.dtype)
+    cache = make_cache(decoder.architecture, prompts.shape[0], slots, decoder.dtype)
     states, cache = apply(variables, prompts, jnp.concatenate([prompt_valid, room], axis=1), cache, 0, method="hidden")
     logits = apply(variables, states[:, -1], method="logits")
     cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_samples, axis=1), cache)
     logits, prompt_valid = (jnp.repeat(leaf, num_samples, axis=0) for leaf in (logits, prompt_valid))
 
-    def goes_on(carry: _Carry) -> jax.Array:
+    def any_left(carry: _Carry) -> jax.Array:
         return (carry.step < response_length) & ~jnp.all(carry.samples.ended)
 
     def advance(carry: _Carry) -> _Carry:
@@ -115,10 +115,10 @@ def sample(
         jnp.zeros((batch, response_length), jnp.float32),
         jnp.zeros(batch, bool),
     )
-    return jax.lax.while_loop(goes_on, advance, _Carry(jnp.int32(0), cache, logits, nothing, key)).samples
+    return jax.lax.while_loop(any_left, advance, _Carry(jnp.int32(0), cache, logits, nothing, key)).samples
 
 
-def with_prompts(prompts: jax.Array, prompt_valid: jax.Array, samples: Samples) -> Sequences:
+def append_to_prompts(prompts: jax.Array, prompt_valid: jax.Array, samples: Samples) -> Sequences:
     """Puts the samples behind their prompts, `[N, P]`, as sequences to score."""
     count = samples.tokens.shape[0] // prompts.shape[0]
     prompts, prompt_valid = (jnp.repeat(leaf, count, axis=0) for leaf in (prompts, prompt_valid))

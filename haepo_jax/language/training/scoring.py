@@ -34,7 +34,7 @@ class Sequences(NamedTuple):
     """`[B, P + R]` boolean."""
 
 
-def rows_of(comparisons: Sequences) -> Sequences:
+def flatten_comparisons(comparisons: Sequences) -> Sequences:
     """Lays comparisons `[B, 2, P + R]` out as `[2 B, P + R]`: rows 2i and 2i + 1 are those of comparison i."""
     return Sequences(*(leaf.reshape(-1, leaf.shape[-1]) for leaf in comparisons))
 

@@ -12,7 +12,7 @@ from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
 
-def nll(decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int) -> jax.Array:
+def compute_nll(decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int) -> jax.Array:
     """Computes the mean negative log-likelihood of the responses' tokens, in nats."""
     log_probs = response_log_probs(decoder, params, sequences, response_length=response_length)
     valid = sequences.valid[:, -response_length:]
@@ -28,7 +28,7 @@ def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: in
     """Makes an update `(learner, base, batch) -> (learner, metrics)`; metrics `loss`, `grad_norm`, `tokens`."""
 
     def loss(trained: Params, base: Params | None, batch: Sequences) -> tuple[jax.Array, Metrics]:
-        return nll(decoder, whole(base, trained), batch, response_length=response_length), {}
+        return compute_nll(decoder, whole(base, trained), batch, response_length=response_length), {}
 
     return make_supervised_update(
         loss,

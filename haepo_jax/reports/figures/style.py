@@ -1,5 +1,6 @@
 """The one style of all figures: sizes, colours, dashes, markers and fonts."""
 
+import functools
 import itertools
 import re
 import textwrap
@@ -150,11 +151,12 @@ def assign_styles(labels: Iterable[str], families: Mapping[str, Style] = Mapping
     known = {_words(name): style for name, style in families.items()}
     family = {label: _family(_words(label), known) for label in labels}
     result: dict[str, Style] = {}
+    taken: set[Style] = set()
     # Those that are a family's very name come first, so that they have its style wherever their place is.
     for label, name in sorted(family.items(), key=lambda item: (item[1] is None, _words(item[0]) != item[1])):
-        taken = set(result.values())
         fresh = _free_styles(known, taken) if name is None else _with_variants(known[name])
         result[label] = next((style for style in fresh if style not in taken), PALETTE[len(result) % len(PALETTE)])
+        taken.add(result[label])
     return {label: result[label] for label in labels}
 
 
@@ -165,6 +167,7 @@ def _free_styles(families: Mapping[str, Style], taken: set[Style]) -> Iterator[S
     yield from itertools.chain.from_iterable(map(_with_variants, looks))
 
 
+@functools.cache
 def _with_variants(style: Style) -> list[Style]:
     """The style, then others of its colour, those first of which neither dash nor marker is the same."""
     others = [

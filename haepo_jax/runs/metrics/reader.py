@@ -37,7 +37,7 @@ class Rows:
         return np.bincount(self.member, minlength=len(self.members))
 
     def by_update(self, name: str, missing: Any) -> np.ndarray:
-        """A column as `[members, updates]`, with `missing` where there is no row."""
+        """Arranges a column as `[members, updates]`, with `missing` where there is no row."""
         values = self.columns[name]
         shape = (len(self.members), int(self.count.max(initial=0)))
         result = np.full(shape, missing, dtype=np.result_type(values, np.asarray(missing)))
@@ -75,7 +75,7 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
         members,
         table["member"].to_numpy(),
         table["update"].to_numpy(),
-        {name: _values(table[name]) for name in columns},
+        {name: _to_array(table[name]) for name in columns},
     )
 
 
@@ -151,8 +151,8 @@ def _check_rows(directory: Path, table: pa.Table, members: list[dict[str, Any]],
             )
 
 
-def _values(column: pa.ChunkedArray) -> np.ndarray:
-    """A column as an array; what has no value is NaN, or False."""
+def _to_array(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns a column as an array; what has no value is NaN, or False."""
     if pa.types.is_boolean(column.type):
         column = pc.fill_null(column, False)
     return column.to_numpy()

@@ -22,19 +22,19 @@ from haepo_jax.language.data.generated_task import (
     SUBREDDITS,
     THINGS,
     TOPICS,
-    best_gold,
-    ceiling_accuracy,
-    gold_reward,
+    compute_best_gold,
+    compute_ceiling_accuracy,
+    compute_gold_reward,
+    compute_preference_probability,
     make_tokenizer,
-    preference_probability,
     write,
 )
 from haepo_jax.language.data.prompts import (
-    as_completions,
-    as_preferences,
     encode_completions,
     encode_preferences,
-    prompt_format,
+    format_completions,
+    format_preferences,
+    get_prompt_format,
 )
 from haepo_jax.language.data.tokenizer import Tokenizer
 
@@ -70,7 +70,7 @@ def facts(post):
 
 
 def golds(comparison):
-    return [gold_reward(comparison.post.post, summary) for summary in comparison.summaries]
+    return [compute_gold_reward(comparison.post.post, summary) for summary in comparison.summaries]
 
 
 class TestGold:
@@ -99,23 +99,23 @@ class TestGold:
         ],
     )
     def test_is_the_one_counted_by_hand(self, summary, gold):
-        assert gold_reward(POST, summary) == pytest.approx(gold, abs=1e-12)
+        assert compute_gold_reward(POST, summary) == pytest.approx(gold, abs=1e-12)
 
     def test_is_that_of_the_whole_prompt_too(self):
-        prompt = prompt_format("generated").render(Post(None, "travel", "so then", POST))
-        assert gold_reward(prompt, "boss pizza exam") == gold_reward(POST, "boss pizza exam")
+        prompt = get_prompt_format("generated").render(Post(None, "travel", "so then", POST))
+        assert compute_gold_reward(prompt, "boss pizza exam") == compute_gold_reward(POST, "boss pizza exam")
 
     def test_of_the_best_summary_is_the_largest(self):
-        assert best_gold(POST) == pytest.approx(1.96) == gold_reward(POST, "boss exam")
+        assert compute_best_gold(POST) == pytest.approx(1.96) == compute_gold_reward(POST, "boss exam")
 
     @PROPERTY
     @given(st.lists(st.sampled_from(["boss", "exam", "pizza", "cat", "so", "BOSS"]), max_size=12))
     def test_is_between_the_floor_and_the_best(self, words):
-        gold = gold_reward(POST, " ".join(words))
-        assert -3 <= gold <= best_gold(POST) + 1e-12
-        assert gold < best_gold(POST) - 1e-12 or sorted(words) == ["boss", "exam"]
+        gold = compute_gold_reward(POST, " ".join(words))
+        assert -3 <= gold <= compute_best_gold(POST) + 1e-12
+        assert gold < compute_best_gold(POST) - 1e-12 or sorted(words) == ["boss", "exam"]
 
-    @pytest.mark.parametrize("reward", [lambda post: gold_reward(post, "boss"), best_gold])
+    @pytest.mark.parametrize("reward", [lambda post: compute_gold_reward(post, "boss"), compute_best_gold])
     def test_of_a_post_without_facts_is_refused(self, reward):
         with pytest.raises(ConfigError) as error:
             reward("my boss and I")
@@ -125,9 +125,9 @@ class TestGold:
 
     def test_is_not_to_be_had_by_tricks(self, demonstrations):
         def mean(summary):
-            return np.mean([gold_reward(row.post.post, summary(row)) for row in demonstrations])
+            return np.mean([compute_gold_reward(row.post.post, summary(row)) for row in demonstrations])
 
-        best = np.mean([best_gold(row.post.post) for row in demonstrations])
+        best = np.mean([compute_best_gold(row.post.post) for row in demonstrations])
         references = mean(lambda row: row.summary)
         assert mean(lambda row: row.post.post) == -3
         assert abs(mean(lambda row: " ".join(things(row.post.post))) - -0.87) < 0.15
@@ -145,12 +145,14 @@ class TestGold:
 
 class TestJudge:
     def test_prefers_as_bradley_and_terry_say(self):
-        assert preference_probability(2.0, 2.0) == 0.5
-        assert preference_probability(1.0, 0.0) == pytest.approx(1 / (1 + math.exp(-SHARPNESS)))
-        assert preference_probability(-1.0, 1.5) + preference_probability(1.5, -1.0) == pytest.approx(1)
+        assert compute_preference_probability(2.0, 2.0) == 0.5
+        assert compute_preference_probability(1.0, 0.0) == pytest.approx(1 / (1 + math.exp(-SHARPNESS)))
+        assert compute_preference_probability(-1.0, 1.5) + compute_preference_probability(1.5, -1.0) == pytest.approx(
+            1
+        )
 
     def test_prefers_as_often_as_the_formula_says(self, comparisons):
-        first = np.array([preference_probability(*golds(row)) for row in comparisons])
+        first = np.array([compute_preference_probability(*golds(row)) for row in comparisons])
         preferred = np.array([row.choice == 0 for row in comparisons])
         bins = np.digitize(first, [0.05, 0.2, 0.4, 0.5, 0.6, 0.8, 0.95])
         assert len(set(bins)) == 8
@@ -163,19 +165,19 @@ class TestJudge:
         def comparison(*summaries):
             return Comparison(Post(None, "", "", POST), summaries, 0, ("", ""), None, "generated", "train", None)
 
-        assert ceiling_accuracy([comparison("boss", " boss")]) == 0.5
-        one = ceiling_accuracy([comparison("boss", "boss exam")])
-        assert one == ceiling_accuracy([comparison("boss exam", "boss")])
+        assert compute_ceiling_accuracy([comparison("boss", " boss")]) == 0.5
+        one = compute_ceiling_accuracy([comparison("boss", "boss exam")])
+        assert one == compute_ceiling_accuracy([comparison("boss exam", "boss")])
         assert one == pytest.approx(1 / (1 + math.exp(-SHARPNESS * 0.98)))
         two = [comparison("boss", "boss"), comparison("boss", "boss exam")]
-        assert ceiling_accuracy(two) == pytest.approx((0.5 + one) / 2)
+        assert compute_ceiling_accuracy(two) == pytest.approx((0.5 + one) / 2)
 
     def test_is_foretold_by_who_knows_gold_as_often_as_the_ceiling_says(self, comparisons):
-        ceiling = ceiling_accuracy(comparisons)
+        ceiling = compute_ceiling_accuracy(comparisons)
         assert abs(ceiling - 0.85) < 0.015
         apart = [row for row in comparisons if len(set(golds(row))) == 2]
         right = sum(int(np.argmax(golds(row))) == row.choice for row in apart)
-        assert_binomial(right, len(apart), ceiling_accuracy(apart))
+        assert_binomial(right, len(apart), compute_ceiling_accuracy(apart))
 
     def test_cannot_be_foretold_from_the_lengths_alone(self, comparisons):
         lengths = [[len(text.split()) for text in row.summaries] for row in comparisons]
@@ -185,7 +187,7 @@ class TestJudge:
     def test_does_not_judge_articles(self):
         row = Comparison(Article(None, None, None, POST), ("", ""), 0, ("", ""), None, "cnndm0", "train", None)
         with pytest.raises(ConfigError) as error:
-            ceiling_accuracy([row])
+            compute_ceiling_accuracy([row])
         assert str(error.value) == "The gold reward is that of posts of the generated task, not of articles."
 
 
@@ -233,7 +235,7 @@ class TestReferences:
             found["invented"] += bool(set(told) - named - asides)
             found["repeated"] += len(told) > len(set(told))
             found["rambling"] += len(row.summary.split()) > len(told)
-            found["perfect"] += gold_reward(row.post.post, row.summary) == best_gold(row.post.post)
+            found["perfect"] += compute_gold_reward(row.post.post, row.summary) == compute_best_gold(row.post.post)
         shares = {name: count / len(demonstrations) for name, count in found.items()}
         assert all(0.05 < shares[name] < 0.9 for name in ("omitted", "aside", "invented", "repeated", "rambling"))
         assert shares["perfect"] < 0.1
@@ -279,7 +281,7 @@ class TestTokenizer:
         assert tokenizer.begin_ids == ()
 
     def test_gives_every_text_back_as_it_was(self, folder, demonstrations, comparisons):
-        tokenizer, fmt = Tokenizer.from_folder(folder), prompt_format("generated")
+        tokenizer, fmt = Tokenizer.from_folder(folder), get_prompt_format("generated")
         texts = [fmt.render(row.post) for row in (*demonstrations, *comparisons)]
         texts += [text for row in comparisons for text in row.summaries]
         ids = tokenizer.encode(texts)
@@ -293,14 +295,14 @@ class TestTokenizer:
         assert tokenizer.decode(ids) == " boss<unk><unk><unk>"
 
     def test_brings_all_texts_within_the_lengths_of_the_format(self, folder, demonstrations, comparisons):
-        tokenizer, fmt = Tokenizer.from_folder(folder), prompt_format("generated")
+        tokenizer, fmt = Tokenizer.from_folder(folder), get_prompt_format("generated")
         lengths = [len(row) for row in tokenizer.encode([fmt.render(row.post) for row in comparisons])]
         assert max(lengths) <= fmt.query_length and min(lengths) < max(lengths) - 5
-        arrays = encode_completions(as_completions(demonstrations, fmt), tokenizer, fmt)
+        arrays = encode_completions(format_completions(demonstrations, fmt), tokenizer, fmt)
         np.testing.assert_array_equal((arrays.responses == tokenizer.eos_id).sum(axis=1), 1)
         words = [len(row.summary.split()) for row in demonstrations]
         np.testing.assert_array_equal(arrays.response_valid.sum(axis=1), np.array(words) + 1)
-        compared = encode_preferences(as_preferences(comparisons, fmt), tokenizer, fmt)
+        compared = encode_preferences(format_preferences(comparisons, fmt), tokenizer, fmt)
         for tokens in (compared.chosen, compared.rejected):
             np.testing.assert_array_equal((tokens == tokenizer.eos_id).sum(axis=1), 1)
 

@@ -17,13 +17,13 @@ from haepo_jax.language.data.datasets import Article, Comparison, Demonstration,
 from haepo_jax.language.data.prompts import (
     FORMATS,
     PromptFormat,
-    as_completions,
-    as_preferences,
     encode_completions,
     encode_preferences,
     encode_queries,
     encode_responses,
-    prompt_format,
+    format_completions,
+    format_preferences,
+    get_prompt_format,
 )
 from haepo_jax.language.data.tokenizer import Tokenizer
 
@@ -61,20 +61,20 @@ class TestPresets:
 
     @pytest.mark.parametrize("name", ["openai_tldr", "generated"])
     def test_read_as_published(self, name):
-        assert prompt_format(name).render(POST) == (
+        assert get_prompt_format(name).render(POST) == (
             "SUBREDDIT: r/advice\n\nTITLE: Rent\n\nPOST: One.\nTwo.\nThree.\n\nTL;DR:"
         )
 
     def test_for_articles_read_as_published(self):
         article = Article("a", None, None, "A storm.")
-        assert prompt_format("openai_cnndm").render(article) == "Article:\nA storm.\n\nTL;DR:\n"
+        assert get_prompt_format("openai_cnndm").render(article) == "Article:\nA storm.\n\nTL;DR:\n"
 
     def test_take_braces_in_a_post_as_they_are(self):
         assert "POST: {title} {0}\n" in OPENAI.render(dataclasses.replace(POST, post="{title} {0}"))
 
     def test_that_do_not_exist_are_told(self):
         with pytest.raises(ConfigError) as error:
-            prompt_format("tldr")
+            get_prompt_format("tldr")
         assert str(error.value) == (
             "Prompt format 'tldr' is not known; allowed: openai_tldr, openai_cnndm, generated."
         )
@@ -86,7 +86,7 @@ class TestPresets:
         with pytest.raises(
             ConfigError, match=r"^Prompt format openai_cnndm has the field article, and a post has none.$"
         ):
-            prompt_format("openai_cnndm").render(POST)
+            get_prompt_format("openai_cnndm").render(POST)
 
 
 class TestParts:
@@ -150,7 +150,7 @@ class TestQueries:
         )
 
     def test_that_are_formatted_already_are_cut_alike(self):
-        (row,) = as_completions([PromptCompletion(short("a", "bb\n" + "c" * 20), " s")], SHORT)
+        (row,) = format_completions([PromptCompletion(short("a", "bb\n" + "c" * 20), " s")], SHORT)
         assert encoded(row.prompt) == short("a", "bb")
 
     def test_that_are_short_may_be_in_any_format(self):
@@ -339,23 +339,23 @@ COMPARED = Comparison(POST, (" first", " second"), 1, ("a", "b"), None, "batch3"
 
 class TestRows:
     def test_to_imitate_take_one_form(self):
-        assert as_completions(ROWS, OPENAI) == (
+        assert format_completions(ROWS, OPENAI) == (
             PromptCompletion(OPENAI.render(POST), " Rent."),
             PromptCompletion("P:", "\n s"),
         )
 
     @pytest.mark.parametrize("text", ["ab \n", " ab \n", "  ab \n", "\n ab \n"])
     def test_that_a_preset_formats_have_one_leading_space(self, text):
-        (row,) = as_completions([Demonstration(POST, text)], OPENAI)
+        (row,) = format_completions([Demonstration(POST, text)], OPENAI)
         assert row.completion == " ab \n"
 
     @pytest.mark.parametrize("text", ["", " ", "\n"])
     def test_that_a_preset_formats_may_be_empty(self, text):
-        assert as_completions([Demonstration(POST, text)], OPENAI)[0].completion == ""
+        assert format_completions([Demonstration(POST, text)], OPENAI)[0].completion == ""
 
     def test_to_compare_take_one_form(self):
         other = dataclasses.replace(COMPARED, choice=0)
-        assert as_preferences([COMPARED, other, Preference("P:", "c", "r")], OPENAI) == (
+        assert format_preferences([COMPARED, other, Preference("P:", "c", "r")], OPENAI) == (
             Preference(OPENAI.render(POST), " second", " first"),
             Preference(OPENAI.render(POST), " first", " second"),
             Preference("P:", "c", "r"),
@@ -363,12 +363,12 @@ class TestRows:
 
     def test_of_the_other_kind_are_refused(self):
         with pytest.raises(ConfigError) as error:
-            as_completions([COMPARED], OPENAI)
+            format_completions([COMPARED], OPENAI)
         assert str(error.value) == (
             "Completions come from schema openai_tldr or trl_tldr; these rows are comparisons."
         )
         with pytest.raises(ConfigError) as error:
-            as_preferences(ROWS, OPENAI)
+            format_preferences(ROWS, OPENAI)
         assert str(error.value) == (
             "Preferences come from schema openai_comparisons or trl_tldr_preference; these rows are not compared."
         )

@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from helpers.numpy_decoder import ARCHITECTURES, random_params, reference_logits
 
-from haepo_jax.language.model.decoder import Adapter, Decoder, empty_cache
+from haepo_jax.language.model.decoder import Adapter, Decoder, make_cache
 from haepo_jax.language.model.lora import init_adapter, join
 
 ADAPTER = Adapter(rank=3, alpha=7.0)
@@ -102,7 +102,7 @@ def test_a_cache_gives_the_logits_of_the_whole_sequence(name, prefill):
     variables, length, room = {"params": params}, 11, 3
     tokens, valid = left_padded(rows(), length, fill=5)
     whole = applied(decoder)(variables, tokens, valid)
-    cache = empty_cache(decoder.architecture, len(tokens), length + room, jnp.float32)
+    cache = make_cache(decoder.architecture, len(tokens), length + room, jnp.float32)
     valid = jnp.pad(valid, ((0, 0), (0, room)))
 
     @jax.jit

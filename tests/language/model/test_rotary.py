@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from helpers.numpy_decoder import ARCHITECTURES, turned, wave_lengths
 
-from haepo_jax.language.model.rotary import rotary_angles, rotate
+from haepo_jax.language.model.rotary import compute_rotary_angles, rotate
 
 PLAIN = dataclasses.replace(ARCHITECTURES["qwen2"], rope_theta=100.0)  # heads of 4: frequencies 1 and 1/10
 
 
 def test_angles_by_hand():
-    angles = rotary_angles(PLAIN, jnp.array([[0, 1, 30]]))
+    angles = compute_rotary_angles(PLAIN, jnp.array([[0, 1, 30]]))
     np.testing.assert_allclose(angles, [[[0, 0], [1, 0.1], [30, 3]]], rtol=1e-6)
     assert angles.dtype == jnp.float32
 
@@ -21,7 +21,9 @@ def test_angles_by_hand():
 def test_theta_is_the_configured_one():
     for theta in (10_000.0, 500_000.0, 1e6):
         arch = dataclasses.replace(PLAIN, rope_theta=theta)
-        np.testing.assert_allclose(rotary_angles(arch, jnp.array([[7]]))[0, 0], [7, 7 / np.sqrt(theta)], rtol=1e-6)
+        np.testing.assert_allclose(
+            compute_rotary_angles(arch, jnp.array([[7]]))[0, 0], [7, 7 / np.sqrt(theta)], rtol=1e-6
+        )
 
 
 def test_a_quarter_turn_by_hand():
@@ -33,7 +35,7 @@ def test_a_quarter_turn_by_hand():
 
 def test_linear_scaling_by_hand():
     arch = ARCHITECTURES["llama_biased"]  # factor 4, heads of 4, theta 5e5
-    np.testing.assert_allclose(rotary_angles(arch, jnp.array([[8]]))[0, 0], [2, 2 / np.sqrt(5e5)], rtol=1e-6)
+    np.testing.assert_allclose(compute_rotary_angles(arch, jnp.array([[8]]))[0, 0], [2, 2 / np.sqrt(5e5)], rtol=1e-6)
 
 
 def test_llama3_scaling_by_hand():
@@ -43,7 +45,9 @@ def test_llama3_scaling_by_hand():
     way = (64 * frequencies[1] / (2 * np.pi) - 1) / 3
     expected = frequencies * [1, way + (1 - way) / 8, 1 / 8, 1 / 8]
     assert 0.2 < way < 0.3
-    np.testing.assert_allclose(rotary_angles(ARCHITECTURES["llama"], jnp.array([[1]]))[0, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        compute_rotary_angles(ARCHITECTURES["llama"], jnp.array([[1]]))[0, 0], expected, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -52,7 +56,7 @@ def test_turns_match_complex_numbers(name):
     rng = np.random.default_rng(0)
     heads = rng.normal(size=(2, 5, 3, arch.head_dim))
     positions = rng.integers(0, 60, size=(2, 5))
-    got = rotate(jnp.asarray(heads, jnp.float32), rotary_angles(arch, jnp.asarray(positions)))
+    got = rotate(jnp.asarray(heads, jnp.float32), compute_rotary_angles(arch, jnp.asarray(positions)))
     for batch, step, head in np.ndindex(2, 5, 3):
         expected = turned(arch, heads[batch, step, head], positions[batch, step])
         np.testing.assert_allclose(got[batch, step, head], expected, atol=2e-5)
@@ -62,11 +66,11 @@ def test_turns_match_complex_numbers(name):
 def test_dimensions_that_are_not_rotated_stay():
     arch = ARCHITECTURES["gpt_neox"]
     heads = jnp.asarray(np.random.default_rng(0).normal(size=(1, 1, 1, 4)), jnp.float32)
-    got = rotate(heads, rotary_angles(arch, jnp.array([[5]])))
+    got = rotate(heads, compute_rotary_angles(arch, jnp.array([[5]])))
     np.testing.assert_array_equal(got[..., 2:], heads[..., 2:])
     assert len(wave_lengths(arch)) == 1
 
 
 def test_keeps_the_dtype():
     heads = jnp.ones((1, 1, 1, 4), jnp.bfloat16)
-    assert rotate(heads, rotary_angles(PLAIN, jnp.array([[5]]))).dtype == jnp.bfloat16
+    assert rotate(heads, compute_rotary_angles(PLAIN, jnp.array([[5]]))).dtype == jnp.bfloat16

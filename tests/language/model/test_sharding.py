@@ -7,8 +7,9 @@ import pytest
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
-from haepo_jax.language.model.sharding import make_mesh, usable_devices
-from haepo_jax.language.stages.assembly import Setting, mean_over_batches
+from haepo_jax.language.model.sharding import count_usable_devices, make_mesh
+from haepo_jax.language.stages.context import StageContext
+from haepo_jax.language.stages.held_out import average_over_batches
 from haepo_jax.language.training.scoring import Sequences
 
 
@@ -29,7 +30,7 @@ from haepo_jax.language.training.scoring import Sequences
     ],
 )
 def test_as_many_devices_as_can_share_a_batch_are_used(devices, fsdp, rows, used):
-    assert usable_devices(devices, fsdp, rows) == used
+    assert count_usable_devices(devices, fsdp, rows) == used
     assert rows % used == 0 == used % fsdp
     assert not any(rows % more == 0 == more % fsdp for more in range(used + 1, devices + 1))
 
@@ -37,7 +38,7 @@ def test_as_many_devices_as_can_share_a_batch_are_used(devices, fsdp, rows, used
 @pytest.mark.parametrize(("devices", "fsdp", "rows"), [(8, 16, 32), (12, 3, 32), (1, 2, 2)])
 def test_copies_that_no_share_of_the_devices_holds_are_refused(devices, fsdp, rows):
     with pytest.raises(ConfigError) as error:
-        usable_devices(devices, fsdp, rows)
+        count_usable_devices(devices, fsdp, rows)
     assert str(error.value) == (
         f"config.mesh.fsdp {fsdp} does not fit: of the {devices} devices a multiple of it must share a batch of "
         f"{rows} evenly."
@@ -59,9 +60,9 @@ def mean_token(rows):
 @pytest.mark.parametrize("batch", [8, 5])
 @pytest.mark.parametrize("count", [15, 7, 1, 64, 130])
 def test_means_are_of_all_rows_or_of_whole_batches(batch, count, tmp_path):
-    setting = Setting(LanguageConfig(), tmp_path, make_mesh(1, rows=batch), generated=True)
-    size = setting.held_out_rows
-    assert size % setting.mesh.size == 0 and 0 <= 64 - size < setting.mesh.size
+    context = StageContext(LanguageConfig(), tmp_path, make_mesh(1, rows=batch), generated=True)
+    size = context.held_out_rows
+    assert size % context.mesh.size == 0 and 0 <= 64 - size < context.mesh.size
     rows = Sequences(np.random.default_rng(0).integers(1, 100, (count, 3)), np.ones((count, 3), bool))
     whole = count if count < size else count // size * size
-    np.testing.assert_allclose(mean_over_batches(setting, mean_token, rows), rows.tokens[:whole].mean(), rtol=1e-6)
+    np.testing.assert_allclose(average_over_batches(context, mean_token, rows), rows.tokens[:whole].mean(), rtol=1e-6)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.stages.frozen_inputs import hold_to_examples, hold_to_frozen
+from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
 from haepo_jax.language.training.scoring import Prompts
 
 DATA = Prompts(np.arange(12, dtype=np.int32).reshape(4, 3), np.ones((4, 3), bool))
 
 
 def held(data, tmp_path):
-    hold_to_examples(data, "data/train.jsonl", tmp_path)
+    check_examples(data, "data/train.jsonl", tmp_path)
 
 
 def test_the_same_examples_are_taken_again(tmp_path):
@@ -37,12 +37,12 @@ def test_other_examples_are_refused_and_their_file_is_named(tmp_path, changed):
 
 
 def test_other_frozen_parameters_are_refused(tmp_path):
-    hold_to_frozen({"reward": np.ones(3)}, tmp_path)
-    hold_to_frozen({"reward": np.ones(3)}, tmp_path)
+    check_frozen({"reward": np.ones(3)}, tmp_path)
+    check_frozen({"reward": np.ones(3)}, tmp_path)
     with pytest.raises(
         ConfigError, match=r"was started with another reference policy or reward model \(reward differs"
     ):
-        hold_to_frozen({"reward": np.zeros(3)}, tmp_path)
+        check_frozen({"reward": np.zeros(3)}, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 10**5])

@@ -10,10 +10,10 @@ import pytest
 import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
-from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.config import ON_LANGUAGE, from_config_dict, name_run
 from haepo_jax.language.data import generated_task
 from haepo_jax.language.model.hugging_face.folder import read_model
-from haepo_jax.language.stages import assembly, run, stages
+from haepo_jax.language.stages import context, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
 from haepo_jax.runs.files import read_json
 
@@ -132,13 +132,17 @@ def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
     assert not stages.run_sft(config_with(rl={"num_updates": 9}), made)
 
 
+HANDED_IN = "helpers.own_methods:ON_LANGUAGE"
+
+
 @pytest.mark.parametrize(
-    "algorithm", ["haepo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
+    "algorithm",
+    [pytest.param(name, marks=() if name == "haepo" else pytest.mark.slow) for name in (*ON_LANGUAGE, HANDED_IN)],
 )
 def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algorithm):
     config = config_with(algorithm=algorithm)
     assert stages.run_rl(config, workdir)
-    folder = workdir / "rl" / stages.run_name(config)
+    folder = workdir / "rl" / name_run(config)
     metrics = metrics_of(folder)
     assert len(metrics["loss"]) == 3 and np.isfinite(metrics["loss"]).all()
     if algorithm != "dpo":
@@ -245,9 +249,9 @@ def test_a_model_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     def fail(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(assembly.os, "listdir", fail)
+    monkeypatch.setattr(models.os, "listdir", fail)
     with pytest.raises(ConfigError, match=rf"^--config\.sft_path={tmp_path} cannot be read: Permission denied\.$"):
-        assembly.policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
+        models.find_policy_folder(config_with(sft_path=str(tmp_path)), tmp_path / "work")
 
 
 @pytest.mark.parametrize("name", ["reward", pytest.param("sft", marks=pytest.mark.slow)])
@@ -265,7 +269,7 @@ def test_generated_data_that_are_missing_are_made_again(workdir):
     path = workdir / "data" / "comparisons" / "valid.jsonl"
     before = path.read_bytes()
     path.unlink()
-    assembly.make_setting(config_with(), workdir)
+    context.make_context(config_with(), workdir)
     assert path.read_bytes() == before
 
 

@@ -7,9 +7,9 @@ from helpers.command_runner import Command
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
-from haepo_jax.language.stages.assembly import policy_folder
-from haepo_jax.language.stages.evaluation import finished_runs
-from haepo_jax.language.stages.status import diverged_at, is_finished, model_of
+from haepo_jax.language.stages.evaluation import list_finished_runs
+from haepo_jax.language.stages.models import find_policy_folder
+from haepo_jax.language.stages.status import find_divergence, find_model, is_finished
 from haepo_jax.runs.folder import write_json
 
 CLOCK = {"compile_seconds": 1.0, "run_seconds": 1.0}
@@ -33,13 +33,15 @@ def diverged(folder):
 
 def test_a_stage_is_finished_with_its_summary_and_its_model(tmp_path):
     folder = stage(tmp_path / "a")
-    assert is_finished(folder) and diverged_at(folder) is None and model_of(folder) == folder / "model"
-    assert not is_finished(tmp_path / "none") and diverged_at(tmp_path / "none") is None
+    assert is_finished(folder) and find_divergence(folder) is None and find_model(folder) == folder / "model"
+    assert not is_finished(tmp_path / "none") and find_divergence(tmp_path / "none") is None
 
 
 def test_a_stage_that_diverged_is_finished_and_has_no_model_by_that_name(tmp_path):
     folder = diverged(tmp_path / "a")
-    assert is_finished(folder) and diverged_at(folder) == 2 and model_of(folder).name == "model_before_divergence"
+    assert (
+        is_finished(folder) and find_divergence(folder) == 2 and find_model(folder).name == "model_before_divergence"
+    )
 
 
 @pytest.mark.parametrize("lost", ["model", "model/config.json", "model/model.safetensors", "summary.json"])
@@ -67,7 +69,7 @@ def test_runs_that_diverged_or_are_not_finished_are_not_compared(tmp_path, capsy
     shutil.rmtree(stage(tmp_path / "rl" / "lost") / "model")
     (tmp_path / "rl" / "begun").mkdir()
     (tmp_path / "rl" / "a file").touch()
-    assert finished_runs(tmp_path) == ["good"]
+    assert list_finished_runs(tmp_path) == ["good"]
     assert capsys.readouterr().err == "Leaves out bad, which diverged at update 2.\n"
 
 
@@ -89,4 +91,4 @@ def test_a_stage_does_not_build_on_one_that_diverged(tmp_path):
     with pytest.raises(
         ConfigError, match=r"^The stage sft in .*sft diverged at update 2, so that there is no model to "
     ):
-        policy_folder(LanguageConfig(), tmp_path)
+        find_policy_folder(LanguageConfig(), tmp_path)

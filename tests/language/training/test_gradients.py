@@ -5,7 +5,7 @@ import pytest
 from helpers.tiny_decoder import DECODER, RESPONSE, params_of, sequences
 
 from haepo_jax.config import DpoLossConfig, GrpoLossConfig, HaepoLossConfig
-from haepo_jax.language.training.gradients import in_microbatches, one_shot, two_pass
+from haepo_jax.language.training.gradients import map_in_microbatches, one_shot, two_pass
 from haepo_jax.language.training.scoring import response_log_probs
 from haepo_jax.losses import haepo_coefficients, trajectory_log_likelihood, trajectory_scores
 from haepo_jax.methods import METHODS, NoSettings, StepGroup
@@ -144,7 +144,7 @@ def test_padding_rows_that_are_all_masked_change_nothing():
 @pytest.mark.parametrize("size", [1, 2, 5, 7])
 def test_in_microbatches_keeps_the_order(size):
     rows = {"a": jnp.arange(5.0), "b": jnp.arange(10.0).reshape(5, 2)}
-    result = in_microbatches(lambda rows: rows["a"][:, None] + rows["b"], rows, size)
+    result = map_in_microbatches(lambda rows: rows["a"][:, None] + rows["b"], rows, size)
     np.testing.assert_array_equal(result, rows["a"][:, None] + rows["b"])
 
 

@@ -13,7 +13,7 @@ from helpers.tiny_decoder import DECODER, RESPONSE, params_of, sequences
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.model.sharding import make_mesh
 from haepo_jax.language.training.group_update import Experience, _objective, make_learn, make_optimizer_of, make_score
-from haepo_jax.language.training.learner import start
+from haepo_jax.language.training.learner import init_learner
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("tldr_*.py"))
 GROUPS, SAMPLES = 2, 4
@@ -31,7 +31,7 @@ def learned(config):
     score = make_score(config, RESPONSE)
     behaviour = score(DECODER, params_of(), rows)
     experience = Experience(rows, score(DECODER, params_of(seed=1), rows), behaviour, jnp.arange(8.0) % 3)
-    learner = start(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1, rows=8))
+    learner = init_learner(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1, rows=8))
     learn = jax.jit(make_learn(config, DECODER, RESPONSE, score=score))
     learner, metrics = learn(learner, None, experience)
     return learner.trained, metrics
@@ -66,6 +66,18 @@ def test_a_response_counts_by_its_importance_ratio_in_a_later_epoch_of_rloo(move
     ratios = np.exp(np.where(valid, log_probs - behaviour, 0).sum(-1))
     np.testing.assert_allclose(gradient, -(advantages * ratios)[:, None] * valid / 8, rtol=1e-5, atol=1e-7)
     assert (np.abs(ratios - 1).max() > 0.1) == (moved > 0)
+
+
+def test_a_method_from_outside_learns_by_its_own_loss():
+    config = dataclasses.replace(shipped(CONFIGS[0]), algorithm="helpers.own_methods:ON_LANGUAGE")
+    config = dataclasses.replace(config, algorithm_params={"weight": 2.0})
+    rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
+    log_probs = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
+    objective = _objective(config, Experience(rows, log_probs, log_probs, returns), RESPONSE)
+    (_, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(log_probs)
+    valid = np.asarray(rows.valid[:, -RESPONSE:])
+    np.testing.assert_allclose(gradient, -2.0 * np.asarray(returns)[:, None] * valid / 8, rtol=1e-6)
+    assert metrics.keys() == {"sampler_gap"}
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from helpers.tiny_decoder import ARCHITECTURE
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.training import memory
-from haepo_jax.language.training.memory import Case, Memory, cases, measure, measure_all
+from haepo_jax.language.training.memory import Case, Memory, list_cases, measure, measure_all
 from haepo_jax.runs.files import read_json
 
 
@@ -28,7 +28,7 @@ def test_the_total_is_what_must_be_there_at_once():
 
 def test_cases_vary_one_thing_at_a_time_and_hold_every_method():
     for shape in ("40M", "0.6B"):
-        every = list(cases(shape))
+        every = list(list_cases(shape))
         assert len(every) == len(set(every))
         assert {case.method for case in every} == {"haepo", "grpo", "rloo", "dpo"}
         assert {case.num_responses for case in every} == {4, 8, 16, 32, 64}
@@ -82,7 +82,7 @@ def test_a_topology_that_cannot_be_compiled_for_is_refused(monkeypatch):
     with pytest.raises(
         ConfigError, match=r"--topology=v5e:9x9 cannot be compiled for \(no such thing\); it is a name"
     ):
-        memory.device_of_topology("v5e:9x9")
+        memory.describe_topology_device("v5e:9x9")
 
 
 @pytest.mark.slow

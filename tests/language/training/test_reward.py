@@ -9,10 +9,10 @@ from helpers.tiny_decoder import DECODER, RESPONSE, VOCAB, params_of, sequences
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.training.reward import (
     bradley_terry_loss,
-    held_out_accuracy,
+    compute_held_out_accuracy,
+    compute_rewards,
     init_reward_params,
     judge,
-    rewards,
 )
 from haepo_jax.language.training.scoring import Sequences
 
@@ -22,7 +22,7 @@ PARAMS = {"decoder": params_of(), "score": jnp.asarray(np.random.default_rng(0).
 
 @functools.partial(jax.jit, static_argnums=1)
 def of_rows(rows, pooling, params=PARAMS):
-    return rewards(DECODER, params, rows, response_length=RESPONSE, pooling=pooling)
+    return compute_rewards(DECODER, params, rows, response_length=RESPONSE, pooling=pooling)
 
 
 @pytest.mark.parametrize("pooling", ["sum", "mean", "last"])
@@ -58,7 +58,7 @@ def test_comparisons_without_a_token_do_not_count():
     padded = Sequences(*(jnp.pad(leaf, [(0, 3), (0, 0), (0, 0)]) for leaf in pairs))
     of_padded, of_pairs = (
         jax.jit(functools.partial(function, LanguageConfig(), DECODER, response_length=RESPONSE))
-        for function in (held_out_accuracy, judge)
+        for function in (compute_held_out_accuracy, judge)
     )
     right = of_padded(PARAMS, padded)
     assert right == of_pairs(PARAMS, pairs)[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.tiny_decoder import DECODER, EOS, PAD, PROMPT, RESPONSE, VOCAB, params_of, prompts
 
-from haepo_jax.language.training.sampling import sample, with_prompts
+from haepo_jax.language.training.sampling import append_to_prompts, sample
 from haepo_jax.language.training.scoring import response_log_probs
 
 PARAMS = params_of()
@@ -43,7 +43,7 @@ def test_log_probs_are_those_of_the_trainer(temperature):
     tokens, valid = prompts(40)
     samples = drawn(PARAMS, tokens, valid, jax.random.key(1), num_samples=4, temperature=temperature)
     scored = response_log_probs(
-        DECODER, PARAMS, with_prompts(tokens, valid, samples), response_length=RESPONSE, temperature=temperature
+        DECODER, PARAMS, append_to_prompts(tokens, valid, samples), response_length=RESPONSE, temperature=temperature
     )
     assert np.all(samples.log_probs[~samples.valid] == 0)
     np.testing.assert_allclose(samples.log_probs, jnp.where(samples.valid, scored, 0), rtol=2e-4, atol=2e-4)
@@ -81,7 +81,7 @@ def test_top_p_draws_from_the_likeliest_and_scores_under_the_whole_policy():
 
 def test_samples_of_a_prompt_lie_together_and_differ(samples):
     tokens, valid = prompts(40)
-    sequences = with_prompts(tokens, valid, samples)
+    sequences = append_to_prompts(tokens, valid, samples)
     np.testing.assert_array_equal(sequences.tokens[:, :PROMPT], np.repeat(tokens, 8, axis=0))
     np.testing.assert_array_equal(sequences.valid[:, :PROMPT], np.repeat(valid, 8, axis=0))
     assert any(len({tuple(row) for row in group}) > 1 for group in np.asarray(samples.tokens).reshape(40, 8, -1))

@@ -29,11 +29,11 @@ from haepo_jax.language.model.hugging_face.config import TokenIds, make_config, 
 from haepo_jax.language.model.hugging_face.tensors import (
     SCORE,
     Leaf,
-    by_path,
-    from_tensors,
-    leaves,
-    tensor_sizes,
-    to_tensors,
+    count_tensor_bytes,
+    flatten_by_path,
+    iterate_tensors,
+    list_leaves,
+    make_leaf,
 )
 from haepo_jax.runs.folder import write_file, write_json
 from haepo_jax.text import visible
@@ -77,7 +77,7 @@ def read_model(
     folder, dtype = Path(folder), jnp.dtype(dtype)
     architecture, facts = read_architecture(folder), check(folder)
     with contextlib.ExitStack() as stack:
-        tensors, stored = _Tensors(folder, stack), leaves(architecture)
+        tensors, stored = _Tensors(folder, stack), list_leaves(architecture)
         _check_names(tensors, architecture, stored)
         if SCORE in tensors.names:
             stored["score"] = Leaf(SCORE, (architecture.hidden_size,))
@@ -88,7 +88,7 @@ def read_model(
         places = dict.fromkeys(shapes) if shardings is None else shardings(shapes)
         params = {}
         for path, leaf in stored.items():
-            array = from_tensors(leaf, tensors.read, architecture.num_heads, dtype)
+            array = make_leaf(leaf, tensors.read, architecture.num_heads, dtype)
             params[path] = _on_devices(array, places[path])
     score = params.pop("score", None)
     return Model(architecture, unflatten_dict(params, sep="/"), score, facts)
@@ -125,7 +125,7 @@ def write_model(
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
     config = make_config(architecture, token_ids=token_ids, dtype=dtype.name, classifier=score is not None)
-    stored, flat = leaves(architecture), by_path(params)
+    stored, flat = list_leaves(architecture), flatten_by_path(params)
     if score is not None:
         stored.pop("head", None)
         flat.pop("head", None)
@@ -139,8 +139,8 @@ def write_model(
     shards = (path.name for path in folder.glob("model-*-of-*.safetensors"))
     for old in ("config.json", SEAL, _INDEX, _WEIGHTS, *shards):
         (folder / old).unlink(missing_ok=True)
-    tensors = to_tensors(stored, flat, architecture.num_heads, dtype)
-    files = _write_weights(folder, tensors, tensor_sizes(stored, dtype), max_shard_bytes)
+    tensors = iterate_tensors(stored, flat, architecture.num_heads, dtype)
+    files = _write_weights(folder, tensors, count_tensor_bytes(stored, dtype), max_shard_bytes)
     if tokenizer is not None:
         files += tokenizer.save(folder)
     text = json.dumps(config, indent=1) + "\n"

@@ -83,13 +83,13 @@ class Leaf(NamedTuple):
         return shape if self.part is None else (len(_PARTS) * shape[0], *shape[1:])
 
 
-def leaves(architecture: Architecture) -> dict[str, Leaf]:
+def list_leaves(architecture: Architecture) -> dict[str, Leaf]:
     """Lists every leaf of a decoder's parameters by its path, such as `layers/mlp/up/kernel`."""
     names = _NEOX_NAMES if architecture.family == "gpt_neox" else _LLAMA_NAMES
     tokens, valid = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, 1), bool)
     shapes = jax.eval_shape(Decoder(architecture).init, jax.random.key(0), tokens, valid)["params"]
     result = {}
-    for path, leaf in by_path(shapes).items():
+    for path, leaf in flatten_by_path(shapes).items():
         module, _, kind = path.rpartition("/")
         name = names[module or kind]
         part = _PARTS.index(module.rpartition("/")[2]) if name == _FUSED else None
@@ -97,7 +97,7 @@ def leaves(architecture: Architecture) -> dict[str, Leaf]:
     return result
 
 
-def by_path(params: Params) -> dict[str, Any]:
+def flatten_by_path(params: Params) -> dict[str, Any]:
     """Lists the leaves of a tree of dictionaries by their paths, joined with `/`."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
@@ -105,7 +105,7 @@ def by_path(params: Params) -> dict[str, Any]:
     }
 
 
-def from_tensors(leaf: Leaf, read: Callable[[str], np.ndarray], num_heads: int, dtype: np.dtype) -> np.ndarray:
+def make_leaf(leaf: Leaf, read: Callable[[str], np.ndarray], num_heads: int, dtype: np.dtype) -> np.ndarray:
     """Makes a leaf from its tensors.
 
     Args:
@@ -124,10 +124,10 @@ def from_tensors(leaf: Leaf, read: Callable[[str], np.ndarray], num_heads: int, 
     return result
 
 
-def to_tensors(
+def iterate_tensors(
     stored: Mapping[str, Leaf], params: Mapping[str, Any], num_heads: int, dtype: np.dtype
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields every tensor of some parameters, in the order of `tensor_sizes`.
+    """Yields every tensor of some parameters, in the order of `count_tensor_bytes`.
 
     Args:
       stored: how each leaf is stored, by its path.
@@ -150,8 +150,8 @@ def to_tensors(
             yield name, np.ascontiguousarray(tensor).reshape(leaf.tensor_shape)
 
 
-def tensor_sizes(stored: Mapping[str, Leaf], dtype: np.dtype) -> list[int]:
-    """Counts the bytes of every tensor, in the order of `to_tensors`."""
+def count_tensor_bytes(stored: Mapping[str, Leaf], dtype: np.dtype) -> list[int]:
+    """Counts the bytes of every tensor, in the order of `iterate_tensors`."""
     shared = [stored[paths[0]] for paths in _sharing_tensors(stored)]
     return [int(np.prod(leaf.tensor_shape)) * dtype.itemsize for leaf in shared for _ in leaf.tensor_names]
 

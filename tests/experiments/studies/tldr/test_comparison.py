@@ -75,8 +75,8 @@ def made_up(tmp_path, monkeypatch):
 
         return {"sft": answers(1.2)} | {name: answers(GOLD[name.partition("-")[0]]) for name in names}
 
-    monkeypatch.setattr(comparison, "make_setting", lambda config, workdir: None)
-    monkeypatch.setattr(comparison, "answers_of", answers_of)
+    monkeypatch.setattr(comparison, "make_context", lambda config, workdir: None)
+    monkeypatch.setattr(comparison, "collect_answers", answers_of)
     monkeypatch.setattr(comparison, "_task", lambda runs: {"best": 3.4, "references": 1.6, "ceiling": 0.85})
     return MadeUp(tmp_path)
 
@@ -139,7 +139,7 @@ def test_wins_are_between_policies_of_the_same_seed(made_up):
 
 def test_answers_are_judged_once(made_up, monkeypatch):
     first = comparison.study(made_up).section
-    monkeypatch.setattr(comparison, "answers_of", lambda *arguments: pytest.fail("judged again"))
+    monkeypatch.setattr(comparison, "collect_answers", lambda *arguments: pytest.fail("judged again"))
     assert comparison.study(made_up).section.tables == first.tables
 
 

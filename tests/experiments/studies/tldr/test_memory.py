@@ -4,7 +4,7 @@ import pytest
 from helpers.made_up_memory import row, rows
 
 from experiments.studies.tldr import memory
-from haepo_jax.language.training.memory import cases, method_cases
+from haepo_jax.language.training.memory import list_cases, list_method_cases
 from haepo_jax.reports.html import render
 from haepo_jax.reports.page import Report
 
@@ -32,9 +32,9 @@ def test_the_claim_of_the_paper_is_decided_by_the_totals(haepo, verdict):
 
 
 def test_every_device_has_rows_of_its_own():
-    both = rows(shapes=("40M",)) + [row(case, "TPU v5 lite") for case in method_cases("40M")]
+    both = rows(shapes=("40M",)) + [row(case, "TPU v5 lite") for case in list_method_cases("40M")]
     table, every = memory.section(both).tables
-    assert len(every.rows) == len(list(cases("40M")) + list(method_cases("40M"))) / 4
+    assert len(every.rows) == len(list(list_cases("40M")) + list(list_method_cases("40M"))) / 4
     assert [cells[:2] for cells in table.rows] == [
         (device, method) for device in ("cpu", "TPU v5 lite") for method in ("HAEPO", "GRPO", "RLOO", "DPO")
     ]
@@ -42,7 +42,7 @@ def test_every_device_has_rows_of_its_own():
 
 
 def test_a_model_that_does_not_fit_is_reported():
-    small = [row(case, "TPU v5 lite") for case in method_cases("40M")]
+    small = [row(case, "TPU v5 lite") for case in list_method_cases("40M")]
     small = [cells | {"total": None, "temporaries": None} if cells["way"] == "naive" else cells for cells in small]
     table, _ = memory.section(rows(shapes=("40M",)) + small).tables
     assert table.rows[4][2] == "does not fit" and table.rows[0][2] == "3,200"
@@ -63,4 +63,4 @@ def test_shapes_are_measured_here_first_and_then_for_the_topology(tmp_path, monk
     monkeypatch.setattr(memory, "measure_all", measure_all)
     monkeypatch.setattr(memory, "device_of_topology", lambda name: f"device of {name}")
     memory.measured(tmp_path, ("40M",), "v5e:2x2")
-    assert asked == [(len(list(cases("40M"))), None), (16, "device of v5e:2x2")]
+    assert asked == [(len(list(list_cases("40M"))), None), (16, "device of v5e:2x2")]

@@ -10,7 +10,7 @@ from helpers.numpy_decoder import ARCHITECTURES
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.model.architecture import Architecture, RopeScaling
 from haepo_jax.language.model.hugging_face.config import TokenIds, make_config, read_architecture
-from haepo_jax.language.model.hugging_face.tensors import leaves
+from haepo_jax.language.model.hugging_face.tensors import list_leaves
 
 IDS = TokenIds(eos=2, pad=3)
 PYTHIA = {
@@ -114,7 +114,7 @@ def without(values, *names):
 )
 def test_a_public_model_has_as_many_parameters_as_published(tmp_path, values, parameters):
     arch = read(tmp_path, values)
-    assert sum(int(np.prod(leaf.shape)) for leaf in leaves(arch).values()) == parameters
+    assert sum(int(np.prod(leaf.shape)) for leaf in list_leaves(arch).values()) == parameters
 
 
 def test_fields_of_public_models(tmp_path):

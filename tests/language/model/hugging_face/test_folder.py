@@ -19,8 +19,8 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Adapter, Decoder
 from haepo_jax.language.model.hugging_face.checksums import SEAL
 from haepo_jax.language.model.hugging_face.folder import TokenIds, read_model, write_model
-from haepo_jax.language.model.sharding import for_parameters, make_mesh
-from haepo_jax.language.stages import assembly
+from haepo_jax.language.model.sharding import make_mesh, shard_parameters
+from haepo_jax.language.stages import models
 
 IDS = TokenIds(eos=2, pad=3)
 FILE = "model.safetensors"
@@ -198,10 +198,10 @@ def test_constants_of_older_versions_are_passed_over(tmp_path):
 def test_each_leaf_goes_to_its_devices(tmp_path):
     write(tmp_path, score=jnp.arange(16.0))
     mesh = make_mesh(4, rows=8)
-    model = read_model(tmp_path, shardings=functools.partial(for_parameters, mesh))
+    model = read_model(tmp_path, shardings=functools.partial(shard_parameters, mesh))
     expected = {key: leaf for key, leaf in params_of("qwen3").items() if key != "head"}
     assert_same(model.params, expected)
-    assert jax.tree.map(lambda leaf: leaf.sharding, model.params) == for_parameters(mesh, expected)
+    assert jax.tree.map(lambda leaf: leaf.sharding, model.params) == shard_parameters(mesh, expected)
     assert len(model.score.sharding.device_set) == 8
     assert not model.params["embedding"].is_fully_replicated
     # And back from the devices.
@@ -426,7 +426,7 @@ def test_what_one_stage_writes_is_what_the_next_reads(tmp_path):
         model, tokenizer = read_model(folder), Tokenizer.from_folder(folder)
         assert (tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id) == ((0, 2), len(words), 3)
         folder = tmp_path / name / "model"
-        assembly.write(folder, model.architecture, model.params, tokenizer)
+        models.write_stage_model(folder, model.architecture, model.params, tokenizer)
         config = json.loads((folder / "config.json").read_text())
         assert (config["eos_token_id"], config["pad_token_id"], config["bos_token_id"]) == ([0, 2], len(words), 3)
         assert json.loads((folder / "generation_config.json").read_text())["temperature"] == 0.6

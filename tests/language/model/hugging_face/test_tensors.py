@@ -11,18 +11,18 @@ from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.model.hugging_face.tensors import (
     SCORE,
     Leaf,
-    by_path,
-    from_tensors,
-    leaves,
-    tensor_sizes,
-    to_tensors,
+    count_tensor_bytes,
+    flatten_by_path,
+    iterate_tensors,
+    list_leaves,
+    make_leaf,
 )
 
 FLOAT32 = np.dtype("float32")
 
 
 def stored_names(arch):
-    return {name: leaf.tensor_shape for leaf in leaves(arch).values() for name in leaf.tensor_names}
+    return {name: leaf.tensor_shape for leaf in list_leaves(arch).values() for name in leaf.tensor_names}
 
 
 def test_names_and_shapes_of_a_qwen3():
@@ -73,15 +73,15 @@ def test_fused_projections_are_taken_apart_head_by_head(part, outputs):
     # two of its value; then the second head.
     weight = np.arange(12 * 4, dtype=np.float32).reshape(12, 4)
     bias = 100 + np.arange(12, dtype=np.float32)
-    kernel = from_tensors(Leaf("{}.w", (1, 4, 4), True, part), lambda name: weight, 2, FLOAT32)
+    kernel = make_leaf(Leaf("{}.w", (1, 4, 4), True, part), lambda name: weight, 2, FLOAT32)
     np.testing.assert_array_equal(kernel, weight[outputs].T[None])
-    got = from_tensors(Leaf("{}.b", (1, 4), False, part), lambda name: bias, 2, FLOAT32)
+    got = make_leaf(Leaf("{}.b", (1, 4), False, part), lambda name: bias, 2, FLOAT32)
     np.testing.assert_array_equal(got, bias[None, outputs])
 
 
 def test_a_layer_each_has_its_tensor_and_kernels_are_transposed():
-    params = by_path(random_params(Decoder(ARCHITECTURES["qwen3"])))
-    tensors = dict(to_tensors(leaves(ARCHITECTURES["qwen3"]), params, 4, FLOAT32))
+    params = flatten_by_path(random_params(Decoder(ARCHITECTURES["qwen3"])))
+    tensors = dict(iterate_tensors(list_leaves(ARCHITECTURES["qwen3"]), params, 4, FLOAT32))
     kernel = params["layers/attention/key/kernel"]
     for layer in range(2):
         np.testing.assert_array_equal(tensors[f"model.layers.{layer}.self_attn.k_proj.weight"], kernel[layer].T)
@@ -91,20 +91,20 @@ def test_a_layer_each_has_its_tensor_and_kernels_are_transposed():
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_to_tensors_and_back(name):
-    stored, params = leaves(ARCHITECTURES[name]), by_path(random_params(Decoder(ARCHITECTURES[name])))
-    tensors = list(to_tensors(stored, params, 4, FLOAT32))
-    assert [tensor.nbytes for _, tensor in tensors] == tensor_sizes(stored, FLOAT32)
+    stored, params = list_leaves(ARCHITECTURES[name]), flatten_by_path(random_params(Decoder(ARCHITECTURES[name])))
+    tensors = list(iterate_tensors(stored, params, 4, FLOAT32))
+    assert [tensor.nbytes for _, tensor in tensors] == count_tensor_bytes(stored, FLOAT32)
     assert all(tensor.flags.c_contiguous for _, tensor in tensors)
     named = dict(tensors)
     assert len(named) == len(tensors)
     for path, leaf in stored.items():
         assert all(named[name].shape == leaf.tensor_shape for name in leaf.tensor_names)
-        np.testing.assert_array_equal(from_tensors(leaf, named.get, 4, FLOAT32), params[path])
+        np.testing.assert_array_equal(make_leaf(leaf, named.get, 4, FLOAT32), params[path])
 
 
 def test_a_reward_head_is_a_row():
     stored = {"score": Leaf(SCORE, (3,))}
-    ((name, tensor),) = to_tensors(stored, {"score": jnp.array([1.0, 2.0, 3.0])}, 4, FLOAT32)
+    ((name, tensor),) = iterate_tensors(stored, {"score": jnp.array([1.0, 2.0, 3.0])}, 4, FLOAT32)
     assert name == "score.weight"
     np.testing.assert_array_equal(tensor, [[1, 2, 3]])
-    np.testing.assert_array_equal(from_tensors(stored["score"], lambda name: tensor, 4, FLOAT32), [1, 2, 3])
+    np.testing.assert_array_equal(make_leaf(stored["score"], lambda name: tensor, 4, FLOAT32), [1, 2, 3])

@@ -1,0 +1,147 @@
+"""The models that stages begin from and make, as folders: found, loaded, taken apart for training, written."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.data.tokenizer import Tokenizer
+from haepo_jax.language.model.architecture import Architecture, make_architecture
+from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.model.hugging_face.config import TokenIds
+from haepo_jax.language.model.hugging_face.folder import Model, write_model
+from haepo_jax.language.model.hugging_face.tensors import list_leaves
+from haepo_jax.language.model.lora import fold, init_adapter, join
+from haepo_jax.language.model.sharding import FSDP, shard_parameters
+from haepo_jax.language.stages.context import StageContext
+from haepo_jax.language.stages.memory_check import check_room
+from haepo_jax.language.stages.status import MODEL, find_divergence
+from haepo_jax.runs.folder import storage_errors
+from haepo_jax.runtime import paths
+from haepo_jax.types import Params
+
+_BYTES_TRAINED, _BYTES_FROZEN = 16, 2
+"""The least that a parameter takes: in float32 with its gradient and Adam's two moments, or held in bfloat16."""
+
+
+def find_policy_folder(config: LanguageConfig, workdir: Path) -> Path:
+    """Finds the folder of the fine-tuned policy.
+
+    Raises:
+      ConfigError: it holds no model, as its stage is not finished or diverged, or as the config names another folder.
+    """
+    return _find_made_by("sft", config.sft_path, workdir)
+
+
+def find_reward_folder(config: LanguageConfig, workdir: Path) -> Path:
+    """Finds the folder of the reward model; errors as of `find_policy_folder`."""
+    return _find_made_by("reward", config.reward_path, workdir)
+
+
+def _find_made_by(stage: str, path: str, workdir: Path) -> Path:
+    folder = _check_given(f"--config.{stage}_path", path) if path else workdir / stage / MODEL
+    update = None if path else find_divergence(workdir / stage)
+    if update is not None:
+        raise ConfigError(
+            f"The stage {stage} in {workdir / stage} diverged at update {update}, so that there is no model to start "
+            f"from; try it in another --workdir, with a smaller config.{stage}.optimizer.learning_rate."
+        )
+    if not (folder / "config.json").is_file():
+        advice = "it holds no config.json" if path else f"run --stage={stage} first, or give config.{stage}_path"
+        raise ConfigError(f"There is no model in {folder}: {advice}.")
+    return folder
+
+
+def _check_given(setting: str, path: str) -> Path:
+    """Finds the folder of a model that a setting names, which may be missing, but can be read where it is there."""
+    folder = paths.folder(setting, path)
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{setting}={path} cannot be read: {error.strerror}.") from error
+    return folder
+
+
+def make_first_model(context: StageContext) -> tuple[Model, Tokenizer]:
+    """Makes the model that fine-tuning begins with, and its tokenizer: read from a folder, or a random one.
+
+    Raises:
+      ConfigError: the config names no model, and its data are not the generated task, which has a tokenizer.
+    """
+    model, seed = context.config.model, context.config.seed
+    if model.path:
+        folder = _check_given("--config.model.path", model.path)
+        return context.read(folder), Tokenizer.from_folder(folder)
+    if not context.generated:
+        raise ConfigError("config.model.path is empty: data of your own need a model with its tokenizer.")
+    tokenizer = Tokenizer.from_folder(context.workdir / "data")
+    architecture = make_architecture(
+        model.family,
+        head_dim=model.hidden_size // model.num_heads,
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        num_kv_heads=model.num_kv_heads,
+        intermediate_size=model.intermediate_size,
+        rope_theta=model.rope_theta,
+        max_length=2048,
+    )
+    size = sum(math.prod(leaf.shape) for leaf in list_leaves(architecture).values())
+    copies = context.mesh.size // context.mesh.shape[FSDP]
+    check_room(
+        size * copies * (_BYTES_FROZEN if context.adapter else _BYTES_TRAINED),
+        f"A model of {size:,} parameters",
+        "make config.model.hidden_size, intermediate_size or num_layers smaller",
+    )
+    decoder = context.decoder(architecture)
+
+    def init() -> Params:
+        nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+        return decoder.init(jax.random.key(seed), *nothing)["params"]
+
+    params = jax.jit(init, out_shardings=shard_parameters(context.mesh, jax.eval_shape(init)))()
+    return Model(architecture, params, None, {}), tokenizer
+
+
+def split_trainable(context: StageContext, decoder: Decoder, params: Params) -> tuple[Params | None, Params]:
+    """Splits parameters into `(base, trained)`: themselves and a fresh adapter, or None and themselves."""
+    if decoder.adapter is None:
+        return None, params
+    base = jax.tree.map(lambda leaf: leaf.astype(context.config.model.frozen_dtype), params)
+    return base, init_adapter(decoder, jax.random.key(context.config.seed))
+
+
+def fold_adapter(context: StageContext, read: Callable[[], Params], trained: Params) -> Params:
+    """Folds what a stage has trained into the parameters of a plain model, in float32.
+
+    Args:
+      context: of the stage.
+      read: reads again what the adapter adapts, as that may be held in fewer digits.
+      trained: the parameters, or the adapter alone.
+    """
+    return trained if context.adapter is None else fold(join(read(), trained), context.adapter)
+
+
+def write_stage_model(
+    folder: Path,
+    architecture: Architecture,
+    params: Params,
+    tokenizer: Tokenizer,
+    *,
+    score: Any = None,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a stage's model with its tokenizer; see `write_model`."""
+    eos = tokenizer.eos_ids if tokenizer.other_eos_ids else tokenizer.eos_id
+    token_ids = TokenIds(eos, tokenizer.pad_id, tokenizer.bos_id)
+    with storage_errors(folder.parent):
+        write_model(folder, architecture, params, token_ids=token_ids, score=score, tokenizer=tokenizer, facts=facts)

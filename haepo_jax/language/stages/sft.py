@@ -1,0 +1,50 @@
+"""Stage `sft`: supervised fine-tuning on reference summaries."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from haepo_jax.language.data import corpus
+from haepo_jax.language.data.prompts import get_prompt_format
+from haepo_jax.language.stages.context import Finish, StageContext
+from haepo_jax.language.stages.held_out import average_over_batches
+from haepo_jax.language.stages.models import fold_adapter, make_first_model, split_trainable, write_stage_model
+from haepo_jax.language.stages.programs import compile_stage
+from haepo_jax.language.stages.run import Stage, StageResult
+from haepo_jax.language.training import sft
+from haepo_jax.language.training.learner import init_learner
+
+
+def make_sft(context: StageContext) -> tuple[Stage, Finish]:
+    """Makes the stage `sft`, and what finishes it.
+
+    Raises:
+      ConfigError: there is no model to begin with, data cannot be read, or the devices cannot hold an update.
+    """
+    config, length = context.config, get_prompt_format(context.config.data.prompt).response_length
+    model, tokenizer = make_first_model(context)
+    architecture = model.architecture
+    decoder = context.decoder(architecture, context.adapter)
+    base, trained = split_trainable(context, decoder, model.params)
+    held_out = corpus.read_demonstrations(config.data, tokenizer, "held_out")  # now, as bad rows are better seen early
+    stage, _ = compile_stage(
+        context,
+        init_learner(trained, sft.make_optimizer_of(config), seed=config.seed, mesh=context.mesh),
+        base,
+        {"sft": sft.make_update(config, decoder, response_length=length)},
+        corpus.read_demonstrations(config.data, tokenizer, "train"),
+        config.data.demonstrations,
+        batch_size=config.sft.batch_size,
+        total=config.sft.num_steps,
+        watched="loss",
+    )
+
+    def finish(result: StageResult, made: Path) -> dict[str, Any]:
+        params = fold_adapter(context, lambda: make_first_model(context)[0].params, result.learner.trained)
+        write_stage_model(made, architecture, params, tokenizer)
+        nll = jax.jit(functools.partial(sft.compute_nll, context.decoder(architecture), response_length=length))
+        return {"held_out_nll": average_over_batches(context, lambda rows: nll(params, rows), held_out)}
+
+    return stage, finish
