@@ -6,16 +6,9 @@ import pytest
 from helpers.made_up_sweeps import RATES, grid, hump, write_sweep
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import (
-    is_complete,
-    read_attempts,
-    read_json,
-    read_members,
-    read_placement,
-    read_record,
-    read_summary,
-)
+from haepo_jax.runs.files import is_complete, read_attempts, read_members, read_placement, read_record, read_summary
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import read_json
 
 READERS = {
     "config.json": read_record,
