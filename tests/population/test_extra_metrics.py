@@ -55,7 +55,7 @@ def test_are_made_of_the_steps_of_the_batch():
     assert metrics["mean_velocity"].dtype == jnp.float32 and "loss" in metrics
 
 
-def test_go_with_segments_too():
+def test_extra_metrics_are_computed_from_segments():
     small = {"num_steps": 8, "num_epochs": 1, "num_minibatches": 1}
     _, metrics = jax.eval_shape(lambda: first_update(algorithm="ppo", metrics="my_metrics:speed", ppo=small))
     assert metrics["mean_velocity"].shape == ()
