@@ -306,7 +306,7 @@ def test_a_cnn_learns_to_catch():
         {
             "env": "Catch-bsuite",
             "horizon": 9,
-            "num_updates": 60,
+            "num_updates": 40,
             "num_trajectories": 64,
             "haepo": {"entropy_coef": 0.3},
             "policy": {"network": "cnn", "activation": "relu"},

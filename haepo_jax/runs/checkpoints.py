@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from haepo_jax.errors import ConfigError, in_the_way
+from haepo_jax.runs import checksums
 from haepo_jax.runs.files import read_json
 from haepo_jax.runs.identity import describe_numbers
 from haepo_jax.runs.older_versions import upgrade_arrays, upgrade_structure
+from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference, is_described, name_leaves
 from haepo_jax.runtime import processes
 
 _KEEP = 3
@@ -37,12 +38,6 @@ _RECORD_SHAPE = {"run": str | None, "structure": dict, "numbers": dict} | dict.f
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _UPDATE = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _PLAIN_PATH = re.compile(r"[\w./@:%+=,~ -]*", re.ASCII)
-
-Tree = Any
-"""A pytree of arrays with a leading axis of members: all NumPy arrays, or all `jax.Array`s over the same devices."""
-
-Structure = dict[str, list[Any]]
-"""The dtype and the shape, without the members, of each array by its name."""
 
 
 class Record(NamedTuple):
@@ -120,7 +115,7 @@ class Checkpointer:
         there = processes.from_first(np.array((self._directory / str(update)).exists()))
         if there:
             return
-        arrays = _name_leaves(tree)
+        arrays = name_leaves(tree)
         record = Record(
             self._run,
             self._members.start,
@@ -131,7 +126,7 @@ class Checkpointer:
             describe_numbers(),
         )._asdict()
         digest = _compute_digest(record)
-        arrays[_CHECKSUMS] = _compute_checksums(arrays, _start_of_checksums(digest))
+        arrays[_CHECKSUMS] = checksums.compute(arrays, checksums.start_of_record(digest))
         items = {
             _ITEM: ocp.args.StandardSave(arrays),
             _RECORD: ocp.args.JsonSave({"record": record, "sha256": digest}),
@@ -189,7 +184,7 @@ def list_misnamed(directory: Path) -> list[Saved]:
 
 
 def _list_all(directory: Path) -> list[Saved]:
-    """The newest first; of the same update first the damaged ones, then that with the right name."""
+    """Lists the newest first; of the same update first the damaged ones, then that with the right name."""
     found = [saved for path in sorted(directory.iterdir()) if (saved := _read_saved(path)) is not None]
     return sorted(found, key=lambda saved: (-saved.update, not saved.damage, saved.path.name != str(saved.update)))
 
@@ -197,11 +192,6 @@ def _list_all(directory: Path) -> list[Saved]:
 def is_update(name: str) -> bool:
     """Returns whether a folder of this name holds a checkpoint."""
     return _UPDATE.fullmatch(name) is not None
-
-
-def describe_structure(tree: Tree) -> Structure:
-    """What a checkpoint of such a tree states of its arrays."""
-    return {name: [str(np.dtype(leaf.dtype)), list(leaf.shape[1:])] for name, leaf in _name_leaves(tree).items()}
 
 
 def read_structure(saved: Saved) -> Structure:
@@ -218,17 +208,8 @@ def read_structure(saved: Saved) -> Structure:
     return {name: [str(leaf.dtype), list(leaf.shape[1:])] for name, leaf in stored.items() if name != _CHECKSUMS}
 
 
-def find_difference(stored: Structure, expected: Structure) -> str:
-    """Where two structures differ, in words; empty where they do not."""
-    for name in sorted(stored.keys() | expected.keys()):
-        before, now = (_describe_array(structure.get(name)) for structure in (stored, expected))
-        if before != now:
-            return f"{name} is {before} there and {now} here"
-    return ""
-
-
 def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
-    """The arrays of a checkpoint, once their checksums hold.
+    """Reads the arrays of a checkpoint, whose checksums must hold.
 
     Args:
       saved: the checkpoint.
@@ -239,7 +220,7 @@ def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
     Raises:
       Exception: it is damaged; orbax raises bare ones.
     """
-    expected = _name_leaves(template)
+    expected = name_leaves(template)
     if difference := find_difference(upgrade_structure(read_structure(saved)), describe_structure(template)):
         raise ValueError(f"it does not hold what it states: {difference}")
     plain = _PlainPath(saved.path.absolute())
@@ -253,13 +234,12 @@ def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
         arrays = handler.restore(path, args=ocp.args.StandardRestore(places, strict=False) if places else None)
     finally:
         plain.close()
-    checksums = arrays.pop(_CHECKSUMS)
-    start = (
-        _start_of_old_checksums(saved.update)
-        if saved.record is None
-        else _start_of_checksums(_compute_digest(saved.record._asdict()))
-    )
-    wrong = _find_wrong_rows(_compute_checksums(arrays, start), checksums, num_stored)
+    kept = arrays.pop(_CHECKSUMS)
+    if saved.record is None:
+        start = checksums.start_before_records(saved.update)
+    else:
+        start = checksums.start_of_record(_compute_digest(saved.record._asdict()))
+    wrong = checksums.find_wrong_rows(checksums.compute(arrays, start), kept, num_stored)
     if wrong:
         raise ValueError(f"the checksum does not hold for member {wrong[0]}")
     arrays = upgrade_arrays(arrays)
@@ -268,7 +248,7 @@ def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
 
 
 def _read_saved(path: Path) -> Saved | None:
-    """The checkpoint in a folder; None where there is none."""
+    """Reads what the checkpoint in a folder states; None where there is none."""
     named = int(path.name) if is_update(path.name) else None
     stated = path / _RECORD / "metadata"  # as orbax calls it
     if _UNFINISHED in path.name or (named is None and not stated.is_file()):
@@ -281,7 +261,7 @@ def _read_saved(path: Path) -> Saved | None:
         content = read_json(stated, {"record": _RECORD_SHAPE, "sha256": str})
         if _compute_digest(content["record"]) != content["sha256"]:
             raise ConfigError("the checksum of its record does not hold")
-        if not all(_is_described(array) for array in content["record"]["structure"].values()):
+        if not all(is_described(array) for array in content["record"]["structure"].values()):
             raise ConfigError("its record does not describe its arrays")
         record = Record(**content["record"])
     except (ConfigError, TypeError) as error:
@@ -311,33 +291,8 @@ def _compute_digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _start_of_checksums(digest: str) -> np.uint32:
-    """What the checksums of a checkpoint with this record begin with."""
-    return np.uint32(int(digest[:8], 16))
-
-
-def _start_of_old_checksums(update: int) -> np.uint32:
-    """What they began with before there were records."""
-    return np.uint32((update * 2 + 1) * 0x9E3779B9 % 2**32)
-
-
-def _is_described(array: Any) -> bool:
-    """Whether an array is described by its dtype and its shape."""
-    return isinstance(array, list) and [type(part) for part in array] == [str, list]
-
-
-def _describe_array(array: list[Any] | None) -> str:
-    return "absent" if array is None else f"{array[0]}{array[1]}"
-
-
-def _name_leaves(tree: Tree) -> dict[str, Any]:
-    """The arrays by their path, such as `learner.params.Dense_0.kernel`."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-
-
 def _choose_places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct] | None:
-    """Where each stored array goes, with as many rows as can be divided among the devices; None for NumPy arrays."""
+    """Places each stored array, with as many rows as can be divided among the devices; None for NumPy arrays."""
     leaf = next(iter(expected.values()))
     if isinstance(leaf, np.ndarray):
         return None
@@ -350,50 +305,8 @@ def _choose_places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> di
 
 
 def _take_rows(array: Any, like: Any, first: int, num_stored: int) -> Any:
-    """The rows from `first` on, as many as `like` has and where it lies."""
+    """Takes the rows from `first` on, as many as `like` has and where it lies."""
     if isinstance(array, np.ndarray) or (first == 0 and array.shape == like.shape):
         return array
     chosen = np.minimum(first + np.arange(like.shape[0]), num_stored - 1)
     return jax.jit(lambda array: array[chosen], out_shardings=like.sharding)(array)
-
-
-def _find_wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
-    """The rows of this process whose checksums differ."""
-    if isinstance(stored, np.ndarray):
-        return np.flatnonzero(np.asarray(sums) != stored).tolist()
-    pairs = zip(sums.addressable_shards, stored.addressable_shards, strict=True)
-    rows = [
-        np.flatnonzero(np.asarray(computed.data) != np.asarray(kept.data)) + (computed.index[0].start or 0)
-        for computed, kept in pairs
-    ]
-    return [row for row in np.concatenate(rows).tolist() if row < num_stored]
-
-
-def _compute_checksums(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array:
-    """`[members]` uint32, a sum over all of a member's words, each times an odd number of its own.
-
-    A word that changes changes the sum, as an odd factor loses nothing modulo 2^32. Where the sum starts, which
-    follows from the record, makes that of zeroed files wrong, and that of arrays under another record.
-    """
-    return _sum_words([_to_words(leaf) for _, leaf in sorted(arrays.items())], start)
-
-
-def _to_words(leaf: Any) -> Any:
-    """NumPy arrays as unsigned words: in JAX, 64 bits may be cut to 32."""
-    if not isinstance(leaf, np.ndarray):
-        return leaf
-    rows = np.ascontiguousarray(leaf).reshape(leaf.shape[0], -1)
-    return rows.view(f"uint{8 * min(leaf.dtype.itemsize, 4)}")
-
-
-@jax.jit
-def _sum_words(leaves: list[jax.Array], start: jax.Array) -> jax.Array:
-    total = jnp.full(leaves[0].shape[0], start, jnp.uint32)
-    for number, leaf in enumerate(leaves):
-        rows = leaf.reshape(leaf.shape[0], -1)
-        if rows.dtype == bool:
-            rows = rows.astype(jnp.uint8)
-        words = jax.lax.bitcast_convert_type(rows, f"uint{8 * rows.dtype.itemsize}").astype(jnp.uint32)
-        position = jnp.arange(words.shape[1], dtype=jnp.uint32) + jnp.uint32(number)
-        total += (words * (position * jnp.uint32(0x0B4E4D56) + 1)).sum(axis=1, dtype=jnp.uint32)
-    return total

@@ -25,15 +25,10 @@ from haepo_jax.runs.attempt import Attempt
 from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
-from haepo_jax.runs.identity import (
-    check_programs,
-    check_run,
-    record_programs,
-    rewrite_lost_members,
-    write_identity,
-)
+from haepo_jax.runs.identity import check_run, rewrite_lost_members, write_identity
 from haepo_jax.runs.loggers import check_request
 from haepo_jax.runs.placement import Placement, place_groups
+from haepo_jax.runs.programs import check_programs, record_programs
 from haepo_jax.runs.restore import check_resumable, describe_next_start, set_foreign_parts_aside
 from haepo_jax.runs.summary import find_unfinished, summarize
 from haepo_jax.runs.wave_run import WaveRun
@@ -81,7 +76,7 @@ def run_sweep(
     tensorboard_members: Collection[int] = (),
     keep_checkpoints_every: int | None = None,
 ) -> bool:
-    """Runs a sweep, or goes on with it, until its folder is complete. All processes of a run call it.
+    """Runs a sweep, or resumes it, until its folder is complete. All processes of a run call it.
 
     Args:
       sweep: groups of members.
@@ -167,7 +162,7 @@ def _check_arguments(
 
 
 def _is_whole(workdir: Path) -> bool:
-    """Whether the folder is complete: a whole summary, and all rows that it sums up."""
+    """Says whether the folder is complete: it has a whole summary, and all rows that it sums up."""
     return os.path.lexists(workdir / "summary.json") and _find_flaw_of_summary(workdir) is None
 
 
@@ -233,7 +228,7 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
 
 
 def _describe_members(sweep: Sweep) -> list[dict[str, Any]]:
-    """What `members.json` holds."""
+    """Makes what `members.json` holds."""
     return [dataclasses.asdict(member) for member in sweep.members]
 
 

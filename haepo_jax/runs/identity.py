@@ -10,7 +10,6 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -18,18 +17,14 @@ import jax
 import haepo_jax
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.component_files import Described, find_changes
-from haepo_jax.runs.files import StrPath, read_attempts, read_identity, read_json, read_record
+from haepo_jax.runs.files import StrPath, read_identity, read_json, read_record
 from haepo_jax.runs.folder import clear_leftovers, lock_folder, storage_errors, write_json
 from haepo_jax.runs.metrics.parts import list_parts
-from haepo_jax.runs.older_versions import FIRST
-from haepo_jax.text import visible
+from haepo_jax.runs.origin import find_origin
 
 NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
 no run mixes the two."""
-
-_NAMES = {"haepo_jax": "haepo_jax", "jax": "JAX"}
 
 FLAGS = (  # of JAX, that decide numbers whatever the program
     "jax_default_prng_impl",
@@ -133,100 +128,10 @@ def write_identity(workdir: Path, config: Mapping[str, Any], members: Sequence[M
         rewrite_lost_members(workdir, members)
         if not begun or not _is_there(workdir / "run.json"):
             run = list_parts(workdir).run if begun else secrets.token_hex(16)
-            version = _find_origin(workdir)[0] if begun else haepo_jax.__version__
+            version = find_origin(workdir)[0] if begun else haepo_jax.__version__
             write_json(workdir / "run.json", {"run": run, "numbers": describe_numbers(), "haepo_jax": version})
         if not begun:
             write_json(workdir / "config.json", dict(config))
-
-
-def check_programs(workdir: Path, programs: Mapping[str, str], components: Described = MappingProxyType({})) -> None:
-    """Makes sure that updates compute what they did when the run was begun; changes nothing.
-
-    Versions of the package whose `NUMBERS` are the same compute the same, by other operations maybe.
-
-    Args:
-      workdir: the run folder.
-      programs: the fingerprint of an update of each group, by its name.
-      components: those from outside that updates are made with. Where their files have changed and updates compute
-        the same, that is reported.
-
-    Raises:
-      ConfigError: an update computes something else.
-    """
-    changes = find_changes(workdir, components)
-    noted = (read_identity(workdir) or {}).get("programs", {})
-    changed = [noted[group] for group, program in programs.items() if _differs(noted.get(group), program)]
-    if changed:
-        _report_versions(workdir, changed, changes)
-    for change in changes:
-        same = "" if changed else "; its updates compute the same, so the run resumes"
-        print(visible(f"Since the run was begun {change}{same}."), flush=True)
-
-
-def _report_versions(workdir: Path, changed: Sequence[Mapping[str, str]], changes: Sequence[str]) -> None:
-    """Says which versions computed updates whose fingerprints have changed; refuses them where it was this one."""
-    now = _list_versions()
-    others = [name for name in now if any(before[name] != now[name] for before in changed)]
-    if not others:
-        what = "; ".join(changes) or "the loss, the network, the environment or a package has changed since"
-        raise ConfigError(
-            f"--workdir {workdir} was begun with other updates: {what}, and the run would mix both. "
-            f"{describe_versions(workdir)} Nothing was changed in the folder; use the code it was begun with, or "
-            "another --workdir."
-        )
-    was, is_now = (" and ".join(f"{_NAMES[name]} {of[name]}" for name in others) for of in (changed[0], now))
-    unknown = "whether an update" if "jax" in others else "whether code of your own in it"
-    print(
-        f"The updates of this run were computed with {was}, and this is {is_now}: {unknown} still computes the same "
-        "cannot be seen.",
-        flush=True,
-    )
-
-
-def record_programs(workdir: Path, programs: Mapping[str, str], components: Described = MappingProxyType({})) -> None:
-    """Records in `run.json` what updates compute from now on, and with which components the run was begun.
-
-    Arguments as of `check_programs`, which comes first.
-
-    Raises:
-      OSError: it cannot be written.
-    """
-    identity = read_identity(workdir)
-    assert identity is not None  # `write_identity` has written it
-    programs_then, components_then = identity["programs"], identity["components"]
-    changed = {
-        group: {"fingerprint": program} | _list_versions()
-        for group, program in programs.items()
-        if group not in programs_then or _differs(programs_then[group], program)
-    }
-    if changed or not components.keys() <= components_then.keys():
-        recorded = {"programs": programs_then | changed, "components": {**components, **components_then}}
-        write_json(workdir / "run.json", identity | recorded)
-
-
-def _differs(noted: Mapping[str, str] | None, program: str) -> bool:
-    return noted is not None and noted["fingerprint"] != program
-
-
-def _list_versions() -> dict[str, str]:
-    """Those that decide the operations of an update."""
-    return {"haepo_jax": haepo_jax.__version__, "jax": jax.__version__}
-
-
-def describe_versions(workdir: Path) -> str:
-    """Says with which version of the package a run was begun, and which one this is."""
-    version, commit = _find_origin(workdir)
-    begun = version if commit is None else f"{version} (commit {commit[:10]})"
-    return f"The run was begun with haepo_jax {begun}, and this is {haepo_jax.__version__}."
-
-
-def _find_origin(workdir: Path) -> tuple[str, str | None]:
-    """The version of the package that began a run, and its commit, None where it is not known."""
-    noted, first = read_identity(workdir), {}
-    with contextlib.suppress(ConfigError, IndexError):  # no number of the run depends on its provenance
-        first = read_attempts(workdir)[0]
-    version = first.get("packages", {}).get("haepo_jax", FIRST) if noted is None else noted["haepo_jax"]
-    return version, (first.get("git") or {}).get("commit")
 
 
 def read_run_id(workdir: Path) -> str | None:
@@ -240,7 +145,7 @@ def read_run_id(workdir: Path) -> str | None:
 
 
 def describe_numbers() -> dict[str, Any]:
-    """What decides the numbers of this process, beside the config, the code of an update and the devices."""
+    """Describes what decides the numbers of this process, beside the config, the code of an update and the devices."""
     return {"version": NUMBERS} | {flag: getattr(jax.config, flag) for flag in FLAGS}
 
 
@@ -269,7 +174,7 @@ def check_numbers(what: str, noted: Mapping[str, Any]) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Also where it is a link to nothing, or no file."""
+    """Says whether something is there, also where it is a link to nothing, or no file."""
     return os.path.lexists(path)
 
 

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.runs.checkpoints import Checkpointer, Tree
+from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.provenance import Provenance
 from haepo_jax.runs.restore import Restored, Source, resume
+from haepo_jax.runs.structure import Tree
 from haepo_jax.runtime import processes
 
 

@@ -42,20 +42,9 @@ def laid_out(one_by_one, config):
     return population
 
 
-@pytest.fixture(scope="module")
-def together():
-    return laid_out(False, config())
-
-
-@pytest.fixture(scope="module")
-def one_by_one():
-    """Bandits that stop after five updates of four pulls."""
-    return laid_out(True, config(env="GaussianBandit-haepo", max_env_steps=20))
-
-
-@pytest.fixture(params=["together", "one_by_one"])
+@pytest.fixture(scope="module", params=["one by one", pytest.param("together", marks=pytest.mark.slow)])
 def population(request):
-    return request.getfixturevalue(request.param)
+    return laid_out(request.param == "one by one", config())
 
 
 def step_by_step(population, updates=8):
@@ -108,43 +97,36 @@ def test_each_evaluation_is_that_of_the_policy_after_its_update_and_the_best_one
     assert len(np.unique(scores[~np.isnan(scores)])) > 3  # so that equal scores mean something
 
 
-def test_members_that_have_stopped_are_not_evaluated(one_by_one):
-    _, metrics = step_by_step(one_by_one)
-    stopped = metrics["env_steps"] == 0
-    assert stopped[5:].all() and not stopped[:5].any()
-    assert np.isnan(metrics["eval_return"][stopped]).all()
+def test_chunks_of_updates_change_neither_evaluations_nor_the_best(population):
+    states, metrics = step_by_step(population)
+    state, rows = population.advance(population.init(), jnp.int32(8))
+    assert_identical(population.to_host(state), states[-1])
+    np.testing.assert_array_equal(population.here(rows["eval_return"], axis=1)[:8], metrics["eval_return"])
 
 
-def test_chunks_of_updates_change_neither_evaluations_nor_the_best(together):
-    states, metrics = step_by_step(together)
-    state, rows = together.advance(together.init(), jnp.int32(8))
-    assert_identical(together.to_host(state), states[-1])
-    np.testing.assert_array_equal(together.here(rows["eval_return"], axis=1)[:8], metrics["eval_return"])
-
-
-def test_a_member_that_diverges_keeps_its_best(together):
-    state, _ = together.advance(together.init(), jnp.int32(EVERY))
-    before = together.to_host(state).best
+def test_a_member_that_diverges_keeps_its_best(population):
+    state, _ = population.advance(population.init(), jnp.int32(EVERY))
+    before = population.to_host(state).best
     rates = state.settings["optimizer.learning_rate"].at[1].set(jnp.inf)
     state = dataclasses.replace(state, settings=state.settings | {"optimizer.learning_rate": rates})
-    state, metrics = together.advance(state, jnp.int32(EVERY))
-    after = together.to_host(state)
+    state, metrics = population.advance(state, jnp.int32(EVERY))
+    after = population.to_host(state)
     assert after.diverged.tolist() == [False, True, False]
-    assert np.isnan(together.here(metrics["eval_return"], axis=1)[:EVERY, 1]).all()
+    assert np.isnan(population.here(metrics["eval_return"], axis=1)[:EVERY, 1]).all()
     assert before.update[1] == EVERY
     assert_identical(row(after.best, 1), row(before, 1))
 
 
 @pytest.mark.slow
-def test_training_has_the_numbers_that_it_has_without_evaluation(together):
-    plain = make_population(config(evaluate_every=None), devices=ONE)
+def test_training_has_the_numbers_that_it_has_without_evaluation():
+    plain, evaluated = (laid_out(False, config(evaluate_every=every)) for every in (None, EVERY))
     state, metrics = plain.advance(plain.init(), jnp.int32(8))
     assert state.best is None and "eval_return" not in metrics
-    evaluated, others = together.advance(together.init(), jnp.int32(8))
+    other, others = evaluated.advance(evaluated.init(), jnp.int32(8))
     # To the last digit but one: they are two programs, which the compiler may order differently.
     for name, values in metrics.items():
         np.testing.assert_allclose(values, others[name], rtol=1e-3, atol=1e-5)
-    learners = jax.tree.leaves(plain.to_host(state).learner), jax.tree.leaves(together.to_host(evaluated).learner)
+    learners = jax.tree.leaves(plain.to_host(state).learner), jax.tree.leaves(evaluated.to_host(other).learner)
     for left, right in zip(*learners, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-5)
 
@@ -157,8 +139,8 @@ def test_unset_the_program_is_the_one_without_evaluation():
     assert unset.fingerprint() == other.fingerprint() != evaluated.fingerprint()
 
 
-def test_in_a_program_the_best_are_returned_beside_the_last(together):
-    trained = together.run([{}, {"optimizer.learning_rate": 0.02}], seeds=[0])
+def test_in_a_program_the_best_are_returned_beside_the_last(population):
+    trained = population.run([{}, {"optimizer.learning_rate": 0.02}], seeds=[0])
     assert trained.best.update.shape == (2, 1) and set(trained.best.update.ravel()) <= {2, 4, 6, 8}
     np.testing.assert_array_equal(trained.best.eval_return, np.nanmax(trained["eval_return"], axis=2))
     assert jax.tree.map(np.shape, trained.best.params) == jax.tree.map(np.shape, trained.params)
@@ -194,3 +176,14 @@ def test_members_whose_trajectories_are_spread_over_devices_are_evaluated_alike(
     spread = make_population(config(), devices=jax.devices()[:2], trajectory_devices=2)
     states, metrics = step_by_step(spread, 4)
     np.testing.assert_allclose(metrics["eval_return"][1::2], played_by_hand(spread, states)[1::2], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_members_that_have_stopped_are_not_evaluated():
+    """Bandits that stop after five updates of four pulls."""
+    stopping = laid_out(True, config(env="GaussianBandit-haepo", max_env_steps=20))
+    states, metrics = step_by_step(stopping)
+    stopped = metrics["env_steps"] == 0
+    assert stopped[5:].all() and not stopped[:5].any()
+    assert np.isnan(metrics["eval_return"][5:]).all()
+    np.testing.assert_allclose(metrics["eval_return"][1:5:2], played_by_hand(stopping, states)[1:5:2], rtol=1e-6)

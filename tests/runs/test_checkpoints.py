@@ -11,6 +11,7 @@ from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 from haepo_jax.runs import checkpoints as module
+from haepo_jax.runs import checksums
 from haepo_jax.runs.checkpoints import Checkpointer, list_saved, read_checkpoint
 
 # What the storage library leaves behind when it fails on damaged data.
@@ -125,15 +126,15 @@ def test_a_flipped_bit_falls_back_to_the_newest_good_one(kept, folder, share):
 
 def test_a_changed_value_is_told_by_its_members_checksum(checkpoints, kept, template, folder, monkeypatch):
 
-    original = module._compute_checksums
+    original = checksums.compute
 
     def changed(arrays, start):
         sums = original(arrays, start)
         return sums + (jnp.arange(len(sums)) == 1).astype(jnp.uint32)
 
-    monkeypatch.setattr(module, "_compute_checksums", changed)
+    monkeypatch.setattr(checksums, "compute", changed)
     save(checkpoints, kept, 4)
-    monkeypatch.setattr(module, "_compute_checksums", original)
+    monkeypatch.setattr(checksums, "compute", original)
     with pytest.raises(ValueError, match="the checksum does not hold for member 1"):
         read_checkpoint(list_saved(folder)[0], template)
 
@@ -208,7 +209,7 @@ class TestBeforeThereWereRecords:
         checkpointer = Checkpointer(tmp_path / "checkpoints", MEMBERS)
         for update in (1, 2):
             monkeypatch.setattr(
-                module, "_start_of_checksums", lambda digest, update=update: module._start_of_old_checksums(update)
+                checksums, "start_of_record", lambda digest, update=update: checksums.start_before_records(update)
             )
             save(checkpointer, kept, update)
             shutil.rmtree(tmp_path / "checkpoints" / str(update) / "record")

@@ -14,7 +14,7 @@ import pytest
 import haepo_jax
 from haepo_jax.config.sweep import from_record
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs import checkpoints
+from haepo_jax.runs import checksums
 from haepo_jax.runs.evaluation import measure
 from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runs.files import read_identity, read_record, read_summary
@@ -85,8 +85,8 @@ def test_a_member_that_had_diverged_under_0_1_has_diverged(workdir):
 
 
 def test_the_checksums_of_a_checkpoint_of_0_1_are_verified(workdir, monkeypatch, capsys):
-    compute = checkpoints._compute_checksums
-    monkeypatch.setattr(checkpoints, "_compute_checksums", lambda arrays, start: compute(arrays, start) + 1)
+    compute = checksums.compute
+    monkeypatch.setattr(checksums, "compute", lambda arrays, start: compute(arrays, start) + 1)
     with pytest.raises(ConfigError, match="holds no good checkpoint"):
         list(load_states(workdir))
     assert "the checksum does not hold for member 0" in capsys.readouterr().out
@@ -101,6 +101,19 @@ def test_a_checkpoint_of_another_network_is_refused_with_both_versions(workdir):
     assert "is of another structure" in str(raised.value)
     begun = "The run was begun with haepo_jax 0.1.0 (commit 3b2c0131cb), and this is "
     assert f"{begun}{haepo_jax.__version__}." in str(raised.value)
+
+
+def test_a_setting_that_another_version_had_is_refused_with_both_versions(workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(config | {"bygone": 3}))
+    with pytest.raises(
+        ConfigError, match=r"config\.bygone is not a setting.* begun with haepo_jax 0\.1\.0 .* and this is "
+    ):
+        list(load_states(workdir))
+    identity = json.loads((workdir / "run.json").read_text())
+    (workdir / "run.json").write_text(json.dumps(identity | {"haepo_jax": haepo_jax.__version__}))
+    with pytest.raises(ConfigError, match=r"config\.bygone is not a setting\.$"):
+        list(load_states(workdir))
 
 
 def test_arrays_of_before_0_2_have_their_names_and_meaning_of_now():

@@ -10,6 +10,7 @@ import pytest
 
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
+from haepo_jax.runs import checksums
 from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.identity import read_run_id, write_identity
 from haepo_jax.runs.metrics.parts import list_parts
@@ -281,7 +282,6 @@ class TestNames:
 
 def test_a_run_of_before_there_were_ids_goes_on(workdir, monkeypatch):
     """Its parts and checkpoints state nothing."""
-    import haepo_jax.runs.checkpoints as module
     from haepo_jax.runs.metrics import writer
 
     shutil.rmtree(workdir)
@@ -291,8 +291,8 @@ def test_a_run_of_before_there_were_ids_goes_on(workdir, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(writer, "make_statement", lambda run, name: None)
         for update in range(3):
-            old_start = module._start_of_old_checksums(update + 1)
-            patch.setattr(module, "_start_of_checksums", lambda digest, start=old_start: start)
+            old_start = checksums.start_before_records(update + 1)
+            patch.setattr(checksums, "start_of_record", lambda digest, start=old_start: start)
             record(workdir, [update], begun=Restored(update, None, 0))
             shutil.rmtree(folder(workdir) / str(update + 1) / "record")
     assert_refused(workdir, r"params is float32\[2\] there and float32\[5\] here", template=state(0, size=5))

@@ -20,7 +20,8 @@ from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
 from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run, record_programs
+from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.programs import record_programs
 from haepo_jax.runtime import startup
 
 _BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
@@ -110,7 +111,7 @@ def _run(
 
 
 def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
-    """The config with the defaults of what the stage does not read."""
+    """Makes the config with the defaults of what the stage does not read."""
     return dataclasses.replace(
         LanguageConfig(), **{name: getattr(config, name) for name in stage_settings(config, stage)}
     )
