@@ -49,9 +49,10 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         raise ConfigError(
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
-    check_own_settings(config)
+    method = method_of(config)
+    check_own_settings(config, method.settings, config.sweep)
     _check_swept_are_read(config, swept)
-    method, chosen = method_of(config), chosen_of(config)
+    chosen = chosen_of(config)
     needed_by = steps_needed_by(config)
     if config.memory == "recompute" and needed_by is not None:
         others = [name for name, other in METHODS.items() if not other.keeps_steps]
@@ -64,15 +65,20 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         method.check(chosen)
 
 
-def check_own_settings(config: ExperimentConfig) -> None:
+def check_own_settings(config: Any, defaults: Any, sweep: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuses settings of a method from outside that it does not have, or values that they cannot have.
+
+    Args:
+      config: of an experiment or of language models.
+      defaults: the method's settings there, with their defaults.
+      sweep: swept settings by dotted name, with their values.
 
     Raises:
       ConfigError: names the first of them.
     """
     if not is_outside(config.algorithm):
         return
-    fields = fields_of(method_of(config).settings)
+    fields = fields_of(defaults)
     given: list[tuple[str, str, tuple[Any, ...]]] = [
         (group, f"{group}.{leaf}", (value,))
         for group in (STATIC_GROUP, TRACED_GROUP)
@@ -80,7 +86,7 @@ def check_own_settings(config: ExperimentConfig) -> None:
     ]
     given += [
         (TRACED_GROUP, f"sweep.{name}", values)
-        for name, values in config.sweep.items()
+        for name, values in sweep.items()
         if name.startswith(f"{TRACED_GROUP}.")
     ]
     for group, path, values in given:

@@ -18,22 +18,40 @@ STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
 """Where the settings of a method from outside are."""
 
 
-def method_of(config: ExperimentConfig) -> Method[Any]:
-    """Returns the record of the method that learns.
+def load_method(name: Any) -> Method[Any]:
+    """Returns the record of a method by its name, or the record itself where a program gives that.
 
     Raises:
       ConfigError: it is from outside and cannot be imported, or is no record.
     """
-    if not is_outside(config.algorithm):
-        return METHODS[config.algorithm]
-    return load("algorithm", config.algorithm, lambda found: isinstance(found, Method), "a haepo_jax.methods.Method")
+    if not is_outside(name):
+        return METHODS[name]
+    return load("algorithm", name, lambda found: isinstance(found, Method), "a haepo_jax.methods.Method")
+
+
+def method_of(config: ExperimentConfig) -> Method[Any]:
+    """Returns the record of the method that learns.
+
+    Raises:
+      ConfigError: as of `load_method`.
+    """
+    return load_method(config.algorithm)
 
 
 def method_settings(config: ExperimentConfig) -> Any:
     """Returns the method's settings; of a traced config with tracers in their places."""
+    return own_settings(config, method_of(config).settings)
+
+
+def own_settings(config: Any, defaults: Any) -> Any:
+    """Returns a method's settings as a config has them.
+
+    Args:
+      config: of an experiment or of language models; it may be traced.
+      defaults: the method's settings there, with their defaults.
+    """
     if not is_outside(config.algorithm):
         return getattr(config, config.algorithm)
-    defaults = method_of(config).settings
     fields = fields_of(defaults)
     given = {**config.algorithm_kwargs, **config.algorithm_params}
     return dataclasses.replace(
@@ -57,16 +75,21 @@ def fields_of(settings: Any) -> dict[str, dataclasses.Field]:
     return fields
 
 
-def method_name(config: ExperimentConfig) -> str:
+def method_name(config: Any) -> str:
     """Returns what a sentence calls the method that learns; a program may give one that has no name."""
     return config.algorithm if isinstance(config.algorithm, str) else "the Method that is given"
 
 
 def setting_name(config: ExperimentConfig, leaf: str) -> str:
     """Returns the dotted name in the config of one of the method's settings."""
+    return own_setting_name(config, method_of(config).settings, leaf)
+
+
+def own_setting_name(config: Any, defaults: Any, leaf: str) -> str:
+    """Returns the dotted name of one of a method's settings; arguments as of `own_settings`."""
     if not is_outside(config.algorithm):
         return f"{config.algorithm}.{leaf}"
-    fields = fields_of(method_of(config).settings)
+    fields = fields_of(defaults)
     is_traced = leaf in fields and fields[leaf].metadata.get("traced")
     return f"{TRACED_GROUP if is_traced else STATIC_GROUP}.{leaf}"
 
@@ -99,19 +122,25 @@ def chosen_of(config: ExperimentConfig) -> Chosen:
     return Chosen(settings, swept, names, config.num_trajectories)
 
 
-def with_all_settings(config: ExperimentConfig) -> ExperimentConfig:
-    """Writes out all settings of a method from outside, so that a run's config holds what it was begun with."""
-    if not is_outside(config.algorithm):
+def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:
+    """Writes out all settings of a method from outside, so that a run's config holds what it was begun with.
+
+    Args:
+      config: as of `own_settings`.
+      defaults: as of `own_settings`; those of the method on environments where there are none.
+    """
+    given: Any = config
+    if not is_outside(given.algorithm):
         return config
-    settings = method_of(config).settings
-    defaults: dict[bool, dict[str, Any]] = {False: {}, True: {}}
+    settings = method_of(given).settings if defaults is None else defaults
+    written: dict[bool, dict[str, Any]] = {False: {}, True: {}}
     for name, field in fields_of(settings).items():
         value = getattr(settings, name)
         if value is not None:
             is_traced = bool(field.metadata.get("traced"))
-            defaults[is_traced][name] = float(value) if is_traced else value
-    return dataclasses.replace(
-        config,
-        algorithm_kwargs=defaults[False] | dict(config.algorithm_kwargs),
-        algorithm_params=defaults[True] | dict(config.algorithm_params),
-    )
+            written[is_traced][name] = float(value) if is_traced else value
+    groups = {
+        STATIC_GROUP: written[False] | dict(given.algorithm_kwargs),
+        TRACED_GROUP: written[True] | dict(given.algorithm_params),
+    }
+    return dataclasses.replace(given, **groups)

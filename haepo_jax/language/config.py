@@ -10,12 +10,23 @@ from typing import Any
 
 import ml_collections
 
+from haepo_jax.components import is_outside
 from haepo_jax.config import OptimizerConfig, from_mapping, to_config_dict
+from haepo_jax.config.checks import check_own_settings
 from haepo_jax.config.meanings import Setting, settings_of
+from haepo_jax.config.method import (
+    STATIC_GROUP,
+    TRACED_GROUP,
+    load_method,
+    method_name,
+    own_setting_name,
+    own_settings,
+    with_all_settings,
+)
 from haepo_jax.config.reads import unread_arguments
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
-from haepo_jax.fields import choice, count, leaves, number
+from haepo_jax.fields import choice, component, count, leaves, number, static_arguments, traced_arguments
 from haepo_jax.methods import METHODS, LanguageMethodSettings, Method, OnLanguage
 
 ON_LANGUAGE = {name: method.language for name, method in METHODS.items() if method.language is not None}
@@ -167,8 +178,12 @@ class _General:
     """Seed of the run."""
     name: str = ""
     """Of the run of stage `rl`; when empty, its algorithm, score and seed."""
-    algorithm: str = choice("haepo", tuple(ON_LANGUAGE))
-    """The method of the stage `rl`; the settings of the others are then not read."""
+    algorithm: str = component("haepo", tuple(ON_LANGUAGE))
+    """The method of the stage `rl`; the settings of the others are then not read. Or `package.module:attribute`."""
+    algorithm_kwargs: Mapping[str, Any] = static_arguments()
+    """Settings of a method from outside that decide the program."""
+    algorithm_params: Mapping[str, float] = traced_arguments()
+    """Settings of a method from outside that may vary within one program on environments."""
     sft_path: str = ""
     """Hugging Face folder of the fine-tuned policy; when empty, what the stage `sft` made."""
     reward_path: str = ""
@@ -188,17 +203,26 @@ class LanguageConfig(LanguageMethodSettings, _General):
 
 def method_of(config: LanguageConfig) -> Method[Any]:
     """Returns the record of the method of stage `rl`."""
-    return METHODS[config.algorithm]
+    return load_method(config.algorithm)
 
 
 def on_language(config: LanguageConfig) -> OnLanguage[Any]:
-    """Returns how the method of stage `rl` learns on language models."""
-    return ON_LANGUAGE[config.algorithm]
+    """Returns how the method of stage `rl` learns on language models.
+
+    Raises:
+      ConfigError: one from outside that does not.
+    """
+    found = method_of(config).language
+    if found is None:
+        raise ConfigError(
+            f"config.algorithm {method_name(config)} does not learn on language models: its record has no `language`."
+        )
+    return found
 
 
 def method_settings(config: LanguageConfig) -> Any:
     """Returns the settings of the method of stage `rl`."""
-    return getattr(config, config.algorithm)
+    return own_settings(config, on_language(config).settings)
 
 
 def group_size(config: LanguageConfig) -> int:
@@ -222,6 +246,7 @@ def from_config_dict(values: Mapping[str, Any]) -> LanguageConfig:
         sense together.
     """
     config = from_mapping(LanguageConfig(), dict(values))
+    config = with_all_settings(config, on_language(config).settings)
     _check_combinations(config)
     return config
 
@@ -238,10 +263,11 @@ def settings() -> Iterator[Setting]:
 
 def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
     """Makes the `config.json` of a stage's folder: the settings that the stage reads, as nested dictionaries."""
+    of_method = (STATIC_GROUP, TRACED_GROUP) if is_outside(config.algorithm) else (config.algorithm,)
     sections = {
         "sft": ("model", "data", "sft", "mesh"),
         "reward": ("sft_path", "model", "data", "reward", "mesh"),
-        "rl": ("sft_path", "reward_path", "algorithm", config.algorithm, "model", "data", "reward", "rl", "mesh"),
+        "rl": ("sft_path", "reward_path", "algorithm", *of_method, "model", "data", "reward", "rl", "mesh"),
     }[stage]
     everything = dataclasses.asdict(config)
     return {name: everything[name] for name in ("seed", *sections) if name in everything}
@@ -250,13 +276,14 @@ def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
 def unread(config: LanguageConfig) -> dict[str, str]:
     """Finds the settings that no stage reads, by dotted name, each with the reason: as `config_reads.unread` does."""
     reasons = unread_arguments(config) | {
-        name: f"config.algorithm is {config.algorithm}"
+        name: f"config.algorithm is {method_name(config)}"
         for name in setting_names()
         if name.partition(".")[0] in ON_LANGUAGE and name.partition(".")[0] != config.algorithm
     }
     if on_language(config).comparisons:
         of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
-        reasons |= dict.fromkeys(of_samples, f"config.algorithm is {config.algorithm}, which learns from comparisons")
+        why = f"config.algorithm is {method_name(config)}, which learns from comparisons"
+        reasons |= dict.fromkeys(of_samples, why)
     if config.model.path:
         reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
     if not config.model.adapter_rank:
@@ -268,15 +295,16 @@ def name_run(config: LanguageConfig) -> str:
     """Names the folder of a run of stage `rl`.
 
     Example:
-      >>> run_name(LanguageConfig(seed=3))
+      >>> name_run(LanguageConfig(seed=3))
       'haepo-log_ratio-seed3'
     """
     settings = method_settings(config)
     named_by = [getattr(settings, name) for name in on_language(config).named_by]
-    return config.name or "-".join([config.algorithm, *named_by, f"seed{config.seed}"])
+    return config.name or "-".join([config.algorithm, *named_by, f"seed{config.seed}"]).replace(":", ".")
 
 
 def _check_combinations(config: LanguageConfig) -> None:
+    check_own_settings(config, on_language(config).settings, {})
     model = config.model
     if not model.path:
         if model.hidden_size % model.num_heads or model.hidden_size // model.num_heads % 2:
@@ -329,7 +357,8 @@ def _check_penalties(config: LanguageConfig) -> None:
     penalties = {"config.rl.kl_penalty": config.rl.kl_penalty}
     of_method = on_language(config).sampled_kl
     if of_method is not None:
-        penalties[f"config.{config.algorithm}.{of_method}"] = getattr(method_settings(config), of_method)
+        name = own_setting_name(config, on_language(config).settings, of_method)
+        penalties[f"config.{name}"] = getattr(method_settings(config), of_method)
     given = [name for name, value in penalties.items() if value > 0]
     if given:
         raise ConfigError(

@@ -126,5 +126,5 @@ def _play_wave(
 
 
 def _compute_statistic(statistic: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float | None:
-    """A statistic of returns; None where one of them, and so the statistic, is not finite."""
+    """Computes a statistic of returns; None where one of them, and so the statistic, is not finite."""
     return replace_non_finite(float(statistic(values))) if np.isfinite(values).all() else None

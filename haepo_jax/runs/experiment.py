@@ -76,7 +76,7 @@ def run_sweep(
     tensorboard_members: Collection[int] = (),
     keep_checkpoints_every: int | None = None,
 ) -> bool:
-    """Runs a sweep, or goes on with it, until its folder is complete. All processes of a run call it.
+    """Runs a sweep, or resumes it, until its folder is complete. All processes of a run call it.
 
     Args:
       sweep: groups of members.
@@ -162,7 +162,7 @@ def _check_arguments(
 
 
 def _is_whole(workdir: Path) -> bool:
-    """Whether the folder is complete: a whole summary, and all rows that it sums up."""
+    """Says whether the folder is complete: it has a whole summary, and all rows that it sums up."""
     return os.path.lexists(workdir / "summary.json") and _find_flaw_of_summary(workdir) is None
 
 
@@ -228,7 +228,7 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
 
 
 def _describe_members(sweep: Sweep) -> list[dict[str, Any]]:
-    """What `members.json` holds."""
+    """Makes what `members.json` holds."""
     return [dataclasses.asdict(member) for member in sweep.members]
 
 

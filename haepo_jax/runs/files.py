@@ -212,7 +212,7 @@ def read_summary(workdir: StrPath) -> dict[str, Any]:
     """Reads the `summary.json` of a run, or of a stage of a language model.
 
     Raises:
-      ConfigError: it is missing or damaged, or tells of other members than the run has.
+      ConfigError: it is missing or damaged, or is of other members than the run has.
     """
     path = Path(workdir) / "summary.json"
     summary = upgrade_summary(read_json(path, dict))
@@ -246,7 +246,7 @@ def _check_there(workdir: StrPath, name: str) -> None:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether a value is nested deeper than what walks through it can follow; none of a run's files is."""
+    """Says whether a value is nested deeper than what walks through it can follow; none of a run's files is."""
     level = [value]
     for _ in range(_MOST_LEVELS):
         inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))

@@ -1,8 +1,13 @@
 """A record refuses what cannot be one, before anything is trained."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
+import haepo_jax
 from haepo_jax.methods import (
+    METHODS,
     EpochsConfig,
     HaepoConfig,
     Method,
@@ -32,3 +37,23 @@ def test_steps_and_reference_follow_from_the_settings():
         "previous",
         "ema",
     ]
+
+
+HOUSE = Path(haepo_jax.__file__).parent
+OF_HAEPO = ("methods", "losses", "language/tunix.py", "language/training/memory.py")
+"""Where methods are, and what is of HAEPO alone."""
+
+
+def test_no_other_file_knows_a_method_by_name():
+    known = {}
+    for path in sorted(path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.py")):
+        if not path.startswith(OF_HAEPO):
+            nodes = list(ast.walk(ast.parse((HOUSE / path).read_text())))
+            texts = {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
+            sections = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+            known[path] = (texts | sections) & METHODS.keys()
+    # What learns where a config names nothing.
+    assert {path: names for path, names in known.items() if names} == {
+        "config/settings.py": {"haepo"},
+        "language/config.py": {"haepo"},
+    }

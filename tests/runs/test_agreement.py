@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import haepo_jax
 from haepo_jax.config.sweep import from_values
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import agreement
@@ -125,3 +126,12 @@ def test_a_folder_that_cannot_be_made_is_left_to_the_one_who_opens_it(two, tmp_p
     (tmp_path / "file").write_text("")
     with agreement.one_folder(tmp_path / "file" / "run"):
         pass
+
+
+def test_the_code_that_is_compared_is_that_of_the_whole_package(tmp_path, monkeypatch):
+    (tmp_path / "losses").mkdir()
+    (tmp_path / "losses" / "haepo.py").write_text("one")
+    monkeypatch.setattr(haepo_jax, "__file__", str(tmp_path / "__init__.py"))
+    before = agreement._digest_code.__wrapped__()
+    (tmp_path / "losses" / "haepo.py").write_text("other")
+    assert agreement._digest_code.__wrapped__() != before

@@ -111,7 +111,7 @@ def _run(
 
 
 def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
-    """The config with the defaults of what the stage does not read."""
+    """Makes the config with the defaults of what the stage does not read."""
     return dataclasses.replace(
         LanguageConfig(), **{name: getattr(config, name) for name in stage_settings(config, stage)}
     )

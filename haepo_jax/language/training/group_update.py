@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from haepo_jax.components import is_outside
 from haepo_jax.language.config import LanguageConfig, group_size, method_of, method_settings, on_language
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.gradients import one_shot, two_pass
@@ -18,6 +19,7 @@ from haepo_jax.language.training.learner import LearnerState, descend, whole
 from haepo_jax.language.training.scoring import Sequences, response_log_probs
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods import Objective, StepGroup
+from haepo_jax.methods.outside import hold_to_record
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
@@ -111,9 +113,13 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
     def sums(log_probs: jax.Array) -> jax.Array:
         return trajectory_log_likelihood(log_probs, where=where)
 
+    def held(make_objective: Callable[..., Objective]) -> Callable[..., Objective]:
+        outside = is_outside(config.algorithm)
+        return hold_to_record(config.algorithm, method, make_objective) if outside else make_objective
+
     of_comparisons = on_language(config).comparisons
     if of_comparisons is not None:
-        of_pairs = of_comparisons(settings, sums(reference))
+        of_pairs = held(of_comparisons)(settings, sums(reference))
         return lambda log_probs: of_pairs(sums(grouped(log_probs)))
 
     assert experience.returns is not None
@@ -121,9 +127,9 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
     behaviour = grouped(experience.behaviour_log_probs)
     group = StepGroup(grouped(experience.returns), where, behaviour, is_reused=config.rl.num_epochs > 1)
     if method.keeps_steps:
-        of_tokens = method.objective(settings, group, reference)
+        of_tokens = held(method.objective)(settings, group, reference)
     else:
-        of_sums = method.objective(settings, group.sum_over_steps(), sums(reference))
+        of_sums = held(method.objective)(settings, group.sum_over_steps(), sums(reference))
 
         def of_tokens(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
             return of_sums(sums(log_probs))

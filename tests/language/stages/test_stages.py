@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
-from haepo_jax.language.config import from_config_dict, name_run
+from haepo_jax.language.config import ON_LANGUAGE, from_config_dict, name_run
 from haepo_jax.language.data import generated_task
 from haepo_jax.language.model.hugging_face.folder import read_model
 from haepo_jax.language.stages import context, models, run, stages
@@ -132,8 +132,12 @@ def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
     assert not stages.run_sft(config_with(rl={"num_updates": 9}), made)
 
 
+HANDED_IN = "helpers.own_methods:ON_LANGUAGE"
+
+
 @pytest.mark.parametrize(
-    "algorithm", ["haepo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
+    "algorithm",
+    [pytest.param(name, marks=() if name == "haepo" else pytest.mark.slow) for name in (*ON_LANGUAGE, HANDED_IN)],
 )
 def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algorithm):
     config = config_with(algorithm=algorithm)
