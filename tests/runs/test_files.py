@@ -71,7 +71,7 @@ def test_a_whole_file_is_read(folder, name):
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_no_file_of_a_run_is_one_sentence_that_names_it(folder, name, damage):
+def test_an_unreadable_file_of_a_run_is_refused_in_one_sentence_that_names_it(folder, name, damage):
     DAMAGES[damage](folder / name)
     with pytest.raises(ConfigError) as error:
         READERS[name](folder)
