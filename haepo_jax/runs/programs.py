@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.component_files import Described, find_changes
 from haepo_jax.runs.files import read_identity
 from haepo_jax.runs.folder import write_json
-from haepo_jax.runs.identity import describe_versions
+from haepo_jax.runs.origin import describe_versions
 from haepo_jax.text import visible
 
 _NAMES = {"haepo_jax": "haepo_jax", "jax": "JAX"}

@@ -24,10 +24,11 @@ from haepo_jax.runs.checkpoints import (
     read_checkpoint,
     read_structure,
 )
-from haepo_jax.runs.identity import check_numbers, describe_versions
+from haepo_jax.runs.identity import check_numbers
 from haepo_jax.runs.metrics.parts import Parts, list_parts
 from haepo_jax.runs.metrics.writer import drop_rows
 from haepo_jax.runs.older_versions import upgrade_structure
+from haepo_jax.runs.origin import describe_versions
 from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference
 from haepo_jax.runtime import processes
 from haepo_jax.text import visible

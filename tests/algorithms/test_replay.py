@@ -160,7 +160,7 @@ def test_members_under_vmap_equal_members_one_by_one():
         assert_equal(jax.tree.map(lambda leaf, k=k: leaf[k], together), at_once(members[k], batches[k]))
 
 
-def test_without_jit_it_is_the_same():
+def test_an_update_without_jit_is_the_same():
     space, policy = Discrete(3), policy_for()
     params, batch = params_for(policy), batch_of(space, 16, 19, 12)
     values = jnp.where(batch.mask, log_probs(policy, params, batch), 0)

@@ -86,7 +86,7 @@ def test_the_settings_of_built_in_methods_are_then_not_read():
     )
 
 
-def test_its_settings_may_be_swept_and_so_may_it():
+def test_a_method_from_outside_and_its_settings_may_be_swept():
     swept = from_values(
         {
             "num_seeds": 1,
@@ -138,7 +138,7 @@ def test_its_settings_may_be_swept_and_so_may_it():
     ],
     ids=lambda case: str(case)[:50],
 )
-def test_a_setting_that_it_does_not_have_or_that_cannot_be_is_one_sentence(changes, sentence):
+def test_an_unknown_or_wrong_setting_of_a_method_is_refused_in_one_sentence(changes, sentence):
     assert refusal(**changes) == sentence
 
 

@@ -75,7 +75,7 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
         ),
     ],
 )
-def test_what_is_refused_is_told_in_a_sentence(values, sentence):
+def test_a_wrong_setting_is_refused_in_a_sentence(values, sentence):
     with pytest.raises(ConfigError) as error:
         from_config_dict(values)
     assert sentence in str(error.value)
@@ -95,7 +95,7 @@ def test_what_harms_nothing_is_allowed(values):
     from_config_dict(values)
 
 
-def test_a_stage_is_told_by_what_it_reads():
+def test_the_record_of_a_stage_holds_the_settings_that_the_stage_reads():
     config = from_config_dict({"algorithm": "grpo"})
     assert set(stage_settings(config, "sft")) == {"seed", "model", "data", "sft", "mesh"}
     rl = stage_settings(config, "rl")

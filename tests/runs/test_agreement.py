@@ -28,8 +28,8 @@ def test_a_value_that_one_has_not_is_a_difference():
 
 
 def test_a_long_value_is_cut():
-    (told,) = agreement.find_differences([{"a": "x" * 1000}, {"a": "y"}])
-    assert len(told) < 120
+    (difference,) = agreement.find_differences([{"a": "x" * 1000}, {"a": "y"}])
+    assert len(difference) < 120
 
 
 def test_equal_processes_have_no_difference():
@@ -57,8 +57,10 @@ def test_members_that_differ_though_the_config_does_not_are_a_difference():
     sweep = from_values(BASE)
     (group,) = sweep.groups
     other = sweep._replace(groups=(group._replace(members=group.members[:-1]),))
-    (told,) = agreement.find_differences([agreement._collect_facts(sweep, {}), agreement._collect_facts(other, {})])
-    assert told.startswith("members is ")
+    (difference,) = agreement.find_differences(
+        [agreement._collect_facts(sweep, {}), agreement._collect_facts(other, {})]
+    )
+    assert difference.startswith("members is ")
 
 
 def test_flags_versions_and_code_are_compared(monkeypatch):

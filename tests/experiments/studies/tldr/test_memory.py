@@ -27,8 +27,8 @@ def test_the_findings_are_computed_from_the_rows():
 def test_the_claim_of_the_paper_is_decided_by_the_totals(haepo, verdict):
     (claim,) = memory.section(rows(haepo)).claims
     assert claim.verdict == verdict
-    told = f"{abs(1 - haepo):.2%} {'less' if haepo <= 1 else 'more'}"
-    assert f"40M {told} than GRPO and {told} than DPO" in claim.evidence
+    share = f"{abs(1 - haepo):.2%} {'less' if haepo <= 1 else 'more'}"
+    assert f"40M {share} than GRPO and {share} than DPO" in claim.evidence
 
 
 def test_every_device_has_rows_of_its_own():
