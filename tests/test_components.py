@@ -137,8 +137,6 @@ def test_a_component_that_fails_is_refused_with_the_line_and_the_reason(write, t
     assert sentence == f"config.returns reward fails {where} with TypeError: must be real number, not str."
     of_python = refusal(components.call, "returns", math.tanh, "s", kwargs={})
     assert of_python.startswith("config.returns tanh fails with TypeError")
-        "config.returns tanh fails with T"
-    )
 
 
 def test_the_source_of_a_component_is_the_file_that_defines_it(write, tmp_path):
