@@ -19,7 +19,7 @@ from haepo_jax.config import from_config_dict, traced_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import METHODS
 from haepo_jax.population.member import make_member
-from haepo_jax.runs.files import read_json
+from haepo_jax.runs.json_files import read_json
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = (ROOT / "configs").rglob("*.py")

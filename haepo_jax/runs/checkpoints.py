@@ -22,8 +22,8 @@ import orbax.checkpoint as ocp
 
 from haepo_jax.errors import ConfigError, in_the_way
 from haepo_jax.runs import checksums
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.identity import describe_numbers
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.older_versions import upgrade_arrays, upgrade_structure
 from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference, is_described, name_leaves
 from haepo_jax.runtime import processes

@@ -14,8 +14,9 @@ from haepo_jax.population.member import EVALUATE, MemberState
 from haepo_jax.population.sizes import check_episodes
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
-from haepo_jax.runs.files import StrPath, replace_non_finite
+from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import replace_non_finite
 from haepo_jax.runs.states import LAST, Checkpoint, list_policy_updates, load_states
 
 

@@ -23,7 +23,8 @@ except ImportError as error:
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError, in_the_way
 from haepo_jax.runs.component_files import add_recorded_folders
-from haepo_jax.runs.files import StrPath, format_json, read_record
+from haepo_jax.runs.files import StrPath, read_record
+from haepo_jax.runs.json_files import format_json
 from haepo_jax.text import visible
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")

@@ -17,8 +17,9 @@ import jax
 import haepo_jax
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_identity, read_json, read_record
+from haepo_jax.runs.files import StrPath, read_identity, read_record
 from haepo_jax.runs.folder import clear_leftovers, lock_folder, storage_errors, write_json
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.metrics.parts import list_parts
 from haepo_jax.runs.origin import find_origin
 

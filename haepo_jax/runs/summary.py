@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from haepo_jax.runs.endings import find_ended
-from haepo_jax.runs.files import StrPath, read_attempts, read_record, replace_non_finite
+from haepo_jax.runs.files import StrPath, read_attempts, read_record
+from haepo_jax.runs.json_files import replace_non_finite
 from haepo_jax.runs.metrics.reader import read_metric, read_rows
 
 FINAL_UPDATES = 10

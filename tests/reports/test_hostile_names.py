@@ -22,8 +22,8 @@ from haepo_jax.reports.figures import heat_map
 from haepo_jax.reports.html import render
 from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
 from haepo_jax.reports.sweep.page import write_report
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import read_json
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -13,9 +13,10 @@ import pytest
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.runs.files import provenance_path, read_json
+from haepo_jax.runs.files import provenance_path
 from haepo_jax.runs.folder import clear_leftovers, load_config, storage_errors, write_file, write_json
 from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.provenance import Provenance
 
 CONFIG = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})

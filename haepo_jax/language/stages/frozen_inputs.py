@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.runs.json_files import read_json
 
 
 def check_frozen(frozen: Any, workdir: Path) -> None:

@@ -19,7 +19,7 @@ from haepo_jax.language.stages import context, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
 from haepo_jax.language.training.reward import compute_rewards
 from haepo_jax.language.training.scoring import Sequences
-from haepo_jax.runs.files import read_json
+from haepo_jax.runs.json_files import read_json
 
 SMALL = {
     "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32},
