@@ -327,9 +327,9 @@ class TestEnvironments:
             history.append(metrics)
         for before, after in itertools.pairwise(segments):
             np.testing.assert_array_equal(before.running.observation, after.observations[:, 0])
-            goes_on = ~before.done[:, -1]
-            assert goes_on.any()
-            np.testing.assert_array_equal(after.observations[goes_on, 0], before.next_observations[goes_on, -1])
+            continues = ~before.done[:, -1]
+            assert continues.any()
+            np.testing.assert_array_equal(after.observations[continues, 0], before.next_observations[continues, -1])
         done = np.concatenate([segment.done for segment in segments], axis=1)
         rewards = np.concatenate([segment.rewards for segment in segments], axis=1)
         newest = []

@@ -87,8 +87,9 @@ def test_of_episodes_take_the_place_of_the_environment_s_in_the_loss_alone():
 
 
 @pytest.mark.slow
-def test_that_are_those_of_the_environment_change_no_bit():
+def test_rewards_from_outside_that_equal_the_environments_change_no_bit():
     (_, plain), (_, same) = update("ppo", None), update("ppo", 1.0)
+    assert plain.keys() == same.keys() and "loss" in plain
     for name, value in plain.items():
         np.testing.assert_array_equal(value, same[name])
 

@@ -582,7 +582,7 @@ class TestRoundTrips:
 
     def test_an_unset_number_takes_no_text(self):
         config = default_config().lock()
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="horizon"):
             config.horizon = "200"
 
     def test_each_default_is_a_fresh_one(self):
@@ -742,7 +742,9 @@ class TestTracedSettings:
         assert names.isdisjoint({"haepo.num_epochs", "haepo.score", "policy.hidden_sizes"})
 
     def test_traced_settings_have_the_values_of_the_config(self):
-        for name, value in traced_settings(OTHER).items():
+        traced = traced_settings(OTHER)
+        assert "optimizer.learning_rate" in traced
+        for name, value in traced.items():
             assert value == value_of(OTHER, name)
 
     def test_traced_settings_include_every_algorithm_and_the_environment(self):

@@ -50,7 +50,7 @@ def first_update(**settings):
     return batch, functions.learn(state, batch)[1]
 
 
-def test_are_made_of_the_steps_of_the_batch():
+def test_extra_metrics_are_computed_from_the_steps_of_the_batch():
     ones, mask = jnp.ones((2, 2)), jnp.array([[True, False], [True, True]])
     places = jnp.arange(12.0).reshape(2, 2, 3)
     config = from_config_dict({"metrics": "my_metrics:speed", "metrics_kwargs": {"axis": 2}})
@@ -59,7 +59,7 @@ def test_are_made_of_the_steps_of_the_batch():
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
-def test_stand_beside_what_the_method_reports(algorithm):
+def test_extra_metrics_stand_beside_those_of_the_method(algorithm):
     small = {"num_steps": 8, "num_epochs": 1, "num_minibatches": 1}
     _, metrics = jax.eval_shape(lambda: first_update(algorithm=algorithm, metrics="my_metrics:speed", ppo=small))
     assert metrics["mean_velocity"].shape == () and metrics["mean_velocity"].dtype == jnp.float32 and "loss" in metrics

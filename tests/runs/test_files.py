@@ -141,15 +141,3 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.is_file", refuse)
     with pytest.raises(ConfigError, match=r"file\.json cannot be read: Permission denied"):
         read_json(tmp_path / "file.json")
-
-
-@pytest.mark.parametrize(("value", "shape"), [(1, bool), (True, int)])
-def test_a_truth_is_no_number_and_a_number_no_truth(value, shape, tmp_path):
-    write_json(tmp_path / "it.json", {"quick": value})
-    with pytest.raises(ConfigError, match="quick is"):
-        read_json(tmp_path / "it.json", {"quick": shape})
-
-
-def test_a_truth_is_read(tmp_path):
-    write_json(tmp_path / "it.json", {"quick": True})
-    assert read_json(tmp_path / "it.json", {"quick": bool}) == {"quick": True}

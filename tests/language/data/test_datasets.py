@@ -294,7 +294,7 @@ class TestSources:
         path = write_lines(tmp_path / "a.jsonl", COMPARISON | {"batch": "cnndm2"})
         assert refusal(path, "openai_comparisons") == f"{path}, line 1: field info.article is missing."
 
-    def test_that_no_row_is_of_are_told(self, tmp_path):
+    def test_a_source_without_rows_is_refused(self, tmp_path):
         path = write_lines(tmp_path / "a.jsonl", COMPARISON, COMPARISON | {"batch": "batch10", "split": "valid2"})
         assert refusal(path, "openai_comparisons", source="cnndm") == (
             f"{path} holds no comparison of source cnndm; its batches: batch10, batch3; its splits: train, valid2."
@@ -318,7 +318,7 @@ class TestSplits:
         ]
         assert workers == [["train", "valid1", "valid2"], ["train"], ["valid1", "valid2"]]
 
-    def test_that_no_row_is_of_are_told(self, tmp_path):
+    def test_a_split_without_rows_is_refused(self, tmp_path):
         path = write_lines(tmp_path / "a.jsonl", COMPARISON)
         assert refusal(path, "openai_comparisons", splits=("valid1", "test")) == (
             f"{path} holds no comparison of source tldr and of split valid1 or test; its batches: batch3; "

@@ -241,7 +241,7 @@ class TestReferences:
         assert shares["perfect"] < 0.1
 
     def test_references_have_habits_that_the_best_summary_has_not(self, demonstrations):
-        def share_told(of, among):
+        def share_mentioned(of, among):
             pairs = [(thing in row.summary.split()) for row in demonstrations for thing in of(row) if thing in among]
             return np.mean(pairs)
 
@@ -249,10 +249,10 @@ class TestReferences:
             return set(things(row.post.post)) - facts(row.post.post)
 
         others = set(THINGS) - set(NEGLECTED)
-        assert share_told(lambda row: facts(row.post.post), NEGLECTED) < 0.45
-        assert share_told(lambda row: facts(row.post.post), others) > 0.75
-        assert share_told(asides, GOSSIPED) > 0.55
-        assert share_told(asides, set(THINGS) - set(GOSSIPED)) < 0.1
+        assert share_mentioned(lambda row: facts(row.post.post), NEGLECTED) < 0.45
+        assert share_mentioned(lambda row: facts(row.post.post), others) > 0.75
+        assert share_mentioned(asides, GOSSIPED) > 0.55
+        assert share_mentioned(asides, set(THINGS) - set(GOSSIPED)) < 0.1
 
     def test_references_vary_in_length_up_to_the_most_that_fits(self, demonstrations):
         lengths = np.array([len(row.summary.split()) for row in demonstrations])

@@ -11,10 +11,14 @@ import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language.config import ON_LANGUAGE, from_config_dict, name_run
-from haepo_jax.language.data import generated_task
+from haepo_jax.language.data import corpus, generated_task
+from haepo_jax.language.data.prompts import get_prompt_format
+from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.hugging_face.folder import read_model
 from haepo_jax.language.stages import context, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
+from haepo_jax.language.training.reward import compute_rewards
+from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.json_files import read_json
 
 SMALL = {
@@ -107,7 +111,16 @@ def test_fine_tuning_leaves_a_model_and_its_metrics(made):
 
 def test_the_reward_model_is_judged_on_held_out_comparisons(made):
     summary = read_json(made / "reward" / "summary.json")
-    assert 0 <= summary["held_out_accuracy"] <= 1
+    setting = context.make_context(config_with(), made)
+    model = setting.read(made / "reward" / "model")
+    decoder, params = setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
+    rows = corpus.read_comparisons(
+        setting.config.data, Tokenizer.from_folder(made / "reward" / "model"), held_out=True
+    )
+    length = get_prompt_format("generated").comparison_length
+    reward = jax.jit(lambda rows: compute_rewards(decoder, params, rows, response_length=length, pooling="sum"))
+    chosen, rejected = (reward(Sequences(rows.tokens[:, k], rows.valid[:, k])) for k in (0, 1))
+    assert len(rows.tokens) == 16 and summary["held_out_accuracy"] == pytest.approx(float(np.mean(chosen > rejected)))
     assert summary["pooling"] == "sum"
     assert read_model(made / "reward" / "model").score.shape == (16,)
 

@@ -231,8 +231,9 @@ def test_a_quick_look_does_not_speak_of_tuning_that_was_not_done(quick):
     assert "each tried on 0 seeds" not in quick.page and "(0 rows)" not in quick.page
 
 
-def test_bandits_of_few_pulls(tmp_path):
-    make_report(haepo_first, tmp_path, dataclasses.replace(QUICK_SMALL, budget=0.02))
+def test_bandits_of_few_pulls_have_verdicts(tmp_path):
+    made = make_report(haepo_first, tmp_path, dataclasses.replace(QUICK_SMALL, budget=0.02))
+    assert "bandits" in {claim["section"] for claim in made.verdicts["claims"]}
 
 
 def test_all_runs_of_the_full_studies_have_a_valid_config(tmp_path):

@@ -61,6 +61,6 @@ def test_shapes_are_measured_here_first_and_then_for_the_topology(tmp_path, monk
         return []
 
     monkeypatch.setattr(memory, "measure_all", measure_all)
-    monkeypatch.setattr(memory, "device_of_topology", lambda name: f"device of {name}")
+    monkeypatch.setattr(memory, "describe_topology_device", lambda name: f"device of {name}")
     memory.measured(tmp_path, ("40M",), "v5e:2x2")
     assert asked == [(len(list(list_cases("40M"))), None), (16, "device of v5e:2x2")]
