@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import operator
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -161,10 +162,27 @@ def call(
       params: the setting `{path}_params`, if there is one; its values may be tracers.
 
     Raises:
-      ConfigError: it has no such argument, or one of the two settings gives what the other gives too.
+      ConfigError: it has no such argument, one of the two settings gives what the other gives too, or it fails, which
+        is said with the line.
     """
     check_arguments(path, component, len(arguments), kwargs=kwargs, params=params)
-    return component(*arguments, **kwargs, **(params or {}))
+    try:
+        return component(*arguments, **kwargs, **(params or {}))
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "").rstrip(".")
+        raise ConfigError(
+            f"config.{path} {_shown(component)} fails{_place(component, error)} with {type(error).__name__}"
+            f"{': ' * bool(reason)}{reason}."
+        ) from error
+
+
+def _place(component: Any, error: Exception) -> str:
+    """The last line of its own file in which it failed, in words; nothing where none is known."""
+    file = _file_of(component)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" at line {lines[-1]} of {file}" if lines else ""
 
 
 def check_arguments(

@@ -130,6 +130,15 @@ def test_arguments_that_a_component_does_not_have_are_refused(arguments, kwargs,
     assert refusal(components.call, "a.b", partial, *arguments, kwargs=kwargs, params=params).startswith(sentence)
 
 
+def test_a_component_that_fails_is_refused_with_the_line_and_the_reason(write, tmp_path):
+    write("import math\n\ndef reward(steps):\n    return math.tanh(steps)\n")
+    sentence = refusal(components.call, "returns", components.load("returns", "mine:reward"), "steps", kwargs={})
+    where = f"at line 4 of {tmp_path / 'mine.py'}"
+    assert sentence == f"config.returns reward fails {where} with TypeError: must be real number, not str."
+    of_python = refusal(components.call, "returns", math.tanh, "s", kwargs={})
+    assert of_python.startswith("config.returns tanh fails with TypeError")
+
+
 def test_the_source_of_a_component_is_the_file_that_defines_it(write, tmp_path):
     write("def maze(): return 1\n", "rooms.inner")
     write("from rooms.inner import maze\nwalls = 3\n", "rooms.outer")

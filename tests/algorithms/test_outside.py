@@ -47,7 +47,7 @@ def test_a_slip_is_one_sentence_that_names_the_method(name, sentence):
         traced_update(name, env="RandomWalk-haepo")
 
 
-def test_a_method_that_sees_segments_has_a_critic_and_environments_that_go_on():
+def test_a_method_that_sees_segments_has_a_critic_and_continuing_environments():
     learner, metrics = traced_update("CRITIC")
     assert set(learner.params) == {"policy", "value"} and learner.environments is not None
     assert set(metrics) == {"loss", "grad_norm", "policy_loss"}
