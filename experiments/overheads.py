@@ -25,7 +25,7 @@ from haepo_jax.text import format_value
 
 _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
-    "evaluation": "Greedy evaluation in training: 32 seeds, 20 such updates, 16 episodes each time",
+    "evaluation": "Greedy evaluation in training, CPU seconds: 8 seeds, 40 such updates, 16 episodes each time",
     "run": "Metrics and progress: 32 seeds, 40 such updates",
     "checkpoints": "Checkpoints: configs/sweeps/beta_lambda.py, 1,152 members, 6 updates",
     "compile": "Compiling: configs/cartpole.py",
@@ -66,7 +66,7 @@ def _measure(part: str, workdir: Path) -> None:
             case "guard":
                 rows = overheads.measure_guard(_make_config(5), repeats=15)
             case "evaluation":
-                rows = overheads.measure_evaluation(_make_config(20), repeats=8)
+                rows = overheads.measure_evaluation(dataclasses.replace(_make_config(40), num_seeds=8), repeats=5)
             case "run":
                 rows = overheads.measure_run(_make_config(40), repeats=8)
             case "checkpoints":

@@ -47,7 +47,7 @@ def main() -> int:
 
     from experiments.cli import closing
     from haepo_jax.analysis import tables
-    from haepo_jax.config.method import setting_name
+    from haepo_jax.config.method import name_setting
     from haepo_jax.reports import learning_curve
 
     figure = None
@@ -63,7 +63,7 @@ def main() -> int:
     if summary["rows_with_returns_sum_not_positive"]:
         closing.print_sentence(
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "
-            f"number: sum normalisation dropped them. Use --config.{setting_name(config, 'normalization')}=zscore."
+            f"number: sum normalisation dropped them. Use --config.{name_setting(config, 'normalization')}=zscore."
         )
     return closing.finish_run(summary, workdir, "report" if config.sweep else "evaluate")
 

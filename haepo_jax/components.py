@@ -167,7 +167,8 @@ def call(
       params: the setting `{path}_params`, if there is one; its values may be tracers.
 
     Raises:
-      ConfigError: it has no such argument, or one of the two settings gives what the other gives too.
+      ConfigError: it has no such argument, one of the two settings gives what the other gives too, or it fails, which
+        is said with the line.
     """
     check_arguments(path, component, len(arguments), kwargs=kwargs, params=params)
     with failures_named(f"config.{path} {_shown(component)}", component, constants=f"config.{path}_kwargs"):
@@ -226,7 +227,7 @@ def _line_of(error: BaseException, component: Any) -> str:
     """Where in the file of the component, as a part of a sentence."""
     file = None if component is None else _file_of(component)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f" at line {lines[-1]} of {Path(file).name}" if file and lines else ""
+    return f" at line {lines[-1]} of {file}" if file and lines else ""
 
 
 def checked_numbers(who: str, found: Any, shape: tuple[int, ...], what: str, *, real: bool = False) -> jax.Array:

@@ -156,7 +156,7 @@ def converts(*, wide):
 def test_what_a_component_raises_is_one_sentence_with_its_line():
     line = raises.__code__.co_firstlineno + 1
     assert refusal(components.call, "a.b", raises, kwargs={}) == (
-        f"config.a.b raises fails at line {line} of test_components.py: RuntimeError: no maze."
+        f"config.a.b raises fails at line {line} of {__file__}: RuntimeError: no maze."
     )
     assert refusal(components.call, "a.b", exits, kwargs={}).endswith(": SystemExit: no more.")
 
@@ -204,6 +204,15 @@ def test_what_is_no_such_array_is_refused_with_what_it_is(found, given):
 def test_where_a_gradient_is_needed_whole_numbers_will_not_do():
     array = np.ones(2, np.int32)
     assert "gives int32[2]" in refusal(components.checked_numbers, "mine", array, (2,), "real numbers", real=True)
+
+
+def test_a_component_that_fails_is_refused_with_the_line_and_the_reason(write, tmp_path):
+    write("import math\n\ndef reward(steps):\n    return math.tanh(steps)\n")
+    sentence = refusal(components.call, "returns", components.load("returns", "mine:reward"), "steps", kwargs={})
+    where = f"at line 4 of {tmp_path / 'mine.py'}"
+    assert sentence == f"config.returns reward fails {where}: TypeError: must be real number, not str."
+    of_python = refusal(components.call, "returns", math.tanh, "s", kwargs={})
+    assert of_python.startswith("config.returns tanh fails: TypeError")
 
 
 def test_the_source_of_a_component_is_the_file_that_defines_it(write, tmp_path):

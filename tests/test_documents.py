@@ -19,7 +19,7 @@ from haepo_jax.config import from_config_dict, traced_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import METHODS
 from haepo_jax.population.member import make_member
-from haepo_jax.runs.files import read_json
+from haepo_jax.runs.json_files import read_json
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = (ROOT / "configs").rglob("*.py")
@@ -89,7 +89,7 @@ def test_a_block_that_cannot_be_run_here_is_python(document, k):
 
 
 @pytest.mark.parametrize(("document", "k"), [*RUN, *READ])
-def test_what_a_block_imports_comes_with_the_package_or_the_page_says_how_to_install_it(document, k):
+def test_imports_of_a_block_come_with_the_package_or_the_page_names_their_install(document, k):
     code = blocks(document)[k]
     imported = {
         name.partition(".")[0]
@@ -104,9 +104,9 @@ def test_what_a_block_imports_comes_with_the_package_or_the_page_says_how_to_ins
     }
     with_it = {"haepo_jax", "jax", "optax", "flax", "gymnax", "numpy", *sys.stdlib_module_names}
     installed = " ".join(re.findall(r"pip install ([^`\n]*)", (ROOT / document).read_text()))
-    told = {name for name in imported - with_it if re.search(rf"\b{name}\b", installed)}
+    explained = {name for name in imported - with_it if re.search(rf"\b{name}\b", installed)}
     from_the_project = {"configs"} if "PYTHONPATH=. python FILE" in (ROOT / document).read_text() else set()
-    assert imported - with_it - told - from_the_project == set()
+    assert imported - with_it - explained - from_the_project == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

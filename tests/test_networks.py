@@ -360,7 +360,7 @@ def test_a_cnn_learns_to_catch():
         {
             "env": "Catch-bsuite",
             "horizon": 9,
-            "num_updates": 60,
+            "num_updates": 40,
             "num_trajectories": 64,
             "haepo": {"entropy_coef": 0.3},
             "policy": {"network": "cnn", "activation": "relu"},
@@ -369,3 +369,22 @@ def test_a_cnn_learns_to_catch():
     returns = make_population(config, members_per_device=4).run([{}], range(4))["episode_return"]
     assert returns[..., :5].mean() < 0.3
     assert (returns[0, :, -10:].mean(axis=-1) > 0.9).all()
+
+
+@pytest.mark.slow
+def test_images_are_learned_from_alike_whatever_is_kept_of_the_episodes():
+    def trained(memory):
+        values = {
+            "env": "Catch-bsuite",
+            "horizon": 9,
+            "memory": memory,
+            "num_updates": 2,
+            "num_trajectories": 8,
+            "policy": {"network": "cnn", "network_kwargs": {"channels": 3, "dense_size": 8}},
+        }
+        return make_population(from_config_dict(values)).run([{}], range(2)).params
+
+    kept, *others = (trained(memory) for memory in ("store", "remat", "recompute"))
+    assert kept["CNN_0"]["Dense_0"]["kernel"].shape == (1, 2, 9, 3)
+    for other in others:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), kept, other)

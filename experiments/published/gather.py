@@ -14,7 +14,8 @@ from experiments.benchmarks import race
 from experiments.cli import config_file
 from haepo_jax.config import differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import read_attempts, read_json, read_record, read_summary
+from haepo_jax.runs.files import read_attempts, read_record, read_summary
+from haepo_jax.runs.json_files import read_json
 
 Entry = dict[str, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 from experiments.published import blocks, gather
 from experiments.published.documents import documents, fill
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import format_json, read_json
 from haepo_jax.runs.folder import storage_errors, write_file
+from haepo_jax.runs.json_files import format_json, read_json
 
 SOURCES = ("runs", "paper", "tldr", "benchmark", "race")
 """Folders that numbers may come from."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, format_json, read_json
+from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
+from haepo_jax.runs.json_files import format_json, read_json
 
 
 def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:

@@ -7,7 +7,7 @@ they need stands in its record (`haepo_jax.methods`).
 from haepo_jax.algorithms import actor_critic, episodic
 from haepo_jax.algorithms.base import Algorithm, LearnerState
 from haepo_jax.algorithms.outside import check_metrics
-from haepo_jax.config import ExperimentConfig, method_of
+from haepo_jax.config import ExperimentConfig, get_method
 from haepo_jax.environments import Environment
 from haepo_jax.methods import Sees
 
@@ -19,7 +19,7 @@ def make_algorithm(config: ExperimentConfig, environment: Environment) -> Algori
       ConfigError: a method from outside whose metrics have names that are taken.
     """
     check_metrics(config, environment)
-    make = actor_critic.make if method_of(config).sees is Sees.SEGMENTS else episodic.make
+    make = actor_critic.make if get_method(config).sees is Sees.SEGMENTS else episodic.make
     return make(config, environment)
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
-from haepo_jax.algorithms.outside import objective_of
+from haepo_jax.algorithms.outside import get_objective
 from haepo_jax.algorithms.rewards import make_rewards
-from haepo_jax.config import ExperimentConfig, TracedConfig, method_settings, steps_of_update
+from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method_settings
 from haepo_jax.environments import Environment
 from haepo_jax.losses import generalized_advantages
 from haepo_jax.methods import Evaluated, Samples
@@ -37,7 +37,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
       config: the experiment.
       environment: where it plays.
     """
-    make_objective, own = objective_of(config), method_settings(config)
+    make_objective, own = get_objective(config), get_method_settings(config)
     actor = policy_for(config, environment)
     shape = environment.observation_shape
     critic = make_value(shape, make_torso=make_torso(config.policy, shape))
@@ -55,7 +55,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     num_steps: int = own.num_steps
 
     def optimizer(traced: TracedConfig) -> optax.GradientTransformation:
-        return make_optimizer(traced.optimizer, config.num_updates * steps_of_update(config))
+        return make_optimizer(traced.optimizer, config.num_updates * count_steps_of_update(config))
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
@@ -84,14 +84,14 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             terminated=segment.terminated,
             done=segment.done,
             discount=traced.discount,
-            gae_lambda=method_settings(traced).gae_lambda,
+            gae_lambda=get_method_settings(traced).gae_lambda,
         )
         samples = Samples(segment.log_probs, values, advantages, advantages + values)
         steps = _Steps(segment.observations, segment.actions, samples)
         return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
 
     def loss_of_steps(traced: TracedConfig, steps: _Steps) -> Loss:
-        objective = make_objective(method_settings(traced), steps.samples)
+        objective = make_objective(get_method_settings(traced), steps.samples)
 
         def loss(params: Params) -> tuple[jax.Array, Metrics]:
             distribution = policy.apply(params, steps.observations)

@@ -12,9 +12,9 @@ import jax
 
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of
-from haepo_jax.algorithms.outside import objective_of
+from haepo_jax.algorithms.outside import get_objective
 from haepo_jax.algorithms.rewards import make_rewards
-from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, method_settings, steps_of_update
+from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method, get_method_settings
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods import Group, Objective, StepGroup
@@ -48,12 +48,12 @@ def make_batches(config: ExperimentConfig, environment: Environment, policy: Pol
 
 
 def _is_reused(config: ExperimentConfig) -> bool:
-    return steps_of_update(config) > 1
+    return count_steps_of_update(config) > 1
 
 
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches whose steps are kept."""
-    keeps_steps, make_objective, is_reused = method_of(config).keeps_steps, objective_of(config), _is_reused(config)
+    keeps_steps, make_objective, is_reused = get_method(config).keeps_steps, get_objective(config), _is_reused(config)
     rewards_of = make_rewards(config)
     replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
 
@@ -83,7 +83,7 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
         returns = episode_stats_of(learnt_from, traced.discount).discounted_returns
         reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
         group = StepGroup(returns, batch.mask, batch.log_probs, is_reused)
-        objective = of_log_probs(method_settings(traced), group, reference)
+        objective = of_log_probs(get_method_settings(traced), group, reference)
         return lambda params, fresh: objective(replayed(policy, params, batch, fresh=fresh))
 
     return Batches(collect_episodes, loss, episode_stats_of)
@@ -91,7 +91,7 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
 
 def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
-    make_objective, is_reused = objective_of(config), _is_reused(config)
+    make_objective, is_reused = get_objective(config), _is_reused(config)
     num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
 
     def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
@@ -112,7 +112,7 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
         del learner  # its reference has judged the batch while it was played
         stats = batch.stats
         group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused)
-        objective = make_objective(method_settings(traced), group, batch.reference_log_likelihoods)
+        objective = make_objective(get_method_settings(traced), group, batch.reference_log_likelihoods)
 
         def of_params(params: Params, fresh: jax.Array | bool) -> tuple[jax.Array, Metrics]:
             return objective(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))

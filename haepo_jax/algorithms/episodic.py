@@ -12,9 +12,9 @@ import optax
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, policy_for
 from haepo_jax.algorithms.episode_batches import Batch, make_batches
 from haepo_jax.algorithms.reference import make_reference
-from haepo_jax.config import ExperimentConfig, TracedConfig, method_settings, steps_of_update
+from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method_settings
 from haepo_jax.environments import Environment
-from haepo_jax.methods import reference_rule
+from haepo_jax.methods import get_reference_rule
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.rollouts.episode_stats import episode_metrics
 from haepo_jax.types import Metrics, Params
@@ -29,9 +29,9 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
       config: the experiment.
       environment: where it plays.
     """
-    policy, num_epochs = policy_for(config, environment), steps_of_update(config)
+    policy, num_epochs = policy_for(config, environment), count_steps_of_update(config)
     batches = make_batches(config, environment, policy)
-    rule = make_reference(reference_rule(method_settings(config)))
+    rule = make_reference(get_reference_rule(get_method_settings(config)))
 
     def optimizer(traced: TracedConfig) -> optax.GradientTransformation:
         return make_optimizer(traced.optimizer, config.num_updates * num_epochs)
@@ -59,7 +59,9 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         (params, optimizer_state), metrics = jax.lax.scan(
             epoch, (learner.params, learner.optimizer_state), jnp.arange(num_epochs)
         )
-        reference = rule.update(method_settings(traced), learner.reference, learner.params, params, updates_done + 1)
+        reference = rule.update(
+            get_method_settings(traced), learner.reference, learner.params, params, updates_done + 1
+        )
         return LearnerState(params, optimizer_state, reference), jax.tree.map(lambda series: series[-1], metrics)
 
     def measure(batch: Batch) -> Metrics:

@@ -15,14 +15,14 @@ from haepo_jax.components import check_name, is_outside
 from haepo_jax.config.method import (
     STATIC_GROUP,
     TRACED_GROUP,
-    chosen_of,
-    fields_of,
-    method_name,
-    method_of,
-    method_settings,
-    setting_name,
-    steps_needed_by,
-    steps_of_update,
+    count_steps_of_update,
+    find_need_of_steps,
+    get_method,
+    get_method_settings,
+    list_fields,
+    make_chosen,
+    name_method,
+    name_setting,
 )
 from haepo_jax.config.reads import unread, why_unread
 from haepo_jax.config.settings import FIELDS, MAX_SEED, ExperimentConfig, is_traced
@@ -49,10 +49,11 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         raise ConfigError(
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
-    check_own_settings(config)
+    method = get_method(config)
+    check_own_settings(config, method.settings, config.sweep)
     _check_swept_are_read(config, swept)
-    method, chosen = method_of(config), chosen_of(config)
-    needed_by = steps_needed_by(config)
+    chosen = make_chosen(config)
+    needed_by = find_need_of_steps(config)
     if config.memory == "recompute" and needed_by is not None:
         others = [name for name, other in METHODS.items() if not other.keeps_steps]
         goes_with = f"it goes with {', '.join(others)}" if method.keeps_steps else "choose auto, store or remat"
@@ -64,15 +65,20 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         method.check(chosen)
 
 
-def check_own_settings(config: ExperimentConfig) -> None:
+def check_own_settings(config: Any, defaults: Any, sweep: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuses settings of a method from outside that it does not have, or values that they cannot have.
+
+    Args:
+      config: of an experiment or of language models.
+      defaults: the method's settings there, with their defaults.
+      sweep: swept settings by dotted name, with their values.
 
     Raises:
       ConfigError: names the first of them.
     """
     if not is_outside(config.algorithm):
         return
-    fields = fields_of(method_of(config).settings)
+    fields = list_fields(defaults)
     given: list[tuple[str, str, tuple[Any, ...]]] = [
         (group, f"{group}.{leaf}", (value,))
         for group in (STATIC_GROUP, TRACED_GROUP)
@@ -80,14 +86,14 @@ def check_own_settings(config: ExperimentConfig) -> None:
     ]
     given += [
         (TRACED_GROUP, f"sweep.{name}", values)
-        for name, values in config.sweep.items()
+        for name, values in sweep.items()
         if name.startswith(f"{TRACED_GROUP}.")
     ]
     for group, path, values in given:
         leaf = path.rpartition(".")[2]
         if leaf not in fields:
             near = suggestion(leaf, list(fields))
-            raise ConfigError(f"config.{path} is not a setting of {method_name(config)}{near}")
+            raise ConfigError(f"config.{path} is not a setting of {name_method(config)}{near}")
         field = fields[leaf]
         right = TRACED_GROUP if field.metadata.get("traced") else STATIC_GROUP
         if group != right:
@@ -105,16 +111,16 @@ def _check_counts(config: ExperimentConfig) -> None:
             f"config.evaluate_every {config.evaluate_every} is more than config.num_updates {config.num_updates}, so "
             f"that nothing would be evaluated; it may be at most {config.num_updates}."
         )
-    each = steps_of_update(config)
+    each = count_steps_of_update(config)
     steps = config.num_updates * each
     if steps > _INT32_MAX:
         raise ConfigError(
             f"config.num_updates {config.num_updates} with {each:,} gradient steps in each makes {steps:,} steps, and "
             f"a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
         )
-    if method_of(config).sees is Sees.SEGMENTS:
-        num_steps = method_settings(config).num_steps
-        check_update_steps(config.num_trajectories, num_steps, f"config.{setting_name(config, 'num_steps')}")
+    if get_method(config).sees is Sees.SEGMENTS:
+        num_steps = get_method_settings(config).num_steps
+        check_update_steps(config.num_trajectories, num_steps, f"config.{name_setting(config, 'num_steps')}")
 
 
 def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None:

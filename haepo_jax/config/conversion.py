@@ -128,7 +128,7 @@ def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> 
       ConfigError: there is no such component, or one that cannot be called; settings that do not go together.
 
     Example:
-      >>> with_components(ExperimentConfig(), {"activation": jax.nn.gelu}).policy.activation is jax.nn.gelu
+      >>> with_components(ExperimentConfig(), {"activation": abs}).policy.activation is abs
       True
     """
     names = {name.rpartition(".")[2]: name for name, field in FIELDS.items() if field.metadata.get("component")}

@@ -12,29 +12,47 @@ from typing import Any
 from haepo_jax.components import is_outside, load
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
-from haepo_jax.methods import METHODS, Chosen, Method, gradient_steps
+from haepo_jax.methods import METHODS, Chosen, Method, count_gradient_steps
 
 STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
 """Where the settings of a method from outside are."""
 
 
-def method_of(config: ExperimentConfig) -> Method[Any]:
-    """Returns the record of the method that learns.
+def load_method(name: Any) -> Method[Any]:
+    """Returns the record of a method by its name, or the record itself where a program gives that.
 
     Raises:
       ConfigError: it is from outside and cannot be imported, or is no record.
     """
-    if not is_outside(config.algorithm):
-        return METHODS[config.algorithm]
-    return load("algorithm", config.algorithm, lambda found: isinstance(found, Method), "a haepo_jax.methods.Method")
+    if not is_outside(name):
+        return METHODS[name]
+    return load("algorithm", name, lambda found: isinstance(found, Method), "a haepo_jax.methods.Method")
 
 
-def method_settings(config: ExperimentConfig) -> Any:
+def get_method(config: ExperimentConfig) -> Method[Any]:
+    """Returns the record of the method that learns.
+
+    Raises:
+      ConfigError: as of `load_method`.
+    """
+    return load_method(config.algorithm)
+
+
+def get_method_settings(config: ExperimentConfig) -> Any:
     """Returns the method's settings; of a traced config with tracers in their places."""
+    return get_own_settings(config, get_method(config).settings)
+
+
+def get_own_settings(config: Any, defaults: Any) -> Any:
+    """Returns a method's settings as a config has them.
+
+    Args:
+      config: of an experiment or of language models; it may be traced.
+      defaults: the method's settings there, with their defaults.
+    """
     if not is_outside(config.algorithm):
         return getattr(config, config.algorithm)
-    defaults = method_of(config).settings
-    fields = fields_of(defaults)
+    fields = list_fields(defaults)
     given = {**config.algorithm_kwargs, **config.algorithm_params}
     return dataclasses.replace(
         defaults, **{name: _held(value, fields[name]) for name, value in given.items() if name in fields}
@@ -48,7 +66,7 @@ def _held(value: Any, field: dataclasses.Field) -> Any:
     return value
 
 
-def fields_of(settings: Any) -> dict[str, dataclasses.Field]:
+def list_fields(settings: Any) -> dict[str, dataclasses.Field]:
     """Lists the settings of a method, their types resolved where a module has them as text."""
     types = typing.get_type_hints(type(settings))
     fields = {field.name: copy.copy(field) for field in dataclasses.fields(settings)}
@@ -57,61 +75,72 @@ def fields_of(settings: Any) -> dict[str, dataclasses.Field]:
     return fields
 
 
-def method_name(config: ExperimentConfig) -> str:
+def name_method(config: Any) -> str:
     """Returns what a sentence calls the method that learns; a program may give one that has no name."""
     return config.algorithm if isinstance(config.algorithm, str) else "the Method that is given"
 
 
-def setting_name(config: ExperimentConfig, leaf: str) -> str:
+def name_setting(config: ExperimentConfig, leaf: str) -> str:
     """Returns the dotted name in the config of one of the method's settings."""
+    return name_own_setting(config, get_method(config).settings, leaf)
+
+
+def name_own_setting(config: Any, defaults: Any, leaf: str) -> str:
+    """Returns the dotted name of one of a method's settings; arguments as of `get_own_settings`."""
     if not is_outside(config.algorithm):
         return f"{config.algorithm}.{leaf}"
-    fields = fields_of(method_of(config).settings)
+    fields = list_fields(defaults)
     is_traced = leaf in fields and fields[leaf].metadata.get("traced")
     return f"{TRACED_GROUP if is_traced else STATIC_GROUP}.{leaf}"
 
 
-def settings_place(config: ExperimentConfig) -> str:
+def describe_settings_place(config: ExperimentConfig) -> str:
     """Returns where a config has the method's settings, in words."""
     if not is_outside(config.algorithm):
         return f"config.{config.algorithm}"
     return f"config.{STATIC_GROUP} and config.{TRACED_GROUP}"
 
 
-def steps_of_update(config: ExperimentConfig) -> int:
+def count_steps_of_update(config: ExperimentConfig) -> int:
     """Counts the gradient steps of an update."""
-    return gradient_steps(method_settings(config))
+    return count_gradient_steps(get_method_settings(config))
 
 
-def steps_needed_by(config: ExperimentConfig) -> str | None:
+def find_need_of_steps(config: ExperimentConfig) -> str | None:
     """Returns what needs the steps of a batch to be kept until it is learnt from, in words; None if nothing does."""
-    if method_of(config).keeps_steps:
-        return method_name(config)
+    if get_method(config).keeps_steps:
+        return name_method(config)
     return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
 
 
-def chosen_of(config: ExperimentConfig) -> Chosen:
+def make_chosen(config: ExperimentConfig) -> Chosen:
     """Returns the method's settings for its checks."""
-    settings = method_settings(config)
-    names = {leaf: setting_name(config, leaf) for leaf, _, _ in leaves(settings)}
+    settings = get_method_settings(config)
+    names = {leaf: name_setting(config, leaf) for leaf, _, _ in leaves(settings)}
     section = f"{TRACED_GROUP if is_outside(config.algorithm) else config.algorithm}."
     swept = {name.removeprefix(section): values for name, values in config.sweep.items() if name.startswith(section)}
     return Chosen(settings, swept, names, config.num_trajectories)
 
 
-def with_all_settings(config: ExperimentConfig) -> ExperimentConfig:
-    """Writes out all settings of a method from outside, so that a run's config holds what it was begun with."""
-    if not is_outside(config.algorithm):
+def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:
+    """Writes out all settings of a method from outside, so that a run's config holds what it was begun with.
+
+    Args:
+      config: as of `get_own_settings`.
+      defaults: as of `get_own_settings`; those of the method on environments where there are none.
+    """
+    given: Any = config
+    if not is_outside(given.algorithm):
         return config
-    settings = method_of(config).settings
-    defaults: dict[bool, dict[str, Any]] = {False: {}, True: {}}
-    for name, field in fields_of(settings).items():
+    settings = get_method(given).settings if defaults is None else defaults
+    written: dict[bool, dict[str, Any]] = {False: {}, True: {}}
+    for name, field in list_fields(settings).items():
         value = getattr(settings, name)
         if value is not None:
             is_traced = bool(field.metadata.get("traced"))
-            defaults[is_traced][name] = float(value) if is_traced else value
-    return dataclasses.replace(
-        config,
-        algorithm_kwargs=defaults[False] | dict(config.algorithm_kwargs),
-        algorithm_params=defaults[True] | dict(config.algorithm_params),
-    )
+            written[is_traced][name] = float(value) if is_traced else value
+    groups = {
+        STATIC_GROUP: written[False] | dict(given.algorithm_kwargs),
+        TRACED_GROUP: written[True] | dict(given.algorithm_params),
+    }
+    return dataclasses.replace(given, **groups)

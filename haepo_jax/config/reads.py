@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.method import method_name, method_of, method_settings, setting_name
+from haepo_jax.config.method import get_method, get_method_settings, name_method, name_setting
 from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import METHODS, REFERENCE_NUMBERS, ReferenceConfig, Sees
@@ -36,19 +36,19 @@ def unread(
       'config.algorithm is rloo'
     """
     reasons = {
-        name: f"config.algorithm is {method_name(config)}"
+        name: f"config.algorithm is {name_method(config)}"
         for name, _, _ in leaves(config)
         if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
     }
     reasons = unread_arguments(config) | reasons
-    own = method_settings(config)
+    own = get_method_settings(config)
     if isinstance(own, ReferenceConfig):
         for leaf, rule in REFERENCE_NUMBERS.items():
             if own.reference != rule:
-                where = f"config.{setting_name(config, 'reference')} is {own.reference}"
-                reasons[setting_name(config, leaf)] = f"{where}; it belongs to {rule}"
-    if method_of(config).sees is Sees.SEGMENTS and config.memory != "auto":
-        reasons["memory"] = f"config.algorithm is {method_name(config)}, which keeps its segments whatever is set"
+                where = f"config.{name_setting(config, 'reference')} is {own.reference}"
+                reasons[name_setting(config, leaf)] = f"{where}; it belongs to {rule}"
+    if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
+        reasons["memory"] = f"config.algorithm is {name_method(config)}, which keeps its segments whatever is set"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     reasons |= _unread_by_network(config.policy, network_arguments)

@@ -10,12 +10,23 @@ from typing import Any
 
 import ml_collections
 
+from haepo_jax.components import is_outside
 from haepo_jax.config import OptimizerConfig, from_mapping, to_config_dict
+from haepo_jax.config.checks import check_own_settings
 from haepo_jax.config.meanings import Setting, settings_of
+from haepo_jax.config.method import (
+    STATIC_GROUP,
+    TRACED_GROUP,
+    get_own_settings,
+    load_method,
+    name_method,
+    name_own_setting,
+    with_all_settings,
+)
 from haepo_jax.config.reads import unread_arguments
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
-from haepo_jax.fields import choice, count, leaves, number
+from haepo_jax.fields import choice, component, count, leaves, number, static_arguments, traced_arguments
 from haepo_jax.methods import METHODS, LanguageMethodSettings, Method, OnLanguage
 
 ON_LANGUAGE = {name: method.language for name, method in METHODS.items() if method.language is not None}
@@ -167,8 +178,12 @@ class _General:
     """Seed of the run."""
     name: str = ""
     """Of the run of stage `rl`; when empty, its algorithm, score and seed."""
-    algorithm: str = choice("haepo", tuple(ON_LANGUAGE))
-    """The method of the stage `rl`; the settings of the others are then not read."""
+    algorithm: str = component("haepo", tuple(ON_LANGUAGE))
+    """The method of the stage `rl`; the settings of the others are then not read. Or `package.module:attribute`."""
+    algorithm_kwargs: Mapping[str, Any] = static_arguments()
+    """Settings of a method from outside that decide the program."""
+    algorithm_params: Mapping[str, float] = traced_arguments()
+    """Settings of a method from outside that may vary within one program on environments."""
     sft_path: str = ""
     """Hugging Face folder of the fine-tuned policy; when empty, what the stage `sft` made."""
     reward_path: str = ""
@@ -186,24 +201,33 @@ class LanguageConfig(LanguageMethodSettings, _General):
     """Everything that decides the numbers of a language-model run."""
 
 
-def method_of(config: LanguageConfig) -> Method[Any]:
+def get_method(config: LanguageConfig) -> Method[Any]:
     """Returns the record of the method of stage `rl`."""
-    return METHODS[config.algorithm]
+    return load_method(config.algorithm)
 
 
-def on_language(config: LanguageConfig) -> OnLanguage[Any]:
-    """Returns how the method of stage `rl` learns on language models."""
-    return ON_LANGUAGE[config.algorithm]
+def get_language_rules(config: LanguageConfig) -> OnLanguage[Any]:
+    """Returns how the method of stage `rl` learns on language models.
+
+    Raises:
+      ConfigError: one from outside that does not.
+    """
+    found = get_method(config).language
+    if found is None:
+        raise ConfigError(
+            f"config.algorithm {name_method(config)} does not learn on language models: its record has no `language`."
+        )
+    return found
 
 
-def method_settings(config: LanguageConfig) -> Any:
+def get_method_settings(config: LanguageConfig) -> Any:
     """Returns the settings of the method of stage `rl`."""
-    return getattr(config, config.algorithm)
+    return get_own_settings(config, get_language_rules(config).settings)
 
 
-def group_size(config: LanguageConfig) -> int:
+def get_group_size(config: LanguageConfig) -> int:
     """Counts the responses that the stage `rl` compares with one another."""
-    return 2 if on_language(config).comparisons else config.rl.num_samples
+    return 2 if get_language_rules(config).comparisons else config.rl.num_samples
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -222,6 +246,7 @@ def from_config_dict(values: Mapping[str, Any]) -> LanguageConfig:
         sense together.
     """
     config = from_mapping(LanguageConfig(), dict(values))
+    config = with_all_settings(config, get_language_rules(config).settings)
     _check_combinations(config)
     return config
 
@@ -238,10 +263,11 @@ def settings() -> Iterator[Setting]:
 
 def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
     """Makes the `config.json` of a stage's folder: the settings that the stage reads, as nested dictionaries."""
+    of_method = (STATIC_GROUP, TRACED_GROUP) if is_outside(config.algorithm) else (config.algorithm,)
     sections = {
         "sft": ("model", "data", "sft", "mesh"),
         "reward": ("sft_path", "model", "data", "reward", "mesh"),
-        "rl": ("sft_path", "reward_path", "algorithm", config.algorithm, "model", "data", "reward", "rl", "mesh"),
+        "rl": ("sft_path", "reward_path", "algorithm", *of_method, "model", "data", "reward", "rl", "mesh"),
     }[stage]
     everything = dataclasses.asdict(config)
     return {name: everything[name] for name in ("seed", *sections) if name in everything}
@@ -250,13 +276,14 @@ def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
 def unread(config: LanguageConfig) -> dict[str, str]:
     """Finds the settings that no stage reads, by dotted name, each with the reason: as `config_reads.unread` does."""
     reasons = unread_arguments(config) | {
-        name: f"config.algorithm is {config.algorithm}"
+        name: f"config.algorithm is {name_method(config)}"
         for name in setting_names()
         if name.partition(".")[0] in ON_LANGUAGE and name.partition(".")[0] != config.algorithm
     }
-    if on_language(config).comparisons:
+    if get_language_rules(config).comparisons:
         of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
-        reasons |= dict.fromkeys(of_samples, f"config.algorithm is {config.algorithm}, which learns from comparisons")
+        why = f"config.algorithm is {name_method(config)}, which learns from comparisons"
+        reasons |= dict.fromkeys(of_samples, why)
     if config.model.path:
         reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
     if not config.model.adapter_rank:
@@ -268,15 +295,16 @@ def name_run(config: LanguageConfig) -> str:
     """Names the folder of a run of stage `rl`.
 
     Example:
-      >>> run_name(LanguageConfig(seed=3))
+      >>> name_run(LanguageConfig(seed=3))
       'haepo-log_ratio-seed3'
     """
-    settings = method_settings(config)
-    named_by = [getattr(settings, name) for name in on_language(config).named_by]
-    return config.name or "-".join([config.algorithm, *named_by, f"seed{config.seed}"])
+    settings = get_method_settings(config)
+    named_by = [getattr(settings, name) for name in get_language_rules(config).named_by]
+    return config.name or "-".join([config.algorithm, *named_by, f"seed{config.seed}"]).replace(":", ".")
 
 
 def _check_combinations(config: LanguageConfig) -> None:
+    check_own_settings(config, get_language_rules(config).settings, {})
     model = config.model
     if not model.path:
         if model.hidden_size % model.num_heads or model.hidden_size // model.num_heads % 2:
@@ -299,11 +327,11 @@ def _check_combinations(config: LanguageConfig) -> None:
     missing = [f"config.data.{name}" for name in paths if not getattr(config.data, name)]
     if 0 < len(missing) < len(paths):
         raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
-    if config.rl.top_p < 1.0 and not on_language(config).comparisons:
+    if config.rl.top_p < 1.0 and not get_language_rules(config).comparisons:
         _check_penalties(config)
     if config.rl.gradient != "two_pass":
         return
-    rows = config.rl.num_prompts * group_size(config)
+    rows = config.rl.num_prompts * get_group_size(config)
     if config.rl.microbatch > rows:
         raise ConfigError(
             f"config.rl.microbatch {config.rl.microbatch} is more than the {rows} responses of an update."
@@ -327,9 +355,10 @@ def _check_name(name: str) -> None:
 def _check_penalties(config: LanguageConfig) -> None:
     """Log-likelihoods of what `top_p` samples say nothing of the divergence of the policy itself."""
     penalties = {"config.rl.kl_penalty": config.rl.kl_penalty}
-    of_method = on_language(config).sampled_kl
+    of_method = get_language_rules(config).sampled_kl
     if of_method is not None:
-        penalties[f"config.{config.algorithm}.{of_method}"] = getattr(method_settings(config), of_method)
+        name = name_own_setting(config, get_language_rules(config).settings, of_method)
+        penalties[f"config.{name}"] = getattr(get_method_settings(config), of_method)
     given = [name for name, value in penalties.items() if value > 0]
     if given:
         raise ConfigError(

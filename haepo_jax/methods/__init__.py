@@ -22,10 +22,10 @@ from haepo_jax.methods.record import (
     Samples,
     Sees,
     StepGroup,
-    gradient_steps,
-    reference_rule,
-    scalars,
-    section,
+    count_gradient_steps,
+    get_reference_rule,
+    make_scalars,
+    make_section,
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
@@ -45,12 +45,12 @@ from haepo_jax.methods.settings import (
 class MethodSettings:
     """The built-in methods by name, each with its settings on environments: a line a method."""
 
-    haepo: HaepoConfig = section(haepo.METHOD)
-    ppo: PpoConfig = section(ppo.METHOD)
-    grpo: GrpoConfig = section(grpo.METHOD)
-    rloo: NoSettings = section(rloo.METHOD)
-    dpo: DpoConfig = section(dpo.METHOD)
-    reinforce: ReinforceConfig = section(reinforce.METHOD)
+    haepo: HaepoConfig = make_section(haepo.METHOD)
+    ppo: PpoConfig = make_section(ppo.METHOD)
+    grpo: GrpoConfig = make_section(grpo.METHOD)
+    rloo: NoSettings = make_section(rloo.METHOD)
+    dpo: DpoConfig = make_section(dpo.METHOD)
+    reinforce: ReinforceConfig = make_section(reinforce.METHOD)
 
 
 METHODS: dict[str, Method[Any]] = {
@@ -100,7 +100,7 @@ __all__ = [
     "StepGroup",
     "check_minibatches",
     "check_reference_acts",
-    "gradient_steps",
-    "reference_rule",
-    "scalars",
+    "count_gradient_steps",
+    "get_reference_rule",
+    "make_scalars",
 ]

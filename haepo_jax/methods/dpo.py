@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, number
 from haepo_jax.losses import PAIRS, dpo_loss, preference_pairs
-from haepo_jax.methods.record import ExtraMemory, Group, Method, Objective, OnLanguage, Sees, scalars
+from haepo_jax.methods.record import ExtraMemory, Group, Method, Objective, OnLanguage, Sees, make_scalars
 from haepo_jax.methods.settings import REFERENCES, Chosen, EpochsConfig, ReferenceConfig
 from haepo_jax.types import Metrics
 
@@ -69,7 +69,7 @@ def _on_pairs(
             label_smoothing=settings.label_smoothing,
             where=where,
         )
-        return loss, scalars({"accuracy": terms.accuracy, "margin": terms.margin, "num_pairs": terms.num_pairs})
+        return loss, make_scalars({"accuracy": terms.accuracy, "margin": terms.margin, "num_pairs": terms.num_pairs})
 
     return loss_of
 

@@ -9,7 +9,7 @@ import jax
 
 from haepo_jax.fields import choice, number
 from haepo_jax.losses import AGGREGATIONS, group_relative_advantages, grpo_loss
-from haepo_jax.methods.record import Method, Objective, OnLanguage, Sees, StepGroup, scalars
+from haepo_jax.methods.record import Method, Objective, OnLanguage, Sees, StepGroup, make_scalars
 from haepo_jax.methods.settings import EpochsConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
@@ -52,7 +52,7 @@ def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: j
             aggregation=settings.aggregation,
         )
         metrics = {"clip_fraction": terms.clip_fraction, "approx_kl": terms.approx_kl, "reference_kl": terms.kl}
-        return loss, scalars(metrics)
+        return loss, make_scalars(metrics)
 
     return loss_of
 

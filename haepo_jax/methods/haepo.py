@@ -10,7 +10,7 @@ import jax
 from haepo_jax import components
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, SCORES, haepo_loss, trajectory_scores
-from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, scalars
+from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
 from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
@@ -68,7 +68,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             "weights_kl": terms.kl,
             "returns_sum_not_positive": terms.returns_sum_not_positive,
         }
-        return loss, scalars(metrics)
+        return loss, make_scalars(metrics)
 
     return loss_of
 

@@ -11,7 +11,7 @@ import jax
 
 from haepo_jax.fields import number, optional_number
 from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss
-from haepo_jax.methods.record import Evaluated, Method, Objective, Samples, Sees, scalars
+from haepo_jax.methods.record import Evaluated, Method, Objective, Samples, Sees, make_scalars
 from haepo_jax.methods.settings import SegmentConfig
 from haepo_jax.types import Metrics
 
@@ -52,7 +52,7 @@ def objective(settings: PpoConfig, samples: Samples) -> Objective:
         }
         entropy = evaluated.entropies.mean()
         loss = policy_loss + settings.value_coef * value_loss - settings.entropy_coef * entropy
-        return loss, scalars(metrics)
+        return loss, make_scalars(metrics)
 
     return loss_of
 

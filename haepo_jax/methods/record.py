@@ -159,23 +159,23 @@ class Method[Settings]:
         return self.sees is Sees.SEGMENTS
 
 
-def section[Settings](method: Method[Settings]) -> Settings:
+def make_section[Settings](method: Method[Settings]) -> Settings:
     """Makes the field of a config that holds a method's settings; the method itself is its metadata."""
     return dataclasses.field(default=method.settings, metadata={"method": method})
 
 
-def gradient_steps(settings: Any) -> int:
+def count_gradient_steps(settings: Any) -> int:
     """Counts the gradient steps that a method with these settings takes in an update."""
     if isinstance(settings, SegmentConfig):
         return settings.num_epochs * settings.num_minibatches
     return settings.num_epochs if isinstance(settings, EpochsConfig) else 1
 
 
-def reference_rule(settings: Any) -> str:
+def get_reference_rule(settings: Any) -> str:
     """Returns the name of the rule by which a reference policy follows, `none` where there is no such policy."""
     return settings.reference if isinstance(settings, ReferenceConfig) else "none"
 
 
-def scalars(metrics: Mapping[str, jax.Array]) -> Metrics:
+def make_scalars(metrics: Mapping[str, jax.Array]) -> Metrics:
     """Converts diagnostics to float32 scalars, the mean of each over its groups."""
     return {name: jnp.mean(values, dtype=jnp.float32) for name, values in metrics.items()}

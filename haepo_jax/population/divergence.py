@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.config import ExperimentConfig, method_of, settings_place, traced_settings, with_settings
+from haepo_jax.config import ExperimentConfig, describe_settings_place, get_method, traced_settings, with_settings
 from haepo_jax.environments import Box
 from haepo_jax.methods import Sees
 from haepo_jax.population.member import make_environment, make_member
@@ -53,7 +53,7 @@ def repeat_first_update(config: ExperimentConfig, seed: int, settings: Mapping[s
         log_prob = distribution.log_prob(policy.act(distribution, policy.noise(key, (1,))))
         returned = measured["episode_return"]
         # Segments have none before an episode has ended.
-        in_segments = method_of(config).sees is Sees.SEGMENTS
+        in_segments = get_method(config).sees is Sees.SEGMENTS
         return (
             ~jnp.isinf(returned) if in_segments else jnp.isfinite(returned),
             jnp.isfinite(log_prob).all(),
@@ -99,4 +99,4 @@ def find_cause(
 
 
 def _own_settings(config: ExperimentConfig) -> str:
-    return f"the settings {settings_place(config)}"
+    return f"the settings {describe_settings_place(config)}"

@@ -12,7 +12,7 @@ import optax
 
 from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import Algorithm, horizon_of
-from haepo_jax.config import ExperimentConfig, method_of, steps_of_update, with_components, with_settings
+from haepo_jax.config import ExperimentConfig, count_steps_of_update, get_method, with_components, with_settings
 from haepo_jax.config.checks import check_update_steps
 from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.methods import Sees
@@ -119,7 +119,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         """The learner, its schedule as far as the run has come by the budget that ends it, updates or steps."""
         if config.max_env_steps is None or config.optimizer.schedule == "constant":
             return state.learner
-        each = steps_of_update(config)
+        each = count_steps_of_update(config)
         share = jnp.minimum(state.env_steps[1].astype(jnp.float32) / config.max_env_steps, 1)
         by_steps = jnp.floor(share * (config.num_updates * each)).astype(jnp.int32)
         step = jnp.maximum(state.updates_done * each, by_steps)
@@ -186,7 +186,7 @@ def _check_params(config: ExperimentConfig, environment: Environment) -> None:
 def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
     """What an update plays must be a number that int32 holds; of segments the config knows by itself."""
     horizon = horizon_of(config, environment)
-    if method_of(config).sees is not Sees.SEGMENTS:
+    if get_method(config).sees is not Sees.SEGMENTS:
         check_update_steps(config.num_trajectories, horizon, "a horizon of")
 
 

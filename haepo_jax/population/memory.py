@@ -9,7 +9,7 @@ import math
 
 import jax
 
-from haepo_jax.config import ExperimentConfig, steps_needed_by
+from haepo_jax.config import ExperimentConfig, find_need_of_steps
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Box
 from haepo_jax.runtime import host
@@ -38,7 +38,7 @@ def with_memory(config: ExperimentConfig, environment: Environment, num_steps: i
     if config.memory != "auto":
         return config
     fits = num_steps * step_bytes(environment) * _COPIES <= _SHARE * device_bytes()
-    kept = fits or steps_needed_by(config) is not None
+    kept = fits or find_need_of_steps(config) is not None
     return dataclasses.replace(config, memory="remat" if kept else "recompute")
 
 

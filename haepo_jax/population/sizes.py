@@ -13,15 +13,15 @@ from haepo_jax.algorithms.base import horizon_of
 from haepo_jax.components import is_outside
 from haepo_jax.config import (
     ExperimentConfig,
-    method_of,
-    method_settings,
-    setting_name,
-    steps_needed_by,
-    steps_of_update,
+    count_steps_of_update,
+    find_need_of_steps,
+    get_method,
+    get_method_settings,
+    name_setting,
 )
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.methods import Sees, reference_rule
+from haepo_jax.methods import Sees, get_reference_rule
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
@@ -99,13 +99,13 @@ def _needs(
     trajectory_devices: int,
 ) -> list[_Need]:
     """Lists what a device needs while its members train."""
-    method = method_of(config)
+    method = get_method(config)
     observation = math.prod(environment.observation_shape)
     played_together = min(members_per_device, LEAST)  # the others may have their turn after them
     trajectories = -(-config.num_trajectories // trajectory_devices)
     activations = max(played_together * max(networks.widths), sum(networks.widths))
     episodes = trajectories * (played_together * observation + activations) * _FLOAT
-    if config.memory in ("store", "remat") or steps_needed_by(config) is not None:
+    if config.memory in ("store", "remat") or find_need_of_steps(config) is not None:
         steps = batch_steps(config, environment) // config.num_trajectories * trajectories
         episodes += played_together * steps * step_bytes(environment)
         if config.memory == "store" and method.sees is not Sees.SEGMENTS:
@@ -118,9 +118,9 @@ def _needs(
         ),
         _Need(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
         _Need(
-            steps_of_update(config) * _METRICS * _FLOAT,
+            count_steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
-            f"config.{setting_name(config, 'num_epochs')}",
+            f"config.{name_setting(config, 'num_epochs')}",
         ),
     ]
     if config.evaluate_every is not None:
@@ -134,15 +134,17 @@ def _needs(
 
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     """Computes the most steps that a member plays in an update."""
-    in_segments = method_of(config).sees is Sees.SEGMENTS
-    length = method_settings(config).num_steps if in_segments else horizon_of(config, environment)
+    in_segments = get_method(config).sees is Sees.SEGMENTS
+    length = get_method_settings(config).num_steps if in_segments else horizon_of(config, environment)
     return config.num_trajectories * length
 
 
 def _state_bytes(config: ExperimentConfig, networks: NetworkSizes) -> int:
     """Computes the least bytes of a member between updates."""
     moments = 0 if is_outside(config.optimizer.transform) else _ADAM
-    copies = 1 + moments + (reference_rule(method_settings(config)) != "none") + (config.evaluate_every is not None)
+    copies = (
+        1 + moments + (get_reference_rule(get_method_settings(config)) != "none") + (config.evaluate_every is not None)
+    )
     return copies * networks.params * _FLOAT
 
 

@@ -116,7 +116,7 @@ def _check_seen(workdir: Path, mark: Path) -> None:
 
 
 def find_differences(facts: list[dict[str, str]]) -> list[str]:
-    """What differs among these processes, each with the values and the processes that have them.
+    """Lists what differs among these processes, each with the values and the processes that have them.
 
     Example:
       >>> find_differences([{"config.seed": "0"}, {"config.seed": "9"}, {"config.seed": "9"}])
@@ -128,12 +128,12 @@ def find_differences(facts: list[dict[str, str]]) -> list[str]:
         for process, values in enumerate(facts):
             holders[values.get(name, "not there")].append(process)
         if len(holders) > 1:
-            told = [
+            held = [
                 f"{value if len(value) <= _LONGEST else value[:_LONGEST] + '...'} on "
                 f"{'process' if len(numbers) == 1 else 'processes'} {', '.join(map(str, numbers))}"
                 for value, numbers in holders.items()
             ]
-            found.append(f"{name} is {', '.join(told)}")
+            found.append(f"{name} is {', '.join(held)}")
     # The members follow from the config.
     return [text for text in found if not text.startswith("members ")] or found
 
@@ -148,7 +148,7 @@ def _wait_until_visible(path: Path) -> bool:
 
 
 def _collect_facts(sweep: Sweep, flags: Mapping[str, Any]) -> dict[str, str]:
-    """By name, as texts, to which NaN is like itself."""
+    """Collects them by name, as texts, to which NaN is like itself."""
     facts: dict[str, Any] = {f"config.{name}": value for name, value in flatten(sweep.record).items()}
     facts |= {f"--{name}": value for name, value in flags.items()}
     facts["members"] = _digest(repr(sweep.members).encode())
@@ -173,7 +173,7 @@ def _files_of_components(sweep: Sweep) -> dict[str, str | None]:
 
 @functools.cache
 def _digest_code() -> str:
-    """A digest of all files of the package."""
+    """Digests all files of the package."""
     package = Path(haepo_jax.__file__).parent
     total = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -110,7 +110,7 @@ def _play(policy: LoadedPolicy, key: jax.Array) -> tuple[list[Any], int]:
         done = bool(after.done) or steps >= policy.horizon
         if done or steps % every == 0:
             states.append(jax.device_get(state))
-        if len(states) > _MOST:
+        if len(states) > _MOST and not done:
             states, every = states[::2], 2 * every
     return states, steps
 

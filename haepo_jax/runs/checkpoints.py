@@ -22,8 +22,8 @@ import orbax.checkpoint as ocp
 
 from haepo_jax.errors import ConfigError, in_the_way
 from haepo_jax.runs import checksums
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.identity import describe_numbers
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.older_versions import upgrade_arrays, upgrade_structure
 from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference, is_described, name_leaves
 from haepo_jax.runtime import processes
@@ -184,7 +184,7 @@ def list_misnamed(directory: Path) -> list[Saved]:
 
 
 def _list_all(directory: Path) -> list[Saved]:
-    """The newest first; of the same update first the damaged ones, then that with the right name."""
+    """Lists the newest first; of the same update first the damaged ones, then that with the right name."""
     found = [saved for path in sorted(directory.iterdir()) if (saved := _read_saved(path)) is not None]
     return sorted(found, key=lambda saved: (-saved.update, not saved.damage, saved.path.name != str(saved.update)))
 
@@ -209,7 +209,7 @@ def read_structure(saved: Saved) -> Structure:
 
 
 def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
-    """The arrays of a checkpoint, once their checksums hold.
+    """Reads the arrays of a checkpoint, whose checksums must hold.
 
     Args:
       saved: the checkpoint.
@@ -248,7 +248,7 @@ def read_checkpoint(saved: Saved, template: Tree, *, first: int = 0) -> Tree:
 
 
 def _read_saved(path: Path) -> Saved | None:
-    """The checkpoint in a folder; None where there is none."""
+    """Reads what the checkpoint in a folder states; None where there is none."""
     named = int(path.name) if is_update(path.name) else None
     stated = path / _RECORD / "metadata"  # as orbax calls it
     if _UNFINISHED in path.name or (named is None and not stated.is_file()):
@@ -292,7 +292,7 @@ def _compute_digest(record: Mapping[str, Any]) -> str:
 
 
 def _choose_places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct] | None:
-    """Where each stored array goes, with as many rows as can be divided among the devices; None for NumPy arrays."""
+    """Places each stored array, with as many rows as can be divided among the devices; None for NumPy arrays."""
     leaf = next(iter(expected.values()))
     if isinstance(leaf, np.ndarray):
         return None
@@ -305,7 +305,7 @@ def _choose_places(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> di
 
 
 def _take_rows(array: Any, like: Any, first: int, num_stored: int) -> Any:
-    """The rows from `first` on, as many as `like` has and where it lies."""
+    """Takes the rows from `first` on, as many as `like` has and where it lies."""
     if isinstance(array, np.ndarray) or (first == 0 and array.shape == like.shape):
         return array
     chosen = np.minimum(first + np.arange(like.shape[0]), num_stored - 1)

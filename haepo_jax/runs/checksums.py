@@ -9,7 +9,7 @@ import numpy as np
 
 
 def compute(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array:
-    """`[members]` uint32, a sum over all of a member's words, each times an odd number of its own.
+    """Computes `[members]` uint32, a sum over all of a member's words, each times an odd number of its own.
 
     A word that changes changes the sum, as an odd factor loses nothing modulo 2^32. Where the sum starts, which
     follows from the record, makes that of zeroed files wrong, and that of arrays under another record.
@@ -18,7 +18,7 @@ def compute(arrays: Mapping[str, Any], start: np.uint32) -> jax.Array:
 
 
 def find_wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
-    """The rows of this process whose checksums differ."""
+    """Lists the rows of this process whose checksums differ."""
     if isinstance(stored, np.ndarray):
         return np.flatnonzero(np.asarray(sums) != stored).tolist()
     pairs = zip(sums.addressable_shards, stored.addressable_shards, strict=True)
@@ -30,17 +30,17 @@ def find_wrong_rows(sums: jax.Array, stored: Any, num_stored: int) -> list[int]:
 
 
 def start_of_record(digest: str) -> np.uint32:
-    """What the checksums of a checkpoint with this record begin with."""
+    """Returns what the checksums of a checkpoint with this record begin with."""
     return np.uint32(int(digest[:8], 16))
 
 
 def start_before_records(update: int) -> np.uint32:
-    """What they began with before there were records."""
+    """Returns what they began with before there were records."""
     return np.uint32((update * 2 + 1) * 0x9E3779B9 % 2**32)
 
 
 def _to_words(leaf: Any) -> Any:
-    """NumPy arrays as unsigned words: in JAX, 64 bits may be cut to 32."""
+    """Returns NumPy arrays as unsigned words: in JAX, 64 bits may be cut to 32."""
     if not isinstance(leaf, np.ndarray):
         return leaf
     rows = np.ascontiguousarray(leaf).reshape(leaf.shape[0], -1)

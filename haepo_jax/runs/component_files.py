@@ -11,7 +11,9 @@ from typing import Any
 from haepo_jax.components import make_importable, source
 from haepo_jax.config.settings import components_of
 from haepo_jax.config.sweep import Sweep, from_record
+from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath, read_identity, read_record
+from haepo_jax.runs.origin import describe_versions, is_of_this_version
 from haepo_jax.text import visible
 
 Described = Mapping[str, Mapping[str, Any]]
@@ -49,7 +51,13 @@ def load_sweep(workdir: StrPath) -> Sweep:
       ConfigError: there is no run, its `config.json` is damaged, or its method cannot be imported.
     """
     add_recorded_folders(workdir)
-    return from_record(read_record(workdir))
+    record = read_record(workdir)
+    try:
+        return from_record(record)
+    except ConfigError as error:
+        if is_of_this_version(Path(workdir)):
+            raise
+        raise ConfigError(f"{error} {describe_versions(Path(workdir))}") from error
 
 
 def add_recorded_folders(workdir: StrPath) -> None:

@@ -15,7 +15,7 @@ def find_ended(
     env_steps: np.ndarray,
     diverged: np.ndarray,
 ) -> np.ndarray:
-    """Whether nothing more will come of a member.
+    """Finds the members of which nothing more will come.
 
     Args:
       config: the `config.json` of the run.

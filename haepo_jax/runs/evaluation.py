@@ -14,8 +14,9 @@ from haepo_jax.population.member import EVALUATE, MemberState
 from haepo_jax.population.sizes import check_episodes
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
-from haepo_jax.runs.files import StrPath, replace_non_finite
+from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import replace_non_finite
 from haepo_jax.runs.states import LAST, Checkpoint, list_policy_updates, load_states
 
 
@@ -126,5 +127,5 @@ def _play_wave(
 
 
 def _compute_statistic(statistic: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float | None:
-    """A statistic of returns; None where one of them, and so the statistic, is not finite."""
+    """Computes a statistic of returns; None where one of them, and so the statistic, is not finite."""
     return replace_non_finite(float(statistic(values))) if np.isfinite(values).all() else None

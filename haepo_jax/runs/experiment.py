@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from haepo_jax.algorithms.base import horizon_without_effect
-from haepo_jax.config import ExperimentConfig, method_of
+from haepo_jax.config import ExperimentConfig, get_method
 from haepo_jax.config.checks import check_config, check_count, check_seconds
 from haepo_jax.config.members import number_of_members
 from haepo_jax.config.sweep import Group, Sweep, of_experiment
@@ -76,7 +76,7 @@ def run_sweep(
     tensorboard_members: Collection[int] = (),
     keep_checkpoints_every: int | None = None,
 ) -> bool:
-    """Runs a sweep, or goes on with it, until its folder is complete. All processes of a run call it.
+    """Runs a sweep, or resumes it, until its folder is complete. All processes of a run call it.
 
     Args:
       sweep: groups of members.
@@ -162,7 +162,7 @@ def _check_arguments(
 
 
 def _is_whole(workdir: Path) -> bool:
-    """Whether the folder is complete: a whole summary, and all rows that it sums up."""
+    """Says whether the folder is complete: it has a whole summary, and all rows that it sums up."""
     return os.path.lexists(workdir / "summary.json") and _find_flaw_of_summary(workdir) is None
 
 
@@ -222,13 +222,13 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
         print(visible(note), flush=True)
     for group, population in zip(sweep.groups, populations, strict=True):
         # Segments are kept whatever is set.
-        if group.config.memory == "auto" and method_of(group.config).sees is not Sees.SEGMENTS:
+        if group.config.memory == "auto" and get_method(group.config).sees is not Sees.SEGMENTS:
             named = f" in group {group.name}" if len(populations) > 1 else ""
             print(f"Memory: {population.config.memory}{named}, the fastest that fits.", flush=True)
 
 
 def _describe_members(sweep: Sweep) -> list[dict[str, Any]]:
-    """What `members.json` holds."""
+    """Makes what `members.json` holds."""
     return [dataclasses.asdict(member) for member in sweep.members]
 
 

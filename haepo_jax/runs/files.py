@@ -3,24 +3,18 @@
 A file that is missing, damaged, unreadable or of another type is one sentence that names it. Nothing is written here.
 """
 
-import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.errors import ConfigError
+from haepo_jax.runs.json_files import find_mismatch, read_json
 from haepo_jax.runs.older_versions import FIRST, upgrade_config, upgrade_summary
 
 StrPath = str | os.PathLike[str]
 """A folder, as text or as a path."""
 
-Shape = Any
-"""What a value of JSON must be: a type or a union of types; `[shape]`, a list of such values; or `{name: shape}`, an
-object that has these names and may have others."""
-
-_MOST_LEVELS = 100
 _NUMBER = int | float
 _MOST_SECONDS = 1e11  # three thousand years: sums of such numbers stay finite
 _CLOCK = {"compile_seconds": _NUMBER, "run_seconds": _NUMBER}
@@ -62,60 +56,6 @@ _SUMMARY = {
     "wall_clock": _CLOCK,
     "rows_with_returns_sum_not_positive": int,
 }
-
-
-def read_json(path: Path, shape: Shape = object) -> Any:
-    """Reads a JSON file.
-
-    Args:
-      path: the file.
-      shape: what its value must be; see `Shape`.
-
-    Raises:
-      ConfigError: it is missing, no file, cannot be read, or is damaged.
-    """
-    try:
-        if not path.is_file():
-            raise ConfigError(f"{path} is {'not a file' if path.exists() else 'missing'}.")
-        value = json.loads(
-            path.read_text(encoding="utf-8"),
-            parse_constant=_refuse_constant,
-            parse_float=_parse_finite,
-            parse_int=_parse_integer,
-        )
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    except RecursionError:
-        raise ConfigError(f"{path} is damaged: it is nested too deep.") from None
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}.") from error
-    wrong = "it is nested too deep" if _is_deep(value) else _find_mismatch(value, shape, "")
-    if wrong:
-        raise ConfigError(f"{path} is damaged: {wrong}.")
-    return value
-
-
-def format_json(value: Any) -> str:
-    """Returns a value as JSON text, in which numbers that are not finite are null, as JSON has no others."""
-    return json.dumps(replace_non_finite(value), indent=1, allow_nan=False) + "\n"
-
-
-def replace_non_finite(value: Any) -> Any:
-    """Returns the same nested lists and dictionaries with None for every number that is infinite or NaN.
-
-    Example:
-      >>> replace_non_finite({"best": [1.0, float("inf")], "final": float("nan")})
-      {'best': [1.0, None], 'final': None}
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: replace_non_finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [replace_non_finite(item) for item in value]
-    return value
 
 
 def read_record(workdir: StrPath) -> dict[str, Any]:
@@ -164,7 +104,7 @@ def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     identity = {"haepo_jax": FIRST, "programs": {}, "components": {}} | identity
     for group, kind in (("programs", _PROGRAM), ("components", _COMPONENT)):
         each = dict.fromkeys(identity[group] if isinstance(identity[group], dict) else (), kind)
-        if wrong := _find_mismatch(identity, {"haepo_jax": str, group: each}, ""):
+        if wrong := find_mismatch(identity, {"haepo_jax": str, group: each}, ""):
             raise ConfigError(f"{path} is damaged: {wrong}.")
     identity["programs"] = {name: {"haepo_jax": FIRST} | program for name, program in identity["programs"].items()}
     return identity
@@ -183,7 +123,7 @@ def read_placement(workdir: StrPath, groups: Sequence[str]) -> dict[str, Any]:
     path = Path(workdir) / "placement.json"
     placement = read_json(path, _PLACEMENT)
     shape = {"members_per_device": dict.fromkeys(groups, int), "memory": dict.fromkeys(groups, str)}
-    if wrong := _find_mismatch(placement, shape, ""):
+    if wrong := find_mismatch(placement, shape, ""):
         raise ConfigError(f"{path} is damaged, or of another run: {wrong}.")
     numbers = [*placement["members_per_device"].values(), placement["trajectory_devices"] or 1]
     if not all(isinstance(number, int) and number >= 1 for number in numbers):
@@ -212,12 +152,12 @@ def read_summary(workdir: StrPath) -> dict[str, Any]:
     """Reads the `summary.json` of a run, or of a stage of a language model.
 
     Raises:
-      ConfigError: it is missing or damaged, or tells of other members than the run has.
+      ConfigError: it is missing or damaged, or is of other members than the run has.
     """
     path = Path(workdir) / "summary.json"
     summary = upgrade_summary(read_json(path, dict))
     of_stage = "stage" in summary
-    if wrong := _find_mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
+    if wrong := find_mismatch(summary, _STAGE_SUMMARY if of_stage else _SUMMARY, ""):
         raise ConfigError(f"{path} is damaged: {wrong}.")
     _check_clock(path, summary["wall_clock"])
     if not of_stage:
@@ -245,73 +185,8 @@ def _check_there(workdir: StrPath, name: str) -> None:
         raise ConfigError(f"--workdir {workdir} cannot be read: {error.strerror}.") from error
 
 
-def _is_deep(value: Any) -> bool:
-    """Whether a value is nested deeper than what walks through it can follow; none of a run's files is."""
-    level = [value]
-    for _ in range(_MOST_LEVELS):
-        inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
-        level = [item for items in inside for item in items]
-    return bool(level)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _parse_finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{quoted(text, 20)} is larger than any number of 64 bits")
-    return number
-
-
-def _parse_integer(text: str) -> int:
-    _parse_finite(text)
-    return int(text)
-
-
 def _check_clock(path: Path, *clocks: Mapping[str, Any]) -> None:
     for clock in clocks:
         for name in _CLOCK:
             if not 0 <= clock[name] <= _MOST_SECONDS:
                 raise ConfigError(f"{path} is damaged: {name} is {clock[name]:g}, which no run can take.")
-
-
-def _find_mismatch(value: Any, shape: Shape, place: str) -> str:
-    """Says where a value is not of a shape; nothing where it is."""
-    named = place or "it"
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return f"{named} is {_describe_kind(value)}, not an object"
-        missing = [name for name in shape if name not in value]
-        if missing:
-            return f"{named} has no {missing[0]}"
-        inside = ((value[name], part, f"{place}.{name}" if place else name) for name, part in shape.items())
-    elif isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"{named} is {_describe_kind(value)}, not a list"
-        inside = ((item, shape[0], f"{place}[{number}]") for number, item in enumerate(value))
-    else:
-        fits = isinstance(value, shape) and (shape in (object, bool) or not isinstance(value, bool))
-        return "" if fits else f"{named} is {_describe_kind(value)}, not {_describe_shape(shape)}"
-    return next((wrong for item, part, where in inside if (wrong := _find_mismatch(item, part, where))), "")
-
-
-_KINDS = {
-    dict: "an object",
-    list: "a list",
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-}
-
-
-def _describe_kind(value: Any) -> str:
-    return _KINDS.get(type(value), "null")
-
-
-def _describe_shape(shape: Shape) -> str:
-    kinds = getattr(shape, "__args__", (shape,))
-    kinds = [kind for kind in kinds if not (kind is int and float in kinds)]
-    return " or ".join(_KINDS.get(kind, "null") for kind in kinds)

@@ -2,7 +2,7 @@
 
 Every file is written under a temporary name, synced and renamed, so that a reader sees it whole or not at all.
 Temporary names are drawn at random and made anew, never through a link; who writes one holds a lock on it, so that
-what a killed process has left can be told from what another one is writing.
+what a killed process has left can be known from what another one is writing.
 """
 
 import contextlib
@@ -23,7 +23,8 @@ except ImportError as error:
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.errors import ConfigError, StorageError, in_the_way
 from haepo_jax.runs.component_files import add_recorded_folders
-from haepo_jax.runs.files import StrPath, format_json, read_record
+from haepo_jax.runs.files import StrPath, read_record
+from haepo_jax.runs.json_files import format_json
 from haepo_jax.text import visible
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -87,7 +88,7 @@ def refuse_run(workdir: StrPath, what: str) -> None:
 
 
 def _lock_file(path: Path) -> Any:
-    """The file, opened and locked; made anew where its last holder has removed it meanwhile."""
+    """Opens and locks the file; it is made anew where its last holder has removed it meanwhile."""
     while True:
         lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
         try:
@@ -142,12 +143,12 @@ def storage_errors(workdir: Path) -> Iterator[None]:
         full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "is on a full disk" if full else f"cannot be written ({cause.strerror or cause})"
         raise StorageError(
-            f"{workdir} {what}; what was written before is intact, and the same command goes on from there."
+            f"{workdir} {what}; what was written before is intact, and the same command resumes from there."
         ) from error
 
 
 def _obstacle(error: OSError) -> Path | None:
-    """What stands where a file or a folder was to be made; None where the error is another one or does not say."""
+    """Finds what stands where a file or a folder was to be made; None where the error does not say."""
     named = error.filename2 or error.filename
     obstacles = FileExistsError, NotADirectoryError, IsADirectoryError
     if not isinstance(error, obstacles) or not isinstance(named, str | os.PathLike):
@@ -160,7 +161,7 @@ def _obstacle(error: OSError) -> Path | None:
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The OSError behind an exception; storage libraries wrap it, some of them in its text alone."""
+    """Finds the OSError behind an exception; storage libraries wrap it, some of them in its text alone."""
     while error is not None:
         if isinstance(error, OSError):
             return error

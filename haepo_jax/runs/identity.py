@@ -17,10 +17,11 @@ import jax
 import haepo_jax
 from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_attempts, read_identity, read_json, read_record
+from haepo_jax.runs.files import StrPath, read_identity, read_record
 from haepo_jax.runs.folder import clear_leftovers, lock_folder, storage_errors, write_json
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.metrics.parts import list_parts
-from haepo_jax.runs.older_versions import FIRST
+from haepo_jax.runs.origin import find_origin
 
 NUMBERS = 1
 """The version of the numbers: raised whenever an update comes to give others from the same state and config, so that
@@ -128,26 +129,10 @@ def write_identity(workdir: Path, config: Mapping[str, Any], members: Sequence[M
         rewrite_lost_members(workdir, members)
         if not begun or not _is_there(workdir / "run.json"):
             run = list_parts(workdir).run if begun else secrets.token_hex(16)
-            version = _find_origin(workdir)[0] if begun else haepo_jax.__version__
+            version = find_origin(workdir)[0] if begun else haepo_jax.__version__
             write_json(workdir / "run.json", {"run": run, "numbers": describe_numbers(), "haepo_jax": version})
         if not begun:
             write_json(workdir / "config.json", dict(config))
-
-
-def describe_versions(workdir: Path) -> str:
-    """Says with which version of the package a run was begun, and which one this is."""
-    version, commit = _find_origin(workdir)
-    begun = version if commit is None else f"{version} (commit {commit[:10]})"
-    return f"The run was begun with haepo_jax {begun}, and this is {haepo_jax.__version__}."
-
-
-def _find_origin(workdir: Path) -> tuple[str, str | None]:
-    """The version of the package that began a run, and its commit, None where it is not known."""
-    noted, first = read_identity(workdir), {}
-    with contextlib.suppress(ConfigError, IndexError):  # no number of the run depends on its provenance
-        first = read_attempts(workdir)[0]
-    version = first.get("packages", {}).get("haepo_jax", FIRST) if noted is None else noted["haepo_jax"]
-    return version, (first.get("git") or {}).get("commit")
 
 
 def read_run_id(workdir: Path) -> str | None:
@@ -161,7 +146,7 @@ def read_run_id(workdir: Path) -> str | None:
 
 
 def describe_numbers() -> dict[str, Any]:
-    """What decides the numbers of this process, beside the config, the code of an update and the devices."""
+    """Describes what decides the numbers of this process, beside the config, the code of an update and the devices."""
     return {"version": NUMBERS} | {flag: getattr(jax.config, flag) for flag in FLAGS}
 
 
@@ -190,7 +175,7 @@ def check_numbers(what: str, noted: Mapping[str, Any]) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Also where it is a link to nothing, or no file."""
+    """Says whether something is there, also where it is a link to nothing, or no file."""
     return os.path.lexists(path)
 
 

@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.component_files import Described, find_changes
 from haepo_jax.runs.files import read_identity
 from haepo_jax.runs.folder import write_json
-from haepo_jax.runs.identity import describe_versions
+from haepo_jax.runs.origin import describe_versions
 from haepo_jax.text import visible
 
 _NAMES = {"haepo_jax": "haepo_jax", "jax": "JAX"}
@@ -87,5 +87,5 @@ def _differs(noted: Mapping[str, str] | None, program: str) -> bool:
 
 
 def _list_versions() -> dict[str, str]:
-    """Those that decide the operations of an update."""
+    """Lists those that decide the operations of an update."""
     return {"haepo_jax": haepo_jax.__version__, "jax": jax.__version__}

@@ -94,7 +94,7 @@ class ProgressReport:
             self._line()
 
     def words(self) -> str:
-        """Rate, note, elapsed time and time left at this moment; no rate and no time left before the second chunk."""
+        """Says rate, note, elapsed time and time left now; no rate and no time left before the second chunk."""
         elapsed = time.monotonic() - self._started
         first, last = self._recent[0], self._recent[-1]
         if first is last:
@@ -174,7 +174,7 @@ def report_waiting(doing: str, done: str, *, shown: bool = True) -> Iterator[Non
 
 
 def format_duration(seconds: float) -> str:
-    """A time in words, in at most two units.
+    """Formats a time in words, in at most two units.
 
     Example:
       >>> [format_duration(seconds) for seconds in (0.4, 59.6, 75, 1800, 7320, 200000)]

@@ -42,7 +42,7 @@ class Provenance:
         """
         self._workdir = workdir
         self._path = provenance_path(workdir, process)
-        self._attempts = self._attempts_so_far(process)
+        self._attempts = self._read_earlier_attempts(process)
         self._attempts.append(
             {
                 "command": [sys.executable, *sys.argv],
@@ -62,8 +62,8 @@ class Provenance:
         )
         self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
 
-    def _attempts_so_far(self, process: int) -> list[dict[str, Any]]:
-        """The attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
+    def _read_earlier_attempts(self, process: int) -> list[dict[str, Any]]:
+        """Reads the attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
         if not os.path.lexists(self._path):
             return []
         try:
@@ -91,7 +91,7 @@ class Provenance:
         return Interrupted(number, done, total)
 
     def total(self, name: str) -> float:
-        """The sum of a number over all attempts."""
+        """Adds a number up over all attempts."""
         return sum(attempt.get(name, 0) for attempt in self._attempts)
 
 
@@ -100,7 +100,7 @@ def _format_now() -> str:
 
 
 def list_package_versions() -> Mapping[str, str]:
-    """The versions of the packages that decide what a run computes."""
+    """Lists the versions of the packages that decide what a run computes."""
     versions = {"haepo_jax": haepo_jax.__version__}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -109,7 +109,7 @@ def list_package_versions() -> Mapping[str, str]:
 
 
 def _read_git_state() -> dict[str, Any] | None:
-    """Commit and dirtiness of the code that runs; None when it is not in a git checkout."""
+    """Reads commit and dirtiness of the code that runs; None when it is not in a git checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

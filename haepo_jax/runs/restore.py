@@ -24,10 +24,11 @@ from haepo_jax.runs.checkpoints import (
     read_checkpoint,
     read_structure,
 )
-from haepo_jax.runs.identity import check_numbers, describe_versions
+from haepo_jax.runs.identity import check_numbers
 from haepo_jax.runs.metrics.parts import Parts, list_parts
 from haepo_jax.runs.metrics.writer import drop_rows
 from haepo_jax.runs.older_versions import upgrade_structure
+from haepo_jax.runs.origin import describe_versions
 from haepo_jax.runs.structure import Structure, Tree, describe_structure, find_difference
 from haepo_jax.runtime import processes
 from haepo_jax.text import visible
@@ -65,7 +66,7 @@ class _Candidate(NamedTuple):
 
 
 def check_resumable(workdir: Path, sources: Sequence[Source], template: Tree) -> None:
-    """Makes sure that a run can go on from what lies in its folder; changes nothing, and reads no arrays.
+    """Makes sure that a run can resume from what lies in its folder; changes nothing, and reads no arrays.
 
     Args:
       workdir: the run folder.
@@ -172,7 +173,7 @@ def _find_newest(
     resume: bool,
     update: int | None = None,
 ) -> tuple[list[_Candidate], _Candidate | None, Tree]:
-    """What was passed over, with what is wrong with it; what is taken, None where nothing is; and its arrays."""
+    """Finds what was passed over, with what is wrong with it; what is taken, None where nothing is; and its arrays."""
     passed: list[_Candidate] = []
     for candidate in _list_agreed(workdir, sources, describe_structure(template), members.start, resume=resume):
         if update is not None and candidate.saved.update != update:
@@ -194,7 +195,7 @@ def _find_newest(
 def _list_agreed(
     workdir: Path, sources: Sequence[Source], structure: Structure, first: int, *, resume: bool
 ) -> list[_Candidate]:
-    """The candidates as process 0 sees them; what it refuses, all refuse."""
+    """Lists the candidates as process 0 sees them; what it refuses, all refuse."""
     seen: dict[str, Any] = {}
     if processes.is_first():
         try:
@@ -222,7 +223,7 @@ def _list_candidates(
     *,
     resume: bool = True,
 ) -> list[_Candidate]:
-    """What may be taken, the latest source and the newest update first.
+    """Lists what may be taken, the latest source and the newest update first.
 
     Raises:
       ConfigError: something is not of this run.
@@ -291,7 +292,7 @@ def _describe_error(error: Exception) -> str:
 
 
 def _describe_lost_rows(parts: Parts, saved: Saved, members: range) -> str:
-    """What is missing of the rows before a checkpoint, in words; empty where nothing is."""
+    """Says what is missing of the rows before a checkpoint, in words; empty where nothing is."""
     there = parts.rows(saved.update, members)
     if saved.record is None:  # it does not say how many there must be
         return parts.gap or ("" if there or not saved.update else "there are no rows from before it")

@@ -13,12 +13,12 @@ Structure = dict[str, list[Any]]
 
 
 def describe_structure(tree: Tree) -> Structure:
-    """What a checkpoint of such a tree states of its arrays."""
+    """Describes what a checkpoint of such a tree states of its arrays."""
     return {name: [str(np.dtype(leaf.dtype)), list(leaf.shape[1:])] for name, leaf in name_leaves(tree).items()}
 
 
 def find_difference(stored: Structure, expected: Structure) -> str:
-    """Where two structures differ, in words; empty where they do not."""
+    """Says where two structures differ, in words; empty where they do not."""
     for name in sorted(stored.keys() | expected.keys()):
         before, now = (_describe_array(structure.get(name)) for structure in (stored, expected))
         if before != now:
@@ -27,13 +27,13 @@ def find_difference(stored: Structure, expected: Structure) -> str:
 
 
 def name_leaves(tree: Tree) -> dict[str, Any]:
-    """The arrays by their path, such as `learner.params.Dense_0.kernel`."""
+    """Names the arrays by their path, such as `learner.params.Dense_0.kernel`."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def is_described(array: Any) -> bool:
-    """Whether an array is described by its dtype and its shape."""
+    """Says whether an array is described by its dtype and its shape."""
     return isinstance(array, list) and [type(part) for part in array] == [str, list]
 
 

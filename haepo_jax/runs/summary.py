@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from haepo_jax.runs.endings import find_ended
-from haepo_jax.runs.files import StrPath, read_attempts, read_record, replace_non_finite
+from haepo_jax.runs.files import StrPath, read_attempts, read_record
+from haepo_jax.runs.json_files import replace_non_finite
 from haepo_jax.runs.metrics.reader import read_metric, read_rows
 
 FINAL_UPDATES = 10
@@ -84,7 +85,7 @@ def find_unfinished(workdir: StrPath) -> list[int]:
 
 
 def _find_best_evaluations(workdir: StrPath, members: Sequence[Any]) -> list[dict[str, Any]]:
-    """The largest return of each member's evaluations in training, and the updates done when it first came."""
+    """Finds the largest return of each member's evaluations in training, and the updates done when it first came."""
     try:
         evaluated = read_metric(workdir, "eval_return").astype(np.float64)
     except KeyError:  # nothing was evaluated
@@ -100,7 +101,7 @@ def _find_best_evaluations(workdir: StrPath, members: Sequence[Any]) -> list[dic
 
 
 def _compute_mean(values: np.ndarray) -> float | None:
-    """The mean; None where there is none, or none that is finite."""
+    """Computes the mean; None where there is none, or none that is finite."""
     return replace_non_finite(float(values.mean(dtype=np.float64))) if values.size else None
 
 

@@ -40,7 +40,7 @@ def iterate_waves(members: tuple[Member, ...], capacity: int, directory: Path) -
 
 
 def make_next_wave(members: tuple[Member, ...], done: int, capacity: int, directory: Path) -> Wave:
-    """The wave that begins with the member after the first `done` ones of a group.
+    """Makes the wave that begins with the member after the first `done` ones of a group.
 
     Args:
       members: of the group.

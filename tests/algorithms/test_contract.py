@@ -11,15 +11,15 @@ from helpers.updates import arrays_of, assert_close, assert_identical, distance
 
 from haepo_jax.algorithms.base import gradient_step
 from haepo_jax.config import (
+    count_steps_of_update,
     from_config_dict,
-    method_of,
-    method_settings,
-    setting_name,
-    steps_of_update,
+    get_method,
+    get_method_settings,
+    name_setting,
     traced_settings,
     with_settings,
 )
-from haepo_jax.config.method import fields_of
+from haepo_jax.config.method import list_fields
 from haepo_jax.config.reads import unread
 from haepo_jax.environments.contract import BY_EVERY_RUN
 from haepo_jax.errors import ConfigError
@@ -46,8 +46,8 @@ def config_of(name, **changes):
         "optimizer": {"learning_rate": 0.05},
     }
     config = from_config_dict(basic | ({"ppo": SMALL} if name == "ppo" else {}))
-    own = {leaf: value for leaf, value in SMALL.items() if hasattr(method_settings(config), leaf)}
-    section, _, _ = setting_name(config, "num_epochs").partition(".")
+    own = {leaf: value for leaf, value in SMALL.items() if hasattr(get_method_settings(config), leaf)}
+    section, _, _ = name_setting(config, "num_epochs").partition(".")
     return from_config_dict(basic | ({section: own} if own else {}) | changes)
 
 
@@ -83,7 +83,7 @@ class TestEveryMethod:
     def test_reports_what_every_run_does_and_what_its_record_names(self, name):
         one = member(name)
         _, metrics = one.learn(one.start, one.batch)
-        assert metrics.keys() == OF_EVERY_UPDATE | set(method_of(one.config).metrics)
+        assert metrics.keys() == OF_EVERY_UPDATE | set(get_method(one.config).metrics)
         for metric, value in metrics.items():
             assert value.shape == () and value.dtype == (jnp.int32 if metric == "env_steps" else jnp.float32)
             assert np.isfinite(value)
@@ -91,7 +91,7 @@ class TestEveryMethod:
     def test_takes_as_many_gradient_steps_as_its_settings_say(self, name):
         one = member(name)
         state, _ = one.learn(one.start, one.batch)
-        assert state.learner.optimizer_state[-1].count == steps_of_update(one.config)
+        assert state.learner.optimizer_state[-1].count == count_steps_of_update(one.config)
         assert distance(state.learner.params, one.start.learner.params) > 1e-3
 
     def test_gives_the_same_bits_twice_and_others_with_another_seed(self, name):
@@ -117,20 +117,20 @@ class TestEveryMethod:
 
     def test_has_settings_that_sweeps_may_vary_and_flags_can_set(self, name):
         config = member(name).config
-        for leaf, field in fields_of(method_of(config).settings).items():
-            swept = {setting_name(config, leaf): (getattr(method_settings(config), leaf),)}
-            if field.metadata.get("traced") and setting_name(config, leaf) not in unread(config):
-                if None not in swept[setting_name(config, leaf)]:
+        for leaf, field in list_fields(get_method(config).settings).items():
+            swept = {name_setting(config, leaf): (getattr(get_method_settings(config), leaf),)}
+            if field.metadata.get("traced") and name_setting(config, leaf) not in unread(config):
+                if None not in swept[name_setting(config, leaf)]:
                     assert config_of(name, sweep=swept).sweep == swept
             elif "group" not in field.metadata:
                 with pytest.raises(ConfigError):
                     config_of(name, sweep=swept)
 
     def test_reports_under_names_that_nothing_else_has(self, name):
-        assert not BY_EVERY_RUN & set(method_of(member(name).config).metrics)
+        assert not BY_EVERY_RUN & set(get_method(member(name).config).metrics)
 
     def test_goes_with_recompute_unless_it_learns_from_steps(self, name):
-        method = method_of(member(name).config)
+        method = get_method(member(name).config)
         if method.keeps_steps:
             with pytest.raises(ConfigError, match="recompute keeps no steps"):
                 config_of(name, memory="recompute")
@@ -140,9 +140,9 @@ class TestEveryMethod:
 
 
 OF_EPISODES = [name for name in ALL if name == HANDED_IN or METHODS[name].sees is not Sees.SEGMENTS]
-WITH_EPOCHS = [name for name in OF_EPISODES if isinstance(method_settings(config_of(name)), EpochsConfig)]
-WITH_REFERENCE = [name for name in ALL if isinstance(method_settings(config_of(name)), ReferenceConfig)]
-WITH_KL = [name for name in WITH_REFERENCE if hasattr(method_settings(config_of(name)), "kl_coef")]
+WITH_EPOCHS = [name for name in OF_EPISODES if isinstance(get_method_settings(config_of(name)), EpochsConfig)]
+WITH_REFERENCE = [name for name in ALL if isinstance(get_method_settings(config_of(name)), ReferenceConfig)]
+WITH_KL = [name for name in WITH_REFERENCE if hasattr(get_method_settings(config_of(name)), "kl_coef")]
 
 
 @pytest.mark.parametrize("name", OF_EPISODES)
@@ -181,7 +181,7 @@ def test_epochs_are_steps_on_the_same_batch_and_metrics_those_of_the_last(name):
 
 @pytest.mark.parametrize("name", WITH_REFERENCE)
 def test_a_reference_begins_as_the_policy_and_is_then_that_of_the_update_before(name):
-    assert method_settings(member(name).config).reference == "previous"
+    assert get_method_settings(member(name).config).reference == "previous"
     start, first, second = (member(name).after(updates)[0].learner for updates in (0, 1, 2))
     assert_identical(start.reference, start.params)
     assert_identical(first.reference, start.params)
@@ -191,7 +191,7 @@ def test_a_reference_begins_as_the_policy_and_is_then_that_of_the_update_before(
 @pytest.mark.parametrize("name", WITH_KL)
 def test_lambda_changes_what_the_second_update_does(name):
     one = member(name)
-    weight = setting_name(one.config, "kl_coef")
+    weight = name_setting(one.config, "kl_coef")
     ends = [one.after(2, **{weight: value})[0].learner.params for value in (0.0, 0.5)]
     assert distance(*ends) > 1e-4
 
@@ -204,6 +204,6 @@ def test_a_method_without_a_reference_keeps_none():
 def test_the_sections_of_the_configs_are_those_of_the_records():
     for name, method in METHODS.items():
         assert getattr(MethodSettings(), name) == method.settings
-    on_language = {name: method.language.settings for name, method in METHODS.items() if method.language is not None}
+    expected = {name: method.language.settings for name, method in METHODS.items() if method.language is not None}
     sections = LanguageMethodSettings()
-    assert {field.name: getattr(sections, field.name) for field in dataclasses.fields(sections)} == on_language
+    assert {field.name: getattr(sections, field.name) for field in dataclasses.fields(sections)} == expected

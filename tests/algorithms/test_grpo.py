@@ -80,13 +80,13 @@ class TestAgainstTheLossByHand:
 
 
 class TestMetrics:
-    def test_are_0_while_policy_behaviour_and_reference_agree(self):
+    def test_metrics_are_0_while_policy_behaviour_and_reference_agree(self):
         config = config_with()
         _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
         for name in ("clip_fraction", "approx_kl", "reference_kl"):
             assert metrics[name] == pytest.approx(0, abs=1e-6)
 
-    def test_tell_how_far_policy_behaviour_and_reference_are_apart(self):
+    def test_metrics_measure_how_far_policy_behaviour_and_reference_are_apart(self):
         config, start = config_with(clip_epsilon=0.05), shifted(PARAMS, 0.1)
         _, metrics = step(config, learner_for(config, start, REFERENCE), BATCH)
         now, mask = np.asarray(log_probs(start, BATCH)), np.asarray(BATCH.mask)
@@ -104,14 +104,14 @@ class TestMetrics:
 
 class TestEpochs:
     @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-    def test_each_lowers_the_loss_of_its_batch(self, aggregation):
+    def test_each_epoch_lowers_the_loss_of_its_batch(self, aggregation):
         config = config_with(aggregation=aggregation, reference="frozen", optimizer={"learning_rate": 1e-3})
         _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
         assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
 
 
 class TestReference:
-    def test_none_is_accepted_with_kl_coef_0_and_changes_nothing_else(self):
+    def test_no_reference_is_accepted_with_kl_coef_0_and_changes_nothing_else(self):
         results = []
         for rule in ("none", "previous"):
             config = config_with(reference=rule, kl_coef=0.0)
@@ -119,7 +119,7 @@ class TestReference:
         assert results[0].reference is None and results[1].reference is not None
         assert_close(results[0].params, results[1].params)
 
-    def test_a_large_kl_coef_draws_the_policy_to_it(self):
+    def test_a_large_kl_coef_draws_the_policy_to_the_reference(self):
         divergences = []
         for kl_coef in (0.0, 10.0):
             config = config_with(kl_coef=kl_coef, reference="frozen")

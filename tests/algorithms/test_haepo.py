@@ -108,7 +108,7 @@ class TestMetrics:
         assert metrics["weights_entropy"] == pytest.approx(np.log(M), rel=1e-4)
         assert metrics["weights_kl"] == pytest.approx(0, abs=1e-5)
 
-    def test_tell_when_sum_normalization_drops_the_returns(self):
+    def test_a_metric_flags_groups_whose_returns_sum_normalization_drops(self):
         config = config_with(score="mean", num_epochs=3, normalization="sum")
         for sign, expected in ((1, 0), (-1, 1)):
             _, metrics = learn(config, learner_for(config, PARAMS), BATCH._replace(rewards=sign * BATCH.rewards))
@@ -117,7 +117,7 @@ class TestMetrics:
 
 class TestEpochs:
     @pytest.mark.parametrize("score", SCORES)
-    def test_each_lowers_the_loss_of_its_batch(self, score):
+    def test_each_epoch_lowers_the_loss_of_its_batch(self, score):
         config = config_with(score=score, reference="frozen", optimizer={"learning_rate": 1e-3})
         _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
         assert (np.diff([float(metrics["loss"]) for metrics in history]) < 0).all()
@@ -144,7 +144,7 @@ LAGGING = tuple(name for name in REFERENCES if name != "none")
 
 
 class TestReference:
-    def test_begins_as_the_policy(self):
+    def test_the_reference_begins_as_the_policy(self):
         config = config_with()
         learner = make_algorithm(config, ENVIRONMENT).init(config, jax.random.key(0))
         assert distance(learner.params, learner.reference) == 0
@@ -152,7 +152,7 @@ class TestReference:
         assert distance(learner.params, POLICY.init(jax.random.key(1))) > 0
 
     @pytest.mark.parametrize("rule", LAGGING)
-    def test_moves_after_each_update_as_its_rule_says(self, rule):
+    def test_the_reference_moves_after_each_update_as_its_rule_says(self, rule):
         config = config_with(reference=rule, reference_period=2, reference_decay=0.5)
         learner, params, references = learner_for(config, PARAMS), [PARAMS], []
         for update in range(4):
@@ -175,7 +175,7 @@ class TestReference:
 
 class TestKlCoefficient:
     @pytest.mark.parametrize("rule", LAGGING)
-    def test_changes_the_update_once_the_reference_lags(self, rule):
+    def test_kl_coef_changes_the_update_once_the_reference_lags(self, rule):
         params = {}
         for kl_coef in (0.0, 0.5):
             config = config_with(reference=rule, reference_period=2, reference_decay=0.5, kl_coef=kl_coef)
@@ -186,14 +186,14 @@ class TestKlCoefficient:
         assert distance(params[0.0], params[0.5]) > 1e-3 * distance(params[0.0], PARAMS)
 
     @pytest.mark.parametrize("rule", LAGGING)
-    def test_has_no_effect_while_the_reference_is_the_policy(self, rule):
+    def test_kl_coef_has_no_effect_while_the_reference_is_the_policy(self, rule):
         norms = []
         for kl_coef in (0.0, 0.5):
             config = config_with(reference=rule, kl_coef=kl_coef)
             norms.append(float(learn(config, learner_for(config, PARAMS), BATCH)[1]["grad_norm"]))
         assert norms[0] > 1e-3 and norms[0] == pytest.approx(norms[1], rel=1e-4)
 
-    def test_draws_the_weights_to_the_reference(self):
+    def test_kl_coef_draws_the_weights_to_the_reference(self):
         divergences = []
         for kl_coef in (0.0, 10.0):
             config = config_with(kl_coef=kl_coef, score="mean", reference="frozen")
@@ -201,7 +201,7 @@ class TestKlCoefficient:
             divergences.append(float(history[-1]["weights_kl"]))
         assert divergences[1] < 0.5 * divergences[0]
 
-    def test_of_0_works_without_a_reference(self):
+    def test_kl_coef_0_works_without_a_reference(self):
         results = []
         for rule in ("none", "previous"):
             config = config_with(reference=rule, kl_coef=0.0)
@@ -211,7 +211,7 @@ class TestKlCoefficient:
 
 
 class TestEntropyCoefficient:
-    def test_spreads_the_weights(self):
+    def test_entropy_coef_spreads_the_weights(self):
         equal_returns = BATCH._replace(rewards=jnp.zeros((M, T)))  # nothing else moves the policy
         sizes = {}
         for entropy_coef in (0.0, 0.1):
@@ -245,7 +245,7 @@ def small(path):
 
 
 class TestShippedConfigs:
-    def test_are_found(self):
+    def test_the_shipped_configs_are_found(self):
         assert "cartpole" in [path.stem for path in CONFIGS if small(path)]
 
     @pytest.mark.parametrize("path", [path for path in CONFIGS if small(path)], ids=lambda path: path.stem)
@@ -291,7 +291,7 @@ class TestOptimizer:
         return optax.tree.scale(1 / (1 - 0.9), optax.tree.get(state, "mu"))
 
     @pytest.mark.parametrize("max_grad_norm", [1e-3, 1e3])
-    def test_gradient_is_clipped_by_its_global_norm(self, max_grad_norm):
+    def test_the_gradient_is_clipped_by_its_global_norm(self, max_grad_norm):
         config = config_with(optimizer={"max_grad_norm": max_grad_norm})
         learner, metrics = learn(config, learner_for(config, PARAMS), BATCH)
         unclipped = float(metrics["grad_norm"])
@@ -300,7 +300,7 @@ class TestOptimizer:
         assert seen == pytest.approx(min(unclipped, max_grad_norm), rel=1e-4)
 
     @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-    def test_schedule_ends_with_the_last_epoch_of_the_last_update(self, schedule):
+    def test_the_schedule_ends_with_the_last_epoch_of_the_last_update(self, schedule):
         config = config_with(num_epochs=3, optimizer={"schedule": schedule}, num_updates=2)
         steps, learner = [], learner_for(config, PARAMS)
         for update in range(3):

@@ -35,7 +35,7 @@ def traced_update(name, env="CartPole-v1"):
     ("name", "sentence"),
     [
         ("ONE_LOSS_EACH", r"gives float32\[2\]; it must give one real number as its loss."),
-        ("FAILS", "fails at line .* of own_methods.py: TypeError: "),
+        ("FAILS", "fails at line .*own_methods.py: TypeError: "),
         ("NO_METRICS", r"gives .*; it must give \(loss, metrics by name\)."),
         ("OTHER_METRICS", "gives the metrics a, and its record names b; make them the same."),
         ("TAKEN", "has a metric 'episode_return', which is what a run itself reports under that name"),
@@ -48,7 +48,7 @@ def test_a_slip_is_one_sentence_that_names_the_method(name, sentence):
         traced_update(name, env="RandomWalk-haepo")
 
 
-def test_a_method_that_sees_segments_has_a_critic_and_environments_that_go_on():
+def test_a_method_that_sees_segments_has_a_critic_and_continuing_environments():
     learner, metrics = traced_update("CRITIC")
     assert set(learner.params) == {"policy", "value"} and learner.environments is not None
     assert set(metrics) == {"loss", "grad_norm", "policy_loss"}

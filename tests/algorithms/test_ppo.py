@@ -1,4 +1,4 @@
-"""PPO: advantages, minibatches and settings in one update, and environments that go on from update to update."""
+"""PPO: advantages, minibatches and settings in one update, and environments that continue from update to update."""
 
 import dataclasses
 import functools
@@ -134,7 +134,7 @@ def loss_by_hand(config):
 def recorded_minibatches(config, monkeypatch, key=0):
     """The steps of each gradient step in turn, as `[steps, minibatch]` indices, and the result of the update."""
     known = np.asarray(samples_by_hand(config, started()[0].params, started()[1])[3])
-    assert np.diff(np.sort(known)).min() > 1e-6  # a step can be told by its value
+    assert np.diff(np.sort(known)).min() > 1e-6  # a step is known by its value
     seen, original = [], ppo.clipped_value_loss
 
     def recording(values, behaviour_values, targets, **options):
@@ -150,7 +150,7 @@ def recorded_minibatches(config, monkeypatch, key=0):
 
 
 class TestSegment:
-    def test_holds_episodes_of_every_end(self):
+    def test_the_segment_holds_episodes_of_every_end(self):
         segment = jax.device_get(started()[1])
         cut = segment.done & ~segment.terminated
         assert segment.terminated.sum() > 1 and cut.sum() > 1
@@ -197,7 +197,7 @@ class TestAgainstTheLossByHand:
 
 
 class TestValueClip:
-    def test_is_off_unless_it_is_set(self):
+    def test_values_are_unclipped_by_default(self):
         assert config_with().ppo.value_clip_epsilon is None
 
     def test_values_move_as_far_as_they_must_whatever_bounds_the_ratio(self):
@@ -211,7 +211,7 @@ class TestValueClip:
             moved[bound] = float(jnp.abs(value(after.params, segment.observations) - before).mean())
         assert moved[0.2] < 1 < 3 * moved[0.2] < moved[None]
 
-    def test_is_swept_in_one_program_also_where_it_is_unset_besides(self):
+    def test_value_clip_is_swept_in_one_program_even_if_unset_in_the_config(self):
         config = from_config_dict(
             {"algorithm": "ppo", "sweep": {"ppo": {"value_clip_epsilon": (0.1, 0.3)}}},
         )
@@ -228,7 +228,7 @@ class TestEnds:
         segment = started()[1]
         return float(learn(config_with(gae_lambda=0.5), segment._replace(**changes))[1]["grad_norm"])
 
-    def test_the_observation_after_an_end_counts_where_it_was_cut_and_not_where_it_terminated(self):
+    def test_the_observation_after_an_end_counts_after_a_cut_and_not_after_a_termination(self):
         segment = jax.device_get(started()[1])
         other = np.array(segment.next_observations)
         other[segment.terminated] += 10.0
@@ -243,7 +243,7 @@ class TestEnds:
 
 class TestMinibatches:
     @pytest.mark.parametrize(("num_epochs", "num_minibatches"), [(1, 4), (3, 8), (2, 1)])
-    def test_cover_every_step_once_an_epoch(self, monkeypatch, num_epochs, num_minibatches):
+    def test_minibatches_cover_every_step_once_an_epoch(self, monkeypatch, num_epochs, num_minibatches):
         config = config_with(num_epochs=num_epochs, num_minibatches=num_minibatches)
         minibatches, _ = recorded_minibatches(config, monkeypatch)
         assert minibatches.shape == (num_epochs * num_minibatches, N * S // num_minibatches)
@@ -252,19 +252,19 @@ class TestMinibatches:
         assert len({tuple(epoch) for epoch in epochs}) == num_epochs  # each in an order of its own
         assert not (epochs == np.arange(N * S)).all(axis=1).any()
 
-    def test_are_shuffled_by_the_key(self):
+    def test_minibatches_are_shuffled_by_the_key(self):
         config = config_with(num_minibatches=4)
         first, same, other = (learn(config, key=key)[0].params for key in (0, 0, 1))
         assert_identical(first, same)
         assert distance(first, other) > 1e-4
 
-    def test_of_the_whole_segment_do_not_depend_on_the_key_but_by_rounding(self):
+    def test_a_minibatch_of_the_whole_segment_depends_on_the_key_by_rounding_alone(self):
         first, other = (learn(config_with(), key=key)[0].params for key in (0, 1))
         assert_close(first, other)
 
 
 class TestMetrics:
-    def test_are_means_over_the_last_epoch(self):
+    def test_metrics_are_means_over_the_last_epoch(self):
         """With a step that moves nothing every epoch is alike, and a mean over minibatches is one over steps."""
         still = {"learning_rate": 1e-30}
         _, whole = learn(config_with(optimizer=still))
@@ -277,7 +277,7 @@ class TestMetrics:
 
 class TestSettings:
     @pytest.mark.parametrize("changes", [{"num_epochs": 2}, {"num_minibatches": 4}], ids=str)
-    def test_numbers_of_steps_change_the_update(self, changes):
+    def test_numbers_of_optimizer_steps_change_the_update(self, changes):
         assert distance(learn(config_with())[0].params, learn(config_with(**changes))[0].params) > 1e-3
 
     def test_value_coef_of_0_leaves_the_value_function_and_entropy_alone_moves_the_policy(self):
@@ -293,7 +293,7 @@ class TestSettings:
             entropies[entropy_coef] = float(ALGORITHM.policy.apply(after.params, observations).entropy().mean())
         assert entropies[10.0] > entropies[0.0] + 1e-3
 
-    def test_schedule_ends_with_the_last_minibatch_of_the_last_update(self):
+    def test_the_schedule_ends_with_the_last_minibatch_of_the_last_update(self):
         config = config_with(num_epochs=2, num_minibatches=2, optimizer={"schedule": "linear"}, num_updates=2)
         learner, steps = started()[0], []
         for _ in range(3):
@@ -315,7 +315,7 @@ class Trained:
 
 
 class TestEnvironments:
-    def test_go_on_from_update_to_update(self):
+    def test_environments_continue_from_update_to_update(self):
         config = dataclasses.replace(config_with(num_minibatches=2), horizon=None, env_params={})
         member = Trained(config)
         state, segments, history = member.start, [], []
@@ -327,9 +327,9 @@ class TestEnvironments:
             history.append(metrics)
         for before, after in itertools.pairwise(segments):
             np.testing.assert_array_equal(before.running.observation, after.observations[:, 0])
-            goes_on = ~before.done[:, -1]
-            assert goes_on.any()
-            np.testing.assert_array_equal(after.observations[goes_on, 0], before.next_observations[goes_on, -1])
+            continues = ~before.done[:, -1]
+            assert continues.any()
+            np.testing.assert_array_equal(after.observations[continues, 0], before.next_observations[continues, -1])
         done = np.concatenate([segment.done for segment in segments], axis=1)
         rewards = np.concatenate([segment.rewards for segment in segments], axis=1)
         newest = []
@@ -341,7 +341,7 @@ class TestEnvironments:
         assert history[-1]["env_steps"] == N * S
         assert total_steps(np.asarray(state.env_steps)) == 4 * N * S
 
-    def test_begin_once_with_the_seed(self):
+    def test_environments_begin_once_with_the_seed(self):
         config = config_with()
         learners = [ALGORITHM.init(config, jax.random.key(seed)) for seed in (0, 0, 1)]
         first, same, other = (learner.environments.observation for learner in learners)

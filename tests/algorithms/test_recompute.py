@@ -65,7 +65,7 @@ def test_the_gradient_is_that_of_store_for_every_score(score):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["rloo", "reinforce", "dpo"])
-def test_the_other_losses_of_log_likelihoods_too(algorithm):
+def test_the_other_losses_of_log_likelihoods_have_the_same_gradients_recomputed(algorithm):
     left, right = (gradient_of(settings_of(algorithm, memory=memory))[1] for memory in ("recompute", "store"))
     assert_same_gradient(left, right)
 

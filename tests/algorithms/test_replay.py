@@ -99,7 +99,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("m", "t"), CASES, ids=str)
-def test_equals_one_application_wherever_the_longest_episode_ends(m, t):
+def test_replay_equals_one_application_wherever_the_longest_episode_ends(m, t):
     replayed, at_once = functions(Discrete(3))
     params = params_for(policy_for())
     for longest in boundaries(m, t):
@@ -108,7 +108,7 @@ def test_equals_one_application_wherever_the_longest_episode_ends(m, t):
 
 
 @pytest.mark.parametrize(("m", "t"), [(16, 8), (16, 19)], ids=str)
-def test_equals_one_application_for_real_actions(m, t):
+def test_replay_equals_one_application_for_real_actions(m, t):
     replayed, at_once = functions(Box(2))
     params = params_for(policy_for(Box(2)))
     for longest in boundaries(m, t):
@@ -160,7 +160,7 @@ def test_members_under_vmap_equal_members_one_by_one():
         assert_equal(jax.tree.map(lambda leaf, k=k: leaf[k], together), at_once(members[k], batches[k]))
 
 
-def test_without_jit_it_is_the_same():
+def test_an_update_without_jit_is_the_same():
     space, policy = Discrete(3), policy_for()
     params, batch = params_for(policy), batch_of(space, 16, 19, 12)
     values = jnp.where(batch.mask, log_probs(policy, params, batch), 0)
@@ -193,8 +193,8 @@ def test_members_of_any_length_are_replayed_together_in_one_loop_for_all():
     params = params_for(policy)
     program = jax.make_jaxpr(jax.vmap(lambda batch: log_probs(policy, params, batch)))(batch)
     (loop,) = [equation for equation in _equations(program.jaxpr) if equation.primitive.name == "while"]
-    (goes_on,) = loop.params["cond_jaxpr"].out_avals
-    assert goes_on.shape == ()
+    (continues,) = loop.params["cond_jaxpr"].out_avals
+    assert continues.shape == ()
 
 
 def _equations(jaxpr):

@@ -8,9 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from haepo_jax.config import from_config_dict, traced_settings
+from haepo_jax.algorithms.rewards import make_rewards
+from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.member import make_member
+from haepo_jax.rollouts.episodes import Trajectories
+from haepo_jax.rollouts.segments import Segment
+
+ONES = jnp.ones((2, 3))
+MASK = jnp.array([[True, True, False], [True, True, True]])
+PLACES = jnp.arange(12.0).reshape(2, 3, 2)
+EPISODES = Trajectories(PLACES, ONES, ONES, 5 * ONES, MASK, ONES)
+SEGMENT = Segment(PLACES, PLACES + 1, ONES, ONES, 5 * ONES, MASK, MASK, ONES, None)
 
 
 def scaled(steps, *, by=1.0, shift=0.0):
@@ -26,22 +35,37 @@ def importable(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_rewards", sys.modules[__name__])
 
 
-@functools.cache
-def update(algorithm, by=None, shift=0.0):
-    """The state and the metrics after one update, and the batch; `by` is traced."""
+def config_with(by, shift=0.0, **changes):
     small = {"num_trajectories": 4, "horizon": 12, "policy": {"hidden_sizes": (4,)}, "num_updates": 2}
-    small |= {"algorithm": algorithm, "reinforce": {"normalization": "none"}}
-    small["ppo"] = {"num_steps": 8, "num_epochs": 1, "num_minibatches": 1}
+    small |= {"reinforce": {"normalization": "none"}, "ppo": {"num_steps": 8, "num_epochs": 1, "num_minibatches": 1}}
     outside = {"returns": "my_rewards:scaled", "returns_kwargs": {"shift": shift}, "returns_params": {"by": by}}
-    config = from_config_dict(small if by is None else small | outside)
+    return from_config_dict(small | changes | ({} if by is None else outside))
+
+
+@pytest.mark.parametrize(("batch", "where"), [(EPISODES, MASK), (SEGMENT, ONES)])
+def test_are_made_of_the_steps_of_a_batch_and_0_after_the_end_of_an_episode(batch, where):
+    config = config_with(0.5, shift=1.0)
+    np.testing.assert_array_equal(make_rewards(config)(config, batch), 3.5 * where)
+    np.testing.assert_array_equal(make_rewards(config_with(None))(config, batch), batch.rewards)
+
+
+def test_may_have_traced_arguments():
+    config = config_with(0.5)
+    by = jax.jit(lambda by: make_rewards(config)(with_settings(config, {"returns_params.by": by}), SEGMENT)[0, 0])
+    assert (by(2.0), by(3.0)) == (10.0, 15.0)
+
+
+@functools.cache
+def update(algorithm, by):
+    """The parameters and the metrics after one update; `by` is traced."""
+    config = config_with(by, algorithm=algorithm)
     functions = make_member(config)
     settings = {name: jnp.asarray(value) for name, value in traced_settings(config).items()}
 
     def one():
         state = functions.init(jax.random.key(0), settings)
-        batch = functions.collect(state)
-        after, metrics = functions.learn(state, batch)
-        return after.learner.params, metrics, batch
+        after, metrics = functions.learn(state, functions.collect(state))
+        return after.learner.params, metrics
 
     return jax.jit(one)()
 
@@ -51,45 +75,37 @@ def norm(params):
 
 
 def test_of_episodes_take_the_place_of_the_environment_s_in_the_loss_alone():
-    (_, plain, batch), (_, turned, same_batch) = update("reinforce"), update("reinforce", by=-1.0)
-    np.testing.assert_allclose(turned["loss"], -plain["loss"], rtol=1e-6)
-    assert float(plain["loss"]) != 0 and turned["episode_return"] == plain["episode_return"]
-    np.testing.assert_array_equal(batch.rewards, same_batch.rewards)
+    batch = EPISODES._replace(observations=jnp.ones((2, 3, 4)), actions=jnp.zeros((2, 3), jnp.int32))
+    losses, returns = [], []
+    for by in (None, -1.0):
+        config = config_with(by, algorithm="reinforce", num_trajectories=2, horizon=3)
+        algorithm = make_member(config).algorithm
+        learner = algorithm.init(config, jax.random.key(0))
+        losses.append(float(algorithm.loss(config, learner, batch)(learner.params)[0]))
+        returns.append(float(algorithm.measure(batch)["episode_return"]))
+    assert losses[0] == -losses[1] != 0 and returns[0] == returns[1] == 12.5
 
 
-def test_that_are_those_of_the_environment_change_no_bit():
-    (_, plain, _), (_, same, _) = update("ppo"), update("ppo", by=1.0)
+@pytest.mark.slow
+def test_rewards_from_outside_that_equal_the_environments_change_no_bit():
+    (_, plain), (_, same) = update("ppo", None), update("ppo", 1.0)
+    assert plain.keys() == same.keys() and "loss" in plain
     for name, value in plain.items():
         np.testing.assert_array_equal(value, same[name])
 
 
+@pytest.mark.slow
 def test_of_segments_reach_the_advantages_and_the_values():
-    (plain, metrics, _), (other, of_other, _) = update("ppo"), update("ppo", by=0.0)
+    (plain, metrics), (other, of_other) = update("ppo", None), update("ppo", 0.0)
     assert norm(plain) != norm(other) and metrics["value_loss"] != of_other["value_loss"]
-    assert metrics["episode_length"] == of_other["episode_length"] or jnp.isnan(metrics["episode_length"])
-
-
-def test_of_steps_after_the_end_of_an_episode_count_nothing():
-    """A bonus for each step is one for its length, not for the horizon."""
-    _, metrics, batch = update("reinforce", by=0.0, shift=1.0)
-    log_likelihoods = (batch.log_probs * batch.mask).sum(axis=-1)
-    expected = -(batch.mask.sum(axis=-1) * log_likelihoods).mean()
-    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
-    assert not batch.mask.all()
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"returns": "my_rewards:rewards_of_one"}, r"gives float32\[12\]; it must give a number for each step, \(4, 12\)"),
-        (
-            {"returns": "my_rewards:scaled", "returns_params": {"b": 1}},
-            "returns_params.b is not an argument of",
-        ),
-        (
-            {"returns": "my_rewards:scaled", "memory": "recompute"},
-            "keeps no steps, which config.returns learns",
-        ),
+        ({"returns": "my_rewards:rewards_of_one"}, r"gives float32\[12\]; it must give a number for each step"),
+        ({"returns": "my_rewards:scaled", "returns_params": {"b": 1}}, "returns_params.b is not an argument of"),
+        ({"returns": "my_rewards:scaled", "memory": "recompute"}, "keeps no steps, which config.returns learns"),
     ],
 )
 def test_that_cannot_be_made_are_refused(settings, sentence):

@@ -14,8 +14,8 @@ from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.reports import figures, learning_curve
-from haepo_jax.runs.files import format_json
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import format_json
 from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.summary import summarize

@@ -115,17 +115,17 @@ class TestUnknownNames:
             ("haepoo", "did you mean haepo?"),
         ],
     )
-    def test_are_refused_with_the_nearest_name(self, name, hint):
+    def test_unknown_names_are_refused_with_the_nearest_name(self, name, hint):
         assert message(nested(name, 1)) == f"config.{name} is not a setting; {hint}"
 
-    def test_are_refused_without_a_hint_when_none_is_near(self):
+    def test_unknown_names_are_refused_without_a_hint_when_none_is_near(self):
         assert message({"zzz": 1}) == "config.zzz is not a setting."
         assert message({"search": {}}).startswith("config.search belongs to a sweep")
 
-    def test_of_a_field_of_another_section_are_refused(self):
+    def test_a_field_of_another_section_is_refused(self):
         assert "config.policy.learning_rate is not a setting" in message({"policy": {"learning_rate": 0.1}})
 
-    def test_are_refused_in_a_config_dict_too(self):
+    def test_unknown_names_in_a_config_dict_are_refused(self):
         config = default_config()
         config.horizn = 5
         assert "config.horizn is not a setting; did you mean horizon?" in message(config)
@@ -133,13 +133,13 @@ class TestUnknownNames:
 
 class TestChoices:
     @pytest.mark.parametrize("name", CHOICES)
-    def test_a_wrong_one_is_refused_with_all_that_are_allowed(self, name):
+    def test_a_wrong_choice_is_refused_with_all_that_are_allowed(self, name):
         own = ", or one of your own as package.module:attribute" if name in COMPONENTS else ""
         expected = f"config.{name} 'wrong' is not known; allowed: {', '.join(CHOICES[name])}{own}."
         assert message(nested(name, "wrong")) == expected
 
     @pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in CHOICES for choice in CHOICES[name]])
-    def test_each_allowed_one_is_accepted(self, name, choice):
+    def test_each_allowed_choice_is_accepted(self, name, choice):
         values = nested(name, choice)
         if choice == "none" and name in ("haepo.reference", "grpo.reference"):
             values[name.split(".")[0]]["kl_coef"] = 0
@@ -187,7 +187,7 @@ class TestTypes:
             ("sweep", (0.1,), "must map settings to their values, got (0.1,)."),
         ],
     )
-    def test_a_wrong_one_is_refused(self, name, value, expected):
+    def test_a_value_of_a_wrong_type_is_refused(self, name, value, expected):
         assert message(nested(name, value)) == f"config.{name} {expected}"
 
     @pytest.mark.parametrize(
@@ -263,12 +263,12 @@ class TestBounds:
             ("policy.initial_log_std", math.nan, "must be finite in float32, got nan."),
         ],
     )
-    def test_what_is_outside_is_refused_with_what_is_allowed(self, name, value, expected):
+    def test_a_number_out_of_bounds_is_refused_with_the_bounds(self, name, value, expected):
         assert message(nested(name, value)) == f"config.{name} {expected}"
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("name", [name for name in setting_names() if name not in NOT_NUMBERS])
-    def test_what_is_not_finite_is_refused_everywhere(self, name, value):
+    def test_infinities_and_nan_are_refused_everywhere(self, name, value):
         assert message(nested(name, value)).startswith(f"config.{name} ")
 
     @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ class TestBounds:
             ("optimizer.learning_rate", 1e-9),
         ],
     )
-    def test_what_is_on_the_edge_is_accepted(self, name, value):
+    def test_a_number_on_its_bound_is_accepted(self, name, value):
         assert value_of(from_config_dict(nested(name, value)), name) == value
 
     @pytest.mark.parametrize(
@@ -310,32 +310,32 @@ class TestBounds:
             ("haepo.reference_period", 2**31),  # int32
         ],
     )
-    def test_what_the_program_cannot_hold_is_refused(self, name, value):
+    def test_a_number_that_the_program_cannot_hold_is_refused(self, name, value):
         assert message(nested(name, value)).startswith(f"config.{name} must be ")
 
 
 class TestSweep:
-    def test_is_kept_as_tuples_in_the_types_of_the_fields(self):
+    def test_a_sweep_is_kept_as_tuples_in_the_types_of_the_fields(self):
         sweep = {"haepo.kl_coef": [0, 1], "haepo.reference_period": [1, 2]}
         config = from_config_dict({"haepo": {"reference": "periodic"}, "sweep": sweep})
         assert config.sweep == {"haepo.kl_coef": (0.0, 1.0), "haepo.reference_period": (1, 2)}
         assert {type(value) for value in config.sweep["haepo.kl_coef"]} == {float}
 
-    def test_may_be_nested_by_section(self):
+    def test_a_sweep_may_be_nested_by_section(self):
         config = default_config()
         config.sweep = ml_collections.ConfigDict({"haepo": {"kl_coef": (0.0, 0.1)}, "discount": (0.9, 1.0)})
         assert from_config_dict(config).sweep == {"haepo.kl_coef": (0.0, 0.1), "discount": (0.9, 1.0)}
 
-    def test_of_a_setting_given_twice_is_refused(self):
+    def test_a_sweep_of_a_setting_given_twice_is_refused(self):
         twice = {"haepo.kl_coef": (0.1,), "haepo": {"kl_coef": (0.2,)}}
         assert message({"sweep": twice}).startswith("config.sweep.haepo.kl_coef is given twice")
 
-    def test_of_an_unknown_setting_is_refused_with_the_nearest(self):
+    def test_a_sweep_of_an_unknown_setting_is_refused_with_the_nearest(self):
         expected = "config.sweep.haepo.kl_cof cannot be swept in one program; did you mean haepo.kl_coef"
         assert message({"sweep": {"haepo.kl_cof": (0.1,)}}).startswith(expected)
 
     @pytest.mark.parametrize("name", ["num_trajectories", "horizon", "haepo.score", "policy.hidden_sizes", "seed"])
-    def test_of_a_setting_that_changes_the_program_is_refused(self, name):
+    def test_a_sweep_of_a_setting_that_changes_the_program_is_refused(self, name):
         assert f"config.sweep.{name} cannot be swept in one program; " in message({"sweep": {name: (1, 2)}})
 
     @pytest.mark.parametrize(
@@ -346,22 +346,22 @@ class TestSweep:
             ({"haepo": {"reference": "periodic"}}, "haepo.reference_decay"),
         ],
     )
-    def test_of_a_setting_that_is_not_read_is_refused(self, values, name):
+    def test_a_sweep_of_a_setting_that_is_not_read_is_refused(self, values, name):
         assert message(values | {"sweep": {name: (1, 1)}}).startswith(f"config.sweep.{name} has no effect, as config.")
 
-    def test_to_unset_is_refused(self):
+    def test_a_sweep_to_unset_is_refused(self):
         expected = "config.sweep.ppo.value_clip_epsilon cannot be unset within a sweep, as that is another program"
         swept = {"algorithm": "ppo", "sweep": {"ppo.value_clip_epsilon": (None, 0.2)}}
         assert message(swept) == f"{expected}; give numbers alone."
 
-    def test_of_an_unlike_name_is_refused_with_all_that_can_be_swept(self):
+    def test_a_sweep_of_an_unlike_name_is_refused_with_all_that_can_be_swept(self):
         may_be_unset = {"ppo": {"value_clip_epsilon": 0.2}}
         allowed = ", ".join(traced_settings(from_config_dict(may_be_unset)))
         expected = f"config.sweep.zzz cannot be swept in one program; allowed: {allowed}."
         assert message({"sweep": {"zzz": (1,)}}) == expected
 
     @pytest.mark.parametrize("values", [(), [], 0.1, "0.1", None])
-    def test_without_a_list_of_values_is_refused(self, values):
+    def test_a_sweep_without_a_list_of_values_is_refused(self, values):
         expected = "config.sweep.haepo.kl_coef must be a tuple of values, got "
         assert message({"sweep": {"haepo.kl_coef": values}}).startswith(expected)
 
@@ -376,11 +376,11 @@ class TestSweep:
             ("optimizer.learning_rate", 0.0, "must be above 0.0, got 0.0."),
         ],
     )
-    def test_with_a_bad_value_is_refused_though_another_is_good(self, name, value, expected):
+    def test_a_sweep_with_a_bad_value_is_refused_though_another_is_good(self, name, value, expected):
         good = traced_settings(ExperimentConfig())[name]
         assert message({"sweep": {name: (good, value)}}) == f"config.sweep.{name} {expected}"
 
-    def test_of_a_parameter_of_the_environment_is_kept_and_left_to_the_environment(self):
+    def test_a_sweep_of_a_parameter_of_the_environment_is_left_to_the_environment(self):
         sweep = {"env_params": {"slip": (0.0, 0.1)}, "discount": (0.9, 1.0)}
         config = from_config_dict({"sweep": sweep})
         assert config.sweep == {"env_params.slip": (0.0, 0.1), "discount": (0.9, 1.0)}
@@ -389,7 +389,7 @@ class TestSweep:
     @pytest.mark.parametrize(
         ("values", "kind"), [((1, 2), int), ((1.0, 2), int), ((1, 2.5), float), ((0.5, 1e30), float)], ids=str
     )
-    def test_of_a_parameter_of_the_environment_is_of_one_kind(self, values, kind):
+    def test_a_sweep_of_a_parameter_of_the_environment_is_of_one_kind(self, values, kind):
         (swept,) = from_config_dict({"sweep": {"env_params.slip": values}}).sweep.values()
         assert swept == values and {type(value) for value in swept} == {kind}
 
@@ -404,11 +404,11 @@ class TestSweep:
         ],
         ids=str,
     )
-    def test_of_a_parameter_of_the_environment_with_a_bad_value_is_refused(self, values, expected):
+    def test_a_sweep_of_a_parameter_of_the_environment_with_a_bad_value_is_refused(self, values, expected):
         assert message({"sweep": {"env_params.slip": values}}) == f"config.sweep.env_params.slip {expected}"
 
     @pytest.mark.parametrize("section", ["haepo", "ppo", "grpo", "dpo"])
-    def test_of_another_algorithm_is_refused(self, section):
+    def test_a_sweep_of_another_algorithms_setting_is_refused(self, section):
         name = f"{section}.{'beta' if section == 'dpo' else 'clip_epsilon'}" if section != "haepo" else "haepo.kl_coef"
         expected = f"config.sweep.{name} has no effect, as config.algorithm is rloo."
         assert message({"algorithm": "rloo", "sweep": {name: (0.1, 0.2)}}) == expected
@@ -417,7 +417,7 @@ class TestSweep:
 
     @pytest.mark.parametrize("section", ["haepo", "grpo", "dpo"])
     @pytest.mark.parametrize(("leaf", "rule"), [("reference_period", "periodic"), ("reference_decay", "ema")])
-    def test_of_a_rule_of_another_reference_is_refused(self, section, leaf, rule):
+    def test_a_sweep_of_another_references_setting_is_refused(self, section, leaf, rule):
         name, values = f"{section}.{leaf}", {"algorithm": section, section: {"reference": "frozen"}}
         expected = f"config.sweep.{name} has no effect, as config.{section}.reference is frozen; it belongs to {rule}."
         assert message(values | {"sweep": {name: (1, 1)}}) == expected
@@ -539,7 +539,7 @@ class TestCombinations:
         assert from_config_dict({"seed": last, "num_seeds": 1}).seed == last
         assert message({"seed": last, "num_seeds": 2}).endswith(f"goes beyond the last seed, {last}.")
 
-    def test_of_haepo_do_not_matter_to_other_algorithms(self):
+    def test_combinations_of_haepo_do_not_matter_to_other_algorithms(self):
         values = {"algorithm": "reinforce", "haepo": {"reference": "none", "kl_coef": 0.1}}
         assert from_config_dict(values).algorithm == "reinforce"
 
@@ -551,13 +551,13 @@ class TestRoundTrips:
     @pytest.mark.parametrize(
         "config", [ExperimentConfig(), OTHER, SWEPT_ENVIRONMENT], ids=["default", "other", "swept"]
     )
-    def test_through_dictionaries(self, config):
+    def test_a_config_survives_dictionaries(self, config):
         assert from_config_dict(to_json(config)) == config
 
     @pytest.mark.parametrize(
         "config", [ExperimentConfig(), OTHER, SWEPT_ENVIRONMENT], ids=["default", "other", "swept"]
     )
-    def test_through_the_text_of_a_file(self, config):
+    def test_a_config_survives_the_text_of_a_file(self, config):
         text = json.dumps(to_json(config), allow_nan=False)
         assert from_config_dict(json.loads(text)) == config
 
@@ -582,7 +582,7 @@ class TestRoundTrips:
 
     def test_an_unset_number_takes_no_text(self):
         config = default_config().lock()
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="horizon"):
             config.horizon = "200"
 
     def test_each_default_is_a_fresh_one(self):
@@ -591,11 +591,11 @@ class TestRoundTrips:
 
 
 class TestEnvironmentSettings:
-    def test_are_kept_under_any_name(self):
+    def test_environment_settings_are_kept_under_any_name(self):
         config = from_config_dict({"env_kwargs": {"size": 12, "kind": "big"}, "env_params": {"slip": 0.1}})
         assert config.env_kwargs == {"size": 12, "kind": "big"} and config.env_params == {"slip": 0.1}
 
-    def test_may_come_from_a_config_dict(self):
+    def test_environment_settings_may_come_from_a_config_dict(self):
         config = default_config()
         config.env_params.slip = 0.1
         config.env_kwargs.size = 12
@@ -603,21 +603,21 @@ class TestEnvironmentSettings:
         assert made.env_params == {"slip": 0.1} and made.env_kwargs == {"size": 12}
         assert type(made.env_params) is type(made.env_kwargs) is dict
 
-    def test_of_equal_values_are_one_config_and_one_program(self):
+    def test_equal_environment_settings_are_one_config_and_one_program(self):
         """3 and 3.0 are equal, so that a run may be resumed with either: both must be an integer to the program."""
         whole, real = (from_config_dict({"env_params": {"length": length, "slip": 0.1}}) for length in (3, 3.0))
         assert whole == real and differing_fields(to_json(whole), to_json(real)) == []
         for config in (whole, real):
             assert {name: type(value) for name, value in config.env_params.items()} == {"length": int, "slip": float}
 
-    def test_are_named_where_they_differ(self):
+    def test_differing_environment_settings_are_named(self):
         old, new = (from_config_dict({"env_params": params}) for params in ({"a": 1, "b": 2}, {"a": 1, "c": 3}))
         assert differing_fields(to_json(old), to_json(new)) == [
             "env_params.b (was 2, now None)",
             "env_params.c (was None, now 3)",
         ]
 
-    def test_left_out_in_a_file_are_none_at_all(self):
+    def test_environment_settings_left_out_of_a_file_are_empty(self):
         """As in the folders of runs from before there were any."""
         old = to_json(ExperimentConfig())
         del old["env_kwargs"], old["env_params"]
@@ -628,21 +628,21 @@ LION = {"transform": "my.rules:lion", "transform_kwargs": {"sizes": [[3, 3], [2,
 
 
 class TestArgumentsOfComponents:
-    def test_are_kept_in_any_section(self):
+    def test_arguments_of_components_are_kept_in_any_section(self):
         config = from_config_dict({"optimizer": LION, "algorithm": "examples.custom_algorithm:METHOD"})
         assert config.optimizer.transform_kwargs == {"sizes": ((3, 3), (2, 2))}
         assert traced_settings(config)["optimizer.transform_params.b1"] == 1.0
         assert type(traced_settings(config)["optimizer.transform_params.b1"]) is float
         assert from_config_dict(json.loads(json.dumps(to_json(config)))) == config
 
-    def test_are_replaced_one_by_one(self):
+    def test_arguments_of_components_are_replaced_one_by_one(self):
         config = from_config_dict({"optimizer": LION | {"transform_params": {"b1": 0.9, "b2": 0.99}}})
         replaced = with_settings(config, {"optimizer.transform_params.b1": 0.5, "optimizer.learning_rate": 0.1})
         assert (
             replaced.optimizer.transform_params == {"b1": 0.5, "b2": 0.99} and replaced.optimizer.learning_rate == 0.1
         )
 
-    def test_may_be_swept_without_being_set(self):
+    def test_arguments_of_components_may_be_swept_without_being_set(self):
         config = from_config_dict({"sweep": {"optimizer.transform_params.b1": (1, 0.5)}})
         assert config.sweep == {"optimizer.transform_params.b1": (1.0, 0.5)}
         assert traced_settings(config)["optimizer.transform_params.b1"] == 1.0
@@ -676,10 +676,10 @@ class TestArgumentsOfComponents:
             ),
         ],
     )
-    def test_that_are_wrong_are_refused(self, values, sentence):
+    def test_wrong_arguments_of_components_are_refused(self, values, sentence):
         assert message(values).startswith(sentence)
 
-    def test_and_the_components_of_a_run_from_before_there_were_any_are_the_built_in_ones(self):
+    def test_runs_from_before_components_have_the_built_in_ones(self):
         now = to_json(ExperimentConfig())
         before = {name: value for name, value in now.items() if name not in ("returns", "metrics")}
         before["policy"] = {"hidden_sizes": [64, 64]}
@@ -710,30 +710,30 @@ class TestArgumentsOfComponents:
 
 
 class TestDifferingFields:
-    def test_equal_configs_have_none(self):
+    def test_equal_configs_have_no_differing_fields(self):
         assert differing_fields(to_json(OTHER), json.loads(json.dumps(to_json(OTHER)))) == []
 
-    def test_are_named_with_both_values(self):
+    def test_differing_fields_are_named_with_both_values(self):
         changed = dataclasses.replace(OTHER, seed=4, policy=dataclasses.replace(OTHER.policy, hidden_sizes=(8,)))
         assert differing_fields(to_json(OTHER), to_json(changed)) == [
             "policy.hidden_sizes (was [8, 4], now [8])",
             "seed (was 3, now 4)",
         ]
 
-    def test_include_the_swept_values(self):
+    def test_differing_fields_include_the_swept_values(self):
         changed = dataclasses.replace(OTHER, sweep=OTHER.sweep | {"haepo.kl_coef": (0.0, 0.2)})
         assert differing_fields(to_json(OTHER), to_json(changed)) == [
             "sweep.haepo.kl_coef (was [0.0, 0.1], now [0.0, 0.2])"
         ]
 
-    def test_take_a_field_that_only_one_has_to_have_its_default_in_the_other(self):
+    def test_a_field_that_only_one_config_has_counts_as_its_default_in_the_other(self):
         old = to_json(OTHER)
         del old["discount"]
         assert differing_fields(old, to_json(OTHER)) == ["discount (was 1.0, now 0.9)"]
 
 
 class TestTracedSettings:
-    def test_are_the_numbers_that_do_not_change_the_program(self):
+    def test_traced_settings_are_the_numbers_that_do_not_change_the_program(self):
         names = set(traced_settings(ExperimentConfig()))
         numbers = {"discount", "optimizer.learning_rate", "optimizer.max_grad_norm", "haepo.temperature"}
         haepo = {"haepo.entropy_coef", "haepo.kl_coef", "haepo.reference_period", "haepo.reference_decay"}
@@ -741,11 +741,13 @@ class TestTracedSettings:
         assert names.isdisjoint({"env", "seed", "num_seeds", "num_updates", "num_trajectories", "horizon"})
         assert names.isdisjoint({"haepo.num_epochs", "haepo.score", "policy.hidden_sizes"})
 
-    def test_have_the_values_of_the_config(self):
-        for name, value in traced_settings(OTHER).items():
+    def test_traced_settings_have_the_values_of_the_config(self):
+        traced = traced_settings(OTHER)
+        assert "optimizer.learning_rate" in traced
+        for name, value in traced.items():
             assert value == value_of(OTHER, name)
 
-    def test_are_numbers_of_every_algorithm_and_of_the_environment(self):
+    def test_traced_settings_include_every_algorithm_and_the_environment(self):
         names = set(traced_settings(OTHER))
         assert {"ppo.clip_epsilon", "ppo.gae_lambda", "ppo.value_coef", "ppo.entropy_coef"} <= names
         assert {"grpo.clip_epsilon", "grpo.kl_coef", "dpo.beta", "dpo.label_smoothing"} <= names
@@ -753,26 +755,26 @@ class TestTracedSettings:
         assert names.isdisjoint({"ppo.num_steps", "ppo.num_epochs", "ppo.num_minibatches", "grpo.aggregation"})
         assert names.isdisjoint({"dpo.pairs", "max_env_steps", "env_kwargs.size"})
 
-    def test_hold_a_swept_parameter_of_the_environment_that_is_not_set_besides(self):
+    def test_traced_settings_hold_a_swept_parameter_of_the_environment_that_is_not_set(self):
         config = from_config_dict({"sweep": {"env_params.slip": (0.3, 0.1)}})
         assert traced_settings(config)["env_params.slip"] == 0.3
         assert with_settings(config, {"env_params.slip": 0.1}).env_params == {"slip": 0.1}
         assert config.env_params == {}
 
-    def test_of_the_environment_are_replaced_one_by_one(self):
+    def test_traced_settings_of_the_environment_are_replaced_one_by_one(self):
         assert with_settings(OTHER, {"env_params.g": 1.0}).env_params == {"g": 1.0, "dt": 0.1, "kind": 2}
         assert OTHER.env_params["g"] == 9.5
 
-    def test_are_all_replaced(self):
+    def test_all_traced_settings_are_replaced(self):
         settings = {name: value * 0.5 for name, value in traced_settings(OTHER).items()}
         replaced = with_settings(OTHER, settings)
         assert traced_settings(replaced) == settings
 
-    def test_leave_the_other_settings_as_they_are(self):
+    def test_traced_settings_leave_the_other_settings_unchanged(self):
         replaced = with_settings(OTHER, {"haepo.kl_coef": 0.7})
         assert replaced == dataclasses.replace(OTHER, haepo=dataclasses.replace(OTHER.haepo, kl_coef=0.7))
 
-    def test_may_be_tracers(self):
+    def test_traced_settings_may_be_tracers(self):
         double = jax.jit(lambda kl_coef: 2 * with_settings(OTHER, {"haepo.kl_coef": kl_coef}).haepo.kl_coef)
         assert double(jnp.float32(0.25)) == 0.5
 

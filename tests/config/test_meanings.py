@@ -33,5 +33,5 @@ def test_what_a_setting_may_be_is_said_in_words(name, allowed):
     assert EVERY[name].allowed == allowed
 
 
-def test_a_section_inherits_the_sentences_of_what_it_is_made_of():
+def test_a_section_inherits_the_sentences_of_its_parts():
     assert EVERY["grpo.reference_period"].meaning == EVERY["haepo.reference_period"].meaning != ""

@@ -9,12 +9,12 @@ from helpers import own_methods
 from haepo_jax.config import (
     ExperimentConfig,
     checked_settings,
+    count_steps_of_update,
+    describe_settings_place,
     from_config_dict,
-    method_of,
-    method_settings,
-    setting_name,
-    settings_place,
-    steps_of_update,
+    get_method,
+    get_method_settings,
+    name_setting,
     to_json,
     traced_settings,
     with_settings,
@@ -39,9 +39,9 @@ def refusal(**changes):
 
 def test_its_settings_are_its_defaults_with_those_of_the_config_in_place():
     config = config_of(algorithm_kwargs={"width": 5, "reference": "ema"}, algorithm_params={"weight": 2})
-    assert method_of(config) == own_methods.PLAIN
-    assert method_settings(config) == own_methods.OwnConfig(width=5, reference="ema", weight=2.0)
-    assert steps_of_update(config) == 4
+    assert get_method(config) == own_methods.PLAIN
+    assert get_method_settings(config) == own_methods.OwnConfig(width=5, reference="ema", weight=2.0)
+    assert count_steps_of_update(config) == 4
 
 
 def test_all_its_settings_are_written_out_and_read_back():
@@ -56,7 +56,9 @@ def test_its_numbers_are_traced_in_the_type_of_their_setting():
     config = config_of()
     name = "algorithm_params.window"
     assert traced_settings(config)[name] == 3.0
-    held = method_settings(with_settings(config, {name: jnp.float32(4), "algorithm_params.weight": jnp.float32(2)}))
+    held = get_method_settings(
+        with_settings(config, {name: jnp.float32(4), "algorithm_params.weight": jnp.float32(2)})
+    )
     assert held.window == 4 and held.window.dtype == jnp.int32 and held.weight.dtype == jnp.float32
     assert checked_settings(config, {"algorithm_params.weight": 3}) == {"algorithm_params.weight": 3.0}
     with pytest.raises(
@@ -67,12 +69,12 @@ def test_its_numbers_are_traced_in_the_type_of_their_setting():
 
 def test_its_settings_have_names_and_a_place():
     config = config_of()
-    assert [setting_name(config, leaf) for leaf in ("weight", "width")] == [
+    assert [name_setting(config, leaf) for leaf in ("weight", "width")] == [
         "algorithm_params.weight",
         "algorithm_kwargs.width",
     ]
-    assert settings_place(config) == "config.algorithm_kwargs and config.algorithm_params"
-    assert settings_place(ExperimentConfig()) == "config.haepo"
+    assert describe_settings_place(config) == "config.algorithm_kwargs and config.algorithm_params"
+    assert describe_settings_place(ExperimentConfig()) == "config.haepo"
 
 
 def test_the_settings_of_built_in_methods_are_then_not_read():
@@ -86,7 +88,7 @@ def test_the_settings_of_built_in_methods_are_then_not_read():
     )
 
 
-def test_its_settings_may_be_swept_and_so_may_it():
+def test_a_method_from_outside_and_its_settings_may_be_swept():
     swept = from_values(
         {
             "num_seeds": 1,
@@ -138,7 +140,7 @@ def test_its_settings_may_be_swept_and_so_may_it():
     ],
     ids=lambda case: str(case)[:50],
 )
-def test_a_setting_that_it_does_not_have_or_that_cannot_be_is_one_sentence(changes, sentence):
+def test_an_unknown_or_wrong_setting_of_a_method_is_refused_in_one_sentence(changes, sentence):
     assert refusal(**changes) == sentence
 
 
@@ -165,7 +167,7 @@ def test_segments_must_divide_into_minibatches_whichever_the_method():
 
 def test_a_program_may_give_the_record_itself():
     config = with_components(ExperimentConfig(), {"algorithm": own_methods.PLAIN})
-    assert method_of(config) is own_methods.PLAIN and config.algorithm_params["weight"] == 1.0
+    assert get_method(config) is own_methods.PLAIN and config.algorithm_params["weight"] == 1.0
     with pytest.raises(
         ConfigError, match=r"algorithm_params\.weigth is not a setting of the Method that is given; did"
     ):

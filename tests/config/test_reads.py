@@ -152,7 +152,7 @@ def test_a_sweep_over_deviations_of_discrete_actions_is_refused(monkeypatch):
         ({}, "model.adapter_alpha", "config.model.adapter_rank is 0"),
     ],
 )
-def test_of_language_models_too(values, name, reason):
+def test_unread_settings_of_language_models_are_found(values, name, reason):
     assert language.unread(language.from_config_dict(values))[name] == reason
     assert (
         language.unread(language.from_config_dict({}))

@@ -31,7 +31,7 @@ def points(made):
 
 
 class TestGrid:
-    def test_is_every_combination_with_every_seed(self):
+    def test_a_grid_is_every_combination_with_every_seed(self):
         made = sweep({BETA: (0.0, 0.1), LAMBDA: (0.0, 0.2, 0.4)})
         assert [group.name for group in made.groups] == ["all"]
         expected = [
@@ -42,7 +42,7 @@ class TestGrid:
         assert [(member.settings, member.seed) for member in made.members] == expected
         assert [member.index for member in made.members] == list(range(12))
 
-    def test_of_nothing_is_the_config_itself(self):
+    def test_an_empty_grid_is_the_config_itself(self):
         made = sweep()
         assert [(member.settings, member.seed) for member in made.members] == [({}, 0), ({}, 1)]
 
@@ -62,7 +62,7 @@ class TestGrid:
 
 
 class TestGroups:
-    def test_are_what_one_program_cannot_hold(self):
+    def test_groups_separate_what_one_program_cannot_hold(self):
         made = sweep({SCORE: ("sum", "mean"), BETA: (0.0, 0.1), "num_trajectories": (4, 8)})
         assert [group.name for group in made.groups] == [
             "haepo.score=sum,num_trajectories=4",
@@ -78,7 +78,7 @@ class TestGroups:
             assert len(group.members) == 4
         assert [member.index for member in made.members] == list(range(16))
 
-    def test_may_differ_in_environment_algorithm_and_width(self):
+    def test_groups_may_differ_in_environment_algorithm_and_width(self):
         made = sweep(
             {
                 "env": ("CartPole-v1", "Catch-bsuite"),
@@ -105,7 +105,7 @@ class TestGroups:
 class TestRandom:
     CHOICES = {RATE: {"log_uniform": (1e-4, 1e-2)}, BETA: {"uniform": (0.0, 1.0)}, SCORE: ("sum", "mean")}  # noqa: RUF012
 
-    def test_begins_with_the_config_itself_and_stays_within_bounds(self):
+    def test_random_points_begin_with_the_config_itself_and_stay_within_bounds(self):
         made = points(sweep(self.CHOICES, search={"num_samples": 200}))
         assert len(made) == 200
         drawn = made[1:]
@@ -117,7 +117,7 @@ class TestRandom:
         betas = np.array([point[BETA] for point in drawn])
         assert 0 <= betas.min() < 0.1 and 0.9 < betas.max() <= 1
 
-    def test_depends_on_its_seed_alone(self):
+    def test_random_points_depend_on_their_seed_alone(self):
         one, again, other = (
             sweep(self.CHOICES, search={"num_samples": 5, "seed": seed}).record | {"members": None}
             for seed in (1, 1, 2)
@@ -142,16 +142,16 @@ class TestRandom:
 
 
 class TestList:
-    def test_is_run_as_it_stands(self):
+    def test_a_list_of_points_is_run_in_its_order(self):
         made = sweep(search={"points": [{BETA: 0.1, "haepo": {"kl_coef": 0.2}}, {BETA: 0.3, LAMBDA: 0.0}]})
         assert points(made) == [{BETA: 0.1, LAMBDA: 0.2}, {BETA: 0.3, LAMBDA: 0.0}]
 
-    def test_keeps_points_that_write_their_settings_in_another_order(self):
+    def test_a_list_keeps_points_that_write_their_settings_in_another_order(self):
         made = sweep(search={"points": [{LAMBDA: 0.1, BETA: 0.2}, {BETA: 0.1, LAMBDA: 0.2}, {BETA: 0.2, LAMBDA: 0.1}]})
         assert points(made) == [{LAMBDA: 0.1, BETA: 0.2}, {LAMBDA: 0.2, BETA: 0.1}]
         assert {tuple(point) for point in points(made)} == {(LAMBDA, BETA)}
 
-    def test_groups_points_by_their_values_in_any_order_and_writing(self):
+    def test_a_list_groups_points_by_their_values_in_any_order_and_writing(self):
         width = "policy.hidden_sizes"
         made = sweep(
             search={"points": [{width: 8, SCORE: "sum"}, {SCORE: "mean", width: (8,)}, {SCORE: "sum", width: [8]}]}
@@ -204,7 +204,7 @@ class TestList:
         ),
     ],
 )
-def test_what_makes_no_sense_is_told_in_a_sentence(values, sentence):
+def test_a_sweep_without_sense_is_refused_in_a_sentence(values, sentence):
     with pytest.raises(ConfigError) as raised:
         from_values(values)
     assert sentence in str(raised.value)

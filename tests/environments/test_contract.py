@@ -364,7 +364,7 @@ class TestLimit:
     def config(horizon):
         return from_config_dict({"env": "CartPole-v1", "horizon": horizon})
 
-    def test_of_gymnax_is_none_of_the_environments_own(self):
+    def test_the_limit_of_gymnax_is_no_limit_of_the_environment(self):
         environment = adapted(Endless())
         assert environment.max_steps is None
         assert refusal(horizon_of, self.config(None), environment) == (
@@ -372,7 +372,7 @@ class TestLimit:
             "episodes are cut."
         )
 
-    def test_is_the_horizon_where_the_environment_has_none(self):
+    def test_the_horizon_is_the_limit_where_the_environment_has_none(self):
         environment = adapted(Endless())
         assert horizon_of(self.config(30), environment) == 30
         state, _ = environment.reset({}, jax.random.key(0))
@@ -381,34 +381,34 @@ class TestLimit:
             state = after.state
             assert not after.done
 
-    def test_may_be_one_step_where_the_environment_says_so(self):
+    def test_the_limit_may_be_one_step_where_the_environment_says_so(self):
         environment = adapted(OneStep())
         assert environment.max_steps == horizon_of(self.config(None), environment) == 1
         state, _ = environment.reset({}, jax.random.key(0))
         assert environment.step({}, jax.random.key(0), state, jnp.int32(0)).done
 
-    def test_may_be_given_with_the_parameters(self):
+    def test_the_limit_may_be_given_with_the_parameters(self):
         assert adapted(Endless(max_steps_in_episode=7)).max_steps == 7
 
     @pytest.mark.parametrize("limit", [0, -3, 2.5, 2**31])
-    def test_that_is_no_number_of_steps_is_refused(self, limit):
+    def test_a_limit_that_is_no_number_of_steps_is_refused(self, limit):
         assert refusal(adapted, Params(max_steps_in_episode=limit)) == (
             f"env Drift-v0 sets max_steps_in_episode to {limit}; it must be a whole number from 1 to 2147483647."
         )
 
-    def test_of_infinity_is_none(self):
+    def test_an_infinite_limit_is_none(self):
         assert adapted(Params(max_steps_in_episode=float("inf"))).max_steps is None
 
     @pytest.mark.parametrize(("horizon", "used"), [(None, 500), (1, 1), (500, 500), (1000, 500)])
-    def test_is_the_shorter_of_the_two(self, horizon, used):
+    def test_the_shorter_of_horizon_and_limit_ends_an_episode(self, horizon, used):
         assert horizon_of(self.config(horizon), make("CartPole-v1")) == used
 
-    def test_before_the_horizon_has_a_sentence(self):
+    def test_a_limit_before_the_horizon_is_reported(self):
         assert horizon_without_effect(self.config(1000), make("CartPole-v1")) == (
             "CartPole-v1 ends its episodes after 500 steps; config.horizon 1000 has no effect."
         )
 
     @pytest.mark.parametrize("horizon", [None, 20, 500])
-    def test_that_the_horizon_does_not_exceed_needs_no_word(self, horizon):
+    def test_a_limit_beyond_the_horizon_is_not_reported(self, horizon):
         assert horizon_without_effect(self.config(horizon), make("CartPole-v1")) is None
         assert horizon_without_effect(self.config(horizon or 30), adapted(Endless())) is None

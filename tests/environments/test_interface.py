@@ -29,6 +29,8 @@ def test_step_and_environment_have_these_fields():
         "reset",
         "step",
         "param_limits",
+        "observes_choices",
+        "render",
     )
 
 

@@ -25,12 +25,12 @@ def oppose(observation, key):
 class TestCue:
     CELLS = jnp.arange(100)
 
-    def test_is_a_fixed_sign_for_each_cell(self):
+    def test_the_cue_is_a_fixed_sign_for_each_cell(self):
         # Pinned: an instance must stay the same chain from one version to the next.
         assert cue(jnp.arange(12), 0).tolist() == [1, -1, -1, 1, -1, -1, -1, -1, 1, -1, -1, 1]
         assert cue(5, 0).dtype == jnp.float32 and cue(5, 0).shape == ()
 
-    def test_agrees_with_the_published_hash(self):
+    def test_the_cue_agrees_with_the_published_hash(self):
         def mixed(bits):
             bits = (bits ^ bits >> 16) * 0x85EBCA6B % 2**32
             bits = (bits ^ bits >> 13) * 0xC2B2AE35 % 2**32
@@ -42,7 +42,7 @@ class TestCue:
             expected = [1.0 if mixed(cell ^ salt) >> 31 else -1.0 for cell in range(100)]
             assert cue(self.CELLS, instance).tolist() == expected
 
-    def test_is_a_fair_coin_over_cells_instances_and_neighbours(self):
+    def test_the_cue_is_a_fair_coin_over_cells_instances_and_neighbours(self):
         cues = np.asarray(cue(self.CELLS, jnp.arange(500)[:, None]))
         assert set(np.unique(cues)) == {-1.0, 1.0}
         assert_binomial(int((cues > 0).sum()), cues.size, 0.5)
@@ -50,7 +50,7 @@ class TestCue:
         assert_binomial(int((cues[1:] == cues[:-1]).sum()), cues[1:].size, 0.5)
         assert len(np.unique(cues, axis=0)) == 500
 
-    def test_is_the_same_traced(self):
+    def test_the_cue_is_the_same_traced(self):
         np.testing.assert_array_equal(jax.jit(cue)(self.CELLS, 4), cue(self.CELLS, 4))
 
 
@@ -93,7 +93,7 @@ def test_follows_the_actions_as_a_chain_in_numpy_does():
 
 
 class TestPolicies:
-    def test_that_follow_the_cue_need_a_step_for_each_cell(self):
+    def test_policies_that_follow_the_cue_need_a_step_for_each_cell(self):
         for instance in (0, 5):
             after, _ = play(make(NAME), follow, params={"instance": instance}, steps=100)
             expected = [False] * 99 + [True]
@@ -103,7 +103,7 @@ class TestPolicies:
             )
 
     @pytest.mark.parametrize("slip", [0.1, 0.3])
-    def test_that_follow_the_cue_need_more_steps_on_slippery_ground(self, slip):
+    def test_policies_that_follow_the_cue_need_more_steps_on_slippery_ground(self, slip):
         expected = steps_to_goal(100, 1 - slip)
         assert abs(expected / (100 / (1 - 2 * slip)) - 1) < 0.02  # what the docstring says
         after, _ = play(make(NAME), follow, params={"slip": slip}, episodes=1000, steps=1500)
@@ -111,25 +111,25 @@ class TestPolicies:
         steps = np.asarray(jnp.argmax(after.terminated, axis=1)) + 1
         assert abs(steps.mean() - expected) < 5 * steps.std() / np.sqrt(steps.size)
 
-    def test_that_are_uniform_succeed_as_often_as_documented(self):
+    def test_uniform_policies_succeed_as_often_as_documented(self):
         assert round(100 * chance_of_goal(length=100, steps=10_000, forward=0.5), 2) == 62.47
         assert round(100 * chance_of_goal(length=300, steps=10_000, forward=0.5), 2) == 0.53
         assert round(steps_to_goal(100, 0.5)) == 100 * 101
 
     @pytest.mark.parametrize("params", [{}, {"instance": 3, "slip": 0.2, "length": 150}])
-    def test_that_are_uniform_succeed_as_often_as_dynamic_programming_says(self, params):
+    def test_uniform_policies_succeed_as_often_as_dynamic_programming_says(self, params):
         environment = make(NAME)
         after, _ = play(environment, uniform(environment), params=params, episodes=400)
         chance = chance_of_goal(params.get("length", 100), 10_000, 0.5)
         assert_binomial(int(after.terminated.any(axis=1).sum()), 400, chance)
 
-    def test_that_oppose_the_cue_are_cut_not_terminated(self):
+    def test_policies_that_oppose_the_cue_are_cut_not_terminated(self):
         after, _ = play(make(NAME), oppose)
         assert np.flatnonzero(after.done[0]).tolist() == [9_999]
         assert not after.terminated.any() and not after.reward.any()
 
     @pytest.mark.parametrize("action", [0, 1])
-    def test_that_do_not_look_at_the_cue_stand_still(self, action):
+    def test_policies_that_do_not_look_at_the_cue_stand_still(self, action):
         # Cells 0 and 1 of instance 0 point opposite ways: action 1 goes to and fro between them, action 0 stays.
         after, _ = play(make(NAME), always(action), steps=1000)
         assert after.state.position.max() == action
@@ -175,7 +175,7 @@ def test_of_many_instances_compiles_once_each_member_with_its_own():
     assert len(traced) == 1
 
 
-def test_is_played_by_gymnax_too():
+def test_the_long_chain_is_played_by_gymnax():
     env, params = gymnax.make(NAME)
     params = params.replace(length=1)
     assert env.name == NAME and env.num_actions == 2

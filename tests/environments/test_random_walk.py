@@ -51,7 +51,7 @@ def test_follows_the_actions_as_a_walk_in_numpy_does():
 
 
 @pytest.mark.parametrize("slip", [0.0, 0.3, 1.0])
-def test_slips_as_often_as_it_should(slip):
+def test_the_walk_slips_with_the_given_chance(slip):
     # Far from both ends each move shows whether it slipped.
     environment = make(NAME)
     state, _ = environment.reset({}, jax.random.key(0))
@@ -65,25 +65,25 @@ def test_slips_as_often_as_it_should(slip):
 
 
 class TestChanceOfSuccess:
-    def test_of_the_uniform_policy_is_the_documented_one(self):
+    def test_the_uniform_policys_chance_of_success_is_the_documented_one(self):
         assert round(100 * chance_of_goal(length=50, steps=500, forward=0.5), 3) == 4.786
 
     @pytest.mark.parametrize("params", [{}, {"length": 20}, {"length": 30, "slip": 0.25}])
-    def test_of_the_uniform_policy_is_that_of_dynamic_programming(self, params):
+    def test_the_uniform_policys_chance_of_success_is_that_of_dynamic_programming(self, params):
         environment = make(NAME)
         after, _ = play(environment, uniform(environment), params=params, episodes=4000)
         successes = int(after.terminated.any(axis=1).sum())
         assert_binomial(successes, 4000, chance_of_goal(params.get("length", 50), environment.max_steps, 0.5))
 
     @pytest.mark.parametrize("slip", [0.45, 0.48])
-    def test_of_going_right_on_slippery_ground_is_that_of_dynamic_programming(self, slip):
+    def test_the_chance_of_success_on_slippery_ground_is_that_of_dynamic_programming(self, slip):
         environment = make(NAME)
         after, _ = play(environment, always(RIGHT), params={"slip": slip}, episodes=2000)
         assert_binomial(int(after.terminated.any(axis=1).sum()), 2000, chance_of_goal(50, 500, 1 - slip))
 
 
 class TestEpisode:
-    def test_ends_at_the_goal_with_the_one_reward(self):
+    def test_an_episode_ends_at_the_goal_with_the_one_reward(self):
         after, _ = play(make(NAME), always(RIGHT), steps=50)
         expected = [False] * 49 + [True]
         assert after.terminated[0].tolist() == after.done[0].tolist() == expected
@@ -92,21 +92,21 @@ class TestEpisode:
         )
         assert steps_to_goal(50, 1.0) == 50
 
-    def test_that_never_arrives_is_cut_not_terminated(self):
+    def test_an_episode_that_never_arrives_is_cut_not_terminated(self):
         after, _ = play(make(NAME), always(LEFT))
         assert np.flatnonzero(after.done[0]).tolist() == [499]
         assert not after.terminated.any() and not after.reward.any() and not after.info_metrics["success"].any()
 
-    def test_that_arrives_with_the_last_step_is_terminated(self):
+    def test_an_episode_that_arrives_with_the_last_step_is_terminated(self):
         after, _ = play(make(NAME), always(RIGHT), params={"length": 500})
         assert np.flatnonzero(after.terminated[0]).tolist() == np.flatnonzero(after.done[0]).tolist() == [499]
         assert after.reward[0, 499] == 1
 
-    def test_of_length_0_is_that_of_length_1(self):
+    def test_an_episode_of_length_0_is_that_of_length_1(self):
         after, _ = play(make(NAME), always(RIGHT), params={"length": 0}, steps=1)
         assert after.observation.tolist() == [[[1.0]]] and after.terminated.all()
 
-    def test_repeats_with_its_key_alone(self):
+    def test_an_episode_repeats_with_its_key_alone(self):
         environment = make(NAME)
         first, same, other = (
             play(environment, always(RIGHT), params={"slip": 0.4}, seed=seed)[0] for seed in (0, 0, 1)
@@ -141,7 +141,7 @@ def test_of_many_lengths_compiles_once_each_member_with_its_own():
     assert len(traced) == 1
 
 
-def test_is_played_by_gymnax_too():
+def test_the_random_walk_is_played_by_gymnax():
     env, params = gymnax.make(NAME)
     params = params.replace(length=2)
     assert env.name == NAME and env.num_actions == 2

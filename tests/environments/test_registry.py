@@ -111,15 +111,15 @@ def test_can_be_the_key_of_a_cache():
 
 
 class TestMake:
-    def test_returns_the_same_object_at_every_call(self):
+    def test_make_returns_the_same_object_at_every_call(self):
         assert make("CartPole-v1") is make("CartPole-v1")
         assert make("CartPole-v1") is not make("Acrobot-v1")
 
-    def test_refuses_an_unknown_id_and_names_the_near_ones(self):
+    def test_an_unknown_id_is_refused_with_the_near_ones(self):
         with pytest.raises(ConfigError, match="env 'CartPole-v2' is not known; did you mean CartPole-v1"):
             make("CartPole-v2")
 
-    def test_refuses_an_id_unlike_any_and_lists_them_all(self):
+    def test_an_id_unlike_any_is_refused_with_all_there_are(self):
         with pytest.raises(ConfigError, match=f"allowed: .*{', .*'.join(environment_names()[:3])}"):
             make("###")
 
@@ -134,7 +134,7 @@ class TestMake:
             ("Reacher-misc", (8,), Box(2), 100),
         ],
     )
-    def test_knows_the_shapes(self, name, observation_shape, action_space, max_steps):
+    def test_an_environment_knows_its_shapes(self, name, observation_shape, action_space, max_steps):
         environment = make(name)
         assert environment.observation_shape == observation_shape
         assert environment.action_space == action_space
@@ -142,25 +142,25 @@ class TestMake:
 
 
 class TestRegistration:
-    def test_gives_our_environments_to_gymnax(self):
+    def test_registration_gives_our_environments_to_gymnax(self):
         for name in ("GaussianBandit-haepo", "BernoulliBandit-haepo", "RandomWalk-haepo", "LongChain-haepo"):
             assert name in environment_names()
             assert gymnax.make(name)[0].name == name
 
-    def test_may_happen_again(self):
+    def test_registration_may_happen_again(self):
         before = environment_names()
         register_ours()
         assert environment_names() == before
 
 
 class TestArguments:
-    def test_reach_the_constructor(self):
+    def test_arguments_reach_the_constructor(self):
         assert make("DeepSea-bsuite", (("size", 12),)).observation_shape == (12, 12)
         assert make("DeepSea-bsuite", (("size", 12),)).max_steps == 12
         assert make("FourRooms-misc", (("use_visual_obs", True),)).observation_shape == (13, 13, 2)
         assert make("FrozenLake-misc", (("map_name", "8x8"),)).observation_shape == (64,)
 
-    def test_give_the_same_object_for_the_same_values_in_any_order(self):
+    def test_equal_arguments_in_any_order_give_the_same_object(self):
         rows, columns = ("rows", 4), ("columns", 3)
         assert make("Catch-bsuite", (rows, columns)) is make("Catch-bsuite", (columns, rows))
         assert make("Catch-bsuite", (rows,)) is not make("Catch-bsuite", (columns,))
@@ -235,18 +235,18 @@ class TestArguments:
             ),
         ],
     )
-    def test_that_cannot_be_used_are_refused_in_one_sentence(self, name, key, value, sentence):
+    def test_unusable_arguments_are_refused_in_one_sentence(self, name, key, value, sentence):
         make("DeepSea-bsuite", (("size", 12),))  # 12.0 must not be taken for it
         assert refusal(make, name, ((key, value),)) == sentence
 
-    def test_are_looked_at_only_once_the_id_is_known(self):
+    def test_arguments_are_looked_at_only_once_the_id_is_known(self):
         assert refusal(make, "DeepSee-bsuite", (("size", 12),)) == (
             "env 'DeepSee-bsuite' is not known; did you mean DeepSea-bsuite?"
         )
 
 
 class TestParams:
-    def test_are_the_numbers_but_neither_switches_nor_arrays_nor_the_time_limit(self):
+    def test_params_are_the_numbers_but_neither_switches_nor_arrays_nor_the_time_limit(self):
         assert make("DeepSea-bsuite").params == {"unscaled_move_cost": 0.01}
         assert make("DiscountingChain-bsuite").params == {"optimal_return": 1.1}
         assert make("SpaceInvaders-MinAtar").params == {
@@ -257,7 +257,7 @@ class TestParams:
         assert make("Catch-bsuite").params == {}
 
     @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "DeepSea-bsuite"])
-    def test_at_their_defaults_change_nothing(self, name):
+    def test_params_at_their_defaults_change_nothing(self, name):
         environment = make(name)
         with_defaults, without = (
             play(environment, lambda *_: actions_for(environment)[0], params=params, episodes=2, steps=8)
@@ -265,7 +265,7 @@ class TestParams:
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), with_defaults, without)
 
-    def test_of_many_values_compile_once(self):
+    def test_params_of_many_values_compile_once(self):
         environment = make("Pendulum-v1")
         state, _ = environment.reset({}, jax.random.key(0))
         traced = []
@@ -279,7 +279,7 @@ class TestParams:
         assert len(traced) == 1 and abs(speeds[0]) < 1e-6
         np.testing.assert_allclose(speeds[2], 5 * speeds[1], rtol=1e-5)
 
-    def test_of_each_member_are_its_own(self):
+    def test_each_member_has_its_own_params(self):
         environment = make("DeepSea-bsuite")
 
         def cost(params):
@@ -292,14 +292,14 @@ class TestParams:
         np.testing.assert_allclose(rewards, -costs / 8, rtol=1e-6)
         np.testing.assert_allclose(cost({}), -0.01 / 8, rtol=1e-6)
 
-    def test_of_whole_numbers_may_come_as_floats(self):
+    def test_params_of_whole_numbers_may_come_as_floats(self):
         environment = make("UmbrellaChain-bsuite")
         chain_length = jnp.float32(3.0)
         after = play(environment, always(0), params={"chain_length": chain_length}, steps=5)
         assert after[0].terminated[0].tolist() == [False, False, True, False, False]
 
     @pytest.mark.parametrize("torque", [2.0, 3.0])
-    def test_that_bound_the_actions_scale_them(self, torque):
+    def test_params_that_bound_the_actions_scale_them(self, torque):
         environment = make("Pendulum-v1")
         state, _ = environment.reset({}, jax.random.key(0))
         after = environment.step({"max_torque": torque}, jax.random.key(0), state, jnp.array([0.5]))
@@ -308,7 +308,7 @@ class TestParams:
     @pytest.mark.parametrize(
         "given", [{}, {"masspole": 0.4}, {"masscart": 3.0}, {"length": 1.5}, {"masspole": 0.3, "length": 0.8}]
     )
-    def test_of_cartpole_reach_the_numbers_that_follow_from_them(self, given):
+    def test_params_of_cartpole_reach_the_numbers_that_follow_from_them(self, given):
         environment = make("CartPole-v1")
         assert not {"total_mass", "polemass_length"} & set(environment.params)
         state, _ = environment.reset({}, jax.random.key(0))
@@ -355,13 +355,13 @@ class TestParams:
             ),
         ],
     )
-    def test_that_are_none_are_refused_in_one_sentence(self, name, given, sentence):
+    def test_unknown_params_are_refused_in_one_sentence(self, name, given, sentence):
         environment = make(name)
         assert refusal(check_params, environment, given) == sentence
         assert refusal(environment.reset, dict.fromkeys(given, 1), jax.random.key(0)) == sentence
 
     @pytest.mark.parametrize("name", ["CartPole-v1", "Catch-bsuite", "LongChain-haepo"])
-    def test_that_are_known_pass(self, name):
+    def test_known_params_pass(self, name):
         check_params(make(name), list(make(name).params))
 
 
@@ -373,15 +373,15 @@ class TestActions:
         return environment.step({}, jax.random.key(0), state, jnp.array([action])).state.last_u
 
     @pytest.mark.parametrize(("action", "torque"), [(-1.0, -2.0), (0.0, 0.0), (0.25, 0.5), (1.0, 2.0)])
-    def test_in_the_unit_range_span_the_bounds_of_the_environment(self, action, torque):
+    def test_actions_in_the_unit_range_span_the_bounds_of_the_environment(self, action, torque):
         np.testing.assert_allclose(self.torque(action), torque, rtol=1e-6)
 
     @pytest.mark.parametrize(("action", "torque"), [(-7.0, -2.0), (1.5, 2.0), (jnp.inf, 2.0)])
-    def test_beyond_the_unit_range_are_clipped(self, action, torque):
+    def test_actions_beyond_the_unit_range_are_clipped(self, action, torque):
         np.testing.assert_allclose(self.torque(action), torque, rtol=1e-6)
 
     @pytest.mark.parametrize("name", REAL_ACTIONS)
-    def test_beyond_the_unit_range_do_as_its_edge_does(self, name):
+    def test_actions_beyond_the_unit_range_do_as_its_edge_does(self, name):
         environment = make(name)
         state, _ = environment.reset({}, jax.random.key(0))
         step = jax.jit(lambda action: environment.step({}, jax.random.key(1), state, action))
@@ -391,7 +391,7 @@ class TestActions:
 
 
 class TestObservations:
-    def test_of_a_discrete_kind_are_one_hot(self):
+    def test_discrete_observations_are_one_hot(self):
         environment = make("FrozenLake-misc")
         state, first = environment.reset({}, jax.random.key(0))
         seen = {tuple(first.tolist())}
@@ -402,7 +402,7 @@ class TestObservations:
         assert len(first) == 16 and len(seen) > 1
         assert all(sorted(observation) == [0.0] * 15 + [1.0] for observation in seen)
 
-    def test_of_several_axes_are_flattened_in_order(self):
+    def test_observations_of_several_axes_are_flattened_in_order(self):
         environment = make("Catch-bsuite")
         state, observation = environment.reset({}, jax.random.key(0))
         board = observation.reshape(10, 5)
@@ -411,7 +411,7 @@ class TestObservations:
 
 
 class TestEndOfEpisode:
-    def test_does_not_reset_by_itself(self):
+    def test_an_environment_does_not_reset_by_itself(self):
         environment = make("CartPole-v1")
         start, _ = environment.reset({}, jax.random.key(0))
 
@@ -425,7 +425,7 @@ class TestEndOfEpisode:
         np.testing.assert_array_equal(time, np.arange(1, 31))
         assert np.abs(observations[end + 1]).max() > 0.2  # a fresh start is within 0.05
 
-    def test_comes_with_the_time_limit_of_the_environment(self):
+    def test_an_episode_ends_with_the_time_limit_of_the_environment(self):
         environment = make("Pendulum-v1")
         start, _ = environment.reset({}, jax.random.key(0))
 
@@ -439,7 +439,7 @@ class TestEndOfEpisode:
 
 
 class TestTermination:
-    def test_is_told_from_the_time_limit(self):
+    def test_termination_differs_from_the_time_limit(self):
         environment = make("CartPole-v1")
         after, _ = play(environment, always(1), steps=20)
         end = int(np.argmax(after.done[0]))
@@ -451,7 +451,7 @@ class TestTermination:
         assert np.flatnonzero(after.done[0]).tolist() == [environment.max_steps - 1]
         assert not after.terminated.any()
 
-    def test_wins_where_both_fall_on_one_step(self):
+    def test_termination_wins_where_both_fall_on_one_step(self):
         environment = make("DeepSea-bsuite", (("size", 5),))
         after, _ = play(environment, always(0))
         assert after.done[0].tolist() == after.terminated[0].tolist() == [False] * 4 + [True]

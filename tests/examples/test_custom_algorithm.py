@@ -20,7 +20,7 @@ def test_the_example_learns_cartpole_in_a_program(monkeypatch):
 
 
 @pytest.mark.slow
-def test_it_trains_is_killed_resumes_evaluates_sweeps_and_reports_from_another_folder(tmp_path):
+def test_a_custom_algorithm_trains_is_killed_resumes_evaluates_sweeps_and_reports_elsewhere(tmp_path):
     own = tmp_path / "project" / "own_method.py"
     own.parent.mkdir()
     own.write_text(EXAMPLE.read_text().replace("custom_algorithm:METHOD", "own_method:METHOD"))

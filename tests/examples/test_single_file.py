@@ -78,7 +78,7 @@ def test_its_settings_are_those_of_the_config_file(example):
     assert own == {name: known[name] for name in own}
 
 
-def test_it_needs_the_losses_alone_and_has_at_most_150_lines():
+def test_the_single_file_needs_the_losses_alone_and_has_at_most_150_lines():
     text = EXAMPLE.read_text()
     imported = {
         name

@@ -1,4 +1,4 @@
-"""`experiments.sweep` and what it tells."""
+"""`experiments.sweep` and its output."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_groups_and_waves_are_printed_and_summed_up(finished):
     assert summary["env_steps"] == 8 * 3 * 4 * 9
 
 
-def test_the_command_is_noted_as_it_was_given(finished):
+def test_the_command_of_a_sweep_is_recorded(finished):
     workdir, arguments, _ = finished
     command = json.loads((workdir / "provenance.json").read_text())[0]["command"]
     assert command[-len(arguments) - 1 :] == [*arguments, f"--workdir={workdir}"]
@@ -52,7 +52,7 @@ def test_the_rows_of_all_groups_are_one_data_set(finished):
     assert rows["haepo.kl_coef"].to_pylist() == [0.0] * 6 + [0.02] * 6 + [0.0] * 6 + [0.02] * 6
 
 
-def test_pandas_polars_and_duckdb_read_it_as_it_is(finished):
+def test_pandas_polars_and_duckdb_read_a_sweeps_metrics(finished):
     folder = finished[0] / "metrics"
     pandas, polars, duckdb = (pytest.importorskip(name) for name in ("pandas", "polars", "duckdb"))
     assert len(pandas.read_parquet(folder)) == 24
@@ -64,7 +64,7 @@ def test_scalars_of_chosen_members_are_there(finished):
     assert [path.name for path in (finished[0] / "tensorboard").iterdir()] == ["member-00001"]
 
 
-def test_started_again_it_has_nothing_to_do(finished):
+def test_a_finished_sweep_that_is_started_again_does_nothing(finished):
     workdir, arguments, _ = finished
     again = sweep(*arguments, f"--workdir={workdir}")
     assert again.code == 0 and "is complete already; nothing to do." in again.out

@@ -40,8 +40,8 @@ def test_one_of_64_members_diverges_and_the_others_keep_their_bits(tmp_path):
     campaign.assert_same(others(diverged), others(healthy))
     member = diverged.members[VICTIM]
     assert (member["status"], member["final_return"]) == ("diverged", None)
-    told = f"Member {VICTIM} (seed=0, haepo.entropy_coef=0.3, haepo.kl_coef=0.02, optimizer.learning_rate=1e+38)"
-    assert f"{told} diverged at update {member['diverged_at']}" in finished.err
+    sentence = f"Member {VICTIM} (seed=0, haepo.entropy_coef=0.3, haepo.kl_coef=0.02, optimizer.learning_rate=1e+38)"
+    assert f"{sentence} diverged at update {member['diverged_at']}" in finished.err
     rows = diverged.rows["member"] == VICTIM
     np.testing.assert_array_equal(np.flatnonzero(diverged.rows["diverged"][rows]), [member["diverged_at"]])
     assert {member["status"] for member in healthy.members} == {"ok"}

@@ -1,4 +1,4 @@
-"""A disk that is full at any moment: the sweep stops and says so, and goes on once there is room."""
+"""A disk that is full at any moment: the sweep stops and says so, and resumes once there is room."""
 
 import contextlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Two processes of one sweep, of which one is killed: the other ends by itself, and both go on."""
+"""Two processes of one sweep, of which one is killed: the other ends by itself, and both resume."""
 
 import shutil
 import signal
@@ -16,7 +16,7 @@ HEARTBEAT_SECONDS = 5
 
 
 @pytest.mark.parametrize("number", range(campaign.count(20)))
-def test_the_loss_of_either_of_two_processes_ends_the_other_and_both_go_on(undisturbed, tmp_path, number):
+def test_the_loss_of_either_of_two_processes_ends_the_other_and_both_resume(undisturbed, tmp_path, number):
     draw = campaign.generator("lost processes", number)
     arguments = (*campaign.SWEEP, "--checkpoint_seconds=0", f"--heartbeat_seconds={HEARTBEAT_SECONDS}")
     workdir, left = tmp_path / "run", None

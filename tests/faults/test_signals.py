@@ -25,6 +25,6 @@ def test_a_sweep_asked_five_times_to_stop_exits_143_and_ends_as_if_it_had_not_be
     arguments = (*campaign.SWEEP, f"--checkpoint_seconds={CHECKPOINT_SECONDS[number % 3]}")
     strike = campaign.send(signal.SIGTERM)
     for stopped in campaign.struck(tmp_path / "run", arguments, strike, 5, undisturbed, draw):
-        # The second is what a shell tells as 143: it had not begun to listen.
+        # The second is what a shell reports as 143: it had not begun to listen.
         assert stopped.code in (143, -signal.SIGTERM), stopped.err
         assert "Traceback" not in stopped.err, stopped.err

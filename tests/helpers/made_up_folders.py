@@ -1,4 +1,4 @@
-"""Folders of sweeps of every kind that the page tells apart."""
+"""Folders of sweeps of every kind that the page distinguishes."""
 
 import numpy as np
 from helpers.made_up_sweeps import (

@@ -9,9 +9,10 @@ import numpy as np
 from experiments.studies.paper.scale import Scale
 from haepo_jax.config import to_json
 from haepo_jax.config.members import make_members
-from haepo_jax.runs.files import is_complete, read_json
+from haepo_jax.runs.files import is_complete
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.identity import open_run, read_run_id
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.provenance import Provenance
 from haepo_jax.runs.summary import summarize

@@ -72,7 +72,7 @@ def all_equal(config, member):
 STORIES = (haepo_first, recommended_first, haepo_never, some_diverge, all_equal)
 
 
-class Told:
+class MadeReport:
     """What a reproduction wrote."""
 
     def __init__(self, folder, trainer):
@@ -119,7 +119,7 @@ def not_drawn(draw, *arguments, alt, caption, **options):
     return Figure(b"<svg/>", alt, caption)
 
 
-def tell(story, folder, scale=SMALL, *, drawn=False):
+def make_report(story, folder, scale=SMALL, *, drawn=False):
     with pytest.MonkeyPatch.context() as patch:
         trainer = without_training(patch, story, folder)
         if not drawn:
@@ -127,4 +127,4 @@ def tell(story, folder, scale=SMALL, *, drawn=False):
         published = reproduce(folder / "w", scale)
     assert published.page == folder / "w" / "report.html"
     assert published.headline == json.loads((folder / "w" / "verdicts.json").read_text())["headline"]
-    return Told(folder / "w", trainer)
+    return MadeReport(folder / "w", trainer)

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from haepo_jax.fields import count, number
-from haepo_jax.methods import EpochsConfig, Method, ReferenceConfig, Sees, SegmentConfig
+from haepo_jax.methods import EpochsConfig, Method, OnLanguage, ReferenceConfig, Sees, SegmentConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,16 @@ def _critic(settings, samples):
     return loss
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnLossConfig:
+    """Those of the loss alone."""
+
+    weight: float = number(1.0, above=0.0, high=10.0)
+    kl_coef: float = number(0.0, low=0.0)
+
+
 PLAIN = Method(_weighted, Sees.SUMS, OwnConfig())
+ON_LANGUAGE = Method(_weighted, Sees.SUMS, OwnConfig(), language=OnLanguage(OwnLossConfig(), sampled_kl="kl_coef"))
 CRITIC = Method(_critic, Sees.SEGMENTS, SegmentConfig(num_steps=8, num_minibatches=2), metrics=("policy_loss",))
 ONE_LOSS_EACH = Method(_objective_that_gives(lambda values: (values, {})), Sees.SUMS)
 NO_METRICS = Method(_objective_that_gives(lambda values: values.sum()), Sees.SUMS)

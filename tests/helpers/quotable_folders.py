@@ -5,8 +5,8 @@ from pathlib import Path
 
 from helpers.made_up_sweeps import ATTEMPT
 
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import read_json
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {"devices": 4, "device_kind": "cpu"}

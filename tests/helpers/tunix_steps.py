@@ -273,7 +273,7 @@ def documented_steps(document):
 
 
 def refusals():
-    """What each bad batch or setting is told."""
+    """Collects the error of each bad batch or setting."""
     loss = function_registry.get_policy_loss_fn("haepo")
     log_ratio = HaepoLossConfig(score="log_ratio")
     tempered = haepo_config(log_ratio, num_iterations=2)
@@ -289,13 +289,13 @@ def refusals():
         "setting": lambda: HaepoConfig(haepo=dataclasses.replace(log_ratio, score="ratio")),
         "epsilon": lambda: HaepoConfig(epsilon=0.1),
     }
-    told = {}
+    messages = {}
     for name, call in calls.items():
         try:
             call()
         except (TypeError, ValueError) as error:
-            told[name] = f"{type(error).__name__}: {error}"
-    return told
+            messages[name] = f"{type(error).__name__}: {error}"
+    return messages
 
 
 def facts():

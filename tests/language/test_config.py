@@ -1,7 +1,16 @@
 import pytest
+from helpers import own_methods
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig, default_config, from_config_dict, name_run, stage_settings
+from haepo_jax.language.config import (
+    LanguageConfig,
+    default_config,
+    from_config_dict,
+    get_method_settings,
+    name_run,
+    stage_settings,
+    unread,
+)
 
 
 def test_the_default_config_is_the_default():
@@ -17,7 +26,10 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"algorithm": "ppo"}, "config.algorithm 'ppo' is not known; allowed: haepo, grpo, rloo, dpo."),
+        (
+            {"algorithm": "ppo"},
+            "config.algorithm 'ppo' is not known; allowed: haepo, grpo, rloo, dpo, or one of your own",
+        ),
         ({"rl": {"num_sample": 3}}, "config.rl.num_sample is not a setting; did you mean num_samples?"),
         ({"rl": {"num_samples": 1}}, "config.rl.num_samples must be at least 2, got 1."),
         ({"rl": {"top_p": 0.0}}, "config.rl.top_p must be above 0.0 and at most 1.0, got 0.0."),
@@ -63,7 +75,7 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
         ),
     ],
 )
-def test_what_is_refused_is_told_in_a_sentence(values, sentence):
+def test_a_wrong_setting_is_refused_in_a_sentence(values, sentence):
     with pytest.raises(ConfigError) as error:
         from_config_dict(values)
     assert sentence in str(error.value)
@@ -83,7 +95,7 @@ def test_what_harms_nothing_is_allowed(values):
     from_config_dict(values)
 
 
-def test_a_stage_is_told_by_what_it_reads():
+def test_the_record_of_a_stage_holds_the_settings_that_the_stage_reads():
     config = from_config_dict({"algorithm": "grpo"})
     assert set(stage_settings(config, "sft")) == {"seed", "model", "data", "sft", "mesh"}
     rl = stage_settings(config, "rl")
@@ -96,3 +108,46 @@ def test_runs_have_names_of_their_own():
         for values in ({}, {"haepo": {"score": "sum"}}, {"algorithm": "dpo"}, {"seed": 1}, {"name": "mine"})
     ]
     assert names == ["haepo-log_ratio-seed0", "haepo-sum-seed0", "dpo-seed0", "haepo-log_ratio-seed1", "mine"]
+
+
+class TestMethodFromOutside:
+    NAME = "helpers.own_methods:ON_LANGUAGE"
+
+    def test_its_settings_are_written_out_and_read_by_the_stage(self):
+        config = from_config_dict({"algorithm": self.NAME, "algorithm_params": {"weight": 3}})
+        assert get_method_settings(config) == own_methods.OwnLossConfig(weight=3.0)
+        rl = stage_settings(config, "rl")
+        assert rl["algorithm"] == self.NAME and rl["algorithm_params"] == {"weight": 3.0, "kl_coef": 0.0}
+        assert "haepo" not in rl and "algorithm" not in stage_settings(config, "sft")
+        assert name_run(config) == "helpers.own_methods.ON_LANGUAGE-seed0"
+        assert unread(config)["haepo.kl_coef"] == f"config.algorithm is {self.NAME}"
+
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            (
+                {"algorithm": "helpers.own_methods:PLAIN"},
+                "config.algorithm helpers.own_methods:PLAIN does not learn on language models: its record has no",
+            ),
+            (
+                {"algorithm": NAME, "algorithm_params": {"wight": 1.0}},
+                f"config.algorithm_params.wight is not a setting of {NAME}; did you mean weight?",
+            ),
+            (
+                {"algorithm": NAME, "algorithm_params": {"weight": 11.0}},
+                "config.algorithm_params.weight must be above 0.0 and at most 10.0, got 11.0.",
+            ),
+            (
+                {
+                    "algorithm": NAME,
+                    "algorithm_params": {"kl_coef": 0.1},
+                    "rl": {"top_p": 0.5, "kl_penalty": 0.0},
+                },
+                "config.rl.top_p 0.5 does not go with config.algorithm_params.kl_coef: samples from a part of the",
+            ),
+        ],
+    )
+    def test_what_cannot_be_is_one_sentence(self, values, sentence):
+        with pytest.raises(ConfigError) as caught:
+            from_config_dict(values)
+        assert str(caught.value).startswith(sentence)

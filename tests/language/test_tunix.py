@@ -75,7 +75,7 @@ def import_with(monkeypatch, version):
     importlib.import_module(MODULE)
 
 
-def test_without_tunix_it_says_what_to_install(monkeypatch):
+def test_a_missing_tunix_is_reported_with_what_to_install(monkeypatch):
     with pytest.raises(ImportError) as error:
         import_with(monkeypatch, None)
     assert str(error.value) == (

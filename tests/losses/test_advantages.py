@@ -171,7 +171,7 @@ def estimate(rewards, values, next_values, terminated, done, discount=0.9, gae_l
 class TestGeneralized:
     def test_by_hand(self):
         # Rewards 1 and values 4 throughout, discount and lambda 1/2. The second step is cut and counts the value 8
-        # of its true next observation, the third terminates, the last goes on outside the segment.
+        # of its true next observation, the third terminates, the last continues outside the segment.
         next_values, terminated, done = [4, 8, 4, 4], [False, False, True, False], [False, True, True, False]
         # deltas 1 + 2 - 4, 1 + 4 - 4, 1 - 4, 1 + 2 - 4; a quarter of the second counts for the first
         got = estimate(jnp.ones(4), jnp.full(4, 4.0), jnp.array(next_values), terminated, done, 0.5, 0.5)

@@ -631,12 +631,12 @@ class TestGrpo:
 class TestGrpoErrors:
     ARRAYS = (np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2))
 
-    def test_kl_coef_without_a_reference(self):
+    def test_kl_coef_without_a_reference_is_refused(self):
         sentence = r"kl_coef 0.3 needs reference_log_probs; give them, or set kl_coef to the number 0 \(not traced\)\."
         with pytest.raises(ValueError, match=sentence):
             grpo_loss(*self.ARRAYS, **COEFFICIENTS)
 
-    def test_traced_kl_coef_without_a_reference(self):
+    def test_a_traced_kl_coef_without_a_reference_is_refused(self):
         with pytest.raises(ValueError, match="needs reference_log_probs"):
             jax.jit(lambda kl_coef: grpo_loss(*self.ARRAYS, clip_epsilon=0.2, kl_coef=kl_coef))(0.0)
 
@@ -648,31 +648,31 @@ class TestGrpoErrors:
         loss, metrics = grpo_loss(*self.ARRAYS, np.full((2, 3), np.inf), clip_epsilon=0.2, kl_coef=0)
         assert loss == 0 and metrics.kl == np.inf
 
-    def test_unknown_aggregation(self):
+    def test_an_unknown_aggregation_is_refused(self):
         sentence = "aggregation must be one of sequence_mean, token_mean, constant, got 'mean'."
         with pytest.raises(ValueError, match=sentence):
             grpo_loss(*self.ARRAYS, clip_epsilon=0.2, kl_coef=0, aggregation="mean")
 
     @pytest.mark.parametrize("name", ["clip_epsilon", "kl_coef"])
     @pytest.mark.parametrize("shape", [(1,), (2,), (3,)])
-    def test_settings_that_would_broadcast(self, name, shape):
+    def test_settings_that_would_broadcast_are_refused(self, name, shape):
         with pytest.raises(ValueError, match=f"{name} must be a scalar, got an array of shape"):
             grpo_loss(*self.ARRAYS, self.ARRAYS[0], **(COEFFICIENTS | {name: jnp.ones(shape)}))
 
     @pytest.mark.parametrize("clip_epsilon", [0, -0.2, float("nan")])
-    def test_clip_that_is_not_positive(self, clip_epsilon):
+    def test_a_clip_that_is_not_positive_is_refused(self, clip_epsilon):
         with pytest.raises(ValueError, match="clip_epsilon must be positive, got"):
             grpo_loss(*self.ARRAYS, clip_epsilon=clip_epsilon, kl_coef=0)
 
     @pytest.mark.parametrize("shape", [(), (3,)])
-    def test_too_few_axes(self, shape):
+    def test_too_few_axes_are_refused(self, shape):
         x = jnp.zeros(shape)
         with pytest.raises(
             ValueError, match="log_probs must have an axis of trajectories and one of steps, got shape"
         ):
             grpo_loss(x, x, jnp.zeros(shape[:-1]), clip_epsilon=0.2, kl_coef=0)
 
-    def test_mask_that_is_not_boolean(self):
+    def test_a_mask_that_is_not_boolean_is_refused(self):
         with pytest.raises(TypeError, match="where must be boolean"):
             grpo_loss(*self.ARRAYS, clip_epsilon=0.2, kl_coef=0, where=jnp.ones((2, 3)))
 
@@ -680,7 +680,7 @@ class TestGrpoErrors:
         "name", ["log_probs", "behaviour_log_probs", "advantages", "reference_log_probs", "where"]
     )
     @pytest.mark.parametrize("shape", [(1,), (1, 3), (2, 1), (3,)])
-    def test_shapes_that_would_broadcast(self, name, shape):
+    def test_shapes_that_would_broadcast_are_refused(self, name, shape):
         x = jnp.zeros((2, 3))
         arrays = {"log_probs": x, "behaviour_log_probs": x, "advantages": x[:, 0], "reference_log_probs": x}
         arrays |= {"where": x == 0}
@@ -690,7 +690,7 @@ class TestGrpoErrors:
         message = str(error.value)
         assert name in message and str(shape) in message
 
-    def test_one_advantage_a_step(self):
+    def test_one_advantage_a_step_is_refused(self):
         x = jnp.zeros((2, 3))
         with pytest.raises(AssertionError, match=r"log_probs \(2, 3\), advantages \(2, 3\)"):
             grpo_loss(x, x, x, clip_epsilon=0.2, kl_coef=0)

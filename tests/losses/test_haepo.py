@@ -513,11 +513,11 @@ class TestSumNormalization:
 
 @pytest.mark.parametrize("function", [haepo_loss, haepo_coefficients])
 class TestErrors:
-    def test_kl_coef_without_a_reference(self, function):
+    def test_kl_coef_without_a_reference_is_refused(self, function):
         with pytest.raises(ValueError, match=r"kl_coef 0.1 needs reference_scores; give them, or set kl_coef"):
             function(jnp.zeros(3), jnp.zeros(3), entropy_coef=0, kl_coef=0.1)
 
-    def test_traced_kl_coef_without_a_reference(self, function):
+    def test_a_traced_kl_coef_without_a_reference_is_refused(self, function):
         with pytest.raises(ValueError, match="needs reference_scores"):
             jax.jit(lambda kl_coef: function(jnp.zeros(3), jnp.zeros(3), entropy_coef=0, kl_coef=kl_coef))(0.0)
 
@@ -532,33 +532,33 @@ class TestErrors:
         assert np.isfinite(first(function(*arrays, entropy_coef=0, kl_coef=0))).all()
 
     @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), jnp.float32(0)])
-    def test_temperature_that_is_not_positive(self, function, temperature):
+    def test_a_temperature_that_is_not_positive_is_refused(self, function, temperature):
         with pytest.raises(ValueError, match="temperature must be positive, got"):
             function(jnp.zeros(3), jnp.zeros(3), temperature=temperature, **FREE)
 
     @pytest.mark.parametrize("name", ["entropy_coef", "kl_coef", "temperature"])
     @pytest.mark.parametrize("shape", [(1,), (2,), (3,)])
-    def test_settings_that_would_broadcast(self, function, name, shape):
+    def test_settings_that_would_broadcast_are_refused(self, function, name, shape):
         x = jnp.zeros((2, 3))
         with pytest.raises((ValueError, AssertionError), match=name):
             function(x, x, x, **(COEFFICIENTS | {name: jnp.ones(shape)}))
 
-    def test_unknown_normalisation(self, function):
+    def test_an_unknown_normalisation_is_refused(self, function):
         with pytest.raises(ValueError, match="must be one of zscore, sum, none, got 'rank'"):
             function(jnp.zeros(3), jnp.zeros(3), normalization="rank", **FREE)
 
-    def test_scalars(self, function):
+    def test_scalars_are_refused(self, function):
         with pytest.raises(ValueError, match="scores must have at least one axis"):
             function(jnp.float32(0), jnp.float32(0), **FREE)
 
     @pytest.mark.parametrize("dtype", [jnp.int32, jnp.float32])
-    def test_mask_that_is_not_boolean(self, function, dtype):
+    def test_a_mask_that_is_not_boolean_is_refused(self, function, dtype):
         with pytest.raises(TypeError, match="where must be boolean"):
             function(jnp.zeros(3), jnp.zeros(3), where=jnp.ones(3, dtype), **FREE)
 
     @pytest.mark.parametrize("name", ["scores", "returns", "reference_scores", "where"])
     @pytest.mark.parametrize("shape", [(1,), (3,), (2, 1)])
-    def test_shapes_that_would_broadcast(self, function, name, shape):
+    def test_shapes_that_would_broadcast_are_refused(self, function, name, shape):
         arrays = dict.fromkeys(["scores", "returns", "reference_scores"], jnp.zeros((2, 3)))
         arrays |= {"where": jnp.ones((2, 3), bool)}
         arrays[name] = jnp.ones(shape, arrays[name].dtype)

@@ -36,7 +36,7 @@ def test_a_score_from_outside_gives_the_loss_of_the_built_in_one_that_it_equals(
     assert itself[0] == pytest.approx(built_in[0], rel=1e-6)
 
 
-def test_its_arguments_reach_it_constant_and_traced():
+def test_arguments_reach_a_score_from_outside_constant_and_traced():
     as_sum, doubled = (
         loss_and_slopes(score=OWN, score_kwargs={"power": 0}, score_params={"scale": scale}) for scale in (1.0, 2.0)
     )
@@ -57,7 +57,7 @@ def test_its_arguments_reach_it_constant_and_traced():
         ({"score": "helpers.own_methods:scores"}, "config.haepo.score helpers.own_methods:scores: "),
     ],
 )
-def test_arguments_that_it_does_not_have_or_misses_are_refused_with_the_config(settings, sentence):
+def test_unknown_and_missing_arguments_of_a_score_are_refused_with_the_config(settings, sentence):
     with pytest.raises(ConfigError) as caught:
         from_config_dict({"haepo": settings})
     assert str(caught.value).startswith(sentence)

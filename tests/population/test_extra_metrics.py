@@ -10,7 +10,9 @@ import pytest
 
 from haepo_jax.config import from_config_dict, traced_settings
 from haepo_jax.errors import ConfigError
+from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.member import make_member
+from haepo_jax.rollouts.episodes import Trajectories
 
 SMALL = {"num_trajectories": 4, "horizon": 12, "policy": {"hidden_sizes": (4,)}}
 
@@ -48,17 +50,19 @@ def first_update(**settings):
     return batch, functions.learn(state, batch)[1]
 
 
-def test_are_made_of_the_steps_of_the_batch():
-    batch, metrics = jax.jit(lambda: first_update(metrics="my_metrics:speed", metrics_kwargs={"axis": 2}))()
-    expected = np.abs(np.asarray(batch.observations[..., 2]))[np.asarray(batch.mask)].mean()
-    np.testing.assert_allclose(metrics["mean_velocity"], expected, rtol=1e-5)
-    assert metrics["mean_velocity"].dtype == jnp.float32 and "loss" in metrics
+def test_extra_metrics_are_computed_from_the_steps_of_the_batch():
+    ones, mask = jnp.ones((2, 2)), jnp.array([[True, False], [True, True]])
+    places = jnp.arange(12.0).reshape(2, 2, 3)
+    config = from_config_dict({"metrics": "my_metrics:speed", "metrics_kwargs": {"axis": 2}})
+    found = make_extra_metrics(config)(Trajectories(places, ones, ones, ones, mask, ones), {})
+    np.testing.assert_allclose(found["mean_velocity"], (2 + 8 + 11) / 3, rtol=1e-6)
 
 
-def test_go_with_segments_too():
+@pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
+def test_extra_metrics_stand_beside_those_of_the_method(algorithm):
     small = {"num_steps": 8, "num_epochs": 1, "num_minibatches": 1}
-    _, metrics = jax.eval_shape(lambda: first_update(algorithm="ppo", metrics="my_metrics:speed", ppo=small))
-    assert metrics["mean_velocity"].shape == ()
+    _, metrics = jax.eval_shape(lambda: first_update(algorithm=algorithm, metrics="my_metrics:speed", ppo=small))
+    assert metrics["mean_velocity"].shape == () and metrics["mean_velocity"].dtype == jnp.float32 and "loss" in metrics
 
 
 @pytest.mark.parametrize(

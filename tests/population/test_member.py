@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from haepo_jax.config import ALGORITHMS, from_config_dict, steps_of_update, traced_settings
+from haepo_jax.config import ALGORITHMS, count_steps_of_update, from_config_dict, traced_settings
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.member import make_member, total_steps
@@ -393,7 +393,7 @@ def _scheduled(algorithm, **changes):
 )
 def test_the_schedule_follows_the_budget_that_ends_the_run(algorithm):
     run = _scheduled(algorithm)
-    state, each = run.init(), steps_of_update(config_with(algorithm=algorithm))
+    state, each = run.init(), count_steps_of_update(config_with(algorithm=algorithm))
     while run.functions.runs(state):
         before = state
         state, _ = run.learn(state, run.collect(state))

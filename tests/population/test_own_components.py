@@ -30,19 +30,29 @@ class Corridor(RandomWalk):
     """A random walk from outside."""
 
 
-def test_components_are_the_same_as_those_that_a_config_names(monkeypatch):
+@pytest.fixture
+def populations(monkeypatch):
+    """One of components that its config names, and one of the same, given as objects."""
     monkeypatch.setitem(sys.modules, "my_project", sys.modules[__name__])
     settings = {"schedule_params": {"exponent": 2}, "transform_params": {"b1": 0.7}}
     by_name = {"transform": "optax:scale_by_lion", "schedule": "my_project:power"}
     named = config_with(env="my_project:Corridor", env_params={"length": 5}, optimizer=settings | by_name)
     rest = config_with(env_params={"length": 5}, optimizer=settings)
     given = {"environment": Corridor, "transform": optax.scale_by_lion, "schedule": power}
-    ends = []
-    for config, components in ((named, {}), (rest, given)):
-        population = make_population(config, devices=jax.devices()[:1], **components)
-        ends.append(population.run([{"optimizer.schedule_params.exponent": e} for e in (1, 3)], [0]))
-    np.testing.assert_array_equal(ends[0]["loss"], ends[1]["loss"])
-    assert (ends[0]["grad_norm"][0] != ends[0]["grad_norm"][1]).any()
+    return [make_population(named), make_population(rest, **given)]
+
+
+def test_components_make_the_program_that_those_make_which_a_config_names(populations):
+    named, given = populations
+    assert named.fingerprint() == given.fingerprint() != make_population(config_with()).fingerprint()
+
+
+@pytest.mark.slow
+def test_components_give_the_numbers_of_those_that_a_config_names_and_may_be_swept(populations):
+    settings = [{"optimizer.schedule_params.exponent": exponent} for exponent in (1, 3)]
+    named, given = (population.run(settings, [0]) for population in populations)
+    np.testing.assert_array_equal(named["loss"], given["loss"])
+    assert (named["grad_norm"][0] != named["grad_norm"][1]).any()
 
 
 def test_an_environment_may_be_given_ready_made():

@@ -226,7 +226,7 @@ def test_a_seed_alone_equals_that_seed_in_a_population(on_one_device, member):
 
 
 @pytest.mark.slow
-def test_each_of_32_cartpole_seeds_is_what_it_is_alone():
+def test_each_of_32_cartpole_seeds_trains_as_it_does_alone():
     shipped = cartpole.get_config()
     shipped.num_updates = 5
     whole, whole_metrics = trained(make_population(from_config_dict(shipped), devices=ONE), 5)
@@ -305,7 +305,7 @@ def free(limited, limited_one_by_one, on_one_device, one_by_one):
 
 
 class TestMaxEnvSteps:
-    def test_a_member_stops_after_the_update_that_reaches_it(self, limited, free):
+    def test_a_member_stops_after_the_update_that_reaches_its_budget(self, limited, free):
         ends = ends_of(free)
         assert len(set(ends)) > 1 and ends.max() < 6
         (state, metrics), (_, expected) = trained(limited, 6), trained(free, 6)
@@ -319,7 +319,7 @@ class TestMaxEnvSteps:
         assert (taken >= LIMIT).all() and (taken - metrics["env_steps"].max() < LIMIT).all()
         assert not state.diverged.any() and (state.updates_done == 6).all()
 
-    def test_a_stopped_member_keeps_its_learner_and_its_neighbours_go_on_bit_for_bit(self, limited, free):
+    def test_a_stopped_member_keeps_its_learner_and_its_neighbours_continue_bit_for_bit(self, limited, free):
         state, ends = trained(limited, 6)[0], ends_of(free)
         for end in set(ends):
             expected, there = trained(free, end)[0], ends == end

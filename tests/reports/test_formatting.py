@@ -16,20 +16,20 @@ INF = np.inf
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         *((0.0, "0"), (0.12345, "0.123"), (-0.5, "-0.5"), (12.3456, "12.3"), (475.0, "475"), (1000.0, "1,000")),
         *((123456.7, "123,457"), (-2500.4, "-2,500"), (3e-5, "3e-05")),
     ],
 )
-def test_numbers_are_short(value, told):
-    assert format_number(value) == told
-    assert format_number(np.float32(value)) == told
+def test_numbers_are_short(value, text):
+    assert format_number(value) == text
+    assert format_number(np.float32(value)) == text
 
 
-@pytest.mark.parametrize(("value", "told"), [(999.6, "1,000"), (-999.9, "-1,000")])
-def test_numbers_that_round_to_a_thousand(value, told):
-    assert format_number(value) == told
+@pytest.mark.parametrize(("value", "text"), [(999.6, "1,000"), (-999.9, "-1,000")])
+def test_numbers_that_round_to_a_thousand(value, text):
+    assert format_number(value) == text
 
 
 def test_more_digits_can_be_asked_for():

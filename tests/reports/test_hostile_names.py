@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.html_page import Page
 from helpers.made_up_memory import rows as memory_rows
-from helpers.made_up_studies import QUICK_SMALL, haepo_first, tell
+from helpers.made_up_studies import QUICK_SMALL, haepo_first, make_report
 from helpers.made_up_sweeps import UPDATES, write_sweep
 from rich.console import Console
 
@@ -22,8 +22,8 @@ from haepo_jax.reports.figures import heat_map
 from haepo_jax.reports.html import render
 from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
 from haepo_jax.reports.sweep.page import write_report
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import read_json
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -127,7 +127,7 @@ def member(index, **changes):
 
 def test_tables_of_the_terminal_show_names_as_they_are(monkeypatch):
     members = [member(k, final_return=1.0, greedy_return=1.0, sampled_return=1.0) for k in range(len(HOSTILE))]
-    told = [
+    texts = [
         printed(tables.make_returns_table({"members": members, "final_updates": 10}, ALL)),
         printed(
             tables.make_evaluation_table(
@@ -138,7 +138,7 @@ def test_tables_of_the_terminal_show_names_as_they_are(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr(command_line, "make_console", lambda: Console(file=file, width=2000, no_color=True))
     command_line.print_table(ALL, HOSTILE, [HOSTILE])
-    for text in (*told, file.getvalue()):
+    for text in (*texts, file.getvalue()):
         assert not [letter for letter in STEERING if letter in text]
         assert "[red]rich[/red][/]" in text and "\\x1b[2J" in text
 
@@ -175,7 +175,7 @@ def test_the_page_of_the_papers_experiments_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "COMMAND", ALL)
     for method in METHODS:
         monkeypatch.setitem(method.__dict__, "label", f"{method.label} {ALL}")
-    assert_nothing_runs(tell(haepo_first, tmp_path, QUICK_SMALL).page)
+    assert_nothing_runs(make_report(haepo_first, tmp_path, QUICK_SMALL).page)
 
 
 def test_the_page_of_memory_runs_nothing():

@@ -40,9 +40,9 @@ def test_verdicts_are_written_where_there_are_claims(tmp_path):
     assert not (tmp_path / "without" / "verdicts.json").exists()
     (tmp_path / "with").mkdir()
     publish(tmp_path / "with", report(CLAIM))
-    told = json.loads((tmp_path / "with" / "verdicts.json").read_text())
+    verdicts = json.loads((tmp_path / "with" / "verdicts.json").read_text())
     expected = {"section": "walk", "text": CLAIM.text, "source": CLAIM.source}
-    assert told["headline"] == "HAEPO is slower."
-    assert told["claims"] == [
+    assert verdicts["headline"] == "HAEPO is slower."
+    assert verdicts["claims"] == [
         expected | {"verdict": "contradicted", "evidence": "12 of 64", "recommended": "undecided"}
     ]

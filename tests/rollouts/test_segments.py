@@ -1,4 +1,4 @@
-"""Segments: episodes that go on from one segment to the next, their ends, and what is reported of them."""
+"""Segments: episodes that continue from one segment to the next, their ends, and what is reported of them."""
 
 import dataclasses
 import functools

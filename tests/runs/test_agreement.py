@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import haepo_jax
 from haepo_jax.config.sweep import from_values
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import agreement
@@ -27,8 +28,8 @@ def test_a_value_that_one_has_not_is_a_difference():
 
 
 def test_a_long_value_is_cut():
-    (told,) = agreement.find_differences([{"a": "x" * 1000}, {"a": "y"}])
-    assert len(told) < 120
+    (difference,) = agreement.find_differences([{"a": "x" * 1000}, {"a": "y"}])
+    assert len(difference) < 120
 
 
 def test_equal_processes_have_no_difference():
@@ -56,8 +57,10 @@ def test_members_that_differ_though_the_config_does_not_are_a_difference():
     sweep = from_values(BASE)
     (group,) = sweep.groups
     other = sweep._replace(groups=(group._replace(members=group.members[:-1]),))
-    (told,) = agreement.find_differences([agreement._collect_facts(sweep, {}), agreement._collect_facts(other, {})])
-    assert told.startswith("members is ")
+    (difference,) = agreement.find_differences(
+        [agreement._collect_facts(sweep, {}), agreement._collect_facts(other, {})]
+    )
+    assert difference.startswith("members is ")
 
 
 def test_flags_versions_and_code_are_compared(monkeypatch):
@@ -125,3 +128,12 @@ def test_a_folder_that_cannot_be_made_is_left_to_the_one_who_opens_it(two, tmp_p
     (tmp_path / "file").write_text("")
     with agreement.one_folder(tmp_path / "file" / "run"):
         pass
+
+
+def test_the_code_that_is_compared_is_that_of_the_whole_package(tmp_path, monkeypatch):
+    (tmp_path / "losses").mkdir()
+    (tmp_path / "losses" / "haepo.py").write_text("one")
+    monkeypatch.setattr(haepo_jax, "__file__", str(tmp_path / "__init__.py"))
+    before = agreement._digest_code.__wrapped__()
+    (tmp_path / "losses" / "haepo.py").write_text("other")
+    assert agreement._digest_code.__wrapped__() != before

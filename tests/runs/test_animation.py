@@ -22,7 +22,7 @@ FIGURE = Figure((1, 1), dpi=20, facecolor=(0.8,) * 3)
 @pytest.fixture(scope="module")
 def policy():
     """One that has not learned yet."""
-    config = from_config_dict({"env": "Catch-bsuite", "horizon": 9, "policy": {"hidden_sizes": (4,)}})
+    config = from_config_dict({"env": "Catch-bsuite", "horizon": 5, "policy": {"hidden_sizes": (4,)}})
     functions = make_member(config)
     own = functions.algorithm.policy
     params = own.init(jax.random.key(0))
@@ -32,10 +32,10 @@ def policy():
 def test_a_gif_shows_the_states_of_an_episode(policy, tmp_path):
     steps = save_gif(tmp_path / "episode.gif", policy, seed=1)
     with Image.open(tmp_path / "episode.gif") as image:
-        assert image.format == "GIF" and (steps, image.n_frames) == (9, 10)
+        assert image.format == "GIF" and (steps, image.n_frames) == (5, 6)
         image.seek(1)
         before = np.asarray(image.convert("RGB"))
-        image.seek(8)
+        image.seek(4)
         assert (np.asarray(image.convert("RGB")) != before).any()
     with pytest.raises(StorageError, match="is not written: No such file or directory"):
         save_gif(tmp_path / "nowhere" / "episode.gif", policy)
@@ -68,7 +68,7 @@ def test_what_is_no_picture_and_what_cannot_be_drawn_is_refused(policy):
 
 
 def test_of_a_long_episode_every_second_or_every_fourth_state_is_drawn_and_the_last(policy, monkeypatch):
-    monkeypatch.setattr(animation, "_MOST", 4)
+    monkeypatch.setattr(animation, "_MOST", 2)
     states, steps = animation._play(policy, jax.random.key(0))
-    assert steps == 9
-    assert [int(state.ball_y) for state in states] == [0, 4, 8, 9]
+    assert steps == 5
+    assert [int(state.ball_y) for state in states] == [0, 4, 5]

@@ -124,7 +124,7 @@ def test_a_flipped_bit_falls_back_to_the_newest_good_one(kept, folder, share):
     assert_newest_good(folder, kept, 2, damaged=[3])
 
 
-def test_a_changed_value_is_told_by_its_members_checksum(checkpoints, kept, template, folder, monkeypatch):
+def test_a_changed_value_is_noticed_by_its_members_checksum(checkpoints, kept, template, folder, monkeypatch):
 
     original = checksums.compute
 
@@ -185,7 +185,7 @@ def test_a_copy_counts_once_and_serves_where_the_original_is_damaged(kept, folde
         read_checkpoint(list_saved(folder)[0], kept[1])
 
 
-def test_one_that_is_there_stays_as_it_is(checkpoints, kept, folder):
+def test_an_existing_checkpoint_is_left_alone(checkpoints, kept, folder):
     save(checkpoints, kept, 3)
     assert_newest_good(folder, kept, 3, damaged=[])
 

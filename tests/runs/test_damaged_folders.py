@@ -163,7 +163,7 @@ def cases():
 
 
 @pytest.mark.parametrize(("command", "name", "damage"), list(cases()))
-def test_a_damaged_folder_is_told_in_a_sentence_or_made_whole_again(trained, tmp_path, command, name, damage):
+def test_a_damaged_folder_is_refused_in_a_sentence_or_repaired(trained, tmp_path, command, name, damage):
     folder, elsewhere = tmp_path / "run", tmp_path / "other"
     shutil.copytree(trained(command), folder)
     shutil.copytree(trained(command, seed=9), elsewhere)

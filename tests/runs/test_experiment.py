@@ -65,7 +65,7 @@ def test_the_folder_is_as_documented(finished_run):
     assert from_config_dict(json.loads((workdir / "config.json").read_text())).num_updates == 1000
 
 
-def test_the_memory_that_fits_is_told_and_noted(finished_run):
+def test_the_memory_that_fits_is_reported_and_recorded(finished_run):
     workdir, finished = finished_run
     assert "Memory: remat, the fastest that fits." in finished.out
     assert json.loads((workdir / "placement.json").read_text())["memory"] == {"all": "remat"}
@@ -114,7 +114,7 @@ def test_the_table_and_the_figure_are_announced(finished_run):
     assert (workdir / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_progress_is_told(finished_run):
+def test_progress_is_reported(finished_run):
     assert "updates 1000/1000" in finished_run[1].err
     assert "env steps/s" in finished_run[1].err
 
@@ -135,7 +135,7 @@ def test_another_config_is_refused_by_the_fields_that_differ(finished_run):
     assert "holds a run with another config: discount (was 1.0, now 0.5), seed (was 0, now 9)" in refused.err
 
 
-def test_evaluation_is_written_and_told(finished_run):
+def test_evaluation_is_written_and_printed(finished_run):
     workdir, _ = finished_run
     evaluated = run("experiments.evaluate", f"--workdir={workdir}", "--episodes=400")
     assert evaluated.code == 0, evaluated.err
@@ -187,7 +187,7 @@ def test_ten_kills_at_random_moments_end_alike(tmp_path):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
-def test_a_signal_checkpoints_and_says_how_to_go_on(finished_run, tmp_path, number, code):
+def test_a_signal_makes_a_checkpoint_and_the_message_says_how_to_resume(finished_run, tmp_path, number, code):
     workdir = tmp_path / "run"
     command = Command("experiments.train", *LONG, f"--workdir={workdir}")
     wait_for(lambda: len(checkpoints(workdir)) >= 1)
@@ -231,7 +231,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
     assert "is in use by another run" in second.err
 
 
-def test_a_diverged_member_is_told_and_the_others_finish(tmp_path):
+def test_a_diverged_member_is_reported_and_the_others_finish(tmp_path):
     config = tmp_path / "diverging.py"
     config.write_text(
         "from configs import catch\n"
@@ -300,7 +300,7 @@ def test_ppo_trains_and_is_evaluated(ppo_run):
 
 
 @pytest.mark.slow
-def test_a_killed_run_of_ppo_goes_on_in_the_midst_of_its_episodes(ppo_run, tmp_path):
+def test_a_killed_run_of_ppo_resumes_in_the_midst_of_its_episodes(ppo_run, tmp_path):
     """An episode takes 9 steps and an update 8, so that a restart of the environments would show."""
     workdir = tmp_path / "run"
     command = Command("experiments.train", *PPO, f"--workdir={workdir}")
@@ -440,7 +440,7 @@ def test_evaluation_plays_in_each_members_own_environment(tmp_path):
 
 
 @pytest.mark.slow
-def test_sum_normalisation_of_negative_returns_is_told(tmp_path):
+def test_sum_normalisation_of_negative_returns_is_reported(tmp_path):
     arguments = [*SMALL, "--config.num_updates=5", "--config.haepo.normalization=sum"]
     finished = run("experiments.train", *arguments, f"--workdir={tmp_path / 'run'}")
     assert finished.code == 0, finished.err

@@ -13,9 +13,10 @@ import pytest
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.runs.files import provenance_path, read_json
+from haepo_jax.runs.files import provenance_path
 from haepo_jax.runs.folder import clear_leftovers, load_config, storage_errors, write_file, write_json
 from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.provenance import Provenance
 
 CONFIG = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})
@@ -38,7 +39,7 @@ def test_a_new_folder_gets_its_config_and_members(tmp_path):
     ]
 
 
-def test_the_same_config_opens_it_again(tmp_path):
+def test_the_same_config_opens_a_folder_again(tmp_path):
     open_once(tmp_path)
     open_once(tmp_path)
 
@@ -52,7 +53,7 @@ def test_another_config_is_refused_by_every_field_that_differs(tmp_path):
         open_once(tmp_path, other)
 
 
-def test_a_damaged_config_is_told(tmp_path):
+def test_a_damaged_config_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"env": ')
     with pytest.raises(ConfigError, match=r"config\.json is damaged"):
         open_once(tmp_path)
@@ -98,15 +99,15 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "sentence"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "is on a full disk"),
         (OSError(errno.EROFS, "Read-only file system"), r"cannot be written \(Read-only file system\)"),
         (ValueError("kvstore: Error writing: [No space left on device]"), "is on a full disk"),
     ],
 )
-def test_storage_that_fails_gets_one_sentence(tmp_path, error, told):
-    with pytest.raises(StorageError, match=told) as raised, storage_errors(tmp_path):
+def test_storage_that_fails_gets_one_sentence(tmp_path, error, sentence):
+    with pytest.raises(StorageError, match=sentence) as raised, storage_errors(tmp_path):
         raise error
     assert "what was written before is intact" in str(raised.value)
 
@@ -193,7 +194,7 @@ def test_files_have_the_rights_that_the_user_s_mask_gives(tmp_path):
     assert (tmp_path / "file.json").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_a_system_without_file_locks_is_told_so(monkeypatch):
+def test_a_system_without_file_locks_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.delitem(sys.modules, "haepo_jax.runs.folder")
     with pytest.raises(ImportError, match="by locks that Windows has not; use it there in WSL"):

@@ -91,7 +91,7 @@ def test_a_folder_of_before_there_were_ids_stays_without_one(workdir):
         assert read_run_id(workdir) is None
 
 
-def test_a_run_that_lost_its_id_gets_it_back_from_its_parts(workdir):
+def test_a_run_that_lost_its_id_recovers_it_from_its_parts(workdir):
     (workdir / "run.json").unlink()
     writer = MetricsWriter(workdir / "metrics", make_members(CONFIG), run="found")
     writer.write(0, {}, np.ones((1, 2), np.int64))

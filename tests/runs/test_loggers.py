@@ -60,7 +60,7 @@ def test_a_member_that_does_not_exist_is_refused():
         check_request({7}, 7)
 
 
-def test_a_missing_package_is_told(monkeypatch):
+def test_a_missing_package_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     check_request((), 7)
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[tensorboard\]'"):

@@ -103,6 +103,19 @@ def test_a_checkpoint_of_another_network_is_refused_with_both_versions(workdir):
     assert f"{begun}{haepo_jax.__version__}." in str(raised.value)
 
 
+def test_a_setting_that_another_version_had_is_refused_with_both_versions(workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(config | {"bygone": 3}))
+    with pytest.raises(
+        ConfigError, match=r"config\.bygone is not a setting.* begun with haepo_jax 0\.1\.0 .* and this is "
+    ):
+        list(load_states(workdir))
+    identity = json.loads((workdir / "run.json").read_text())
+    (workdir / "run.json").write_text(json.dumps(identity | {"haepo_jax": haepo_jax.__version__}))
+    with pytest.raises(ConfigError, match=r"config\.bygone is not a setting\.$"):
+        list(load_states(workdir))
+
+
 def test_arrays_of_before_0_2_have_their_names_and_meaning_of_now():
     old = {"alive": np.array([True, False]), "death_update": np.array([-1, 3]), "learner.params": np.ones(2)}
     new = upgrade_arrays(old)

@@ -20,20 +20,15 @@ from haepo_jax.runs import load_policy
 from haepo_jax.runs.experiment import run
 from haepo_jax.runs.states import load_states
 
-CATCH = TINY | {
-    "env": "Catch-bsuite",
-    "horizon": 9,
-    "evaluate_every": 1,
-    "policy": {"network": "cnn", "network_kwargs": {"channels": 2, "dense_size": 4}},
-    "sweep": {"optimizer.learning_rate": (0.01, 0.1)},
-}
+LAKE = "FrozenLake-misc"
+SWEPT = TINY | {"evaluate_every": 1, "sweep": {"optimizer.learning_rate": (0.01, 0.1)}}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A run of four members, of two settings and two seeds."""
-    workdir = tmp_path_factory.mktemp("run") / "catch"
-    run(from_config_dict(CATCH), workdir)
+    workdir = tmp_path_factory.mktemp("run") / "bandit"
+    run(from_config_dict(SWEPT), workdir)
     return workdir
 
 
@@ -42,7 +37,7 @@ def policy(folder):
     return load_policy(folder, member=3)
 
 
-def boards_of(policy, batch=()):
+def observations_of(policy, batch=()):
     return jnp.asarray(np.random.default_rng(0).normal(size=(*batch, *policy.environment.observation_shape)))
 
 
@@ -51,7 +46,7 @@ def test_a_policy_has_the_parameters_of_its_member(folder, policy):
     expected = jax.tree.map(lambda leaf: np.asarray(leaf)[3], state.learner.params)
     jax.tree.map(np.testing.assert_array_equal, policy.params, expected)
     assert (policy.member, policy.update) == (population.members[3], update)
-    assert policy.member.settings == {"optimizer.learning_rate": 0.1} and policy.horizon == 9
+    assert policy.member.settings == {"optimizer.learning_rate": 0.1} and policy.horizon == 1
 
 
 def test_the_best_policy_is_the_one_that_was_scored_best(folder):
@@ -69,32 +64,29 @@ def test_a_policy_of_a_number_of_updates_is_that_of_its_checkpoint(folder, polic
 
 
 def test_greedy_actions_are_the_modes_of_the_distribution_alone_and_in_a_batch(policy):
-    boards = boards_of(policy, (2, 3))
-    modes = policy.apply(policy.params, boards).mode()
-    np.testing.assert_array_equal(policy.act(boards, greedy=True), modes)
-    assert policy.act(boards[1, 2], greedy=True) == modes[1, 2]
+    observations = observations_of(policy, (2, 3))
+    modes = policy.apply(policy.params, observations).mode()
+    np.testing.assert_array_equal(policy.act(observations, greedy=True), modes)
+    assert policy.act(observations[1, 2], greedy=True) == modes[1, 2]
 
 
 def test_samples_follow_the_distribution_and_their_key(policy):
-    boards = jnp.broadcast_to(boards_of(policy), (4000, 10, 5))
-    first, again, other = (policy.act(boards, jax.random.key(seed)) for seed in (0, 0, 1))
+    observations = jnp.broadcast_to(observations_of(policy), (4000, 1))
+    first, again, other = (policy.act(observations, jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-    probabilities = policy.apply(policy.params, boards[0]).probs
-    np.testing.assert_allclose(np.bincount(first, minlength=3) / 4000, probabilities, atol=0.04)
+    probabilities = policy.apply(policy.params, observations[0]).probs
+    np.testing.assert_allclose(np.bincount(first, minlength=10) / 4000, probabilities, atol=0.04)
 
 
 def test_raw_images_and_choices_are_taken_as_the_environment_gives_them(policy):
-    board = np.zeros((10, 5), np.uint8)
-    board[0, 2] = board[9, 4] = 1
-    assert policy.act(board, greedy=True) == policy.act(board.astype(np.float32), greedy=True)
-    lake = make("FrozenLake-misc")
-    assert lake.observes_choices and not policy.environment.observes_choices
-    seen = dataclasses.replace(
-        policy, environment=lake, _policy=policy._policy._replace(apply=lambda params, seen: Seen(seen))
-    )
-    np.testing.assert_array_equal(seen.act(np.array([3, 0]), greedy=True), np.eye(16)[[3, 0]])
-    np.testing.assert_array_equal(seen.act(np.eye(16)[3], greedy=True), np.eye(16)[3])
+    own = policy._policy._replace(apply=lambda params, observations: Seen(observations))
+    catch, lake = (dataclasses.replace(policy, environment=make(name), _policy=own) for name in ("Catch-bsuite", LAKE))
+    board = np.arange(50, dtype=np.uint8).reshape(10, 5)
+    found = catch.act(board, greedy=True)
+    assert found.dtype == jnp.float32 and (found == board).all()
+    np.testing.assert_array_equal(lake.act(np.array([3, 0]), greedy=True), np.eye(16)[[3, 0]])
+    np.testing.assert_array_equal(lake.act(np.eye(16)[3], greedy=True), np.eye(16)[3])
 
 
 class Seen:
@@ -106,10 +98,10 @@ class Seen:
 
 
 def test_what_a_policy_cannot_act_on_is_refused(policy):
-    with pytest.raises(ConfigError, match=r"of Catch-bsuite has shape \(10, 5\), .* of shape \(5, 10\)"):
-        policy.act(np.zeros((5, 10)), greedy=True)
+    with pytest.raises(ConfigError, match=r"of GaussianBandit-haepo has shape \(1,\), .* of shape \(3, 2\)"):
+        policy.act(np.zeros((3, 2)), greedy=True)
     with pytest.raises(ConfigError, match="act needs a key to sample an action; give one, or greedy=True"):
-        policy.act(np.zeros((10, 5)))
+        policy.act(np.zeros(1))
 
 
 @pytest.mark.parametrize(
@@ -126,13 +118,22 @@ def test_what_is_not_there_is_refused(folder, arguments, sentence):
         load_policy(folder, *arguments)
 
 
-def test_evaluate_draws_an_episode_of_its_best_member(folder, tmp_path):
+def test_evaluate_refuses_to_draw_what_cannot_be_drawn_before_it_plays(folder, tmp_path):
+    code, words = call("evaluate", folder, gif=str(tmp_path / "best.png"))
+    assert code == 2 and "best.png must end in .gif" in words
+    code, words = call("evaluate", folder, gif=str(tmp_path / "best.gif"))
+    assert code == 2 and "env GaussianBandit-haepo cannot be drawn" in words
+    assert not (folder / "evaluation.json").exists()
+
+
+@pytest.mark.slow
+def test_evaluate_draws_an_episode_of_its_best_member(tmp_path):
+    folder = tmp_path / "run"
+    run(from_config_dict(TINY | {"env": "Catch-bsuite", "horizon": 9}), folder)
     code, words = call("evaluate", folder, gif=str(tmp_path / "best.gif"))
     assert code == 0 and f"drawn in {tmp_path / 'best.gif'}" in words
     with Image.open(tmp_path / "best.gif") as image:
         assert image.n_frames == 10
-    code, words = call("evaluate", folder, gif=str(tmp_path / "best.png"))
-    assert code == 2 and "must end in .gif" in words
 
 
 def test_loading_policies_is_imported_when_it_is_asked_for():

@@ -118,7 +118,7 @@ def assert_at(restored, update):
     jax.tree.map(np.testing.assert_array_equal, restored.tree, state(update))
 
 
-def test_a_run_goes_on_from_its_newest_checkpoint_with_all_its_rows(workdir):
+def test_a_run_resumes_from_its_newest_checkpoint_with_all_its_rows(workdir):
     before = contents(workdir)
     restored = back(workdir)
     assert_at(restored, UPDATES)
@@ -132,7 +132,7 @@ def test_rows_that_no_checkpoint_counts_are_dropped(workdir):
     assert not part(workdir, 3).exists() and part(workdir, 2).exists()
 
 
-def test_what_is_recorded_after_it_counts_on_all_rows(workdir):
+def test_rows_recorded_after_a_resume_are_counted_from_all_rows(workdir):
     shutil.rmtree(folder(workdir) / "4")
     record(workdir, range(3, 6), begun=back(workdir))
     assert back(workdir).rows == 2 * 6 + 2
@@ -155,7 +155,7 @@ class TestRowsThatAreGone:
         shutil.rmtree(workdir / "metrics")
         assert_refused(workdir, "0 of its rows are there, of 10")
 
-    def test_as_their_part_is_damaged_are_refused_and_it_is_named(self, workdir):
+    def test_rows_lost_with_a_damaged_part_are_refused_and_the_part_is_named(self, workdir):
         part(workdir, 0).write_bytes(part(workdir, 0).read_bytes()[:100])
         assert_refused(workdir, r"Not read: part-00000-00000000-00000000\.parquet, as it cannot be read as a parquet")
 
@@ -178,7 +178,7 @@ class TestAnotherRunsCheckpoint:
         with pytest.raises(ConfigError, match="is of another run"):
             find_newest(workdir, sources(workdir), state(0), MEMBERS)
 
-    def test_is_refused_in_its_parts_too(self, workdir, other, capsys):
+    def test_parts_of_another_run_are_set_aside(self, workdir, other, capsys):
         shutil.copy(part(other, 3), part(workdir, 7))
         assert_at(back(workdir), UPDATES)
         set_foreign_parts_aside(workdir)
@@ -280,7 +280,7 @@ class TestNames:
         assert_refused(workdir, "members-000000-000003 is no folder, and checkpoints belong there; move it away")
 
 
-def test_a_run_of_before_there_were_ids_goes_on(workdir, monkeypatch):
+def test_a_run_from_before_there_were_ids_resumes(workdir, monkeypatch):
     """Its parts and checkpoints state nothing."""
     from haepo_jax.runs.metrics import writer
 

@@ -36,7 +36,7 @@ def test_a_larger_group_runs_in_waves_and_the_last_may_be_smaller(saved):
     assert [wave[:2] for wave in waves(saved(), 8)] == [(10, 18), (18, 26), (26, 30)]
 
 
-def test_a_wave_goes_on_from_its_own_folder(saved):
+def test_a_wave_resumes_from_its_own_folder(saved):
     assert waves(saved((10, 18), (18, 26)), 8)[1] == (
         *(18, 26, "members-000018-000026"),
         [("members-000018-000026", 0)],

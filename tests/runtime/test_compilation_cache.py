@@ -132,7 +132,7 @@ def test_an_address_is_left_to_jax_and_becomes_no_folder(settings, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_home_nothing_is_kept_and_it_says_so(settings, capsys):
+def test_a_system_without_a_home_has_no_cache_and_a_warning(settings, capsys):
     def nobody():
         raise RuntimeError("Could not determine home directory.")
 
@@ -146,7 +146,7 @@ def test_without_a_home_nothing_is_kept_and_it_says_so(settings, capsys):
 
 
 @pytest.mark.parametrize("place", ["file/cache", "/proc/cache"])
-def test_a_folder_that_cannot_be_written_is_not_used_and_it_says_so(settings, tmp_path, capsys, place):
+def test_a_cache_folder_that_cannot_be_written_is_skipped_with_a_warning(settings, tmp_path, capsys, place):
     (tmp_path / "file").write_text("")
     settings.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / place))
     compilation_cache.use_default()

@@ -55,13 +55,13 @@ def test_a_process_alone_has_nobody_to_wait_for(address):
 
 
 @pytest.mark.parametrize("process_id", [1, 2])
-def test_another_number_of_processes_is_told_to_all(address, process_id):
+def test_another_number_of_processes_is_reported_by_all(address, process_id):
     first, second = all_outcomes(address, (2, 0), (3, process_id))
     assert first == second
     assert f"Process {process_id} was started with --num_processes=3, process 0 with --num_processes=2" in first
 
 
-def test_one_number_given_to_two_processes_is_told_to_all(address):
+def test_one_number_given_to_two_processes_is_reported_by_all(address):
     sentences = all_outcomes(address, (3, 0), (3, 1), (3, 1))
     assert len(set(sentences)) == 1
     assert "Two processes were started with --process_id=1" in sentences[0]
@@ -108,7 +108,7 @@ def test_to_start_again_helps_those_alone_whom_others_let_wait(address):
             meeting.meet(address, 2, 0, 10, None)
 
 
-def test_process_0_that_does_not_come_is_told(address):
+def test_a_missing_process_0_is_reported(address):
     started = time.monotonic()
     sentence = outcome(address, 2, 1, 0.5)
     assert time.monotonic() - started < 5
@@ -204,7 +204,7 @@ def test_a_stranger_at_the_port_is_passed_over(address, sent):
         assert first.result() is None
 
 
-def test_a_port_in_use_is_told(monkeypatch, address):
+def test_a_port_in_use_is_reported(monkeypatch, address):
     monkeypatch.setattr(meeting, "_PATIENCE_SECONDS", 0.2)
     with socket.create_server(("", address.port)):
         sentence = outcome(address, 2, 0)

@@ -46,7 +46,7 @@ def test_two_processes_give_the_bits_of_one(alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_all_at_the_same_update_and_others_go_on_from_there(alone, tmp_path):
+def test_a_signal_to_one_process_stops_all_at_the_same_update_and_others_resume_there(alone, tmp_path):
     workdir = tmp_path / "run"
     first, second = pods.start(workdir, *pods.SMALL, "--checkpoint_seconds=0", processes=2, devices_each=2)
     wait_for(lambda: len(checkpoints(workdir)) >= 1)
@@ -74,7 +74,7 @@ def test_a_signal_to_one_stops_all_at_the_same_update_and_others_go_on_from_ther
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_other_and_all_go_on(alone, tmp_path, victim):
+def test_a_killed_process_ends_the_other_and_all_resume(alone, tmp_path, victim):
     workdir, heartbeat = tmp_path / "run", 5
     arguments = (*pods.SMALL, "--checkpoint_seconds=0", f"--heartbeat_seconds={heartbeat}")
     commands = pods.start(workdir, *arguments, processes=2, devices_each=2)
@@ -138,7 +138,7 @@ def test_a_second_run_on_the_folder_is_refused_by_all_its_processes(alone, tmp_p
         ((":99999", 2, 1), "--coordinator=':99999' must be HOST:PORT of process 0"),
     ],
 )
-def test_flags_that_do_not_fit_are_told(given, sentence):
+def test_flags_that_do_not_fit_together_are_refused(given, sentence):
     with pytest.raises(ConfigError) as raised:
         processes.initialize(*given)
     assert sentence in str(raised.value)
@@ -213,11 +213,11 @@ def test_what_one_process_refuses_all_refuse(monkeypatch):
     sentence = r"Process 1 cannot take part: config\.seed is wrong\."
     with pytest.raises(ConfigError, match=sentence), processes.all_or_none():
         pass
-    told = []
-    monkeypatch.setattr(processes, "texts", lambda own: told.append(own) or ["", own, ""])
+    words = []
+    monkeypatch.setattr(processes, "texts", lambda own: words.append(own) or ["", own, ""])
     with pytest.raises(ConfigError, match=r"^config\.seed is wrong\.$"), processes.all_or_none():
         raise ConfigError("config.seed is wrong.")
-    assert told == ["config.seed is wrong."]
+    assert words == ["config.seed is wrong."]
 
 
 def test_texts_of_any_length_reach_all(monkeypatch):
@@ -257,7 +257,7 @@ def test_a_refusal_that_all_have_learnt_is_not_reported_again(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("count", "kind", "told", "expected"),
+    ("count", "kind", "words", "expected"),
     [
         (2, jax.errors.JaxRuntimeError, "UNAVAILABLE: Task 1 heartbeat timeout.", Stalled),
         (2, jax.errors.JaxRuntimeError, "INTERNAL: the program is wrong", TimeoutError),
@@ -266,12 +266,12 @@ def test_a_refusal_that_all_have_learnt_is_not_reported_again(monkeypatch):
         (2, ValueError, "Connection is not the name of a setting", TimeoutError),
     ],
 )
-def test_an_error_of_a_library_that_comes_from_a_lost_process_says_so(monkeypatch, count, kind, told, expected):
+def test_an_error_of_a_library_that_comes_from_a_lost_process_says_so(monkeypatch, count, kind, words, expected):
     monkeypatch.setattr(jax, "process_count", lambda: count)
 
     def save():
         try:
-            raise kind(told)
+            raise kind(words)
         except kind as error:
             raise TimeoutError("a save timed out") from error
 

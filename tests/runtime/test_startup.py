@@ -150,7 +150,7 @@ def test_setting_up_after_jax_has_computed_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_platform_that_is_not_there_is_told_in_a_sentence(tmp_path):
+def test_a_missing_platform_is_refused_in_a_sentence(tmp_path):
     finished = train(tmp_path / "run", JAX_PLATFORMS="nonsense")
     assert finished.returncode == 2, finished.stderr
     assert "nonsense" in finished.stderr and "Traceback" not in finished.stderr

@@ -44,7 +44,7 @@ def ended(monkeypatch):
         lambda watched: [(watched.alive(), time.sleep(0.05)) for _ in range(10)],
     ],
 )
-def test_signs_of_life_and_pauses_keep_it_going(ended, live):
+def test_signs_of_life_and_pauses_keep_the_process_running(ended, live):
     with Watchdog(0.2) as watched:
         live(watched)
     assert not ended

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.algorithms.base import Algorithm, LearnerState
 from haepo_jax.algorithms.replay import log_probs
-from haepo_jax.config import ExperimentConfig, TracedConfig, method_of, traced_settings, with_settings
+from haepo_jax.config import ExperimentConfig, TracedConfig, get_method, traced_settings, with_settings
 from haepo_jax.environments import make
 from haepo_jax.losses import effective_sample_size, plackett_luce_log_weights
 from haepo_jax.population.member import make_member
@@ -51,7 +51,7 @@ def measure_batch_gradients(
       For each point `[batches, parameters of the policy]`, and the mean environment steps of a batch.
     """
     algorithm, traced = make_algorithm(config, make(config.env)), with_settings(config, {})
-    has_critic = method_of(config).has_critic
+    has_critic = get_method(config).has_critic
 
     def one(own: Params, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         learner, batch = _fresh_batch(algorithm, traced, own, key)

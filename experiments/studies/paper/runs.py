@@ -21,8 +21,9 @@ from experiments.studies.paper.scale import Scale
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.experiment import run
-from haepo_jax.runs.files import StrPath, read_json, read_record, read_summary
+from haepo_jax.runs.files import StrPath, read_record, read_summary
 from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.text import visible
 
 _SEAL = "seal.json"

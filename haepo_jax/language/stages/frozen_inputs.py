@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.runs.json_files import read_json
 
 
 def check_frozen(frozen: Any, workdir: Path) -> None:
@@ -48,7 +48,7 @@ def check_examples(examples: Any, source: str, workdir: Path) -> None:
 
 
 def _find_changed(tree: Any, path: Path) -> list[str]:
-    """The arrays whose checksum is not the one in a file, which is written where there is none."""
+    """Lists the arrays whose checksum is not the one in a file, which is written where there is none."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     sums = {
         jax.tree_util.keystr(path, simple=True, separator="."): zlib.crc32(np.ascontiguousarray(leaf).tobytes())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig, on_language
+from haepo_jax.language.config import LanguageConfig, get_language_rules
 from haepo_jax.language.data import corpus
 from haepo_jax.language.data.prompts import get_prompt_format
 from haepo_jax.language.data.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
     reference = context.read(source, config.model.frozen_dtype).params if base is None else None
     facts: dict[str, Any] = {}
     reward_decoder = reward_params = None
-    from_comparisons = on_language(config).comparisons is not None
+    from_comparisons = get_language_rules(config).comparisons is not None
     if from_comparisons:
         examples: Any = corpus.read_comparisons(config.data, tokenizer, held_out=False)
         make_update: Callable[[LanguageConfig], Update] = functools.partial(

@@ -228,7 +228,7 @@ def _to_host(learner: LearnerState, cursor: batches.Cursor, tokens: np.ndarray) 
 
 
 def _from_host(state: _State, like: LearnerState) -> tuple[LearnerState, batches.Cursor]:
-    """The learner on the devices, placed as `like`, and the cursor."""
+    """Returns the learner on the devices, placed as `like`, and the cursor."""
     bare = dataclasses.replace(like, key=jax.random.key_data(like.key))
     learner = jax.tree.map(lambda leaf, like: jax.device_put(leaf[0], like.sharding), state.learner, bare)
     return dataclasses.replace(learner, key=jax.random.wrap_key_data(learner.key)), jax.tree.map(

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from haepo_jax.language.config import LanguageConfig, group_size, name_run, stage_settings
+from haepo_jax.language.config import LanguageConfig, get_group_size, name_run, stage_settings
 from haepo_jax.language.data.prompts import get_prompt_format
 from haepo_jax.language.stages.context import Finish, StageContext, make_context, remove_data_if_refused
 from haepo_jax.language.stages.memory_check import check_room
@@ -111,7 +111,7 @@ def _run(
 
 
 def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
-    """The config with the defaults of what the stage does not read."""
+    """Makes the config with the defaults of what the stage does not read."""
     return dataclasses.replace(
         LanguageConfig(), **{name: getattr(config, name) for name in stage_settings(config, stage)}
     )
@@ -120,7 +120,7 @@ def _config_of_stage(config: LanguageConfig, stage: str) -> LanguageConfig:
 def _count_responses(config: LanguageConfig, stage: str) -> int:
     """Responses of an update for each row of its batch."""
     if stage == "rl":
-        return group_size(config)
+        return get_group_size(config)
     return 2 if stage == "reward" else 1
 
 

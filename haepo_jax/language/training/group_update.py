@@ -11,13 +11,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.language.config import LanguageConfig, group_size, method_of, method_settings, on_language
+from haepo_jax.components import is_outside
+from haepo_jax.language.config import (
+    LanguageConfig,
+    get_group_size,
+    get_language_rules,
+    get_method,
+    get_method_settings,
+)
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.gradients import one_shot, two_pass
 from haepo_jax.language.training.learner import LearnerState, descend, whole
 from haepo_jax.language.training.scoring import Sequences, response_log_probs
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods import Objective, StepGroup
+from haepo_jax.methods.outside import hold_to_record
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
@@ -100,10 +108,10 @@ def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *
 
 def _objective(config: LanguageConfig, experience: Experience, response_length: int) -> Objective:
     """The method's objective on the log-probabilities `[N, R]` of the responses."""
-    method, settings = method_of(config), method_settings(config)
+    method, settings = get_method(config), get_method_settings(config)
 
     def grouped(rows: jax.Array) -> jax.Array:
-        return rows.reshape(-1, group_size(config), *rows.shape[1:])
+        return rows.reshape(-1, get_group_size(config), *rows.shape[1:])
 
     where = grouped(experience.sequences.valid[:, -response_length:])
     reference = grouped(experience.reference_log_probs)
@@ -111,9 +119,13 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
     def sums(log_probs: jax.Array) -> jax.Array:
         return trajectory_log_likelihood(log_probs, where=where)
 
-    of_comparisons = on_language(config).comparisons
+    def held(make_objective: Callable[..., Objective]) -> Callable[..., Objective]:
+        outside = is_outside(config.algorithm)
+        return hold_to_record(config.algorithm, method, make_objective) if outside else make_objective
+
+    of_comparisons = get_language_rules(config).comparisons
     if of_comparisons is not None:
-        of_pairs = of_comparisons(settings, sums(reference))
+        of_pairs = held(of_comparisons)(settings, sums(reference))
         return lambda log_probs: of_pairs(sums(grouped(log_probs)))
 
     assert experience.returns is not None
@@ -121,9 +133,9 @@ def _objective(config: LanguageConfig, experience: Experience, response_length: 
     behaviour = grouped(experience.behaviour_log_probs)
     group = StepGroup(grouped(experience.returns), where, behaviour, is_reused=config.rl.num_epochs > 1)
     if method.keeps_steps:
-        of_tokens = method.objective(settings, group, reference)
+        of_tokens = held(method.objective)(settings, group, reference)
     else:
-        of_sums = method.objective(settings, group.sum_over_steps(), sums(reference))
+        of_sums = held(method.objective)(settings, group.sum_over_steps(), sums(reference))
 
         def of_tokens(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
             return of_sums(sums(log_probs))

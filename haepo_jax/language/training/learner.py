@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from haepo_jax.language.model.lora import join
 from haepo_jax.language.model.sharding import shard_parameters
-from haepo_jax.methods import scalars
+from haepo_jax.methods import make_scalars
 from haepo_jax.types import Metrics, Params
 
 
@@ -73,7 +73,7 @@ def make_supervised_update(
     def update(learner: LearnerState, frozen: Any, batch: Any) -> tuple[LearnerState, Metrics]:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(learner.trained, frozen, batch)
         trained, optimizer_state = descend(learner.trained, learner.optimizer_state, gradient, optimizer)
-        metrics = scalars(metrics | {"loss": value, "grad_norm": optax.tree.norm(gradient)})
+        metrics = make_scalars(metrics | {"loss": value, "grad_norm": optax.tree.norm(gradient)})
         learner = dataclasses.replace(
             learner, trained=trained, optimizer_state=optimizer_state, updates_done=learner.updates_done + 1
         )

@@ -25,8 +25,9 @@ from haepo_jax.language.training.group_update import Experience, Score, make_lea
 from haepo_jax.language.training.learner import LearnerState
 from haepo_jax.language.training.rollout import Frozen, make_reference
 from haepo_jax.language.training.scoring import Sequences
-from haepo_jax.runs.files import StrPath, read_json
+from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.types import Metrics, Params
 
 PROMPT_LENGTH = 64

@@ -46,7 +46,7 @@ class Parts(NamedTuple):
     """The id of the run, as its `run.json` or else its parts state it; None for one without."""
 
     def rows(self, update: int, members: range) -> int:
-        """How many rows these members have before an update, counted up to the first that is missing."""
+        """Counts the rows that these members have before an update, counted up to the first that is missing."""
         chosen = (self.members >= members.start) & (self.members < members.stop)
         return int(np.minimum(self.whole[chosen], update).sum())
 
@@ -97,7 +97,7 @@ def list_parts(workdir: StrPath) -> Parts:
 def open_dataset(
     workdir: StrPath, schema: pa.Schema | None = None, parts: Parts | None = None
 ) -> pyarrow.dataset.Dataset:
-    """The rows of a run as a data set, from its own parts alone; flipped bits in them raise an `OSError`.
+    """Opens the rows of a run as a data set, from its own parts alone; flipped bits in them raise an `OSError`.
 
     Args:
       workdir: the run folder.
@@ -130,13 +130,13 @@ def make_statement(run: str | None, name: str) -> dict[bytes, bytes]:
 
 
 def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a part, or some of its columns; its checksums are verified."""
+    """Reads the rows of a part, or some of its columns; its checksums are verified."""
     with path.open("rb") as file:
         return pq.ParquetFile(file, page_checksum_verification=True).read(columns)
 
 
 def read_bounds(metadata: pq.FileMetaData, column: str) -> tuple[int, int] | None:
-    """The least and the largest value of a column, from the part's own statistics; None where it has none."""
+    """Reads the least and the largest value of a column, from the part's own statistics; None where it has none."""
     index = metadata.schema.names.index(column)
     groups = [metadata.row_group(k).column(index).statistics for k in range(metadata.num_row_groups)]
     if not groups or any(group is None or not group.has_min_max for group in groups):
@@ -187,7 +187,7 @@ def _read_statement(metadata: dict[bytes, bytes]) -> dict[str, Any] | None:
 
 
 def _read_rows(parquet: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The members of a part, ascending, with the first update of each and how many there are from it on."""
+    """Reads the members of a part, ascending, with the first update of each and how many there are from it on."""
     schema, metadata = parquet.schema_arrow, parquet.metadata
     for column in ("member", "update"):
         if column not in schema.names or not pa.types.is_integer(schema.field(column).type):
@@ -233,7 +233,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _find_empty_columns(parquet: pq.ParquetFile) -> frozenset[str]:
-    """The columns that have no value at all. One that lacks some is none of a run's."""
+    """Lists the columns that have no value at all. One that lacks some is none of a run's."""
     empty, rows = set(), parquet.metadata.num_rows
     for name in parquet.schema_arrow.names:
         nulls = _count_nulls(parquet, name)
@@ -262,7 +262,7 @@ def _read_members(workdir: Path) -> list[Member] | None:
 def _keep_one_kind(
     contents: list[_Content], listed: Sequence[Member] | None, others: dict[str, str]
 ) -> list[_Content]:
-    """Those whose columns have the types of most, and hold the values that their group's rows have."""
+    """Keeps those whose columns have the types of most, and hold the values that their group's rows have."""
     groups = None if listed is None else {member.index: member.group for member in listed}
     several = groups is None or len(set(groups.values())) > 1
 
@@ -291,7 +291,7 @@ def _keep_one_kind(
 
 
 def _describe_other_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:
-    """How a part's columns differ from those of a run; empty where they do not."""
+    """Says how a part's columns differ from those of a run; empty where they do not."""
     missing = [name for name in _ALWAYS if name in kinds and name not in schema.names]
     if missing:
         return f"it has no column {missing[0]}"
@@ -320,7 +320,7 @@ def _keep_one_run(
 
 
 def _drop_copies(contents: list[_Content], others: dict[str, str]) -> list[_Content]:
-    """One file for each name that parts state, that with this very name if there is one."""
+    """Keeps one file for each name that parts state, that with this very name if there is one."""
     chosen: dict[str, _Content] = {}
     for content in sorted(contents, key=lambda content: content.path.name != content.name):
         if content.name in chosen:

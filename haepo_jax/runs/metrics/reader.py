@@ -37,7 +37,7 @@ class Rows:
         return np.bincount(self.member, minlength=len(self.members))
 
     def by_update(self, name: str, missing: Any) -> np.ndarray:
-        """A column as `[members, updates]`, with `missing` where there is no row."""
+        """Arranges a column as `[members, updates]`, with `missing` where there is no row."""
         values = self.columns[name]
         shape = (len(self.members), int(self.count.max(initial=0)))
         result = np.full(shape, missing, dtype=np.result_type(values, np.asarray(missing)))
@@ -152,7 +152,7 @@ def _check_rows(directory: Path, table: pa.Table, members: list[dict[str, Any]],
 
 
 def _to_array(column: pa.ChunkedArray) -> np.ndarray:
-    """A column as an array; what has no value is NaN, or False."""
+    """Returns a column as an array; what has no value is NaN, or False."""
     if pa.types.is_boolean(column.type):
         column = pc.fill_null(column, False)
     return column.to_numpy()

@@ -35,9 +35,9 @@ def test_benchmark_rows_hold_every_promised_field():
 
 @pytest.mark.slow
 def test_peers_are_measured_in_turn_with_training(tmp_path):
-    told = tmp_path / "told"
-    peer = Peer("echo", f"""echo . >> {told}; echo '{{"env_steps": 10, "seconds": 5, "compile_seconds": 1.5}}'""")
+    calls = tmp_path / "calls"
+    peer = Peer("echo", f"""echo . >> {calls}; echo '{{"env_steps": 10, "seconds": 5, "compile_seconds": 1.5}}'""")
     ours, theirs = speed.compare_peers([peer], num_seeds=2, repeats=3)
-    assert len(told.read_text().splitlines()) == 3
+    assert len(calls.read_text().splitlines()) == 3
     assert theirs["env_steps_per_second"] == 2 and theirs["compile_seconds"] == 1.5
     assert theirs["training_is_times_this"] == pytest.approx(ours["env_steps_per_second"] / 2)

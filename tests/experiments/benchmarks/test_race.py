@@ -53,8 +53,8 @@ def ours(monkeypatch):
 
 
 def teller(seeds=2, there=2, share=0.5):
-    told = {"seconds": 0.0001, "seeds": seeds, "seeds_at_475": there, "share_until_all_at_475": share}
-    return Peer("fake", f"echo '{json.dumps(told)}'")
+    printed = {"seconds": 0.0001, "seeds": seeds, "seeds_at_475": there, "share_until_all_at_475": share}
+    return Peer("fake", f"echo '{json.dumps(printed)}'")
 
 
 def test_ours_is_set_against_a_peer_that_gets_there(ours, tmp_path):
@@ -80,12 +80,12 @@ def test_a_peer_that_does_not_get_there_gives_a_bound(ours, tmp_path):
     assert all(len(row) == len(race.COLUMNS) for row in cells)
 
 
-@pytest.mark.parametrize(("least", "told"), [(7.0, "25.0% of it"), (5.0, "no difference shown")])
-def test_a_share_is_stated_where_the_rounds_are_apart(least, told):
+@pytest.mark.parametrize(("least", "printed"), [(7.0, "25.0% of it"), (5.0, "no difference shown")])
+def test_a_share_is_stated_where_the_rounds_are_apart(least, printed):
     common = {"seeds": 2, "seeds_at_475": 2, "whole_seconds": 9.0}
     ours = {"name": "haepo_jax", "seconds": 2.0, "seconds_least": 1.0, "seconds_most": 6.0} | common
     peer = {"name": "fake", "seconds": 8.0, "seconds_least": least, "seconds_most": 9.0} | common
-    assert race.format_rows([ours, peer | {"ours_takes_of_this": 0.25}])[1][-1] == told
+    assert race.format_rows([ours, peer | {"ours_takes_of_this": 0.25}])[1][-1] == printed
 
 
 def test_where_ours_does_not_get_there_nothing_is_compared(ours, tmp_path):
@@ -98,10 +98,10 @@ def test_a_peer_finds_nothing_compiled(ours, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     ours(Arrival(2.0, 1.0, 2, 2, 1.0))
     peer = teller()
-    told = (
+    printed = (
         f'test "$JAX_COMPILATION_CACHE_DIR" != {tmp_path} && ! test -e "$JAX_COMPILATION_CACHE_DIR" && {peer.command}'
     )
-    race.run_race([peer._replace(command=told)], num_seeds=2, repeats=1, workdir=tmp_path)
+    race.run_race([peer._replace(command=printed)], num_seeds=2, repeats=1, workdir=tmp_path)
 
 
 def test_a_peer_with_other_seeds_is_refused(ours, tmp_path):

@@ -38,7 +38,7 @@ def test_rows_and_machine_are_written_and_drawn(tmp_path, rows):
     assert "</svg>" in (tmp_path / "benchmark.svg").read_text()
 
 
-def test_a_row_of_the_table_says_how_much_of_the_others_it_is(rows):
+def test_a_row_of_the_table_states_its_share_of_the_others(rows):
     cells = report.format_rows(rows)
     assert all(len(row) == len(report.COLUMNS) for row in cells)
     assert cells[6] == (
@@ -49,8 +49,8 @@ def test_a_row_of_the_table_says_how_much_of_the_others_it_is(rows):
 
 
 def test_the_distance_from_the_floor_is_described(tmp_path, rows):
-    told = report.describe_floor(report.write_benchmark(tmp_path, rows, Ceilings(1e11, 1e9)))
+    described = report.describe_floor(report.write_benchmark(tmp_path, rows, Ceilings(1e11, 1e9)))
     forward = 2 * (256 + 4096 + 128) / 1e11 + 128 / 1e9
-    assert f"a policy could act {1e-6 / forward:.1f} million times a second" in told
-    assert f"with 32 seeds is at {5e6 * forward:.0%} of that" in told
-    assert "With 32 seeds an update whose episodes end after 25 of 500 steps takes 10.0% of the time" in told
+    assert f"a policy could act {1e-6 / forward:.1f} million times a second" in described
+    assert f"with 32 seeds is at {5e6 * forward:.0%} of that" in described
+    assert "With 32 seeds an update whose episodes end after 25 of 500 steps takes 10.0% of the time" in described

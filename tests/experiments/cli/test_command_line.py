@@ -224,8 +224,8 @@ def test_help_has_every_setting_with_its_allowed_values_and_meaning(module, aske
     for name in every:
         group = ".NAME" if name == "sweep" or name.endswith(("_kwargs", "_params")) else ""
         assert f"  --config.{name}{group}: " in finished.out
-    told = " ".join(finished.out.split())
-    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.003" in told
+    printed = " ".join(finished.out.split())
+    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.003" in printed
 
 
 @pytest.mark.parametrize("module", EVERY_COMMAND)
@@ -286,7 +286,7 @@ def test_the_module_runs_as_a_plain_process(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_that_no_run_catches_is_reported_too(name, code):
+def test_a_signal_that_no_run_catches_is_reported(name, code):
     script = (
         "import gc, os, signal\nfrom experiments.cli import command_line\n"
         # Where the tests themselves run in the background of a shell, it is ignored.

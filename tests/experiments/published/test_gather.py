@@ -6,8 +6,8 @@ from helpers.quotable_folders import write_benchmark, write_race, write_study
 
 from experiments.published import gather
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import read_json
 
 CONFIG = """
 from haepo_jax.config import default_config

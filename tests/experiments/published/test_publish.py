@@ -6,7 +6,7 @@ from helpers.quotable_folders import write_benchmark, write_project, write_race,
 from experiments.published.documents import fill
 from experiments.published.publish import publish
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import read_json
+from haepo_jax.runs.json_files import read_json
 
 
 def texts(root):

@@ -27,7 +27,7 @@ def test_computed_data_is_computed_once(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_computed_data_is_as_json_gives_it_back_the_first_time_too(tmp_path):
+def test_computed_data_is_what_json_gives_back_from_the_first_time_on(tmp_path):
     first = load_or_compute(tmp_path, "x", lambda: {1: (2, 3)})
     assert first == load_or_compute(tmp_path, "x", lambda: None) == {"1": [2, 3]}
 

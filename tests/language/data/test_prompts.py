@@ -51,7 +51,7 @@ def short(title, post):
 
 
 class TestPresets:
-    def test_have_the_published_lengths(self):
+    def test_presets_have_the_published_lengths(self):
         lengths = {f.name: (f.query_length, f.response_length, f.comparison_length) for f in FORMATS.values()}
         assert lengths == {
             "openai_tldr": (512, 53, 169),
@@ -60,26 +60,26 @@ class TestPresets:
         }
 
     @pytest.mark.parametrize("name", ["openai_tldr", "generated"])
-    def test_read_as_published(self, name):
+    def test_prompts_of_posts_read_as_published(self, name):
         assert get_prompt_format(name).render(POST) == (
             "SUBREDDIT: r/advice\n\nTITLE: Rent\n\nPOST: One.\nTwo.\nThree.\n\nTL;DR:"
         )
 
-    def test_for_articles_read_as_published(self):
+    def test_prompts_of_articles_read_as_published(self):
         article = Article("a", None, None, "A storm.")
         assert get_prompt_format("openai_cnndm").render(article) == "Article:\nA storm.\n\nTL;DR:\n"
 
-    def test_take_braces_in_a_post_as_they_are(self):
+    def test_braces_in_a_post_are_kept(self):
         assert "POST: {title} {0}\n" in OPENAI.render(dataclasses.replace(POST, post="{title} {0}"))
 
-    def test_that_do_not_exist_are_told(self):
+    def test_an_unknown_format_is_refused(self):
         with pytest.raises(ConfigError) as error:
             get_prompt_format("tldr")
         assert str(error.value) == (
             "Prompt format 'tldr' is not known; allowed: openai_tldr, openai_cnndm, generated."
         )
 
-    def test_refuse_a_text_of_the_other_kind(self):
+    def test_a_format_refuses_a_text_of_the_other_kind(self):
         with pytest.raises(ConfigError) as error:
             OPENAI.render(Article("a", "cnn", "t", "A storm."))
         assert str(error.value) == "Prompt format openai_tldr has the field subreddit, and an article has none."
@@ -92,14 +92,14 @@ class TestPresets:
 class TestParts:
     @pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
     @pytest.mark.parametrize("text", ["a\nb", "", "\n\nPOST: again\n\nTL;DR:", " x "])
-    def test_are_what_surrounds_the_long_field_and_itself(self, fmt, text):
+    def test_a_prompt_is_split_around_its_long_field(self, fmt, text):
         post = Article("a", None, None, text) if fmt.long_field == "article" else dataclasses.replace(POST, post=text)
         head, body, tail = fmt.parts(fmt.render(post))
         assert body == text
         assert head + body + tail == fmt.render(post)
 
     @pytest.mark.parametrize("prompt", ["x" * 30, "T: a\n\nP: " + "x" * 30, "T: " + "x" * 30 + "\n\nS:", "\n\nP: S:"])
-    def test_of_another_format_are_refused(self, prompt):
+    def test_a_prompt_of_another_format_is_not_split(self, prompt):
         with pytest.raises(ConfigError) as error:
             SHORT.parts(prompt)
         assert str(error.value) == (
@@ -109,7 +109,7 @@ class TestParts:
 
 
 class TestQueries:
-    def test_are_padded_on_the_left(self):
+    def test_queries_are_padded_on_the_left(self):
         queries, valid = encode_queries([short("ab", "xyz"), short("a", "")], characters(), SHORT)
         assert queries.dtype == np.int32 and valid.dtype == np.bool_
         assert queries.shape == valid.shape == (2, 24)
@@ -118,7 +118,7 @@ class TestQueries:
         assert (queries[~valid] == characters().pad_id).all()
         assert texts(queries, valid) == ["T: ab\n\nP: xyz\n\nS:", "T: a\n\nP: \n\nS:"]
 
-    def test_that_just_fit_are_whole(self):
+    def test_queries_that_just_fit_are_whole(self):
         assert encoded(short("a", "p" * 11)) == short("a", "p" * 11)
 
     @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ class TestQueries:
             ("\n" + "a" * 30, ""),
         ],
     )
-    def test_that_are_too_long_lose_the_end_of_their_post(self, post, left):
+    def test_queries_that_are_too_long_lose_the_end_of_their_post(self, post, left):
         assert encoded(short("a", post)) == short("a", left)
 
-    def test_that_fit_without_their_post_alone_are_cut_to_that(self):
+    def test_queries_that_fit_only_without_their_post_lose_all_of_it(self):
         assert encoded(short("t" * 12, "post")) == short("t" * 12, "")
         assert encoded(short("t" * 11, "post")) == short("t" * 11, "p")
 
-    def test_whose_title_alone_is_too_long_are_told(self):
+    def test_queries_whose_title_alone_is_too_long_are_refused(self):
         with pytest.raises(ConfigError) as error:
             encode_queries([short("t" * 13, "post")], characters(), SHORT)
         assert str(error.value) == (
@@ -149,14 +149,14 @@ class TestQueries:
             "short holds 24."
         )
 
-    def test_that_are_formatted_already_are_cut_alike(self):
+    def test_formatted_prompts_are_cut_like_rows(self):
         (row,) = format_completions([PromptCompletion(short("a", "bb\n" + "c" * 20), " s")], SHORT)
         assert encoded(row.prompt) == short("a", "bb")
 
-    def test_that_are_short_may_be_in_any_format(self):
+    def test_short_queries_may_be_in_any_format(self):
         assert encoded("Summarise: x") == "Summarise: x"
 
-    def test_begin_as_the_model_wants_and_count_that(self):
+    def test_queries_begin_with_the_tokens_of_the_model_which_count(self):
         tokenizer = dataclasses.replace(characters(), begin_ids=(3,))
         queries, valid = encode_queries([short("a", "pp"), short("a", "p" * 30)], tokenizer, SHORT)
         np.testing.assert_array_equal(valid.sum(axis=1), [16, 24])
@@ -164,7 +164,7 @@ class TestQueries:
         assert (queries == 3).sum() == 2
         assert texts(queries, valid)[1] == short("a", "p" * 10)
 
-    def test_that_spell_out_the_beginning_do_not_begin_twice(self):
+    def test_queries_that_spell_out_the_beginning_do_not_begin_twice(self):
         tokenizer = dataclasses.replace(characters(), begin_ids=(3,))
         texts = [f"<bos>{short('a', 'pp')}", f"<bos>{short('a', 'p' * 30)}", "a<bos>"]
         queries, valid = encode_queries(texts, tokenizer, SHORT)
@@ -177,7 +177,7 @@ class TestQueries:
         assert [list(row[mask]) for row, mask in zip(queries, valid, strict=True)] == [expected] * 3
 
     @pytest.mark.parametrize("lines", [2_000, 20_000])
-    def test_of_many_lines_are_cut_in_a_few_steps(self, lines, monkeypatch):
+    def test_queries_of_many_lines_are_cut_in_a_few_steps(self, lines, monkeypatch):
         seen, encode = [], Tokenizer.encode
 
         def counted(tokenizer, texts):
@@ -188,7 +188,7 @@ class TestQueries:
         assert encoded(short("a", "x\n" * lines)) == short("a", "x\nx\nx\nx\nx\nx")
         assert len(seen) < 20 and sum(seen[1:]) < 1000
 
-    def test_that_are_empty_or_none_are_told(self):
+    def test_empty_queries_and_no_queries_are_refused(self):
         with pytest.raises(ConfigError, match=r"^Prompt 1 \(the first is 0\) is empty.$"):
             encode_queries(["a", ""], characters(), SHORT)
         with pytest.raises(ConfigError, match=r"^There are no examples to encode.$"):
@@ -201,7 +201,7 @@ class TestQueries:
         st.text(st.sampled_from("abcXYZ é\n"), max_size=120),
         st.sampled_from(["characters", "subwords"]),
     )
-    def test_of_any_post_fit_and_keep_all_that_they_can(self, title, post, kind):
+    def test_queries_of_any_post_fit_and_keep_all_that_they_can(self, title, post, kind):
         tokenizer = {"characters": characters, "subwords": subwords}[kind]()
         post = post if kind == "subwords" else post.replace("é", "e")
         prompt = short(title, post)
@@ -283,35 +283,35 @@ class TestResponses:
     def ids(self, text):
         return characters().encode([text])[0]
 
-    def test_stay_as_they_are_and_end(self):
+    def test_responses_are_kept_and_ended(self):
         assert self.rows("ab", " ab", "  ab", "\n ab", "ab \n") == [
             [*self.ids(text), 1] for text in ("ab", " ab", "  ab", "\n ab", "ab \n")
         ]
 
-    def test_that_just_fit_end(self):
+    def test_responses_that_just_fit_are_ended(self):
         assert self.rows(" abcd") == [[*self.ids(" abcd"), 1]]
 
-    def test_that_are_too_long_are_cut_and_do_not_end(self):
+    def test_responses_that_are_too_long_are_cut_and_not_ended(self):
         assert self.rows(" abcde", " abcdefgh") == [self.ids(" abcde")] * 2
 
-    def test_that_are_empty_end_at_once(self):
+    def test_empty_responses_end_at_once(self):
         assert self.rows("") == [[1]]
 
-    def test_that_spell_an_end_end_there(self):
+    def test_responses_that_spell_an_end_stop_there(self):
         assert self.rows("a<eos>", "a<eos>b", "a<eos><eos>") == [[*self.ids("a"), 1]] * 3
         assert self.rows("<eos>") == [[1]]
 
-    def test_that_spell_another_end_end_there(self):
+    def test_responses_that_spell_another_end_stop_there(self):
         tokenizer = dataclasses.replace(characters(), other_eos_ids=(3,))
         assert self.rows("a<bos>b", "a<eos>b<bos>", tokenizer=tokenizer) == [[*self.ids("a"), 3], [*self.ids("a"), 1]]
 
-    def test_do_not_begin_as_prompts_do(self):
+    def test_responses_do_not_begin_as_prompts_do(self):
         tokenizer = dataclasses.replace(characters(), begin_ids=(3,))
         assert self.rows("ab", tokenizer=tokenizer) == [[*self.ids("ab"), 1]]
 
     @PROPERTY
     @given(st.lists(st.text("abc de\n", max_size=30), min_size=1, max_size=5), st.integers(1, 30))
-    def test_of_any_text_come_back_up_to_their_length(self, responses, length):
+    def test_responses_of_any_text_decode_to_it_up_to_their_length(self, responses, length):
         for response, row in zip(responses, self.rows(*responses, length=length), strict=True):
             assert characters().decode_response(row) == response[:length]
             assert (row[-1] == 1) == (len(response) < length)
@@ -319,7 +319,7 @@ class TestResponses:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("prompt", ["the dog TL;DR:", "the dog (", "the dog TL;DR:\n", "the dog "])
     @pytest.mark.parametrize("text", ["the dog", " the dog", "\n    return x\n", ") the cat", "\n"])
-    def test_are_what_stands_behind_the_prompt(self, kind, prompt, text):
+    def test_responses_are_tokenized_as_they_continue_the_prompt(self, kind, prompt, text):
         tokenizer = KINDS[kind]()
         (row,) = self.rows(text, length=60, tokenizer=tokenizer, prompt=prompt)
         (head,) = tokenizer.encode([prompt])
@@ -327,7 +327,7 @@ class TestResponses:
         assert tokenizer.decode([*head, *row]) == prompt + text
 
     @pytest.mark.parametrize("kind", ["a space before every text", "a space before every part"])
-    def test_have_no_space_that_their_text_has_not(self, kind):
+    def test_responses_have_no_space_that_their_text_has_not(self, kind):
         tokenizer = KINDS[kind]()
         (row,) = self.rows(" the", tokenizer=tokenizer, prompt="dog:")
         assert [tokenizer.backend.id_to_token(i) for i in row] == ["▁the", "</s>"]
@@ -338,22 +338,22 @@ COMPARED = Comparison(POST, (" first", " second"), 1, ("a", "b"), None, "batch3"
 
 
 class TestRows:
-    def test_to_imitate_take_one_form(self):
+    def test_rows_to_imitate_take_one_form(self):
         assert format_completions(ROWS, OPENAI) == (
             PromptCompletion(OPENAI.render(POST), " Rent."),
             PromptCompletion("P:", "\n s"),
         )
 
     @pytest.mark.parametrize("text", ["ab \n", " ab \n", "  ab \n", "\n ab \n"])
-    def test_that_a_preset_formats_have_one_leading_space(self, text):
+    def test_formatted_summaries_have_one_leading_space(self, text):
         (row,) = format_completions([Demonstration(POST, text)], OPENAI)
         assert row.completion == " ab \n"
 
     @pytest.mark.parametrize("text", ["", " ", "\n"])
-    def test_that_a_preset_formats_may_be_empty(self, text):
+    def test_formatted_summaries_may_be_empty(self, text):
         assert format_completions([Demonstration(POST, text)], OPENAI)[0].completion == ""
 
-    def test_to_compare_take_one_form(self):
+    def test_rows_to_compare_take_one_form(self):
         other = dataclasses.replace(COMPARED, choice=0)
         assert format_preferences([COMPARED, other, Preference("P:", "c", "r")], OPENAI) == (
             Preference(OPENAI.render(POST), " second", " first"),
@@ -361,7 +361,7 @@ class TestRows:
             Preference("P:", "c", "r"),
         )
 
-    def test_of_the_other_kind_are_refused(self):
+    def test_rows_of_the_other_kind_are_refused(self):
         with pytest.raises(ConfigError) as error:
             format_completions([COMPARED], OPENAI)
         assert str(error.value) == (
@@ -375,14 +375,14 @@ class TestRows:
 
 
 class TestArrays:
-    def test_of_completions(self):
+    def test_completions_are_encoded_into_padded_arrays(self):
         arrays = encode_completions([PromptCompletion(short("a", "b"), " xy")] * 3, characters(), SHORT)
         assert arrays.queries.shape == arrays.query_valid.shape == (3, 24)
         assert arrays.responses.shape == arrays.response_valid.shape == (3, 6)
         assert texts(arrays.queries, arrays.query_valid) == [short("a", "b")] * 3
         assert texts(arrays.responses, arrays.response_valid) == [" xy"] * 3
 
-    def test_of_preferences_have_room_for_longer_responses(self):
+    def test_preferences_have_room_for_longer_responses(self):
         arrays = encode_preferences([Preference(short("a", "b"), " chosen", " rejected!")], characters(), SHORT)
         assert arrays.queries.shape == arrays.query_valid.shape == (1, 24)
         for tokens, valid, text in (

@@ -51,7 +51,7 @@ def test_a_fresh_adapter_fits_and_changes_nothing():
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_folded_in_it_gives_the_same_logits(name):
+def test_a_folded_adapter_gives_the_same_logits(name):
     decoder, params = decoder_and_params(name)
     plain = decoder.clone(adapter=None)
     folded = fold(params, ADAPTER)

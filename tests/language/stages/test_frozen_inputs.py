@@ -46,7 +46,7 @@ def test_other_frozen_parameters_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 10**5])
-def test_damaged_checksums_are_told(tmp_path, text):
+def test_damaged_checksums_are_refused(tmp_path, text):
     held(DATA, tmp_path)
     (tmp_path / "examples.json").write_text(text)
     with pytest.raises(ConfigError, match=r"examples\.json is damaged: "):

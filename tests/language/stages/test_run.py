@@ -34,7 +34,7 @@ def stage(**changes):
 
 def train(workdir, changed=None, checkpoint_seconds=0.0):
     with open_run(workdir, {"seed": 0}, [{"index": 0, "seed": 0, "settings": {}}]):
-        return run(changed or stage(), workdir, checkpoint_seconds=checkpoint_seconds)
+        return run(changed or stage(), workdir, {}, checkpoint_seconds=checkpoint_seconds)
 
 
 def stopped_after(updates, monkeypatch):

@@ -10,12 +10,16 @@ import pytest
 import safetensors.numpy
 
 from haepo_jax.errors import ConfigError, Interrupted
-from haepo_jax.language.config import from_config_dict, name_run
-from haepo_jax.language.data import generated_task
+from haepo_jax.language.config import ON_LANGUAGE, from_config_dict, name_run
+from haepo_jax.language.data import corpus, generated_task
+from haepo_jax.language.data.prompts import get_prompt_format
+from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.hugging_face.folder import read_model
 from haepo_jax.language.stages import context, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
-from haepo_jax.runs.files import read_json
+from haepo_jax.language.training.reward import compute_rewards
+from haepo_jax.language.training.scoring import Sequences
+from haepo_jax.runs.json_files import read_json
 
 SMALL = {
     "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32},
@@ -107,7 +111,16 @@ def test_fine_tuning_leaves_a_model_and_its_metrics(made):
 
 def test_the_reward_model_is_judged_on_held_out_comparisons(made):
     summary = read_json(made / "reward" / "summary.json")
-    assert 0 <= summary["held_out_accuracy"] <= 1
+    setting = context.make_context(config_with(), made)
+    model = setting.read(made / "reward" / "model")
+    decoder, params = setting.decoder(model.architecture), {"decoder": model.params, "score": model.score}
+    rows = corpus.read_comparisons(
+        setting.config.data, Tokenizer.from_folder(made / "reward" / "model"), held_out=True
+    )
+    length = get_prompt_format("generated").comparison_length
+    reward = jax.jit(lambda rows: compute_rewards(decoder, params, rows, response_length=length, pooling="sum"))
+    chosen, rejected = (reward(Sequences(rows.tokens[:, k], rows.valid[:, k])) for k in (0, 1))
+    assert len(rows.tokens) == 16 and summary["held_out_accuracy"] == pytest.approx(float(np.mean(chosen > rejected)))
     assert summary["pooling"] == "sum"
     assert read_model(made / "reward" / "model").score.shape == (16,)
 
@@ -132,8 +145,12 @@ def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
     assert not stages.run_sft(config_with(rl={"num_updates": 9}), made)
 
 
+HANDED_IN = "helpers.own_methods:ON_LANGUAGE"
+
+
 @pytest.mark.parametrize(
-    "algorithm", ["haepo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
+    "algorithm",
+    [pytest.param(name, marks=() if name == "haepo" else pytest.mark.slow) for name in (*ON_LANGUAGE, HANDED_IN)],
 )
 def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algorithm):
     config = config_with(algorithm=algorithm)

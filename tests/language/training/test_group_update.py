@@ -68,6 +68,18 @@ def test_a_response_counts_by_its_importance_ratio_in_a_later_epoch_of_rloo(move
     assert (np.abs(ratios - 1).max() > 0.1) == (moved > 0)
 
 
+def test_a_method_from_outside_learns_by_its_own_loss():
+    config = dataclasses.replace(shipped(CONFIGS[0]), algorithm="helpers.own_methods:ON_LANGUAGE")
+    config = dataclasses.replace(config, algorithm_params={"weight": 2.0})
+    rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
+    log_probs = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
+    objective = _objective(config, Experience(rows, log_probs, log_probs, returns), RESPONSE)
+    (_, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(log_probs)
+    valid = np.asarray(rows.valid[:, -RESPONSE:])
+    np.testing.assert_allclose(gradient, -2.0 * np.asarray(returns)[:, None] * valid / 8, rtol=1e-6)
+    assert metrics.keys() == {"sampler_gap"}
+
+
 @pytest.mark.slow
 def test_the_sampler_s_gap_is_that_before_the_policy_moves():
     _, metrics = learned(shipped(CONFIGS[0]))

@@ -7,7 +7,7 @@ from helpers.tiny_decoder import ARCHITECTURE
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.training import memory
 from haepo_jax.language.training.memory import Case, Memory, list_cases, measure, measure_all
-from haepo_jax.runs.files import read_json
+from haepo_jax.runs.json_files import read_json
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_every_colour_stands_out_on_white(colour):
         np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
     ],
 )
-def test_colour_blind_readers_can_tell_the_palette_apart(matrix):
+def test_the_palette_is_distinct_to_colour_blind_readers(matrix):
     colours = [np.cbrt(np.clip(matrix @ linear(style.colour), 0, 1)) for style in PALETTE]
     for number, one in enumerate(colours):
         for other in colours[number + 1 :]:

@@ -16,8 +16,8 @@ def test_drawn_numbers_are_binned_by_quantiles(tmp_path, count, bins):
     ends = [(values[rate.level == k].min(), values[rate.level == k].max()) for k in range(bins)]
     assert all(low[1] < high[0] for low, high in itertools.pairwise(ends))
     for label, (low, high) in zip(rate.labels, ends, strict=True):
-        told = [float(part) for part in label.split(" to ")]
-        np.testing.assert_allclose(told, [low, high] if len(told) == 2 else [low], rtol=0.06)
+        edges = [float(part) for part in label.split(" to ")]
+        np.testing.assert_allclose(edges, [low, high] if len(edges) == 2 else [low], rtol=0.06)
     assert epochs.binned == (count == 8) and score == ("haepo.score", ("sum",), score.level, False)
 
 

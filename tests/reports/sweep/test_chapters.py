@@ -83,8 +83,8 @@ def test_the_best_ten_and_the_default_are_listed(tmp_path):
     default = table.rows[-1]
     assert len(table.rows) == 11 and table.marked == [0] and default[1:3] == ("0.0001", "0.005")
     assert table.rows[0][-1] == "the best" and default[-1] == "behind it, the default"
-    (told,) = [line for line in chapter.section.findings if "is number" in line]
-    assert f"is number {default[0]} of 24 with {default[4]}: behind it." in told
+    (sentence,) = [line for line in chapter.section.findings if "is number" in line]
+    assert f"is number {default[0]} of 24 with {default[4]}: behind it." in sentence
     assert exactly.rows[0] == ("optimizer.learning_rate", table.rows[0][1]) and exactly.folded
     _, (series,), _ = captured(chapter.drawings[0])
     assert [curve.label for curve in series] == ["best", "default"]
@@ -101,8 +101,8 @@ def test_numbers_of_the_table_are_those_of_the_members(tmp_path):
     finals = np.array([hump({RATE: RATES[-1], ENTROPY: 0.0}, seed)[:7].mean() for seed in range(6)])
     numbers = analyse_sweep(read_sweep(tmp_path))
     assert numbers.scores.worst < finals.max()
-    told = f"has the worst final return that any member has, {numbers.scores.worst:.3g}, so that"
-    assert any(told in finding for finding in parts["progress"].section.findings)
+    sentence = f"has the worst final return that any member has, {numbers.scores.worst:.3g}, so that"
+    assert any(sentence in finding for finding in parts["progress"].section.findings)
     assert parts["best"].section.tables[0].marked
 
 

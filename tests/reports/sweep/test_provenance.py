@@ -14,21 +14,21 @@ LATER = ATTEMPT | {
 }
 
 
-def told(folder, **files):
+def describe(folder, **files):
     for name, attempts in files.items():
         write_json(folder / f"{name.replace('_', '-')}.json", attempts)
     return describe_provenance(folder, read_attempts_so_far(folder))
 
 
 def test_a_run_of_one_process_names_its_device(tmp_path):
-    words = told(tmp_path, provenance=[ATTEMPT])
+    words = describe(tmp_path, provenance=[ATTEMPT])
     assert words["device"] == "1 x cpu" and words["minutes, compilation included"] == 10.0
     assert not [name for name in words if name.startswith("process")]
 
 
 def test_every_process_of_the_newest_attempt_has_a_line(tmp_path):
     of_others = [LATER | {"process": number, "host": host} for number, host in ((1, "beta"), (2, "gamma"))]
-    words = told(
+    words = describe(
         tmp_path,
         provenance=[EARLIER, LATER],
         provenance_00001=[EARLIER | {"process": 1, "host": "omega"}, of_others[0]],
@@ -43,20 +43,22 @@ def test_every_process_of_the_newest_attempt_has_a_line(tmp_path):
 
 
 def test_a_process_that_has_only_older_entries_or_none_is_reported(tmp_path):
-    words = told(tmp_path, provenance=[EARLIER, LATER], provenance_00001=[EARLIER | {"process": 1}])
+    words = describe(tmp_path, provenance=[EARLIER, LATER], provenance_00001=[EARLIER | {"process": 1}])
     assert [words[f"process {number}"] for number in (1, 2)] == ["has not written yet"] * 2
 
 
 def test_processes_that_the_newest_attempt_does_without_have_no_line(tmp_path):
     alone = LATER | {"processes": 1}
-    words = told(tmp_path, provenance=[EARLIER, alone], provenance_00001=[EARLIER | {"process": 1}])
+    words = describe(tmp_path, provenance=[EARLIER, alone], provenance_00001=[EARLIER | {"process": 1}])
     assert words["device"] == "2 x TPU v5 lite" and "process 1" not in words
 
 
 @pytest.mark.parametrize("git", [None, {"commit": "0123", "dirty": False}])
 def test_the_commit_is_reported(tmp_path, git):
-    assert told(tmp_path, provenance=[ATTEMPT | {"git": git}])["commit"] == ("0123" if git else "not in a checkout")
+    assert describe(tmp_path, provenance=[ATTEMPT | {"git": git}])["commit"] == (
+        "0123" if git else "not in a checkout"
+    )
 
 
-def test_a_folder_without_provenance_has_nothing_to_tell(tmp_path):
-    assert told(tmp_path) == {}
+def test_a_folder_without_provenance_has_an_empty_description(tmp_path):
+    assert describe(tmp_path) == {}

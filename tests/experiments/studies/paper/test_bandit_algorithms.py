@@ -48,7 +48,7 @@ def test_regret_falls_and_ends_far_below_the_uniform_policy(played, env, rule):
     assert last.mean() < (0.4 if rule == "UCB1" else 0.15) * uniform.mean()
 
 
-def test_it_plays_the_same_each_time(played):
+def test_a_bandit_algorithm_plays_the_same_each_time(played):
     env, rule = GAUSSIAN, "UCB1"
     np.testing.assert_array_equal(play(env, rule), played[env, rule])
 

@@ -141,7 +141,7 @@ def test_a_damaged_run_is_done_again_alone(reproduced):
     changed = {name for name in before | after if before.get(name) != after.get(name)}
     assert changed and all(name.startswith("runs/cartpole/grpo/") for name in changed)
     now = written(reproduced)
-    # What a run did is the same again; how long it took is not, and CartPole's table tells it.
+    # What a run did is the same again; how long it took is not, and CartPole's table shows it.
     for name in ("verdicts.json", "computed/gradients.json", "figures/cartpole-1.svg"):
         assert now[name] == pages[name]
 

@@ -20,8 +20,8 @@ from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
 from haepo_jax.runs import experiment
-from haepo_jax.runs.files import read_json
 from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.json_files import read_json
 
 PLAIN = {"num_seeds": 2, "num_updates": 12, "optimizer.learning_rate": 1e-3}
 TINY = {

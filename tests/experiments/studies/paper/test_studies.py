@@ -15,10 +15,10 @@ from helpers.made_up_studies import (
     all_equal,
     haepo_first,
     haepo_never,
+    make_report,
     not_drawn,
     recommended_first,
     some_diverge,
-    tell,
     without_training,
 )
 
@@ -35,14 +35,14 @@ SLUGS = ["bandits", "random-walk", "cartpole", "deep-sea", "ablations", "referen
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """What the studies make of a story, told once."""
-    return functools.cache(lambda story: tell(story, tmp_path_factory.mktemp(story.__name__)))
+def report_of(tmp_path_factory):
+    """Makes the report of a story, once."""
+    return functools.cache(lambda story: make_report(story, tmp_path_factory.mktemp(story.__name__)))
 
 
 @pytest.fixture(params=STORIES, ids=lambda story: story.__name__)
-def any_story(told, request):
-    return told(request.param)
+def any_story(report_of, request):
+    return report_of(request.param)
 
 
 def test_every_claim_has_a_verdict_and_is_on_the_page(any_story):
@@ -66,8 +66,8 @@ def test_every_study_has_its_tables_and_figures(any_story):
 
 def test_no_number_is_missing(any_story):
     cells = [cell for tables in any_story.tables.values() for table in tables for row in table["rows"] for cell in row]
-    told = [any_story.verdicts["headline"], *(claim["evidence"] for claim in any_story.verdicts["claims"]), *cells]
-    assert not [text for text in told if re.search(r"\b(nan|None)\b", text)]
+    texts = [any_story.verdicts["headline"], *(claim["evidence"] for claim in any_story.verdicts["claims"]), *cells]
+    assert not [text for text in texts if re.search(r"\b(nan|None)\b", text)]
 
 
 def test_no_run_is_asked_for_with_two_configs(any_story):
@@ -87,9 +87,9 @@ def test_every_setting_that_was_tried_is_in_the_tables(any_story):
     assert any_story.page.count("<tr class=marked>") == methods
 
 
-def test_tuning_and_reported_seeds_and_bandits_never_meet(told):
+def test_tuning_and_reported_seeds_and_bandits_never_meet(report_of):
     by_env = {}
-    for config in told(haepo_first).configs:
+    for config in report_of(haepo_first).configs:
         tuning = config.seed >= TUNING_SEED
         assert config.seed in (0, TUNING_SEED)
         seeds = set(range(config.seed, config.seed + config.num_seeds))
@@ -101,9 +101,9 @@ def test_tuning_and_reported_seeds_and_bandits_never_meet(told):
         assert not by_env[env, False] & by_env.get((env, True), set())
 
 
-def test_every_method_is_tuned_with_as_many_members(told):
+def test_every_method_is_tuned_with_as_many_members(report_of):
     sizes = {}
-    for config in told(haepo_first).configs:
+    for config in report_of(haepo_first).configs:
         if config.seed == TUNING_SEED:
             sizes.setdefault(config.env, []).append(config.num_seeds * len(list(sweep_points(config))))
     assert {env: set(counts) for env, counts in sizes.items()} == {
@@ -115,8 +115,8 @@ def test_every_method_is_tuned_with_as_many_members(told):
     assert len(sizes["CartPole-v1"]) == len(cartpole.METHODS)
 
 
-def test_a_true_claim_is_reproduced(told):
-    story = told(haepo_first)
+def test_a_true_claim_is_reproduced(report_of):
+    story = report_of(haepo_first)
     assert "score sum, chosen on tuning seeds" in story.verdicts["headline"]
     for words in (
         *("converges faster", "smoother and more stable", "ahead of PPO and DPO", "less regret than"),
@@ -126,8 +126,8 @@ def test_a_true_claim_is_reproduced(told):
     assert story.words("entropy term") == ("no difference shown", "no difference shown")
 
 
-def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(told):
-    story = told(recommended_first)
+def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(report_of):
+    story = report_of(recommended_first)
     assert "score log_ratio, chosen on tuning seeds" in story.verdicts["headline"]
     for words in ("converges faster", "ahead of PPO and DPO", "less regret than"):
         assert story.words(words) == ("contradicted", "reproduced")
@@ -136,8 +136,8 @@ def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(to
     assert "HAEPO, sum, size 4 against PPO: no seed of either finds it (undecided)" in story.page
 
 
-def test_a_worse_result_is_contradicted_and_never_against_never_is_undecided(told):
-    story = told(haepo_never)
+def test_a_worse_result_is_contradicted_and_never_against_never_is_undecided(report_of):
+    story = report_of(haepo_never)
     assert story.words("converges faster") == ("undecided", "undecided")  # PPO's middle seeds never get there either
     (claim,) = [claim for claim in story.verdicts["claims"] if "converges faster" in claim["text"]]
     assert "HAEPO, sum, against PPO: neither reaches 475 (undecided)" in claim["evidence"]
@@ -158,14 +158,14 @@ def test_titles_and_headlines_name_no_winner(any_story):
 
 def test_few_seeds_decide_nothing_and_show_no_interval(tmp_path):
     few = dataclasses.replace(QUICK_SMALL, quick=False, seeds=4, instance_seeds=2, batches=4)
-    told = tell(haepo_first, tmp_path, few)
-    assert {claim[word] for claim in told.verdicts["claims"] for word in ("verdict", "recommended")} == {"undecided"}
-    evidence = " ".join(claim["evidence"] for claim in told.verdicts["claims"])
+    made = make_report(haepo_first, tmp_path, few)
+    assert {claim[word] for claim in made.verdicts["claims"] for word in ("verdict", "recommended")} == {"undecided"}
+    evidence = " ".join(claim["evidence"] for claim in made.verdicts["claims"])
     assert "too few seeds for an interval" in evidence
-    of_seeds = [table for slug, tables in told.tables.items() if slug != "gradients" for table in tables]
+    of_seeds = [table for slug, tables in made.tables.items() if slug != "gradients" for table in tables]
     assert not [cell for table in of_seeds for row in table["rows"] for cell in row if "[" in cell]
-    assert not re.search(r"\b(sooner|later|less regret|more regret)\b", " ".join(findings(told.page)))
-    assert "with 95%" not in re.sub('<section id="gradients">.*?</section>', "", told.page, flags=re.DOTALL)
+    assert not re.search(r"\b(sooner|later|less regret|more regret)\b", " ".join(findings(made.page)))
+    assert "with 95%" not in re.sub('<section id="gradients">.*?</section>', "", made.page, flags=re.DOTALL)
 
 
 def findings(page):
@@ -176,8 +176,8 @@ def test_a_quick_look_decides_nothing_however_many_seeds(quick):
     assert {claim[word] for claim in quick.verdicts["claims"] for word in ("verdict", "recommended")} == {"undecided"}
 
 
-def test_seeds_that_never_get_there_are_reported_in_words(told):
-    story = told(haepo_never)
+def test_seeds_that_never_get_there_are_reported_in_words(report_of):
+    story = report_of(haepo_never)
     assert "PPO: 3 of 6 seeds end below 475, the worst at " in story.page
     (table,) = story.tables["cartpole"]
     rows = {row[0]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
@@ -187,8 +187,8 @@ def test_seeds_that_never_get_there_are_reported_in_words(told):
     assert "∞" not in story.page
 
 
-def test_seeds_that_diverged_count_as_failed(told):
-    story = told(some_diverge)
+def test_seeds_that_diverged_count_as_failed(report_of):
+    story = report_of(some_diverge)
     (table,) = story.tables["cartpole"]
     for row in table["rows"]:
         cells = dict(zip(table["columns"], row, strict=True))
@@ -197,8 +197,8 @@ def test_seeds_that_diverged_count_as_failed(told):
     assert {row[walk["columns"].index("worst seed")] for row in walk["rows"]} == {"0.00"}
 
 
-def test_where_nothing_differs_no_difference_is_shown(told):
-    story = told(all_equal)
+def test_where_nothing_differs_no_difference_is_shown(report_of):
+    story = report_of(all_equal)
     for words in ("less regret than", "ahead of PPO and DPO", "smoother", "entropy term", "soft KL"):
         assert story.words(words) == ("no difference shown", "no difference shown")
     # Nobody gets there, and nobody finds the treasure.
@@ -207,15 +207,15 @@ def test_where_nothing_differs_no_difference_is_shown(told):
 
 @pytest.mark.parametrize("story", [haepo_never, pytest.param(all_equal, marks=pytest.mark.slow)])
 def test_figures_are_drawn_whatever_the_numbers(tmp_path, story):
-    told = tell(story, tmp_path, QUICK_SMALL, drawn=True)
-    drawn = sorted((told.folder / "figures").glob("*.svg"))
+    made = make_report(story, tmp_path, QUICK_SMALL, drawn=True)
+    drawn = sorted((made.folder / "figures").glob("*.svg"))
     assert len(drawn) == 16
     assert all(path.read_bytes().startswith(b"<?xml") or b"<svg" in path.read_bytes()[:200] for path in drawn)
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    return tell(haepo_first, tmp_path_factory.mktemp("quick"), QUICK_SMALL)
+    return make_report(haepo_first, tmp_path_factory.mktemp("quick"), QUICK_SMALL)
 
 
 def test_a_quick_look_is_untuned_and_marked_as_quick(quick):
@@ -231,22 +231,23 @@ def test_a_quick_look_does_not_speak_of_tuning_that_was_not_done(quick):
     assert "each tried on 0 seeds" not in quick.page and "(0 rows)" not in quick.page
 
 
-def test_bandits_of_few_pulls(tmp_path):
-    tell(haepo_first, tmp_path, dataclasses.replace(QUICK_SMALL, budget=0.02))
+def test_bandits_of_few_pulls_have_verdicts(tmp_path):
+    made = make_report(haepo_first, tmp_path, dataclasses.replace(QUICK_SMALL, budget=0.02))
+    assert "bandits" in {claim["section"] for claim in made.verdicts["claims"]}
 
 
 def test_all_runs_of_the_full_studies_have_a_valid_config(tmp_path):
     few = {"seeds": 2, "tuning_seeds": 1, "instances": 2, "instance_seeds": 2}
     scale = dataclasses.replace(FULL, **few, tuning_instances=1, tuning_instance_seeds=1)
-    told = tell(haepo_never, tmp_path, scale)
-    arms = {config.env_kwargs["num_arms"] for config in told.configs if config.env == bandits.GAUSSIAN}
-    sizes = {config.env_kwargs["size"] for config in told.configs if config.env == "DeepSea-bsuite"}
+    made = make_report(haepo_never, tmp_path, scale)
+    arms = {config.env_kwargs["num_arms"] for config in made.configs if config.env == bandits.GAUSSIAN}
+    sizes = {config.env_kwargs["size"] for config in made.configs if config.env == "DeepSea-bsuite"}
     assert arms == set(FULL.arms) and sizes == set(FULL.deep_seas)
-    assert {config.max_env_steps for config in told.configs if config.env == "CartPole-v1"} == {150_000}
-    assert len(told.configs) == FULL.runs
+    assert {config.max_env_steps for config in made.configs if config.env == "CartPole-v1"} == {150_000}
+    assert len(made.configs) == FULL.runs
 
 
-def test_a_quick_look_has_as_many_runs_as_it_says(quick):
+def test_a_quick_look_has_the_announced_number_of_runs(quick):
     assert len(quick.configs) == QUICK.runs
 
 

@@ -64,6 +64,7 @@ def test_a_score_is_the_mean_of_the_curve_over_points_and_seeds(train):
     grid = budget * np.arange(1, 101) / 100
     ends = np.arange(1, UPDATES + 1) * budget // UPDATES
     newest = np.clip((ends[None] <= grid[:, None]).sum(axis=1) - 1, 0, None)
+    assert len(tuned.tried) > 1
     for settings, score in tuned.tried:
         assert score == pytest.approx(values[newest].mean() * settings["dpo.beta"] + 1.0, rel=1e-5)
 

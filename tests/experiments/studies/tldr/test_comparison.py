@@ -106,9 +106,9 @@ def test_the_findings_have_a_word_for_each_rival(made_up):
 def test_two_seeds_decide_nothing_and_show_no_interval(made_up, monkeypatch):
     monkeypatch.setattr(MadeUp, "scale", QUICK)
     compared = comparison.study(made_up)
-    told = " ".join((compared.headline, *compared.section.findings[1:]))
-    assert "[" not in told and "(more)" not in told and "(less)" not in told
-    assert "too few seeds for an interval" in told and "as nothing was tuned" in told
+    prose = " ".join((compared.headline, *compared.section.findings[1:]))
+    assert "[" not in prose and "(more)" not in prose and "(less)" not in prose
+    assert "too few seeds for an interval" in prose and "as nothing was tuned" in prose
     assert not [cell for table in compared.section.tables for row in table.rows for cell in row if "[" in cell]
     assert not [figure.caption for figure in compared.section.figures if "with 95%" in figure.caption]
 

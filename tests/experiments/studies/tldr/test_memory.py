@@ -27,8 +27,8 @@ def test_the_findings_are_computed_from_the_rows():
 def test_the_claim_of_the_paper_is_decided_by_the_totals(haepo, verdict):
     (claim,) = memory.section(rows(haepo)).claims
     assert claim.verdict == verdict
-    told = f"{abs(1 - haepo):.2%} {'less' if haepo <= 1 else 'more'}"
-    assert f"40M {told} than GRPO and {told} than DPO" in claim.evidence
+    share = f"{abs(1 - haepo):.2%} {'less' if haepo <= 1 else 'more'}"
+    assert f"40M {share} than GRPO and {share} than DPO" in claim.evidence
 
 
 def test_every_device_has_rows_of_its_own():
@@ -61,6 +61,6 @@ def test_shapes_are_measured_here_first_and_then_for_the_topology(tmp_path, monk
         return []
 
     monkeypatch.setattr(memory, "measure_all", measure_all)
-    monkeypatch.setattr(memory, "device_of_topology", lambda name: f"device of {name}")
+    monkeypatch.setattr(memory, "describe_topology_device", lambda name: f"device of {name}")
     memory.measured(tmp_path, ("40M",), "v5e:2x2")
     assert asked == [(len(list(list_cases("40M"))), None), (16, "device of v5e:2x2")]

@@ -321,6 +321,6 @@ def test_what_is_not_supported_is_refused_by_file_and_field(tmp_path, values, se
     assert str(error.value).isprintable() and len(str(error.value)) < 500
 
 
-def test_a_folder_without_config_is_told(tmp_path):
+def test_a_folder_without_config_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=rf"^{tmp_path} holds no config\.json\.$"):
         read_architecture(tmp_path)

@@ -209,7 +209,7 @@ def test_each_leaf_goes_to_its_devices(tmp_path):
     assert_same(read_model(tmp_path / "again").params, expected)
 
 
-def test_the_tokenizer_is_saved_beside_it(tmp_path):
+def test_the_tokenizer_is_saved_beside_the_model(tmp_path):
     characters().save(tmp_path / "source")
     (tmp_path / "source" / "merges.txt").write_text("merges")
     write(tmp_path / "model", tokenizer=Tokenizer.from_folder(tmp_path / "source"))
@@ -299,7 +299,7 @@ def test_a_damaged_file_is_named(tmp_path, keep):
         read_model(tmp_path)
 
 
-def test_a_folder_without_weights_is_told(tmp_path):
+def test_a_folder_without_weights_is_refused(tmp_path):
     (write(tmp_path) / FILE).unlink()
     (tmp_path / SEAL).unlink()
     message = rf"^{tmp_path} holds neither model\.safetensors nor model\.safetensors\.index\.json"
@@ -311,7 +311,7 @@ def test_a_folder_without_weights_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("index", ["{}", '{"weight_map": {}}', '{"weight_map": {"a": 1}}', '{"weight_map": []}'])
-def test_an_index_without_files_is_told(tmp_path, index):
+def test_an_index_without_files_is_refused(tmp_path, index):
     (write(tmp_path) / FILE).unlink()
     (tmp_path / SEAL).unlink()
     (tmp_path / "model.safetensors.index.json").write_text(index)
@@ -319,7 +319,7 @@ def test_an_index_without_files_is_told(tmp_path, index):
         read_model(tmp_path)
 
 
-def test_a_damaged_index_is_told(tmp_path):
+def test_a_damaged_index_is_refused(tmp_path):
     write(tmp_path, max_shard_bytes=4000)
     (tmp_path / SEAL).unlink()
     for text, wrong in (("{", "is not valid JSON"), ("[]", "does not hold a JSON object")):
@@ -377,7 +377,7 @@ def test_a_file_that_was_changed_on_purpose_is_read_without_the_checksums(tmp_pa
     assert read_model(tmp_path).architecture.rope_theta == 5000.0
 
 
-def test_damaged_checksums_are_told(tmp_path):
+def test_damaged_checksums_are_refused(tmp_path):
     write(tmp_path)
     elsewhere = '{"checksums": {"../x": 1}, "facts": {}}'
     for text in ("{", "[]", "{}", '{"checksums": [], "facts": {}}', elsewhere, "[" * 10**5):
