@@ -224,7 +224,7 @@ class TestArguments:
                 "success_rate",
                 2,
                 "config.env_kwargs (success_rate=2.0) cannot be used by FrozenLake-misc: "
-                "success_rate must be between 0 and 1",
+                "success_rate must be between 0 and 1.",
             ),
             # Accepted by the constructor, of no use to its reset.
             (
