@@ -121,7 +121,7 @@ def compute_gold_reward(post: str, summary: str) -> float:
       ConfigError: there is no fact in the post.
 
     Example:
-      >>> gold_reward("well BOSS so pizza EXAM", "boss really boss pizza")
+      >>> compute_gold_reward("well BOSS so pizza EXAM", "boss really boss pizza")
       -0.58
     """
     facts, said, words = _facts(post), set[str](), summary.split()
@@ -139,7 +139,7 @@ def compute_best_gold(post: str) -> float:
     """Computes the most that a summary of the post can earn.
 
     Example:
-      >>> best_gold("well BOSS so pizza EXAM")
+      >>> compute_best_gold("well BOSS so pizza EXAM")
       1.96
     """
     return (COVERED + PER_WORD) * len(_facts(post))
@@ -149,7 +149,7 @@ def compute_preference_probability(first: float, second: float) -> float:
     """Computes the chance that the judge prefers a summary of gold reward `first` to one of `second`: Bradley-Terry.
 
     Example:
-      >>> preference_probability(1.0, 1.0)
+      >>> compute_preference_probability(1.0, 1.0)
       0.5
     """
     return 1 / (1 + math.exp(SHARPNESS * (second - first)))

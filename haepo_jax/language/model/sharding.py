@@ -43,7 +43,7 @@ def count_usable_devices(devices: int, fsdp: int, rows: int) -> int:
       ConfigError: there is none.
 
     Example:
-      >>> usable_devices(12, 1, 32), usable_devices(12, 4, 32), usable_devices(6, 1, 36)
+      >>> count_usable_devices(12, 1, 32), count_usable_devices(12, 4, 32), count_usable_devices(6, 1, 36)
       (8, 8, 6)
     """
     count = next((count for count in range(devices - devices % fsdp, 0, -fsdp) if rows % count == 0), None)
