@@ -326,8 +326,8 @@ class TestTorsos:
     @pytest.mark.parametrize(
         ("name", "sentence"),
         [
-            ("first_alone", "gives float32[1]; it must give real numbers of the shape of its argument, (64,)."),
-            ("positive", "gives bool[64]; it must give real numbers of the shape of its argument, (64,)."),
+            ("first_alone", "gives float32[2, 1]; it must give real numbers of the shape of its argument, (2, 3)."),
+            ("positive", "gives bool[2, 3]; it must give real numbers of the shape of its argument, (2, 3)."),
             ("leaves", "fails at line"),
         ],
     )
