@@ -5,6 +5,7 @@ nothing of the user's. So a part that comes from outside is named by a text that
 no file has to name it, the config may hold the part itself.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -13,12 +14,16 @@ import inspect
 import operator
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from haepo_jax.errors import ConfigError, nearest, quoted, suggestion
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest, quoted, suggestion
 
 _HOW_TO_FIND = "it is looked for in the folder of the config file, in the current one and in those of PYTHONPATH"
 
@@ -166,23 +171,103 @@ def call(
         is said with the line.
     """
     check_arguments(path, component, len(arguments), kwargs=kwargs, params=params)
-    try:
+    with failures_named(f"config.{path} {_shown(component)}", component, constants=f"config.{path}_kwargs"):
         return component(*arguments, **kwargs, **(params or {}))
-    except ConfigError:
+
+
+@contextlib.contextmanager
+def failures_named(who: str, component: Any = None, constants: str | None = None) -> Iterator[None]:
+    """Turns what a component raises while it is called, or asked to make something, into one sentence.
+
+    Args:
+      who: the component, as the sentence begins.
+      component: what was loaded; the sentence has the line of its file that failed.
+      constants: the group of arguments, if there is one, whose values are no tracers.
+
+    Raises:
+      ConfigError: the component has raised anything, `SystemExit` included.
+    """
+    try:
+        yield
+    except (ConfigError, StorageError, Interrupted, Stalled):  # sentences already
         raise
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), "").rstrip(".")
-        raise ConfigError(
-            f"config.{path} {_shown(component)} fails{_place(component, error)} with {type(error).__name__}"
-            f"{': ' * bool(reason)}{reason}."
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{who} fails{_line_of(error, component)}: {reason_of(error, constants)}.") from error
 
 
-def _place(component: Any, error: Exception) -> str:
-    """The last line of its own file in which it failed, in words; nothing where none is known."""
-    file = _file_of(component)
+def reason_of(error: BaseException, constants: str | None = None) -> str:
+    r"""Words why a component failed, as the end of a sentence without its stop.
+
+    Args:
+      error: what it has raised.
+      constants: as of `failures_named`.
+
+    Example:
+      >>> reason_of(ValueError("no maze.\nMore of it"))
+      'ValueError: no maze'
+    """
+    if isinstance(error, _NEEDS_A_VALUE):
+        instead = f", and arguments that decide in Python belong in {constants}" if constants else ""
+        return (
+            "it asks for the value of a traced array, as Python's if does; a choice by such a value is made by "
+            f"jnp.where{instead}"
+        )
+    text = next(iter(str(error).splitlines()), "").strip()[:300].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+_NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def _line_of(error: BaseException, component: Any) -> str:
+    """Where in the file of the component, as a part of a sentence."""
+    file = None if component is None else _file_of(component)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f" at line {lines[-1]} of {file}" if lines else ""
+    return f" at line {lines[-1]} of {file}" if file and lines else ""
+
+
+def checked_numbers(who: str, found: Any, shape: tuple[int, ...], what: str, *, real: bool = False) -> jax.Array:
+    """Returns what a component gives as an array, in its own dtype.
+
+    Args:
+      who: the component, as the sentence of an error begins.
+      found: what it gives.
+      shape: that of what it must give.
+      what: it must give, as that sentence ends.
+      real: whether whole numbers and truth values will not do, as what has a gradient must be real.
+
+    Raises:
+      ConfigError: no array of this shape, or one of other numbers.
+
+    Example:
+      >>> checked_numbers("config.returns mine:double", 2.0, (), "one number").dtype
+      dtype('float32')
+    """
+    is_array = isinstance(found, jax.Array | np.ndarray | np.generic | bool | int | float)
+    kinds = (jnp.floating,) if real else (jnp.floating, jnp.integer, jnp.bool_)
+    if not is_array or jnp.shape(found) != shape or not any(jnp.issubdtype(_dtype(found), kind) for kind in kinds):
+        raise ConfigError(f"{who} gives {describe(found)}; it must give {what}.")
+    return jnp.asarray(float(found) if isinstance(found, int) else found)
+
+
+def _dtype(number: Any) -> Any:
+    return getattr(number, "dtype", type(number))
+
+
+def describe(found: Any) -> str:
+    """Words what a component has given: an array by its dtype and shape, anything else as it is.
+
+    Example:
+      >>> describe(jnp.zeros(3)), describe(None)
+      ('float32[3]', 'None')
+    """
+    if isinstance(found, jax.Array | np.ndarray):
+        return f"{found.dtype}[{', '.join(map(str, found.shape))}]"
+    return quoted(found)
 
 
 def check_arguments(

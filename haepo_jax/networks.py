@@ -21,6 +21,8 @@ from haepo_jax.environments.interface import Box, Discrete
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.types import Params
 
+HEAD = "head"
+"""The name of the layer after a torso, unless that has an attribute `head_name`."""
 Activation = Callable[[jax.Array], jax.Array]
 MakeTorso = Callable[[], nn.Module]
 
@@ -147,7 +149,7 @@ class _Network(nn.Module):
     def __call__(self, observations: jax.Array) -> jax.Array:
         """Maps `[..., *observation_shape]` to `[..., output_size]`."""
         features = self.torso(observations)
-        name = getattr(self.torso, "head_name", "head")
+        name = getattr(self.torso, "head_name", HEAD)
         head = nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.output_scale), name=name)
         return head(features)
 
@@ -184,6 +186,9 @@ class GaussianPolicy(nn.Module):
         return distrax.MultivariateNormalDiag(mean, std)
 
 
+_KIND = "the class of a flax.linen.Module, or a function that makes one"
+
+
 def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> MakeTorso:
     """Prepares the torso that a config describes, and tries it on shapes alone.
 
@@ -198,10 +203,10 @@ def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> Make
     Raises:
       ConfigError: a torso or an activation that cannot be imported, that does not take these arguments, or that makes
         no Flax module; or a module that is no torso: it fails, returns something else than features `[..., F]`, has
-        mutable state, or draws random numbers.
+        mutable state, parameters that are not float32 or have the name of the head, or draws random numbers.
     """
     path, name = "policy.network", config.network
-    factory = components.load(path, name) if components.is_outside(name) else TORSOS[name]
+    factory = components.load(path, name, _makes_torsos, _KIND) if components.is_outside(name) else TORSOS[name]
     offered = {
         "observation_shape": observation_shape,
         "hidden_sizes": tuple(config.hidden_sizes),
@@ -211,16 +216,35 @@ def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> Make
     make = functools.partial(factory, **{key: value for key, value in offered.items() if key in known})
     components.check_arguments(path, make, kwargs=config.network_kwargs)
     make_module = functools.partial(make, **config.network_kwargs)
-    shown = name if isinstance(name, str) else getattr(name, "__qualname__", type(name).__name__)
-    _check_torso(f"config.{path} {shown}", make_module, observation_shape)
+    _check_torso(f"config.{path} {_shown(name)}", factory, make_module, observation_shape)
     return make_module
 
 
 def _activation(name: Any) -> Activation:
-    return components.load("policy.activation", name) if components.is_outside(name) else getattr(jax.nn, name)
+    if not components.is_outside(name):
+        return getattr(jax.nn, name)
+    outside = components.load("policy.activation", name)
+    who = f"config.policy.activation {_shown(name)}"
+
+    def activation(array: jax.Array) -> jax.Array:
+        with components.failures_named(who, outside):
+            found = outside(array)
+        what = f"real numbers of the shape of its argument, {array.shape}"
+        return components.checked_numbers(who, found, array.shape, what, real=True)
+
+    return activation
 
 
-def _check_torso(where: str, make: Callable[[], Any], observation_shape: tuple[int, ...]) -> None:
+def _shown(name: Any) -> str:
+    return name if isinstance(name, str) else getattr(name, "__qualname__", type(name).__name__)
+
+
+def _makes_torsos(found: Any) -> bool:
+    """Whether it is a class or a function; a module that is made already can be called too, with observations."""
+    return callable(found) and not isinstance(found, nn.Module)
+
+
+def _check_torso(where: str, factory: Any, make: Callable[[], Any], observation_shape: tuple[int, ...]) -> None:
     """Refuses a module that is no torso. Nothing is computed."""
 
     def play() -> list[Any]:
@@ -233,20 +257,18 @@ def _check_torso(where: str, make: Callable[[], Any], observation_shape: tuple[i
                 f"{where} has mutable state ({', '.join(others)}), which no update would carry on; a torso has "
                 "parameters alone."
             )
+        _check_parameters(where, getattr(module, "head_name", HEAD), variables.get("params", {}))
         return [module.apply(variables, jnp.zeros((*axes, *observation_shape))) for axes in _LEADING]
 
     try:
-        features = jax.eval_shape(play)
-    except ConfigError:
-        raise
-    except flax.errors.InvalidRngError as error:
+        with components.failures_named(f"{where} at observations of shape {observation_shape}", factory):
+            features = jax.eval_shape(play)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, flax.errors.InvalidRngError):
+            raise
         raise ConfigError(
             f"{where} draws random numbers, as dropout does, which a torso may not: its features must follow from "
             "parameters and observations alone."
-        ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"{where} fails at observations of shape {observation_shape}: {type(error).__name__}: {_first_line(error)}"
         ) from error
     for axes, found in zip(_LEADING, features, strict=True):
         is_array = isinstance(found, jax.ShapeDtypeStruct)
@@ -259,8 +281,18 @@ def _check_torso(where: str, make: Callable[[], Any], observation_shape: tuple[i
             )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "").rstrip(".")
+def _check_parameters(where: str, head: str, params: Params) -> None:
+    """Refuses the parameters of a torso that no gradient step could move, or that hide those of the head."""
+    if head in params:
+        raise ConfigError(
+            f"{where} has a layer or a parameter called {head}, as the layer after it is called; give it another name."
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if leaf.dtype != jnp.float32:
+            raise ConfigError(
+                f"{where} has the parameter {jax.tree_util.keystr(path, simple=True, separator='.')} in {leaf.dtype}; "
+                "all must be float32, whatever it computes in."
+            )
 
 
 def make_policy(

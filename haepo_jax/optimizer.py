@@ -10,6 +10,7 @@ import optax
 from haepo_jax import components
 from haepo_jax.config import OptimizerConfig
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.types import Params
 
 _TRANSFORMS = {"adam": optax.scale_by_adam}
 
@@ -54,7 +55,38 @@ def _transform(config: OptimizerConfig) -> optax.GradientTransformation:
         raise ConfigError(
             f"config.{path} {name} makes {quoted(transform)}; it must make an optax.GradientTransformation."
         )
-    return transform
+    return _checked(f"config.{path} {name}", make, transform) if components.is_outside(name) else transform
+
+
+def _checked(who: str, make: Any, transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Holds a transform from outside to its types: updates of another shape would be broadcast in silence."""
+
+    def init(params: Params) -> Any:
+        with components.failures_named(who, make):
+            # A loop carries the state, in which a Python number would be of a dtype that each step may change.
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), transform.init(params))
+
+    def update(gradients: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        with components.failures_named(who, make):
+            updates, after = transform.update(gradients, state, params)
+        _check_same(f"{who} makes updates", "of the parameters", gradients, updates)
+        _check_same(f"{who} makes a state", "of the state before", state, after)
+        return updates, after
+
+    return optax.GradientTransformation(init, update)
+
+
+def _check_same(what: str, whose: str, before: Any, after: Any) -> None:
+    """Refuses other fields than before, and arrays of another dtype or shape."""
+    structure: Any = jax.tree.structure(before)  # whose type has no == for mypy
+    if structure != jax.tree.structure(after):
+        raise ConfigError(f"{what} of other fields than those {whose}; they must have the same.")
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if (jnp.shape(new), jnp.result_type(new)) != (jnp.shape(old), jnp.result_type(old)):
+            raise ConfigError(
+                f"{what} with {components.describe(new)} where those {whose} have {components.describe(old)}; both "
+                "must be the same."
+            )
 
 
 def _schedule(config: OptimizerConfig, num_steps: int) -> Callable[[jax.Array], jax.Array | float]:
@@ -71,8 +103,6 @@ def _schedule(config: OptimizerConfig, num_steps: int) -> Callable[[jax.Array], 
     def schedule(step: jax.Array) -> jax.Array:
         arguments = {"kwargs": config.schedule_kwargs, "params": config.schedule_params}
         factor = components.call(path, outside, step, num_steps, **arguments)
-        if jnp.shape(factor) != ():
-            raise ConfigError(f"config.{path} {name} gives {quoted(factor)}; it must give one number.")
-        return jnp.asarray(factor, jnp.float32)
+        return components.checked_numbers(f"config.{path} {name}", factor, (), "one number").astype(jnp.float32)
 
     return schedule

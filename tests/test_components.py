@@ -6,6 +6,9 @@ import math
 import sys
 import textwrap
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from haepo_jax import components
@@ -130,13 +133,86 @@ def test_arguments_that_a_component_does_not_have_are_refused(arguments, kwargs,
     assert refusal(components.call, "a.b", partial, *arguments, kwargs=kwargs, params=params).startswith(sentence)
 
 
+def raises():
+    raise RuntimeError("no maze\nof all")
+
+
+def exits():
+    sys.exit("no more")
+
+
+def decides(*, wide):
+    return 2.0 if wide > 0 else 1.0
+
+
+def counts(*, wide):
+    return np.zeros(int(wide))
+
+
+def converts(*, wide):
+    return np.asarray(wide)
+
+
+def test_what_a_component_raises_is_one_sentence_with_its_line():
+    line = raises.__code__.co_firstlineno + 1
+    assert refusal(components.call, "a.b", raises, kwargs={}) == (
+        f"config.a.b raises fails at line {line} of {__file__}: RuntimeError: no maze."
+    )
+    assert refusal(components.call, "a.b", exits, kwargs={}).endswith(": SystemExit: no more.")
+
+
+@pytest.mark.parametrize("component", [decides, counts, converts])
+def test_a_traced_argument_that_python_needs_is_refused_with_the_way_out(component):
+    def traced(wide):
+        return components.call("a.b", component, kwargs={}, params={"wide": wide})
+
+    sentence = refusal(jax.eval_shape, traced, 1.0)
+    assert "fails at line" in sentence and sentence.endswith(
+        ": it asks for the value of a traced array, as Python's if does; a choice by such a value is made by "
+        "jnp.where, and arguments that decide in Python belong in config.a.b_kwargs."
+    )
+
+
+def test_a_sentence_from_within_a_component_stays_as_it_is():
+    def inner():
+        raise ConfigError("Just this.")
+
+    assert refusal(components.call, "a.b", inner, kwargs={}) == "Just this."
+
+
+@pytest.mark.parametrize("found", [2, True, 2.0, np.float32(2.0), np.ones((), np.int8)])
+def test_numbers_of_any_real_kind_are_taken(found):
+    assert float(components.checked_numbers("mine", found, (), "one number")) == float(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "given"),
+    [
+        (None, "None"),
+        ("a", "'a'"),
+        (1j, "1j"),
+        ([1.0], "[1.0]"),
+        (np.ones(2), "float64[2]"),
+        (jnp.ones(2), "float32[2]"),
+    ],
+)
+def test_what_is_no_such_array_is_refused_with_what_it_is(found, given):
+    sentence = refusal(components.checked_numbers, "mine", found, (), "one number")
+    assert sentence == f"mine gives {given}; it must give one number."
+
+
+def test_where_a_gradient_is_needed_whole_numbers_will_not_do():
+    array = np.ones(2, np.int32)
+    assert "gives int32[2]" in refusal(components.checked_numbers, "mine", array, (2,), "real numbers", real=True)
+
+
 def test_a_component_that_fails_is_refused_with_the_line_and_the_reason(write, tmp_path):
     write("import math\n\ndef reward(steps):\n    return math.tanh(steps)\n")
     sentence = refusal(components.call, "returns", components.load("returns", "mine:reward"), "steps", kwargs={})
     where = f"at line 4 of {tmp_path / 'mine.py'}"
-    assert sentence == f"config.returns reward fails {where} with TypeError: must be real number, not str."
+    assert sentence == f"config.returns reward fails {where}: TypeError: must be real number, not str."
     of_python = refusal(components.call, "returns", math.tanh, "s", kwargs={})
-    assert of_python.startswith("config.returns tanh fails with TypeError")
+    assert of_python.startswith("config.returns tanh fails: TypeError")
 
 
 def test_the_source_of_a_component_is_the_file_that_defines_it(write, tmp_path):

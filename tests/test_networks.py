@@ -181,6 +181,34 @@ class Drops(Rows):
         return nn.Dropout(0.5, deterministic=False)(super().__call__(observations))
 
 
+class CalledHead(nn.Module):
+    @nn.compact
+    def __call__(self, observations):
+        return nn.Dense(2, name="head")(observations)
+
+
+class Bits(nn.Module):
+    @nn.compact
+    def __call__(self, observations):
+        return nn.Dense(2, param_dtype=jnp.bfloat16)(observations)
+
+
+READY = Bits()
+
+
+def leaves(*observations):
+    del observations
+    raise SystemExit(3)
+
+
+def first_alone(array):
+    return array[..., :1]
+
+
+def positive(array):
+    return array > 0
+
+
 def flat_only(size):
     return lambda observations: observations
 
@@ -279,7 +307,33 @@ class TestTorsos:
 
     def test_a_torso_that_fails_is_refused_with_its_own_words(self):
         sentence = refusal((), network=f"{__name__}:Rows", network_kwargs={"size": 5})
-        assert "Rows fails at observations of shape (): " in sentence and "\n" not in sentence
+        assert "Rows at observations of shape () fails at line " in sentence and "\n" not in sentence
+        assert sentence.endswith(".")
+
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("CalledHead", "has a layer or a parameter called head, as the layer after it is called; give it another"),
+            ("Bits", "has the parameter Dense_0.bias in bfloat16; all must be float32, whatever it computes in."),
+            ("READY", "is Bits(); it must be the class of a flax.linen.Module, or a function that makes one."),
+            ("leaves", "at observations of shape (4,) fails at line"),
+        ],
+    )
+    def test_what_no_gradient_step_could_move_is_refused(self, name, sentence):
+        found = refusal((4,), network=f"{__name__}:{name}")
+        assert found.startswith(f"config.policy.network {__name__}:{name} {sentence}")
+
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("first_alone", "gives float32[1]; it must give real numbers of the shape of its argument, (64,)."),
+            ("positive", "gives bool[64]; it must give real numbers of the shape of its argument, (64,)."),
+            ("leaves", "fails at line"),
+        ],
+    )
+    def test_an_activation_that_is_none_is_refused_by_its_name(self, name, sentence):
+        found = refusal((4,), activation=f"{__name__}:{name}")
+        assert found.startswith(f"config.policy.activation {__name__}:{name} {sentence}")
 
     @pytest.mark.parametrize(
         ("kwargs", "sentence"),

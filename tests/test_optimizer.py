@@ -61,6 +61,35 @@ def two(step, num_steps):
     return jnp.stack([step, step])
 
 
+def transform(update, start=0):
+    return optax.GradientTransformation(lambda params: start, update)
+
+
+def sums():
+    return transform(lambda gradients, state, params=None: (gradients.sum(), state))
+
+
+def lists():
+    return transform(lambda gradients, state, params=None: ([gradients], state))
+
+
+def drifts():
+    return transform(lambda gradients, state, params=None: (gradients, state + 0.5))
+
+
+def grows():
+    return transform(lambda gradients, state, params=None: (gradients, (state, state)))
+
+
+def fails():
+    return transform(lambda gradients, state, params=None: params["nothing"])
+
+
+def imaginary(step, num_steps):
+    del num_steps
+    return 1j * step
+
+
 HERE = "test_optimizer:"
 
 
@@ -129,7 +158,19 @@ def test_a_schedule_from_outside_gets_the_step_and_the_number_of_steps():
             {"schedule": f"{HERE}ramp"},
             "needs the argument power: give config.optimizer.schedule_kwargs.power or",
         ),
-        ({"schedule": f"{HERE}two"}, "it must give one number"),
+        ({"schedule": f"{HERE}two"}, "gives int32[2]; it must give one number."),
+        ({"schedule": f"{HERE}imaginary"}, "gives complex64[]; it must give one number."),
+        (
+            {"transform": f"{HERE}sums"},
+            "makes updates with float32[] where those of the parameters have float32[1]; both must be the same.",
+        ),
+        ({"transform": f"{HERE}lists"}, "makes updates of other fields than those of the parameters; they must have"),
+        (
+            {"transform": f"{HERE}drifts"},
+            "makes a state with float32[] where those of the state before have int32[]; both must be the same.",
+        ),
+        ({"transform": f"{HERE}grows"}, "makes a state of other fields than those of the state before; they must"),
+        ({"transform": f"{HERE}fails"}, f"config.optimizer.transform {HERE}fails fails at line "),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(settings, sentence):

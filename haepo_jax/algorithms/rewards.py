@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from haepo_jax import components
 from haepo_jax.config import ExperimentConfig, TracedConfig
-from haepo_jax.errors import ConfigError
 from haepo_jax.rollouts.steps import Steps, steps_of
 
 MakeRewards = Callable[[TracedConfig, Any], jax.Array]
@@ -34,12 +33,10 @@ def make_rewards(config: ExperimentConfig) -> MakeRewards:
         assert isinstance(steps, Steps)  # a config with `returns` keeps them
         arguments = {"kwargs": config.returns_kwargs, "params": traced.returns_params}
         rewards = components.call(path, outside, steps, **arguments)
-        if jnp.shape(rewards) != steps.rewards.shape:
-            raise ConfigError(
-                f"config.{path} {name} makes rewards of shape {jnp.shape(rewards)} of those of shape "
-                f"{steps.rewards.shape}; it must give one for each step."
-            )
+        rewards = components.checked_numbers(
+            f"config.{path} {name}", rewards, steps.rewards.shape, f"a number for each step, {steps.rewards.shape}"
+        )
         # Nothing is learnt through the rewards, nor from steps after an episode's end.
-        return jnp.where(steps.mask, jax.lax.stop_gradient(jnp.asarray(rewards, jnp.float32)), 0)
+        return jnp.where(steps.mask, jax.lax.stop_gradient(rewards.astype(jnp.float32)), 0)
 
     return rewards_of

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from haepo_jax.components import failures_named
 from haepo_jax.environments.contract import (
     check_choices,
     check_real_actions,
@@ -66,13 +67,19 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
         full = defaults.replace(**given)
         return full.replace(**{key: rule(full) for key, rule in derived.items()})
 
+    who = f"env {name}"
+
     def reset(params: Mapping[str, ArrayLike], key: jax.Array) -> tuple[Any, jax.Array]:
-        observation, state = env.reset_env(key, complete(params))
+        full = complete(params)
+        with failures_named(f"{who}{with_params(params)}", type(env), constants="config.env_kwargs"):
+            observation, state = env.reset_env(key, full)
         return jax.tree.map(lambda leaf, kind: jnp.asarray(leaf, kind.dtype), state, types), observe(observation)
 
     def step(params: Mapping[str, ArrayLike], key: jax.Array, state: Any, action: jax.Array) -> Step:
         full = complete(params)
-        observation, next_state, reward, terminated, info = env.step_env(key, state, act(action, full), full)
+        with failures_named(f"{who}{with_params(params)}", type(env), constants="config.env_kwargs"):
+            observation, next_state, reward, terminated, info = env.step_env(key, state, act(action, full), full)
+            truncated = env.is_truncated(next_state, full)
         # Again, as parameters of other dtypes than the defaults may give the state another one.
         check_state(name, state, next_state)
         next_state = jax.tree.map(_strong, next_state)
@@ -80,7 +87,7 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
             next_state,
             observe(observation),
             _scalar(reward, jnp.float32),
-            _scalar(jnp.logical_or(terminated, env.is_truncated(next_state, full)), bool),
+            _scalar(jnp.logical_or(terminated, truncated), bool),
             _scalar(terminated, bool),
             {measure: _scalar(info[measure], jnp.float32) for measure in info_metrics},
         )
@@ -108,6 +115,11 @@ def _info_metrics(name: str, env: Any) -> Any:
         warnings.warn(f"env {name}: the attribute measures is called info_metrics now; rename it.", FutureWarning, 2)
         return env.measures
     return getattr(env, "info_metrics", ())
+
+
+def with_params(params: Mapping[str, ArrayLike]) -> str:
+    """Says which parameters are set, as an environment may work with its defaults alone."""
+    return f" with config.env_params.{', '.join(sorted(params))}" if params else ""
 
 
 def check_params(environment: Environment, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
+from haepo_jax.components import reason_of
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
-from haepo_jax.environments.interface import Box, Discrete
+from haepo_jax.environments.interface import Box, Discrete, Environment, Step
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.methods import METHODS
 
@@ -180,25 +181,16 @@ def checked_state(
             raise ConfigError(f"env {name} has {what} without a number in them; there must be one at least.")
     try:
         shapes = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action)
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise ConfigError(
-            f"env {name} fails at its first step: {type(error).__name__}{': ' * bool(reason)}{reason}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     first, state, following, after, reward, terminated, truncated, taken = shapes
     for what, observation in (("reset", first), ("step", following)):
         _check_observation(name, what, observation, space)
     for what, number in (("reward", reward), *((f"measure {measure}", value) for measure, value in taken.items())):
         if not _is_array(number) or number.shape or not _is_real(number):
             raise ConfigError(f"env {name} gives its {what} as {_kind(number)}; it must be one real number.")
-    for what, flag in (("terminated", terminated), ("truncated", truncated)):
-        if not _is_array(flag) or flag.shape or flag.dtype != bool:
-            raise ConfigError(f"env {name} gives {what} as {_kind(flag)}; it must be one boolean.")
-    for path, leaf in tree_leaves_with_path(state):
-        if 0 in leaf.shape:  # XLA ends the process where such an array is spread over devices
-            raise ConfigError(
-                f"env {name}: state{keystr(path)} is {_type(leaf)}, an array without elements; leave it out."
-            )
+    _check_flags(name, {"terminated": terminated, "truncated": truncated})
+    _check_elements(name, state)
     if not _same_fields(state, after):
         check_state(name, state, after)
     types = jax.tree.map(_as_after, state, after)
@@ -208,6 +200,61 @@ def checked_state(
     ):
         _check_fits(f"env {name}: state{keystr(path)}", value, before.dtype, kind.dtype)
     return types
+
+
+def check_environment(environment: Environment) -> None:
+    """Checks that an environment of the package's own interface keeps to it, without computing a step.
+
+    Raises:
+      ConfigError: an attribute, or what its reset or step returns, is not what the interface asks for.
+    """
+    name, space, limit = environment.name, environment.action_space, environment.max_steps
+    checked_info_metrics(name, environment.info_metrics)
+    check_observation_shape(name, environment.observation_shape)
+    if not isinstance(space, Discrete | Box) or not (type(space[0]) is int and 1 <= space[0] < 2**31):
+        raise ConfigError(
+            f"env {name} has the action_space {quoted(space)}; it must be a haepo_jax.environments Discrete or Box of "
+            "a whole number from 1 on."
+        )
+    if limit is not None and not (type(limit) is int and 1 <= limit < 2**31):
+        raise ConfigError(
+            f"env {name} has max_steps {quoted(limit)}; it must be a whole number from 1 to {2**31 - 1}, or None."
+        )
+    if not isinstance(environment.params, Mapping):
+        raise ConfigError(f"env {name} has params {quoted(environment.params)}; it must map names to numbers.")
+
+    def play(key: jax.Array, action: jax.Array) -> tuple[Any, Any, Any]:
+        state, observation = environment.reset({}, key)
+        return jax.tree.map(jnp.asarray, state), observation, environment.step({}, key, state, action)
+
+    action = jax.ShapeDtypeStruct((), jnp.int32)
+    if isinstance(space, Box):
+        action = jax.ShapeDtypeStruct((space.size,), jnp.float32)
+    try:
+        state, first, step = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
+    if not isinstance(step, Step):
+        raise ConfigError(f"env {name}: its step gives {_kind(step)}; it must be a haepo_jax.environments.Step.")
+    if not isinstance(step.info_metrics, Mapping) or set(step.info_metrics) != set(environment.info_metrics):
+        given = sorted(step.info_metrics) if isinstance(step.info_metrics, Mapping) else _kind(step.info_metrics)
+        raise ConfigError(
+            f"env {name}: its step gives the info_metrics {quoted(given)}, and its attribute names "
+            f"{quoted(sorted(environment.info_metrics))}; make them the same."
+        )
+    for what, observation in (("reset", first), ("step", step.observation)):
+        wanted = f"float32[{', '.join(map(str, environment.observation_shape))}]"
+        if not _is_array(observation) or _type(observation) != wanted:
+            raise ConfigError(
+                f"env {name}: the observation of its {what} is {_kind(observation)}; it must be {wanted}."
+            )
+    numbers_given = {"reward": step.reward} | {f"measure {key}": value for key, value in step.info_metrics.items()}
+    for what, number in numbers_given.items():
+        if not _is_array(number) or _type(number) != "float32[]":
+            raise ConfigError(f"env {name} gives its {what} as {_kind(number)}; it must be float32[].")
+    _check_flags(name, {"done": step.done, "terminated": step.terminated})
+    _check_elements(name, state)
+    check_state(name, state, step.state)
 
 
 def check_state(name: str, before: Any, after: Any) -> None:
@@ -284,6 +331,20 @@ def _check_observation(name: str, what: str, observation: Any, space: Any) -> No
         raise ConfigError(
             f"env {name}: the observation of its {what} is {_type(observation)}; it must hold {kind} numbers."
         )
+
+
+def _check_flags(name: str, given: Mapping[str, Any]) -> None:
+    for what, flag in given.items():
+        if not _is_array(flag) or flag.shape or flag.dtype != bool:
+            raise ConfigError(f"env {name} gives {what} as {_kind(flag)}; it must be one boolean.")
+
+
+def _check_elements(name: str, state: Any) -> None:
+    for path, leaf in tree_leaves_with_path(state):
+        if 0 in leaf.shape:  # XLA ends the process where such an array is spread over devices
+            raise ConfigError(
+                f"env {name}: state{keystr(path)} is {_type(leaf)}, an array without elements; leave it out."
+            )
 
 
 def _same_fields(before: Any, after: Any) -> bool:

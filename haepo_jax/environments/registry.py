@@ -2,16 +2,17 @@
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.typing import ArrayLike
 
 from haepo_jax import components
 from haepo_jax.environments import gymnax_library as gymnax
-from haepo_jax.environments.adapter import adapt
+from haepo_jax.environments.adapter import adapt, with_params
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
-from haepo_jax.environments.contract import check_observation_shape, checked_info_metrics
+from haepo_jax.environments.contract import check_environment
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
@@ -87,15 +88,15 @@ def _make(name: str, kwargs: tuple[tuple[str, Any], ...]) -> Environment:
     return adapt(name, env, params)
 
 
-def _not_made(name: str, kwargs: Kwargs, error: Exception) -> ConfigError:
+def _not_made(name: str, kwargs: Kwargs, error: BaseException) -> ConfigError:
     if kwargs:
         given = ", ".join(f"{key}={value!r}" for key, value in kwargs)
-        return ConfigError(f"config.env_kwargs ({given}) cannot be used by {name}: {_reason(error)}")
-    return ConfigError(f"env {name} could not be made: {_reason(error)}")
+        return ConfigError(f"config.env_kwargs ({given}) cannot be used by {name}: {_reason(error)}.")
+    return ConfigError(f"env {name} could not be made: {_reason(error)}.")
 
 
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def _reason(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
 
 
 def _make_outside(component: Any, kwargs: Kwargs) -> Environment:
@@ -113,10 +114,10 @@ def _made_outside(name: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], 
     del types
     try:
         made = factory(**dict(kwargs))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _not_made(name, kwargs, error) from error
     if isinstance(made, Environment):
-        return _adapted(name, made)._replace(name=name)
+        return _adapted(name, made._replace(name=name))
     if not isinstance(made, gymnax.environment.Environment):
         raise ConfigError(
             f"env {name} makes {quoted(made)}; it must make a gymnax environment or a "
@@ -127,10 +128,25 @@ def _made_outside(name: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], 
 
 def _adapted(name: str, made: Any) -> Environment:
     if isinstance(made, Environment):
-        checked_info_metrics(made.name, made.info_metrics)
-        check_observation_shape(made.name, made.observation_shape)
-        return made
-    return adapt(name, made, made.default_params)
+        return _held(made)
+    with components.failures_named(f"env {name}", type(made)):
+        return adapt(name, made, made.default_params)
+
+
+@functools.cache
+def _held(made: Environment) -> Environment:
+    """An environment of the package's own interface, held to it."""
+    check_environment(made)
+
+    def named(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapped(params: Mapping[str, ArrayLike], *arguments: Any) -> Any:
+            with components.failures_named(f"env {made.name}{with_params(params)}", function):
+                return function(params, *arguments)
+
+        return wrapped
+
+    return made._replace(reset=named(made.reset), step=named(made.step))
 
 
 def _checked(name: str, kwargs: Kwargs) -> tuple[tuple[str, Any], ...]:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from haepo_jax import components
-from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
@@ -87,16 +85,18 @@ def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], ja
     outside = components.load(_SCORE, settings.score)
     arguments = {"kwargs": settings.score_kwargs, "params": settings.score_params}
 
-    def scores(log_likelihoods: jax.Array) -> jax.Array:
+    def scores_of(log_likelihoods: jax.Array) -> jax.Array:
         found = components.call(_SCORE, outside, log_likelihoods, group, **arguments)
-        if jnp.shape(found) != log_likelihoods.shape:
-            raise ConfigError(
-                f"config.{_SCORE} {settings.score} gives {quoted(found)}; it must give an array of the shape of the "
-                f"log-likelihoods, {log_likelihoods.shape}."
-            )
-        return jnp.asarray(found, log_likelihoods.dtype)
+        scores = components.checked_numbers(
+            f"config.{_SCORE} {settings.score}",
+            found,
+            log_likelihoods.shape,
+            f"real numbers of the shape of the log-likelihoods, {log_likelihoods.shape}",
+            real=True,
+        )
+        return scores.astype(log_likelihoods.dtype)
 
-    return scores
+    return scores_of
 
 
 def _check(chosen: Chosen) -> None:

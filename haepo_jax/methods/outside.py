@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from haepo_jax.components import checked_numbers, failures_named
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.methods.record import Method, Objective, make_scalars
 from haepo_jax.types import Metrics
@@ -25,20 +25,24 @@ def hold_to_record(
       `make_objective`, whose objectives raise a `ConfigError` where they give no real number as loss or other metrics
       than the record names.
     """
+    who = f"config.algorithm {name}"
 
     def make(*arguments: Any) -> Objective:
-        objective = make_objective(*arguments)
+        with failures_named(who, make_objective):
+            objective = make_objective(*arguments)
 
         def checked(evaluated: Any) -> tuple[jax.Array, Metrics]:
-            loss, metrics = _pair(name, objective(evaluated))
-            if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-                raise ConfigError(f"config.algorithm {name} has a loss {quoted(loss)}; it must be one real number.")
+            with failures_named(who, objective):
+                found = objective(evaluated)
+            loss, metrics = _pair(name, found)
+            loss = checked_numbers(who, loss, (), "one real number as its loss", real=True)
             if metrics.keys() != set(method.metrics):
                 raise ConfigError(
-                    f"config.algorithm {name} gives the metrics {_listed(metrics)}, and its record names "
+                    f"{who} gives the metrics {_listed(metrics)}, and its record names "
                     f"{_listed(method.metrics)}; make them the same."
                 )
-            return loss, make_scalars(metrics)
+            with failures_named(f"{who}: the mean of a metric"):
+                return loss, make_scalars(metrics)
 
         return checked
 

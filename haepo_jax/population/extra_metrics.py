@@ -31,17 +31,16 @@ def make_extra_metrics(config: ExperimentConfig) -> Callable[[Any, Mapping[str, 
         found = components.call(path, outside, steps, kwargs=config.metrics_kwargs)
         if not isinstance(found, Mapping):
             raise ConfigError(f"config.{path} {name} gives {quoted(found)}; it must give metrics by name.")
+        numbers = {}
         for metric, value in found.items():
             if not isinstance(metric, str) or not metric:
                 raise ConfigError(f"config.{path} {name} names a metric {quoted(metric)}; a name must be text.")
             check_reported_name(f"config.{path} {name}", metric)
             if metric in reported:
                 raise ConfigError(f"config.{path} {name}: there is a metric {quoted(metric)} already; rename it.")
-            if jnp.shape(value) != ():
-                raise ConfigError(
-                    f"config.{path} {name} gives {quoted(metric)} as an array of shape {jnp.shape(value)}; it must be "
-                    "one number."
-                )
-        return {metric: jnp.asarray(value, jnp.float32) for metric, value in found.items()}
+            numbers[metric] = components.checked_numbers(
+                f"config.{path} {name}: the metric {quoted(metric)}", value, (), "one number"
+            )
+        return {metric: value.astype(jnp.float32) for metric, value in numbers.items()}
 
     return metrics_of

@@ -34,7 +34,8 @@ def traced_update(name, env="CartPole-v1"):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("ONE_LOSS_EACH", "has a loss .*; it must be one real number."),
+        ("ONE_LOSS_EACH", r"gives float32\[2\]; it must give one real number as its loss."),
+        ("FAILS", "fails at line .*own_methods.py: TypeError: "),
         ("NO_METRICS", r"gives .*; it must give \(loss, metrics by name\)."),
         ("OTHER_METRICS", "gives the metrics a, and its record names b; make them the same."),
         ("TAKEN", "has a metric 'episode_return', which is what a run itself reports under that name"),

@@ -103,7 +103,7 @@ def test_of_segments_reach_the_advantages_and_the_values():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"returns": "my_rewards:rewards_of_one"}, r"makes rewards of shape \(12,\) of those of shape \(4, 12\); it"),
+        ({"returns": "my_rewards:rewards_of_one"}, r"gives float32\[12\]; it must give a number for each step"),
         ({"returns": "my_rewards:scaled", "returns_params": {"b": 1}}, "returns_params.b is not an argument of"),
         ({"returns": "my_rewards:scaled", "memory": "recompute"}, "keeps no steps, which config.returns learns"),
     ],

@@ -214,10 +214,10 @@ def test_a_state_may_hold_a_key():
             {"pos": 70000.0, "move": lambda pos, params: jnp.float16(1)},
             "env Drift-v0: state.pos is 70000.0 after a reset and float16 after a step, which does not hold it.",
         ),
-        ({"info_metrics": ("speed",)}, "env Drift-v0 fails at its first step: KeyError: 'speed'"),
+        ({"info_metrics": ("speed",)}, "env Drift-v0 fails at its first step: KeyError: 'speed'."),
         (
             {"after": lambda state: state.nothing},
-            "env Drift-v0 fails at its first step: AttributeError: 'State' object has no attribute 'nothing'",
+            "env Drift-v0 fails at its first step: AttributeError: 'State' object has no attribute 'nothing'.",
         ),
         (
             {"box": spaces.Box(0, 1, (2,), jnp.float32)},

@@ -224,14 +224,14 @@ class TestArguments:
                 "success_rate",
                 2,
                 "config.env_kwargs (success_rate=2.0) cannot be used by FrozenLake-misc: "
-                "success_rate must be between 0 and 1",
+                "success_rate must be between 0 and 1.",
             ),
             # Accepted by the constructor, of no use to its reset.
             (
                 "DeepSea-bsuite",
                 "size",
                 0,
-                "config.env_kwargs (size=0) cannot be used by DeepSea-bsuite: division by zero",
+                "config.env_kwargs (size=0) cannot be used by DeepSea-bsuite: division by zero.",
             ),
         ],
     )
@@ -511,8 +511,77 @@ def test_an_environment_from_outside_is_made_once_for_the_same_arguments(outside
 
 
 def test_a_factory_may_give_an_environment_of_the_package_s_own_interface(outside):
-    made = make(f"{outside}ready_made", (("size", 2),))
-    assert made == make("CartPole-v1")._replace(name="my_project:ready_made")
+    made, built_in = make(f"{outside}ready_made", (("size", 2),)), make("CartPole-v1")
+    assert made._replace(reset=built_in.reset, step=built_in.step) == built_in._replace(name="my_project:ready_made")
+    assert make(f"{outside}ready_made", (("size", 2),)) is made
+
+
+CARTPOLE = make("CartPole-v1")
+
+
+def changed_step(**changes):
+    def step(params, key, state, action):
+        if params.get("gravity", 0) > 100:
+            return None
+        return CARTPOLE.step(params, key, state, action)._replace(**changes)
+
+    return step
+
+
+CHANGES = {
+    "as_it_is": {},
+    "as_a_tuple": {"step": lambda *arguments: tuple(CARTPOLE.step(*arguments))},
+    "larger": {"observation_shape": (5,)},
+    "whole_rewards": {"step": changed_step(reward=jnp.int32(1))},
+    "whole_done": {"step": changed_step(done=jnp.int32(1))},
+    "less_state": {"step": changed_step(state=jnp.float32(1))},
+    "more_metrics": {"step": changed_step(info_metrics={"speed": jnp.float32(1)})},
+    "failing": {"reset": lambda params, key: 1 // 0},
+    "three": {"action_space": 3},
+    "still": {"max_steps": 0},
+    "listed": {"params": ["gravity"]},
+    "deciding": {"step": changed_step()},
+}
+
+
+def own_interface(change: str = "as_it_is"):
+    return CARTPOLE._replace(**CHANGES[change])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("as_a_tuple", ": its step gives a tuple; it must be a haepo_jax.environments.Step."),
+        ("larger", ": the observation of its reset is float32[4]; it must be float32[5]."),
+        ("whole_rewards", " gives its reward as int32[]; it must be float32[]."),
+        ("whole_done", " gives done as int32[]; it must be one boolean."),
+        ("less_state", ": the state after a step has other fields than after a reset"),
+        (
+            "more_metrics",
+            ": its step gives the info_metrics ['speed'], and its attribute names []; make them the same.",
+        ),
+        ("failing", " fails at its first step: ZeroDivisionError: integer division or modulo by zero."),
+        ("three", " has the action_space 3; it must be a haepo_jax.environments Discrete or Box of a whole number"),
+        ("still", " has max_steps 0; it must be a whole number from 1 to 2147483647, or None."),
+        ("listed", " has params ['gravity']; it must map names to numbers."),
+    ],
+)
+def test_an_environment_that_does_not_keep_to_the_interface_is_refused(outside, change, sentence):
+    found = refusal(make, f"{outside}own_interface", (("change", change),))
+    assert found.startswith(f"env my_project:own_interface{sentence}")
+
+
+def test_a_parameter_that_a_step_decides_by_in_python_is_refused_where_it_is_traced(outside):
+    environment = make(f"{outside}own_interface", (("change", "deciding"),))
+    state, _ = environment.reset({}, jax.random.key(0))
+
+    def step(gravity):
+        return environment.step({"gravity": gravity}, jax.random.key(0), state, jnp.int32(0))
+
+    assert step(9.8).reward == 1
+    sentence = refusal(jax.eval_shape, step, 9.8)
+    assert sentence.startswith("env my_project:own_interface with config.env_params.gravity fails at line ")
+    assert "asks for the value of a traced array" in sentence
 
 
 @pytest.mark.parametrize(

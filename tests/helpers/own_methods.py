@@ -50,6 +50,7 @@ CRITIC = Method(_critic, Sees.SEGMENTS, SegmentConfig(num_steps=8, num_minibatch
 ONE_LOSS_EACH = Method(_objective_that_gives(lambda values: (values, {})), Sees.SUMS)
 NO_METRICS = Method(_objective_that_gives(lambda values: values.sum()), Sees.SUMS)
 OTHER_METRICS = Method(_objective_that_gives(lambda values: (values.sum(), {"a": values})), Sees.SUMS, metrics=("b",))
+FAILS = Method(_objective_that_gives(lambda values: values["nothing"]), Sees.SUMS)
 TAKEN = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("episode_return",))
 OF_A_SETTING = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("haepo.kl_coef",))
 OF_THE_WALK = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("success",))

@@ -64,5 +64,5 @@ def test_unknown_and_missing_arguments_of_a_score_are_refused_with_the_config(se
 
 
 def test_scores_of_another_shape_are_refused():
-    with pytest.raises(ConfigError, match=r"gives .*; it must give an array of the shape of the log-li"):
+    with pytest.raises(ConfigError, match=r"gives .*; it must give real numbers of the shape of the log-li"):
         loss_and_slopes(score="helpers.own_methods:score_of_the_group")

@@ -70,7 +70,7 @@ def test_extra_metrics_stand_beside_those_of_the_method(algorithm):
     [
         ({"metrics": "my_metrics:one_loss"}, "my_metrics:one_loss has a measure 'loss', which is what a run itself"),
         ({"metrics": "my_metrics:own_column"}, "has a measure 'optimizer.learning_rate', which is what a run itself"),
-        ({"metrics": "my_metrics:many"}, "gives 'rewards' as an array of shape (4, 12); it must be one number."),
+        ({"metrics": "my_metrics:many"}, "the metric 'rewards' gives float32[4, 12]; it must give one number."),
         ({"metrics": "my_metrics:no_names"}, "it must give metrics by name."),
         ({"metrics": "my_metrics:speed", "memory": "recompute"}, "keeps no steps, which config.metrics learns from"),
         ({"metrics": "my_metrics:speed", "metrics_kwargs": {"axes": 1}}, "metrics_kwargs.axes is not an argument of"),
