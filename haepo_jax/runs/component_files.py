@@ -86,13 +86,19 @@ def find_changes(workdir: StrPath, now: Described) -> list[str]:
     Raises:
       ConfigError: its `run.json` is damaged.
     """
+    before = _read_recorded(workdir)
     return [
-        f"config.{component['settings'][0]} {name} has changed since ({component['file']} had the SHA-256 "
-        f"{_shorten(before[name]['sha256'])}... and has {_shorten(component['sha256'])}... now)"
-        for before in [_read_recorded(workdir)]
+        f"config.{component['settings'][0]} {name} has changed ({_describe_change(before[name], component)})"
         for name, component in now.items()
         if name in before and before[name]["sha256"] != component["sha256"]
     ]
+
+
+def _describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old, new = (_shorten(component["sha256"]) for component in (before, now))
+    if before["file"] == now["file"]:
+        return f"{now['file']} had the SHA-256 {old} and has {new} now"
+    return f"it was {before['file']}, SHA-256 {old}, and is {now['file']}, SHA-256 {new}, now"
 
 
 def report_changes(workdir: StrPath, now: Described) -> None:
@@ -110,4 +116,4 @@ def _read_recorded(workdir: StrPath) -> Described:
 
 
 def _shorten(sha256: str | None) -> str:
-    return "none" if sha256 is None else sha256[:_DIGITS]
+    return "none" if sha256 is None else f"{sha256[:_DIGITS]}..."

@@ -22,7 +22,7 @@ from haepo_jax.population.layout import check_placement
 from haepo_jax.population.population import Population
 from haepo_jax.runs import agreement
 from haepo_jax.runs.attempt import Attempt
-from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components
+from haepo_jax.runs.component_files import Described, add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
 from haepo_jax.runs.identity import check_run, rewrite_lost_members, write_identity
@@ -113,10 +113,12 @@ def run_sweep(
                 print(words, flush=True)
         check_request(tensorboard_members, len(sweep.members))
     with agreement.one_folder(workdir), _hold(workdir, sweep), signals.leaving(lambda: describe_next_start(workdir)):
-        if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
-            return False
         with processes.all_or_none():
             components = describe_components(group.config for group in sweep.groups)
+        if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
+            if processes.is_first():
+                report_changes(workdir, components)
+            return False
         populations = _prepare_folder(workdir, sweep, placement, components)
         attempt = Attempt(
             workdir,

@@ -46,7 +46,7 @@ def _report_versions(workdir: Path, changed: Sequence[Mapping[str, str]], change
     now = _list_versions()
     others = [name for name in now if any(before[name] != now[name] for before in changed)]
     if not others:
-        what = "; ".join(changes) or "the loss, the network, the environment or a package has changed since"
+        what = "; ".join(changes) or "the loss, the network, the environment or a package has changed"
         raise ConfigError(
             f"--workdir {workdir} was begun with other updates: {what}, and the run would mix both. "
             f"{describe_versions(workdir)} Nothing was changed in the folder; use the code it was begun with, or "

@@ -274,7 +274,7 @@ def test_its_policies_are_evaluated_from_elsewhere_and_after_a_move_where_python
         world = moved / "garden" / "world.py"
         world.write_text(world.read_text() + "\n# a remark\n")
         said = run("evaluate", f"--workdir={trained}", "--episodes=4", cwd="/", pythonpath=[moved])
-        assert "Since the run was begun config.env garden.world:Garden has changed since" in said
+        assert "Since the run was begun config.env garden.world:Garden has changed (" in said
     finally:
         moved.rename(project)
 

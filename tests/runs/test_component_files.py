@@ -88,10 +88,21 @@ def test_a_changed_component_is_reported_with_both_hashes(project, forgotten, ca
         evaluation.measure(project / "run", episodes=1)
         (change,) = find_changes(project / "run", describe_components([config_of()]))
         now = describe_components([config_of()])["small_maze:Maze"]["sha256"]
+        assert not run(config_of(), project / "run")  # is complete
     finally:
         (project / "small_maze.py").write_text(MAZE)
     assert before[:12] in change and now[:12] in change and before != now
-    assert f"Since the run was begun {change}." in capsys.readouterr().out
+    assert capsys.readouterr().out.count(f"Since the run was begun {change}.\n") == 2
+
+
+def test_another_file_of_the_same_name_is_named_beside_the_one_of_the_beginning(project, forgotten, tmp_path):
+    forgotten(project)
+    (tmp_path / "small_maze.py").write_text(f"{MAZE}\n# of another folder\n")
+    (tmp_path / "small_rules.py").write_text(RULES)
+    sys.path.insert(0, str(tmp_path))
+    (change,) = find_changes(project / "run", describe_components([config_of()]))
+    was, is_now = (f"{folder / 'small_maze.py'}, SHA-256 " for folder in (project, tmp_path))
+    assert f"(it was {was}" in change and f"and is {is_now}" in change
 
 
 def test_a_run_resumes_with_a_word_where_updates_compute_the_same_and_not_where_they_do_not(
