@@ -110,7 +110,9 @@ class _General:
     metrics: str = component("none", NOTHING)
     """What reports more of each update's batch, as `package.module:attribute`; `none` does not."""
     metrics_kwargs: Mapping[str, Any] = static_arguments()
-    """Arguments of `metrics`."""
+    """Arguments of `metrics` that decide the program."""
+    metrics_params: Mapping[str, float] = traced_arguments()
+    """Arguments of `metrics` that may vary, and be swept, within one program."""
     seed: int = count(0, low=0, high=MAX_SEED)
     """Seed of the first member; the next has `seed + 1`, and so on."""
     num_seeds: int = count(32, low=1)

@@ -127,11 +127,10 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
 
     def learn_unguarded(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _LEARN), state.updates_done)
-        learner, metrics = algorithm.learn(
-            with_settings(config, state.settings), with_schedule_of_budget(state), batch, state.updates_done, key
-        )
+        traced = with_settings(config, state.settings)
+        learner, metrics = algorithm.learn(traced, with_schedule_of_budget(state), batch, state.updates_done, key)
         metrics = algorithm.measure(batch) | metrics
-        metrics |= more_metrics(batch, metrics)
+        metrics |= more_metrics(traced, batch, metrics)
         return dataclasses.replace(
             state,
             learner=learner,

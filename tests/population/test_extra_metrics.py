@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from haepo_jax.config import from_config_dict, traced_settings
+from haepo_jax.config import from_config_dict, traced_settings, with_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.member import make_member
@@ -19,6 +19,10 @@ SMALL = {"num_trajectories": 4, "horizon": 12, "policy": {"hidden_sizes": (4,)}}
 
 def speed(steps, *, axis=1):
     return {"mean_velocity": jnp.mean(jnp.abs(steps.observations[..., axis]), where=steps.mask)}
+
+
+def share_above(steps, *, bound):
+    return {"share_above": jnp.mean(steps.observations[..., 0] >= bound, where=steps.mask)}
 
 
 def one_loss(steps):
@@ -54,8 +58,22 @@ def test_extra_metrics_are_computed_from_the_steps_of_the_batch():
     ones, mask = jnp.ones((2, 2)), jnp.array([[True, False], [True, True]])
     places = jnp.arange(12.0).reshape(2, 2, 3)
     config = from_config_dict({"metrics": "my_metrics:speed", "metrics_kwargs": {"axis": 2}})
-    found = make_extra_metrics(config)(Trajectories(places, ones, ones, ones, mask, ones), {})
+    found = make_extra_metrics(config)(config, Trajectories(places, ones, ones, ones, mask, ones), {})
     np.testing.assert_allclose(found["mean_velocity"], (2 + 8 + 11) / 3, rtol=1e-6)
+
+
+def test_a_param_of_extra_metrics_is_a_traced_setting():
+    config = from_config_dict({"metrics": "my_metrics:share_above", "metrics_params": {"bound": 4.0}})
+    assert traced_settings(config)["metrics_params.bound"] == 4.0
+    ones, mask = jnp.ones((2, 2)), jnp.array([[True, False], [True, True]])
+    batch = Trajectories(jnp.arange(12.0).reshape(2, 2, 3), ones, ones, ones, mask, ones)
+    compute = jax.jit(
+        lambda bound: make_extra_metrics(config)(with_settings(config, {"metrics_params.bound": bound}), batch, {})
+    )
+    assert [float(compute(bound)["share_above"]) for bound in (1.0, 9.0)] == [
+        pytest.approx(2 / 3),
+        pytest.approx(1 / 3),
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
