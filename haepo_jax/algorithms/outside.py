@@ -6,21 +6,22 @@ from haepo_jax.components import is_outside
 from haepo_jax.config import ExperimentConfig, get_method
 from haepo_jax.config.method import name_method
 from haepo_jax.environments import Environment
-from haepo_jax.environments.contract import BY_EVERY_RUN, names_a_setting
+from haepo_jax.environments.contract import BY_EVERY_RUN, check_written_name, names_a_setting
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.methods import Objective
 from haepo_jax.methods.outside import hold_to_record
 
 
 def check_metrics(config: ExperimentConfig, environment: Environment) -> None:
-    """Refuses metrics of a method whose names are taken.
+    """Refuses metrics of a method whose names are taken or cannot be written.
 
     Raises:
-      ConfigError: by what every run reports, by the environment or by a setting.
+      ConfigError: taken by what every run reports, by the environment or by a setting; or no Unicode text.
     """
     if not is_outside(config.algorithm):
         return
     for name in get_method(config).metrics:
+        check_written_name(f"config.algorithm {name_method(config)}", name)
         if name in BY_EVERY_RUN or name in environment.info_metrics or names_a_setting(name):
             whose = environment.name if name in environment.info_metrics else "a run itself"
             raise ConfigError(

@@ -93,7 +93,7 @@ def adapt(name: str, env: Any, defaults: Any) -> Environment:
         )
 
     limits = getattr(env, "param_limits", {})
-    draw = find_drawing(env)
+    draw = find_drawing(name, env)
     return Environment(
         name,
         observation_shape,

@@ -63,20 +63,37 @@ def checked_info_metrics(name: str, info_metrics: Any) -> tuple[str, ...]:
 
 
 def check_reported_name(who: str, measure: str) -> None:
-    """Refuses the name of a measure that is that of something else which a run reports.
+    """Refuses the name of a measure that is that of something else which a run reports, or that no file holds.
 
     Args:
       who: reports it, in words.
       measure: its name.
 
     Raises:
-      ConfigError: it is a column or a setting of a run.
+      ConfigError: it is a column or a setting of a run, or cannot be written.
     """
+    check_written_name(who, measure)
     if measure in REPORTED or names_a_setting(measure):
         raise ConfigError(
             f"{who} has a measure {quoted(measure)}, which is what a run itself reports under that name; "
             "give it another one."
         )
+
+
+def check_written_name(who: str, measure: str) -> None:
+    """Refuses the name of a measure that cannot be the name of a column, as it is no Unicode text.
+
+    Arguments as of `check_reported_name`.
+
+    Raises:
+      ConfigError: so it is.
+    """
+    try:
+        measure.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{who} has a measure {quoted(measure)}, which cannot be written as UTF-8; give it another name."
+        ) from error
 
 
 def check_observation_shape(name: str, shape: Any) -> None:

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from haepo_jax.components import failures_named
 from haepo_jax.environments.gymnax_library import make_visualizer
 from haepo_jax.errors import ConfigError
 
@@ -11,10 +12,11 @@ Draw = Callable[[Sequence[Any], Any], Iterator[Any]]
 """`(states of an episode, EnvParams) -> a picture of each`."""
 
 
-def find_drawing(env: Any) -> Draw | None:
+def find_drawing(name: str, env: Any) -> Draw | None:
     """Finds how an environment is drawn.
 
     Args:
+      name: its id.
       env: of gymnax's kind. The method `render(state, params)` of one from outside returns an array, a figure, or a
         figure and its axes.
 
@@ -25,8 +27,20 @@ def find_drawing(env: Any) -> Draw | None:
     if type(env).__module__.partition(".")[0] == "gymnax":
         return functools.partial(_draw_by_gymnax, env)
     if callable(getattr(env, "render", None)):
-        return lambda states, params: (env.render(state, params) for state in states)
+        return functools.partial(_draw_by_itself, name, env)
     return None
+
+
+def _draw_by_itself(name: str, env: Any, states: Sequence[Any], params: Any) -> Iterator[Any]:
+    """Yields what the environment's own method returns of each state.
+
+    Raises:
+      ConfigError: the method fails.
+    """
+    for state in states:
+        with failures_named(f"env {name}: its render", type(env)):
+            picture = env.render(state, params)
+        yield picture
 
 
 def _draw_by_gymnax(env: Any, states: Sequence[Any], params: Any) -> Iterator[Any]:

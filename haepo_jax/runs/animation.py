@@ -7,13 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from haepo_jax.components import failures_named
+from haepo_jax.config import with_settings
+from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import write_file
 from haepo_jax.runs.policies import LoadedPolicy, load_policy
-from haepo_jax.runs.states import Checkpoint
+from haepo_jax.runs.states import Checkpoint, load_states
 
 _MILLISECONDS = 50  # that a picture is shown
+_WIDEST = 65535  # pixels of a side, which the format counts in two bytes
 _MOST = 500  # pictures; of a longer episode every second state is drawn, or every fourth, and so on
 
 
@@ -30,17 +34,24 @@ def check_gif(path: StrPath, workdir: StrPath, checkpoint: Checkpoint) -> None:
     """
     if Path(path).suffix.lower() != ".gif":
         raise ConfigError(f"--gif={path} must end in .gif.")
-    check_drawing(load_policy(workdir, checkpoint=checkpoint))
+    # Of the first wave that has a checkpoint: any one member may have none, or no best policy.
+    population, *_ = next(load_states(workdir, checkpoint))
+    settings = with_settings(population.config, population.members[0].settings)
+    check_drawing(population.functions.environment, settings.env_params)
 
 
-def check_drawing(policy: LoadedPolicy) -> None:
+def check_drawing(environment: Environment, env_params: Mapping[str, float]) -> None:
     """Draws the first state of an episode, to see whether it can be done.
+
+    Args:
+      environment: it is drawn.
+      env_params: its numbers that are not its defaults.
 
     Raises:
       ConfigError: the environment cannot be drawn, or what it draws is no picture.
     """
-    state, _ = policy.environment.reset(policy.env_params, jax.random.key(0))
-    next(_draw(policy, [jax.device_get(state)]))
+    state, _ = environment.reset(env_params, jax.random.key(0))
+    next(_draw(environment, env_params, [jax.device_get(state)]))
 
 
 def draw_best(path: StrPath, workdir: StrPath, evaluation: Mapping[str, Any]) -> tuple[int, int]:
@@ -82,7 +93,7 @@ def save_gif(path: StrPath, policy: LoadedPolicy, *, seed: int = 0) -> int:
     from PIL import Image
 
     states, steps = _play(policy, jax.random.key(seed))
-    first, *others = (Image.fromarray(picture) for picture in _draw(policy, states))
+    first, *others = (Image.fromarray(picture) for picture in _draw(policy.environment, policy.env_params, states))
     options = {"save_all": True, "append_images": others, "duration": _MILLISECONDS, "loop": 0}
     try:
         write_file(Path(path), lambda temporary: first.save(temporary, "GIF", **options))
@@ -115,15 +126,24 @@ def _play(policy: LoadedPolicy, key: jax.Array) -> tuple[list[Any], int]:
     return states, steps
 
 
-def _draw(policy: LoadedPolicy, states: Sequence[Any]) -> Iterator[np.ndarray]:
-    """Pictures `[height, width, 3]`, uint8."""
-    name, render = policy.environment.name, policy.environment.render
+def _draw(environment: Environment, env_params: Mapping[str, float], states: Sequence[Any]) -> Iterator[np.ndarray]:
+    """Pictures `[height, width, 3]`, uint8, all of one size."""
+    name, render = environment.name, environment.render
     if render is None:
         raise ConfigError(
             f"env {name} cannot be drawn: gymnax does not draw it, and it has no render(state, params) of its own."
         )
-    for picture in render(policy.env_params, states):
-        yield _as_picture(name, picture)
+    shape = None
+    with failures_named(f"env {name}: its render"):
+        for drawn in render(env_params, states):
+            picture = _as_picture(name, drawn)
+            shape = shape or picture.shape
+            if picture.shape != shape:
+                raise ConfigError(
+                    f"env {name} draws {list(picture.shape)} after {list(shape)}; all pictures of an episode must have "
+                    "one size."
+                )
+            yield picture
 
 
 def _as_picture(name: str, drawn: Any) -> np.ndarray:
@@ -139,12 +159,12 @@ def _as_picture(name: str, drawn: Any) -> np.ndarray:
         plt.close(drawn)  # which pyplot would keep
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
     array = np.asarray(drawn)
-    if array.ndim == 3 and array.shape[-1] == 3 and array.size:
+    if array.ndim == 3 and array.shape[-1] == 3 and array.size and max(array.shape) <= _WIDEST:
         if array.dtype == np.uint8:
             return array
         if np.issubdtype(array.dtype, np.floating):
             return np.round(255 * np.clip(array, 0, 1)).astype(np.uint8)
     raise ConfigError(
         f"env {name} draws {array.dtype}{list(array.shape)}; it must be a matplotlib figure, or an array [height, "
-        "width, 3] of uint8 or of real numbers from 0 to 1."
+        f"width, 3] of uint8 or of real numbers from 0 to 1, of at most {_WIDEST} pixels a side."
     )

@@ -265,6 +265,12 @@ def test_a_measure_may_not_take_the_place_of_what_a_run_reports(measure):
     )
 
 
+def test_a_measure_whose_name_no_file_can_hold_is_refused():
+    assert refusal(checked_info_metrics, "Drift-v0", ("speed\ud800",)) == (
+        r"env Drift-v0 has a measure 'speed\ud800', which cannot be written as UTF-8; give it another name."
+    )
+
+
 def test_a_measure_of_such_a_name_is_refused_when_the_environment_is_made_and_when_it_is_given():
     sentence = "has a measure 'loss', which is what a run itself reports"
     assert sentence in refusal(lambda: adapted(info_metrics=("loss",), info={"loss": 1.0}))

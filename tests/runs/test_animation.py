@@ -10,6 +10,7 @@ from PIL import Image
 
 from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import Member
+from haepo_jax.environments.drawing import find_drawing
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.population.member import make_member
 from haepo_jax.runs import animation
@@ -58,13 +59,37 @@ def test_an_environment_may_draw_itself(policy, tmp_path, picture):
 
 
 def test_what_is_no_picture_and_what_cannot_be_drawn_is_refused(policy):
-    def draws(render):
-        return dataclasses.replace(policy, environment=policy.environment._replace(render=render))
+    def check(render):
+        check_drawing(policy.environment._replace(render=render), {})
 
     with pytest.raises(ConfigError, match=r"env Catch-bsuite draws float64\[4, 6\]; it must be a matplotlib"):
-        check_drawing(draws(lambda params, states: (np.zeros((4, 6)) for _ in states)))
+        check(lambda params, states: (np.zeros((4, 6)) for _ in states))
+    with pytest.raises(ConfigError, match="draws uint8.1, 65536, 3.; .* at most 65535 pixels a side"):
+        check(lambda params, states: (np.zeros((1, 65536, 3), np.uint8) for _ in states))
+    with pytest.raises(ConfigError, match="env Catch-bsuite: its render fails: ZeroDivisionError: division by zero"):
+        check(lambda params, states: (1 / 0 for _ in states))
     with pytest.raises(ConfigError, match="env Catch-bsuite cannot be drawn: gymnax does not draw it, and"):
-        check_drawing(draws(None))
+        check(None)
+
+
+def test_pictures_of_two_sizes_are_refused(policy, tmp_path):
+    def render(params, states):
+        return (np.zeros((4 + (k > 2), 6, 3), np.uint8) for k, _ in enumerate(states))
+
+    changing = dataclasses.replace(policy, environment=policy.environment._replace(render=render))
+    with pytest.raises(ConfigError, match=r"env Catch-bsuite draws \[5, 6, 3\] after \[4, 6, 3\]; all pictures"):
+        save_gif(tmp_path / "episode.gif", changing)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_line_that_fails_in_the_drawing_of_an_environment_of_ones_own_is_named():
+    class Broken:
+        def render(self, state, params):
+            raise ValueError("no picture")
+
+    pictures = find_drawing("Broken", Broken())([None], None)
+    with pytest.raises(ConfigError, match="env Broken: its render fails at line [0-9]+ of .*: ValueError: no picture"):
+        next(pictures)
 
 
 def test_of_a_long_episode_every_second_or_every_fourth_state_is_drawn_and_the_last(policy, monkeypatch):

@@ -136,6 +136,18 @@ def test_evaluate_draws_an_episode_of_its_best_member(tmp_path):
         assert image.n_frames == 10
 
 
+@pytest.mark.slow
+def test_evaluate_draws_the_best_policy_also_where_the_first_member_has_none(tmp_path):
+    folder = tmp_path / "run"
+    rates = {"sweep": {"optimizer.learning_rate": (1e38, 0.01)}}
+    run(from_config_dict(TINY | rates | {"env": "Catch-bsuite", "horizon": 9, "evaluate_every": 1}), folder)
+    with pytest.raises(ConfigError, match="member 0 of .* has no best policy yet"):
+        load_policy(folder, checkpoint="best")
+    code, words = call("evaluate", folder, checkpoint="best", gif=str(tmp_path / "best.gif"))
+    assert code == 0 and "An episode of member " in words, words
+    assert "An episode of member 0" not in words
+
+
 def test_loading_policies_is_imported_when_it_is_asked_for():
     assert haepo_jax.runs.load_policy is load_policy
     with pytest.raises(AttributeError, match="has no attribute 'load_policies'"):
