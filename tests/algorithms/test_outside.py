@@ -40,6 +40,7 @@ def traced_update(name, env="CartPole-v1"):
         ("OTHER_METRICS", "gives the metrics a, and its record names b; make them the same."),
         ("TAKEN", "has a metric 'episode_return', which is what a run itself reports under that name"),
         ("OF_A_SETTING", "has a metric 'haepo.kl_coef', which is what a run itself reports under that name"),
+        ("NO_TEXT", "has a measure .*, which cannot be written as UTF-8; give it another name."),
         ("OF_THE_WALK", "has a metric 'success', which is what RandomWalk-haepo reports under that name"),
     ],
 )

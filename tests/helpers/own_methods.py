@@ -53,6 +53,7 @@ OTHER_METRICS = Method(_objective_that_gives(lambda values: (values.sum(), {"a":
 FAILS = Method(_objective_that_gives(lambda values: values["nothing"]), Sees.SUMS)
 TAKEN = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("episode_return",))
 OF_A_SETTING = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("haepo.kl_coef",))
+NO_TEXT = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("half\ud800",))
 OF_THE_WALK = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("success",))
 
 
