@@ -140,8 +140,8 @@ def _draw(environment: Environment, env_params: Mapping[str, float], states: Seq
             shape = shape or picture.shape
             if picture.shape != shape:
                 raise ConfigError(
-                    f"env {name} draws {list(picture.shape)} after {list(shape)}; all pictures of an episode must have "
-                    "one size."
+                    f"env {name} draws {list(picture.shape)} after {list(shape)}; all pictures of an episode must "
+                    "have one size."
                 )
             yield picture
 

@@ -141,7 +141,7 @@ def test_evaluate_draws_the_best_policy_also_where_the_first_member_has_none(tmp
     folder = tmp_path / "run"
     rates = {"sweep": {"optimizer.learning_rate": (1e38, 0.01)}}
     run(from_config_dict(TINY | rates | {"env": "Catch-bsuite", "horizon": 9, "evaluate_every": 1}), folder)
-    with pytest.raises(ConfigError, match="member 0 of .* has no best policy yet"):
+    with pytest.raises(ConfigError, match=r"member 0 of .* has no best policy yet"):
         load_policy(folder, checkpoint="best")
     code, words = call("evaluate", folder, checkpoint="best", gif=str(tmp_path / "best.gif"))
     assert code == 0 and "An episode of member " in words, words
