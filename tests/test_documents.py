@@ -36,7 +36,7 @@ RUN = {
     ("README.md", 0): (),
     ("README.md", 1): (),
     ("docs/method.md", 0): (),
-    ("docs/policies.md", 0): (),
+    **{("docs/policies.md", k): () for k in range(2)},
     ("docs/sweeps.md", 0): (),
     ("docs/sweeps.md", 1): ("duckdb", "pandas", "polars"),
     ("docs/sweeps.md", 2): (),
@@ -49,7 +49,7 @@ READ = {
     ("docs/tunix.md", 0): "tunix, and a cluster and rewards of one's own",
 }
 """Blocks that need more than a test has, which are read alone."""
-SLOW = {("docs/policies.md", 0), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
+SLOW = {("docs/policies.md", 0), ("docs/policies.md", 1), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
 
 
 def test_every_block_of_every_document_is_run_or_read():

@@ -141,12 +141,14 @@ class Population:
         return self.start(seeds, table, self.layout.is_member(len(self.members)))
 
     def to_arrays(self, state: MemberState) -> Arrays:
-        """Writes the keys of a state as data."""
-        return dataclasses.replace(state, key=jax.random.key_data(state.key))
+        """Writes the keys of a state as data, also those that an optimiser's transform keeps."""
+        return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
 
     def from_arrays(self, arrays: Arrays) -> MemberState:
         """Does the reverse of `to_arrays`."""
-        return dataclasses.replace(arrays, key=jax.random.wrap_key_data(arrays.key))
+        return jax.tree.map(
+            lambda leaf, kind: jax.random.wrap_key_data(leaf) if _is_key(kind) else leaf, arrays, self.abstract_state()
+        )
 
     def resumed(self, arrays: Arrays) -> MemberState:
         """Makes the state from arrays of a checkpoint, whose rows beyond the members may be anything."""
@@ -304,6 +306,11 @@ def _assemble(
         start=layout.over_devices(start, OVER_MEMBERS, OVER_MEMBERS),
         still_runs=layout.over_devices(jax.vmap(functions.runs), OVER_MEMBERS, OVER_MEMBERS),
     )
+
+
+def _is_key(leaf: Any) -> bool:
+    """Returns whether it is a typed PRNG key, or the shape of one."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _or_padding(diverged: jax.Array, is_member: jax.Array) -> jax.Array:

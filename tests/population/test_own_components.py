@@ -55,6 +55,17 @@ def test_components_give_the_numbers_of_those_that_a_config_names_and_may_be_swe
     assert (named["grad_norm"][0] != named["grad_norm"][1]).any()
 
 
+def test_a_transform_with_a_key_in_its_state_is_saved_and_restored():
+    noisy = {"transform": "optax:add_noise", "transform_kwargs": {"eta": 0.1, "gamma": 0.5, "key": 0}}
+    population = make_population(config_with(env="RandomWalk-haepo", algorithm="reinforce", optimizer=noisy))
+    saved = population.to_host(population.init())
+    assert all(isinstance(leaf, np.ndarray) and leaf.dtype != object for leaf in jax.tree.leaves(saved))
+    restored = population.from_host(saved)
+    assert jax.tree.map(lambda leaf: leaf.dtype, restored) == jax.tree.map(lambda leaf: leaf.dtype, population.init())
+    jax.tree.map(np.testing.assert_array_equal, population.to_host(restored), saved)
+    population.advance(restored, np.int32(1))
+
+
 def test_an_environment_may_be_given_ready_made():
     for environment in (make("RandomWalk-haepo"), Corridor()):
         functions = make_member(config_with(env_params={"length": 5}), environment=environment)

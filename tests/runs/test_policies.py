@@ -108,6 +108,7 @@ def test_what_a_policy_cannot_act_on_is_refused(policy):
     ("arguments", "sentence"),
     [
         ((4,), "member 4 is none of"),
+        *(((member,), f"member must be a whole number, .*, got {member!r}") for member in ("0", 0.0, None, True)),
         ((0, 7), "has 3 updates, so that there is no checkpoint of 7"),
         ((0, "newest"), "checkpoint must be last, best or a number of updates"),
     ],
