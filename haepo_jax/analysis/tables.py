@@ -28,14 +28,21 @@ def make_returns_table(summary: Mapping[str, Any], title: str) -> Table:
 
 def make_evaluation_table(result: Mapping[str, Any]) -> Table:
     """Makes the table of an evaluation, two lines for each swept setting, the best greedy return first."""
-    chosen = "at its best evaluation" if result["checkpoint"] == "best" else f"after update {result['update']}"
-    title = f"{result['env']} {chosen}, {result['episodes']} fresh episodes a policy, over seeds"
+    title = f"{result['env']} {_describe_policies(result)}, {result['episodes']} fresh episodes a policy, over seeds"
     table = make_table(title, ("setting", "seeds", "actions", "mean", "std", "worst", "best"))
     for label, members in _rank_settings(result["members"], "greedy_return"):
         for kind in ("greedy", "sampled"):
             values = _collect_finite(members, f"{kind}_return")
             add_row(table, (label or "all", str(len(members)), kind, *_format_spread(values)))
     return table
+
+
+def _describe_policies(result: Mapping[str, Any]) -> str:
+    """Says whose policies were evaluated; members whose wave ended early have done fewer updates than others."""
+    if result["checkpoint"] == "best":
+        return "at its best evaluation"
+    done = {member["update"] for member in result["members"]}
+    return f"after update {min(done)}" if len(done) == 1 else f"after updates {min(done)} to {max(done)}"
 
 
 def describe_returns(members: Sequence[Mapping[str, Any]], name: str, words: str) -> str:

@@ -172,7 +172,7 @@ def test_the_table_has_a_line_for_each_setting_the_best_first(summary):
 
 def point(index, value, **settings):
     settings = {name.replace("__", "."): setting for name, setting in settings.items()}
-    return {"member": index, "settings": settings, "greedy_return": value, "sampled_return": value}
+    return {"member": index, "settings": settings, "update": 3, "greedy_return": value, "sampled_return": value}
 
 
 def evaluated(*members):
@@ -193,6 +193,14 @@ def test_rows_of_an_evaluation_differ_in_80_columns_and_the_best_comes_first():
         assert f"learning_rate={rate:g}" in text
     means = [float(row[3]) for row in cells(text) if row[3]]
     assert means == sorted(means, reverse=True) and len(means) == 24
+
+
+def test_the_table_names_the_updates_of_all_its_policies():
+    early = point(0, 1.0) | {"update": 2}
+    assert "Catch-bsuite after update 2," in printed(tables.make_evaluation_table(evaluated(early)))
+    assert "Catch-bsuite after updates 2 to 3," in printed(
+        tables.make_evaluation_table(evaluated(point(1, 0.0), early))
+    )
 
 
 def test_settings_that_share_their_last_part_keep_their_whole_names():

@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_written_has_its_table_shown(infinite, monkeypat
     def refuse(*_):
         raise OSError(number, "Nothing can be written here")
 
-    member = {"settings": {}, "greedy_return": 1.0, "sampled_return": 2.0}
+    member = {"settings": {}, "update": 3, "greedy_return": 1.0, "sampled_return": 2.0}
     found = {"env": "Catch-bsuite", "checkpoint": "last", "update": 3, "episodes": 100, "members": [member]}
     monkeypatch.setattr(evaluation, "measure", lambda *_, **__: found)
     monkeypatch.setattr(evaluation, "write_json", refuse)
