@@ -126,7 +126,9 @@ def member(index, **changes):
 
 
 def test_tables_of_the_terminal_show_names_as_they_are(monkeypatch):
-    members = [member(k, final_return=1.0, greedy_return=1.0, sampled_return=1.0) for k in range(len(HOSTILE))]
+    members = [
+        member(k, final_return=1.0, greedy_return=1.0, sampled_return=1.0, update=3) for k in range(len(HOSTILE))
+    ]
     texts = [
         printed(tables.make_returns_table({"members": members, "final_updates": 10}, ALL)),
         printed(
