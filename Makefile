@@ -23,7 +23,7 @@ test: $(VENV)/.installed-test
 	$(RUN) -m pytest -n 3 --dist loadfile
 
 test-fast: $(VENV)/.installed-test
-	$(RUN) -m pytest -n 3 --dist loadfile tests/losses tests/config tests/reports tests/analysis haepo_jax/losses \
+	$(RUN) -m pytest -n 2 --dist worksteal tests/losses tests/config tests/reports tests/analysis haepo_jax/losses \
 	haepo_jax/config haepo_jax/reports haepo_jax/analysis
 
 test-slow: $(VENV)/.installed-test
