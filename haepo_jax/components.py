@@ -171,7 +171,7 @@ def call(
         is said with the line.
     """
     check_arguments(path, component, len(arguments), kwargs=kwargs, params=params)
-    with failures_named(f"config.{path} {_shown(component)}", component, constants=f"config.{path}_kwargs"):
+    with failures_named(f"config.{path} {show_name(component)}", component, constants=f"config.{path}_kwargs"):
         return component(*arguments, **kwargs, **(params or {}))
 
 
@@ -305,7 +305,7 @@ def check_arguments(
     for setting, given in groups.items():
         for name in given:
             if name not in by_name and not takes_any:
-                what = f"config.{setting}.{name} is not an argument of {_shown(component)}"
+                what = f"config.{setting}.{name} is not an argument of {show_name(component)}"
                 raise ConfigError(what + suggestion(name, by_name))
     for name in kwargs.keys() & (params or {}).keys():
         raise ConfigError(
@@ -319,7 +319,7 @@ def check_arguments(
     ]
     if missing:
         where = " or ".join(f"config.{setting}.{missing[0]}" for setting in groups)
-        raise ConfigError(f"{_shown(component)} needs the argument {missing[0]}: give {where}.")
+        raise ConfigError(f"{show_name(component)} needs the argument {missing[0]}: give {where}.")
 
 
 def parameters_of(component: Callable) -> tuple[str, ...]:
@@ -381,7 +381,15 @@ def _name_of(component: Any) -> str:
     return f"; write '{module}:{attribute}'"
 
 
-def _shown(component: Any) -> str:
+def show_name(component: Any) -> str:
+    """Names a component for a sentence: the text that a config has, or the name of the object itself.
+
+    Example:
+      >>> show_name("my_project:Conv"), show_name(functools.partial(is_outside))
+      ('my_project:Conv', 'is_outside')
+    """
+    if isinstance(component, str):
+        return component
     if isinstance(component, functools.partial):
-        return _shown(component.func)
+        return show_name(component.func)
     return getattr(component, "__qualname__", None) or type(component).__name__

@@ -216,7 +216,7 @@ def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> Make
     make = functools.partial(factory, **{key: value for key, value in offered.items() if key in known})
     components.check_arguments(path, make, kwargs=config.network_kwargs)
     make_module = functools.partial(make, **config.network_kwargs)
-    _check_torso(f"config.{path} {_shown(name)}", factory, make_module, observation_shape)
+    _check_torso(f"config.{path} {components.show_name(name)}", factory, make_module, observation_shape)
     return make_module
 
 
@@ -224,7 +224,7 @@ def _activation(name: Any) -> Activation:
     if not components.is_outside(name):
         return getattr(jax.nn, name)
     outside = components.load("policy.activation", name)
-    who = f"config.policy.activation {_shown(name)}"
+    who = f"config.policy.activation {components.show_name(name)}"
 
     def play(array: jax.Array) -> jax.Array:
         what = f"real numbers of the shape of its argument, {array.shape}"
@@ -233,10 +233,6 @@ def _activation(name: Any) -> Activation:
     with components.failures_named(who, outside):
         jax.eval_shape(play, jnp.zeros((2, 3)))
     return outside
-
-
-def _shown(name: Any) -> str:
-    return name if isinstance(name, str) else getattr(name, "__qualname__", type(name).__name__)
 
 
 def _makes_torsos(found: Any) -> bool:

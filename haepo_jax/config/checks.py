@@ -226,9 +226,14 @@ def check_config(value: Any) -> None:
         raise ConfigError(f"config must be an ExperimentConfig, got {quoted(value)}; from_config_dict makes one.")
 
 
+def is_whole_number(value: Any) -> bool:
+    """Returns whether it is an integer of Python or NumPy, and no truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def check_count(what: str, value: Any) -> None:
     """Refuses what is no whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_whole_number(value) or value < 1:
         raise ConfigError(f"{what} must be a whole number of at least 1, got {quoted(value)}.")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
+from haepo_jax.config.checks import is_whole_number
 from haepo_jax.config.sweep import Group
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.population.member import MemberState
@@ -97,7 +97,7 @@ def load_member(workdir: StrPath, member: int, checkpoint: Checkpoint = LAST) ->
     Raises:
       ConfigError: as of `load_states`; or the member was not evaluated before it ended.
     """
-    if not _is_whole_number(member):
+    if not is_whole_number(member):
         raise ConfigError(f"member must be a whole number, its index in members.json, got {quoted(member)}.")
     ((population, state, update),) = load_states(workdir, checkpoint, member=member)
     row = next(row for row, own in enumerate(population.members) if own.index == member)
@@ -143,13 +143,9 @@ def check_checkpoint(what: str, value: Any) -> Checkpoint:
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9:
         value = int(value)
-    if not _is_whole_number(value) or value < 1:
+    if not is_whole_number(value) or value < 1:
         raise ConfigError(f"{what} must be last, best or a number of updates from 1 on, got {quoted(value)}.")
     return int(value)
-
-
-def _is_whole_number(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _iterate_populations(workdir: Path, group: Group, placement: dict[str, Any]) -> Iterator[tuple[Population, Wave]]:
