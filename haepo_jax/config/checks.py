@@ -24,7 +24,7 @@ from haepo_jax.config.method import (
     name_method,
     name_setting,
 )
-from haepo_jax.config.reads import unread, why_unread
+from haepo_jax.config.reads import list_scheduled, unread, why_unread
 from haepo_jax.config.settings import FIELDS, MAX_SEED, ExperimentConfig, is_traced
 from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 from haepo_jax.fields import STATIC, TRACED, group_of
@@ -61,6 +61,8 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
     _check_counts(config)
     if method.sees is Sees.SEGMENTS:
         check_minibatches(chosen)
+    for scheduled in list_scheduled(config):
+        scheduled.check()
     if method.check is not None:
         method.check(chosen)
 
@@ -145,7 +147,20 @@ def check_group(path: str, value: Any, field: dataclasses.Field) -> dict[str, An
     """The arguments of a component: which there are, and their bounds, the component knows itself."""
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
-    return {name: check_argument(f"{path}.{name}", item, field) for name, item in value.items()}
+    given = _nest(value, path) if field.metadata.get("hold_groups") else value
+    return {name: check_argument(f"{path}.{name}", item, field) for name, item in given.items()}
+
+
+def _nest(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Groups within a group, whose arguments a flag gives by their dotted names."""
+    nested: dict[str, Any] = {}
+    for name, value in flatten(values, where=f"config.{path}.").items():
+        *groups, leaf = name.split(".")
+        holder = nested
+        for group in groups:
+            holder = holder.setdefault(group, {})
+        holder[leaf] = value
+    return nested
 
 
 def check_argument(path: str, value: Any, group: dataclasses.Field) -> Any:
@@ -160,6 +175,8 @@ def check_argument(path: str, value: Any, group: dataclasses.Field) -> Any:
     if not name.isidentifier():
         raise ConfigError(f"config.{path}: {quoted(name)} is no name of an argument.")
     if group.metadata["group"] == STATIC:
+        if group.metadata["hold_groups"] and isinstance(value, Mapping | ml_collections.ConfigDict):
+            return {inner: check_argument(f"{path}.{inner}", item, group) for inner, item in value.items()}
         return _check_static(path, value)
     return _check_param(path, value, keep_whole=group.metadata["keep_whole"])
 

@@ -11,12 +11,14 @@ from haepo_jax import components
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
+from haepo_jax.methods.schedules import with_schedules
 from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
 _SCORE = "haepo.score"
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoLossConfig:
     """The HAEPO loss."""
@@ -39,6 +41,7 @@ class HaepoLossConfig:
     """Lambda: weight of the divergence from the reference policy's weights, which the loss lowers."""
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoConfig(EpochsConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""

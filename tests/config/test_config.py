@@ -30,7 +30,8 @@ from haepo_jax.config import (
     with_settings,
 )
 from haepo_jax.config.checks import flatten
-from haepo_jax.config.settings import ACTIVATIONS, FIELDS, NETWORKS, NOTHING, TRANSFORMS, components_of
+from haepo_jax.config.method import components_of
+from haepo_jax.config.settings import ACTIVATIONS, FIELDS, NETWORKS, NOTHING, TRANSFORMS
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import leaves
 
