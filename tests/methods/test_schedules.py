@@ -112,7 +112,7 @@ def test_a_schedule_from_outside_gets_the_updates_done_those_of_the_run_and_its_
     [
         (
             {"haepo": {"kl_coef_schedule": "liner"}},
-            "config.haepo.kl_coef_schedule 'liner' is not known; allowed: constant, linear, cosine, or one of your own",
+            "config.haepo.kl_coef_schedule 'liner' is not known; allowed: constant, linear, cosine, or one of your",
         ),
         (
             {"haepo": {"kl_coef_schedule": "cosine", "kl_coef_schedule_kwargs": {"stop": 0.1}}},
@@ -146,8 +146,8 @@ def test_a_schedule_from_outside_gets_the_updates_done_those_of_the_run_and_its_
                 "algorithm": "helpers.own_methods:PLAIN",
                 "algorithm_kwargs": {"weight_schedule": "cosine"},
             },
-            "config.algorithm_kwargs.weight_schedule cosine takes config.algorithm_params.weight from 1.0 to 0, and it "
-            "must be above 0.0 and at most 10.0; give config.algorithm_kwargs.weight_schedule_kwargs.end,",
+            "config.algorithm_kwargs.weight_schedule cosine takes config.algorithm_params.weight from 1.0 to 0, and "
+            "it must be above 0.0 and at most 10.0; give config.algorithm_kwargs.weight_schedule_kwargs.end,",
         ),
         (
             {"algorithm": "helpers.own_methods:PLAIN", "algorithm_kwargs": {"weight_schedule_kwargs": 0.5}},
