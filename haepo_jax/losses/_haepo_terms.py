@@ -150,22 +150,21 @@ def haepo_terms(
 
     entropy_coef, kl_coef = (jnp.asarray(coef, scores.dtype) for coef in (settings.entropy_coef, settings.kl_coef))
     if settings.target_effective_sample_size is None:
-        penalty_log_weights = (
-            None if penalized is None else unless_zero(settings.kl_coef, penalized, fixed_log_weights)
-        )
+        if penalized is not None:
+            penalized = unless_zero(settings.kl_coef, penalized, fixed_log_weights)
     else:
         entropy_coef, kl_coef = target_temperature * (1 - share), target_temperature * share
-        none = (kl_coef == 0)[..., None]
-        penalty_log_weights = None if penalized is None else jnp.where(none, fixed_log_weights, penalized)
+        if penalized is not None:
+            penalized = jnp.where((kl_coef == 0)[..., None], fixed_log_weights, penalized)
     if forward:
         group_losses = _cross_entropy(target, log_weights, axis_name)
     else:
         group_losses = metrics.policy_loss - entropy_coef * metrics.entropy
-        if penalty_log_weights is not None:
-            replaced = penalty_log_weights is not reference_log_weights
-            penalty = weights_kl(log_weights, penalty_log_weights, axis_name=axis_name) if replaced else kl
+        if penalized is not None:
+            replaced = penalized is not reference_log_weights
+            penalty = weights_kl(log_weights, penalized, axis_name=axis_name) if replaced else kl
             group_losses += kl_coef * penalty
-    return Terms(metrics, group_losses, entropy_coef, kl_coef, penalty_log_weights, target)
+    return Terms(metrics, group_losses, entropy_coef, kl_coef, penalized, target)
 
 
 def _temperature_and_share(
@@ -188,7 +187,7 @@ def _temperature_and_share(
 
 
 def _tilt(share: jax.Array, reference_log_weights: jax.Array | None) -> jax.Array | None:
-    """Log-weights of the reference to the power of its share; of a share of 0 uniform, whatever the reference holds."""
+    """Log-weights of the reference to the power of its share: those of a share of 0 are uniform, whatever it holds."""
     if reference_log_weights is None:
         return None
     absent = reference_log_weights == -jnp.inf
