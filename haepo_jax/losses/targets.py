@@ -1,6 +1,6 @@
 """The distribution over trajectories to which HAEPO's loss draws the weights.
 
-The returns say which trajectories it prefers, a reference where it starts from, and a temperature how much each counts.
+The returns say which trajectories it prefers, a reference where it starts from, a temperature how much each counts.
 """
 
 from typing import NamedTuple
