@@ -207,14 +207,14 @@ def _check(settings: Settings, reference_scores: ArrayLike | None) -> None:
     for name, coef in coefficients.items():
         check_coefficient(name, coef)
     check_choice("projection", settings.projection, PROJECTIONS)
-    forward, has_target = settings.projection == "forward", settings.target_effective_sample_size is not None
-    if has_target:
-        check_share("target_effective_sample_size", settings.target_effective_sample_size)
-    if forward or has_target:
+    forward, share = settings.projection == "forward", settings.target_effective_sample_size
+    if share is not None:
+        check_share("target_effective_sample_size", share)
+    if forward or share is not None:
         for name, coef in coefficients.items():
             if is_concrete(coef) and np.asarray(coef) < 0:
                 raise ValueError(f"{name} must be at least 0 where the loss has a target, got {coef}.")
-    if forward and not has_target and all(is_concrete_zero(coef) for coef in coefficients.values()):
+    if forward and share is None and all(is_concrete_zero(coef) for coef in coefficients.values()):
         raise ValueError(
             "projection 'forward' needs a target: give target_effective_sample_size, or an entropy_coef or kl_coef "
             "of more than 0, whose sum is its temperature."
