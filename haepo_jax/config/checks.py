@@ -102,6 +102,8 @@ def check_own_settings(config: Any, defaults: Any, sweep: Mapping[str, tuple[Any
             why = "is a number that may vary within a program" if right == TRACED_GROUP else "decides the program"
             raise ConfigError(f"config.{path} {why}; give it as config.{right}.{leaf}.")
         for value in values:
+            if field.metadata.get("component") and callable(value):  # which a program has given
+                continue
             is_whole = field.type in (int, int | None) and isinstance(value, float) and value.is_integer()
             check_value(path, int(value) if is_whole else value, field)
 

@@ -9,8 +9,7 @@ import pytest
 
 from haepo_jax.config import from_config_dict, get_method_settings, traced_settings
 from haepo_jax.config.members import make_members
-from haepo_jax.population import make_population
-from haepo_jax.population.member import make_member, total_steps
+from haepo_jax.population.member import make_member
 
 NAME = "haepo.kl_coef"
 COLUMN = f"{NAME}_scheduled"
@@ -74,38 +73,45 @@ def test_a_constant_schedule_leaves_the_program_as_it_is():
     assert program(config_with(method={"kl_coef_schedule": "linear"})) != plain
 
 
-def test_the_members_of_a_sweep_have_each_its_own_value_on_one_schedule():
-    config = config_with(
-        method={"kl_coef_schedule": "cosine", "kl_coef_schedule_kwargs": {"end": 0.2}}, sweep={NAME: (0.5, 2.0)}
+def state_at(config, updates_done=0, env_steps=0, **settings):
+    """Of a member, as far as schedules look at it."""
+    functions = make_member(config)
+    state = jax.eval_shape(functions.init, jax.random.key(0), settings_of(config))
+    return dataclasses.replace(
+        state,
+        settings=settings_of(config) | settings,
+        updates_done=jnp.int32(updates_done),
+        env_steps=jnp.array([0, env_steps], jnp.uint32),
     )
-    members = make_members(config)
-    state, metrics = make_population(config).run([dict(m.settings) for m in members], seeds=[0])
+
+
+def test_the_members_of_a_sweep_have_each_its_own_value_on_one_schedule():
+    cosine = {"kl_coef_schedule": "cosine", "kl_coef_schedule_kwargs": {"end": 0.2}}
+    config = config_with(method=cosine, sweep={NAME: (0.5, 2.0)})
+    functions, found = make_member(config), []
+    for done in range(4):
+        for member in make_members(config):
+            state = state_at(config, done, **{name: jnp.float32(value) for name, value in member.settings.items()})
+            found.append(float(functions.trace(state).haepo.kl_coef))
     factors = 0.2 + 0.8 * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
-    del state
-    by_setting = np.asarray(metrics[COLUMN]).reshape(2, -1)
-    np.testing.assert_allclose(by_setting, np.outer([0.5, 2.0], factors), rtol=1e-6)
+    np.testing.assert_allclose(found, np.outer(factors, [0.5, 2.0]).ravel(), rtol=1e-6)
 
 
-def test_a_schedule_follows_the_budget_of_environment_steps():
-    config = config_with(method={"kl_coef_schedule": "linear"}, num_updates=1000, max_env_steps=100)
-    states, history = trained(config)
-    for state, metrics in zip(states, history, strict=False):
-        done = np.floor(total_steps(np.asarray(state.env_steps)) / 100 * 1000)
-        assert float(metrics[COLUMN]) == pytest.approx(0.5 * (1 - done / 1000), rel=1e-5)
-    assert 0 < float(history[2][COLUMN]) < 0.4
+def test_a_schedule_follows_the_budget_that_ends_the_run():
+    config = config_with(method={"kl_coef_schedule": "linear"}, num_updates=1000, max_env_steps=400)
+    functions = make_member(config)
+    found = [
+        float(functions.trace(state_at(config, updates, steps)).haepo.kl_coef)
+        for updates, steps in ((0, 0), (3, 100), (900, 100), (7, 399))
+    ]
+    np.testing.assert_allclose(found, [0.5, 0.375, 0.05, 0.5 * 0.003], rtol=1e-4)
 
 
 def test_a_schedule_may_be_given_as_an_object_to_the_method_that_learns():
     config = config_with(method={"kl_coef_schedule_kwargs": {"start": 0.25}})
     functions = make_member(config, kl_coef_schedule=rising)
-    state = jax.eval_shape(functions.init, jax.random.key(0), settings_of(config))
-    first = dataclasses.replace(
-        state, settings=settings_of(config), updates_done=jnp.int32(2), env_steps=jnp.zeros(2, jnp.uint32)
-    )
-    assert float(functions.trace(first).haepo.kl_coef) == 0.5 * 0.625
-    outside = config_with(
-        algorithm="helpers.own_methods:PLAIN", algorithm_kwargs={"weight_schedule_kwargs.start": 0.5}
-    )
-    of_outside = make_member(outside, weight_schedule=rising)
-    held = dataclasses.replace(first, settings=settings_of(outside))
-    assert float(get_method_settings(of_outside.trace(held)).weight) == 0.75
+    assert float(functions.trace(state_at(config, 2)).haepo.kl_coef) == 0.5 * 0.625
+    of_outside = {"weight_schedule_kwargs": {"start": 0.5}}
+    config = config_with(algorithm="helpers.own_methods:PLAIN", algorithm_kwargs=of_outside)
+    traced = make_member(config, weight_schedule=rising).trace(state_at(config, 2))
+    assert float(get_method_settings(traced).weight) == 0.75
