@@ -156,7 +156,13 @@ def check_group(path: str, value: Any, field: dataclasses.Field) -> dict[str, An
 def _nest(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Groups within a group, whose arguments a flag gives by their dotted names."""
     nested: dict[str, Any] = {}
-    for name, value in flatten(values, where=f"config.{path}.").items():
+    flat = flatten(values, where=f"config.{path}.")
+    for name, value in flat.items():
+        inside = next((other for other in flat if other.startswith(f"{name}.")), None)
+        if inside is not None:
+            raise ConfigError(
+                f"config.{path}.{inside} needs config.{path}.{name} to be a group of settings, got {quoted(value)}."
+            )
         *groups, leaf = name.split(".")
         holder = nested
         for group in groups:

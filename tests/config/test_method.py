@@ -134,6 +134,16 @@ def test_a_method_from_outside_and_its_settings_may_be_swept():
             {"algorithm_params": {"window": 2.5}},
             "config.algorithm_params.window must be a whole number, got 2.5.",
         ),
+        (
+            {"algorithm_kwargs": {"weight_schedule_kwargs": 2, "weight_schedule_kwargs.end": 0.5}},
+            "config.algorithm_kwargs.weight_schedule_kwargs.end needs config.algorithm_kwargs.weight_schedule_kwargs "
+            "to be a group of settings, got 2.",
+        ),
+        (
+            {"algorithm_kwargs": {"weight_schedule_kwargs": {"end": 0.5}, "weight_schedule_kwargs.end": 0.5}},
+            "config.algorithm_kwargs.weight_schedule_kwargs.end is given twice, nested and by its dotted name; give "
+            "it once.",
+        ),
         ({"algorithm_kwargs": {"power": "high"}}, "config.algorithm_kwargs.power must be a number, got 'high'."),
         ({"algorithm_kwargs": {"kind": 3}}, "config.algorithm_kwargs.kind must be text, got 3."),
         (
