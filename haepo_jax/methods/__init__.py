@@ -29,7 +29,6 @@ from haepo_jax.methods.record import (
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
-    REFERENCE_NUMBERS,
     REFERENCES,
     Chosen,
     EpochsConfig,
@@ -73,7 +72,6 @@ __all__ = [
     "ADVANTAGE_SCALES",
     "METHODS",
     "REFERENCES",
-    "REFERENCE_NUMBERS",
     "Chosen",
     "DpoConfig",
     "DpoLossConfig",
