@@ -82,7 +82,9 @@ class StepGroup(NamedTuple):
         return None if self.packed is None else self.packed.valid
 
     def sum_over_steps(self) -> Group:
-        """Computes what is left of the trajectories as wholes."""
+        """Computes what is left of trajectories that are not packed as wholes."""
+        if self.packed is not None:
+            raise ValueError("Trajectories that are packed are summed over their steps by packed.trajectory_of_step.")
         behaviour = trajectory_log_likelihood(self.behaviour_log_probs, where=self.where)
         return Group(self.returns, self.where.sum(axis=-1), behaviour, self.is_reused)
 

@@ -13,7 +13,6 @@ from haepo_jax.networks import Policy, action_log_probs
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
 from haepo_jax.types import Params
 
-
 NUM_EPISODES = "num_episodes"
 """The metric of a batch that is counted in steps: how many episodes it has."""
 

@@ -1,4 +1,4 @@
-"""Whole episodes of several rounds, packed: in each of M lanes the next round's episode follows the longest of this."""
+"""Whole episodes of several rounds, packed: in each of M lanes a round's episode follows the longest of the last."""
 
 import functools
 from typing import Any
@@ -16,7 +16,7 @@ from haepo_jax.rollouts.rounds import Round, Rounds
 
 @flax.struct.dataclass
 class PackedEpisodes:
-    """At most R rounds of M episodes. Numbers of episodes are `[R, M]`, and 0 for those of rounds that were not played.
+    """At most R rounds of M episodes. Numbers of episodes are `[R, M]`, 0 for those of rounds that were not played.
 
     In a row of its own an episode of round r in lane m is the one with index `r M + m`.
     """

@@ -1,7 +1,7 @@
 """Rounds of M whole episodes, one after the other, until a batch has come to enough steps.
 
-Every episode that begins is played to its end, so that no length of episode is preferred but by the rule that ends the
-batch: it looks at the steps so far, and never at the round that it is about to play.
+Every episode that begins is played to its end and counts. So no length of episode is preferred, but for the rule that
+ends the batch: it does so sooner after long episodes.
 """
 
 import dataclasses
@@ -43,8 +43,10 @@ class RoundBounds(NamedTuple):
     @property
     def max_env_steps(self) -> int:
         """The most environment steps of a batch."""
-        whole = self.num_trajectories * self.horizon
-        return whole if self._last_start == 0 else min(self.min_steps - 1 + whole, self.num_trajectories * self.max_time)
+        of_round = self.num_trajectories * self.horizon
+        if self._last_start == 0:
+            return of_round
+        return min(self.min_steps - 1 + of_round, self.num_trajectories * self.max_time)
 
     def wants_more(self, steps: jax.Array, time: jax.Array) -> jax.Array:
         """Decides whether a further round begins.

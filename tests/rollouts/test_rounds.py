@@ -10,7 +10,7 @@ from helpers.counting_environments import counter, params_for, policy_for
 from helpers.updates import assert_identical
 
 from haepo_jax.rollouts.episode_stats import episode_stats_of, measure_stats
-from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
+from haepo_jax.rollouts.episodes import EpisodeUnroll, collect
 from haepo_jax.rollouts.packed import collect_rounds
 from haepo_jax.rollouts.rounds import RoundBounds, Rounds
 from haepo_jax.rollouts.steps import steps_of
@@ -30,9 +30,7 @@ def rounds_of(key, bounds=BOUNDS):
 def programs():
     """Packed batches of several keys, played together; and the rounds of one of them, each by itself."""
     keys = jax.random.split(jax.random.key(3), 4)
-    play_round = jax.jit(
-        lambda key: collect(ENVIRONMENT, POLICY, PARAMS, key, num_trajectories=M, horizon=T)
-    )
+    play_round = jax.jit(lambda key: collect(ENVIRONMENT, POLICY, PARAMS, key, num_trajectories=M, horizon=T))
     packed = jax.jit(jax.vmap(lambda key: collect_rounds(rounds_of(key))))(keys)
     return keys, packed, play_round
 
@@ -167,7 +165,9 @@ def test_no_lengths_of_episodes_go_beyond_the_bounds(lanes, horizon, least, most
     for trial in range(300):
         rounds, steps, time = 0, 0, 0
         while rounds == 0 or bounds.wants_more(steps, time):
-            lengths = rng.integers(1, horizon + 1, lanes) if trial % 3 else rng.choice([1, horizon], lanes, p=[0.9, 0.1])
+            lengths = (
+                rng.integers(1, horizon + 1, lanes) if trial % 3 else rng.choice([1, horizon], lanes, p=[0.9, 0.1])
+            )
             if trial == 0:
                 lengths = np.ones(lanes, int)
             if trial == 3:
