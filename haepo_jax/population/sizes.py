@@ -118,7 +118,12 @@ def _needs(
             f"the parameters and optimisers of {members_per_device:,} members",
             networks.setting if members_per_device <= LEAST else "--members_per_device",
         ),
-        _Need(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
+        _Need(
+            episodes,
+            "the episodes of an update",
+            ("" if config.min_batch_steps is None else "config.min_batch_steps, ")
+            + "config.num_trajectories or the horizon",
+        ),
         _Need(
             count_steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
