@@ -435,7 +435,7 @@ def test_an_update_of_more_steps_than_int32_counts_is_refused(trajectories, hori
         ),
         (
             {"min_batch_steps": 2**31 - 8},
-            "config.min_batch_steps 2,147,483,640 lets an update come to 2,147,484,663 environment steps, and one "
+            r"config.min_batch_steps 2,147,483,640 lets an update come to 2,147,484,663 environment steps, and one "
             "counts up to 2,147,483,647; give a smaller one, or config.max_batch_steps.",
         ),
     ],
