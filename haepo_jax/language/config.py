@@ -24,12 +24,12 @@ from haepo_jax.config.method import (
     name_own_setting,
     with_all_settings,
 )
-from haepo_jax.config.reads import unread_arguments
+from haepo_jax.config.reads import unread_arguments, unread_by_choices
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, count, leaves, number, static_arguments, traced_arguments
 from haepo_jax.methods import METHODS, LanguageMethodSettings, Method, OnLanguage
-from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread
+from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
 
 ON_LANGUAGE = {name: method.language for name, method in METHODS.items() if method.language is not None}
 """The methods that learn on language models, by name."""
@@ -282,6 +282,7 @@ def unread(config: LanguageConfig) -> dict[str, str]:
         for name in setting_names()
         if name.partition(".")[0] in ON_LANGUAGE and name.partition(".")[0] != config.algorithm
     }
+    reasons |= unread_by_choices(config, get_language_rules(config).settings)
     if get_language_rules(config).comparisons:
         of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
         why = f"config.algorithm is {name_method(config)}, which learns from comparisons"
@@ -290,7 +291,7 @@ def unread(config: LanguageConfig) -> dict[str, str]:
         reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
     if not config.model.adapter_rank:
         reasons["model.adapter_alpha"] = "config.model.adapter_rank is 0"
-    return reasons | find_unread(get_method_settings(config), _make_name_of(config), (), reasons)
+    return reasons | find_unread_schedules(get_method_settings(config), _make_name_of(config), (), reasons)
 
 
 def list_scheduled(config: LanguageConfig) -> tuple[Scheduled, ...]:

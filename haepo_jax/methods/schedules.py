@@ -122,7 +122,7 @@ def of_coefficient(field: dataclasses.Field) -> str | None:
     return field.metadata.get(_OF)
 
 
-def find_unread(
+def find_unread_schedules(
     settings: Any, name_of: Callable[[str], str], swept: Container[str], reasons: Mapping[str, str]
 ) -> dict[str, str]:
     """Finds the schedules, and arguments of such, that nothing reads.

@@ -5,13 +5,16 @@ import pytest
 from experiments.cli import arguments, command_line
 from haepo_jax.config import ALGORITHMS, from_config_dict, setting_names
 from haepo_jax.config.reads import set_and_unread, unread, unread_by_all
+from haepo_jax.config.settings import FIELDS
 from haepo_jax.config.sweep import from_values, unread_of_search
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import config as language
+from haepo_jax.methods.schedules import of_coefficient
 
 ARGUMENTS = {"haepo.score_kwargs", "haepo.score_params"}  # of a score from outside
-CONSTANT = "_schedule_kwargs"  # end the names of arguments of schedules, which those that are constant have none of
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
+OF_SCHEDULES = {name for name, field in FIELDS.items() if of_coefficient(field)}
+OF_A_CHOICE = {name for name, field in FIELDS.items() if field.metadata.get("only_with")}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -21,9 +24,8 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
         section = name.partition(".")[0]
         if section in ALGORITHMS and section != algorithm:
             assert name in names
-    own = {name for name in names if name.startswith(f"{algorithm}.") and "reference_" not in name}
-    of_what_is_unset = {"ppo.value_clip_epsilon_schedule"}
-    assert {name for name in own if not name.endswith(CONSTANT)} <= ARGUMENTS | of_what_is_unset
+    own = {name for name in names if name.startswith(f"{algorithm}.")}
+    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
 )
 def test_numbers_of_a_reference_belong_to_their_rule(reference, expected):
     names = unread(from_config_dict({"haepo": {"reference": reference}}))
-    own = {name for name in names if name.startswith("haepo.") and not name.endswith(CONSTANT)} - ARGUMENTS
+    own = {name for name in names if name.startswith("haepo.reference")} - {"haepo.reference_decay_schedule_kwargs"}
     assert own == expected | {f"{name}_schedule" for name in expected & {"haepo.reference_decay"}}
 
 
@@ -184,3 +186,8 @@ def test_unread_settings_of_language_models_are_found(values, name, reason):
         .keys()
         .isdisjoint({"haepo.score", "rl.kl_penalty", "model.path"})
     )
+
+
+def test_the_upper_bound_of_a_batch_belongs_to_the_lower_one():
+    assert unread(from_config_dict({}))["max_batch_steps"] == "config.min_batch_steps is unset"
+    assert "max_batch_steps" not in unread(from_config_dict({"min_batch_steps": 8}))
