@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-STATIC, TRACED, SWEEP = "static", "traced", "sweep"
+STATIC, TRACED, SWEEP, BOUNDS = "static", "traced", "sweep", "bounds"
 """Groups: settings that hold others of any name."""
 
 
@@ -33,6 +33,11 @@ def count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool 
 def choice(default: str, choices: tuple[str, ...]) -> Any:
     """One of these words."""
     return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+def text(default: str) -> Any:
+    """Any text."""
+    return dataclasses.field(default=default)
 
 
 def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool = False) -> Any:

@@ -30,6 +30,7 @@ from haepo_jax.config.settings import (
     SCHEDULES,
     ExperimentConfig,
     OptimizerConfig,
+    PbtConfig,
     PolicyConfig,
 )
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
@@ -66,6 +67,7 @@ __all__ = [
     "HaepoConfig",
     "HaepoLossConfig",
     "OptimizerConfig",
+    "PbtConfig",
     "PolicyConfig",
     "PpoConfig",
     "ReferenceConfig",

@@ -39,7 +39,9 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
     members = []
     for index, member in enumerate(rows.members):
         series = returns[index][~np.isnan(returns[index])]
-        divergences = np.flatnonzero(diverged[index])
+        # A copy of another member has rows after those in which it had diverged.
+        alive = np.flatnonzero(~diverged[index, : rows.count[index]])
+        divergences = np.arange(alive[-1] + 1 if alive.size else 0, rows.count[index])
         members.append(
             {
                 "member": index,
@@ -79,7 +81,7 @@ def find_unfinished(workdir: StrPath) -> list[int]:
         rows.members,
         updates=rows.count,
         env_steps=rows.by_update("env_steps", 0).max(axis=1, initial=0),
-        diverged=rows.by_update("diverged", False).any(axis=1),
+        diverged=rows.has_diverged,
     )
     return np.flatnonzero(~done).tolist()
 

@@ -57,7 +57,7 @@ class Trainer:
 
     def __call__(self, config, workdir):
         members = make_members(config)
-        with open_run(workdir, to_json(config), [dataclasses.asdict(member) for member in members]):
+        with open_run(workdir, to_json(config), [member.to_json() for member in members]):
             if is_complete(workdir):
                 return False
             self.configs.append(config)
