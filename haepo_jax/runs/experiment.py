@@ -1,7 +1,6 @@
 """A run from its config to its complete folder: groups of members, each in waves of as many as the devices hold."""
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path

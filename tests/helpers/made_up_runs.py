@@ -1,6 +1,5 @@
 """Runs that nobody trained: folders as `haepo_jax.runs.experiment.run` leaves them, with numbers of the test."""
 
-import dataclasses
 import functools
 
 import jax

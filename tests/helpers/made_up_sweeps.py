@@ -1,6 +1,5 @@
 """Sweeps that nobody trained: folders as the command that sweeps leaves them, with the numbers that a test wants."""
 
-import dataclasses
 import itertools
 import zlib
 

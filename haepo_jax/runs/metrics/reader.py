@@ -137,6 +137,8 @@ def group_by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int
 
 def _find_fixed_updates(workdir: StrPath) -> int | None:
     """Finds for how many updates the settings of members stay as they are; None where they never change."""
+    if not (Path(workdir) / "config.json").exists():
+        return None
     pbt = read_record(workdir).get("pbt")
     return pbt.get("every") if isinstance(pbt, dict) else None
 

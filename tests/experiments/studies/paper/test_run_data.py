@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from helpers.made_up_runs import UPDATES, Trainer, attempt

@@ -1,6 +1,5 @@
 """Runs are done once and kept; what is damaged, missing or of another config is done again, and nothing else."""
 
-import dataclasses
 import errno
 import json
 import multiprocessing
