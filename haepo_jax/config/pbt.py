@@ -72,7 +72,7 @@ def arrange(config: ExperimentConfig, num_points: int, num_seeds: int) -> Iterat
       training.
 
     Raises:
-      ConfigError: the seeds cannot be divided so, or a population would have one member.
+      ConfigError: the seeds cannot be divided so, a population would have one member, or no setting can change.
 
     Example:
       >>> from haepo_jax.config import from_config_dict
@@ -84,6 +84,11 @@ def arrange(config: ExperimentConfig, num_points: int, num_seeds: int) -> Iterat
     if not is_population_based(config):
         yield from ((point, seed, None) for point in range(num_points) for seed in range(num_seeds))
         return
+    if not any(low < high for low, high in bounds_of(config).values()):
+        raise ConfigError(
+            "config.pbt.every is set, and no setting can change: name one in config.pbt.perturb, such as "
+            "config.pbt.perturb.optimizer.learning_rate=(1e-4,1e-2), or sweep one."
+        )
     populations = config.pbt.populations
     if num_seeds % populations:
         raise ConfigError(f"config.pbt.populations {populations} does not divide the {num_seeds} seeds.")
@@ -155,11 +160,6 @@ def check_population_based(config: ExperimentConfig) -> None:
                 f"config.pbt compares members by their returns, so they must play one task: neither sweep nor perturb "
                 f"{name}."
             )
-    if not any(low < high for low, high in bounds_of(config).values()):
-        raise ConfigError(
-            "config.pbt.every is set, and no setting can change: name one in config.pbt.perturb, such as "
-            "config.pbt.perturb.optimizer.learning_rate=(1e-4,1e-2), or sweep one."
-        )
     reasons = unread(config)
     for name, (low, high) in pbt.perturb.items():
         if (reason := why_unread(name, reasons)) is not None:

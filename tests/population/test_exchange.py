@@ -9,6 +9,7 @@ from helpers.run_folders import TINY
 from jax.sharding import Mesh, PartitionSpec
 
 from haepo_jax.config import from_config_dict
+from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population import make_population
@@ -197,11 +198,10 @@ def test_a_member_that_diverged_waits_and_then_copies(on_two_devices):
 
 
 def test_with_a_fraction_of_zero_nobody_copies_and_first_settings_are_the_same(on_two_devices):
-    alone = make_population(config(pbt=PBT | {"fraction": 0.0}), devices=jax.devices()[:2])
-    assert alone.members == on_two_devices.members
-    state, metrics = trained(alone, 8)
-    assert (metrics["pbt_parent"] == -1).all()
-    np.testing.assert_array_equal(state.settings[RATE], [member.settings[RATE] for member in alone.members])
+    assert make_members(config(pbt=PBT | {"fraction": 0.0})) == on_two_devices.members
+    everyone, bits = jnp.ones(4, bool), jnp.zeros(4, jnp.uint32)
+    arguments = jnp.arange(4.0), jnp.array([True, False, False, False]), everyone, jnp.zeros(4, jnp.int32), bits
+    assert choose_parents(*arguments, fraction=0.0)[1].tolist() == [0, 1, 2, 3]
 
 
 def test_run_gives_each_seed_its_own_numbers_whatever_the_order_of_populations(on_two_devices, whole):
