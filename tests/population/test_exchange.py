@@ -235,3 +235,35 @@ def test_waves_hold_whole_populations():
         config(num_seeds=12, pbt=PBT | {"populations": 3}), devices=jax.devices()[:1], members_per_device=10
     )
     assert population.capacity == 10 and len(population.members) == 8
+
+
+POLE = {"env": "CartPole-v1", "horizon": 20, "num_updates": 10}
+KINDS = {
+    "tiles": (POLE, {}, True),
+    "segments": (POLE | {"algorithm": "ppo", "ppo": {"num_steps": 8, "num_minibatches": 2}}, {}, False),
+    "budget": (POLE | {"max_env_steps": 350}, {}, False),
+    "shared trajectories": (POLE, {"trajectory_devices": 2}, False),
+    "evaluated": (POLE | {"evaluate_every": 2, "pbt": PBT | {"metric": "eval_return"}}, {}, False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_change_no_bit_in_any_layout_and_of_any_method(kind, monkeypatch):
+    changes, placement, in_tiles = KINDS[kind]
+    monkeypatch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: in_tiles)
+    monkeypatch.setattr("haepo_jax.population.layout._TILE_EPISODES", 8)
+    devices = jax.devices()[: 2 * placement.get("trajectory_devices", 1)]
+    own = {name: value for name, value in TINY.items() if name != "haepo" or "ppo" not in changes}
+    population = make_population(
+        from_config_dict(own | {"num_seeds": 8, "pbt": PBT} | changes), devices=devices, **placement
+    )
+    state, metrics = trained(population, 10)
+    assert (metrics["pbt_parent"] >= 0).any()
+    assert_identical((state, metrics), trained(population, 1, 4, 1, 2, 2))
+    if kind == "tiles":
+        assert population.layout.tile == 2
+    if kind == "budget":
+        steps = metrics["env_steps"].cumsum(axis=0)
+        over = np.vstack([np.zeros((1, 8), bool), steps[:-1] >= 350])
+        assert over.any() and (metrics["env_steps"][over] == 0).all() and (metrics["pbt_parent"][over] == -1).all()
