@@ -88,7 +88,7 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
         elif field.metadata.get("group") == TRACED:
             settings |= {f"{name}.{argument}": number for argument, number in value.items()}
     # What is swept or drawn need not be set besides: an argument of a component, or a setting that may be unset.
-    drawn = bounds_of(config) if is_population_based(config) else {}
+    drawn: Mapping[str, tuple[float, ...]] = bounds_of(config) if is_population_based(config) else {}
     for name, values in {**drawn, **config.sweep}.items():
         if group_of(name, FIELDS) is not None or settings[name] is None:
             settings[name] = values[0]

@@ -179,7 +179,7 @@ def _check_metric(config: ExperimentConfig) -> None:
         return
     if config.evaluate_every is None:
         raise ConfigError("config.pbt.metric eval_return needs config.evaluate_every, which is unset.")
-    if config.evaluate_every > config.pbt.every:
+    if config.pbt.every is not None and config.evaluate_every > config.pbt.every:
         raise ConfigError(
             f"config.pbt.metric eval_return needs an evaluation between two exchanges: config.evaluate_every "
             f"{config.evaluate_every} must be at most config.pbt.every {config.pbt.every}."

@@ -52,7 +52,7 @@ def make_exchange(
 
     def after_update(state: MemberState, metrics: Metrics, done: jax.Array) -> tuple[MemberState, Metrics]:
         reported = {name: state.settings[name] for name in settings} | {DIVERGED: state.diverged}
-        state = dataclasses.replace(state, standing=_count(state.standing, metrics, config.pbt.metric))
+        state = dataclasses.replace(state, standing=_count(_standing(state), metrics, config.pbt.metric))
         due = (done % every == 0) & (done < config.num_updates)
         state, parents, scores = jax.lax.cond(due, exchange, skip, state)
         return state, reported | {PARENT: parents, SCORE: scores}
@@ -62,13 +62,12 @@ def make_exchange(
         return state, jnp.full(rows, -1, jnp.int32), jnp.full(rows, jnp.nan, jnp.float32)
 
     def exchange(state: MemberState) -> tuple[MemberState, jax.Array, jax.Array]:
-        standing = state.standing
+        standing = _standing(state)
         score = jnp.where(standing.count > 0, standing.total / jnp.maximum(standing.count, 1), standing.score)
         could_learn = jax.vmap(can_learn)(dataclasses.replace(state, diverged=jnp.zeros_like(state.diverged)))
-        own = (score, state.diverged, could_learn, standing.population, standing.member, _draw_bits(state))
-        everyone = own if num_devices == 1 else jax.lax.all_gather(own, MEMBERS, tiled=True)
-        *known, members, bits = everyone
-        is_open, parents = choose_parents(*known, bits, fraction=config.pbt.fraction)
+        own = (score, state.diverged, could_learn, standing.population, _draw_bits(state), standing.member)
+        *known, members = own if num_devices == 1 else jax.lax.all_gather(own, MEMBERS, tiled=True)
+        is_open, parents = choose_parents(*known, fraction=config.pbt.fraction)
         rows = state.diverged.shape[0]
         first = 0 if num_devices == 1 else jax.lax.axis_index(MEMBERS) * rows
         here = first + jnp.arange(rows)
@@ -95,6 +94,11 @@ def make_exchange(
         return after, parent_members, jnp.where(is_open, score, jnp.nan)
 
     return after_update
+
+
+def _standing(state: MemberState) -> Standing:
+    assert state.standing is not None  # `Population.init` gives it
+    return state.standing
 
 
 def _count(standing: Standing, metrics: Metrics, name: str) -> Standing:

@@ -1,5 +1,7 @@
 """How a member stands in its population, for population-based training."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import numpy as np
@@ -23,7 +25,12 @@ class Standing:
 
 def no_standing(members: np.ndarray, populations: np.ndarray) -> Standing:
     """Makes the standing of members before their first update, arrays `[members]`."""
-    zeros = np.zeros(len(members), np.float32)
-    return Standing(
-        members.astype(np.int32), populations.astype(np.int32), zeros, zeros.astype(np.int32), zeros + np.nan
+    rows = members.shape
+    fields: tuple[Any, ...] = (
+        members.astype(np.int32),
+        populations.astype(np.int32),
+        np.zeros(rows, np.float32),
+        np.zeros(rows, np.int32),
+        np.full(rows, np.nan, np.float32),
     )
+    return Standing(*fields)

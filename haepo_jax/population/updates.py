@@ -147,7 +147,7 @@ def _exchanged_shapes(exchange: Exchange, state: MemberState, metrics: Metrics) 
     """Computes the shapes of the metrics that an exchange adds for one member."""
     rows = state.diverged.shape[0]
     reported = jax.eval_shape(lambda: exchange(state, _no_metrics(metrics, rows), jnp.int32(1))[1])
-    return {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for name, leaf in reported.items()}
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), reported)
 
 
 def _no_metrics(shapes: Metrics, *rows: int) -> Metrics:

@@ -34,7 +34,8 @@ class Lineage(NamedTuple):
 
     def trace(self, member: int) -> np.ndarray:
         """Traces the policy that a member ends with: `[updates recorded]` the member that held it at each update."""
-        held, path = member, []
+        held = member
+        path: list[int] = []
         for update in reversed(range(int(self.rows[member]))):
             if path and self.parent[held, update] >= 0:
                 held = int(self.parent[held, update])
