@@ -1,12 +1,13 @@
 """Runs whose members copy one another: their rows, their summary and their page, whole and resumed."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from helpers import pods
-from helpers.command_runner import Command
 from helpers.html_page import Page
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table, wait_for
 
@@ -50,20 +51,18 @@ def test_rows_hold_the_settings_of_each_update_and_who_was_copied(finished):
     assert (changed <= (parents[:, :-1] >= 0)).all()
 
 
-def test_a_run_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path):
-    for kept in (4, 8):  # amid two exchanges
-        folder = tmp_path / f"from-{kept}"
-        shutil.copytree(finished, folder)
-        (folder / "summary.json").unlink()
-        for done in checkpoints(folder):
-            if done > kept:
-                shutil.rmtree(next(folder.glob(f"checkpoints/members-*/{done}")))
-        assert run(from_config_dict(CONFIG), folder)
-        assert_same_end(finished, folder)
-        assert (
-            json.loads((folder / "summary.json").read_text())["members"]
-            == (json.loads((finished / "summary.json").read_text())["members"])
-        )
+@pytest.mark.parametrize("kept", [4, pytest.param(8, marks=pytest.mark.slow)])  # amid two exchanges
+def test_a_run_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path, kept):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "summary.json").unlink()
+    for done in checkpoints(folder):
+        if done > kept:
+            shutil.rmtree(next(folder.glob(f"checkpoints/members-*/{done}")))
+    assert run(from_config_dict(CONFIG), folder)
+    assert_same_end(finished, folder)
+    summaries = [json.loads((where / "summary.json").read_text()) for where in (folder, finished)]
+    assert summaries[0]["members"] == summaries[1]["members"]
 
 
 @pytest.mark.parametrize("changes", [{"every": 4}, {"factor": 1.5}, {"perturb": {RATE: (1e-4, 1.0)}}])
@@ -111,6 +110,7 @@ def test_a_lineage_follows_a_policy_from_member_to_member():
     assert lineage.copies.tolist() == [1, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_member_that_diverged_has_rows_while_it_waits_and_is_none_in_the_end_if_it_was_revived(tmp_path):
     """A learning rate without bounds in float32 diverges at once, and its members copy others at the exchange."""
     huge = {
@@ -148,7 +148,8 @@ def test_two_processes_a_kill_and_other_devices_change_no_bit(tmp_path):
         assert finished.code == 0, finished.err
     (one,) = pods.start(tmp_path / "killed", *SWEEP, processes=1, devices_each=4)
     wait_for(lambda: any(done > 20 for done in checkpoints(tmp_path / "killed")))
-    kill(one)
+    os.kill(one.pid, signal.SIGKILL)
+    one.wait()
     (resumed,) = pods.run(tmp_path / "killed", *SWEEP, devices_each=2)  # in waves of one population each
     assert resumed.code == 0, resumed.err
     rows = table(tmp_path / "alone")
@@ -157,11 +158,3 @@ def test_two_processes_a_kill_and_other_devices_change_no_bit(tmp_path):
         others = table(tmp_path / other)
         for name in rows.column_names:
             np.testing.assert_array_equal(rows[name], others[name], err_msg=f"{other}: {name}")
-
-
-def kill(command: Command):
-    import os
-    import signal
-
-    os.kill(command.pid, signal.SIGKILL)
-    command.wait()
