@@ -88,8 +88,9 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
         elif field.metadata.get("group") == TRACED:
             settings |= {f"{name}.{argument}": number for argument, number in value.items()}
     # What is swept or drawn need not be set besides: an argument of a component, or a setting that may be unset.
-    drawn: Mapping[str, tuple[float, ...]] = bounds_of(config) if is_population_based(config) else {}
-    for name, values in {**drawn, **config.sweep}.items():
+    drawn = bounds_of(config) if is_population_based(config) else {}
+    chosen: dict[str, tuple[float, ...]] = {**drawn, **config.sweep}
+    for name, values in chosen.items():
         if group_of(name, FIELDS) is not None or settings[name] is None:
             settings[name] = values[0]
     return {name: value for name, value in settings.items() if value is not None}
