@@ -18,5 +18,5 @@ class Scale:
     """That the study asks for in all."""
 
 
-FULL = Scale(quick=False, populations=16, members=16, budget=1.0, runs=4)
+FULL = Scale(quick=False, populations=12, members=16, budget=1.0, runs=4)
 QUICK = Scale(quick=True, populations=3, members=6, budget=0.1, runs=4)

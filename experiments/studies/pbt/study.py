@@ -21,6 +21,7 @@ from haepo_jax.reports.formatting import explain_brackets, format_comparison, fo
 from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section, Table
 from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.runs.files import StrPath, read_attempts, read_summary
+from haepo_jax.runs.lineage import read_lineage
 from haepo_jax.text import format_value
 
 COMMAND = "python -m experiments.pbt_study"
@@ -34,7 +35,7 @@ class Outcome(NamedTuple):
 
     run: RunData
     best: np.ndarray
-    """Greedy return on held-out episodes of the member with the largest final return in training."""
+    """Greedy return on held-out episodes of the member with the largest return in its last updates of training."""
     mean: np.ndarray
     """Mean of that of all members."""
     curve: np.ndarray
@@ -83,8 +84,8 @@ def measure(runs: Runs[Scale], task: Task, label: str, fraction: float) -> Outco
     }
     run = runs.get(f"{task.name}/{label.replace(' ', '_')}", settings)
     shape = (scale.populations, scale.members)
-    chosen_by = np.array([_or_worst(member["final_return"]) for member in run.summary["members"]]).reshape(shape)
-    evaluated = find_last_evaluations(run.metric("eval_return")).reshape(shape)
+    chosen_by = find_last_means(follow_lineages(run, "episode_return"), task.exchanges_every).reshape(shape)
+    evaluated = find_last_evaluations(follow_lineages(run, "eval_return")).reshape(shape)
     grid = make_budget_grid(run.config["max_env_steps"])
     curves = run.curve("episode_return", grid, failure=0.0, window=task.window * scale.budget)
     return Outcome(
@@ -93,6 +94,17 @@ def measure(runs: Runs[Scale], task: Task, label: str, fraction: float) -> Outco
         evaluated.mean(axis=1),
         curves.reshape(*shape, -1).max(axis=1),
     )
+
+
+def follow_lineages(run: RunData, name: str) -> np.ndarray:
+    """Returns a metric of each member's policy, `[members, updates]`: at each update of the member that held it."""
+    lineage, values = read_lineage(run.path), run.metric(name)
+    assert lineage is not None
+    followed = np.full_like(values, np.nan)
+    for member in range(len(values)):
+        path = lineage.trace(member)
+        followed[member, : len(path)] = values[path, np.arange(len(path))]
+    return followed
 
 
 def find_last_evaluations(evaluated: np.ndarray) -> np.ndarray:
@@ -112,6 +124,24 @@ def find_last_evaluations(evaluated: np.ndarray) -> np.ndarray:
     last = evaluated.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
     values = np.take_along_axis(evaluated, last[:, None], axis=1)[:, 0].astype(np.float64)
     return np.where(there.any(axis=1), values, np.nanmin(evaluated) if there.any() else np.nan)
+
+
+def find_last_means(values: np.ndarray, window: int) -> np.ndarray:
+    """Computes the mean of each member's newest values.
+
+    Args:
+      values: `[members, updates]`, NaN where there is none.
+      window: how many.
+
+    Returns:
+      `[members]`; -inf of one without any.
+
+    Example:
+      >>> find_last_means(np.array([[1.0, 2.0, 4.0, np.nan], [np.nan, np.nan, np.nan, np.nan]]), window=2)
+      array([  3., -inf])
+    """
+    newest = [row[np.isfinite(row)][-window:] for row in values.astype(np.float64)]
+    return np.array([row.mean() if row.size else -np.inf for row in newest])
 
 
 def describe_result(found: Mapping[Task, Mapping[str, Outcome]], *, quick: bool) -> str:
@@ -147,7 +177,12 @@ def _make_section(task: Task, by_method: Mapping[str, Outcome], scale: Scale) ->
         slug=task.name.replace("_", "-"),
         title=task.label,
         question="How good is the best member of a population, and how good are all?",
-        findings=(f"In {scale.populations} populations with PBT members copied another one {copies:,} times.",),
+        findings=(
+            f"In {scale.populations} populations with PBT members copied another one {copies:,} times.",
+            f"A member took {_steps_each(by_method[PBT]):,.0f} environment steps with PBT, and "
+            f"{_steps_each(by_method[RANDOM]):,.0f} in random search, of a budget of "
+            f"{by_method[PBT].run.config['max_env_steps']:,}: it ends with the update that reaches it.",
+        ),
         figures=(
             draw(
                 figures.curves,
@@ -162,6 +197,11 @@ def _make_section(task: Task, by_method: Mapping[str, Outcome], scale: Scale) ->
         tables=(_make_table(by_method, scale), _make_settings_table(by_method[PBT].run)),
         claims=claims,
     )
+
+
+def _steps_each(outcome: Outcome) -> float:
+    summary = outcome.run.summary
+    return summary["env_steps"] / len(summary["members"])
 
 
 def _make_table(by_method: Mapping[str, Outcome], scale: Scale) -> Table:
@@ -181,9 +221,10 @@ def _make_table(by_method: Mapping[str, Outcome], scale: Scale) -> Table:
         caption=f"Greedy return on held-out episodes, interquartile mean over {scale.populations} populations",
         columns=("of", PBT, RANDOM, "difference", "probability of improvement"),
         rows=rows,
-        note="The best member is that with the largest return in training at its end; its greedy return is of "
-        "episodes that did not choose it. The probability of improvement is that of a population with PBT having more "
-        f"than one of random search. {explain_brackets(scale.populations)}",
+        note="The best member is that with the largest return in the last updates of training; its greedy return is "
+        "of episodes that did not choose it. Both are of the policy's lineage: of a copy that was not evaluated since, "
+        "they are its parent's. The probability of improvement is that of a population with PBT having more than one "
+        f"of random search. {explain_brackets(scale.populations)}",
     )
 
 
@@ -203,10 +244,6 @@ def _make_settings_table(run: RunData) -> Table:
         ],
         folded=True,
     )
-
-
-def _or_worst(value: float | None) -> float:
-    return -np.inf if value is None else value
 
 
 def _list_configs(runs: Runs[Scale]) -> tuple[ConfigListing, ...]:

@@ -17,7 +17,6 @@ _HAEPO = {
     "haepo.num_epochs": 4,
     "haepo.kl_coef": 5e-3,
     "haepo.reference": "previous",
-    "num_trajectories": 16,
 }
 
 
@@ -30,6 +29,8 @@ class Task:
     label: str
     """For people."""
     env: str
+    num_trajectories: int
+    """Few where an episode is long, as a member goes beyond its budget by up to an update."""
     budget: int
     """Environment steps of a member."""
     max_updates: int
@@ -49,6 +50,7 @@ class Task:
         return {
             **_HAEPO,
             "env": self.env,
+            "num_trajectories": self.num_trajectories,
             "max_env_steps": max(1, round(self.budget * budget)),
             "num_updates": num_updates,
             "evaluate_every": self.exchanges_every,
@@ -59,6 +61,6 @@ class Task:
 
 
 TASKS = (
-    Task("cartpole", "CartPole-v1", "CartPole-v1", 50_000, 200, 5, 8_000),
-    Task("frozen_lake", "FrozenLake-misc", "FrozenLake-misc", 200_000, 2_500, 50, 8_000),
+    Task("cartpole", "CartPole-v1", "CartPole-v1", 8, 100_000, 600, 4, 8_000),
+    Task("frozen_lake", "FrozenLake-misc", "FrozenLake-misc", 16, 200_000, 2_500, 50, 8_000),
 )
