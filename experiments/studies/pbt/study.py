@@ -222,7 +222,7 @@ def _make_table(by_method: Mapping[str, Outcome], scale: Scale) -> Table:
         columns=("of", PBT, RANDOM, "difference", "probability of improvement"),
         rows=rows,
         note="The best member is that with the largest return in the last updates of training; its greedy return is "
-        "of episodes that did not choose it. Both are of the policy's lineage: of a copy that was not evaluated since, "
+        "of episodes that did not choose it. Both follow the policy's lineage: of a copy not evaluated since, "
         "they are its parent's. The probability of improvement is that of a population with PBT having more than one "
         f"of random search. {explain_brackets(scale.populations)}",
     )
