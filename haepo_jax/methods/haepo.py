@@ -11,7 +11,7 @@ from haepo_jax import components
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
-from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
 _SCORE = "haepo.score"
@@ -40,7 +40,7 @@ class HaepoLossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(EpochsConfig, HaepoLossConfig, ReferenceConfig):
+class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""
 
 
