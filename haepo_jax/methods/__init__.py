@@ -31,7 +31,6 @@ from haepo_jax.methods.record import (
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
-    REFERENCE_NUMBERS,
     REFERENCES,
     Chosen,
     EpochsConfig,
@@ -76,7 +75,6 @@ __all__ = [
     "ADVANTAGE_SCALES",
     "METHODS",
     "REFERENCES",
-    "REFERENCE_NUMBERS",
     "Chosen",
     "DpoConfig",
     "DpoLossConfig",
