@@ -144,7 +144,7 @@ def _needs(
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     """Computes the most steps that a member plays in an update."""
     bounds = _bounds(config, environment)
-    return config.num_trajectories * lane_steps(config, environment) if bounds is None else bounds.max_env_steps
+    return config.num_trajectories * lane_steps(config, environment) if bounds is None else bounds.most_env_steps
 
 
 def lane_steps(config: ExperimentConfig, environment: Environment) -> int:

@@ -63,8 +63,11 @@ def test_a_metric_that_is_only_of_another_environment_is_free():
 
 @pytest.mark.parametrize(
     ("name", "memory", "missed"),
-    [("PLAIN", "remat", "`valid` of its Group"), ("PLAIN", "recompute", "`valid` of its Group")]
-    + [("ON_STEPS", "remat", "`packed` of its StepGroup")],
+    [
+        ("PLAIN", "remat", "`valid` of its Group"),
+        ("PLAIN", "recompute", "`valid` of its Group"),
+        ("ON_STEPS", "remat", "`packed` of its StepGroup"),
+    ],
 )
 def test_a_method_that_does_not_know_which_episodes_there_are_cannot_have_its_batch_counted_in_steps(
     name, memory, missed

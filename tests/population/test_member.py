@@ -430,8 +430,8 @@ def test_an_update_of_more_steps_than_int32_counts_is_refused(trajectories, hori
     [
         (
             {"min_batch_steps": 10, "max_batch_steps": 1023},
-            r"config.max_batch_steps 1,023 is less than the 1,024 steps that num_trajectories 8 episodes of at most 128 "
-            "steps may take; give at least as many, or take fewer episodes or a shorter horizon.",
+            "config.max_batch_steps 1,023 is less than the 1,024 steps that num_trajectories 8 episodes of at most "
+            "128 steps may take; give at least as many, or take fewer episodes or a shorter horizon.",
         ),
         (
             {"min_batch_steps": 2**31 - 8},

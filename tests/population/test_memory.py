@@ -66,7 +66,7 @@ def test_recompute_is_refused_where_devices_share_trajectories():
 
 
 def test_rounds_do_not_go_with_trajectories_that_are_spread_over_devices():
-    with pytest.raises(ConfigError, match="--trajectory_devices=2 spreads the episodes of one round, and config.min_"):
+    with pytest.raises(ConfigError, match="spreads the episodes of one round, and config"):
         make_population(config_of(min_batch_steps=9), trajectory_devices=2)
 
 
