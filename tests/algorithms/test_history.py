@@ -18,7 +18,7 @@ from haepo_jax.population.member import make_member
 HISTORY = 2
 CONFIG = {
     "env": "CartPole-v1",
-    "horizon": 30,
+    "horizon": 12,
     "num_trajectories": 3,
     "num_updates": 6,
     "num_seeds": 2,
@@ -61,7 +61,7 @@ def loss_by_hand(policy, params, reference, batches):
     return haepo_loss(scores(params), returns, scores(reference), entropy_coef=0.3, kl_coef=0.1)[0]
 
 
-@pytest.mark.parametrize("more", [{}, {"min_batch_steps": 60}], ids=["episodes", "steps"])
+@pytest.mark.parametrize("more", [{}, {"min_batch_steps": 40}], ids=["episodes", "steps"])
 def test_the_loss_is_that_of_the_newest_batch_and_the_two_before_it_in_one_group(more):
     functions = make_member(config_of(**more))
     learn, collect = jax.jit(functions.learn), jax.jit(functions.collect)
@@ -77,10 +77,11 @@ def test_the_loss_is_that_of_the_newest_batch_and_the_two_before_it_in_one_group
 
 def test_the_gradient_is_that_of_all_batches():
     functions = make_member(config_of())
+    learn, collect = jax.jit(functions.learn), jax.jit(functions.collect)
     state, batches = functions.init(jax.random.key(4), {}), []
     for _ in range(HISTORY + 1):
-        batches.append(functions.collect(state))
-        before, state = state, functions.learn(state, batches[-1])[0]
+        batches.append(collect(state))
+        before, state = state, learn(state, batches[-1])[0]
     learner = before.learner
     loss = functions.algorithm.loss(config_of(), learner, batches[-1])
     found = jax.grad(lambda params: loss(params)[0])(learner.params)
