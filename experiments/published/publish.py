@@ -103,6 +103,7 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
     changed = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text]
     with storage_errors(docs):
         for path in changed:
+            path.parent.mkdir(exist_ok=True)  # that of a study is new at its first publication
             write_file(path, functools.partial(_write, text=texts[path]))
     return changed
 

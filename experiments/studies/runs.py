@@ -71,9 +71,7 @@ class Runs[Size: Scale]:
         sweep = _make_sweep(settings)
         path = self.directory / "runs" / name
         if not self._is_whole(path, sweep):
-            config = sweep.groups[0].config
-            what = f"{config.num_seeds} seeds of {config.algorithm} on {config.env}"
-            print(f"{name}: {what} ({self._countdown.words()})", flush=True)
+            print(f"{name}: {_describe(sweep)} ({self._countdown.words()})", flush=True)
             _finish(path, sweep)
             jax.clear_caches()  # the next run is another program
         if name not in self.done:
@@ -112,6 +110,13 @@ def count_finished(directory: Path) -> int:
 def _make_sweep(settings: Mapping[str, Any]) -> Sweep:
     nested = nest_settings(settings)
     return from_values(nested) if "search" in nested else of_experiment(from_config_dict(nested))
+
+
+def _describe(sweep: Sweep) -> str:
+    config = sweep.groups[0].config
+    settings = len(sweep.members) // config.num_seeds
+    members = f"{settings} settings with {config.num_seeds}" if settings > 1 else str(config.num_seeds)
+    return f"{members} seeds of {config.algorithm} on {config.env}"
 
 
 def _finish(path: Path, sweep: Sweep) -> None:

@@ -19,8 +19,8 @@ from experiments.studies.suite.tasks import (
     Task,
 )
 from experiments.studies.suite.words import WORDS
-from haepo_jax.analysis.few_seeds import drop_unsupported
-from haepo_jax.analysis.statistics import Estimate, interquartile_mean, interquartile_mean_band
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
+from haepo_jax.analysis.statistics import Estimate, interquartile_mean
 from haepo_jax.analysis.verdicts import (
     UNDECIDED,
     Comparison,
@@ -151,12 +151,7 @@ def _compare_with_ppo(results: Results, task: Task, share: float) -> Comparison:
 
 def _won_by_ppo(results: Results) -> list[Task]:
     """The tasks on which PPO's interval lies above random play: of less there is no share."""
-    won = []
-    for task in results.tasks:
-        scores = results.of_task(task, PPO, "one")
-        if drop_unsupported(interquartile_mean_band(scores), scores.size).low > 0:
-            won.append(task)
-    return won
+    return [task for task in results.tasks if estimate_interquartile_mean(results.of_task(task, PPO, "one")).low > 0]
 
 
 def _judge(

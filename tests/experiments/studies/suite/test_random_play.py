@@ -17,7 +17,9 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "discounting_chain" else pytest.mark.slow) for name in KNOWN]
+)
 def test_random_play_of_a_known_task(name):
     value, tolerance = KNOWN[name]
     assert measure(find(name), 1024) == pytest.approx(value, abs=tolerance)
@@ -28,5 +30,6 @@ def test_random_play_of_real_valued_actions_covers_their_range():
     assert measure(find("mountain_car_continuous"), 64) == pytest.approx(-0.1 * 999 / 3, abs=3.0)
 
 
+@pytest.mark.slow
 def test_the_same_episodes_are_played_each_time():
     assert measure(DISCOUNTING_CHAIN, 16) == measure(DISCOUNTING_CHAIN, 16)
