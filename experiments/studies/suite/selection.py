@@ -69,7 +69,7 @@ def make_settings(task: Task, method: Method, budget: float) -> dict[str, Any]:
     if settings["algorithm"] == "ppo":
         least = settings["num_trajectories"] * settings["ppo.num_steps"]
     else:
-        least = max(settings["num_trajectories"] * task.shortest, settings.get("min_batch_steps", 1))
+        least = max(settings["num_trajectories"] * task.shortest, settings.get("min_batch_steps") or 1)
     return {**settings, "num_updates": -(-steps // least)}  # the budget ends a member, never its updates
 
 

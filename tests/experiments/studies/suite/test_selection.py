@@ -103,7 +103,8 @@ def test_what_a_method_chooses_among_are_numbers_of_one_program(method):
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_method_is_a_valid_config_on_every_task_and_its_budget_is_within_reach(method):
     for task in (*REPORTED, *TUNING):
-        config = from_config_dict(nest_settings(make_settings(task, method, 1.0)))
+        settings = make_settings(task, method, 1.0)
+        config = from_config_dict(nest_settings(settings))
         environment = make_environment(config)
         assert config.max_env_steps == task.budget
         if config.algorithm == "ppo":
@@ -111,7 +112,7 @@ def test_every_method_is_a_valid_config_on_every_task_and_its_budget_is_within_r
         else:
             limits = [limit for limit in (environment.max_steps, config.horizon) if limit is not None]
             assert task.shortest <= min(limits)
-            least = max(config.num_trajectories * task.shortest, config.min_batch_steps or 1)
+            least = max(config.num_trajectories * task.shortest, settings.get("min_batch_steps") or 1)
         assert config.num_updates * least >= config.max_env_steps > (config.num_updates - 1) * least
 
 
