@@ -33,7 +33,7 @@ def name_method(config):
     """The name of the method in the suite that a config is of."""
     if config.algorithm != "haepo":
         return config.algorithm
-    return "haepo" if config.haepo.score == "mean" else "haepo_fixed"
+    return "haepo" if config.haepo.adapt == "ess" else "haepo_fixed"
 
 
 def find_task(config):

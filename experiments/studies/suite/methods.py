@@ -12,9 +12,7 @@ SETTINGS_PER_METHOD = 8
 _make_method = functools.partial(Method, num_settings=SETTINGS_PER_METHOD)
 
 # As many steps as PPO takes, 8 environments of 128 steps.
-_EPISODES = {
-    "num_trajectories": 16,
-}
+_EPISODES = {"num_trajectories": 16, "min_batch_steps": 1024}
 _LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2, 6e-2)
 
 HAEPO = _make_method(
@@ -23,11 +21,12 @@ HAEPO = _make_method(
     base={
         **_EPISODES,
         "algorithm": "haepo",
-        "haepo.score": "mean",
+        "haepo.score": "log_ratio",
+        "haepo.adapt": "ess",
     },
     grid={
         "optimizer.learning_rate": (1e-3, 3e-3),
-        "haepo.entropy_coef": (0.25, 0.5, 0.7, 0.9),
+        "haepo.target_effective_sample_size": (0.25, 0.5, 0.7, 0.9),
     },
 )
 FIXED_HAEPO = _make_method(
@@ -36,8 +35,12 @@ FIXED_HAEPO = _make_method(
     # The settings of configs/cartpole.py, and around them.
     base={
         "num_trajectories": 16,
+        "min_batch_steps": None,
         "algorithm": "haepo",
         "haepo.score": "log_ratio",
+        "haepo.adapt": "fixed",
+        "haepo.projection": "reverse",
+        "haepo.normalization": "zscore",
         "haepo.num_epochs": 4,
         "haepo.kl_coef": 5e-3,
         "haepo.reference": "previous",
@@ -51,7 +54,13 @@ FIXED_HAEPO = _make_method(
 PPO = _make_method(
     name="ppo",
     label="PPO",
-    base={"algorithm": "ppo", "discount": 0.99, "num_trajectories": 8, "ppo.num_steps": 128},
+    base={
+        "num_trajectories": 8,
+        "min_batch_steps": None,
+        "algorithm": "ppo",
+        "ppo.num_steps": 128,
+        "discount": 0.99,
+    },
     grid={
         "optimizer.learning_rate": (1e-3, 3e-3),
         "ppo.gae_lambda": (0.8, 0.95),
