@@ -87,9 +87,9 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             kl_coef=kl_coef,
             temperature=temperature,
             normalization=settings.normalization,
-            where=group.valid,
             projection=settings.projection,
             target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
+            where=group.valid,
         )
         metrics = {
             "effective_sample_size": terms.effective_sample_size,
@@ -166,8 +166,9 @@ def _may_both_be_0(chosen: Chosen) -> bool:
 
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of before these two could be chosen."""
-    return {"projection": "reverse", "adapt": "fixed"} | dict(settings)
+    """Settings of before these could be chosen."""
+    chosen_later = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none", "history": 0}
+    return chosen_later | dict(settings)
 
 
 METHOD = Method(
