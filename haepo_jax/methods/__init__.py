@@ -30,7 +30,6 @@ from haepo_jax.methods.record import (
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
-    REFERENCE_NUMBERS,
     REFERENCES,
     Chosen,
     EpochsConfig,
@@ -74,7 +73,6 @@ __all__ = [
     "ADVANTAGE_SCALES",
     "METHODS",
     "REFERENCES",
-    "REFERENCE_NUMBERS",
     "Chosen",
     "DpoConfig",
     "DpoLossConfig",
