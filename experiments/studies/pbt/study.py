@@ -1,7 +1,7 @@
 """The comparison of population-based training with random search: every run, then the page."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,18 +9,17 @@ from experiments.studies.claims import judge
 from experiments.studies.drawing import draw, make_curve
 from experiments.studies.pbt.scale import Scale
 from experiments.studies.pbt.tasks import BOUNDS, TASKS, Task
-from experiments.studies.report_parts import describe_runs
+from experiments.studies.report_parts import describe_provenance, list_configs
 from experiments.studies.run_data import RunData, make_budget_grid
 from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
 from haepo_jax.analysis.statistics import probability_of_improvement
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, decide
-from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import explain_brackets, format_comparison, format_interval_cell, name_bands
-from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section, Table
+from haepo_jax.reports.page import Fairness, Report, Section, Table
 from haepo_jax.reports.publishing import PublishedReport, publish
-from haepo_jax.runs.files import StrPath, read_attempts, read_summary
+from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.lineage import read_lineage
 from haepo_jax.text import format_value
 
@@ -65,8 +64,8 @@ def run_study(directory: StrPath, scale: Scale) -> PublishedReport:
         title="Population-based training and random search",
         first_paragraph=describe_result(found, quick=scale.quick),
         sections=sections,
-        configs=_list_configs(runs),
-        provenance=_describe_provenance(runs),
+        configs=list_configs(runs, COMMAND),
+        provenance=describe_provenance(runs),
         fairness=_describe_fairness(scale),
         quick=scale.quick,
     )
@@ -244,26 +243,6 @@ def _make_settings_table(run: RunData) -> Table:
         ],
         folded=True,
     )
-
-
-def _list_configs(runs: Runs[Scale]) -> tuple[ConfigListing, ...]:
-    flag = " --quick" if runs.scale.quick else ""
-    command, defaults = f"{COMMAND} --workdir=DIR{flag}", to_json(ExperimentConfig())
-    return tuple(
-        ConfigListing(name, f"{config.algorithm} on {config.env}", to_json(config), command, defaults)
-        for name, config in sorted(runs.done.items())
-    )
-
-
-def _describe_provenance(runs: Runs[Scale]) -> Mapping[str, Any]:
-    attempts, seconds = [], 0.0
-    for name in runs.done:
-        folder = runs.directory / "runs" / name
-        attempts += read_attempts(folder)
-        clock = read_summary(folder)["wall_clock"]
-        seconds += clock["compile_seconds"] + clock["run_seconds"]
-    minutes = {"minutes of all runs, compilation included": round(seconds / 60, 1)}
-    return describe_runs(len(runs.done), attempts, minutes)
 
 
 def _describe_fairness(scale: Scale) -> Fairness:
