@@ -89,8 +89,7 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
             settings |= {f"{name}.{argument}": number for argument, number in value.items()}
     # What is swept or drawn need not be set besides: an argument of a component, or a setting that may be unset.
     drawn = bounds_of(config) if is_population_based(config) else {}
-    chosen: dict[str, tuple[float, ...]] = {**drawn, **config.sweep}
-    for name, values in chosen.items():
+    for name, values in {**drawn, **config.sweep}.items():
         if group_of(name, FIELDS) is not None or settings[name] is None:
             settings[name] = values[0]
     return {name: value for name, value in settings.items() if value is not None}
@@ -246,7 +245,7 @@ def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str
             if name == "search" and not prefix:
                 raise ConfigError("config.search belongs to a sweep: give this config to experiments.sweep.")
             raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
-    made = {}
+    made: dict[str, Any] = {}
     for name, value in values.items():
         field, path = fields[name], f"{prefix}{name}"
         if name == "sweep" and not prefix:
