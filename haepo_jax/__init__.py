@@ -8,6 +8,6 @@ from haepo_jax import losses
 from haepo_jax.losses import *  # noqa: F403
 from haepo_jax.losses import __all__ as _loss_names
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = ["losses", *_loss_names]  # noqa: PLE0604

@@ -73,8 +73,8 @@ def _numbers(results: Results) -> str:
 def _claims(paper: Results) -> str:
     """What became of the paper's claims, in a paragraph."""
     return (
-        f"Of the paper's {len(paper['claims'])} claims, {_count_verdicts(paper)}. {_STEPS.capitalize()} on CartPole-v1: "
-        f"{_quote_steps(paper)}\n"
+        f"Of the paper's {len(paper['claims'])} claims, {_count_verdicts(paper)}. {_STEPS.capitalize()} on "
+        f"CartPole-v1: {_quote_steps(paper)}\n"
     )
 
 

@@ -69,6 +69,4 @@ def count_verdicts(sections: Iterable[Section], judged: str) -> str:
         ", ".join(f"{counts[word]} {word}" for word in VERDICTS)
         for counts in (Counter(claim.verdict for claim in claims), Counter(claim.recommended for claim in claims))
     )
-    return (
-        f"Of {len(claims)} claims, on {judged}: {paper}; on the form recommended here: {recommended}."
-    )
+    return f"Of {len(claims)} claims, on {judged}: {paper}; on the form recommended here: {recommended}."

@@ -1,5 +1,6 @@
 """Results that are no runs: computed once and kept with a checksum; computed again alone when they are damaged or what
-they are computed from has changed."""
+they are computed from has changed.
+"""
 
 import hashlib
 import json

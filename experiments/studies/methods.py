@@ -43,7 +43,9 @@ class Method:
     def settings(self) -> list[dict[str, float]]:
         """Lists every combination in every case, by dotted name."""
         return [
-            dict(zip(grid, values, strict=True)) for grid in self.grids() for values in itertools.product(*grid.values())
+            dict(zip(grid, values, strict=True))
+            for grid in self.grids()
+            for values in itertools.product(*grid.values())
         ]
 
 

@@ -9,10 +9,22 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
+
+from haepo_jax.config.settings import FIELDS
 from haepo_jax.methods import METHODS
 
 FIRST = "0.1.0"
 """The version of runs whose `run.json` names none."""
+
+_SETTINGS = "settings."
+_TRACED = {
+    f"{_SETTINGS}{name}": np.asarray(field.default, np.int32 if isinstance(field.default, int) else np.float32)
+    for name, field in FIELDS.items()
+    if field.metadata.get("traced") and field.default is not None
+}
+"""The traced settings by the names of their arrays in checkpoints, each with its default."""
 
 
 class _Renamed(NamedTuple):
@@ -57,12 +69,31 @@ def upgrade_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def upgrade_structure(structure: Mapping[str, Any]) -> dict[str, Any]:
     """Brings the structure of a checkpoint's arrays to this version: those of `upgrade_arrays`."""
-    return _rename(structure, tuple(step._replace(convert=None) for step in _IN_CHECKPOINTS))
+    renamed = _rename(structure, tuple(step._replace(convert=None) for step in _IN_CHECKPOINTS))
+    return renamed | {name: [str(default.dtype), []] for name, default in _missing_settings(structure).items()}
 
 
 def upgrade_arrays(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Brings the arrays of a checkpoint, by name, to this version."""
-    return _rename(arrays, _IN_CHECKPOINTS)
+    """Brings the arrays of a checkpoint, by name, to this version.
+
+    A traced setting that came later and is missing has its default for every member, as in all that reads a config.
+    """
+    renamed = _rename(arrays, _IN_CHECKPOINTS)
+    return renamed | {name: _repeat(default, arrays) for name, default in _missing_settings(arrays).items()}
+
+
+def _missing_settings(entries: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Finds the traced settings that came after this checkpoint of an experiment, with their defaults."""
+    of_experiment = any(name.startswith(_SETTINGS) for name in entries)  # one of a language model holds none
+    return {name: default for name, default in _TRACED.items() if of_experiment and name not in entries}
+
+
+def _repeat(value: np.ndarray, arrays: Mapping[str, Any]) -> Any:
+    """Repeats a number for each row of these arrays, where they lie."""
+    like = next(iter(arrays.values()))
+    if isinstance(like, np.ndarray):
+        return np.full(like.shape[0], value)
+    return jnp.full(like.shape[0], value, value.dtype, device=like.sharding)
 
 
 def _rename(entries: Mapping[str, Any], steps: tuple[_Renamed, ...]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -127,6 +128,20 @@ def test_arrays_of_before_0_2_have_their_names_and_meaning_of_now():
         "diverged_at": ["int32", []],
     }
     assert upgrade_arrays(new) == new
+
+
+def test_a_traced_setting_that_came_after_a_checkpoint_has_its_default_for_every_member():
+    old = {"settings.haepo.kl_coef": np.array([0.1, 0.2], np.float32), "diverged": np.array([False, True])}
+    new = upgrade_arrays(old)
+    np.testing.assert_array_equal(new["settings.haepo.kl_coef"], old["settings.haepo.kl_coef"])
+    assert new["settings.grpo.clip_epsilon"].tolist() == [np.float32(0.2)] * 2
+    assert new["settings.haepo.reference_period"].dtype == np.int32
+    described = upgrade_structure({name: [str(array.dtype), []] for name, array in old.items()})
+    assert described == {name: [str(array.dtype), []] for name, array in new.items()}
+    placed = upgrade_arrays({name: jnp.asarray(array) for name, array in old.items()})
+    assert placed["settings.grpo.clip_epsilon"].sharding == placed["diverged"].sharding
+    of_a_language_model = {"trained.kernel": np.ones(2)}
+    assert upgrade_arrays(of_a_language_model) == of_a_language_model
 
 
 def test_files_of_now_stay_as_they_are():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.studies.paper.run_data import RunData
+from experiments.studies.run_data import RunData
 
 
 def describe_dropped_returns(label: str, run: RunData) -> str:

@@ -10,9 +10,9 @@ from experiments.studies.methods import nest_settings
 from experiments.studies.paper.bandits import BERNOULLI, GAUSSIAN
 from experiments.studies.paper.gradient_noise import measure_target_sizes
 from experiments.studies.paper.methods import BETAS
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tasks import CARTPOLE, WALK, make_bandit
 from experiments.studies.paper.tuning import Task
+from experiments.studies.runs import Runs
 from haepo_jax.config import from_config_dict
 from haepo_jax.reports.page import Section, Table
 
