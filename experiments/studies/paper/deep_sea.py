@@ -88,8 +88,8 @@ def _write_findings(sizes: tuple[int, ...], shares: dict[tuple[int, str], Estima
         else:
             lines.append(f"Size {size}: no seed of any method finds the treasure.")
     lines.append(
-        "Without the treasure every return is negative, so that nothing can be divided by the sum of returns: the paper's "
-        "form has z-scores here, which the paper has for long horizons and rewards that are rare."
+        "Without the treasure every return is negative, so that nothing can be divided by the sum of returns: the "
+        "paper's form has z-scores here, which the paper has for long horizons and rewards that are rare."
     )
     return tuple(lines)
 

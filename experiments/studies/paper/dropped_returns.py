@@ -17,6 +17,7 @@ def describe_dropped_returns(label: str, run: RunData) -> str:
     if not np.nansum(dropped):
         return f"{label}: the returns of every batch sum to a positive number."
     return (
-        f"{label}: the returns of {np.nanmean(dropped):.1%} of the batches, {np.nanmean(early):.1%} in the first tenth "
-        "of the updates, do not sum to a positive number. They are dropped, and the regularisers alone move the policy."
+        f"{label}: the returns of {np.nanmean(dropped):.1%} of the batches, {np.nanmean(early):.1%} in the first "
+        "tenth of the updates, do not sum to a positive number. They are dropped, and the regularisers alone move "
+        "the policy."
     )

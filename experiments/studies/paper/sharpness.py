@@ -38,8 +38,8 @@ def run_study(runs: Runs) -> Section:
         question="How many trajectories have a share of the weights that the paper's coefficients ask for?",
         findings=(
             "With b = beta + lambda the loss is b times the divergence of the weights from a target, proportional to "
-            "w_ref^(lambda / b) exp(normalised return / b), and a constant. So b decides how sharp the target is, in the "
-            "unit of the normalised return, and the paper's range has another meaning under each normalisation.",
+            "w_ref^(lambda / b) exp(normalised return / b), and a constant. So b decides how sharp the target is, in "
+            "the unit of the normalised return, and the paper's range means something else under each normalisation.",
             *_write_findings(tasks[0], sizes[tasks[0].name]),
         ),
         tables=(_make_table(tasks, sizes),),
@@ -93,6 +93,6 @@ def _make_table(tasks: tuple[Task, ...], sizes: Mapping[str, Any]) -> Table:
         caption="Effective sample size of the target under a uniform reference, mean over batches of the first policy",
         columns=("task, normalisation", "M", "batches with a target", *(f"b = {b:g}" for b in TEMPERATURES)),
         rows=rows,
-        note=f"{_GROUPS} batches each. A batch whose returns are all equal or, where they are divided by it, do not sum to "
-        "a positive number has no target and is left out.",
+        note=f"{_GROUPS} batches each. A batch whose returns are all equal or, where they are divided by it, do not "
+        "sum to a positive number has no target and is left out.",
     )

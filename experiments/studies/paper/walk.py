@@ -85,8 +85,8 @@ def _write_findings(curves: dict[str, np.ndarray]) -> tuple[str, ...]:
 
 def _describe_dropped(run: RunData) -> str:
     return (
-        f"{describe_dropped_returns(PAPER.label, run)} Returns are 0 or 1 here: where they sum to 0 no episode has reached "
-        "the goal, and z-scores would be 0 too."
+        f"{describe_dropped_returns(PAPER.label, run)} Returns are 0 or 1 here: where they sum to 0 no episode has "
+        "reached the goal, and z-scores would be 0 too."
     )
 
 
