@@ -125,10 +125,10 @@ def _describe_fairness(scale: Scale, choices: tuple[Mapping[str, Tuned], ...]) -
             f"The verdicts are on {JUDGED}. That much is known of the paper's form. All else is ours: the learning "
             "rates, a temperature other than 1, the network, the optimiser and its clipping, 64 pulls an update on "
             "bandits, and the reference policy, which is that of one update before. The paper has two normalisations, "
-            "z-scores for long horizons and rewards that are rare: its form with z-scores stands beside it on CartPole "
-            "and on the walk, and is judged on DeepSea, where without the treasure every return is negative. The forms "
-            "called sum, mean and log_ratio are ours: z-scored returns, four steps a batch, and betas beyond the "
-            "paper's.",
+            "z-scores for long horizons and rewards that are rare: its form with z-scores stands beside it on "
+            "CartPole and on the walk, and is judged on DeepSea, where without the treasure every return is negative. "
+            "The forms called sum, mean and log_ratio are ours: z-scored returns, four steps a batch, and betas that "
+            "leave the paper's range.",
             "The recommended form has the score that did best on tuning seeds of CartPole, and z-scored returns.",
         ),
         tables=tables,
