@@ -56,10 +56,8 @@ def test_every_method_has_the_same_number_of_settings_but_the_papers_form_has_fo
 def test_the_papers_form_has_its_score_its_range_and_one_step_a_batch(method, normalization):
     haepo = from_config_dict(nest_settings(method.base)).haepo
     assert (haepo.score, haepo.normalization, haepo.num_epochs) == ("sum", normalization, 1)
-    tried = {
-        (point["haepo.entropy_coef"], point["haepo.kl_coef"], point["haepo.temperature"])
-        for point in points_of(method)
-    }
+    names = ("haepo.entropy_coef", "haepo.kl_coef", "haepo.temperature")
+    tried = {tuple(point[name] for name in names) for point in points_of(method)}
     pairs = [(beta, share * beta) for beta in (5e-5, 5e-4, 5e-3, 1e-2) for share in (0, 1)]
     assert tried == {(*pair, temperature) for pair in pairs for temperature in (1.0, 4.0)}
     assert len(tried) == 16
@@ -114,9 +112,8 @@ def test_the_bandits_play_both_scores_that_differ_there_with_both_normalisations
         for config in [from_config_dict(nest_settings(method.base))]
         if config.algorithm == "haepo" and method != PAPER
     }
-    assert played == {
-        (score, normalization) for score in HAEPO.keys() - {"mean"} for normalization in ("zscore", "sum")
-    }
+    scores = HAEPO.keys() - {"mean"}
+    assert played == {(score, normalization) for score in scores for normalization in ("zscore", "sum")}
 
 
 @pytest.mark.parametrize("scale", SCALES)
