@@ -30,7 +30,7 @@ SMALL = Scale(
     deep_seas=(4, 5),
     batches=8,
     budget=1.0,
-    runs=108,
+    runs=141,
 )
 UPDATES = 12
 

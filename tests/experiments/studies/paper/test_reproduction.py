@@ -28,7 +28,7 @@ SMALLEST = Scale(
     deep_seas=(4,),
     batches=4,
     budget=0.025,
-    runs=81,
+    runs=115,
 )
 
 BAD = {
