@@ -15,7 +15,12 @@ from haepo_jax.algorithms.base import Algorithm, LearnerState
 from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.config import ExperimentConfig, TracedConfig, get_method, traced_settings, with_settings
 from haepo_jax.environments import make
-from haepo_jax.losses import effective_sample_size, normalize_returns, plackett_luce_log_weights
+from haepo_jax.losses import (
+    effective_sample_size,
+    normalize_returns,
+    plackett_luce_log_weights,
+    target_log_weights,
+)
 from haepo_jax.population.member import make_environment, make_member
 from haepo_jax.rollouts.episode_stats import episode_stats_of
 from haepo_jax.types import Params
@@ -190,7 +195,7 @@ def measure_target_sizes(
         batch = algorithm.collect(traced, algorithm.init(traced, init_key), play_key)
         returns = episode_stats_of(batch, traced.discount).discounted_returns
         normalized = normalize_returns(returns, method=normalization)
-        sizes = jnp.stack([effective_sample_size(plackett_luce_log_weights(normalized / b)) for b in temperatures])
+        sizes = jnp.stack([effective_sample_size(target_log_weights(normalized, temperature=b)) for b in temperatures])
         return jnp.where(normalized.max() > normalized.min(), sizes, jnp.nan)
 
     keys = jax.random.split(jax.random.key(3), groups)
