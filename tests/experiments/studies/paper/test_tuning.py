@@ -139,7 +139,7 @@ def test_the_papers_form_is_tried_in_a_run_for_each_beta_with_as_many_members(tr
     best = {"haepo.entropy_coef": 5e-3, "haepo.kl_coef": 5e-3, "haepo.temperature": 4.0}
 
     def learn(config, member):
-        return np.full(UPDATES, float(sum(member.settings[name] == value for name, value in best.items())))
+        return np.full(UPDATES, float(sum(member.settings.get(name) == value for name, value in best.items())))
 
     runs = train(learn)
     tuned = tune(runs, CARTPOLE, PAPER)
