@@ -7,17 +7,28 @@ the program it is a traced scalar, so code may compute with it but not branch on
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 STATIC, TRACED, SWEEP = "static", "traced", "sweep"
 """Groups: settings that hold others of any name."""
 
+OnlyWith = Mapping[str, tuple[str, ...]]
+"""By the name of another setting of the same section, a choice: the values of it with which a setting is read."""
+
 
 def number(
-    default: float, *, low: float = -math.inf, above: float = -math.inf, high: float = math.inf, traced: bool = True
+    default: float,
+    *,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    high: float = math.inf,
+    traced: bool = True,
+    only_with: OnlyWith = MappingProxyType({}),
 ) -> Any:
     """A real number with low <= x <= high and x > above."""
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
+    bounds = {"low": low, "above": above, "high": high}
+    return dataclasses.field(default=default, metadata=bounds | {"traced": traced, "only_with": only_with})
 
 
 def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> Any:
@@ -25,9 +36,18 @@ def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: f
     return dataclasses.field(default=None, metadata={"low": low, "above": above, "high": high, "traced": True})
 
 
-def count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
+def count(
+    default: int | None,
+    *,
+    low: int,
+    high: int = 2**31 - 1,
+    traced: bool = False,
+    only_with: OnlyWith = MappingProxyType({}),
+) -> Any:
     """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "traced": traced, "only_with": only_with}
+    )
 
 
 def choice(default: str, choices: tuple[str, ...]) -> Any:
@@ -71,6 +91,25 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasse
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value, field
+
+
+def find_unread(settings: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Finds the settings of a section that are not read, as they belong to other values of a choice beside them.
+
+    Returns:
+      For each of them that choice, and the values of it that they belong to.
+
+    Example:
+      >>> from haepo_jax.methods import ReferenceConfig
+      >>> find_unread(ReferenceConfig(reference="ema"))
+      {'reference_period': ('reference', ('periodic',))}
+    """
+    return {
+        field.name: (chooser, values)
+        for field in dataclasses.fields(settings)
+        for chooser, values in field.metadata.get("only_with", {}).items()
+        if getattr(settings, chooser) not in values
+    }
 
 
 def is_empty(value: Any) -> bool:

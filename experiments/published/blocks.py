@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.studies.suite.words import WORDS
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.errors import ConfigError
 
@@ -13,6 +14,15 @@ _STEPS = "env steps to 475"
 NUMBERS, SHIPPED, ELSEWHERE, CLAIMS = "numbers", "shipped", "elsewhere", "claims"
 PAPER, CARTPOLE, TLDR, POLICIES = "paper", "cartpole", "tldr", "policies"
 MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed", "peers", "race"
+SUITE, SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS = (
+    *("suite", "suite_methods", "suite_one", "suite_tuned", "suite_tasks"),
+)
+_SUITE_FIGURES = {
+    "methods": "Interquartile mean of all methods, with one setting and tuned for each task",
+    "profiles": "Performance profiles with one setting",
+    "improvement": "Probability that HAEPO is better than each rival, with one setting",
+}
+_OF_SUITE = (SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS)
 
 
 def blocks(results: Results) -> dict[str, str]:
@@ -34,6 +44,7 @@ def blocks(results: Results) -> dict[str, str]:
         CLAIMS: _claims(results["paper"]),
         PAPER: _study(results["paper"], ("claim of the paper", "verdict", "recommended form")),
         CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
+        **_suite(results.get("suite")),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
         SPEED: _speed(results["speed"]),
@@ -173,6 +184,17 @@ def _study(entry: Results, columns: tuple[str, ...]) -> str:
     fields = ("text", "verdict", "recommended")[: len(columns)]
     rows = [tuple(claim[field] for field in fields) for claim in entry["claims"]]
     return f"{_from(entry)}\n{entry['headline']}\n\n{_table(columns, rows)}"
+
+
+def _suite(entry: Results | None) -> dict[str, str]:
+    """The blocks of the suite; without numbers of record each of them says so."""
+    if entry is None:
+        missing = "There are no numbers of record yet.\n"
+        return dict.fromkeys((SUITE, *_OF_SUITE), missing)
+    claims = [{**claim, "verdict": WORDS[claim["verdict"]]} for claim in entry["claims"]]
+    figures = "".join(f"\n![{words}](suite/{name}.svg)\n" for name, words in _SUITE_FIGURES.items())
+    study = _study({**entry, "claims": claims}, ("target", "verdict")) + figures
+    return {SUITE: study} | {name: _quoted_table(entry, name) for name in _OF_SUITE}
 
 
 def _quoted_table(entry: Results, name: str) -> str:

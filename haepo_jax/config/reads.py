@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.method import get_method, get_method_settings, name_method, name_setting
+from haepo_jax.config.method import get_method, get_own_settings, name_method, name_own_setting
 from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
-from haepo_jax.fields import leaves
-from haepo_jax.methods import METHODS, REFERENCE_NUMBERS, ReferenceConfig, Sees
+from haepo_jax.fields import find_unread, leaves
+from haepo_jax.methods import METHODS, Sees
 
 OFFERED = ("hidden_sizes", "activation")
 """The settings of the policy that a network from outside is given where it names them."""
@@ -41,14 +41,11 @@ def unread(
         if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
     }
     reasons = unread_arguments(config) | reasons
-    own = get_method_settings(config)
-    if isinstance(own, ReferenceConfig):
-        for leaf, rule in REFERENCE_NUMBERS.items():
-            if own.reference != rule:
-                where = f"config.{name_setting(config, 'reference')} is {own.reference}"
-                reasons[name_setting(config, leaf)] = f"{where}; it belongs to {rule}"
+    reasons |= unread_by_choices(config, get_method(config).settings)
     if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
         reasons["memory"] = f"config.algorithm is {name_method(config)}, which keeps its segments whatever is set"
+    if config.min_batch_steps is None:
+        reasons["max_batch_steps"] = "config.min_batch_steps is unset"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     reasons |= _unread_by_network(config.policy, network_arguments)
@@ -68,6 +65,26 @@ def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[s
     if not policy.hidden_sizes:
         reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
     return reasons
+
+
+def unread_by_choices(config: Any, defaults: Any) -> dict[str, str]:
+    """Finds the method's settings that belong to other values of a choice beside them.
+
+    Args:
+      config: an experiment's or a language model's.
+      defaults: the method's settings there, with their defaults.
+
+    Returns:
+      Reasons, as of `unread`.
+    """
+    settings = get_own_settings(config, defaults)
+    return {
+        name_own_setting(config, defaults, leaf): (
+            f"config.{name_own_setting(config, defaults, chooser)} is {getattr(settings, chooser)}; it belongs to "
+            f"{' or '.join(values)}"
+        )
+        for leaf, (chooser, values) in find_unread(settings).items()
+    }
 
 
 def unread_arguments(config: Any) -> dict[str, str]:

@@ -23,7 +23,7 @@ from haepo_jax.config.method import (
     name_own_setting,
     with_all_settings,
 )
-from haepo_jax.config.reads import unread_arguments
+from haepo_jax.config.reads import unread_arguments, unread_by_choices
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, count, leaves, number, static_arguments, traced_arguments
@@ -280,6 +280,7 @@ def unread(config: LanguageConfig) -> dict[str, str]:
         for name in setting_names()
         if name.partition(".")[0] in ON_LANGUAGE and name.partition(".")[0] != config.algorithm
     }
+    reasons |= unread_by_choices(config, get_language_rules(config).settings)
     if get_language_rules(config).comparisons:
         of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
         why = f"config.algorithm is {name_method(config)}, which learns from comparisons"

@@ -19,6 +19,7 @@ from haepo_jax.methods.record import (
     Method,
     Objective,
     OnLanguage,
+    Packed,
     Samples,
     Sees,
     StepGroup,
@@ -29,7 +30,6 @@ from haepo_jax.methods.record import (
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
-    REFERENCE_NUMBERS,
     REFERENCES,
     Chosen,
     EpochsConfig,
@@ -73,7 +73,6 @@ __all__ = [
     "ADVANTAGE_SCALES",
     "METHODS",
     "REFERENCES",
-    "REFERENCE_NUMBERS",
     "Chosen",
     "DpoConfig",
     "DpoLossConfig",
@@ -91,6 +90,7 @@ __all__ = [
     "NoSettings",
     "Objective",
     "OnLanguage",
+    "Packed",
     "PpoConfig",
     "ReferenceConfig",
     "ReinforceConfig",

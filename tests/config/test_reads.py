@@ -5,12 +5,14 @@ import pytest
 from experiments.cli import arguments, command_line
 from haepo_jax.config import ALGORITHMS, from_config_dict, setting_names
 from haepo_jax.config.reads import set_and_unread, unread, unread_by_all
+from haepo_jax.config.settings import FIELDS
 from haepo_jax.config.sweep import from_values, unread_of_search
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import config as language
 
 ARGUMENTS = {"haepo.score_kwargs", "haepo.score_params"}  # of a score from outside
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
+OF_A_CHOICE = {name for name, field in FIELDS.items() if field.metadata.get("only_with")}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -20,7 +22,7 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
         section = name.partition(".")[0]
         if section in ALGORITHMS and section != algorithm:
             assert name in names
-    assert not {name for name in names if name.startswith(f"{algorithm}.") and "reference_" not in name} - ARGUMENTS
+    assert not {name for name in names if name.startswith(f"{algorithm}.")} - ARGUMENTS - OF_A_CHOICE
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
 )
 def test_numbers_of_a_reference_belong_to_their_rule(reference, expected):
     names = unread(from_config_dict({"haepo": {"reference": reference}}))
-    assert {name for name in names if name.startswith("haepo.")} - ARGUMENTS == expected
+    assert {name for name in names if name.startswith("haepo.reference")} == expected
 
 
 def test_deviations_belong_to_real_actions_and_activations_to_hidden_layers():
@@ -159,3 +161,8 @@ def test_unread_settings_of_language_models_are_found(values, name, reason):
         .keys()
         .isdisjoint({"haepo.score", "rl.kl_penalty", "model.path"})
     )
+
+
+def test_the_upper_bound_of_a_batch_belongs_to_the_lower_one():
+    assert unread(from_config_dict({}))["max_batch_steps"] == "config.min_batch_steps is unset"
+    assert "max_batch_steps" not in unread(from_config_dict({"min_batch_steps": 8}))

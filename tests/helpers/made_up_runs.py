@@ -1,4 +1,4 @@
-"""Runs that nobody trained: folders as `haepo_jax.runs.experiment.run` leaves them, with numbers of the test."""
+"""Runs that nobody trained: folders as `haepo_jax.runs.experiment.run_sweep` leaves them, with numbers of the test."""
 
 import dataclasses
 import functools
@@ -7,8 +7,6 @@ import jax
 import numpy as np
 
 from experiments.studies.paper.scale import Scale
-from haepo_jax.config import to_json
-from haepo_jax.config.members import make_members
 from haepo_jax.runs.files import is_complete
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.identity import open_run, read_run_id
@@ -43,7 +41,7 @@ def attempt(folder):
 
 
 class Trainer:
-    """Stands in for `haepo_jax.runs.experiment.run`.
+    """Stands in for `haepo_jax.runs.experiment.run_sweep`, of one group.
 
     `learn(config, member)` gives the member's metric after each update, of any length up to `UPDATES`; a member with
     fewer has diverged.
@@ -55,9 +53,10 @@ class Trainer:
         self.configs = []
         """Of the runs that were done, in order."""
 
-    def __call__(self, config, workdir):
-        members = make_members(config)
-        with open_run(workdir, to_json(config), [dataclasses.asdict(member) for member in members]):
+    def __call__(self, sweep, workdir, *, checkpoint_seconds):
+        (group,) = sweep.groups
+        config, members = group.config, group.members
+        with open_run(workdir, sweep.record, [dataclasses.asdict(member) for member in members]):
             if is_complete(workdir):
                 return False
             self.configs.append(config)

@@ -111,7 +111,7 @@ class MadeReport:
 def without_training(patch, story, folder):
     """Makes the studies use made-up numbers for all that takes long."""
     trainer = Trainer(story, folder)
-    patch.setattr(study_runs, "run", trainer)
+    patch.setattr(study_runs, "run_sweep", trainer)
     patch.setattr(bandits, "measure_regrets", made_up_regrets)
     patch.setattr(gradient_study, "train_actor_critic", lambda config, updates: [None] * len(updates))
     patch.setattr(gradient_study, "measure_batch_gradients", made_up_gradients)

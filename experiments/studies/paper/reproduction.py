@@ -1,7 +1,6 @@
 """The whole reproduction: every study in turn, then the page and the files that it is quoted from."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from experiments.studies.claims import count_verdicts
 from experiments.studies.paper import ablations, bandits, cartpole, deep_sea, gradients, references, sharpness, walk
@@ -9,13 +8,12 @@ from experiments.studies.paper.methods import PAPER_FORM, SETTINGS_OF_PAPER, SET
 from experiments.studies.paper.scale import Scale
 from experiments.studies.paper.tasks import CARTPOLE, WALK
 from experiments.studies.paper.tuning import TUNING_SEED, Tuned
-from experiments.studies.report_parts import describe_runs, make_tuning_table
+from experiments.studies.report_parts import describe_provenance, list_configs, make_tuning_table
 from experiments.studies.runs import Runs
-from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.reports.formatting import name_bands
-from haepo_jax.reports.page import ConfigListing, Fairness, Report
+from haepo_jax.reports.page import Fairness, Report
 from haepo_jax.reports.publishing import PublishedReport, publish
-from haepo_jax.runs.files import StrPath, read_attempts, read_summary
+from haepo_jax.runs.files import StrPath
 
 COMMAND = "python -m experiments.paper"
 JUDGED = f"the paper's form ({PAPER_FORM})"
@@ -48,34 +46,13 @@ def reproduce(directory: StrPath, scale: Scale) -> PublishedReport:
         title="HAEPO and its baselines on bandits, a random walk, CartPole and DeepSea",
         first_paragraph=f"{count_verdicts(sections, JUDGED)} {poles.headline}",
         sections=sections,
-        configs=_list_configs(runs),
-        provenance=_describe_provenance(runs),
+        configs=list_configs(runs, COMMAND),
+        provenance=describe_provenance(runs),
         fairness=_describe_fairness(scale, (poles.tuned, walk_tuned, bandit_tuned, sea_tuned)),
         judged=JUDGED,
         quick=scale.quick,
     )
     return PublishedReport(publish(directory, report), report.first_paragraph)
-
-
-def _list_configs(runs: Runs) -> tuple[ConfigListing, ...]:
-    flag = " --quick" if runs.scale.quick else ""
-    command, defaults = f"{COMMAND} --workdir=DIR{flag}", to_json(ExperimentConfig())
-    return tuple(
-        ConfigListing(name, f"{config.algorithm} on {config.env}", to_json(config), command, defaults)
-        for name, config in sorted(runs.done.items())
-    )
-
-
-def _describe_provenance(runs: Runs) -> Mapping[str, Any]:
-    """Collects the versions and devices of the runs, and how long they took."""
-    attempts, seconds = [], 0.0
-    for name in runs.done:
-        folder = runs.directory / "runs" / name
-        attempts += read_attempts(folder)
-        clock = read_summary(folder)["wall_clock"]
-        seconds += clock["compile_seconds"] + clock["run_seconds"]
-    minutes = {"minutes of all runs, compilation included": round(seconds / 60, 1)}
-    return describe_runs(len(runs.done), attempts, minutes)
 
 
 def _describe_tuning(scale: Scale) -> str:

@@ -32,7 +32,7 @@ def train(tmp_path, monkeypatch):
 
     def made_up(learn, scale=SEEDS):
         trainer = Trainer(learn, tmp_path)
-        monkeypatch.setattr(study_runs, "run", trainer)
+        monkeypatch.setattr(study_runs, "run_sweep", trainer)
         runs = Runs(tmp_path / "all", scale)
         runs.trainer = trainer
         return runs
@@ -166,7 +166,7 @@ def test_reported_runs_have_the_chosen_settings_and_their_changes(train):
     assert tuned.chosen["haepo.temperature"] == 4.0
     run = run_reported(runs, tuned, "variant", num_updates=7, **{"haepo.kl_coef": 0.5})
     assert run.path == runs.directory / "runs" / "cartpole" / "variant"
-    config = runs.done["cartpole/variant"]
+    config = runs.done["cartpole/variant"].groups[0].config
     assert (config.num_updates, config.haepo.kl_coef, config.haepo.temperature) == (7, 0.5, 4.0)
     assert config.haepo.score == "sum"
     assert run_reported(runs, tuned).path.name == "haepo_sum"
