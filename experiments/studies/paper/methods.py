@@ -13,6 +13,13 @@ from experiments.studies.methods import Method
 SETTINGS_PER_METHOD = 8
 _make_method = functools.partial(Method, num_settings=SETTINGS_PER_METHOD)
 
+_HAEPO = {
+    "algorithm": "haepo",
+    "haepo.adapt": "fixed",
+    "haepo.projection": "reverse",
+    "haepo.reference": "previous",
+}
+"""Stated, so that no default decides what is judged."""
 LEARNING_RATES = (3e-3, 1e-2)
 BETAS = (5e-5, 5e-4, 5e-3, 1e-2)
 """From one end of the paper's range to the other."""
@@ -24,13 +31,7 @@ def _paper(name: str, label: str, normalization: str) -> Method:
     return Method(
         name=name,
         label=label,
-        base={
-            "algorithm": "haepo",
-            "haepo.score": "sum",
-            "haepo.normalization": normalization,
-            "haepo.num_epochs": 1,
-            "haepo.reference": "previous",
-        },
+        base=_HAEPO | {"haepo.score": "sum", "haepo.normalization": normalization, "haepo.num_epochs": 1},
         grid={"optimizer.learning_rate": LEARNING_RATES, "haepo.temperature": (1.0, 4.0)},
         num_settings=SETTINGS_OF_PAPER,
         cases=tuple({"haepo.entropy_coef": (beta,), "haepo.kl_coef": (beta, 0.0)} for beta in BETAS),
@@ -53,7 +54,8 @@ def _haepo(score: str, entropy_coefs: tuple[float, float], temperatures: tuple[f
     return _make_method(
         name=f"haepo_{score}",
         label=f"HAEPO, {score}",
-        base={"algorithm": "haepo", "haepo.score": score},
+        base=_HAEPO
+        | {"haepo.score": score, "haepo.normalization": "zscore", "haepo.num_epochs": 4, "haepo.kl_coef": 5e-3},
         grid={
             "optimizer.learning_rate": (3e-3, 1e-2),
             "haepo.entropy_coef": entropy_coefs,

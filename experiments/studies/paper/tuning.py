@@ -71,7 +71,7 @@ class Tuned:
 def make_settings(runs: Runs, task: Task, method: Method) -> dict[str, Any]:
     """Makes a method's untuned settings on a task, by dotted name."""
     budget = max(1, round(task.budget * runs.scale.budget))
-    settings = {**task.settings, **method.base, "max_env_steps": budget}
+    settings = {**task.settings, **method.base, "max_env_steps": budget, "min_batch_steps": None}
     if settings["algorithm"] == "ppo":
         settings |= task.ppo
         per_update = settings["num_trajectories"] * settings["ppo.num_steps"]

@@ -52,6 +52,17 @@ def test_every_method_has_the_same_number_of_settings_but_the_papers_form_has_fo
     assert (SETTINGS_PER_METHOD, SETTINGS_OF_PAPER) == (8, 32)
 
 
+def test_no_default_decides_what_form_of_haepo_is_compared():
+    stated = {"adapt", "projection", "reference", "score", "normalization", "num_epochs", "kl_coef", "entropy_coef"}
+    for method in EVERY_METHOD.values():
+        if method.base["algorithm"] == "haepo":
+            (names, *others) = ({*method.base, *grid} for grid in method.grids())
+            assert all(other == names for other in others)
+            assert {f"haepo.{name}" for name in stated} <= names
+            haepo = from_config_dict(nest_settings(method.base)).haepo
+            assert (haepo.adapt, haepo.projection) == ("fixed", "reverse")
+
+
 @pytest.mark.parametrize(("method", "normalization"), [(PAPER, "sum"), (PAPER_ZSCORED, "zscore")])
 def test_the_papers_form_has_its_score_its_range_and_one_step_a_batch(method, normalization):
     haepo = from_config_dict(nest_settings(method.base)).haepo
