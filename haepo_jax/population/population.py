@@ -11,12 +11,19 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
-from haepo_jax.config import ExperimentConfig, get_method, traced_settings, with_components
+from haepo_jax.config import (
+    ExperimentConfig,
+    get_method,
+    get_method_settings,
+    name_setting,
+    traced_settings,
+    with_components,
+)
 from haepo_jax.config.checks import ENV_PARAMS, check_config
 from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, make_members
 from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError
-from haepo_jax.methods import Sees
+from haepo_jax.methods import Sees, get_history
 from haepo_jax.networks import Policy
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population.fingerprint import fingerprint
@@ -285,6 +292,11 @@ def make_population(
         raise ConfigError(
             f"--trajectory_devices={trajectory_devices} spreads trajectories that are kept, and config.memory "
             "recompute keeps none; choose store or remat."
+        )
+    if trajectory_devices > 1 and get_history(get_method_settings(config)):
+        raise ConfigError(
+            f"--trajectory_devices={trajectory_devices} spreads the trajectories of one batch, and config."
+            f"{name_setting(config, 'history')} keeps several; set it to 0."
         )
     return _assemble(config, members[: layout.capacity], functions, layout)
 
