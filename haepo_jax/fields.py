@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-STATIC, TRACED, SWEEP = "static", "traced", "sweep"
+STATIC, TRACED, SWEEP, BOUNDS = "static", "traced", "sweep", "bounds"
 """Groups: settings that hold others of any name."""
 
 OnlyWith = Mapping[str, tuple[str, ...]]
@@ -58,6 +58,11 @@ def count(
 def choice(default: str, choices: tuple[str, ...]) -> Any:
     """One of these words."""
     return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+def text(default: str) -> Any:
+    """Any text."""
+    return dataclasses.field(default=default)
 
 
 def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool | tuple[str, ...] = False) -> Any:

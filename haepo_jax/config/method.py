@@ -13,7 +13,7 @@ from typing import Any
 from haepo_jax.components import is_outside, load
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
-from haepo_jax.methods import METHODS, Chosen, Method, SegmentConfig, count_gradient_steps
+from haepo_jax.methods import METHODS, Chosen, Method, SegmentConfig, count_gradient_steps, get_history
 from haepo_jax.methods.schedules import CONSTANT, of_coefficient
 
 STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
@@ -125,6 +125,8 @@ def find_need_of_steps(config: ExperimentConfig) -> str | None:
     """Returns what needs the steps of a batch to be kept until it is learnt from, in words; None if nothing does."""
     if get_method(config).keeps_steps:
         return name_method(config)
+    if get_history(get_method_settings(config)):
+        return f"config.{name_setting(config, 'history')}"
     return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
 
 

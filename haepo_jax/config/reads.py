@@ -52,6 +52,11 @@ def unread(
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     reasons |= find_unread_schedules(chosen.settings, chosen.names.__getitem__, config.sweep, reasons)
+    if config.pbt.every is None:
+        unset = (name for name, _, _ in leaves(config.pbt, "pbt.") if name != "pbt.every")
+        reasons |= dict.fromkeys(unset, "config.pbt.every is unset")
+    elif config.pbt.fraction == 0.0:
+        reasons["pbt.factor"] = "config.pbt.fraction is 0, so that nobody copies"
     reasons |= _unread_by_network(config.policy, network_arguments)
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from haepo_jax.fields import (
+    BOUNDS,
     SWEEP,
     TRACED,
     choice,
@@ -18,6 +19,7 @@ from haepo_jax.fields import (
     leaves,
     number,
     static_arguments,
+    text,
     traced_arguments,
 )
 from haepo_jax.methods import METHODS, MethodSettings
@@ -83,6 +85,29 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PbtConfig:
+    """Population-based training: members that do badly copy members that do well, and change their settings."""
+
+    every: int | None = count(None, low=1)
+    """Updates between two exchanges, at which the worst members copy the best ones; no population-based training when
+    unset."""
+    fraction: float = number(0.2, low=0.0, high=0.5, traced=False)
+    """The share of a population that copies, and the share that is copied, rounded down and at least one member each;
+    0 copies nobody, which makes a random search of the same first settings."""
+    populations: int = count(1, low=1)
+    """Independent populations that the seeds are divided among; none copies from another."""
+    metric: str = text("episode_return")
+    """The metric that members are compared by, the larger the better: its mean over the updates since the exchange
+    before. `eval_return` goes with `evaluate_every`."""
+    perturb: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict, metadata={"group": BOUNDS})
+    """Traced settings by dotted name (in a ConfigDict: nested by section), each with its lowest and highest value: a
+    member that copies changes them, and one that has no swept value draws its first one. When empty, the swept
+    settings, between the least and the largest of their values."""
+    factor: float = number(1.25, above=1.0, traced=False)
+    """What a setting is multiplied or divided by when it changes, either with equal chance."""
+
+
+@dataclasses.dataclass(frozen=True)
 class _General:
     """What does not belong to a method; it stands first in the config."""
 
@@ -142,6 +167,7 @@ class _General:
     that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    pbt: PbtConfig = PbtConfig()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods.schedules import add_schedules
-from haepo_jax.methods.settings import Chosen, EpochsConfig, NoSettings, ReferenceConfig, SegmentConfig
+from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, NoSettings, ReferenceConfig, SegmentConfig
 from haepo_jax.types import Metrics
 
 Objective = Callable[[Any], tuple[jax.Array, Metrics]]
@@ -156,7 +156,8 @@ class Method[Settings]:
     settings: Settings = NoSettings()  # type: ignore[assignment]
     """Its settings with their defaults: a frozen dataclass. Fields made by `haepo_jax.fields` have bounds and may be
     traced; others decide the program. A traced real number X gets a schedule, `X_schedule`. One that is an
-    `EpochsConfig` takes several gradient steps on a batch, one that is a `ReferenceConfig` has a reference policy."""
+    `EpochsConfig` takes several gradient steps on a batch, one that is a `ReferenceConfig` has a reference policy, one
+    that is a `HistoryConfig` learns from earlier batches too."""
     metrics: tuple[str, ...] = ()
     """The names of the metrics that its objective gives."""
     check: Callable[[Chosen], None] | None = None
@@ -207,6 +208,11 @@ def count_gradient_steps(settings: Any) -> int:
 def get_reference_rule(settings: Any) -> str:
     """Returns the name of the rule by which a reference policy follows, `none` where there is no such policy."""
     return settings.reference if isinstance(settings, ReferenceConfig) else "none"
+
+
+def get_history(settings: Any) -> int:
+    """Returns the number of earlier batches whose episodes compete again."""
+    return settings.history if isinstance(settings, HistoryConfig) else 0
 
 
 def make_scalars(metrics: Mapping[str, jax.Array]) -> Metrics:

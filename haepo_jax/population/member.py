@@ -27,12 +27,13 @@ from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
 from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.held_out import BestPolicy, no_best
+from haepo_jax.population.standing import Standing
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
-_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT = range(5)
+_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT, CHOOSE, CHANGE = range(7)
 
 
 @flax.struct.dataclass
@@ -54,6 +55,8 @@ class MemberState:
     """int32, the update that was not finite; -1 for a member that has not diverged."""
     best: BestPolicy | None = None
     """None where nothing is evaluated in training."""
+    standing: Standing | None = None
+    """None without population-based training."""
 
 
 class MemberFunctions(NamedTuple):
