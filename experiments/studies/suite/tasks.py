@@ -2,7 +2,7 @@
 
 Left out, of the environments that gymnax and this package have:
 
-- MemoryChain-bsuite, MetaMaze-misc and SimpleBandit-bsuite: a policy without memory does hardly better than chance (the
+- MemoryChain-bsuite, MetaMaze-misc, SimpleBandit-bsuite: a policy without memory does hardly better than chance (the
   first asks for what was to be seen steps ago, the second has a goal that is to be found again, the third draws its
   arms again before each pull).
 - Swimmer-misc: nobody has published a score, and no bound of it is known that a policy comes near.
