@@ -32,7 +32,7 @@ def ours_last(task, method, member):
 
 
 def all_alike(task, method, member):
-    return 0.9 + noise(task, "any", member)
+    return 0.9 + 0.01 * member.seed
 
 
 @pytest.fixture(scope="module")
