@@ -125,4 +125,4 @@ def _take_runs(root: Path, folder: Path, entries: dict[str, Any]) -> None:
     if not configs:
         raise ConfigError(f"--runs {folder} holds no run that is named after a shipped config, such as cartpole.")
     for name, config in configs.items():
-        entries[name] = {"what": "", "elsewhere": ""} | entries.get(name, {}) | gather.shipped(folder / name, config)
+        entries[name] = {"what": ""} | entries.get(name, {}) | gather.shipped(folder / name, config)

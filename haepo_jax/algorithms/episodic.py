@@ -1,8 +1,10 @@
 """Learning from complete episodes.
 
-An update is `num_epochs` gradient steps on the loss of one batch of episodes, then the reference moves.
+An update is `num_epochs` gradient steps on the loss of one batch of episodes, and of as many earlier ones as compete
+again; then the reference moves.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -37,7 +39,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
-        return LearnerState(params, optimizer(traced).init(params), rule.init(params))
+        learner = LearnerState(params, optimizer(traced).init(params), rule.init(params))
+        return dataclasses.replace(learner, history=batches.no_history(traced, learner, key))
 
     def batch_loss(traced: TracedConfig, learner: LearnerState, batch: Batch) -> Loss:
         loss = batches.loss(traced, learner, batch)
@@ -61,6 +64,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         reference = rule.update(
             get_method_settings(traced), learner.reference, learner.params, params, updates_done + 1
         )
-        return LearnerState(params, optimizer_state, reference), jax.tree.map(lambda series: series[-1], metrics)
+        history = batches.remember(traced, learner, batch)
+        learner = LearnerState(params, optimizer_state, reference, history=history)
+        return learner, jax.tree.map(lambda series: series[-1], metrics)
 
     return Algorithm(policy, init, batches.collect, batch_loss, learn, batches.measure)

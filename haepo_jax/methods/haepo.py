@@ -7,14 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from haepo_jax import components
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
-from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.schedules import with_schedules
+from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
+
+TEMPERATURE_SCALES = ("none", "sqrt_length")
 
 ADAPTS = ("fixed", "ess")
 """How sharpness, entropy and the reference's strength are set."""
@@ -22,6 +26,7 @@ ADAPTS = ("fixed", "ess")
 _SCORE = "haepo.score"
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoLossConfig:
     """The HAEPO loss."""
@@ -38,6 +43,9 @@ class HaepoLossConfig:
     """How the group's returns are brought to one scale: `zscore`, by their `sum`, or `none`."""
     temperature: float = number(1.0, above=0.0)
     """What scores are divided by before they make weights; the larger, the more even the weights."""
+    temperature_scale: str = choice("none", TEMPERATURE_SCALES)
+    """What the temperature is multiplied by: `none`, or `sqrt_length`, the root of the group's mean length, by which
+    the spread of the sums of independent steps grows; then one temperature serves episodes of any length."""
     projection: str = choice("reverse", PROJECTIONS)
     """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
     which is the paper's loss; or `forward`, that of the target's from the weights."""
@@ -55,8 +63,9 @@ class HaepoLossConfig:
     the rest of b is its weight."""
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(EpochsConfig, HaepoLossConfig, ReferenceConfig):
+class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""
 
 
@@ -69,6 +78,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
     kl_coef = 0 if reference_scores is None else settings.kl_coef
     total = settings.entropy_coef + kl_coef
+    temperature = _temperature(settings, group)
     kl_share = jnp.where(total > 0, kl_coef / jnp.where(total > 0, total, 1), 0)
 
     def loss_of(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -78,7 +88,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             reference_scores,
             entropy_coef=settings.entropy_coef,
             kl_coef=kl_coef,
-            temperature=settings.temperature,
+            temperature=temperature,
             normalization=settings.normalization,
             projection=settings.projection,
             target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
@@ -98,6 +108,15 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
         return loss, make_scalars(metrics)
 
     return loss_of
+
+
+def _temperature(settings: HaepoLossConfig, group: Group) -> ArrayLike:
+    """Computes what scores are divided by."""
+    if settings.temperature_scale == "none":
+        return settings.temperature
+    valid = jnp.broadcast_to(True if group.valid is None else group.valid, group.lengths.shape)
+    steps, episodes = (jnp.sum(counts, dtype=jnp.float32) for counts in (jnp.where(valid, group.lengths, 0), valid))
+    return settings.temperature * jnp.sqrt(jnp.maximum(steps, 1) / jnp.maximum(episodes, 1))
 
 
 def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], jax.Array]:
@@ -150,8 +169,9 @@ def _may_both_be_0(chosen: Chosen) -> bool:
 
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of before these two could be chosen."""
-    return {"projection": "reverse", "adapt": "fixed"} | dict(settings)
+    """Settings of before these could be chosen."""
+    chosen_later = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none", "history": 0}
+    return chosen_later | dict(settings)
 
 
 METHOD = Method(

@@ -24,7 +24,7 @@ class Claim:
     Attributes:
       text: the claim, in a sentence.
       source: where the paper makes it.
-      verdict: one of `VERDICTS`, on the method as the paper has it.
+      verdict: one of `VERDICTS`, on the method in the paper's form.
       evidence: the numbers that decide the verdict; of the form "what is measured: one; another; a third.", each
         number gets a line.
       recommended: one of `VERDICTS`, on the form of the method that is recommended here; empty for a claim that is
@@ -177,6 +177,7 @@ class Report:
       configs: every run.
       provenance: what was run where, when and with what, as shown.
       fairness: how the algorithms were tuned.
+      judged: the form of the method that the verdicts on claims are on, in words; empty where they are on none.
       quick: whether this is the quick version, with fewer seeds, which is not to be cited.
       claims: how the chapter of the claims is worded.
     """
@@ -187,6 +188,7 @@ class Report:
     configs: Sequence[ConfigListing] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fairness: Fairness = Fairness()
+    judged: str = ""
     quick: bool = False
     claims: ClaimsChapter = ClaimsChapter()
 

@@ -20,7 +20,7 @@ COMMANDS = {
 def test_a_command_ends_with_its_finding_and_the_next_command(tmp_path, monkeypatch, capsys, name, quick):
     command = _loaded(name)
     workdir = tmp_path / "\x1b[2J"
-    headline = "Of 9 claims, on the method as the paper has it: 9 undecided."
+    headline = "Of 9 claims, on the form it has: 9 undecided."
     module, does = COMMANDS[name]
     study = importlib.import_module(module)
     monkeypatch.setattr(study, does, lambda *_: PublishedReport(workdir / "report.html", headline))
