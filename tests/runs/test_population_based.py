@@ -129,12 +129,11 @@ def test_a_member_that_diverged_has_rows_while_it_waits_and_is_none_in_the_end_i
 
 
 SWEEP = (
-    *(argument for argument in pods.SMALL if not argument.startswith("--config.sweep.haepo.kl_coef")),
-    "--config.num_seeds=4",
+    *pods.SMALL,
     "--config.num_updates=300",
     "--config.pbt.every=7",
     "--config.pbt.populations=2",
-    "--config.pbt.perturb.haepo.kl_coef=(0.001,0.1)",
+    "--config.pbt.perturb.optimizer.learning_rate=(0.0001,0.1)",
     "--checkpoint_seconds=0",
 )
 """Twelve members in two populations of six."""
