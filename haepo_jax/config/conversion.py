@@ -8,6 +8,7 @@ from typing import Any, NewType
 import ml_collections
 from ml_collections import config_dict
 
+from haepo_jax.components import is_outside
 from haepo_jax.config.checks import (
     check_argument,
     check_combinations,
@@ -15,7 +16,7 @@ from haepo_jax.config.checks import (
     check_value,
     flatten,
 )
-from haepo_jax.config.method import with_all_settings
+from haepo_jax.config.method import STATIC_GROUP, list_components, with_all_settings
 from haepo_jax.config.pbt import bounds_of, check_bounds, check_population_based, is_population_based
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import FIELDS, ExperimentConfig
@@ -134,9 +135,8 @@ def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> 
       >>> with_components(ExperimentConfig(), {"activation": abs}).policy.activation is abs
       True
     """
-    names = {name.rpartition(".")[2]: name for name, field in FIELDS.items() if field.metadata.get("component")}
-    names["environment"] = names.pop("env")
-    for keyword, component in components.items():
+    for keyword, component in sorted(components.items(), key=lambda item: item[0] != "algorithm"):  # which has its own
+        names = _name_keywords(config)
         if keyword not in names:
             raise ConfigError(f"{keyword} is no component{suggestion(keyword, list(names))}")
         if component is None:
@@ -148,6 +148,15 @@ def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> 
     check_combinations(config)
     check_population_based(config)
     return config
+
+
+def _name_keywords(config: ExperimentConfig) -> dict[str, str]:
+    """The settings that name components by the keywords of a program; of one name, that of the method that learns."""
+    section = STATIC_GROUP if is_outside(config.algorithm) else config.algorithm
+    listed = sorted(list_components(config), key=lambda name: name.startswith(f"{section}."))
+    names = {name.rpartition(".")[2]: name for name in listed}
+    names["environment"] = names.pop("env")
+    return names
 
 
 def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:

@@ -36,9 +36,10 @@ from haepo_jax.config.checks import DISTRIBUTIONS, check_argument, check_value, 
 from haepo_jax.config.distribution import Distribution
 from haepo_jax.config.meanings import Setting, settings_of
 from haepo_jax.config.members import Member, check_number, list_members, make_members
+from haepo_jax.config.method import components_of
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.reads import unread, why_unread
-from haepo_jax.config.settings import FIELDS, components_of, is_traced
+from haepo_jax.config.settings import FIELDS, is_traced
 from haepo_jax.errors import ConfigError, nearest, quoted
 from haepo_jax.fields import count, group_of
 from haepo_jax.text import format_setting
