@@ -23,8 +23,8 @@ STATED: Mapping[str, Any] = {
     "haepo.reference": "previous",
     "haepo.history": 0,
 }
-"""What holds of all methods of a study, by dotted name, unless task or method say otherwise, so that no default decides
-what is judged."""
+"""What holds of all methods of a study, by dotted name, unless task or method say otherwise: no default decides what
+is judged."""
 
 
 @dataclasses.dataclass(frozen=True)
