@@ -11,11 +11,18 @@ from jax.typing import ArrayLike
 
 from haepo_jax import components
 from haepo_jax.errors import ConfigError
-from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
+from haepo_jax.fields import choice, component, count, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
 from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.settings import (
+    REFERENCES,
+    Chosen,
+    EpochsConfig,
+    HistoryConfig,
+    ReferenceConfig,
+    check_reference_acts,
+)
 from haepo_jax.types import Metrics
 
 TEMPERATURE_SCALES = ("none", "sqrt_length")
@@ -67,6 +74,14 @@ class HaepoLossConfig:
 @dataclasses.dataclass(frozen=True)
 class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""
+
+    temperature: float = number(0.5, above=0.0)
+    temperature_scale: str = choice("sqrt_length", TEMPERATURE_SCALES)
+    projection: str = choice("forward", PROJECTIONS)
+    adapt: str = choice("ess", ADAPTS)
+    kl_coef: float = number(0.0, low=0.0)
+    reference: str = choice("none", REFERENCES)
+    history: int = count(7, low=0)
 
 
 def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
@@ -170,7 +185,9 @@ def _may_both_be_0(chosen: Chosen) -> bool:
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of before these could be chosen."""
-    chosen_later = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none", "history": 0}
+    chosen_later: dict[str, Any] = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none"}
+    if "reference" in settings:  # those of an environment; language models have no earlier batches
+        chosen_later["history"] = 0
     return chosen_later | dict(settings)
 
 
