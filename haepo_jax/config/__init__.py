@@ -18,6 +18,7 @@ from haepo_jax.config.conversion import (
 from haepo_jax.config.method import (
     count_steps_of_update,
     describe_settings_place,
+    explores,
     find_need_of_steps,
     get_method,
     get_method_settings,
@@ -29,6 +30,7 @@ from haepo_jax.config.settings import (
     MEMORIES,
     SCHEDULES,
     ExperimentConfig,
+    ExplorationConfig,
     OptimizerConfig,
     PolicyConfig,
 )
@@ -61,6 +63,7 @@ __all__ = [
     "DpoConfig",
     "DpoLossConfig",
     "ExperimentConfig",
+    "ExplorationConfig",
     "GrpoConfig",
     "GrpoLossConfig",
     "HaepoConfig",
@@ -76,6 +79,7 @@ __all__ = [
     "default_config",
     "describe_settings_place",
     "differing_fields",
+    "explores",
     "find_need_of_steps",
     "from_config_dict",
     "from_mapping",

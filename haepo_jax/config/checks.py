@@ -4,6 +4,7 @@ Each refusal is one sentence that names the setting, what it was given and what 
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -59,6 +60,7 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         goes_with = f"it goes with {', '.join(others)}" if method.keeps_steps else "choose auto, store or remat"
         raise ConfigError(f"config.memory recompute keeps no steps, which {needed_by} learns from; {goes_with}.")
     _check_counts(config)
+    _check_exploration(config)
     if method.sees is Sees.SEGMENTS:
         check_minibatches(chosen)
     if method.check is not None:
@@ -121,6 +123,24 @@ def _check_counts(config: ExperimentConfig) -> None:
     if get_method(config).sees is Sees.SEGMENTS:
         num_steps = get_method_settings(config).num_steps
         check_update_steps(config.num_trajectories, num_steps, f"config.{name_setting(config, 'num_steps')}")
+
+
+def _check_exploration(config: ExperimentConfig) -> None:
+    persistences = config.exploration.persistences
+    in_words = ", ".join(map(str, persistences))
+    if persistences[:1] not in ((), (1,)):
+        raise ConfigError(
+            f"config.exploration.persistences {in_words} must begin with 1, the episodes whose noise is drawn at each "
+            "step; or be empty, which is no exploration of this kind."
+        )
+    if any(later <= before for before, later in itertools.pairwise(persistences)):
+        raise ConfigError(f"config.exploration.persistences {in_words} must rise, each above the one before.")
+    floor = max(config.sweep.get("exploration.floor", (config.exploration.floor,)))
+    if len(persistences) > 1 and floor * len(persistences) > 1:
+        raise ConfigError(
+            f"config.exploration.floor {floor} for each of {len(persistences)} persistences is more than all episodes; "
+            f"it may be at most {1 / len(persistences):.3g}."
+        )
 
 
 def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from haepo_jax.components import is_outside, load
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
-from haepo_jax.methods import METHODS, Chosen, Method, count_gradient_steps
+from haepo_jax.methods import METHODS, Chosen, Method, Sees, count_gradient_steps
 
 STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
 """Where the settings of a method from outside are."""
@@ -111,6 +111,11 @@ def find_need_of_steps(config: ExperimentConfig) -> str | None:
     if get_method(config).keeps_steps:
         return name_method(config)
     return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
+
+
+def explores(config: ExperimentConfig) -> bool:
+    """Returns whether some of the episodes that are learnt from have action noise that lasts for several steps."""
+    return len(config.exploration.persistences) > 1 and get_method(config).sees is not Sees.SEGMENTS
 
 
 def make_chosen(config: ExperimentConfig) -> Chosen:

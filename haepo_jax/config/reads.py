@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.method import get_method, get_method_settings, name_method, name_setting
+from haepo_jax.config.method import explores, get_method, get_method_settings, name_method, name_setting
 from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import METHODS, REFERENCE_NUMBERS, ReferenceConfig, Sees
@@ -51,10 +51,22 @@ def unread(
         reasons["memory"] = f"config.algorithm is {name_method(config)}, which keeps its segments whatever is set"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
-    reasons |= _unread_by_network(config.policy, network_arguments)
+    reasons |= _unread_exploration(config) | _unread_by_network(config.policy, network_arguments)
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
     return reasons
+
+
+def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:
+    """Finds the settings of exploration that nothing reads."""
+    every = [f"exploration.{name}" for name, _, _ in leaves(config.exploration)]
+    if get_method(config).sees is Sees.SEGMENTS:
+        why = f"config.algorithm is {name_method(config)}, whose environments go on from update to update"
+        return dict.fromkeys(every, f"{why}; exploration belongs to whole episodes")
+    if explores(config):
+        return {}
+    others = (name for name in every if name != "exploration.persistences")
+    return dict.fromkeys(others, "config.exploration.persistences has none above 1")
 
 
 def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[str, str]:
