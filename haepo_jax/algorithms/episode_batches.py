@@ -3,28 +3,33 @@
 `store` keeps every step and, for the gradient, what the policy made of it; `remat` keeps the steps and computes the
 rest again, piece by piece; `recompute` keeps nothing but sums and plays the episodes again. `auto`, which populations
 resolve, is `remat` here.
+
+A batch is M episodes or, where `config.min_batch_steps` counts it in steps, rounds of M.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from haepo_jax.algorithms import recompute, replay
-from haepo_jax.algorithms.base import LearnerState, horizon_of
+from haepo_jax.algorithms.base import LearnerState, horizon_of, round_bounds_of
 from haepo_jax.algorithms.outside import get_objective
 from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method, get_method_settings
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.methods import Group, Objective, StepGroup
+from haepo_jax.methods import Group, Objective, Packed, StepGroup
 from haepo_jax.networks import Policy
-from haepo_jax.rollouts.episode_stats import EpisodeStats, episode_stats_of
+from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
+from haepo_jax.rollouts.packed import PackedEpisodes, collect_rounds
+from haepo_jax.rollouts.rounds import Rounds
 from haepo_jax.types import Metrics, Params
 
 Batch = Any
-"""`Trajectories`, or `recompute.RecomputedBatch`."""
+"""`Trajectories`, `PackedEpisodes` or `recompute.RecomputedBatch`."""
 BatchLoss = Callable[[Params, jax.Array | bool], tuple[jax.Array, Metrics]]
 """`(params, fresh) -> (loss, metrics)`; `fresh` where these are the parameters that played the batch."""
 
@@ -36,26 +41,23 @@ class Batches(NamedTuple):
     """`(traced, learner, key) -> batch`, played by the learner's policy."""
     loss: Callable[[TracedConfig, LearnerState, Batch], BatchLoss]
     """`(traced, learner, batch) -> loss`; of the learner it takes the reference."""
-    stats: Callable[[Batch], EpisodeStats]
-    """`batch -> statistics of its episodes`, its discounted returns left undiscounted."""
+    measure: Callable[[Batch], Metrics]
+    """`batch -> metrics` of its episodes."""
 
 
 def make_batches(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Makes the batches of the config's method, which sees episodes as wholes or step by step."""
     if config.memory == "recompute":
         return _recomputed(config, environment, policy)
+    if config.min_batch_steps is not None:
+        return _packed(config, environment, policy)
     return _kept(config, environment, policy)
 
 
-def _is_reused(config: ExperimentConfig) -> bool:
-    return count_steps_of_update(config) > 1
-
-
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
-    """Batches whose steps are kept."""
+    """Batches of M episodes whose steps are kept."""
     keeps_steps, make_objective, is_reused = get_method(config).keeps_steps, get_objective(config), _is_reused(config)
-    rewards_of = make_rewards(config)
-    replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
+    rewards_of, replayed = make_rewards(config), _replayed(config)
 
     def collect_episodes(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
         return collect(
@@ -86,16 +88,54 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
         objective = of_log_probs(get_method_settings(traced), group, reference)
         return lambda params, fresh: objective(replayed(policy, params, batch, fresh=fresh))
 
-    return Batches(collect_episodes, loss, episode_stats_of)
+    return Batches(collect_episodes, loss, lambda batch: episode_metrics(episode_stats_of(batch)))
+
+
+def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+    """Batches of rounds whose steps are kept."""
+    method, make_objective, is_reused = get_method(config), get_objective(config), _is_reused(config)
+    rewards_of, replayed, group_rounds = make_rewards(config), _replayed(config), _make_grouping(config)
+    make_rounds, horizon = _make_rounds(config, environment, policy), horizon_of(config, environment)
+
+    def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> PackedEpisodes:
+        return collect_rounds(make_rounds(learner.params, key, traced.env_params))
+
+    def loss(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> BatchLoss:
+        def log_probs(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+            return replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
+
+        def sums(values: jax.Array) -> jax.Array:
+            return group_rounds(batch.sum_over_steps(values))
+
+        settings = get_method_settings(traced)
+        returns = batch.discounted_returns(rewards_of(traced, batch), traced.discount)
+        reference = None if learner.reference is None else log_probs(learner.reference)
+        if method.keeps_steps:
+            packed = Packed(batch.episode_of_step, batch.is_valid.reshape(-1), horizon)
+            steps = StepGroup(returns.reshape(-1), batch.steps.mask, batch.steps.log_probs, is_reused, packed)
+            objective = make_objective(settings, steps, reference)
+            return lambda params, fresh: objective(log_probs(params, fresh))
+        group = Group(
+            group_rounds(returns),
+            sums(batch.steps.mask.astype(jnp.int32)),
+            sums(batch.steps.log_probs),
+            is_reused,
+            group_rounds(batch.is_valid),
+        )
+        of_sums = make_objective(settings, group, None if reference is None else sums(reference))
+        return lambda params, fresh: of_sums(sums(log_probs(params, fresh)))
+
+    return Batches(collect_batch, loss, lambda batch: episode_metrics(batch.stats(), batch.is_valid))
 
 
 def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
-    make_objective, is_reused = get_objective(config), _is_reused(config)
-    num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
-
-    def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
-        return EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params)
+    make_objective, is_reused, group_rounds = get_objective(config), _is_reused(config), _make_grouping(config)
+    make_unroll = (
+        _make_unroll(config, environment, policy)
+        if config.min_batch_steps is None
+        else _make_rounds(config, environment, policy)
+    )
 
     def play(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> recompute.RecomputedBatch:
         return recompute.play(
@@ -110,13 +150,50 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
 
     def loss(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> BatchLoss:
         del learner  # its reference has judged the batch while it was played
-        stats = batch.stats
-        group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused)
-        objective = make_objective(get_method_settings(traced), group, batch.reference_log_likelihoods)
+        stats, judged, valid = jax.tree.map(
+            group_rounds, (batch.stats, batch.reference_log_likelihoods, batch.is_valid)
+        )
+        group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused, valid)
+        objective = make_objective(get_method_settings(traced), group, judged)
 
         def of_params(params: Params, fresh: jax.Array | bool) -> tuple[jax.Array, Metrics]:
-            return objective(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
+            return objective(group_rounds(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh)))
 
         return of_params
 
-    return Batches(play, loss, lambda batch: batch.stats)
+    return Batches(play, loss, lambda batch: episode_metrics(batch.stats, batch.is_valid))
+
+
+def _is_reused(config: ExperimentConfig) -> bool:
+    return count_steps_of_update(config) > 1
+
+
+def _replayed(config: ExperimentConfig) -> Callable[..., jax.Array]:
+    return replay.log_probs_at_once if config.memory == "store" else replay.log_probs
+
+
+def _make_grouping(config: ExperimentConfig) -> Callable[[jax.Array], jax.Array]:
+    """Makes the function that brings numbers of episodes, `[M]` or by rounds `[R, M]`, to groups that compete.
+
+    All episodes are one group, unless the objective's memory grows faster than they do: then each round is one.
+    """
+    if get_method(config).extra_memory is not None:
+        return lambda of_rounds: of_rounds
+    return lambda of_rounds: of_rounds.reshape(-1)
+
+
+def _make_unroll(config: ExperimentConfig, environment: Environment, policy: Policy) -> Callable[..., EpisodeUnroll]:
+    """Makes `(params, key, environment's numbers) -> unroll of M episodes`."""
+    num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
+
+    def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
+        return EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params)
+
+    return make_unroll
+
+
+def _make_rounds(config: ExperimentConfig, environment: Environment, policy: Policy) -> Callable[..., Rounds]:
+    """Makes `(params, key, environment's numbers) -> rounds of M episodes`."""
+    make_unroll, bounds = _make_unroll(config, environment, policy), round_bounds_of(config, environment)
+    assert bounds is not None  # the batch is counted in steps
+    return lambda params, key, env_params: Rounds(make_unroll(params, key, env_params), bounds)

@@ -60,6 +60,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             kl_coef=0 if reference_scores is None else settings.kl_coef,
             temperature=settings.temperature,
             normalization=settings.normalization,
+            where=group.valid,
         )
         metrics = {
             "effective_sample_size": terms.effective_sample_size,
