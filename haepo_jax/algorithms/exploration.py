@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from haepo_jax.config import ExplorationConfig
 from haepo_jax.losses import target_log_weights
 
+EXPLORATION_SHARE = "exploration_share"
+"""The metric of an update some of whose episodes explore: `count_exploration`."""
+
 
 def make_shares(settings: ExplorationConfig) -> jax.Array:
     """Makes the shares `[K]` that a member begins with: persistence 1 against all others, which are equal."""

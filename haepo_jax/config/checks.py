@@ -162,8 +162,8 @@ def _check_exploration(config: ExperimentConfig) -> None:
     floor = max(config.sweep.get("exploration.floor", (config.exploration.floor,)))
     if len(persistences) > 1 and floor * len(persistences) > 1:
         raise ConfigError(
-            f"config.exploration.floor {floor} for each of {len(persistences)} persistences is more than all episodes; "
-            f"it may be at most {1 / len(persistences):.3g}."
+            f"config.exploration.floor {floor} for each of {len(persistences)} persistences is more than all episodes; it "
+            f"may be at most {1 / len(persistences):.3g}."
         )
 
 

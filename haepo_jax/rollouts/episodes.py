@@ -68,9 +68,8 @@ def collect(
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
-    unroll = EpisodeUnroll(
-        environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy, persistences=persistences
-    )
+    arguments = (environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
+    unroll = EpisodeUnroll(*arguments, persistences=persistences)
 
     def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
         return jax.tree.map(

@@ -29,6 +29,8 @@ class PackedEpisodes:
     """int32, where the longest episode of the last round ends."""
     horizon: int = flax.struct.field(pytree_node=False)
     """T, the most steps of an episode."""
+    persistences: jax.Array | None = None
+    """`[R, M]` int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
 
     @property
     def rewards(self) -> jax.Array:
@@ -113,7 +115,7 @@ def collect_rounds(rounds: Rounds) -> PackedEpisodes:
 
     no_starts = jnp.full(bounds.max_rounds, size, jnp.int32)
     end, (packed, starts) = rounds.play(keep_round, (nothing, no_starts))
-    return PackedEpisodes(packed, starts, end.time, bounds.horizon)
+    return PackedEpisodes(packed, starts, end.time, bounds.horizon, rounds.list_persistences(end.num_played))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from haepo_jax.networks import Policy
 
-# What the key of an unroll is folded with. By itself that splits off what folding in 0 and 1 gives, and later rounds of
+# What the key of an unroll is folded with. Its other uses split off what folding in 0 and 1 gives, and later rounds of
 # a batch have 2.
 _NOISE, _PERSISTENCES = 3, 4
 
