@@ -84,10 +84,8 @@ def check_positive(name: str, value: ArrayLike) -> None:
 def check_share(name: str, value: ArrayLike) -> None:
     """Refuses an array, and a number that is seen not to lie between 0 and 1; a traced one passes."""
     check_scalar(name, value)
-    if is_concrete(value) and not np.all((np.asarray(value) > 0) & (np.asarray(value) < 1)):
-        raise ValueError(
-            f"{name} must be more than 0 and less than 1, a share of the valid trajectories, got {value}."
-        )
+    if is_concrete(value) and not 0 < np.asarray(value) < 1:
+        raise ValueError(f"{name} must be between 0 and 1, a share of the valid trajectories, got {value}.")
 
 
 def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:

@@ -150,22 +150,21 @@ def haepo_terms(
 
     entropy_coef, kl_coef = (jnp.asarray(coef, scores.dtype) for coef in (settings.entropy_coef, settings.kl_coef))
     if settings.target_effective_sample_size is None:
-        penalty_log_weights = (
-            None if penalized is None else unless_zero(settings.kl_coef, penalized, fixed_log_weights)
-        )
+        if penalized is not None:
+            penalized = unless_zero(settings.kl_coef, penalized, fixed_log_weights)
     else:
         entropy_coef, kl_coef = target_temperature * (1 - share), target_temperature * share
-        none = (kl_coef == 0)[..., None]
-        penalty_log_weights = None if penalized is None else jnp.where(none, fixed_log_weights, penalized)
+        if penalized is not None:
+            penalized = jnp.where((kl_coef == 0)[..., None], fixed_log_weights, penalized)
     if forward:
         group_losses = _cross_entropy(target, log_weights, axis_name)
     else:
         group_losses = metrics.policy_loss - entropy_coef * metrics.entropy
-        if penalty_log_weights is not None:
-            replaced = penalty_log_weights is not reference_log_weights
-            penalty = weights_kl(log_weights, penalty_log_weights, axis_name=axis_name) if replaced else kl
+        if penalized is not None:
+            replaced = penalized is not reference_log_weights
+            penalty = weights_kl(log_weights, penalized, axis_name=axis_name) if replaced else kl
             group_losses += kl_coef * penalty
-    return Terms(metrics, group_losses, entropy_coef, kl_coef, penalty_log_weights, target)
+    return Terms(metrics, group_losses, entropy_coef, kl_coef, penalized, target)
 
 
 def _temperature_and_share(
@@ -188,7 +187,7 @@ def _temperature_and_share(
 
 
 def _tilt(share: jax.Array, reference_log_weights: jax.Array | None) -> jax.Array | None:
-    """Log-weights of the reference to the power of its share; of a share of 0 uniform, whatever the reference holds."""
+    """Log-weights of the reference to the power of its share: those of a share of 0 are uniform, whatever it holds."""
     if reference_log_weights is None:
         return None
     absent = reference_log_weights == -jnp.inf
@@ -208,14 +207,14 @@ def _check(settings: Settings, reference_scores: ArrayLike | None) -> None:
     for name, coef in coefficients.items():
         check_coefficient(name, coef)
     check_choice("projection", settings.projection, PROJECTIONS)
-    forward, has_target = settings.projection == "forward", settings.target_effective_sample_size is not None
-    if has_target:
-        check_share("target_effective_sample_size", settings.target_effective_sample_size)
-    if forward or has_target:
+    forward, share = settings.projection == "forward", settings.target_effective_sample_size
+    if share is not None:
+        check_share("target_effective_sample_size", share)
+    if forward or share is not None:
         for name, coef in coefficients.items():
             if is_concrete(coef) and np.asarray(coef) < 0:
                 raise ValueError(f"{name} must be at least 0 where the loss has a target, got {coef}.")
-    if forward and not has_target and all(is_concrete_zero(coef) for coef in coefficients.values()):
+    if forward and share is None and all(is_concrete_zero(coef) for coef in coefficients.values()):
         raise ValueError(
             "projection 'forward' needs a target: give target_effective_sample_size, or an entropy_coef or kl_coef "
             "of more than 0, whose sum is its temperature."

@@ -1,6 +1,6 @@
-"""The distribution over trajectories that HAEPO's loss draws the weights to, and the temperature that makes it so sharp.
+"""The distribution over trajectories to which HAEPO's loss draws the weights.
 
-The returns decide which trajectories it prefers, a reference where it starts from, the temperature how much each counts.
+The returns say which trajectories it prefers, a reference where it starts from, a temperature how much each counts.
 """
 
 from typing import NamedTuple
@@ -134,9 +134,9 @@ def target_temperature(
       >>> import jax.numpy as jnp
       >>> returns = jnp.array([0.0, 1.0, 2.0, 5.0])
       >>> print(target_temperature(returns, effective_sample_size=0.5).round(3))
-      2.243
+      2.081
       >>> print(target_temperature(10 * returns + 3, effective_sample_size=0.5).round(2))
-      22.43
+      20.81
 
     Source: this project's, see docs/method.md; effective sample size: Kish (1965), "Survey Sampling".
     """
@@ -171,7 +171,7 @@ def boltzmann_log_weights(
     mask: jax.Array,
     axis_name: AxisName,
 ) -> jax.Array:
-    """Computes `target_log_weights` at a temperature, of checked arrays, with a gradient to temperature and reference."""
+    """Computes `target_log_weights` of checked arrays, with a gradient to the temperature and the reference."""
     if reference_log_weights is not None:
         mask = mask & (reference_log_weights != -jnp.inf)
     ranked = _rank(lax.stop_gradient(returns), mask, axis_name)
