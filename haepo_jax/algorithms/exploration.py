@@ -26,8 +26,8 @@ def update_shares(
 ) -> jax.Array:
     """Moves the shares towards the persistences of the better episodes.
 
-    Each episode has the weight of HAEPO's target for its return, which is the same for returns in any unit and from any
-    zero. Where all returns are equal so are the weights, and the shares move to what was played.
+    Each episode has the weight of HAEPO's target for its return, which is the same for returns in any unit and from
+    any zero. Where all returns are equal so are the weights, and the shares move to what was played.
 
     Args:
       settings: of the member; its numbers may be tracers.

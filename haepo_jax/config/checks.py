@@ -162,7 +162,7 @@ def _check_exploration(config: ExperimentConfig) -> None:
     floor = max(config.sweep.get("exploration.floor", (config.exploration.floor,)))
     if len(persistences) > 1 and floor * len(persistences) > 1:
         raise ConfigError(
-            f"config.exploration.floor {floor} for each of {len(persistences)} persistences is more than all episodes; it "
+            f"config.exploration.floor {floor} for each of {len(persistences)} persistences is more than 1; it "
             f"may be at most {1 / len(persistences):.3g}."
         )
 
