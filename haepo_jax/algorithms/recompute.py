@@ -7,7 +7,7 @@ memory does not grow with their steps.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,8 @@ class _Again(NamedTuple):
 
     unroll: tuple
     """The arguments of `make_unroll`."""
-    num_rounds: jax.Array | None
+    num_rounds: Any
+    """int32, of `Rounds`; None of M episodes."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -40,7 +40,6 @@ def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: j
     """Makes GRPO's loss of log-probabilities `[..., M, T]`, with `clip_fraction`, `approx_kl` and `reference_kl`."""
     advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std", where=group.valid)
     packed = group.packed
-    places = {} if packed is None else {"trajectory_of_step": packed.trajectory_of_step, "max_steps": packed.max_steps}
 
     def loss_of(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
         loss, terms = grpo_loss(
@@ -52,7 +51,8 @@ def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: j
             kl_coef=0 if reference_log_probs is None else settings.kl_coef,
             where=group.where,
             aggregation=settings.aggregation,
-            **places,
+            trajectory_of_step=None if packed is None else packed.trajectory_of_step,
+            max_steps=None if packed is None else packed.max_steps,
         )
         metrics = {"clip_fraction": terms.clip_fraction, "approx_kl": terms.approx_kl, "reference_kl": terms.kl}
         return loss, make_scalars(metrics)

@@ -190,7 +190,7 @@ def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
     check_update_steps(config.num_trajectories, horizon, "a horizon of")
     bounds = round_bounds_of(config, environment)
     if bounds is not None:
-        check_rounds(config, bounds.max_env_steps)
+        check_rounds(config, bounds.most_env_steps)
 
 
 def _add_steps(total: jax.Array, steps: jax.Array) -> jax.Array:

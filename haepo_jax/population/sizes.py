@@ -118,7 +118,12 @@ def _needs(
             f"the parameters and optimisers of {members_per_device:,} members",
             networks.setting if members_per_device <= LEAST else "--members_per_device",
         ),
-        _Need(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
+        _Need(
+            episodes,
+            "the episodes of an update",
+            ("" if config.min_batch_steps is None else "config.min_batch_steps, ")
+            + "config.num_trajectories or the horizon",
+        ),
         _Need(
             count_steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
@@ -139,7 +144,7 @@ def _needs(
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     """Computes the most steps that a member plays in an update."""
     bounds = _bounds(config, environment)
-    return config.num_trajectories * lane_steps(config, environment) if bounds is None else bounds.max_env_steps
+    return config.num_trajectories * lane_steps(config, environment) if bounds is None else bounds.most_env_steps
 
 
 def lane_steps(config: ExperimentConfig, environment: Environment) -> int:

@@ -41,7 +41,7 @@ class RoundBounds(NamedTuple):
         return self._last_start + self.horizon
 
     @property
-    def max_env_steps(self) -> int:
+    def most_env_steps(self) -> int:
         """The most environment steps of a batch."""
         of_round = self.num_trajectories * self.horizon
         if self._last_start == 0:

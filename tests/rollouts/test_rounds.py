@@ -177,6 +177,6 @@ def test_no_lengths_of_episodes_go_beyond_the_bounds(lanes, horizon, least, most
         assert most is None or rounds == 1 or lanes * time <= most
         reached.append((rounds, time, steps))
     largest = np.max(reached, axis=0)
-    assert (largest <= (bounds.max_rounds, bounds.max_time, bounds.max_env_steps)).all()
+    assert (largest <= (bounds.max_rounds, bounds.max_time, bounds.most_env_steps)).all()
     if most is None:
         assert largest[0] == bounds.max_rounds
