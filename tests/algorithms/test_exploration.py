@@ -57,7 +57,7 @@ class TestUpdateShares:
 
     @pytest.mark.parametrize("floor", [0.0, 0.05, 1 / 3])
     def test_each_keeps_the_floor_and_the_sum_is_1(self, floor):
-        settings = dataclasses.replace(SETTINGS, rate=1.0, floor=floor)
+        settings = dataclasses.replace(SETTINGS, rate=1.0, floor=floor, target_effective_sample_size=0.3)
         shares = np.asarray(update_shares(settings, SHARES, PLAYED, 1000.0 * (PLAYED == 1)))
         np.testing.assert_allclose(shares, [1 - 2 * floor, floor, floor], atol=1e-6)
 

@@ -72,7 +72,7 @@ class TestDistribution:
                 assert stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-5
 
     def test_different_episodes_have_different_noise(self, real):
-        assert len(np.unique(real[:, :, 0])) == real[:, :, 0].size
+        assert len(np.unique(real[:, :, 0])) > 0.99 * real[:, :, 0].size
 
 
 class TestBlocks:
@@ -122,7 +122,7 @@ class TestKeys:
 
 
 class TestOff:
-    def test_without_persistences_a_batch_has_none_and_its_program_no_trace_of_them(self):
+    def test_a_batch_without_persistent_noise_has_no_persistences(self):
         assert play_cartpole().persistences is None
 
 
