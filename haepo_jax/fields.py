@@ -7,17 +7,28 @@ the program it is a traced scalar, so code may compute with it but not branch on
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
-STATIC, TRACED, SWEEP = "static", "traced", "sweep"
+STATIC, TRACED, SWEEP, BOUNDS = "static", "traced", "sweep", "bounds"
 """Groups: settings that hold others of any name."""
+
+OnlyWith = Mapping[str, tuple[str, ...]]
+"""By the name of another setting of the same section, a choice: the values of it with which a setting is read."""
 
 
 def number(
-    default: float, *, low: float = -math.inf, above: float = -math.inf, high: float = math.inf, traced: bool = True
+    default: float,
+    *,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    high: float = math.inf,
+    traced: bool = True,
+    only_with: OnlyWith = MappingProxyType({}),
 ) -> Any:
     """A real number with low <= x <= high and x > above."""
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "traced": traced})
+    bounds = {"low": low, "above": above, "high": high}
+    return dataclasses.field(default=default, metadata=bounds | {"traced": traced, "only_with": only_with})
 
 
 def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> Any:
@@ -25,9 +36,23 @@ def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: f
     return dataclasses.field(default=None, metadata={"low": low, "above": above, "high": high, "traced": True})
 
 
-def count(default: int | None, *, low: int, high: int = 2**31 - 1, traced: bool = False) -> Any:
+def is_coefficient(field: dataclasses.Field) -> bool:
+    """Returns whether a setting is a real number that is traced: one that `number` or `optional_number` made."""
+    return bool(field.metadata.get("traced")) and "above" in field.metadata
+
+
+def count(
+    default: int | None,
+    *,
+    low: int,
+    high: int = 2**31 - 1,
+    traced: bool = False,
+    only_with: OnlyWith = MappingProxyType({}),
+) -> Any:
     """A whole number with low <= n <= high; int32 holds no more than the default `high`."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "traced": traced})
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "traced": traced, "only_with": only_with}
+    )
 
 
 def choice(default: str, choices: tuple[str, ...]) -> Any:
@@ -35,7 +60,12 @@ def choice(default: str, choices: tuple[str, ...]) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
-def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool = False) -> Any:
+def text(default: str) -> Any:
+    """Any text."""
+    return dataclasses.field(default=default)
+
+
+def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool | tuple[str, ...] = False) -> Any:
     """A built-in by its name, or one from outside as `package.module:attribute` (`haepo_jax.components`).
 
     The arguments of one from outside are in the groups `NAME_kwargs` and `NAME_params`, as far as there are such.
@@ -43,15 +73,19 @@ def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: 
     Args:
       default: a built-in.
       built_in: all of them; none where only what makes them knows their names.
-      takes_arguments: whether built-ins take arguments of these groups too.
+      takes_arguments: whether built-ins take arguments of these groups too, or which of them do.
     """
     names = {"choices": built_in} if built_in else {}
     return dataclasses.field(default=default, metadata={"component": True, "takes_arguments": takes_arguments} | names)
 
 
-def static_arguments() -> Any:
-    """A group of arguments of a component, of any name, that decide the program: numbers, texts, tuples of such."""
-    return dataclasses.field(default_factory=dict, metadata={"group": STATIC})
+def static_arguments(*, hold_groups: bool = False) -> Any:
+    """A group of arguments of a component, of any name, that decide the program: numbers, texts, tuples of such.
+
+    Args:
+      hold_groups: whether one of them may be a group of such itself.
+    """
+    return dataclasses.field(default_factory=dict, metadata={"group": STATIC, "hold_groups": hold_groups})
 
 
 def traced_arguments(*, keep_whole: bool = False) -> Any:
@@ -71,6 +105,25 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasse
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value, field
+
+
+def find_unread(settings: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Finds the settings of a section that are not read, as they belong to other values of a choice beside them.
+
+    Returns:
+      For each of them that choice, and the values of it that they belong to.
+
+    Example:
+      >>> from haepo_jax.methods import ReferenceConfig
+      >>> find_unread(ReferenceConfig(reference="ema"))
+      {'reference_period': ('reference', ('periodic',))}
+    """
+    return {
+        field.name: (chooser, values)
+        for field in dataclasses.fields(settings)
+        for chooser, values in field.metadata.get("only_with", {}).items()
+        if getattr(settings, chooser) not in values
+    }
 
 
 def is_empty(value: Any) -> bool:

@@ -1,8 +1,10 @@
 """Learning from complete episodes.
 
-An update is `num_epochs` gradient steps on the loss of one batch of episodes, then the reference moves.
+An update is `num_epochs` gradient steps on the loss of one batch of episodes, and of as many earlier ones as compete
+again; then the reference moves.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -39,7 +41,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
         shares = make_shares(traced.exploration) if explores(config) else None
-        return LearnerState(params, optimizer(traced).init(params), rule.init(params), exploration=shares)
+        learner = LearnerState(params, optimizer(traced).init(params), rule.init(params), exploration=shares)
+        return dataclasses.replace(learner, history=batches.no_history(traced, learner, key))
 
     def batch_loss(traced: TracedConfig, learner: LearnerState, batch: Batch) -> Loss:
         loss = batches.loss(traced, learner, batch)
@@ -69,6 +72,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             metrics[EXPLORATION_SHARE] = count_exploration(shares)
             returns = batches.returns(traced, batch)
             shares = update_shares(traced.exploration, shares, batch.persistences, returns)
-        return LearnerState(params, optimizer_state, reference, exploration=shares), metrics
+        history = batches.remember(traced, learner, batch)
+        return LearnerState(params, optimizer_state, reference, exploration=shares, history=history), metrics
 
     return Algorithm(policy, init, batches.collect, batch_loss, learn, batches.measure)

@@ -33,6 +33,7 @@ from haepo_jax.config.settings import (
     ExperimentConfig,
     ExplorationConfig,
     OptimizerConfig,
+    PbtConfig,
     PolicyConfig,
 )
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
@@ -70,6 +71,7 @@ __all__ = [
     "HaepoConfig",
     "HaepoLossConfig",
     "OptimizerConfig",
+    "PbtConfig",
     "PolicyConfig",
     "PpoConfig",
     "ReferenceConfig",

@@ -24,16 +24,17 @@ from haepo_jax.methods.record import (
     Sees,
     StepGroup,
     count_gradient_steps,
+    get_history,
     get_reference_rule,
     make_scalars,
     make_section,
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
-    REFERENCE_NUMBERS,
     REFERENCES,
     Chosen,
     EpochsConfig,
+    HistoryConfig,
     NoSettings,
     ReferenceConfig,
     SegmentConfig,
@@ -74,7 +75,6 @@ __all__ = [
     "ADVANTAGE_SCALES",
     "METHODS",
     "REFERENCES",
-    "REFERENCE_NUMBERS",
     "Chosen",
     "DpoConfig",
     "DpoLossConfig",
@@ -86,6 +86,7 @@ __all__ = [
     "GrpoLossConfig",
     "HaepoConfig",
     "HaepoLossConfig",
+    "HistoryConfig",
     "LanguageMethodSettings",
     "Method",
     "MethodSettings",
@@ -103,6 +104,7 @@ __all__ = [
     "check_minibatches",
     "check_reference_acts",
     "count_gradient_steps",
+    "get_history",
     "get_reference_rule",
     "make_scalars",
 ]

@@ -6,17 +6,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from haepo_jax import components
+from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
-from haepo_jax.losses import NORMALIZATIONS, SCORES, haepo_loss, trajectory_scores
+from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
-from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.schedules import with_schedules
+from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
+
+TEMPERATURE_SCALES = ("none", "sqrt_length")
+
+ADAPTS = ("fixed", "ess")
+"""How sharpness, entropy and the reference's strength are set."""
 
 _SCORE = "haepo.score"
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoLossConfig:
     """The HAEPO loss."""
@@ -33,23 +43,43 @@ class HaepoLossConfig:
     """How the group's returns are brought to one scale: `zscore`, by their `sum`, or `none`."""
     temperature: float = number(1.0, above=0.0)
     """What scores are divided by before they make weights; the larger, the more even the weights."""
+    temperature_scale: str = choice("none", TEMPERATURE_SCALES)
+    """What the temperature is multiplied by: `none`, or `sqrt_length`, the root of the group's mean length, by which
+    the spread of the sums of independent steps grows; then one temperature serves episodes of any length."""
+    projection: str = choice("reverse", PROJECTIONS)
+    """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
+    which is the paper's loss; or `forward`, that of the target's from the weights."""
+    adapt: str = choice("fixed", ADAPTS)
+    """How the sharpness b of the target is set: `fixed` by entropy_coef + kl_coef, or for each group by `ess`, so that
+    the returns pick a target_effective_sample_size of it; entropy_coef and kl_coef are then shares of b."""
+    target_effective_sample_size: float = number(0.5, above=0.0, high=0.99, only_with={"adapt": ("ess",)})
+    """Rho: how many of a group's trajectories its returns pick, as a share of all; 0.05 keeps the best few, 0.9 nearly
+    all. The target is then the same for rewards in any unit."""
     entropy_coef: float = number(5e-3, low=0.0)
-    """Beta: weight of the entropy of the weights, which the loss raises."""
+    """Beta: weight of the entropy of the weights, which the loss raises. With adapt `ess` its ratio to kl_coef alone
+    counts: b times entropy_coef / (entropy_coef + kl_coef) is the weight."""
     kl_coef: float = number(5e-3, low=0.0)
-    """Lambda: weight of the divergence from the reference policy's weights, which the loss lowers."""
+    """Lambda: weight of the divergence from the reference policy's weights, which the loss lowers. With adapt `ess`
+    the rest of b is its weight."""
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(EpochsConfig, HaepoLossConfig, ReferenceConfig):
+class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""
 
 
 def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
-    """Makes HAEPO's loss of log-likelihoods `[..., M]`, with `effective_sample_size`, `max_weight`, `weights_entropy`,
-    `weights_kl` and `returns_sum_not_positive` (1 where `sum` normalisation had to drop the returns).
+    """Makes HAEPO's loss of log-likelihoods `[..., M]`, with the metrics of its record.
+
+    `returns_sum_not_positive` is 1 where `sum` normalisation had to drop the returns.
     """
     scores = _scores(settings, group)
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
+    kl_coef = 0 if reference_scores is None else settings.kl_coef
+    total = settings.entropy_coef + kl_coef
+    temperature = _temperature(settings, group)
+    kl_share = jnp.where(total > 0, kl_coef / jnp.where(total > 0, total, 1), 0)
 
     def loss_of(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
         loss, terms = haepo_loss(
@@ -57,9 +87,11 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             group.returns,
             reference_scores,
             entropy_coef=settings.entropy_coef,
-            kl_coef=0 if reference_scores is None else settings.kl_coef,
-            temperature=settings.temperature,
+            kl_coef=kl_coef,
+            temperature=temperature,
             normalization=settings.normalization,
+            projection=settings.projection,
+            target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
             where=group.valid,
         )
         metrics = {
@@ -68,10 +100,23 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             "weights_entropy": terms.entropy,
             "weights_kl": terms.kl,
             "returns_sum_not_positive": terms.returns_sum_not_positive,
+            "target_temperature": terms.target_temperature,
+            "target_effective_sample_size": terms.target_effective_sample_size,
+            "entropy_weight": terms.target_temperature * (1 - kl_share),
+            "kl_weight": terms.target_temperature * kl_share,
         }
         return loss, make_scalars(metrics)
 
     return loss_of
+
+
+def _temperature(settings: HaepoLossConfig, group: Group) -> ArrayLike:
+    """Computes what scores are divided by."""
+    if settings.temperature_scale == "none":
+        return settings.temperature
+    valid = jnp.broadcast_to(True if group.valid is None else group.valid, group.lengths.shape)
+    steps, episodes = (jnp.sum(counts, dtype=jnp.float32) for counts in (jnp.where(valid, group.lengths, 0), valid))
+    return settings.temperature * jnp.sqrt(jnp.maximum(steps, 1) / jnp.maximum(episodes, 1))
 
 
 def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], jax.Array]:
@@ -103,6 +148,11 @@ def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], ja
 def _check(chosen: Chosen) -> None:
     check_reference_acts(chosen)
     settings: HaepoConfig = chosen.settings
+    if settings.projection == "forward" and settings.adapt == "fixed" and _may_both_be_0(chosen):
+        raise ConfigError(
+            f"{chosen.where('entropy_coef')} 0 with kl_coef 0 leaves the target of projection forward without a "
+            f"temperature, which is their sum; set one of them above 0, or {chosen.where('adapt')} to ess."
+        )
     if components.is_outside(settings.score):
         swept = {name.removeprefix("score_params."): values[0] for name, values in chosen.swept.items() if "." in name}
         components.check_arguments(
@@ -114,11 +164,25 @@ def _check(chosen: Chosen) -> None:
         )
 
 
+def _may_both_be_0(chosen: Chosen) -> bool:
+    return 0 in chosen.values("entropy_coef") and 0 in chosen.values("kl_coef")
+
+
+def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of before these could be chosen."""
+    chosen_later = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none", "history": 0}
+    return chosen_later | dict(settings)
+
+
 METHOD = Method(
     objective,
     Sees.SUMS,
     HaepoConfig(),
-    metrics=("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"),
+    metrics=(
+        *("effective_sample_size", "max_weight", "weights_entropy", "weights_kl", "returns_sum_not_positive"),
+        *("target_temperature", "target_effective_sample_size", "entropy_weight", "kl_weight"),
+    ),
     check=_check,
+    upgrade=_upgrade,
     language=OnLanguage(HaepoLossConfig(), named_by=("score",)),
 )

@@ -41,14 +41,10 @@ class ReferenceConfig:
     reference: str = choice("previous", REFERENCES)
     """`frozen` the first policy, `periodic` a copy every `reference_period` updates, `ema` a running mean,
     `previous` the policy of the update before, `none`."""
-    reference_period: int = count(5, low=1, traced=True)
+    reference_period: int = count(5, low=1, traced=True, only_with={"reference": ("periodic",)})
     """Updates between two copies of the policy, for `periodic`."""
-    reference_decay: float = number(0.9, low=0.0, high=1.0)
+    reference_decay: float = number(0.9, low=0.0, high=1.0, only_with={"reference": ("ema",)})
     """Share of the old reference that `ema` keeps at each update."""
-
-
-REFERENCE_NUMBERS = {"reference_period": "periodic", "reference_decay": "ema"}
-"""The numbers of a `ReferenceConfig`, each with the rule that reads it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +53,14 @@ class EpochsConfig:
 
     num_epochs: int = count(4, low=1)
     """Gradient steps on each batch of trajectories."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HistoryConfig:
+    """For a method whose loss allows for episodes that an earlier policy has played."""
+
+    history: int = count(0, low=0)
+    """Batches before the newest whose episodes compete again with its own."""
 
 
 @dataclasses.dataclass(frozen=True)

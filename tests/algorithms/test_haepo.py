@@ -15,6 +15,7 @@ from helpers.updates import (
     ENVIRONMENT,
     PARAMS,
     POLICY,
+    PROGRAMS,
     REFERENCE,
     M,
     T,
@@ -208,6 +209,27 @@ class TestKlCoefficient:
             results.append(learn(config, learner_for(config, PARAMS), BATCH)[0])
         assert results[0].reference is None and results[1].reference is not None
         assert_close(results[0].params, results[1].params)
+
+
+class TestTargetEffectiveSampleSize:
+    def test_rho_is_swept_in_one_program_and_decides_how_far_the_weights_go(self):
+        sizes, programs = [], len(PROGRAMS)
+        for rho in (0.3, 0.5, 0.9):
+            config = config_with(adapt="ess", target_effective_sample_size=rho, kl_coef=0.0, num_epochs=20)
+            _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
+            assert metrics["target_effective_sample_size"] == pytest.approx(rho * M, rel=1e-3)
+            sizes.append(float(metrics["effective_sample_size"]))
+        assert sizes[0] < sizes[1] < sizes[2] < M and len(PROGRAMS) == programs + 1
+
+    def test_rewards_in_another_unit_give_the_same_update(self):
+        config = config_with(adapt="ess", normalization="none", num_epochs=1, score="sum", projection="forward")
+        ends = []
+        for rewards in (BATCH.rewards, 7 * BATCH.rewards):
+            ends.append(
+                learn(config, learner_for(config, PARAMS, REFERENCE), BATCH._replace(rewards=rewards))[0].params
+            )
+        assert_close(*ends)
+        assert distance(ends[0], PARAMS) > 1e-3
 
 
 class TestEntropyCoefficient:

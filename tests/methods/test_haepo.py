@@ -1,4 +1,4 @@
-"""HAEPO's score from outside: scores, their arguments, and what is refused."""
+"""HAEPO's objective: scores from outside, how sharp its target is, and what is refused."""
 
 import dataclasses
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from haepo_jax.config import HaepoLossConfig, from_config_dict, traced_settings
+from haepo_jax.config.reads import set_and_unread, unread
 from haepo_jax.errors import ConfigError
+from haepo_jax.losses import haepo_coefficients, haepo_loss, normalize_returns, target_temperature
 from haepo_jax.methods import Group, haepo
 
 OWN = "helpers.own_methods:score"
@@ -66,3 +68,67 @@ def test_unknown_and_missing_arguments_of_a_score_are_refused_with_the_config(se
 def test_scores_of_another_shape_are_refused():
     with pytest.raises(ConfigError, match=r"gives .*; it must give real numbers of the shape of the log-li"):
         loss_and_slopes(score="helpers.own_methods:score_of_the_group")
+
+
+def by_hand(group, **options):
+    """Loss and slopes of one group of `GROUP`, by the loss itself."""
+    scores, reference = (scale * LOG_LIKELIHOODS[group] - BEHAVIOUR[group] for scale in (1.0, 0.9))
+    loss, terms = haepo_loss(scores, GROUP.returns[group], reference, **options)
+    return loss, haepo_coefficients(scores, GROUP.returns[group], reference, **options), terms
+
+
+BEHAVIOUR = GROUP.behaviour_log_likelihoods
+
+
+@pytest.mark.parametrize("projection", ["reverse", "forward"])
+def test_ess_is_the_loss_whose_coefficients_share_the_temperature_that_rho_asks_for(projection):
+    settings = {"adapt": "ess", "target_effective_sample_size": 0.6, "entropy_coef": 3e-4, "kl_coef": 1e-4}
+    value, slopes = loss_and_slopes(projection=projection, **settings)
+    losses = []
+    for group, returns in enumerate(GROUP.returns):
+        b = target_temperature(normalize_returns(returns), effective_sample_size=0.6)
+        loss, expected, _ = by_hand(group, entropy_coef=0.75 * b, kl_coef=0.25 * b, projection=projection)
+        np.testing.assert_allclose(2 * slopes[group], expected, rtol=2e-4, atol=1e-6)
+        losses.append(float(loss))
+    assert value == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_fixed_is_the_loss_of_the_coefficients_to_the_last_bit():
+    found = haepo.objective(HaepoLossConfig(entropy_coef=0.1, kl_coef=0.2), GROUP, 0.9 * LOG_LIKELIHOODS)
+    scores = LOG_LIKELIHOODS - BEHAVIOUR, GROUP.returns, 0.9 * LOG_LIKELIHOODS - BEHAVIOUR
+    assert found(LOG_LIKELIHOODS)[0] == haepo_loss(*scores, entropy_coef=0.1, kl_coef=0.2)[0]
+
+
+def test_metrics_say_how_sharp_the_target_is_and_how_its_temperature_is_shared():
+    _, fixed = haepo.objective(HaepoLossConfig(entropy_coef=0.1, kl_coef=0.3), GROUP, LOG_LIKELIHOODS)(LOG_LIKELIHOODS)
+    assert fixed["target_temperature"] == pytest.approx(0.4)
+    assert (fixed["entropy_weight"], fixed["kl_weight"]) == (pytest.approx(0.1), pytest.approx(0.3))
+    settings = HaepoLossConfig(adapt="ess", target_effective_sample_size=0.6, entropy_coef=0.1, kl_coef=0.3)
+    _, ess = haepo.objective(settings, GROUP, LOG_LIKELIHOODS)(LOG_LIKELIHOODS)
+    b = target_temperature(normalize_returns(GROUP.returns), effective_sample_size=0.6).mean()
+    assert ess["target_temperature"] == pytest.approx(float(b), rel=1e-4)
+    assert ess["kl_weight"] / ess["entropy_weight"] == pytest.approx(3, rel=1e-4)
+    _, alone = haepo.objective(dataclasses.replace(settings, kl_coef=0.0), GROUP, None)(LOG_LIKELIHOODS)
+    assert alone["target_effective_sample_size"] == pytest.approx(0.6 * 3, rel=1e-3) and alone["kl_weight"] == 0
+
+
+def test_what_the_chosen_adapt_does_not_read_is_named():
+    rho = {"target_effective_sample_size": 0.3}
+    config = from_config_dict({"haepo": rho})
+    reason = "config.haepo.adapt is fixed; it belongs to ess"
+    assert set_and_unread(config, unread(config)) == {reason: ["haepo.target_effective_sample_size"]}
+    config = from_config_dict({"haepo": rho | {"adapt": "ess"}})
+    assert set_and_unread(config, unread(config)) == {}
+    with pytest.raises(
+        ConfigError, match=f"config.sweep.haepo.target_effective_sample_size has no effect, as {reason}"
+    ):
+        from_config_dict({"sweep": {"haepo.target_effective_sample_size": (0.3, 0.6)}})
+
+
+def test_a_forward_projection_without_a_temperature_is_refused():
+    neither = {"haepo.entropy_coef": (0.0, 0.1), "haepo.kl_coef": (0.1, 0.0)}
+    forward = {"projection": "forward"}
+    for own, sweep in ({"entropy_coef": 0.0, "kl_coef": 0.0}, {}), ({}, neither):
+        with pytest.raises(ConfigError, match="0 with kl_coef 0 leaves the target of projection forward without"):
+            from_config_dict({"haepo": own | forward, "sweep": sweep})
+        assert from_config_dict({"haepo": own | forward | {"adapt": "ess"}, "sweep": sweep}).haepo.adapt == "ess"

@@ -144,6 +144,12 @@ def test_a_traced_setting_that_came_after_a_checkpoint_has_its_default_for_every
     assert upgrade_arrays(of_a_language_model) == of_a_language_model
 
 
+def test_haepo_of_before_it_could_adapt_is_as_it_was_then_whatever_the_defaults_are():
+    now = upgrade_config({"algorithm": "haepo", "haepo": {"kl_coef": 0.1}})
+    assert now["haepo"] == {"kl_coef": 0.1, "projection": "reverse", "adapt": "fixed"}
+    assert upgrade_config(now) == now
+
+
 def test_files_of_now_stay_as_they_are():
     summary = {"members": [{"diverged_at": 3}], "env_steps": 5}
     assert upgrade_summary(summary) == summary
