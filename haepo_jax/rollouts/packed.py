@@ -77,7 +77,7 @@ class PackedEpisodes:
         return jax.tree.map(lambda leaf: jnp.where(self.is_valid, leaf, 0), sums)
 
     def without_reports(self) -> "PackedEpisodes":
-        """Drops what neither log-likelihoods nor sums over steps need: rewards, entropies, info metrics and the like."""
+        """Drops what neither log-likelihoods nor sums over steps need, such as rewards, entropies and info metrics."""
         nothing: Any = ()
         steps = self.steps._replace(rewards=nothing, entropies=nothing, info_metrics={})
         return dataclasses.replace(self, steps=steps, persistences=None)
