@@ -104,7 +104,7 @@ def config_of(memory="remat", persistences=CHOICES, **changes):
 
 @functools.cache
 def trained(memory="remat", least=None, updates=2):
-    """A member after updates, the batch of the last one and the state before that, and its metrics."""
+    """The update of a member; its state after some of them, that before the last one, its batch and its metrics."""
     config = config_of(memory, min_batch_steps=least)
     functions = make_member(config)
     state = functions.init(jax.random.key(3), arrays_of(traced_settings(config)))
@@ -116,15 +116,15 @@ def trained(memory="remat", least=None, updates=2):
 
     for _ in range(updates):
         before, (batch, (state, metrics)) = state, update(state)
-    return config, state, before, batch, metrics
+    return update, state, before, batch, metrics
 
 
 class TestTraining:
     def test_an_update_moves_the_shares_by_its_returns(self):
-        config, after, before, batch, metrics = trained()
+        _, after, before, batch, metrics = trained()
         assert set(np.asarray(batch.persistences)) <= set(CHOICES)
         returns = episode_stats_of(batch, 0.97).discounted_returns
-        expected = update_shares(config.exploration, before.learner.exploration, batch.persistences, returns)
+        expected = update_shares(config_of().exploration, before.learner.exploration, batch.persistences, returns)
         np.testing.assert_allclose(after.learner.exploration, expected, rtol=1e-4)
         assert np.abs(after.learner.exploration - before.learner.exploration).max() > 0.01
         assert metrics["exploration_share"] == 1 - before.learner.exploration[0]
@@ -158,10 +158,9 @@ class TestTraining:
             assert len(played) > 1 and len({tuple(row) for row in played}) > 1  # each round draws anew
 
     def test_a_member_that_diverges_keeps_its_shares(self):
-        config, _, before, batch, _ = trained()
-        functions = make_member(config)
-        broken = batch._replace(rewards=jnp.full_like(batch.rewards, jnp.inf))
-        after, _ = jax.jit(functions.learn)(before, broken)
+        update, _, before, _, _ = trained()
+        endless = before.settings | {"optimizer.learning_rate": jnp.float32(jnp.inf)}
+        _, (after, _) = update(dataclasses.replace(before, settings=endless))
         assert after.diverged
         np.testing.assert_array_equal(after.learner.exploration, before.learner.exploration)
 

@@ -93,7 +93,7 @@ class TestBlocks:
 
 
 class TestKeys:
-    @pytest.mark.parametrize("horizon", [7, 26, 33])
+    @pytest.mark.parametrize("horizon", [26, *(pytest.param(other, marks=pytest.mark.slow) for other in (7, 33))])
     def test_a_longer_horizon_begins_with_the_steps_of_a_shorter_one(self, horizon):
         """Chunks of other sizes included: 7 steps, 13 and 25, 17 and 20."""
         persistences = jnp.tile(PERSISTENCES, 2)
