@@ -88,7 +88,7 @@ class OptimizerConfig:
 class ExplorationConfig:
     """Action noise that lasts for several steps, in as many of the episodes as it is worth."""
 
-    persistences: tuple[int, ...] = ()
+    persistences: tuple[int, ...] = (1, 4, 8, 16, 32)
     """Steps for which the noise of an episode's actions may last, each another kind of episode: 1 first, as then each
     step has its own, and rising, such as 1, 4, 8, 16, 32. Empty for no exploration of this kind."""
     initial_share: float = number(0.5, low=0.0, high=1.0)

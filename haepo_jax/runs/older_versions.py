@@ -27,7 +27,7 @@ _TRACED = {
 """The traced settings by the names of their arrays in checkpoints, each with its default."""
 
 
-_AS_BEFORE: Mapping[str, Any] = {"min_batch_steps": None}
+_AS_BEFORE: Mapping[str, Any] = {"min_batch_steps": None, "exploration": {"persistences": []}}
 """Settings of an experiment that came after 0.2.0, as its runs went, where the default is another."""
 
 

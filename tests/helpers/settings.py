@@ -15,6 +15,7 @@ FILE = __file__
 FIXED: Mapping[str, Any] = {
     "num_trajectories": 16,
     "min_batch_steps": None,
+    "exploration": {"persistences": ()},
     "optimizer": {"learning_rate": 3e-3, "schedule": "constant"},
     "haepo": {
         "normalization": "zscore",
