@@ -12,21 +12,29 @@ import jax
 
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of
-from haepo_jax.algorithms.outside import get_objective
 from haepo_jax.algorithms.rewards import make_rewards
-from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method, get_method_settings
+from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.methods import Group, Objective, StepGroup
+from haepo_jax.methods import Group, StepGroup
 from haepo_jax.networks import Policy
 from haepo_jax.rollouts.episode_stats import EpisodeStats, episode_stats_of
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
-from haepo_jax.types import Metrics, Params
+from haepo_jax.types import Params
 
 Batch = Any
 """`Trajectories`, or `recompute.RecomputedBatch`."""
-BatchLoss = Callable[[Params, jax.Array | bool], tuple[jax.Array, Metrics]]
-"""`(params, fresh) -> (loss, metrics)`; `fresh` where these are the parameters that played the batch."""
+
+
+class OpenBatch(NamedTuple):
+    """A batch, ready to be learnt from."""
+
+    group: Group | StepGroup
+    """What the method's objective sees of it."""
+    reference: jax.Array | None
+    """What the objective takes, as of the reference policy; None without one."""
+    evaluate: Callable[[Params, jax.Array | bool], jax.Array]
+    """`(params, fresh) -> what the objective takes`; `fresh` where these are the parameters that played the batch."""
 
 
 class Batches(NamedTuple):
@@ -34,8 +42,8 @@ class Batches(NamedTuple):
 
     collect: Callable[[TracedConfig, LearnerState, jax.Array], Batch]
     """`(traced, learner, key) -> batch`, played by the learner's policy."""
-    loss: Callable[[TracedConfig, LearnerState, Batch], BatchLoss]
-    """`(traced, learner, batch) -> loss`; of the learner it takes the reference."""
+    open: Callable[[TracedConfig, LearnerState, Batch], OpenBatch]
+    """`(traced, learner, batch) -> the same, to be learnt from`; of the learner it takes the reference."""
     stats: Callable[[Batch], EpisodeStats]
     """`batch -> statistics of its episodes`, its discounted returns left undiscounted."""
 
@@ -53,7 +61,7 @@ def _is_reused(config: ExperimentConfig) -> bool:
 
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches whose steps are kept."""
-    keeps_steps, make_objective, is_reused = get_method(config).keeps_steps, get_objective(config), _is_reused(config)
+    keeps_steps, is_reused = get_method(config).keeps_steps, _is_reused(config)
     rewards_of = make_rewards(config)
     replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
 
@@ -68,30 +76,24 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
             env_params=traced.env_params,
         )
 
-    def of_log_probs(settings: Any, group: StepGroup, reference: jax.Array | None) -> Objective:
-        if keeps_steps:
-            return make_objective(settings, group, reference)
-
-        def sums(log_probs: jax.Array) -> jax.Array:
-            return trajectory_log_likelihood(log_probs, where=group.where)
-
-        of_sums = make_objective(settings, group.sum_over_steps(), None if reference is None else sums(reference))
-        return lambda log_probs: of_sums(sums(log_probs))
-
-    def loss(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> OpenBatch:
         learnt_from = batch._replace(rewards=rewards_of(traced, batch))
         returns = episode_stats_of(learnt_from, traced.discount).discounted_returns
-        reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
         group = StepGroup(returns, batch.mask, batch.log_probs, is_reused)
-        objective = of_log_probs(get_method_settings(traced), group, reference)
-        return lambda params, fresh: objective(replayed(policy, params, batch, fresh=fresh))
 
-    return Batches(collect_episodes, loss, episode_stats_of)
+        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+            log_probs = replayed(policy, params, batch, fresh=fresh)
+            return log_probs if keeps_steps else trajectory_log_likelihood(log_probs, where=batch.mask)
+
+        reference = None if learner.reference is None else evaluate(learner.reference)
+        return OpenBatch(group if keeps_steps else group.sum_over_steps(), reference, evaluate)
+
+    return Batches(collect_episodes, open_batch, episode_stats_of)
 
 
 def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
-    make_objective, is_reused = get_objective(config), _is_reused(config)
+    is_reused = _is_reused(config)
     num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
 
     def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
@@ -108,15 +110,14 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
             reference=learner.reference,
         )
 
-    def loss(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> BatchLoss:
-        del learner  # its reference has judged the batch while it was played
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> OpenBatch:
+        del traced, learner  # its reference has judged the batch while it was played
         stats = batch.stats
         group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused)
-        objective = make_objective(get_method_settings(traced), group, batch.reference_log_likelihoods)
 
-        def of_params(params: Params, fresh: jax.Array | bool) -> tuple[jax.Array, Metrics]:
-            return objective(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
+        def evaluate(params: Params, fresh: jax.Array | bool) -> jax.Array:
+            return recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh)
 
-        return of_params
+        return OpenBatch(group, batch.reference_log_likelihoods, evaluate)
 
-    return Batches(play, loss, lambda batch: batch.stats)
+    return Batches(play, open_batch, lambda batch: batch.stats)
