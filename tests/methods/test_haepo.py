@@ -126,9 +126,9 @@ def test_what_the_chosen_adapt_does_not_read_is_named():
 
 
 def test_a_forward_projection_without_a_temperature_is_refused():
-    both = {"haepo.entropy_coef": (0.0, 0.1), "haepo.kl_coef": (0.1, 0.0)}
-    for settings in ({"haepo": {"entropy_coef": 0.0, "kl_coef": 0.0}}, {"sweep": both}):
-        settings = settings | {"haepo": settings.get("haepo", {}) | {"projection": "forward"}}
+    neither = {"haepo.entropy_coef": (0.0, 0.1), "haepo.kl_coef": (0.1, 0.0)}
+    forward = {"projection": "forward"}
+    for own, sweep in ({"entropy_coef": 0.0, "kl_coef": 0.0}, {}), ({}, neither):
         with pytest.raises(ConfigError, match="0 with kl_coef 0 leaves the target of projection forward without"):
-            from_config_dict(settings)
-        assert from_config_dict(settings | {"haepo": settings["haepo"] | {"adapt": "ess"}}).haepo.adapt == "ess"
+            from_config_dict({"haepo": own | forward, "sweep": sweep})
+        assert from_config_dict({"haepo": own | forward | {"adapt": "ess"}, "sweep": sweep}).haepo.adapt == "ess"
