@@ -30,8 +30,8 @@ def main() -> int:
 
     from experiments.cli import closing
     from experiments.studies.paper.reproduction import reproduce
-    from experiments.studies.paper.runs import count_finished
     from experiments.studies.paper.scale import FULL, QUICK
+    from experiments.studies.runs import count_finished
     from experiments.studies.study_folder import hold_folder
 
     started = time.monotonic()

@@ -4,6 +4,7 @@ The last axis holds the M trajectories of a group that compete (`[..., M]`), or 
 trajectory (`[..., M, T]`); leading axes are independent groups. `where` masks are boolean, True = valid.
 """
 
+from haepo_jax.losses._haepo_terms import PROJECTIONS, HaepoMetrics
 from haepo_jax.losses.advantages import generalized_advantages, group_relative_advantages, leave_one_out_advantages
 from haepo_jax.losses.clipped import (
     AGGREGATIONS,
@@ -14,9 +15,10 @@ from haepo_jax.losses.clipped import (
     clipped_value_loss,
     grpo_loss,
 )
-from haepo_jax.losses.haepo import HaepoMetrics, haepo_coefficients, haepo_loss
+from haepo_jax.losses.haepo import haepo_coefficients, haepo_loss
 from haepo_jax.losses.likelihood import trajectory_log_likelihood
 from haepo_jax.losses.preferences import PAIRS, DpoMetrics, dpo_loss, preference_pairs
+from haepo_jax.losses.reductions import mean_over_groups
 from haepo_jax.losses.reinforce import ReinforceMetrics, RlooMetrics, reinforce_loss, rloo_loss
 from haepo_jax.losses.returns import (
     NORMALIZATIONS,
@@ -25,6 +27,7 @@ from haepo_jax.losses.returns import (
     returns_sum_not_positive,
     trajectory_returns,
 )
+from haepo_jax.losses.targets import target_log_weights, target_temperature
 from haepo_jax.losses.weights import (
     SCORES,
     effective_sample_size,
@@ -38,6 +41,7 @@ __all__ = [
     "AGGREGATIONS",
     "NORMALIZATIONS",
     "PAIRS",
+    "PROJECTIONS",
     "SCORES",
     "ClippedSurrogateMetrics",
     "ClippedValueMetrics",
@@ -57,12 +61,15 @@ __all__ = [
     "haepo_coefficients",
     "haepo_loss",
     "leave_one_out_advantages",
+    "mean_over_groups",
     "normalize_returns",
     "plackett_luce_log_weights",
     "preference_pairs",
     "reinforce_loss",
     "returns_sum_not_positive",
     "rloo_loss",
+    "target_log_weights",
+    "target_temperature",
     "trajectory_log_likelihood",
     "trajectory_returns",
     "trajectory_scores",

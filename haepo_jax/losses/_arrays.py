@@ -81,6 +81,13 @@ def check_positive(name: str, value: ArrayLike) -> None:
         raise ValueError(f"{name} must be positive, got {value}.")
 
 
+def check_share(name: str, value: ArrayLike) -> None:
+    """Refuses an array, and a number that is seen not to lie between 0 and 1; a traced one passes."""
+    check_scalar(name, value)
+    if is_concrete(value) and not 0 < np.asarray(value) < 1:
+        raise ValueError(f"{name} must be between 0 and 1, a share of the valid trajectories, got {value}.")
+
+
 def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
     """Makes the mask `where` (True = valid) for the array `like`; all valid when it is None."""
     if where is None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer
 
+from experiments.studies import runs as study_runs
 from experiments.studies.paper import bandits
 from experiments.studies.paper import gradients as gradient_study
-from experiments.studies.paper import runs as paper_runs
 from experiments.studies.paper.reproduction import reproduce
 from experiments.studies.paper.tuning import TUNING_SEED
 from haepo_jax.reports import figures
@@ -91,7 +91,7 @@ class MadeReport:
 def without_training(patch, story, folder):
     """Makes the studies use made-up numbers for all that takes long."""
     trainer = Trainer(story, folder)
-    patch.setattr(paper_runs, "run", trainer)
+    patch.setattr(study_runs, "run", trainer)
     patch.setattr(bandits, "measure_regrets", made_up_regrets)
     patch.setattr(gradient_study, "train_actor_critic", lambda config, updates: [None] * len(updates))
     patch.setattr(gradient_study, "measure_batch_gradients", made_up_gradients)

@@ -8,9 +8,9 @@ from experiments.studies.claims import judge
 from experiments.studies.drawing import draw, make_row
 from experiments.studies.methods import Method
 from experiments.studies.paper.methods import HAEPO
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tasks import CARTPOLE, WALK
 from experiments.studies.paper.tuning import Task, Tuned, run_reported
+from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, Comparison, compare, decide
 from haepo_jax.reports import figures

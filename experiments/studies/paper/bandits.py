@@ -10,9 +10,9 @@ from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.paper.bandit_algorithms import RULES, measure_regrets
 from experiments.studies.paper.methods import BASELINES, DPO, GRPO, HAEPO, PPO
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tasks import make_bandit
 from experiments.studies.paper.tuning import Task, Tuned, run_reported, transfer, tune
+from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, compare_variances, decide

@@ -9,10 +9,10 @@ from experiments.studies.claims import judge
 from experiments.studies.drawing import draw, make_curve, make_row
 from experiments.studies.methods import Method
 from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PPO, PPO_10_EPOCHS, REINFORCE
-from experiments.studies.paper.run_data import RunData, find_steps_to
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tasks import CARTPOLE
 from experiments.studies.paper.tuning import Tuned, run_reported, tune
+from experiments.studies.run_data import RunData, find_steps_to
+from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import drop_unsupported, estimate_interquartile_mean
 from haepo_jax.analysis.statistics import performance_profile, variance_interval
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, compare_variances, decide

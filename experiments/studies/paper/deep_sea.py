@@ -6,9 +6,9 @@ from experiments.studies.claims import judge
 from experiments.studies.drawing import draw, make_curve
 from experiments.studies.methods import Method
 from experiments.studies.paper.methods import BASELINES, HAEPO, METHODS
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tasks import make_deep_sea
 from experiments.studies.paper.tuning import Tuned, run_reported, transfer, tune
+from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
 from haepo_jax.analysis.verdicts import Comparison, compare

@@ -16,8 +16,8 @@ from experiments.studies.paper.gradient_noise import (
     train_actor_critic,
 )
 from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tuning import Tuned
+from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate
 from haepo_jax.analysis.verdicts import Comparison

@@ -6,9 +6,9 @@ import numpy as np
 
 from experiments.studies.drawing import draw, make_curve
 from experiments.studies.methods import Method
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tasks import CARTPOLE
 from experiments.studies.paper.tuning import Tuned, run_reported
+from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, compare, decide
 from haepo_jax.reports import figures

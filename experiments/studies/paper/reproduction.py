@@ -6,11 +6,11 @@ from typing import Any
 from experiments.studies.claims import count_verdicts
 from experiments.studies.paper import ablations, bandits, cartpole, deep_sea, gradients, references, walk
 from experiments.studies.paper.methods import SETTINGS_PER_METHOD
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.scale import Scale
 from experiments.studies.paper.tasks import CARTPOLE, WALK
 from experiments.studies.paper.tuning import TUNING_SEED, Tuned
 from experiments.studies.report_parts import describe_runs, make_tuning_table
+from experiments.studies.runs import Runs
 from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.reports.formatting import name_bands
 from haepo_jax.reports.page import ConfigListing, Fairness, Report

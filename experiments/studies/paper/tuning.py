@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.methods import Method
-from experiments.studies.paper.run_data import RunData, make_budget_grid
-from experiments.studies.paper.runs import Runs
+from experiments.studies.run_data import RunData, make_budget_grid
+from experiments.studies.runs import Runs
 
 TUNING_SEED = 1000
 

@@ -6,10 +6,10 @@ from experiments.studies.claims import judge
 from experiments.studies.drawing import draw, make_curve
 from experiments.studies.methods import Method
 from experiments.studies.paper.methods import DPO, HAEPO, METHODS, PPO
-from experiments.studies.paper.run_data import RunData
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.tasks import WALK
 from experiments.studies.paper.tuning import Tuned, run_reported, tune
+from experiments.studies.run_data import RunData
+from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import compare
 from haepo_jax.reports import figures

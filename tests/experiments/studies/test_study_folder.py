@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.studies.paper import runs
+from experiments.studies import runs
 from experiments.studies.study_folder import hold_folder
 from experiments.studies.tldr import runs as tldr_runs
 from haepo_jax.errors import ConfigError

@@ -5,10 +5,10 @@ import pytest
 from experiments.studies.methods import Method, nest_settings
 from experiments.studies.paper import bandits, cartpole
 from experiments.studies.paper.methods import HAEPO, METHODS, PPO, SETTINGS_PER_METHOD
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.scale import FULL, QUICK
 from experiments.studies.paper.tasks import CARTPOLE, WALK, make_bandit, make_deep_sea
 from experiments.studies.paper.tuning import make_settings
+from experiments.studies.runs import Runs
 from haepo_jax.config import from_config_dict, sweep_points, traced_settings
 from haepo_jax.population.member import make_environment
 

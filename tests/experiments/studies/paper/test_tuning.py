@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer
 
-from experiments.studies.paper import runs as paper_runs
+from experiments.studies import runs as study_runs
 from experiments.studies.paper.methods import DPO, HAEPO, METHODS, PPO
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.scale import FULL
 from experiments.studies.paper.tasks import CARTPOLE, WALK, make_bandit, make_deep_sea
 from experiments.studies.paper.tuning import TUNING_SEED, make_settings, run_reported, transfer, tune
+from experiments.studies.runs import Runs
 
 GAUSSIAN = make_bandit("GaussianBandit-haepo", 3)
 SEEDS = dataclasses.replace(SMALL, tuning_seeds=3)
@@ -31,7 +31,7 @@ def train(tmp_path, monkeypatch):
 
     def made_up(learn, scale=SEEDS):
         trainer = Trainer(learn, tmp_path)
-        monkeypatch.setattr(paper_runs, "run", trainer)
+        monkeypatch.setattr(study_runs, "run", trainer)
         runs = Runs(tmp_path / "all", scale)
         runs.trainer = trainer
         return runs

@@ -12,10 +12,10 @@ import pyarrow.dataset
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty, remove, truncate
 
+from experiments.studies import runs as study_runs
 from experiments.studies.methods import nest_settings
-from experiments.studies.paper import runs as paper_runs
-from experiments.studies.paper.runs import Runs
 from experiments.studies.paper.scale import QUICK
+from experiments.studies.runs import Runs
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
@@ -40,7 +40,7 @@ TINY = {
 def trainer(tmp_path, monkeypatch):
     """Runs are made up, and each is another one: its metrics count the runs before it."""
     made_up = Trainer(lambda config, member: np.arange(UPDATES) + 100.0 * member.seed, tmp_path)
-    monkeypatch.setattr(paper_runs, "run", made_up)
+    monkeypatch.setattr(study_runs, "run", made_up)
     return made_up
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.made_up_runs import UPDATES, Trainer, attempt
 
-from experiments.studies.paper.run_data import GRID_POINTS, RunData, find_steps_to, make_budget_grid
+from experiments.studies.run_data import GRID_POINTS, RunData, find_steps_to, make_budget_grid
 from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import Member
 from haepo_jax.runs.folder import write_json

@@ -10,14 +10,13 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
 from experiments.studies.countdown import Countdown
 from experiments.studies.methods import nest_settings
-from experiments.studies.paper.run_data import RunData
-from experiments.studies.paper.scale import Scale
+from experiments.studies.run_data import RunData
 from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.experiment import run
@@ -29,10 +28,22 @@ from haepo_jax.text import visible
 _SEAL = "seal.json"
 
 
-class Runs:
+class Scale(Protocol):
+    """How large a study is, as far as its runs need to know."""
+
+    @property
+    def quick(self) -> bool:
+        """Whether it is the quick study, for a look."""
+
+    @property
+    def runs(self) -> int:
+        """The runs that the study asks for in all."""
+
+
+class Runs[Size: Scale]:
     """All runs under one folder. Asking for one does what is missing of it."""
 
-    def __init__(self, directory: StrPath, scale: Scale) -> None:
+    def __init__(self, directory: StrPath, scale: Size) -> None:
         """Nothing is done before a run is asked for."""
         self.directory = Path(directory)
         self.scale = scale
