@@ -1,4 +1,4 @@
-"""HAEPO's multipliers: how far a batch moves them, and that the meta-gradient is the derivative that it is meant to be."""
+"""HAEPO's multipliers: how far a batch moves them, and that the meta-gradient is the derivative that it stands for."""
 
 import dataclasses
 
@@ -138,8 +138,14 @@ class TestMeta:
     ("settings", "sentence"),
     [
         ({"entropy_coef": 0.0}, " begins with config.haepo.entropy_coef and multiplies it, so that 0 would stay 0"),
-        ({"kl_coef": 0.0}, " begins with config.haepo.kl_coef and multiplies .*; set it above 0, or reference to none"),
-        ({"num_epochs": 1}, " learns from the weights at the last step on a batch, which are all equal with score log"),
+        (
+            {"kl_coef": 0.0},
+            " begins with config.haepo.kl_coef and multiplies .*; set it above 0, or reference to none",
+        ),
+        (
+            {"num_epochs": 1},
+            " learns from the weights at the last step on a batch, which are all equal with score log",
+        ),
     ],
 )
 def test_what_multipliers_cannot_begin_or_learn_from_is_refused(adapt, settings, sentence):
@@ -165,5 +171,5 @@ def test_a_language_model_is_offered_what_a_batch_decides_alone():
     from haepo_jax.language.config import from_config_dict as of_language
 
     assert of_language({"haepo": {"adapt": "ess", "projection": "forward"}}).haepo.adapt == "ess"
-    with pytest.raises(ConfigError, match="config.haepo.adapt must be one of fixed, ess, got 'dual'"):
+    with pytest.raises(ConfigError, match=r"config\.haepo\.adapt must be one of fixed, ess, got 'dual'"):
         of_language({"haepo": {"adapt": "dual"}})
