@@ -40,12 +40,14 @@ class RegressionConfig(EpochsConfig, ReferenceConfig):
 
 def objective(settings: RegressionConfig, group: Group, reference: jax.Array | None) -> Objective:
     """Makes the loss of a group; `reference` holds log-likelihoods `[M]` under the reference policy."""
-    weights = jax.nn.softmax(normalize_returns(group.returns) / settings.temperature)
+    valid = group.valid  # which of the episodes there are, where a batch is counted in steps; else None
+    weights = jax.nn.softmax(normalize_returns(group.returns, where=valid) / settings.temperature, where=valid)
     steps = jnp.maximum(group.lengths, 1)
 
     def loss(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
         imitation = -jnp.sum(weights * log_likelihoods / steps)
-        distance = jnp.zeros(()) if reference is None else jnp.mean(((log_likelihoods - reference) / steps) ** 2)
+        moved = jnp.zeros(()) if reference is None else (log_likelihoods - reference) / steps
+        distance = jnp.mean(moved**2, where=None if reference is None else valid)
         return imitation + settings.kl_coef * distance, {"imitation": imitation, "distance": distance}
 
     return loss

@@ -9,7 +9,13 @@ import optax
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
 from haepo_jax.algorithms.outside import get_objective
 from haepo_jax.algorithms.rewards import make_rewards
-from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method_settings
+from haepo_jax.config import (
+    ExperimentConfig,
+    TracedConfig,
+    count_segment_steps,
+    count_steps_of_update,
+    get_method_settings,
+)
 from haepo_jax.environments import Environment
 from haepo_jax.losses import generalized_advantages
 from haepo_jax.methods import Evaluated, Samples
@@ -52,7 +58,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     )
     rewards_of = make_rewards(config)
     horizon = horizon_of(config, environment)
-    num_steps: int = own.num_steps
+    num_steps = count_segment_steps(config)
 
     def optimizer(traced: TracedConfig) -> optax.GradientTransformation:
         return make_optimizer(traced.optimizer, config.num_updates * count_steps_of_update(config))

@@ -11,6 +11,7 @@ from haepo_jax.config import ExperimentConfig, TracedConfig
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import Policy, make_policy, make_torso
+from haepo_jax.rollouts.rounds import RoundBounds
 from haepo_jax.types import Metrics, Params
 
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
@@ -35,7 +36,7 @@ class Algorithm(NamedTuple):
     """An algorithm as pure functions of one member of the population.
 
     `traced` carries the traced settings of the member. `batch` is the algorithm's own: `Trajectories` for
-    those that learn from complete episodes and keep their steps.
+    those that learn from complete episodes and keep their steps, or `PackedEpisodes` if it is counted in steps.
     """
 
     policy: Policy
@@ -76,6 +77,25 @@ def horizon_of(config: ExperimentConfig, environment: Environment) -> int:
             "its episodes are cut."
         )
     return min(limits)
+
+
+def round_bounds_of(config: ExperimentConfig, environment: Environment) -> RoundBounds | None:
+    """Computes when a batch of complete episodes that is counted in steps ends; None for a batch of M episodes.
+
+    Raises:
+      ConfigError: as of `horizon_of`, or a bound that one round may pass.
+    """
+    if config.min_batch_steps is None:
+        return None
+    horizon = horizon_of(config, environment)
+    whole = config.num_trajectories * horizon
+    if config.max_batch_steps is not None and config.max_batch_steps < whole:
+        raise ConfigError(
+            f"config.max_batch_steps {config.max_batch_steps:,} is less than the {whole:,} steps that "
+            f"num_trajectories {config.num_trajectories:,} episodes of at most {horizon:,} steps may take; give at "
+            "least as many, or take fewer episodes or a shorter horizon."
+        )
+    return RoundBounds(config.num_trajectories, horizon, config.min_batch_steps, config.max_batch_steps)
 
 
 def horizon_without_effect(config: ExperimentConfig, environment: Environment) -> str | None:

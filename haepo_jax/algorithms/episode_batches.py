@@ -3,27 +3,32 @@
 `store` keeps every step and, for the gradient, what the policy made of it; `remat` keeps the steps and computes the
 rest again, piece by piece; `recompute` keeps nothing but sums and plays the episodes again. `auto`, which populations
 resolve, is `remat` here.
+
+A batch is M episodes or, where `config.min_batch_steps` counts it in steps, rounds of M.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from haepo_jax.algorithms import recompute, replay
-from haepo_jax.algorithms.base import LearnerState, horizon_of
+from haepo_jax.algorithms.base import LearnerState, horizon_of, round_bounds_of
 from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.methods import Group, StepGroup
+from haepo_jax.methods import Group, Packed, StepGroup
 from haepo_jax.networks import Policy
-from haepo_jax.rollouts.episode_stats import EpisodeStats, episode_stats_of
+from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
-from haepo_jax.types import Params
+from haepo_jax.rollouts.packed import PackedEpisodes, collect_rounds
+from haepo_jax.rollouts.rounds import Rounds
+from haepo_jax.types import Metrics, Params
 
 Batch = Any
-"""`Trajectories`, or `recompute.RecomputedBatch`."""
+"""`Trajectories`, `PackedEpisodes` or `recompute.RecomputedBatch`."""
 
 
 class OpenBatch(NamedTuple):
@@ -44,26 +49,23 @@ class Batches(NamedTuple):
     """`(traced, learner, key) -> batch`, played by the learner's policy."""
     open: Callable[[TracedConfig, LearnerState, Batch], OpenBatch]
     """`(traced, learner, batch) -> the same, to be learnt from`; of the learner it takes the reference."""
-    stats: Callable[[Batch], EpisodeStats]
-    """`batch -> statistics of its episodes`, its discounted returns left undiscounted."""
+    measure: Callable[[Batch], Metrics]
+    """`batch -> metrics` of its episodes."""
 
 
 def make_batches(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Makes the batches of the config's method, which sees episodes as wholes or step by step."""
     if config.memory == "recompute":
         return _recomputed(config, environment, policy)
+    if config.min_batch_steps is not None:
+        return _packed(config, environment, policy)
     return _kept(config, environment, policy)
 
 
-def _is_reused(config: ExperimentConfig) -> bool:
-    return count_steps_of_update(config) > 1
-
-
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
-    """Batches whose steps are kept."""
+    """Batches of M episodes whose steps are kept."""
     keeps_steps, is_reused = get_method(config).keeps_steps, _is_reused(config)
-    rewards_of = make_rewards(config)
-    replayed = replay.log_probs_at_once if config.memory == "store" else replay.log_probs
+    rewards_of, replayed = make_rewards(config), _replayed(config)
 
     def collect_episodes(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
         return collect(
@@ -88,16 +90,52 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
         reference = None if learner.reference is None else evaluate(learner.reference)
         return OpenBatch(group if keeps_steps else group.sum_over_steps(), reference, evaluate)
 
-    return Batches(collect_episodes, open_batch, episode_stats_of)
+    return Batches(collect_episodes, open_batch, lambda batch: episode_metrics(episode_stats_of(batch)))
+
+
+def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+    """Batches of rounds whose steps are kept."""
+    keeps_steps, is_reused = get_method(config).keeps_steps, _is_reused(config)
+    rewards_of, replayed, group_rounds = make_rewards(config), _replayed(config), _make_grouping(config)
+    make_rounds, horizon = _make_rounds(config, environment, policy), horizon_of(config, environment)
+
+    def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> PackedEpisodes:
+        return collect_rounds(make_rounds(learner.params, key, traced.env_params))
+
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> OpenBatch:
+        def sums(values: jax.Array) -> jax.Array:
+            return group_rounds(batch.sum_over_steps(values))
+
+        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+            log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
+            return log_probs if keeps_steps else sums(log_probs)
+
+        returns = batch.discounted_returns(rewards_of(traced, batch), traced.discount)
+        reference = None if learner.reference is None else evaluate(learner.reference)
+        if keeps_steps:
+            packed = Packed(batch.episode_of_step, batch.is_valid.reshape(-1), horizon)
+            steps = StepGroup(returns.reshape(-1), batch.steps.mask, batch.steps.log_probs, is_reused, packed)
+            return OpenBatch(steps, reference, evaluate)
+        group = Group(
+            group_rounds(returns),
+            sums(batch.steps.mask.astype(jnp.int32)),
+            sums(batch.steps.log_probs),
+            is_reused,
+            group_rounds(batch.is_valid),
+        )
+        return OpenBatch(group, reference, evaluate)
+
+    return Batches(collect_batch, open_batch, lambda batch: episode_metrics(batch.stats(), batch.is_valid))
 
 
 def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
-    is_reused = _is_reused(config)
-    num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
-
-    def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
-        return EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params)
+    is_reused, group_rounds = _is_reused(config), _make_grouping(config)
+    make_unroll = (
+        _make_unroll(config, environment, policy)
+        if config.min_batch_steps is None
+        else _make_rounds(config, environment, policy)
+    )
 
     def play(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> recompute.RecomputedBatch:
         return recompute.play(
@@ -112,12 +150,49 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> OpenBatch:
         del traced, learner  # its reference has judged the batch while it was played
-        stats = batch.stats
-        group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused)
+        stats, judged, valid = jax.tree.map(
+            group_rounds, (batch.stats, batch.reference_log_likelihoods, batch.is_valid)
+        )
+        group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused, valid)
 
         def evaluate(params: Params, fresh: jax.Array | bool) -> jax.Array:
-            return recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh)
+            return group_rounds(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
 
-        return OpenBatch(group, batch.reference_log_likelihoods, evaluate)
+        return OpenBatch(group, judged, evaluate)
 
-    return Batches(play, open_batch, lambda batch: batch.stats)
+    return Batches(play, open_batch, lambda batch: episode_metrics(batch.stats, batch.is_valid))
+
+
+def _is_reused(config: ExperimentConfig) -> bool:
+    return count_steps_of_update(config) > 1
+
+
+def _replayed(config: ExperimentConfig) -> Callable[..., jax.Array]:
+    return replay.log_probs_at_once if config.memory == "store" else replay.log_probs
+
+
+def _make_grouping(config: ExperimentConfig) -> Callable[[jax.Array], jax.Array]:
+    """Makes the function that brings numbers of episodes, `[M]` or by rounds `[R, M]`, to groups that compete.
+
+    All episodes are one group, unless the objective's memory grows faster than they do: then each round is one.
+    """
+    if get_method(config).extra_memory is not None:
+        return lambda of_rounds: of_rounds
+    return lambda of_rounds: of_rounds.reshape(-1)
+
+
+def _make_unroll(config: ExperimentConfig, environment: Environment, policy: Policy) -> Callable[..., EpisodeUnroll]:
+    """Makes `(params, key, environment's numbers) -> unroll of M episodes`."""
+    num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
+
+    def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
+        return EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params)
+
+    return make_unroll
+
+
+def _make_rounds(config: ExperimentConfig, environment: Environment, policy: Policy) -> Callable[..., Rounds]:
+    """Makes `(params, key, environment's numbers) -> rounds of M episodes`."""
+    make_unroll, bounds = _make_unroll(config, environment, policy), round_bounds_of(config, environment)
+    assert bounds is not None  # the batch is counted in steps
+    return lambda params, key, env_params: Rounds(make_unroll(params, key, env_params), bounds)

@@ -1,6 +1,6 @@
 """Learning from complete episodes.
 
-An update is `num_epochs` gradient steps on the loss of one batch of M episodes, then the reference moves. A method
+An update is `num_epochs` gradient steps on the loss of one batch of episodes, then the reference moves. A method
 that adapts its settings does so before the first of them and after the last.
 """
 
@@ -19,7 +19,6 @@ from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_upda
 from haepo_jax.environments import Environment
 from haepo_jax.methods import Objective, PullBack, SeenBatch, get_reference_rule
 from haepo_jax.optimizer import make_optimizer
-from haepo_jax.rollouts.episode_stats import episode_metrics
 from haepo_jax.types import Metrics, Params
 
 
@@ -90,10 +89,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         )
         return LearnerState(params, optimizer_state, reference, adaptation=adapted), metrics
 
-    def measure(batch: Batch) -> Metrics:
-        return episode_metrics(batches.stats(batch))
-
-    return Algorithm(policy, init, batches.collect, batch_loss, learn, measure)
+    return Algorithm(policy, init, batches.collect, batch_loss, learn, batches.measure)
 
 
 def _differentiate(evaluate: Callable[[Params], jax.Array], params: Params) -> tuple[jax.Array, PullBack]:

@@ -7,33 +7,52 @@ memory does not grow with their steps.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial
 from haepo_jax.networks import Policy
-from haepo_jax.rollouts import episode_stats
-from haepo_jax.rollouts.episode_stats import EpisodeStats
+from haepo_jax.rollouts.episode_stats import (
+    EpisodeStats,
+    measure_both,
+    measure_log_likelihoods,
+    measure_stats,
+    sum_over_chunks,
+)
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
+from haepo_jax.rollouts.rounds import Rounds
 from haepo_jax.types import Params
 
-MakeUnroll = Callable[[Params, jax.Array, Mapping[str, jax.Array | float]], EpisodeUnroll]
-"""`(params, key, environment's numbers) -> unroll`."""
+MakeUnroll = Callable[[Params, jax.Array, Mapping[str, jax.Array | float]], EpisodeUnroll | Rounds]
+"""`(params, key, environment's numbers) -> unroll`, of M episodes or of rounds of them."""
 
 
 class RecomputedBatch(NamedTuple):
-    """M episodes: what they came to, and what it takes to play them again."""
+    """M episodes, or R rounds of them: what they came to, and what it takes to play them again.
+
+    Sums over an episode are `[M]`, or `[R, M]` with 0 where none was played.
+    """
 
     stats: EpisodeStats
     reference_log_likelihoods: jax.Array | None
-    """`[M]` under the reference policy, in nats, if there is one."""
+    """Under the reference policy, in nats, if there is one."""
     params: Params
     """Of the policy that played them."""
     key: jax.Array
     """That they were played with."""
     env_params: Mapping[str, jax.Array | float]
+    num_rounds: jax.Array | None
+    """int32, of those that were played; None where M episodes are all."""
+
+    @property
+    def is_valid(self) -> jax.Array | None:
+        """`[R, M]` boolean, True for the episodes of rounds that were played; None where all are."""
+        if self.num_rounds is None:
+            return None
+        rounds, lanes = self.stats.lengths.shape
+        return jnp.broadcast_to(jnp.arange(rounds)[:, None] < self.num_rounds, (rounds, lanes))
 
 
 def play(
@@ -47,12 +66,16 @@ def play(
     reference: Params | None,
 ) -> RecomputedBatch:
     """Plays the episodes for the first time, and judges them by the reference policy on the way."""
+    measure = measure_stats(discount)
+    if reference is not None:
+        measure = measure_both(measure, measure_log_likelihoods(policy, reference))
     unroll = make_unroll(params, key, env_params)
-    if reference is None:
-        stats, judged = episode_stats.play(unroll, discount), None
+    if isinstance(unroll, Rounds):
+        num_rounds, sums = unroll.sum_over_steps(measure)
     else:
-        stats, judged = episode_stats.play_with_log_likelihoods(unroll, discount, policy, reference)
-    return RecomputedBatch(stats, judged, params, key, env_params)
+        num_rounds, sums = None, sum_over_chunks(unroll, measure)
+    stats, judged = (sums, None) if reference is None else sums
+    return RecomputedBatch(stats, judged, params, key, env_params, num_rounds)
 
 
 def log_likelihoods(
@@ -73,38 +96,61 @@ def log_likelihoods(
       fresh: whether these parameters have played them. What they had then is not computed again; its gradient is.
 
     Returns:
-      `[M]` in nats.
+      `[M]` or `[R, M]` in nats.
     """
-    unroll = (played.params, played.key, played.env_params)
-    return _log_likelihoods(make_unroll, policy, params, unroll, played.stats.log_likelihoods, jnp.asarray(fresh))
+    again = _Again((played.params, played.key, played.env_params), played.num_rounds)
+    return _log_likelihoods(make_unroll, policy, params, again, played.stats.log_likelihoods, jnp.asarray(fresh))
+
+
+class _Again(NamedTuple):
+    """What it takes to play episodes again."""
+
+    unroll: tuple
+    """The arguments of `make_unroll`."""
+    num_rounds: Any
+    """int32, of `Rounds`; None of M episodes."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _log_likelihoods(
-    make_unroll: MakeUnroll, policy: Policy, params: Params, unroll: tuple, known: jax.Array, fresh: jax.Array
+    make_unroll: MakeUnroll, policy: Policy, params: Params, again: _Again, known: jax.Array, fresh: jax.Array
 ) -> jax.Array:
-    return jax.lax.cond(
-        fresh, lambda: known, lambda: episode_stats.log_likelihoods(make_unroll(*unroll), policy, params)
-    )
+    measure = measure_log_likelihoods(policy, params)
+
+    def compute() -> jax.Array:
+        unroll = make_unroll(*again.unroll)
+        if isinstance(unroll, Rounds):
+            return unroll.sum_again(again.num_rounds, measure)
+        return sum_over_chunks(unroll, measure)
+
+    return jax.lax.cond(fresh, lambda: known, compute)
 
 
 def _forward(
-    make_unroll: MakeUnroll, policy: Policy, params: Params, unroll: tuple, *others: jax.Array
+    make_unroll: MakeUnroll, policy: Policy, params: Params, again: _Again, *others: jax.Array
 ) -> tuple[jax.Array, tuple]:
-    return _log_likelihoods(make_unroll, policy, params, unroll, *others), (params, unroll)
+    return _log_likelihoods(make_unroll, policy, params, again, *others), (params, again)
 
 
 def _backward(make_unroll: MakeUnroll, policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
-    params, unroll = saved
+    params, again = saved
     gradient = GradientSum(policy, params)
 
-    def add(t: jax.Array, steps: Trajectories, so_far: Partial) -> Partial:
+    def add(slopes: jax.Array, t: jax.Array, steps: Trajectories, so_far: Partial) -> Partial:
+        """Adds a chunk, whose M episodes have these slopes."""
         del t
         of_steps = jnp.where(steps.mask, slopes[:, None], 0)
         return gradient.plus(so_far, steps.observations, steps.actions, of_steps)
 
-    # None but the parameters has a gradient.
-    return gradient.total(make_unroll(*unroll).fold(add, gradient.zero())), None, None, None
+    def add_round(number: jax.Array, unroll: EpisodeUnroll, so_far: Partial) -> Partial:
+        return unroll.fold(functools.partial(add, slopes[number]), so_far)
+
+    unroll = make_unroll(*again.unroll)
+    if isinstance(unroll, Rounds):
+        total = unroll.play_again(again.num_rounds, add_round, gradient.zero())
+    else:
+        total = unroll.fold(functools.partial(add, slopes), gradient.zero())
+    return gradient.total(total), None, None, None  # none but the parameters has a gradient
 
 
 _log_likelihoods.defvjp(_forward, _backward)

@@ -19,30 +19,43 @@ _ROWS = 128  # about the steps x episodes of a piece: what a policy of this size
 
 
 def log_probs(
-    policy: Policy, params: Params, trajectories: Trajectories, *, fresh: jax.Array | bool = False
+    policy: Policy,
+    params: Params,
+    trajectories: Trajectories,
+    *,
+    fresh: jax.Array | bool = False,
+    num_steps: jax.Array | None = None,
 ) -> jax.Array:
     """The log-probability of each action under these parameters.
 
     Args:
       policy: whose they are.
       params: where to take them.
-      trajectories: M episodes.
+      trajectories: M episodes, or M lanes of them.
       fresh: whether these parameters have played the episodes. What they had then is not computed again; its
         gradient is.
+      num_steps: int32, after which all are masked; by default those of the longest episode.
 
     Returns:
       `[M, T]` in nats; anything where masked.
     """
-    longest = max_over_members(jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32)))
+    if num_steps is None:
+        num_steps = jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32))
+    longest = max_over_members(num_steps)
     batch = (trajectories.observations, trajectories.actions, trajectories.log_probs)
     return _log_probs(policy, params, *batch, jnp.where(fresh, 0, longest), longest)
 
 
 def log_probs_at_once(
-    policy: Policy, params: Params, trajectories: Trajectories, *, fresh: jax.Array | bool = False
+    policy: Policy,
+    params: Params,
+    trajectories: Trajectories,
+    *,
+    fresh: jax.Array | bool = False,
+    num_steps: jax.Array | None = None,
 ) -> jax.Array:
     """The same without pieces, for all T steps: what the policy makes of each is kept for the gradient."""
-    del fresh  # for the gradient's sake all is computed
+    del fresh, num_steps  # for the gradient's sake all is computed
     return action_log_probs(policy, params, trajectories.observations, trajectories.actions)
 
 

@@ -16,6 +16,7 @@ from haepo_jax.config.conversion import (
     with_settings,
 )
 from haepo_jax.config.method import (
+    count_segment_steps,
     count_steps_of_update,
     describe_settings_place,
     find_need_of_steps,
@@ -72,6 +73,7 @@ __all__ = [
     "ReinforceConfig",
     "TracedConfig",
     "checked_settings",
+    "count_segment_steps",
     "count_steps_of_update",
     "default_config",
     "describe_settings_place",

@@ -15,6 +15,7 @@ from haepo_jax.components import check_name, is_outside
 from haepo_jax.config.method import (
     STATIC_GROUP,
     TRACED_GROUP,
+    count_segment_steps,
     count_steps_of_update,
     find_need_of_steps,
     get_method,
@@ -59,8 +60,10 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         goes_with = f"it goes with {', '.join(others)}" if method.keeps_steps else "choose auto, store or remat"
         raise ConfigError(f"config.memory recompute keeps no steps, which {needed_by} learns from; {goes_with}.")
     _check_counts(config)
+    _check_batch_steps(config)
     if method.sees is Sees.SEGMENTS:
-        check_minibatches(chosen)
+        played = dataclasses.replace(chosen.settings, num_steps=count_segment_steps(config))
+        check_minibatches(chosen._replace(settings=played))
     if method.check is not None:
         method.check(chosen)
 
@@ -119,8 +122,29 @@ def _check_counts(config: ExperimentConfig) -> None:
             f"a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
         )
     if get_method(config).sees is Sees.SEGMENTS:
-        num_steps = get_method_settings(config).num_steps
-        check_update_steps(config.num_trajectories, num_steps, f"config.{name_setting(config, 'num_steps')}")
+        num_steps, own = count_segment_steps(config), get_method_settings(config).num_steps
+        what = f"config.{name_setting(config, 'num_steps')}" if num_steps == own else "segments of"
+        check_update_steps(config.num_trajectories, num_steps, what)
+
+
+def _check_batch_steps(config: ExperimentConfig) -> None:
+    """Refuses bounds of a batch between which there is none; what episodes need depends on the environment."""
+    least, most = config.min_batch_steps, config.max_batch_steps
+    if least is None or most is None:
+        return
+    if most < least:
+        raise ConfigError(
+            f"config.max_batch_steps {most:,} is less than config.min_batch_steps {least:,}; it may be that or more."
+        )
+    if get_method(config).sees is not Sees.SEGMENTS:
+        return
+    steps = config.num_trajectories * count_segment_steps(config)
+    if steps > most:
+        raise ConfigError(
+            f"config.max_batch_steps {most:,} is less than the {steps:,} steps of an update of {name_method(config)} "
+            f"(num_trajectories {config.num_trajectories:,} times {count_segment_steps(config):,}); give at least as "
+            f"many, or a smaller {name_setting(config, 'num_steps')}."
+        )
 
 
 def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None:
@@ -130,6 +154,15 @@ def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None
         raise ConfigError(
             f"config.num_trajectories {num_trajectories:,} times {what} {num_steps:,} is {steps:,} environment steps "
             f"in an update, and one counts up to {_INT32_MAX:,}; take fewer trajectories or shorter ones."
+        )
+
+
+def check_rounds(config: ExperimentConfig, steps: int) -> None:
+    """Refuses an update that may come to so many environment steps in rounds, where int32 does not count them."""
+    if steps > _INT32_MAX:
+        raise ConfigError(
+            f"config.min_batch_steps {config.min_batch_steps:,} lets an update come to {steps:,} environment steps, "
+            f"and one counts up to {_INT32_MAX:,}; give a smaller one, or config.max_batch_steps."
         )
 
 

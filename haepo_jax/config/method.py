@@ -6,13 +6,14 @@ which decide the program, and in `algorithm_params`, which are traced.
 
 import copy
 import dataclasses
+import math
 import typing
 from typing import Any
 
 from haepo_jax.components import is_outside, load
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
-from haepo_jax.methods import METHODS, Chosen, Method, count_gradient_steps
+from haepo_jax.methods import METHODS, Chosen, Method, SegmentConfig, count_gradient_steps
 
 STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
 """Where the settings of a method from outside are."""
@@ -104,6 +105,19 @@ def describe_settings_place(config: ExperimentConfig) -> str:
 def count_steps_of_update(config: ExperimentConfig) -> int:
     """Counts the gradient steps of an update."""
     return count_gradient_steps(get_method_settings(config))
+
+
+def count_segment_steps(config: ExperimentConfig) -> int:
+    """Counts S, the steps of a segment: `num_steps`, or more where `min_batch_steps` asks for more.
+
+    The least that suffices, and that the minibatches divide evenly.
+    """
+    settings: SegmentConfig = get_method_settings(config)
+    lanes = config.num_trajectories
+    if config.min_batch_steps is None or lanes * settings.num_steps >= config.min_batch_steps:
+        return settings.num_steps
+    even = settings.num_minibatches // math.gcd(settings.num_minibatches, lanes)
+    return -(-config.min_batch_steps // (lanes * even)) * even
 
 
 def find_need_of_steps(config: ExperimentConfig) -> str | None:

@@ -44,6 +44,8 @@ def unread(
     reasons |= unread_by_choices(config, get_method(config).settings)
     if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
         reasons["memory"] = f"config.algorithm is {name_method(config)}, which keeps its segments whatever is set"
+    if config.min_batch_steps is None:
+        reasons["max_batch_steps"] = "config.min_batch_steps is unset"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     reasons |= _unread_by_network(config.policy, network_arguments)

@@ -123,6 +123,12 @@ class _General:
     """A member stops after the update that brings it to this many environment steps; no such limit when unset."""
     num_trajectories: int = count(16, low=2)
     """M, the episodes of an update, which compete with one another; for PPO the environments stepped side by side."""
+    min_batch_steps: int | None = count(None, low=1)
+    """An update plays M whole episodes again and again until it has come to this many environment steps, and all of
+    them compete; once when unset. PPO takes longer segments."""
+    max_batch_steps: int | None = count(None, low=1)
+    """With `min_batch_steps`: no further M episodes begin that could bring an update beyond this many steps, those
+    that an ended episode waits for the longest of its M counted too; no such bound when unset."""
     horizon: int | None = count(None, low=1)
     """T, the steps at which an episode is cut; the environment's own limit when unset."""
     discount: float = number(1.0, low=0.0, high=1.0)

@@ -28,7 +28,7 @@ _SETTINGS = frozenset(field.name for field in dataclasses.fields(ExperimentConfi
 
 BY_EVERY_RUN = frozenset(
     (
-        *("member", "seed", "update", "env_steps", "diverged"),
+        *("member", "seed", "update", "env_steps", "num_episodes", "diverged"),
         *("episode_return", "episode_length", "policy_entropy", "loss", "grad_norm", "eval_return"),
     )
 )

@@ -14,6 +14,7 @@ from haepo_jax.losses._arrays import (
     check_choice,
     check_coefficient,
     check_positive,
+    check_same_shape,
     is_concrete_zero,
     mean_where,
     same_float,
@@ -206,6 +207,8 @@ def grpo_loss(
     kl_coef: ArrayLike,
     where: ArrayLike | None = None,
     aggregation: str = "sequence_mean",
+    trajectory_of_step: ArrayLike | None = None,
+    max_steps: int | None = None,
 ) -> tuple[jax.Array, GrpoMetrics]:
     r"""Computes the GRPO loss: PPO's surrogate on every step, with its trajectory's advantage, and a KL penalty.
 
@@ -230,6 +233,9 @@ def grpo_loss(
     M being the trajectories that have a valid step, and T the length of the time axis. Exponentials continue as
     their tangents above 20, as in `clipped_surrogate_loss`.
 
+    Trajectories may be packed: M rows then hold N of them one after the other, as `trajectory_of_step` says. Value and
+    gradient are those of the same trajectories in N rows.
+
     Args:
       log_probs: `[..., M, T]` log-probabilities of the actions taken, in nats.
       behaviour_log_probs: `[..., M, T]` those under the policy that sampled; a constant to the gradient.
@@ -241,6 +247,9 @@ def grpo_loss(
       where: `[..., M, T]` boolean, True for the steps that count. A trajectory without one equals one that is
         not there, in value and gradient; a group without one contributes nothing.
       aggregation: `sequence_mean`, `token_mean` or `constant`.
+      trajectory_of_step: `[..., M, T]` integers, for each step the trajectory that it belongs to, an index into
+        `advantages`, which are then `[..., N]`; anything where masked. By default row k holds trajectory k.
+      max_steps: the most steps of a trajectory, T of `constant`; by default the length of the time axis.
 
     Returns:
       `(loss, metrics)`: the scalar loss, float32 or float64, and `GrpoMetrics` for each group.
@@ -249,7 +258,7 @@ def grpo_loss(
       ValueError: `kl_coef` is not a concrete 0 and there are no `reference_log_probs`; `aggregation` is unknown;
         `clip_epsilon` or `kl_coef` is not a scalar; `clip_epsilon` is concrete and not positive; `log_probs` has
         less than two axes.
-      TypeError: `where` is not boolean.
+      TypeError: `where` is not boolean, or `trajectory_of_step` holds no integers.
       AssertionError: arrays of different shapes; nothing broadcasts.
 
     Example:
@@ -278,23 +287,24 @@ def grpo_loss(
     shapes = f"log_probs {log_probs.shape}, advantages {advantages.shape}"
     chex.assert_shape(
         advantages,
-        log_probs.shape[:-1],
+        log_probs.shape[:-1] if trajectory_of_step is None else (*log_probs.shape[:-2], None),
         custom_message=f"one advantage for each trajectory, no broadcasting: {shapes}",
     )
     given = {"log_probs": log_probs, "behaviour_log_probs": behaviour_log_probs}
     if reference_log_probs is not None:
         given["reference_log_probs"] = reference_log_probs
-    advantages = jnp.broadcast_to(advantages[..., None], log_probs.shape)
-    advantages, log_probs, behaviour, *references = same_float(advantages=advantages, **given)
     mask = as_mask(where, log_probs, "log_probs")
-    lengths = jnp.sum(mask, axis=-1, dtype=jnp.int32)
+    places = _Places(mask, advantages.shape[-1], trajectory_of_step)
+    advantages, log_probs, behaviour, *references = same_float(advantages=places.of_steps(advantages), **given)
+    lengths = places.count_steps()
     num_valid, num_steps = (jnp.sum(counts, axis=-1, dtype=jnp.int32) for counts in (lengths > 0, lengths))
 
     def aggregate(steps: jax.Array) -> jax.Array:
         """Aggregates `[..., M, T] -> [...]`."""
         if aggregation == "sequence_mean":
-            return mean_where(mean_where(steps, mask, axis=-1), lengths > 0, axis=-1)
-        divisor = num_steps if aggregation == "token_mean" else num_valid * log_probs.shape[-1]
+            return places.mean_of_means(steps, lengths)
+        longest = log_probs.shape[-1] if max_steps is None else max_steps
+        divisor = num_steps if aggregation == "token_mean" else num_valid * longest
         return jnp.sum(jnp.where(mask, steps, 0), axis=(-2, -1)) / jnp.maximum(divisor, 1).astype(steps.dtype)
 
     steps = _surrogate(log_probs, behaviour, advantages, clip_epsilon, mask)
@@ -319,6 +329,45 @@ def grpo_loss(
         num_steps=num_steps,
     )
     return mean_where(group_losses, num_valid > 0), metrics
+
+
+class _Places:
+    """Where the steps of N trajectories are: each trajectory in a row of its own, or packed."""
+
+    def __init__(self, mask: jax.Array, num_trajectories: int, trajectory_of_step: ArrayLike | None) -> None:
+        self._mask, self._num_trajectories = mask, num_trajectories
+        self._of_step: jax.Array | None = None
+        """`[..., M T]`."""
+        if trajectory_of_step is not None:
+            indices = jnp.asarray(trajectory_of_step)
+            if not jnp.issubdtype(indices.dtype, jnp.integer):
+                raise TypeError(f"trajectory_of_step must be integers, got dtype {indices.dtype}.")
+            check_same_shape(log_probs=mask, trajectory_of_step=indices)
+            self._of_step = indices.reshape(*mask.shape[:-2], -1)
+
+    def of_steps(self, values: jax.Array) -> jax.Array:
+        """Gives each step the value of its trajectory: `[..., N] -> [..., M, T]`."""
+        if self._of_step is None:
+            return jnp.broadcast_to(values[..., None], self._mask.shape)
+        return jnp.take_along_axis(values, self._of_step, axis=-1, mode="clip").reshape(self._mask.shape)
+
+    def count_steps(self) -> jax.Array:
+        """Counts the valid steps of each trajectory, `[..., N]`."""
+        if self._of_step is None:
+            return jnp.sum(self._mask, axis=-1, dtype=jnp.int32)
+        counts = jnp.zeros((*self._of_step.shape[:-1], self._num_trajectories), jnp.int32)
+        valid = self._mask.reshape(self._of_step.shape).astype(jnp.int32)
+        return jnp.vectorize(lambda row, indices, more: row.at[indices].add(more), signature="(n),(k),(k)->(n)")(
+            counts, self._of_step, valid
+        )
+
+    def mean_of_means(self, steps: jax.Array, lengths: jax.Array) -> jax.Array:
+        """Averages over the steps of each trajectory, then over the trajectories: `[..., M, T] -> [...]`."""
+        if self._of_step is None:
+            return mean_where(mean_where(steps, self._mask, axis=-1), lengths > 0, axis=-1)
+        shares = jnp.where(self._mask, steps, 0) / jnp.maximum(self.of_steps(lengths), 1).astype(steps.dtype)
+        num_valid = jnp.maximum(jnp.sum(lengths > 0, axis=-1, dtype=jnp.int32), 1).astype(steps.dtype)
+        return jnp.sum(shares, axis=(-2, -1)) / num_valid
 
 
 class _Surrogate(NamedTuple):

@@ -38,7 +38,7 @@ class DpoConfig(EpochsConfig, DpoLossConfig, ReferenceConfig):
 def objective(settings: DpoConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
     """Makes DPO's loss of the pairs of each group, with `accuracy`, `margin` and `num_pairs`."""
     assert reference_log_likelihoods is not None  # `reference` cannot be none
-    pairs = preference_pairs(group.returns, pairs=settings.pairs)
+    pairs = preference_pairs(group.returns, pairs=settings.pairs, where=group.valid)
 
     def paired(values: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`[..., M] -> [..., M, M]` twice: entry [i, j] is the pair in which i is preferred to j."""

@@ -38,7 +38,8 @@ class GrpoConfig(EpochsConfig, GrpoLossConfig, ReferenceConfig):
 
 def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: jax.Array | None) -> Objective:
     """Makes GRPO's loss of log-probabilities `[..., M, T]`, with `clip_fraction`, `approx_kl` and `reference_kl`."""
-    advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std")
+    advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std", where=group.valid)
+    packed = group.packed
 
     def loss_of(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
         loss, terms = grpo_loss(
@@ -50,6 +51,8 @@ def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: j
             kl_coef=0 if reference_log_probs is None else settings.kl_coef,
             where=group.where,
             aggregation=settings.aggregation,
+            trajectory_of_step=None if packed is None else packed.trajectory_of_step,
+            max_steps=None if packed is None else packed.max_steps,
         )
         metrics = {"clip_fraction": terms.clip_fraction, "approx_kl": terms.approx_kl, "reference_kl": terms.kl}
         return loss, make_scalars(metrics)

@@ -103,6 +103,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             normalization=settings.normalization,
             projection=settings.projection,
             target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
+            where=group.valid,
         )
         metrics = {
             "effective_sample_size": terms.effective_sample_size,

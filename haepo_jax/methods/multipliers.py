@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.losses import haepo_coefficients
-from haepo_jax.methods.record import Adaptation, Group, SeenBatch
+from haepo_jax.methods.record import Adaptation, Group, SeenBatch, StepGroup
 from haepo_jax.types import Metrics, Params
 
 _LEAST, _MOST = 1e-5, 1e2  # of a multiplier: where it stops, so that it is soon back
@@ -55,8 +55,7 @@ def make_dual(*, has_reference: bool) -> Adaptation:
         return _with_multipliers(settings, multipliers), multipliers
 
     def end(settings: Any, multipliers: Multipliers, batch: SeenBatch, metrics: Metrics) -> Multipliers:
-        num_trajectories = batch.group.returns.shape[-1]
-        spread = jnp.log(num_trajectories / metrics["effective_sample_size"])
+        spread = jnp.log(_count(batch.group) / metrics["effective_sample_size"])
         excess = Multipliers(
             spread / -jnp.log(settings.target_effective_sample_size) - 1,
             metrics["weights_kl"] / settings.target_kl - 1 if has_reference else None,
@@ -96,6 +95,7 @@ def make_meta(*, has_reference: bool) -> Adaptation:
                 entropy_coef=0,
                 kl_coef=0,
                 normalization=settings.normalization,
+                where=batch.group.valid,
             )
         )
         cosines = jax.tree.unflatten(
@@ -116,6 +116,11 @@ def make_meta(*, has_reference: bool) -> Adaptation:
         return state._replace(gradients=jax.vmap(pull_back)(of_each))
 
     return Adaptation(init, begin, end)
+
+
+def _count(group: Group | StepGroup) -> jax.Array | int:
+    """Counts the trajectories that compete."""
+    return group.returns.shape[-1] if group.valid is None else jnp.sum(group.valid)
 
 
 def _begin_at(settings: Any, *, has_reference: bool) -> Multipliers:

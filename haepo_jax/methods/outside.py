@@ -10,6 +10,9 @@ from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.methods.record import Method, Objective, make_scalars
 from haepo_jax.types import Metrics
 
+_PLACES = ("valid", "packed")
+"""Fields of a `Group` and a `StepGroup` that say where the trajectories of a batch are."""
+
 
 def hold_to_record(
     name: str, method: Method[Any], make_objective: Callable[..., Objective]
@@ -27,13 +30,20 @@ def hold_to_record(
     """
     who = f"config.algorithm {name}"
 
-    def make(*arguments: Any) -> Objective:
+    def make(settings: Any, batch: Any, *others: Any) -> Objective:
+        batch, unseen = _watch(batch)
         with failures_named(who, make_objective):
-            objective = make_objective(*arguments)
+            objective = make_objective(settings, batch, *others)
 
         def checked(evaluated: Any) -> tuple[jax.Array, Metrics]:
             with failures_named(who, objective):
                 found = objective(evaluated)
+            if unseen:
+                raise ConfigError(
+                    f"{who} does not look at `{min(unseen)}` of its {type(batch).__name__}, which says where the "
+                    "episodes are in a batch that config.min_batch_steps counts in steps; let its loss use it, or "
+                    "leave min_batch_steps unset."
+                )
             loss, metrics = _pair(name, found)
             loss = checked_numbers(who, loss, (), "one real number as its loss", real=True)
             if metrics.keys() != set(method.metrics):
@@ -47,6 +57,27 @@ def hold_to_record(
         return checked
 
     return make
+
+
+def _watch(batch: Any) -> tuple[Any, set[str]]:
+    """Returns what an objective is made of, and the names of those of its fields without which it would learn from
+    episodes that are not there; looking at such a field takes its name away.
+    """
+    kind = type(batch)
+    unseen = {name for name in _PLACES if name in getattr(kind, "_fields", ()) and getattr(batch, name) is not None}
+    if not unseen:
+        return batch, unseen
+
+    def watched(name: str) -> property:
+        place = kind._fields.index(name)
+
+        def look(self: Any) -> Any:
+            unseen.discard(name)
+            return tuple.__getitem__(self, place)
+
+        return property(look)
+
+    return type(kind.__name__, (kind,), {name: watched(name) for name in unseen})(*batch), unseen
 
 
 def _listed(names: Iterable[str]) -> str:

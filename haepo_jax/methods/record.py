@@ -46,6 +46,20 @@ class Group(NamedTuple):
     is_reused: bool = False
     """Whether more than one gradient step is taken on them, so that the policy moves away from the one that sampled
     them."""
+    valid: jax.Array | None = None
+    """`[..., M]` boolean, True for the trajectories that count; None where all do. One that does not count holds
+    zeros."""
+
+
+class Packed(NamedTuple):
+    """Where steps of N trajectories lie in M lanes of T steps, in which these follow one another."""
+
+    trajectory_of_step: jax.Array
+    """`[..., M, T]` int32, an index into the N; anything where masked."""
+    valid: jax.Array
+    """`[..., N]` boolean, True for the trajectories that there are."""
+    max_steps: int
+    """The most steps of a trajectory."""
 
 
 class StepGroup(NamedTuple):
@@ -59,9 +73,18 @@ class StepGroup(NamedTuple):
     """`[..., M, T]` under the policy that sampled them."""
     is_reused: bool = False
     """As in `Group`."""
+    packed: Packed | None = None
+    """Where M lanes hold N trajectories; then `returns` are `[..., N]`. None where lane k holds trajectory k."""
+
+    @property
+    def valid(self) -> jax.Array | None:
+        """As in `Group`."""
+        return None if self.packed is None else self.packed.valid
 
     def sum_over_steps(self) -> Group:
-        """Computes what is left of the trajectories as wholes."""
+        """Computes what is left of trajectories that are not packed as wholes."""
+        if self.packed is not None:
+            raise ValueError("Trajectories that are packed are summed over their steps by packed.trajectory_of_step.")
         behaviour = trajectory_log_likelihood(self.behaviour_log_probs, where=self.where)
         return Group(self.returns, self.where.sum(axis=-1), behaviour, self.is_reused)
 
@@ -91,7 +114,11 @@ class Evaluated(NamedTuple):
 
 
 class ExtraMemory(NamedTuple):
-    """Memory that an objective takes beside the batch."""
+    """Memory that an objective takes beside the batch.
+
+    Of a batch counted in steps such an objective sees each round as a group of its own, `[rounds, M]`, so that this
+    grows with the batch and no faster.
+    """
 
     of: str
     """What it is for, in words."""

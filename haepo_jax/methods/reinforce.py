@@ -21,10 +21,10 @@ class ReinforceConfig:
 def objective(settings: ReinforceConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
     """Makes REINFORCE's loss of log-likelihoods `[..., M]`, without metrics of its own."""
     del reference_log_likelihoods
-    advantages = normalize_returns(group.returns, method=settings.normalization)
+    advantages = normalize_returns(group.returns, method=settings.normalization, where=group.valid)
 
     def loss_of(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
-        return reinforce_loss(log_likelihoods, advantages)[0], {}
+        return reinforce_loss(log_likelihoods, advantages, where=group.valid)[0], {}
 
     return loss_of
 

@@ -22,8 +22,9 @@ def objective(settings: NoSettings, group: Group, reference_log_likelihoods: jax
 
     def loss_of(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
         if not group.is_reused:
-            return rloo_loss(log_likelihoods, group.returns)[0], {}
-        return rloo_loss(jnp.exp(log_likelihoods - group.behaviour_log_likelihoods), group.returns)[0], {}
+            return rloo_loss(log_likelihoods, group.returns, where=group.valid)[0], {}
+        ratios = jnp.exp(log_likelihoods - group.behaviour_log_likelihoods)
+        return rloo_loss(ratios, group.returns, where=group.valid)[0], {}
 
     return loss_of
 

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 
 from haepo_jax.algorithms import LearnerState, make_algorithm
-from haepo_jax.algorithms.base import Algorithm, horizon_of
+from haepo_jax.algorithms.base import Algorithm, horizon_of, round_bounds_of
 from haepo_jax.config import ExperimentConfig, count_steps_of_update, get_method, with_components, with_settings
-from haepo_jax.config.checks import check_update_steps
+from haepo_jax.config.checks import check_rounds, check_update_steps
 from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
@@ -188,8 +188,12 @@ def _check_params(config: ExperimentConfig, environment: Environment) -> None:
 def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
     """What an update plays must be a number that int32 holds; of segments the config knows by itself."""
     horizon = horizon_of(config, environment)
-    if get_method(config).sees is not Sees.SEGMENTS:
-        check_update_steps(config.num_trajectories, horizon, "a horizon of")
+    if get_method(config).sees is Sees.SEGMENTS:
+        return
+    check_update_steps(config.num_trajectories, horizon, "a horizon of")
+    bounds = round_bounds_of(config, environment)
+    if bounds is not None:
+        check_rounds(config, bounds.most_env_steps)
 
 
 def _add_steps(total: jax.Array, steps: jax.Array) -> jax.Array:

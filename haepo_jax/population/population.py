@@ -11,11 +11,12 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
-from haepo_jax.config import ExperimentConfig, traced_settings, with_components
+from haepo_jax.config import ExperimentConfig, get_method, traced_settings, with_components
 from haepo_jax.config.checks import ENV_PARAMS, check_config
 from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, make_members
 from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError
+from haepo_jax.methods import Sees
 from haepo_jax.networks import Policy
 from haepo_jax.parallel import MEMBERS
 from haepo_jax.population.fingerprint import fingerprint
@@ -23,7 +24,7 @@ from haepo_jax.population.held_out import BestPolicy
 from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS, Layout, check_placement, make_layout, rows_here
 from haepo_jax.population.member import MemberFunctions, MemberState, make_environment, make_member
 from haepo_jax.population.memory import with_memory
-from haepo_jax.population.sizes import batch_steps
+from haepo_jax.population.sizes import batch_steps, lane_steps
 from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
 
@@ -272,8 +273,14 @@ def make_population(
         batch_steps=steps // trajectory_devices,
     )
     if functions is None:
-        config = with_memory(config, environment, layout.played_together * (steps // trajectory_devices))
+        slots = config.num_trajectories // trajectory_devices * lane_steps(config, environment)
+        config = with_memory(config, environment, layout.played_together * slots)
         functions = make_member(config)
+    if trajectory_devices > 1 and config.min_batch_steps is not None and get_method(config).sees is not Sees.SEGMENTS:
+        raise ConfigError(
+            f"--trajectory_devices={trajectory_devices} spreads the episodes of one round, and config.min_batch_steps "
+            "plays several, whose number all devices would have to agree on; leave one of the two out."
+        )
     if trajectory_devices > 1 and config.memory == "recompute":
         raise ConfigError(
             f"--trajectory_devices={trajectory_devices} spreads trajectories that are kept, and config.memory "

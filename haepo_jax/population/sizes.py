@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from haepo_jax.algorithms.base import horizon_of
+from haepo_jax.algorithms.base import horizon_of, round_bounds_of
 from haepo_jax.components import is_outside
 from haepo_jax.config import (
     ExperimentConfig,
+    count_segment_steps,
     count_steps_of_update,
     find_need_of_steps,
     get_method,
@@ -25,6 +26,7 @@ from haepo_jax.methods import Sees, get_reference_rule
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
+from haepo_jax.rollouts.rounds import RoundBounds
 from haepo_jax.runtime.host import in_words
 
 LEAST = 2  # members of a device: one alone is another program
@@ -106,7 +108,7 @@ def _needs(
     activations = max(played_together * max(networks.widths), sum(networks.widths))
     episodes = trajectories * (played_together * observation + activations) * _FLOAT
     if config.memory in ("store", "remat") or find_need_of_steps(config) is not None:
-        steps = batch_steps(config, environment) // config.num_trajectories * trajectories
+        steps = trajectories * lane_steps(config, environment)
         episodes += played_together * steps * step_bytes(environment)
         if config.memory == "store" and method.sees is not Sees.SEGMENTS:
             episodes += steps * sum(networks.widths) * _FLOAT
@@ -116,7 +118,12 @@ def _needs(
             f"the parameters and optimisers of {members_per_device:,} members",
             networks.setting if members_per_device <= LEAST else "--members_per_device",
         ),
-        _Need(episodes, "the episodes of an update", "config.num_trajectories or the horizon"),
+        _Need(
+            episodes,
+            "the episodes of an update",
+            ("" if config.min_batch_steps is None else "config.min_batch_steps, ")
+            + "config.num_trajectories or the horizon",
+        ),
         _Need(
             count_steps_of_update(config) * _METRICS * _FLOAT,
             "the metrics of its gradient steps",
@@ -127,16 +134,30 @@ def _needs(
         held_out = config.evaluate_episodes * (observation + max(networks.widths)) * _FLOAT
         needs.append(_Need(members_per_device * held_out, "held-out episodes", "config.evaluate_episodes"))
     if method.extra_memory is not None:
-        extra = method.extra_memory
-        needs.append(_Need(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories"))
+        extra, bounds = method.extra_memory, _bounds(config, environment)
+        of_round = _Need(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories")
+        rounds = 1 if bounds is None else bounds.max_rounds
+        needs.append(of_round._replace(num_bytes=rounds * of_round.num_bytes))
     return needs
 
 
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
     """Computes the most steps that a member plays in an update."""
-    in_segments = get_method(config).sees is Sees.SEGMENTS
-    length = get_method_settings(config).num_steps if in_segments else horizon_of(config, environment)
-    return config.num_trajectories * length
+    bounds = _bounds(config, environment)
+    return config.num_trajectories * lane_steps(config, environment) if bounds is None else bounds.most_env_steps
+
+
+def lane_steps(config: ExperimentConfig, environment: Environment) -> int:
+    """Computes the most steps of an update in each of its `num_trajectories` lanes, steps that wait included."""
+    if get_method(config).sees is Sees.SEGMENTS:
+        return count_segment_steps(config)
+    bounds = _bounds(config, environment)
+    return horizon_of(config, environment) if bounds is None else bounds.max_time
+
+
+def _bounds(config: ExperimentConfig, environment: Environment) -> RoundBounds | None:
+    """Of the rounds in which complete episodes are played; None where there are no rounds."""
+    return None if get_method(config).sees is Sees.SEGMENTS else round_bounds_of(config, environment)
 
 
 def _state_bytes(config: ExperimentConfig, networks: NetworkSizes) -> int:

@@ -8,7 +8,7 @@ import PIL.Image
 
 from haepo_jax.analysis.few_seeds import are_enough
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
-from haepo_jax.config import ExperimentConfig, get_method, get_method_settings
+from haepo_jax.config import ExperimentConfig, count_segment_steps, get_method
 from haepo_jax.methods import Sees
 from haepo_jax.reports import figures
 from haepo_jax.runs.files import StrPath, read_members
@@ -45,8 +45,11 @@ def draw_learning_curve(workdir: StrPath) -> Path:
 def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: np.ndarray) -> bytes:
     """Draws the returns `[seeds, updates]` of each setting."""
     if get_method(config).sees is Sees.SEGMENTS:
-        batch = f"{config.num_trajectories} x {get_method_settings(config).num_steps} environment steps"
+        batch = f"{config.num_trajectories} x {count_segment_steps(config)} environment steps"
         episodes = "the newest ended episodes"
+    elif config.min_batch_steps is not None:
+        batch = f"{config.num_trajectories} episodes or more, {config.min_batch_steps} steps at least"
+        episodes = "an update's episodes"
     else:
         batch, episodes = f"{config.num_trajectories} episodes", "an update's episodes"
     band = " and 95% bootstrap band" if any(are_enough(len(values)) for values in groups.values()) else ""

@@ -13,6 +13,9 @@ from haepo_jax.networks import Policy, action_log_probs
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
 from haepo_jax.types import Params
 
+NUM_EPISODES = "num_episodes"
+"""The metric of a batch that is counted in steps: how many episodes it has."""
+
 
 class EpisodeStats(NamedTuple):
     """Sums over the steps of M episodes. All are `[M]`, float32 but for the lengths."""
@@ -46,6 +49,10 @@ def episode_stats_of(trajectories: Trajectories, discount: ArrayLike = 1.0) -> E
     )
 
 
+Measure = Callable[[jax.Array, Trajectories], Any]
+"""`(first time of a chunk, its steps) -> arrays [M]`, which are summed over the chunks."""
+
+
 def play(unroll: EpisodeUnroll, discount: ArrayLike = 1.0) -> EpisodeStats:
     """Plays M episodes, in memory that does not grow with their horizon.
 
@@ -53,27 +60,22 @@ def play(unroll: EpisodeUnroll, discount: ArrayLike = 1.0) -> EpisodeStats:
       unroll: M episodes.
       discount: of the discounted returns.
     """
-    return _sum_over_chunks(unroll, functools.partial(_stats_of_steps, discount))
+    return sum_over_chunks(unroll, measure_stats(discount))
 
 
-def play_with_log_likelihoods(
-    unroll: EpisodeUnroll, discount: ArrayLike, policy: Policy, params: Params
-) -> tuple[EpisodeStats, jax.Array]:
-    """Plays M episodes as `play`, and computes `log_likelihoods` on the way.
-
-    Returns:
-      The statistics of the episodes, and their log-likelihoods `[M]` under `params`, in nats.
-    """
-
-    def both(t: jax.Array, steps: Trajectories) -> tuple[EpisodeStats, jax.Array]:
-        return _stats_of_steps(discount, t, steps), _likelihood_of_steps(policy, params, t, steps)
-
-    return _sum_over_chunks(unroll, both)
+def measure_stats(discount: ArrayLike) -> Measure:
+    """Makes the measure that gives the `EpisodeStats` of M episodes."""
+    return functools.partial(_stats_of_steps, discount)
 
 
-def log_likelihoods(unroll: EpisodeUnroll, policy: Policy, params: Params) -> jax.Array:
-    """Computes the log-likelihoods `[M]`, in nats, of episodes under other parameters than those that play them."""
-    return _sum_over_chunks(unroll, functools.partial(_likelihood_of_steps, policy, params))
+def measure_log_likelihoods(policy: Policy, params: Params) -> Measure:
+    """Makes the measure that gives log-likelihoods `[M]`, in nats, of episodes that any parameters play."""
+    return functools.partial(_likelihood_of_steps, policy, params)
+
+
+def measure_both(one: Measure, other: Measure) -> Measure:
+    """Makes the measure that gives both."""
+    return lambda t, steps: (one(t, steps), other(t, steps))
 
 
 def _stats_of_steps(discount: ArrayLike, t: jax.Array, steps: Trajectories) -> EpisodeStats:
@@ -89,7 +91,7 @@ def _likelihood_of_steps(policy: Policy, params: Params, t: jax.Array, steps: Tr
     return trajectory_log_likelihood(log_probs, where=steps.mask)
 
 
-def _sum_over_chunks(unroll: EpisodeUnroll, measure: Callable[[jax.Array, Trajectories], Any]) -> Any:
+def sum_over_chunks(unroll: EpisodeUnroll, measure: Measure) -> Any:
     """Sums `measure(t, steps)`, arrays `[M]`, over the chunks of an unroll."""
 
     def add_chunk(t: jax.Array, steps: Trajectories, sums: Any) -> Any:
@@ -127,20 +129,23 @@ def _total(total: _Sum) -> jax.Array:
     return total.value + total.error
 
 
-def episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
+def episode_metrics(stats: EpisodeStats, where: jax.Array | None = None) -> dict[str, jax.Array]:
     """Computes the metrics that any batch of episodes reports.
 
     Args:
       stats: of M episodes.
+      where: `[M]` boolean, True for the episodes that there are, of a batch that may have fewer; it then reports their
+        number too. The others are all 0.
 
     Returns:
       float32 scalars, means over the episodes: `episode_return` (undiscounted), `episode_length`, and the sum of
       each of the environment's info metrics over an episode; `policy_entropy`, the mean over all steps; and
-      `env_steps`, int32.
+      `env_steps`, int32. With `where` also `num_episodes`.
     """
-    return {
-        "episode_return": stats.returns.mean(),
-        "episode_length": jnp.mean(stats.lengths, dtype=jnp.float32),
+    metrics = {
+        "episode_return": jnp.mean(stats.returns, where=where),
+        "episode_length": jnp.mean(stats.lengths, dtype=jnp.float32, where=where),
         "policy_entropy": stats.entropies.sum() / stats.lengths.sum(),
         "env_steps": stats.lengths.sum(dtype=jnp.int32),
-    } | {name: values.mean() for name, values in stats.info_metrics.items()}
+    } | {name: jnp.mean(values, where=where) for name, values in stats.info_metrics.items()}
+    return metrics if where is None else metrics | {NUM_EPISODES: where.sum(dtype=jnp.float32)}

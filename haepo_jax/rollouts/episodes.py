@@ -109,6 +109,8 @@ class EpisodeUnroll:
     horizon: int
     env_params: Mapping[str, jax.Array | float]
     greedy: bool = False
+    plays: jax.Array | None = None
+    """boolean scalar, False where nothing is to be played: then all steps are masked. None as True."""
 
     @property
     def chunk(self) -> int:
@@ -167,7 +169,8 @@ class EpisodeUnroll:
         reset_key, _ = jax.random.split(self.key)
         reset = jax.vmap(self.environment.reset, in_axes=(None, 0))
         state, observation = reset(self.env_params, jax.random.split(reset_key, self.num_trajectories))
-        return _Playing(state, observation, jnp.ones((self.num_trajectories,), bool))
+        alive = jnp.ones((self.num_trajectories,), bool)
+        return _Playing(state, observation, alive if self.plays is None else alive & self.plays)
 
     def _draw(self, times: jax.Array) -> _Randomness:
         """Draws the randomness of steps `[S]`: all of a chunk at once costs a fraction of drawing it step by step."""

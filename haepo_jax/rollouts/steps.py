@@ -6,11 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.rollouts.episodes import Trajectories
+from haepo_jax.rollouts.packed import PackedEpisodes
 from haepo_jax.rollouts.segments import Segment
 
 
 class Steps(NamedTuple):
-    """T steps of each of N episodes, or of N environments whose episodes follow one another."""
+    """T steps of each of N episodes, or of N environments whose episodes follow one another.
+
+    The latter are the segments of PPO and the lanes of a batch that is counted in steps (`config.min_batch_steps`), in
+    which masked steps may lie between two episodes.
+    """
 
     observations: jax.Array
     """`[N, T, ...]` as the policy saw them."""
@@ -47,17 +52,23 @@ def steps_of(batch: Any) -> Steps | None:
             batch.done,
         )
     if isinstance(batch, Trajectories):
-        has_next = jnp.pad(batch.mask[:, 1:], ((0, 0), (0, 1)))
-        shape = has_next.shape + (1,) * (batch.observations.ndim - 2)
-        following = jnp.where(has_next.reshape(shape), jnp.roll(batch.observations, -1, axis=1), batch.observations)
-        rewards = jnp.where(batch.mask, batch.rewards, 0)
-        return Steps(
-            batch.observations,
-            following,
-            batch.actions,
-            batch.log_probs,
-            rewards,
-            batch.mask,
-            batch.mask & ~has_next,
-        )
+        return _of_episodes(batch, jnp.pad(batch.mask[:, 1:], ((0, 0), (0, 1))))
+    if isinstance(batch, PackedEpisodes):
+        return _of_episodes(batch.steps, batch.has_next)
     return None
+
+
+def _of_episodes(steps: Trajectories, has_next: jax.Array) -> Steps:
+    """The steps of complete episodes; `has_next` `[N, T]` is True where a step of the same episode follows."""
+    shape = has_next.shape + (1,) * (steps.observations.ndim - 2)
+    following = jnp.where(has_next.reshape(shape), jnp.roll(steps.observations, -1, axis=1), steps.observations)
+    rewards = jnp.where(steps.mask, steps.rewards, 0)
+    return Steps(
+        steps.observations,
+        following,
+        steps.actions,
+        steps.log_probs,
+        rewards,
+        steps.mask,
+        steps.mask & ~has_next,
+    )

@@ -139,6 +139,37 @@ class TestEveryMethod:
         assert ("memory" in unread(config_of(name, memory="store"))) == (method.sees is Sees.SEGMENTS)
 
 
+def update_counted_in_steps(name):
+    """`settings -> (state, metrics)` of an update of at least 50 steps, and its config."""
+    config = config_of(name, min_batch_steps=50)
+    run = make_member(config)
+
+    def update(settings):
+        state = run.init(jax.random.key(0), settings)
+        return run.learn(state, run.collect(state))
+
+    return config, update
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_batch_counted_in_steps_is_reported_by_every_method(name):
+    config, update = update_counted_in_steps(name)
+    _, metrics = jax.eval_shape(update, arrays_of(traced_settings(config)))
+    counted = {"num_episodes"} if name in OF_EPISODES else set()
+    assert metrics.keys() == OF_EVERY_UPDATE | set(get_method(config).metrics) | counted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_every_method_learns_from_a_batch_counted_in_steps(name):
+    config, update = update_counted_in_steps(name)
+    state, metrics = jax.jit(update)(arrays_of(traced_settings(config)))
+    assert 50 <= metrics["env_steps"] < 50 + M * T
+    assert all(np.isfinite(value) for value in metrics.values())
+    start = make_member(config).init(jax.random.key(0), arrays_of(traced_settings(config)))
+    assert distance(state.learner.params, start.learner.params) > 1e-3
+
+
 OF_EPISODES = [name for name in ALL if name == HANDED_IN or METHODS[name].sees is not Sees.SEGMENTS]
 WITH_EPOCHS = [name for name in OF_EPISODES if isinstance(get_method_settings(config_of(name)), EpochsConfig)]
 WITH_REFERENCE = [name for name in ALL if isinstance(get_method_settings(config_of(name)), ReferenceConfig)]

@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 WHERE = "helpers.own_methods"
 
 
-def traced_update(name, env="CartPole-v1"):
+def traced_update(name, env="CartPole-v1", **settings):
     """Traces an update, and compiles nothing."""
     config = from_config_dict(
         {
@@ -21,6 +21,7 @@ def traced_update(name, env="CartPole-v1"):
             "horizon": 4,
             "policy": {"hidden_sizes": ()},
         }
+        | settings
     )
     algorithm, traced = make_algorithm(config, make(env)), with_settings(config, {})
 
@@ -58,3 +59,23 @@ def test_a_method_that_sees_segments_has_a_critic_and_continuing_environments():
 def test_a_metric_that_is_only_of_another_environment_is_free():
     with pytest.raises(ConfigError, match="gives the metrics none, and its record names success"):
         traced_update("OF_THE_WALK")
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "missed"),
+    [
+        ("PLAIN", "remat", "`valid` of its Group"),
+        ("PLAIN", "recompute", "`valid` of its Group"),
+        ("ON_STEPS", "remat", "`packed` of its StepGroup"),
+    ],
+)
+def test_a_method_that_does_not_know_which_episodes_there_are_cannot_have_its_batch_counted_in_steps(
+    name, memory, missed
+):
+    traced_update(name)
+    with pytest.raises(ConfigError, match=f"^config.algorithm {WHERE}:{name} does not look at {missed}, which says"):
+        traced_update(name, memory=memory, min_batch_steps=9)
+
+
+def test_a_method_that_looks_where_episodes_are_may_have_its_batch_counted_in_steps():
+    traced_update("ON_VALID_STEPS", min_batch_steps=9)

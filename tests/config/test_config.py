@@ -20,6 +20,7 @@ from haepo_jax.config import (
     OptimizerConfig,
     PolicyConfig,
     PpoConfig,
+    count_segment_steps,
     default_config,
     differing_fields,
     from_config_dict,
@@ -533,6 +534,36 @@ class TestCombinations:
         assert from_config_dict({"num_updates": 2**31 - 1, "algorithm": "reinforce"}).num_updates == 2**31 - 1
         values = {"algorithm": "ppo", "num_trajectories": 2**16, "ppo": {"num_steps": 2**14}}
         assert from_config_dict(values).ppo.num_steps == 2**14
+
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            (
+                {"min_batch_steps": 2000, "max_batch_steps": 1999},
+                "config.max_batch_steps 1,999 is less than config.min_batch_steps 2,000; it may be that or more.",
+            ),
+            (
+                {"algorithm": "ppo", "min_batch_steps": 2000, "max_batch_steps": 2047},
+                "config.max_batch_steps 2,047 is less than the 2,048 steps of an update of ppo (num_trajectories 16 "
+                "times 128); give at least as many, or a smaller ppo.num_steps.",
+            ),
+            (
+                {"algorithm": "ppo", "min_batch_steps": 2**31 - 1},
+                "config.num_trajectories 16 times segments of 134,217,728 is 2,147,483,648 environment steps in an "
+                "update, and one counts up to 2,147,483,647; take fewer trajectories or shorter ones.",
+            ),
+        ],
+    )
+    def test_bounds_of_a_batch_that_leave_none_are_refused(self, values, sentence):
+        assert message(values) == sentence
+
+    @pytest.mark.parametrize(
+        ("lanes", "num_minibatches", "least", "expected"),
+        [(16, 4, None, 128), (16, 4, 2048, 128), (16, 4, 2049, 129), (3, 4, 2000, 668), (6, 4, 2000, 334)],
+    )
+    def test_segments_are_as_long_as_a_batch_counted_in_steps_needs(self, lanes, num_minibatches, least, expected):
+        values = {"num_trajectories": lanes, "min_batch_steps": least, "ppo": {"num_minibatches": num_minibatches}}
+        assert count_segment_steps(from_config_dict({"algorithm": "ppo"} | values)) == expected
 
     def test_seeds_that_would_repeat_are_refused(self):
         last = 2**32 - 1

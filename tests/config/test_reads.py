@@ -161,3 +161,8 @@ def test_unread_settings_of_language_models_are_found(values, name, reason):
         .keys()
         .isdisjoint({"haepo.score", "rl.kl_penalty", "model.path"})
     )
+
+
+def test_the_upper_bound_of_a_batch_belongs_to_the_lower_one():
+    assert unread(from_config_dict({}))["max_batch_steps"] == "config.min_batch_steps is unset"
+    assert "max_batch_steps" not in unread(from_config_dict({"min_batch_steps": 8}))

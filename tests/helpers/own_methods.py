@@ -96,6 +96,21 @@ UNBOUNDED = _fading(
 FAILING_STATE = _fading(lambda settings: dataclasses.replace(_fade(settings), end=lambda *_: 1 / 0))
 
 
+def _on_steps(settings, group, reference):
+    """Over the steps alone, whichever episode they are of."""
+    return lambda log_probs: (-jnp.mean(log_probs, where=group.where), {})
+
+
+def _on_valid_steps(settings, group, reference):
+    """The same, but for episodes that are not there."""
+    assert group.valid is None or group.valid.shape == group.returns.shape
+    return _on_steps(settings, group, reference)
+
+
+ON_STEPS = Method(_on_steps, Sees.STEPS)
+ON_VALID_STEPS = Method(_on_valid_steps, Sees.STEPS)
+
+
 def score(log_likelihoods, group, *, power=1, scale):
     """Between the sum (power 0) and the mean (power 1), times a number that may be swept."""
     return scale * log_likelihoods / group.lengths**power

@@ -628,6 +628,45 @@ class TestGrpo:
             close(got, run(clips[member], coefficients[member]))
 
 
+class TestPacked:
+    """Trajectories that lie one after the other in fewer rows."""
+
+    def test_packed_trajectories_have_the_loss_and_slopes_of_one_in_a_row(self, aggregation):
+        (log_probs, behaviour, advantages, reference), where = group((2, 4, 6))
+        order = (2, 0, 3, 1)  # of the trajectories, two in each of two rows, with a step between them
+        kept = slice(None), order
+
+        def pack(rows, fill):
+            gap = np.full((2, 2, 1), fill, rows.dtype)
+            first, second = rows[kept].reshape(2, 2, 2, 6).swapaxes(0, 2).swapaxes(1, 2)
+            return np.concatenate([first, gap, second], axis=-1)
+
+        places = np.broadcast_to(np.arange(4)[None, :, None], where.shape)
+        options = COEFFICIENTS | {"aggregation": aggregation}
+        packed = {"where": pack(where, False), "trajectory_of_step": pack(places, 77), "max_steps": 6}
+        arrays = [pack(values, np.nan) for values in (log_probs, behaviour, reference)]
+
+        def loss_of_rows(log_probs):
+            return grpo_loss(log_probs, behaviour, advantages, reference, where=where, **options)
+
+        def loss_of_packed(log_probs):
+            return grpo_loss(log_probs, arrays[1], advantages, arrays[2], **packed, **options)
+
+        (expected, metrics), slopes = jax.value_and_grad(loss_of_rows, has_aux=True)(log_probs)
+        (loss, found), packed_slopes = jax.value_and_grad(loss_of_packed, has_aux=True)(arrays[0])
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        np.testing.assert_allclose(packed_slopes, pack(np.asarray(slopes), 0), rtol=1e-5, atol=1e-8)
+        for name, value in found._asdict().items():
+            np.testing.assert_allclose(value, getattr(metrics, name), rtol=1e-5, atol=1e-7)
+
+    def test_places_that_are_no_integers_or_of_another_shape_are_refused(self):
+        x = jnp.zeros((2, 3))
+        with pytest.raises(TypeError, match="trajectory_of_step must be integers, got dtype float32"):
+            grpo_loss(x, x, jnp.zeros(5), clip_epsilon=0.2, kl_coef=0, trajectory_of_step=x)
+        with pytest.raises(AssertionError, match=r"no broadcasting here: .*trajectory_of_step \(3,\)"):
+            grpo_loss(x, x, jnp.zeros(5), clip_epsilon=0.2, kl_coef=0, trajectory_of_step=jnp.zeros(3, jnp.int32))
+
+
 class TestGrpoErrors:
     ARRAYS = (np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2))
 

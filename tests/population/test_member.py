@@ -423,3 +423,24 @@ def test_an_update_of_more_steps_than_int32_counts_is_refused(trajectories, hori
         return
     with pytest.raises(ConfigError, match=r"is 2,147,483,648 environment steps in an update, and one counts up to"):
         make_member(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"min_batch_steps": 10, "max_batch_steps": 1023},
+            "config.max_batch_steps 1,023 is less than the 1,024 steps that num_trajectories 8 episodes of at most "
+            "128 steps may take; give at least as many, or take fewer episodes or a shorter horizon.",
+        ),
+        (
+            {"min_batch_steps": 2**31 - 8},
+            "config.min_batch_steps 2,147,483,640 lets an update come to 2,147,484,663 environment steps, and one "
+            "counts up to 2,147,483,647; give a smaller one, or config.max_batch_steps.",
+        ),
+    ],
+)
+def test_a_batch_counted_in_steps_that_episodes_cannot_keep_to_is_refused(values, sentence):
+    config = config_with(env="LongChain-haepo", num_trajectories=8, **values)
+    with pytest.raises(ConfigError, match=sentence):
+        make_member(dataclasses.replace(config, horizon=128))

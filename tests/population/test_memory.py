@@ -65,6 +65,11 @@ def test_recompute_is_refused_where_devices_share_trajectories():
         make_population(config_of(memory="recompute"), trajectory_devices=2)
 
 
+def test_rounds_do_not_go_with_trajectories_that_are_spread_over_devices():
+    with pytest.raises(ConfigError, match="spreads the episodes of one round, and config"):
+        make_population(config_of(min_batch_steps=9), trajectory_devices=2)
+
+
 @pytest.mark.slow
 def test_a_population_learns_the_same_with_recompute_as_with_store():
     ends = []

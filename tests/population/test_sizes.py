@@ -54,6 +54,16 @@ TOO_LARGE = {
         {},
         "256.0 GiB of it for the pairs of its episodes",
     ),
+    "lanes of a batch counted in steps": (
+        {"min_batch_steps": 2**27, "memory": "remat"},
+        {},
+        "for the episodes of an update, and it has 64.0 GiB; lower config.min_batch_steps, config.num_trajectories or",
+    ),
+    "pairs of many rounds": (
+        {"num_trajectories": 2**16, "horizon": 1, "algorithm": "dpo", "min_batch_steps": 2**26},
+        {},
+        "4.0 TiB of it for the pairs of its episodes",
+    ),
     "held-out episodes": (
         {"evaluate_every": 1, "evaluate_episodes": 2**31 - 1},
         {},

@@ -67,9 +67,11 @@ class TestPlay:
         batch = play(make("CartPole-v1"), num_trajectories=4, horizon=70)
         log_probs = action_log_probs(unroll.policy, other, batch.observations, batch.actions)
         expected = np.where(batch.mask, log_probs, 0).sum(-1)
-        stats, judged = jax.jit(lambda: episode_stats.play_with_log_likelihoods(unroll, 0.9, unroll.policy, other))()
+        measure = episode_stats.measure_log_likelihoods(unroll.policy, other)
+        both = episode_stats.measure_both(episode_stats.measure_stats(0.9), measure)
+        stats, judged = jax.jit(lambda: episode_stats.sum_over_chunks(unroll, both))()
         np.testing.assert_allclose(judged, expected, rtol=1e-5)
-        np.testing.assert_allclose(episode_stats.log_likelihoods(unroll, unroll.policy, other), expected, rtol=1e-5)
+        np.testing.assert_allclose(episode_stats.sum_over_chunks(unroll, measure), expected, rtol=1e-5)
         jax.tree.map(np.testing.assert_array_equal, stats, jax.jit(lambda: episode_stats.play(unroll, 0.9))())
 
     def test_a_sum_over_very_many_steps_loses_nothing(self):
