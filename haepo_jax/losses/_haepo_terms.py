@@ -112,25 +112,35 @@ def haepo_terms(
     normalized_returns = normalized("normalization", settings.normalization, returns, mask, axis_name)
     log_weights = plackett_luce_log_weights(scores, temperature=temperature, where=mask, axis_name=axis_name)
     weights = jnp.exp(log_weights)
-    reference_log_weights = None
-    kl = jnp.zeros(scores.shape[:-1], scores.dtype)
+    fixed_log_weights = lax.stop_gradient(log_weights)
+    # A trajectory of score -inf takes no part, and so not in the target either.
+    present = mask & (log_weights != -jnp.inf)
+    b, share = _temperature_and_share(settings, normalized_returns, present)
+    entropy_coef, kl_coef = (jnp.asarray(coef, scores.dtype) for coef in (settings.entropy_coef, settings.kl_coef))
+    if settings.target_effective_sample_size is not None:
+        entropy_coef, kl_coef = b * (1 - share), b * share
+    kl = penalty = jnp.zeros(scores.shape[:-1], scores.dtype)
+    reference_log_weights = penalty_log_weights = None
     if references:
-        reference_log_weights = plackett_luce_log_weights(
+        reference = plackett_luce_log_weights(
             lax.stop_gradient(references[0]), temperature=temperature, where=mask, axis_name=axis_name
         )
-        kl = weights_kl(log_weights, reference_log_weights, axis_name=axis_name)
+        kl = penalty = weights_kl(log_weights, reference, axis_name=axis_name)
+        if not is_concrete_zero(settings.kl_coef):
+            reference_log_weights = reference
+            if settings.target_effective_sample_size is None:
+                penalty_log_weights = unless_zero(settings.kl_coef, reference, fixed_log_weights)
+            else:  # one weight a group
+                penalty_log_weights = jnp.where((kl_coef == 0)[..., None], fixed_log_weights, reference)
+            if penalty_log_weights is not reference:
+                penalty = weights_kl(log_weights, penalty_log_weights, axis_name=axis_name)
     num_valid = all_sum(mask.astype(jnp.int32), axis_name)
     if settings.normalization == "sum":
         not_positive = returns_sum_not_positive(returns, where=mask, axis_name=axis_name)
     else:
         not_positive = jnp.zeros(num_valid.shape, bool)
-
-    penalized = None if is_concrete_zero(settings.kl_coef) else reference_log_weights
-    # A trajectory of score -inf takes no part, and so not in the target either.
-    present = mask & (log_weights != -jnp.inf)
-    target_temperature, share = _temperature_and_share(settings, normalized_returns, present)
-    target = boltzmann_log_weights(normalized_returns, _tilt(share, penalized), target_temperature, present, axis_name)
-    fixed_target, fixed_log_weights = lax.stop_gradient((target, log_weights))
+    target = boltzmann_log_weights(normalized_returns, _tilt(share, reference_log_weights), b, present, axis_name)
+    fixed_target = lax.stop_gradient(target)
     forward = settings.projection == "forward"
     divergence = (fixed_target, fixed_log_weights) if forward else (fixed_log_weights, fixed_target)
     metrics = HaepoMetrics(
@@ -143,28 +153,17 @@ def haepo_terms(
         max_weight=all_max(weights, axis_name),
         num_valid=num_valid,
         returns_sum_not_positive=not_positive,
-        target_temperature=lax.stop_gradient(jnp.where(num_valid > 0, target_temperature, 0)),
+        target_temperature=lax.stop_gradient(jnp.where(num_valid > 0, b, 0)),
         target_effective_sample_size=effective_sample_size(fixed_target, axis_name=axis_name),
         target_kl=weights_kl(*divergence, axis_name=axis_name),
     )
-
-    entropy_coef, kl_coef = (jnp.asarray(coef, scores.dtype) for coef in (settings.entropy_coef, settings.kl_coef))
-    if settings.target_effective_sample_size is None:
-        if penalized is not None:
-            penalized = unless_zero(settings.kl_coef, penalized, fixed_log_weights)
-    else:
-        entropy_coef, kl_coef = target_temperature * (1 - share), target_temperature * share
-        if penalized is not None:
-            penalized = jnp.where((kl_coef == 0)[..., None], fixed_log_weights, penalized)
     if forward:
         group_losses = _cross_entropy(target, log_weights, axis_name)
     else:
         group_losses = metrics.policy_loss - entropy_coef * metrics.entropy
-        if penalized is not None:
-            replaced = penalized is not reference_log_weights
-            penalty = weights_kl(log_weights, penalized, axis_name=axis_name) if replaced else kl
+        if penalty_log_weights is not None:
             group_losses += kl_coef * penalty
-    return Terms(metrics, group_losses, entropy_coef, kl_coef, penalized, target)
+    return Terms(metrics, group_losses, entropy_coef, kl_coef, penalty_log_weights, target)
 
 
 def _temperature_and_share(
