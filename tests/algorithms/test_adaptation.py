@@ -36,21 +36,30 @@ def config_of(adapt, **changes):
     return from_config_dict(basic | changes)
 
 
+PROGRAMS = {}
+
+
 def train(config, updates=3, **settings):
-    """The learner and the metrics after these updates."""
-    functions = make_member(config)
-    state = functions.init(jax.random.key(0), arrays_of(traced_settings(config) | settings))
-    update = jax.jit(lambda state: functions.learn(state, functions.collect(state)))
+    """The state after these updates, and the metrics of each; configs that are alike share a program."""
+    if repr(config) not in PROGRAMS:
+        functions = make_member(config)
+        PROGRAMS[repr(config)] = (
+            functions.init,
+            jax.jit(lambda state: functions.learn(state, functions.collect(state))),
+        )
+    init, update = PROGRAMS[repr(config)]
+    state, history = init(jax.random.key(0), arrays_of(traced_settings(config) | settings)), []
     for _ in range(updates):
         state, metrics = update(state)
-    return state, metrics
+        history.append(metrics)
+    return state, history
 
 
 @pytest.mark.parametrize("adapt", ["dual", "meta"])
 def test_weights_begin_at_the_coefficients_and_move_with_each_batch(adapt):
-    first, second = (train(config_of(adapt), updates)[1] for updates in (1, 3))
+    _, (first, _, third) = train(config_of(adapt))
     assert (first["entropy_weight"], first["kl_weight"]) == (pytest.approx(0.3), pytest.approx(0.2))
-    moved = np.log([second["entropy_weight"] / 0.3, second["kl_weight"] / 0.2])
+    moved = np.log([third["entropy_weight"] / 0.3, third["kl_weight"] / 0.2])
     assert (np.abs(moved) > 1e-6).all() and (np.abs(moved) < 2 * 0.1 + 1e-5).all()
 
 
@@ -74,9 +83,9 @@ def test_every_memory_gives_the_same_adaptation(adapt):
 
 def test_an_outside_method_may_adapt_too():
     config = config_of("fixed", algorithm=f"{OWN}:FADING", haepo={})
-    state, metrics = train(config, 3)
-    assert state.learner.adaptation == 0.125 and metrics["weight"] == 0.25
-    fixed, _ = train(dataclasses.replace(config, algorithm_kwargs={**config.algorithm_kwargs, "kind": "plain"}), 3)
+    state, history = train(config)
+    assert state.learner.adaptation == 0.125 and [row["weight"] for row in history] == [1, 0.5, 0.25]
+    fixed, _ = train(dataclasses.replace(config, algorithm_kwargs={**config.algorithm_kwargs, "kind": "plain"}), 1)
     assert fixed.learner.adaptation is None
 
 
@@ -153,4 +162,6 @@ def test_devices_that_share_members_or_trajectories_give_the_numbers_of_one(adap
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits():
     for adapt in ("ess", "dual", "meta"):
-        assert_identical(train(config_of(adapt))[0].learner, train(config_of(adapt))[0].learner)
+        first, _ = train(config_of(adapt))
+        PROGRAMS.clear()
+        assert_identical(first.learner, train(config_of(adapt))[0].learner)
