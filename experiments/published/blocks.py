@@ -3,13 +3,26 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.studies.suite.words import WORDS
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.errors import ConfigError
 
 Results = Mapping[str, Any]
 
-NUMBERS, SHIPPED, PAPER, CARTPOLE, TLDR, POLICIES = "numbers", "shipped", "paper", "cartpole", "tldr", "policies"
+_STEPS = "env steps to 475"
+
+NUMBERS, SHIPPED, ELSEWHERE, CLAIMS = "numbers", "shipped", "elsewhere", "claims"
+PAPER, CARTPOLE, TLDR, POLICIES = "paper", "cartpole", "tldr", "policies"
 MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed", "peers", "race"
+SUITE, SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS = (
+    *("suite", "suite_methods", "suite_one", "suite_tuned", "suite_tasks"),
+)
+_SUITE_FIGURES = {
+    "methods": "Interquartile mean of all methods, with one setting and tuned for each task",
+    "profiles": "Performance profiles with one setting",
+    "improvement": "Probability that HAEPO is better than each rival, with one setting",
+}
+_OF_SUITE = (SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS)
 
 
 def blocks(results: Results) -> dict[str, str]:
@@ -26,9 +39,12 @@ def blocks(results: Results) -> dict[str, str]:
     """
     return {
         NUMBERS: _numbers(results),
-        SHIPPED: _shipped(results["shipped"]),
-        PAPER: _study(results["paper"], ("claim of the paper", "as the paper has it", "recommended form")),
+        SHIPPED: _shipped(results["shipped"], results["elsewhere"]),
+        ELSEWHERE: _elsewhere(results["elsewhere"]),
+        CLAIMS: _claims(results["paper"]),
+        PAPER: _study(results["paper"], ("claim of the paper", "verdict", "recommended form")),
         CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
+        **_suite(results.get("suite")),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
         SPEED: _speed(results["speed"]),
@@ -41,16 +57,6 @@ def _numbers(results: Results) -> str:
     """The three numbers of the README."""
     cartpole, race, paper = results["shipped"]["cartpole"], results["race"], results["paper"]
     ours, *others = race["rows"]
-    table = paper["tables"][CARTPOLE]
-    quoted = ", ".join(
-        f"{method} {_cell(table, method, 'env steps to 475')}"
-        for method in ("HAEPO, log_ratio", "PPO", "PPO, 10 epochs")
-    )
-    claims = paper["claims"]
-    counts = "; ".join(
-        f"{form}: {_tally([claim[field] for claim in claims])}"
-        for form, field in (("the paper's form", "verdict"), ("the recommended one", "recommended"))
-    )
     return _table(
         ("what", "measured", "command"),
         [
@@ -67,12 +73,36 @@ def _numbers(results: Results) -> str:
                 "`python -m experiments.race` with `--peer` ([how](docs/performance.md))",
             ),
             (
-                f"The paper's {len(claims)} claims; environment steps to 475 on CartPole-v1",
-                f"{counts}. {quoted}",
+                f"The paper's {len(paper['claims'])} claims; {_STEPS} on CartPole-v1",
+                f"{_count_verdicts(paper)}. {_quote_steps(paper)}",
                 f"`{paper['command']}`",
             ),
         ],
     )
+
+
+def _claims(paper: Results) -> str:
+    """What became of the paper's claims, in a paragraph."""
+    return (
+        f"Of the paper's {len(paper['claims'])} claims, {_count_verdicts(paper)}. {_STEPS.capitalize()} on "
+        f"CartPole-v1: {_quote_steps(paper)}\n"
+    )
+
+
+def _count_verdicts(paper: Results) -> str:
+    """By form, how many claims have each verdict."""
+    return "; ".join(
+        f"on {form}: {_tally([claim[field] for claim in paper['claims']])}"
+        for form, field in ((paper["judged"], "verdict"), ("the form recommended here", "recommended"))
+    )
+
+
+def _quote_steps(paper: Results) -> str:
+    quoted = ", ".join(
+        f"{method} {_cell(paper['tables'][CARTPOLE], method, _STEPS)}"
+        for method in ("HAEPO, log_ratio", "PPO", "PPO, 10 epochs")
+    )
+    return f"{quoted}."
 
 
 def _cell(table: Results, row: str, column: str) -> str:
@@ -86,7 +116,7 @@ def _tally(words: Sequence[str]) -> str:
     return ", ".join(f"{words.count(word)} {word}" for word in VERDICTS if word in words or word == VERDICTS[0])
 
 
-def _shipped(entries: Results) -> str:
+def _shipped(entries: Results, elsewhere: Results) -> str:
     """The table of the shipped configs."""
     rows = []
     for name, entry in entries.items():
@@ -98,10 +128,11 @@ def _shipped(entries: Results) -> str:
                 f"{entry['mean_return']:,}",
                 _or(entry["worst_seed"], "diverged"),
                 f"{entry['million_env_steps']:,}",
+                f"{entry['million_env_steps'] / entry['seeds']:.2g}",
                 f"{entry['training_seconds']:,}",
                 f"{entry['compile_seconds']:,}",
                 f"{entry['thousand_env_steps_per_second']:,}",
-                entry["elsewhere"],
+                _name_others(elsewhere.get(entry["env"], {"codes": ()})),
                 f"{entry['date']}, {entry['devices']}",
             )
         )
@@ -112,6 +143,7 @@ def _shipped(entries: Results) -> str:
             "mean return at the end",
             "worst seed",
             "env steps, million",
+            "a seed",
             "training, s",
             "compile, s",
             "thousand env steps/s",
@@ -122,11 +154,47 @@ def _shipped(entries: Results) -> str:
     )
 
 
+def _name_others(reference: Results) -> str:
+    """What others reach on an environment, each with its million environment steps."""
+    if "most" in reference:
+        return f"{reference['most']} is the most there is"
+    return "; ".join(
+        f"{other['code']} {other['return']:g} ({other['million_env_steps']:g})" for other in reference["codes"]
+    )
+
+
+def _elsewhere(references: Results) -> str:
+    """The table of what others reach, on environments of shipped configs and on others."""
+    rows = [
+        (
+            env,
+            other["code"],
+            f"{other['return']:g}",
+            f"{other['million_env_steps']:g}",
+            other["source"],
+        )
+        for env, reference in references.items()
+        for other in reference["codes"]
+    ]
+    return _table(("environment", "code and method", "return", "env steps, million", "from"), rows)
+
+
 def _study(entry: Results, columns: tuple[str, ...]) -> str:
     """The headline of a study and a line for each claim."""
     fields = ("text", "verdict", "recommended")[: len(columns)]
     rows = [tuple(claim[field] for field in fields) for claim in entry["claims"]]
     return f"{_from(entry)}\n{entry['headline']}\n\n{_table(columns, rows)}"
+
+
+def _suite(entry: Results | None) -> dict[str, str]:
+    """The blocks of the suite; without numbers of record each of them says so."""
+    if entry is None:
+        missing = "There are no numbers of record yet.\n"
+        return dict.fromkeys((SUITE, *_OF_SUITE), missing)
+    claims = [{**claim, "verdict": WORDS[claim["verdict"]]} for claim in entry["claims"]]
+    figures = "".join(f"\n![{words}](suite/{name}.svg)\n" for name, words in _SUITE_FIGURES.items())
+    study = _study({**entry, "claims": claims}, ("target", "verdict")) + figures
+    return {SUITE: study} | {name: _quoted_table(entry, name) for name in _OF_SUITE}
 
 
 def _quoted_table(entry: Results, name: str) -> str:

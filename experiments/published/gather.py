@@ -20,7 +20,7 @@ from haepo_jax.runs.json_files import read_json
 Entry = dict[str, Any]
 
 _REPORT = {"quick": bool, "provenance": {"last run": str, "device": str}}
-_VERDICTS = {"headline": str, "claims": [{"text": str, "verdict": str, "recommended": str}]}
+_VERDICTS = {"headline": str, "judged": str, "claims": [{"text": str, "verdict": str, "recommended": str}]}
 _TABLE = {"caption": str, "columns": [str], "rows": [[str]], "note": str}
 _MACHINE = {"devices": int, "device_kind": str}
 _RATE = "env_steps_per_second"
@@ -34,8 +34,8 @@ def shipped(folder: Path, config: Path) -> Entry:
       config: the config file.
 
     Returns:
-      The mean over seeds and the worst seed of the final returns (None where a seed diverged), environment steps, and
-      seconds.
+      The environment, the mean over seeds and the worst seed of the final returns (None where a seed diverged),
+      environment steps, and seconds.
 
     Raises:
       ConfigError: the run is not complete, or not of this config.
@@ -50,6 +50,7 @@ def shipped(folder: Path, config: Path) -> Entry:
         raise ConfigError(f"{folder} has no member with a final return: there is nothing to quote.")
     newest = read_attempts(folder)[-1]
     return {
+        "env": wanted["env"],
         "seeds": len(returns),
         "updates": summary["num_updates"],
         "episodes_an_update": wanted["num_trajectories"],
@@ -82,6 +83,7 @@ def study(folder: Path, quoted: Mapping[str, tuple[str, int, tuple[str, ...]]]) 
     tables = read_json(folder / "tables.json", {section: [_TABLE] for section, _, _ in quoted.values()})
     return {
         "headline": verdicts["headline"],
+        "judged": verdicts["judged"],
         "claims": [
             {name: claim[name] for name in ("text", "verdict", "recommended") if claim[name]}
             for claim in verdicts["claims"]

@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "tldr", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "tldr", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -20,6 +20,11 @@ _FIGURES = {
         "bandits.svg": "bandits-1.svg",
         "cartpole_returns.svg": "cartpole-1.svg",
         "cartpole_steps_to_475.svg": "cartpole-2.svg",
+    },
+    "suite": {
+        "methods.svg": "one-setting-1.svg",
+        "profiles.svg": "one-setting-2.svg",
+        "improvement.svg": "one-setting-3.svg",
     },
     "tldr": {
         "gold_against_kl.svg": "comparison-1.svg",
@@ -37,6 +42,12 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
             ("method", "env steps to 475", "final return, IQM", "worst seed", "seeds at 475", "variance over seeds"),
         )
     },
+    "suite": {
+        blocks.SUITE_METHODS: ("one-setting", 0, ()),
+        blocks.SUITE_ONE: ("one-setting", 1, ()),
+        blocks.SUITE_TUNED: ("tuned", 0, ()),
+        blocks.SUITE_TASKS: ("tasks", 0, ()),
+    },
     "tldr": {
         blocks.POLICIES: ("comparison", 0, ()),
         blocks.MEMORY_40M: ("memory", 0, ()),
@@ -46,6 +57,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
 """For each study the tables that documents show: section, number there from 0, and columns, all if none is named."""
 _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
+    "suite": "python -m experiments.suite --workdir=runs/suite",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
 }
 
@@ -72,6 +84,8 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
         _take_runs(root, folders["runs"], results["shipped"])
     for name, quoted in TABLES.items():
         source = folders.get(name, docs / name)
+        if name not in folders and name not in results:
+            continue  # it was never published
         results[name] = {"command": _COMMANDS[name]} | gather.study(source, quoted)
         if name in folders:
             texts |= {docs / name / file: _read(source / file) for file in _SAME}
@@ -89,6 +103,7 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
     changed = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text]
     with storage_errors(docs):
         for path in changed:
+            path.parent.mkdir(exist_ok=True)  # that of a study is new at its first publication
             write_file(path, functools.partial(_write, text=texts[path]))
     return changed
 
@@ -110,4 +125,4 @@ def _take_runs(root: Path, folder: Path, entries: dict[str, Any]) -> None:
     if not configs:
         raise ConfigError(f"--runs {folder} holds no run that is named after a shipped config, such as cartpole.")
     for name, config in configs.items():
-        entries[name] = {"what": "", "elsewhere": ""} | entries.get(name, {}) | gather.shipped(folder / name, config)
+        entries[name] = {"what": ""} | entries.get(name, {}) | gather.shipped(folder / name, config)

@@ -62,14 +62,11 @@ def _judge_one(
     return Claim(text, source, paper, f"{measured}: {'; '.join(numbers)}.", recommended)
 
 
-def count_verdicts(sections: Iterable[Section]) -> str:
-    """Counts the words of all claims, in a sentence."""
+def count_verdicts(sections: Iterable[Section], judged: str) -> str:
+    """Counts the words of all claims, in a sentence; `judged` is the form of the method that the verdicts are on."""
     claims = [claim for section in sections for claim in section.claims]
     paper, recommended = (
         ", ".join(f"{counts[word]} {word}" for word in VERDICTS)
         for counts in (Counter(claim.verdict for claim in claims), Counter(claim.recommended for claim in claims))
     )
-    return (
-        f"Of {len(claims)} claims, on the method as the paper has it: {paper}; on the form recommended here: "
-        f"{recommended}."
-    )
+    return f"Of {len(claims)} claims, on {judged}: {paper}; on the form recommended here: {recommended}."

@@ -1,4 +1,6 @@
-"""Results that are no runs: computed once, kept with a checksum, and computed again alone when damaged."""
+"""Results that are no runs: computed once and kept with a checksum; computed again alone when they are damaged or what
+they are computed from has changed.
+"""
 
 import hashlib
 import json
@@ -13,13 +15,14 @@ from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 from haepo_jax.runs.json_files import format_json, read_json
 
 
-def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -> Any:
+def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any], *, inputs: Any = None) -> Any:
     """Loads plain data, which is computed once and stored as `DIRECTORY/computed/NAME.json` with a checksum.
 
     Args:
       directory: of the whole study.
       name: of the file.
-      compute: gives the data, as JSON can hold it; called unless the file is whole.
+      compute: gives the data, as JSON can hold it; called unless the file is whole and of the same inputs.
+      inputs: what the data depend on besides the code, as JSON can hold it, such as the settings that were chosen.
 
     Returns:
       The data as JSON gives it back.
@@ -27,20 +30,21 @@ def load_or_compute(directory: StrPath, name: str, compute: Callable[[], Any]) -
     Raises:
       StorageError: the folder could not be written to any more.
     """
-    path = Path(directory) / "computed" / f"{name}.json"
+    path, inputs = Path(directory) / "computed" / f"{name}.json", json.loads(format_json(inputs))
     try:
         if os.path.lexists(path):
             stored = read_json(path, {"sha256": str, "value": object})
-            if stored["sha256"] == _hash(stored["value"]):
+            if stored["sha256"] != _hash(stored["value"]):
+                set_aside(path, ConfigError(f"{path} is damaged: its checksum does not hold."))
+            elif stored.get("inputs") == inputs:
                 return stored["value"]
-            set_aside(path, ConfigError(f"{path} is damaged: its checksum does not hold."))
     except ConfigError as error:
         set_aside(path, error)
     print(f"{name}: measuring", flush=True)
     value = json.loads(format_json(compute()))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"sha256": _hash(value), "value": value})
+        write_json(path, {"sha256": _hash(value), "inputs": inputs, "value": value})
     return value
 
 

@@ -12,7 +12,10 @@ from haepo_jax.reports.page import Figure
 
 FAMILIES: Mapping[str, Style] = dict(
     zip(
-        ("HAEPO", "PPO", "DPO", "REINFORCE", "GRPO", "HAEPO, mean", "HAEPO, sum", "RLOO", "UCB1", "Thompson sampling"),
+        (
+            *("HAEPO", "PPO", "DPO", "REINFORCE", "GRPO", "HAEPO, mean", "HAEPO, sum", "RLOO", "UCB1"),
+            *("Thompson sampling", "HAEPO, paper's form"),
+        ),
         PALETTE,
         strict=False,
     )

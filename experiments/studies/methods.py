@@ -2,9 +2,11 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
+
+Grid = Mapping[str, tuple[float, ...]]
+"""The values of settings, by dotted name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,20 +19,34 @@ class Method:
     """For figures and tables."""
     base: Mapping[str, Any]
     """Settings by dotted name that are the same everywhere."""
-    grid: Mapping[str, tuple[float, ...]]
+    grid: Grid
     """Settings by dotted name to choose from: every combination is tried on tuning seeds."""
     num_settings: int
-    """The size of every grid: the tuning budget, one for all methods of an experiment."""
+    """How many settings there are to choose from: the tuning budget."""
+    cases: tuple[Grid, ...] = ({},)
+    """More settings to choose from, where the values of one depend on another's: every combination of the grid is
+    tried in each case. All cases name the same settings."""
+    patience: int = 1
+    """How many times the updates of a task a member may do that has environment steps left: a method that learns
+    slowly plays short episodes for longer."""
 
     def __post_init__(self) -> None:
-        """Holds the methods to one tuning budget."""
-        combinations = math.prod(len(values) for values in self.grid.values())
+        """Holds the method to its tuning budget."""
+        combinations = len(self.settings())
         if combinations != self.num_settings:
             raise ValueError(f"{self.name} has {combinations} settings to choose from, not {self.num_settings}.")
 
+    def grids(self) -> list[dict[str, tuple[float, ...]]]:
+        """Lists for each case all that is chosen from in it."""
+        return [{**self.grid, **case} for case in self.cases]
+
     def settings(self) -> list[dict[str, float]]:
-        """Lists every combination of the grid, by dotted name."""
-        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+        """Lists every combination in every case, by dotted name."""
+        return [
+            dict(zip(grid, values, strict=True))
+            for grid in self.grids()
+            for values in itertools.product(*grid.values())
+        ]
 
 
 def nest_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

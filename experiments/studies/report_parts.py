@@ -1,10 +1,14 @@
-"""The parts of a page that all studies have: the provenance of their runs, and the tables of settings tried."""
+"""The parts of a page that all studies have: runs with their configs and provenance, and tables of settings tried."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from experiments.studies.methods import Method
-from haepo_jax.reports.page import Table
+from experiments.studies.runs import Runs
+from haepo_jax.config import ExperimentConfig, to_json
+from haepo_jax.config.sweep import Sweep
+from haepo_jax.reports.page import ConfigListing, Table
+from haepo_jax.runs.files import read_attempts, read_summary
 from haepo_jax.runtime import startup
 from haepo_jax.text import format_settings, shorten_keys
 
@@ -48,6 +52,38 @@ def describe_runs(number: int, attempts: Sequence[Attempt], measured: Mapping[st
         "python": newest["python"],
         "packages": newest["packages"],
     }
+
+
+def list_configs(runs: Runs, command: str) -> tuple[ConfigListing, ...]:
+    """Lists the configs of the runs that a study asked for.
+
+    Args:
+      runs: of the study.
+      command: of the study, such as `python -m experiments.paper`.
+    """
+    command = f"{command} --workdir=DIR{' --quick' if runs.scale.quick else ''}"
+    defaults = to_json(ExperimentConfig())
+    return tuple(
+        ConfigListing(name, _name_sweep(sweep), sweep.record, command, defaults)
+        for name, sweep in sorted(runs.done.items())
+    )
+
+
+def _name_sweep(sweep: Sweep) -> str:
+    config = sweep.groups[0].config
+    return f"{config.algorithm} on {config.env}"
+
+
+def describe_provenance(runs: Runs) -> dict[str, Any]:
+    """Collects the versions and devices of the runs that a study asked for, and how long they took."""
+    attempts, seconds = [], 0.0
+    for name in runs.done:
+        folder = runs.directory / "runs" / name
+        attempts += read_attempts(folder)
+        clock = read_summary(folder)["wall_clock"]
+        seconds += clock["compile_seconds"] + clock["run_seconds"]
+    minutes = {"minutes of all runs, compilation included": round(seconds / 60, 1)}
+    return describe_runs(len(runs.done), attempts, minutes)
 
 
 def make_tuning_table(

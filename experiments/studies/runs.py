@@ -17,15 +17,17 @@ import jax
 from experiments.studies.countdown import Countdown
 from experiments.studies.methods import nest_settings
 from experiments.studies.run_data import RunData
-from haepo_jax.config import ExperimentConfig, differing_fields, from_config_dict, to_json
+from haepo_jax.config import differing_fields, from_config_dict
+from haepo_jax.config.sweep import Sweep, from_values, of_experiment
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.experiment import run
+from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runs.files import StrPath, read_record, read_summary
 from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
 from haepo_jax.runs.json_files import read_json
 from haepo_jax.text import visible
 
 _SEAL = "seal.json"
+_CHECKPOINT_SECONDS = 10.0
 
 
 class Scale(Protocol):
@@ -47,8 +49,8 @@ class Runs[Size: Scale]:
         """Nothing is done before a run is asked for."""
         self.directory = Path(directory)
         self.scale = scale
-        self.done: dict[str, ExperimentConfig] = {}
-        """The configs of the runs asked for so far, by name."""
+        self.done: dict[str, Sweep] = {}
+        """The runs asked for so far, by name."""
         self._countdown = Countdown(scale.runs)
 
     def get(self, name: str, settings: Mapping[str, Any]) -> RunData:
@@ -56,7 +58,7 @@ class Runs[Size: Scale]:
 
         Args:
           name: the folder under `runs/`, such as `cartpole/ppo`.
-          settings: its config by dotted name.
+          settings: its config by dotted name; with `search.points` it is a sweep of these.
 
         Returns:
           What it recorded.
@@ -66,20 +68,19 @@ class Runs[Size: Scale]:
           StorageError: the folder could not be written to any more.
           Interrupted: SIGTERM or SIGINT; asked again, the run resumes.
         """
-        config = from_config_dict(nest_settings(settings))
+        sweep = _make_sweep(settings)
         path = self.directory / "runs" / name
-        if not self._is_whole(path, config):
-            what = f"{config.num_seeds} seeds of {config.algorithm} on {config.env}"
-            print(f"{name}: {what} ({self._countdown.words()})", flush=True)
-            _finish(path, config)
+        if not self._is_whole(path, sweep):
+            print(f"{name}: {_describe(sweep)} ({self._countdown.words()})", flush=True)
+            _finish(path, sweep)
             jax.clear_caches()  # the next run is another program
         if name not in self.done:
             clock = read_summary(path)["wall_clock"]
             self._countdown.finished(clock["compile_seconds"] + clock["run_seconds"])
-        self.done[name] = config
+        self.done[name] = sweep
         return RunData(path)
 
-    def _is_whole(self, path: Path, config: ExperimentConfig) -> bool:
+    def _is_whole(self, path: Path, sweep: Sweep) -> bool:
         """Whether a sealed run with this config is there, all of whose files are as they were.
 
         One whose own seal does not hold is removed. A sound one of other settings is refused, sealed or begun: it may
@@ -91,7 +92,7 @@ class Runs[Size: Scale]:
             _remove(path)
             return False
         if os.path.lexists(path / "config.json"):
-            differences = differing_fields(read_record(path), _round_trip(config))
+            differences = differing_fields(read_record(path), _round_trip(sweep.record))
             if differences:
                 own, other = ("quick", "full") if self.scale.quick else ("full", "quick")
                 raise ConfigError(
@@ -106,9 +107,21 @@ def count_finished(directory: Path) -> int:
     return sum(1 for _ in (directory / "runs").rglob(_SEAL))
 
 
-def _finish(path: Path, config: ExperimentConfig) -> None:
+def _make_sweep(settings: Mapping[str, Any]) -> Sweep:
+    nested = nest_settings(settings)
+    return from_values(nested) if "search" in nested else of_experiment(from_config_dict(nested))
+
+
+def _describe(sweep: Sweep) -> str:
+    config = sweep.groups[0].config
+    settings = len(sweep.members) // config.num_seeds
+    members = f"{settings} settings with {config.num_seeds}" if settings > 1 else str(config.num_seeds)
+    return f"{members} seeds of {config.algorithm} on {config.env}"
+
+
+def _finish(path: Path, sweep: Sweep) -> None:
     """Does the run or the rest of it, and seals it."""
-    run(config, path)
+    run_sweep(sweep, path, checkpoint_seconds=_CHECKPOINT_SECONDS)
     with storage_errors(path):
         write_json(path / _SEAL, _hash_files(path))
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
@@ -131,9 +144,9 @@ def _remove(path: Path) -> None:
         shutil.rmtree(rest)
 
 
-def _round_trip(config: ExperimentConfig) -> Any:
-    """The config as it comes back from a JSON file, tuples as lists."""
-    return json.loads(json.dumps(to_json(config)))
+def _round_trip(record: Mapping[str, Any]) -> Any:
+    """The record of a run as it comes back from a JSON file, tuples as lists."""
+    return json.loads(json.dumps(record))
 
 
 def _hash_files(path: Path) -> dict[str, str]:

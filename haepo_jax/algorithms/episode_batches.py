@@ -15,16 +15,17 @@ import jax.numpy as jnp
 
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of, round_bounds_of
+from haepo_jax.algorithms.history import Episodes, History, join, join_log_likelihoods, no_history, remember
 from haepo_jax.algorithms.rewards import make_rewards
-from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method
+from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method, get_method_settings
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.methods import Group, Packed, StepGroup
+from haepo_jax.methods import Group, Packed, StepGroup, get_history
 from haepo_jax.networks import Policy
 from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
 from haepo_jax.rollouts.packed import PackedEpisodes, collect_rounds
-from haepo_jax.rollouts.rounds import Rounds
+from haepo_jax.rollouts.rounds import RoundBounds, Rounds
 from haepo_jax.types import Metrics, Params
 
 Batch = Any
@@ -51,10 +52,16 @@ class Batches(NamedTuple):
     """`(traced, learner, batch) -> the same, to be learnt from`; of the learner it takes the reference."""
     measure: Callable[[Batch], Metrics]
     """`batch -> metrics` of its episodes."""
+    no_history: Callable[[TracedConfig, LearnerState, jax.Array], History | None] = lambda *_: None
+    """`(traced, learner, key) -> history` before the first update; None where earlier batches are not kept."""
+    remember: Callable[[TracedConfig, LearnerState, Batch], History | None] = lambda *_: None
+    """`(traced, learner, batch) -> history` with this batch as the newest."""
 
 
 def make_batches(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Makes the batches of the config's method, which sees episodes as wholes or step by step."""
+    if get_history(get_method_settings(config)):
+        return _with_history(config, environment, policy)
     if config.memory == "recompute":
         return _recomputed(config, environment, policy)
     if config.min_batch_steps is not None:
@@ -128,6 +135,50 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
     return Batches(collect_batch, open_batch, lambda batch: episode_metrics(batch.stats(), batch.is_valid))
 
 
+def _with_history(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+    """Batches of rounds whose episodes compete with those of earlier batches, for a method that sees wholes."""
+    rewards_of, replayed = make_rewards(config), _replayed(config)
+    make_rounds = _make_rounds(config, environment, policy)
+    num_batches = get_history(get_method_settings(config))
+
+    def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> PackedEpisodes:
+        return collect_rounds(make_rounds(learner.params, key, traced.env_params))
+
+    def episodes_of(traced: TracedConfig, batch: PackedEpisodes) -> Episodes:
+        lengths, behaviour = batch.sum_over_steps((batch.steps.mask.astype(jnp.int32), batch.steps.log_probs))
+        returns = batch.discounted_returns(rewards_of(traced, batch), traced.discount)
+        return Episodes(*(leaf.reshape(-1) for leaf in (returns, lengths, behaviour, batch.is_valid)))
+
+    def log_likelihoods(params: Params, batch: PackedEpisodes, fresh: jax.Array | bool = False) -> jax.Array:
+        log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
+        return batch.sum_over_steps(log_probs).reshape(-1)
+
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> OpenBatch:
+        history: History = learner.history
+
+        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+            newest = log_likelihoods(params, batch, fresh)
+            return join_log_likelihoods(newest, history, log_likelihoods, params)
+
+        group = join(episodes_of(traced, batch), history)
+        reference = None if learner.reference is None else evaluate(learner.reference)
+        return OpenBatch(group, reference, evaluate)
+
+    def kept_of(traced: TracedConfig, batch: PackedEpisodes) -> tuple[PackedEpisodes, Episodes]:
+        return batch.without_reports(), episodes_of(traced, batch)
+
+    def before_all(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> History:
+        return no_history(num_batches, *jax.eval_shape(lambda: kept_of(traced, collect_batch(traced, learner, key))))
+
+    return Batches(
+        collect_batch,
+        open_batch,
+        lambda batch: episode_metrics(batch.stats(), batch.is_valid),
+        before_all,
+        lambda traced, learner, batch: remember(learner.history, *kept_of(traced, batch)),
+    )
+
+
 def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
     is_reused, group_rounds = _is_reused(config), _make_grouping(config)
@@ -194,5 +245,6 @@ def _make_unroll(config: ExperimentConfig, environment: Environment, policy: Pol
 def _make_rounds(config: ExperimentConfig, environment: Environment, policy: Policy) -> Callable[..., Rounds]:
     """Makes `(params, key, environment's numbers) -> rounds of M episodes`."""
     make_unroll, bounds = _make_unroll(config, environment, policy), round_bounds_of(config, environment)
-    assert bounds is not None  # the batch is counted in steps
+    if bounds is None:  # the batch is not counted in steps
+        bounds = RoundBounds(config.num_trajectories, horizon_of(config, environment), 1, None)
     return lambda params, key, env_params: Rounds(make_unroll(params, key, env_params), bounds)

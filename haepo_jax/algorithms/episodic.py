@@ -1,9 +1,10 @@
 """Learning from complete episodes.
 
-An update is `num_epochs` gradient steps on the loss of one batch of episodes, then the reference moves. A method
-that adapts its settings does so before the first of them and after the last.
+An update is `num_epochs` gradient steps on the loss of one batch of episodes, and of as many earlier ones as compete
+again; then the reference moves. A method that adapts its settings does so before the first of them and after the last.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
         adapted = None if adaptation is None else adaptation.init(get_method_settings(traced), params)
-        return LearnerState(params, optimizer(traced).init(params), rule.init(params), adaptation=adapted)
+        learner = LearnerState(params, optimizer(traced).init(params), rule.init(params), adaptation=adapted)
+        return dataclasses.replace(learner, history=batches.no_history(traced, learner, key))
 
     def objective_of(batch: OpenBatch, settings: Any) -> Objective:
         return make_objective(settings, batch.group, batch.reference)
@@ -87,7 +89,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         reference = rule.update(
             get_method_settings(traced), learner.reference, learner.params, params, updates_done + 1
         )
-        return LearnerState(params, optimizer_state, reference, adaptation=adapted), metrics
+        history = batches.remember(traced, learner, batch)
+        return LearnerState(params, optimizer_state, reference, history=history, adaptation=adapted), metrics
 
     return Algorithm(policy, init, batches.collect, batch_loss, learn, batches.measure)
 

@@ -21,8 +21,8 @@ RULE = (
     f"fewer than {FEWEST_SEEDS} seeds, where there is nothing to compare because neither gets there, and where an "
     "interval that holds the tie has an infinite end. A claim stands for all of its comparisons: it is reproduced if "
     "each is, contradicted if one is, else undecided if one is, else no difference is shown. Where some comparisons "
-    "reproduce a claim and others contradict it, each has a line of its own. The verdict is on the method as the "
-    "paper has it; that on the recommended form stands beside it. A quick run decides nothing."
+    "reproduce a claim and others contradict it, each has a line of its own. The verdict is on the method in the "
+    "paper's form, as far as it is known; that on the recommended form stands beside it. A quick run decides nothing."
 )
 """For readers of a page."""
 

@@ -207,14 +207,14 @@ def _rank(returns: jax.Array, mask: jax.Array, axis_name: AxisName) -> _Ranked:
 
 
 def _check_temperature(temperature: ArrayLike, returns: jax.Array) -> None:
-    numbers = as_float("temperature", temperature)
     groups = returns.shape[:-1]
-    if numbers.shape not in ((), groups):
+    numbers = as_float("temperature", temperature)
+    if not groups or numbers.ndim == 0:
+        check_positive("temperature", temperature)
+    elif numbers.shape != groups:
         raise ValueError(
             f"temperature must be a scalar or one number a group, of shape {groups}, got an array of shape "
             f"{numbers.shape}."
         )
-    if numbers.ndim == 0:
-        check_positive("temperature", temperature)
     elif is_concrete(temperature) and not bool(jnp.all(numbers >= 0)):
         raise ValueError(f"temperature must not be negative, got {temperature}.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from haepo_jax import components
 from haepo_jax.errors import ConfigError
@@ -14,8 +15,18 @@ from haepo_jax.fields import choice, component, number, static_arguments, traced
 from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.multipliers import make_dual, make_meta
 from haepo_jax.methods.record import Adaptation, Group, Method, Objective, OnLanguage, Sees, make_scalars
-from haepo_jax.methods.settings import REFERENCES, Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.schedules import CONSTANT, SCHEDULE, with_schedules
+from haepo_jax.methods.settings import (
+    REFERENCES,
+    Chosen,
+    EpochsConfig,
+    HistoryConfig,
+    ReferenceConfig,
+    check_reference_acts,
+)
 from haepo_jax.types import Metrics
+
+TEMPERATURE_SCALES = ("none", "sqrt_length")
 
 OF_BATCH, OVER_BATCHES = ("fixed", "ess"), ("dual", "meta")
 """How sharpness, entropy and the reference's strength are set: by the batch alone, or by what earlier ones gave."""
@@ -23,6 +34,7 @@ OF_BATCH, OVER_BATCHES = ("fixed", "ess"), ("dual", "meta")
 _SCORE = "haepo.score"
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoLossConfig:
     """The HAEPO loss."""
@@ -39,6 +51,9 @@ class HaepoLossConfig:
     """How the group's returns are brought to one scale: `zscore`, by their `sum`, or `none`."""
     temperature: float = number(1.0, above=0.0)
     """What scores are divided by before they make weights; the larger, the more even the weights."""
+    temperature_scale: str = choice("none", TEMPERATURE_SCALES)
+    """What the temperature is multiplied by: `none`, or `sqrt_length`, the root of the group's mean length, by which
+    the spread of the sums of independent steps grows; then one temperature serves episodes of any length."""
     projection: str = choice("reverse", PROJECTIONS)
     """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
     which is the paper's loss; or `forward`, that of the target's from the weights."""
@@ -56,8 +71,9 @@ class HaepoLossConfig:
     the rest of b is its weight."""
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(EpochsConfig, HaepoLossConfig, ReferenceConfig):
+class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""
 
     adapt: str = choice("fixed", OF_BATCH + OVER_BATCHES)
@@ -90,6 +106,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
     kl_coef = 0 if reference_scores is None else settings.kl_coef
     total = settings.entropy_coef + kl_coef
+    temperature = _temperature(settings, group)
     kl_share = jnp.where(total > 0, kl_coef / jnp.where(total > 0, total, 1), 0)
 
     def loss_of(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -99,7 +116,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             reference_scores,
             entropy_coef=settings.entropy_coef,
             kl_coef=kl_coef,
-            temperature=settings.temperature,
+            temperature=temperature,
             normalization=settings.normalization,
             projection=settings.projection,
             target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
@@ -119,6 +136,15 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
         return loss, make_scalars(metrics)
 
     return loss_of
+
+
+def _temperature(settings: HaepoLossConfig, group: Group) -> ArrayLike:
+    """Computes what scores are divided by."""
+    if settings.temperature_scale == "none":
+        return settings.temperature
+    valid = jnp.broadcast_to(True if group.valid is None else group.valid, group.lengths.shape)
+    steps, episodes = (jnp.sum(counts, dtype=jnp.float32) for counts in (jnp.where(valid, group.lengths, 0), valid))
+    return settings.temperature * jnp.sqrt(jnp.maximum(steps, 1) / jnp.maximum(episodes, 1))
 
 
 def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], jax.Array]:
@@ -179,6 +205,13 @@ def _check_multipliers(chosen: Chosen) -> None:
                 f"{where} begins with {chosen.where(name)} and multiplies it, so that 0 would stay 0; set it above "
                 f"0{remedy}."
             )
+    for name in weights:
+        schedule = name + SCHEDULE
+        if getattr(settings, schedule) != CONSTANT:
+            raise ConfigError(
+                f"{where} moves {chosen.where(name)} itself, so that it takes no schedule; set "
+                f"{chosen.where(schedule)} to {CONSTANT}."
+            )
     acts = settings.adapt == "meta" and settings.projection == "forward"
     if settings.score == "log_ratio" and settings.num_epochs == 1 and not acts:
         raise ConfigError(
@@ -199,8 +232,9 @@ def _make_adaptation(settings: HaepoLossConfig) -> Adaptation | None:
 
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of before these two could be chosen."""
-    return {"projection": "reverse", "adapt": "fixed"} | dict(settings)
+    """Settings of before these could be chosen."""
+    chosen_later = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none", "history": 0}
+    return chosen_later | dict(settings)
 
 
 METHOD = Method(

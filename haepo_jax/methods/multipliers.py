@@ -90,7 +90,7 @@ def make_meta(*, has_reference: bool) -> Adaptation:
         log_likelihoods, pull_back = batch.differentiate()
         outer = pull_back(
             haepo_coefficients(
-                jnp.zeros_like(log_likelihoods),
+                log_likelihoods - batch.group.behaviour_log_likelihoods,
                 batch.group.returns,
                 entropy_coef=0,
                 kl_coef=0,

@@ -56,6 +56,14 @@ class EpochsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HistoryConfig:
+    """For a method whose loss allows for episodes that an earlier policy has played."""
+
+    history: int = count(0, low=0)
+    """Batches before the newest whose episodes compete again with its own."""
+
+
+@dataclasses.dataclass(frozen=True)
 class SegmentConfig:
     """Learning from segments of `num_steps` steps in `num_trajectories` environments that go on in between."""
 

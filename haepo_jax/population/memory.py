@@ -9,9 +9,10 @@ import math
 
 import jax
 
-from haepo_jax.config import ExperimentConfig, find_need_of_steps
+from haepo_jax.config import ExperimentConfig, find_need_of_steps, get_method_settings
 from haepo_jax.environments import Environment
 from haepo_jax.environments.interface import Box
+from haepo_jax.methods import get_history
 from haepo_jax.runtime import host
 
 _SHARE = 0.8  # of a device's memory that an update's steps may take; the rest is for all else
@@ -37,7 +38,8 @@ def with_memory(config: ExperimentConfig, environment: Environment, num_steps: i
     """
     if config.memory != "auto":
         return config
-    fits = num_steps * step_bytes(environment) * _COPIES <= _SHARE * device_bytes()
+    num_batches = 1 + get_history(get_method_settings(config))
+    fits = num_batches * num_steps * step_bytes(environment) * _COPIES <= _SHARE * device_bytes()
     kept = fits or find_need_of_steps(config) is not None
     return dataclasses.replace(config, memory="remat" if kept else "recompute")
 

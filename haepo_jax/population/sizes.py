@@ -22,7 +22,7 @@ from haepo_jax.config import (
 )
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.methods import Sees, get_reference_rule
+from haepo_jax.methods import Sees, get_history, get_reference_rule
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
@@ -79,7 +79,7 @@ def check(
             f"{largest.of}, and it has {in_words(there)}; lower {largest.setting}."
         )
     if workdir is not None and not (workdir / "config.json").exists():
-        _check_disk(workdir, num_members, _state_bytes(config, networks))
+        _check_disk(workdir, num_members, _state_bytes(config, environment, networks))
 
 
 def describe_long_updates(config: ExperimentConfig, num_members: int) -> str | None:
@@ -114,7 +114,7 @@ def _needs(
             episodes += steps * sum(networks.widths) * _FLOAT
     needs = [
         _Need(
-            members_per_device * _state_bytes(config, networks) + networks.params * _FLOAT,
+            members_per_device * _state_bytes(config, environment, networks) + networks.params * _FLOAT,
             f"the parameters and optimisers of {members_per_device:,} members",
             networks.setting if members_per_device <= LEAST else "--members_per_device",
         ),
@@ -160,13 +160,14 @@ def _bounds(config: ExperimentConfig, environment: Environment) -> RoundBounds |
     return None if get_method(config).sees is Sees.SEGMENTS else round_bounds_of(config, environment)
 
 
-def _state_bytes(config: ExperimentConfig, networks: NetworkSizes) -> int:
+def _state_bytes(config: ExperimentConfig, environment: Environment, networks: NetworkSizes) -> int:
     """Computes the least bytes of a member between updates."""
+    history = get_history(get_method_settings(config)) * config.num_trajectories * lane_steps(config, environment)
     moments = 0 if is_outside(config.optimizer.transform) else _ADAM
     copies = (
         1 + moments + (get_reference_rule(get_method_settings(config)) != "none") + (config.evaluate_every is not None)
     )
-    return copies * networks.params * _FLOAT
+    return copies * networks.params * _FLOAT + history * step_bytes(environment)
 
 
 def _check_disk(workdir: Path, num_members: int, state_bytes: int) -> None:

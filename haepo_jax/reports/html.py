@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, RULE, UNDECIDED, VERDICTS
-from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
+from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, UNDECIDED, VERDICTS
+from haepo_jax.reports.page import Claim, ClaimsChapter, ConfigListing, Fairness, Figure, Report, Section, Table
 from haepo_jax.text import visible
 
 PAPER = "https://arxiv.org/abs/2508.18884"
@@ -42,9 +42,9 @@ def render(report: Report) -> str:
     """
     style = resources.files("haepo_jax.reports").joinpath("page.css").read_text()
     chapters = [
-        _render_verdicts(report.sections),
+        _render_verdicts(report.sections, report.claims),
         _render_contents(report),
-        *map(_render_section, report.sections),
+        *(_render_section(section, report.claims) for section in report.sections),
         _render_fairness(report.fairness),
         _render_configs(report.configs),
         _render_provenance(report.provenance),
@@ -94,28 +94,28 @@ def _render_header(report: Report) -> str:
     )
 
 
-def _render_badge(verdict: str) -> str:
-    name = verdict.replace(" ", "-")
-    return f'<span class="badge {name}"><span aria-hidden="true">{_SIGNS[verdict]}</span> {escape(verdict)}</span>'
+def _render_badge(verdict: str, words: Mapping[str, str]) -> str:
+    name, word = verdict.replace(" ", "-"), words.get(verdict, verdict)
+    return f'<span class="badge {name}"><span aria-hidden="true">{_SIGNS[verdict]}</span> {escape(word)}</span>'
 
 
-def _render_verdict(claim: Claim) -> str:
-    badge = _render_badge(claim.verdict)
+def _render_verdict(claim: Claim, words: Mapping[str, str]) -> str:
+    badge = _render_badge(claim.verdict, words)
     if not claim.recommended:
         return badge
-    return f'{badge} <span class="source">recommended form: {_render_badge(claim.recommended)}</span>'
+    return f'{badge} <span class="source">recommended form: {_render_badge(claim.recommended, words)}</span>'
 
 
-def _render_verdicts(sections: Sequence[Section]) -> str:
+def _render_verdicts(sections: Sequence[Section], chapter: ClaimsChapter) -> str:
     pairs = [(section, claim) for section in sections for claim in section.claims]
     if not pairs:
         return ""
     counts = Counter(claim.verdict for _, claim in pairs)
-    tally = " ".join(f"<li>{counts[verdict]} {_render_badge(verdict)}</li>" for verdict in VERDICTS)
+    tally = " ".join(f"<li>{counts[verdict]} {_render_badge(verdict, chapter.words)}</li>" for verdict in VERDICTS)
     rows = [
         "<tr>"
         f'<th scope="row">{escape(claim.text)} <span class="source">{escape(claim.source)}</span></th>'
-        f'<td class="verdict">{_render_verdict(claim)}</td>'
+        f'<td class="verdict">{_render_verdict(claim, chapter.words)}</td>'
         f"<td>{_render_evidence(claim.evidence)}</td>"
         f'<td class="where"><a href="#{section.slug}">{escape(section.title)}</a></td>'
         "</tr>"
@@ -124,11 +124,11 @@ def _render_verdicts(sections: Sequence[Section]) -> str:
     return "\n".join(
         [
             '<section id="verdicts">',
-            "<h2>What became of the paper’s claims</h2>",
+            f"<h2>{escape(chapter.title)}</h2>",
             f'<ul class="tally">{tally}</ul>',
-            f'<p class="note">{escape(RULE)}</p>',
+            f'<p class="note">{escape(chapter.rule)}</p>',
             '<table class="claims">',
-            "<thead><tr><th>Claim of the paper</th><th>Verdict</th><th>Evidence</th><th>Study</th></tr></thead>",
+            f"<thead><tr><th>{escape(chapter.column)}</th><th>Verdict</th><th>Evidence</th><th>Study</th></tr></thead>",
             "<tbody>",
             *rows,
             "</tbody>",
@@ -161,9 +161,10 @@ def _render_contents(report: Report) -> str:
     return "\n".join(['<nav aria-label="Contents">', "<h2>Contents</h2>", "<ol>", *items, "</ol>", "</nav>"])
 
 
-def _render_section(section: Section) -> str:
+def _render_section(section: Section, chapter: ClaimsChapter) -> str:
     claims = [
-        f'<li>{_render_verdict(claim)} {escape(claim.text)} <span class="source">{escape(claim.source)}</span></li>'
+        f"<li>{_render_verdict(claim, chapter.words)} {escape(claim.text)} "
+        f'<span class="source">{escape(claim.source)}</span></li>'
         for claim in section.claims
     ]
     return "\n".join(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.analysis.verdicts import VERDICTS
+from haepo_jax.analysis.verdicts import RULE, VERDICTS
 from haepo_jax.errors import choose
 
 _CHAPTERS = ("verdicts", "fairness", "configs", "provenance")
@@ -24,7 +24,7 @@ class Claim:
     Attributes:
       text: the claim, in a sentence.
       source: where the paper makes it.
-      verdict: one of `VERDICTS`, on the method as the paper has it.
+      verdict: one of `VERDICTS`, on the method in the paper's form.
       evidence: the numbers that decide the verdict; of the form "what is measured: one; another; a third.", each
         number gets a line.
       recommended: one of `VERDICTS`, on the form of the method that is recommended here; empty for a claim that is
@@ -41,6 +41,23 @@ class Claim:
         """Refuses an unknown verdict."""
         for word in filter(None, (self.verdict, self.recommended)):
             choose("verdict of a claim", word, VERDICTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimsChapter:
+    """How the chapter of the claims is worded; by default it is about those of the paper.
+
+    Attributes:
+      title: its heading.
+      column: what a claim is, the heading of its column.
+      rule: how a verdict comes about.
+      words: what a verdict is called on the page, where it is not by its own word.
+    """
+
+    title: str = "What became of the paper’s claims"
+    column: str = "Claim of the paper"
+    rule: str = RULE
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +177,9 @@ class Report:
       configs: every run.
       provenance: what was run where, when and with what, as shown.
       fairness: how the algorithms were tuned.
+      judged: the form of the method that the verdicts on claims are on, in words; empty where they are on none.
       quick: whether this is the quick version, with fewer seeds, which is not to be cited.
+      claims: how the chapter of the claims is worded.
     """
 
     title: str
@@ -169,7 +188,9 @@ class Report:
     configs: Sequence[ConfigListing] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fairness: Fairness = Fairness()
+    judged: str = ""
     quick: bool = False
+    claims: ClaimsChapter = ClaimsChapter()
 
     def __post_init__(self) -> None:
         """Refuses sections that share a slug."""

@@ -43,7 +43,8 @@ def publish(directory: StrPath, report: Report) -> Path:
             for claim in section.claims
         ]
         if claims:
-            write_json(directory / "verdicts.json", {"headline": report.first_paragraph, "claims": claims})
+            verdicts = {"headline": report.first_paragraph, "judged": report.judged, "claims": claims}
+            write_json(directory / "verdicts.json", verdicts)
         tables = {section.slug: [dataclasses.asdict(table) for table in section.tables] for section in report.sections}
         write_json(directory / "tables.json", tables)
         (directory / "figures").mkdir(exist_ok=True)

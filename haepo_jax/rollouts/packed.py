@@ -1,5 +1,6 @@
 """Whole episodes of several rounds, packed: in each of M lanes a round's episode follows the longest of the last."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -72,6 +73,12 @@ class PackedEpisodes:
         masked = jax.tree.map(lambda leaf: jnp.where(self.steps.mask, leaf, 0), values)
         sums = _sum_rounds(self.horizon, masked, self.starts, self.round_of_step)
         return jax.tree.map(lambda leaf: jnp.where(self.is_valid, leaf, 0), sums)
+
+    def without_reports(self) -> "PackedEpisodes":
+        """Drops what neither log-likelihoods nor sums over steps need: rewards, entropies and info metrics."""
+        nothing: Any = ()
+        steps = self.steps._replace(rewards=nothing, entropies=nothing, info_metrics={})
+        return dataclasses.replace(self, steps=steps)
 
     def stats(self) -> EpisodeStats:
         """Computes the statistics of the episodes, their discounted returns left undiscounted."""

@@ -151,7 +151,9 @@ def update_counted_in_steps(name):
     return config, update
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("dpo", "ppo") else pytest.mark.slow) for name in ALL]
+)
 def test_a_batch_counted_in_steps_is_reported_by_every_method(name):
     config, update = update_counted_in_steps(name)
     _, metrics = jax.eval_shape(update, arrays_of(traced_settings(config)))

@@ -22,7 +22,7 @@ from haepo_jax.losses import (
 )
 from haepo_jax.population.member import make_member
 
-M, T, LEAST = 3, 30, 120
+M, T, LEAST = 3, 20, 80
 KEY = jax.random.key(5)
 GRPO = {"aggregation": "constant", "kl_coef": 0.1}
 
@@ -132,7 +132,12 @@ def dpo(log_probs, reference, behaviour, mask, returns):
 
 @pytest.mark.parametrize(
     ("algorithm", "loss_of", "settings"),
-    [("haepo", haepo, {}), ("rloo", rloo, {}), ("grpo", grpo, GRPO), ("dpo", dpo, {})],
+    [
+        ("haepo", haepo, {}),
+        ("grpo", grpo, GRPO),
+        pytest.param("rloo", rloo, {}, marks=pytest.mark.slow),
+        pytest.param("dpo", dpo, {}, marks=pytest.mark.slow),
+    ],
 )
 def test_the_gradient_is_that_of_all_episodes_one_in_a_row(algorithm, loss_of, settings):
     loss, grads, metrics, _ = gradient_of(algorithm, **settings)
@@ -143,7 +148,8 @@ def test_the_gradient_is_that_of_all_episodes_one_in_a_row(algorithm, loss_of, s
     assert_close(grads, expected_grads, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("memory", ["recompute", pytest.param("store", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["recompute", "store"])
 def test_what_is_kept_of_a_batch_changes_nothing(memory):
     (loss, grads, metrics, _), (expected_loss, expected_grads, expected_metrics, _) = (
         gradient_of("haepo", kept) for kept in (memory, "remat")
@@ -165,6 +171,7 @@ def test_the_metrics_are_means_over_the_episodes_that_there_are():
     assert behaviour.shape[0] == metrics["num_episodes"]
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_round_is_the_batch_that_is_not_counted():
     few = dataclasses.replace(config_of(), min_batch_steps=M)  # M episodes have at least M steps
     plain = dataclasses.replace(few, min_batch_steps=None)

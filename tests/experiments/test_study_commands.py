@@ -8,7 +8,11 @@ from absl import flags
 
 from haepo_jax.reports.publishing import PublishedReport
 
-COMMANDS = {"paper": "experiments.studies.paper.reproduction", "tldr_report": "experiments.studies.tldr.reproduction"}
+COMMANDS = {
+    "paper": ("experiments.studies.paper.reproduction", "reproduce"),
+    "suite": ("experiments.studies.suite.study", "run_suite"),
+    "tldr_report": ("experiments.studies.tldr.reproduction", "reproduce"),
+}
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -16,9 +20,10 @@ COMMANDS = {"paper": "experiments.studies.paper.reproduction", "tldr_report": "e
 def test_a_command_ends_with_its_finding_and_the_next_command(tmp_path, monkeypatch, capsys, name, quick):
     command = _loaded(name)
     workdir = tmp_path / "\x1b[2J"
-    headline = "Of 9 claims, on the method as the paper has it: 9 undecided."
-    study = importlib.import_module(COMMANDS[name])
-    monkeypatch.setattr(study, "reproduce", lambda *_: PublishedReport(workdir / "report.html", headline))
+    headline = "Of 9 claims, on the form it has: 9 undecided."
+    module, does = COMMANDS[name]
+    study = importlib.import_module(module)
+    monkeypatch.setattr(study, does, lambda *_: PublishedReport(workdir / "report.html", headline))
     monkeypatch.setattr(command.command_line, "read_workdir", lambda: tmp_path)
     monkeypatch.setenv("XLA_FLAGS", "")
     flags.FLAGS.mark_as_parsed()

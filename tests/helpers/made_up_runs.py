@@ -1,14 +1,11 @@
-"""Runs that nobody trained: folders as `haepo_jax.runs.experiment.run` leaves them, with numbers of the test."""
+"""Runs that nobody trained: folders as `haepo_jax.runs.experiment.run_sweep` leaves them, with numbers of the test."""
 
-import dataclasses
 import functools
 
 import jax
 import numpy as np
 
 from experiments.studies.paper.scale import Scale
-from haepo_jax.config import to_json
-from haepo_jax.config.members import make_members
 from haepo_jax.runs.files import is_complete
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.identity import open_run, read_run_id
@@ -30,7 +27,7 @@ SMALL = Scale(
     deep_seas=(4, 5),
     batches=8,
     budget=1.0,
-    runs=108,
+    runs=141,
 )
 UPDATES = 12
 
@@ -43,7 +40,7 @@ def attempt(folder):
 
 
 class Trainer:
-    """Stands in for `haepo_jax.runs.experiment.run`.
+    """Stands in for `haepo_jax.runs.experiment.run_sweep`, of one group.
 
     `learn(config, member)` gives the member's metric after each update, of any length up to `UPDATES`; a member with
     fewer has diverged.
@@ -55,14 +52,16 @@ class Trainer:
         self.configs = []
         """Of the runs that were done, in order."""
 
-    def __call__(self, config, workdir):
-        members = make_members(config)
-        with open_run(workdir, to_json(config), [dataclasses.asdict(member) for member in members]):
+    def __call__(self, sweep, workdir, *, checkpoint_seconds):
+        (group,) = sweep.groups
+        config, members = group.config, group.members
+        with open_run(workdir, sweep.record, [member.to_json() for member in members]):
             if is_complete(workdir):
                 return False
             self.configs.append(config)
             series = [np.asarray(self._learn(config, member), np.float32) for member in members]
-            write_metrics(workdir, members, series, metric=metric_of(config), budget=config.max_env_steps or 1200)
+            budget, dropped = config.max_env_steps or 1200, dropped_of(config)
+            write_metrics(workdir, members, series, metric=metric_of(config), budget=budget, dropped=dropped)
             timeline = [[update, 0.5 * update] for update in range(1, UPDATES + 1)]
             seconds = {"compile_seconds": 2.0, "run_seconds": 0.5 * UPDATES}
             write_json(workdir / "provenance.json", [self._attempt | seconds | {"timeline": timeline}])
@@ -77,7 +76,12 @@ def metric_of(config):
     return "success" if "Walk" in config.env else "episode_return"
 
 
-def write_metrics(workdir, members, series, *, metric, budget):
+def dropped_of(config):
+    """Updates, from the first, whose returns `sum` normalisation drops: on Gaussian bandits alone."""
+    return 3 if config.haepo.normalization == "sum" and config.env.startswith("Gaussian") else 0
+
+
+def write_metrics(workdir, members, series, *, metric, budget, dropped=0):
     """`metrics/` with the same environment steps in each update; a member with too few values has diverged."""
     values = np.full((UPDATES, len(members)), np.nan, np.float32)
     for index, own in enumerate(series):
@@ -85,7 +89,8 @@ def write_metrics(workdir, members, series, *, metric, budget):
     steps = np.arange(1, UPDATES + 1)[:, None] * budget // UPDATES
     ended = np.array([len(own) for own in series])
     steps = np.minimum(steps, ended * budget // UPDATES)
-    metrics = {"episode_return": values} | {metric: values}
+    flags = np.where(np.isnan(values), np.nan, np.arange(UPDATES)[:, None] < dropped).astype(np.float32)
+    metrics = {"episode_return": values, "returns_sum_not_positive": flags} | {metric: values}
     diverged = (np.arange(UPDATES)[:, None] == ended - 1) & (ended < UPDATES)
     writer = MetricsWriter(
         workdir / "metrics", members, metrics=dict.fromkeys(metrics, np.float32), run=read_run_id(workdir)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 
 class Batch(NamedTuple):
@@ -49,6 +50,9 @@ def reference():
         effective_sample_size=_effective_sample_size,
         haepo=_haepo,
         coefficients=_coefficients,
+        target_temperature=_target_temperature,
+        target_log_weights=_target_log_weights,
+        projected=_projected,
         reinforce=_reinforce,
         leave_one_out=_leave_one_out,
         generalized_advantages=_generalized_advantages,
@@ -204,6 +208,9 @@ def _haepo(scores, returns, reference_scores, *, entropy_coef, kl_coef, temperat
     if reference_scores is not None:
         kl = _kl(log_weights, _log_weights(reference_scores, temperature, where))
     counted = where.any(-1)
+    b = entropy_coef + (0 if reference_scores is None else kl_coef)
+    tilt = _tilt(reference_scores, returns.shape, temperature, kl_coef / b if b else 0, where)
+    target = _target_log_weights(normalized, tilt, b, where)
     group_losses = (policy_loss - entropy_coef * entropy + kl_coef * kl)[counted]
     return SimpleNamespace(
         loss=group_losses.sum() / max(counted.sum(), 1),
@@ -216,6 +223,9 @@ def _haepo(scores, returns, reference_scores, *, entropy_coef, kl_coef, temperat
         max_weight=weights.max(-1),
         num_valid=where.sum(-1),
         returns_sum_not_positive=np.zeros(policy_loss.shape, bool),
+        target_temperature=np.where(counted, b, 0),
+        target_effective_sample_size=_effective_sample_size(target),
+        target_kl=_kl(log_weights, target),
     )
 
 
@@ -235,6 +245,57 @@ def _coefficients(scores, returns, reference_scores, *, entropy_coef, kl_coef, t
         jacobian = (np.diag(w) - np.outer(w, w)) / temperature
         out[index][present] = jacobian @ slope
     return out / max(where.any(-1).sum(), 1)
+
+
+def _target_temperature(returns, share, where=None):
+    """The root in log b, where there is one: of a group with fewer ties for the best than its share."""
+    where = _all(returns) if where is None else where
+    out = np.zeros(returns.shape[:-1])
+    for index, group in _vectors(returns):
+        kept = group[where[index]].astype(np.float64)
+
+        def excess(log_b, kept=kept):
+            weights = np.exp((kept - kept.max()) / np.exp(log_b))
+            return weights.sum() ** 2 / (weights**2).sum() - share * kept.size
+
+        if kept.size > 1:
+            out[index] = np.exp(brentq(excess, np.log(np.ptp(kept)) - 5, np.log(np.ptp(kept)) + 8, xtol=1e-14))
+    return out
+
+
+def _target_log_weights(returns, reference, temperature, where):
+    """With a temperature of each group, `[...]`."""
+    return _log_weights(returns / np.broadcast_to(temperature, returns.shape[:-1])[..., None] + reference, 1.0, where)
+
+
+def _tilt(reference_scores, shape, temperature, share, where):
+    """Log-weights of the reference times its share, 0 where masked and without a reference."""
+    if reference_scores is None:
+        return np.zeros(shape)
+    return share * np.where(where, _log_weights(reference_scores, temperature, where), 0)
+
+
+def _projected(scores, returns, reference_scores, *, entropy_coef, kl_coef, temperature, share, projection, where):
+    """Loss and coefficients of each group, and the target's log-weights, under `zscore` normalisation."""
+    normalized, log_weights = _normalize(returns, "zscore", where), _log_weights(scores, temperature, where)
+    b = entropy_coef + kl_coef
+    tilt = _tilt(reference_scores, returns.shape, temperature, kl_coef / b if b else 0, where)
+    if share is not None:
+        b = _target_temperature(normalized, share, where)
+    b = np.broadcast_to(b, returns.shape[:-1])
+    target = _target_log_weights(normalized, tilt, np.where(b == 0, 1, b), where)
+    losses, slopes = np.zeros(b.shape), np.zeros(returns.shape)
+    for index, group in _vectors(log_weights):
+        kept = where[index]
+        log_w, log_t = group[kept], target[index][kept]
+        w, t = np.exp(log_w), np.exp(log_t)
+        if projection == "forward":
+            losses[index], slope = -(t * log_w).sum(), w - t
+        else:
+            f = -normalized[index][kept] + b[index] * (log_w - tilt[index][kept])
+            losses[index], slope = (w * f).sum(), (np.diag(w) - np.outer(w, w)) @ f
+        slopes[index][kept] = slope / temperature
+    return SimpleNamespace(losses=losses, slopes=slopes, target=target, b=b)
 
 
 def _reinforce(log_likelihoods, advantages, where):

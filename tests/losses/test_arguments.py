@@ -65,10 +65,20 @@ CALLS = {
     "weights_kl": {"log_weights": GROUP, "reference_log_weights": GROUP},
     "effective_sample_size": {"log_weights": GROUP},
     "first_episode_mask": {"done": FLAGS},
+    "target_temperature": {"normalized_returns": GROUP, "effective_sample_size": 0.5, "where": MASK},
+    "target_log_weights": {
+        "normalized_returns": GROUP,
+        "reference_log_weights": GROUP,
+        "temperature": 1.0,
+        "where": MASK,
+    },
 }
 OPTIONAL = {"where", "reference_scores", "reference_log_probs", "lengths", "behaviour_log_likelihoods"}
+OPTIONAL_THERE = {("target_log_weights", "reference_log_weights"), ("target_log_weights", "temperature")}
 CHOICES = [
     ("haepo_loss", "normalization", "zscore, sum, none"),
+    ("haepo_loss", "projection", "reverse, forward"),
+    ("haepo_coefficients", "projection", "reverse, forward"),
     ("haepo_coefficients", "normalization", "zscore, sum, none"),
     ("normalize_returns", "method", "zscore, sum, none"),
     ("grpo_loss", "aggregation", "sequence_mean, token_mean, constant"),
@@ -91,7 +101,7 @@ def is_number(name, argument):
     "value", [None, "zscroe", {"a": 1}, [[1.0], [1.0, 2.0]]], ids=["None", "text", "dict", "rows"]
 )
 def test_what_is_no_number_is_named(name, argument, value):
-    if value is None and argument in OPTIONAL:
+    if value is None and (argument in OPTIONAL or (name, argument) in OPTIONAL_THERE):
         return
     with pytest.raises(TypeError, match=rf"^{argument} must be .*, got "):
         call(name, **{argument: value})

@@ -6,10 +6,10 @@ from itertools import cycle
 import pytest
 from helpers.html_page import Page
 
-from haepo_jax.analysis.verdicts import VERDICTS
+from haepo_jax.analysis.verdicts import RULE, VERDICTS
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.reports.html import render
-from haepo_jax.reports.page import Claim, ConfigListing, Fairness, Figure, Report, Section, Table
+from haepo_jax.reports.page import Claim, ClaimsChapter, ConfigListing, Fairness, Figure, Report, Section, Table
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 
@@ -83,6 +83,17 @@ def test_verdicts_are_counted():
     assert " ".join("".join(Page(tally).text).split()) == (
         "2 ✓ reproduced 2 ✗ contradicted 1 = no difference shown 1 ? undecided"
     )
+
+
+def test_a_page_may_word_its_claims_and_verdicts_otherwise():
+    words = {VERDICTS[0]: "reached <1>", VERDICTS[1]: "missed"}
+    text = render(report(claims=ClaimsChapter("What became of the targets", "Target", "The rule & its end.", words)))
+    assert "<h2>What became of the targets</h2>" in text and "<th>Target</th>" in text
+    assert "The rule &amp; its end." in text and RULE[:40] not in text
+    badges = re.findall(r'<span class="badge ([a-z-]+)"><span aria-hidden="true">.</span> ([^<]*)</span>', text)
+    shown = {name: word for name, word in badges}
+    assert shown[VERDICTS[0]] == "reached &lt;1&gt;" and shown[VERDICTS[1]] == "missed"
+    assert shown[VERDICTS[3]] == VERDICTS[3]
 
 
 def test_everything_is_escaped():

@@ -7,7 +7,7 @@ import numpy as np
 from experiments.studies.claims import judge
 from experiments.studies.drawing import draw, make_row
 from experiments.studies.methods import Method
-from experiments.studies.paper.methods import HAEPO
+from experiments.studies.paper.methods import BETAS, HAEPO, PAPER
 from experiments.studies.paper.tasks import CARTPOLE, WALK
 from experiments.studies.paper.tuning import Task, Tuned, run_reported
 from experiments.studies.runs import Runs
@@ -22,7 +22,13 @@ BETA, LAMBDA = "haepo.entropy_coef", "haepo.kl_coef"
 LABELS = {task.name: task.label for task in (CARTPOLE, WALK)}
 OTHER_M = (4, 8, 32)
 _LAMBDA_VALUE = 5e-3
-_UPDATES = 60  # a little over half of what the methods are compared over
+_UPDATES = 60  # half of what the methods are compared over
+_PAPER = {beta: f"{PAPER.label}, beta {beta:g}" for beta in BETAS}
+FORMS = (*_PAPER.values(), *(method.label for method in HAEPO.values()))
+"""What the regularisers are taken from: the paper's form over the paper's range, and the others as they were tuned."""
+
+Areas = Mapping[tuple[str, str], np.ndarray]
+"""By form and variant, the mean metric of each seed over learning."""
 
 
 def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, Tuned]]) -> Section:
@@ -34,6 +40,7 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
       tuned: choices by task and method.
     """
     areas = {task.name: _run_regularisers(runs, task, tuned[task.name]) for task in (CARTPOLE, WALK)}
+    betas = {name: choices[PAPER.name].chosen[BETA] for name, choices in tuned.items()}
     normalizations = _run_normalizations(runs, tuned[CARTPOLE.name])
     sizes = _run_sizes(runs, tuned[CARTPOLE.name][recommended.name])
     return Section(
@@ -60,22 +67,26 @@ def run_study(runs: Runs, recommended: Method, tuned: Mapping[str, Mapping[str, 
             ),
         ),
         tables=tuple(_make_table(task, areas[task.name]) for task in (CARTPOLE, WALK)),
-        claims=_judge_claims(areas, recommended, quick=runs.scale.quick),
+        claims=_judge_claims(areas, betas, recommended, quick=runs.scale.quick),
     )
 
 
-def _run_regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dict[tuple[str, str], np.ndarray]:
-    """By score and variant, the mean metric of each seed over learning."""
+def _run_regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> Areas:
     areas = {}
-    for score, method in HAEPO.items():
+    cases = [
+        (form, f"ablation_{PAPER.name}_{number}", tuned[PAPER.name], beta, beta)
+        for number, (beta, form) in enumerate(_PAPER.items(), start=1)
+    ]
+    for method in HAEPO.values():
         choice = tuned[method.name]
-        beta = choice.chosen[BETA]
+        cases.append((method.label, f"ablation_{method.name}", choice, choice.chosen[BETA], _LAMBDA_VALUE))
+    for form, name, choice, beta, kl_coef in cases:
         run = run_reported(
             runs,
             choice,
-            f"ablation_{method.name}",
-            **{f"sweep.{BETA}": (beta, 0.0), f"sweep.{LAMBDA}": (_LAMBDA_VALUE, 0.0)},
-            num_updates=min(choice.settings["num_updates"], _UPDATES),
+            name,
+            **{f"sweep.{BETA}": (beta, 0.0), f"sweep.{LAMBDA}": (kl_coef, 0.0)},
+            num_updates=min(choice.settings["num_updates"], _UPDATES * choice.method.patience),
         )
         area = task.curve(run).mean(axis=1)
         names = {
@@ -85,7 +96,7 @@ def _run_regularisers(runs: Runs, task: Task, tuned: Mapping[str, Tuned]) -> dic
             (False, False): "both 0",
         }
         for swept, rows in run.groups():
-            areas[score, names[swept[BETA] > 0, swept[LAMBDA] > 0]] = area[rows]
+            areas[form, names[swept[BETA] > 0, swept[LAMBDA] > 0]] = area[rows]
     return areas
 
 
@@ -112,18 +123,16 @@ def _run_sizes(runs: Runs, choice: Tuned) -> dict[int, np.ndarray]:
     return dict(sorted(areas.items()))
 
 
-def _compare_with_full(areas: Mapping[tuple[str, str], np.ndarray], variant: str) -> dict[str, Comparison]:
-    return {score: compare(areas[score, "full"][None], areas[score, variant][None]) for score in HAEPO}
+def _compare_with_full(areas: Areas, variant: str) -> dict[str, Comparison]:
+    return {form: compare(areas[form, "full"][None], areas[form, variant][None]) for form in FORMS}
 
 
-def _write_findings(
-    areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], normalizations: Mapping[str, np.ndarray]
-) -> tuple[str, ...]:
+def _write_findings(areas: Mapping[str, Areas], normalizations: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     differences = [
-        (f"{LABELS[task]}, score {score}: full less {variant} is {format_comparison(difference)}.", decide(difference))
+        (f"{LABELS[task]}, {form}: full less {variant} is {format_comparison(difference)}.", decide(difference))
         for task, by in areas.items()
         for variant in VARIANTS[1:]
-        for score, difference in _compare_with_full(by, variant).items()
+        for form, difference in _compare_with_full(by, variant).items()
     ]
     lines = [line for line, word in differences if word in (REPRODUCED, CONTRADICTED)]
     if not lines:
@@ -137,42 +146,47 @@ def _write_findings(
     return tuple(lines)
 
 
-def _draw_figure(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Figure:
-    cells = [[estimate_interquartile_mean(areas[score, variant]) for variant in VARIANTS] for score in HAEPO]
+def _draw_figure(task: Task, areas: Areas) -> Figure:
+    cells = [[estimate_interquartile_mean(areas[form, variant]) for variant in VARIANTS] for form in FORMS]
     values, lows, highs = (np.array([[float(cell[k]) for cell in row] for row in cells]) for k in range(3))
     return draw(
         figures.grouped_intervals,
-        [f"score {score}" for score in HAEPO],
+        FORMS,
         VARIANTS,
         values,
         lows,
         highs,
         x_label=f"{task.metric.replace('_', ' ')}, mean over learning",
         alt=f"Ablation of the regularisers on {task.label}",
-        caption=f"{task.label}: each score with both regularisers, without one, and without either. Interquartile "
-        f"mean over seeds, {name_bands(len(areas['sum', 'full']), '95% intervals')}.",
+        caption=f"{task.label}: each form with both regularisers, without one, and without either. Interquartile "
+        f"mean over seeds, {name_bands(_count_seeds(areas), '95% intervals')}.",
     )
 
 
-def _make_table(task: Task, areas: Mapping[tuple[str, str], np.ndarray]) -> Table:
+def _count_seeds(areas: Areas) -> int:
+    return len(areas[FORMS[0], "full"])
+
+
+def _make_table(task: Task, areas: Areas) -> Table:
     return Table(
         caption=f"{task.label}: {task.metric.replace('_', ' ')}, mean over learning",
-        columns=("score", *VARIANTS),
+        columns=("form", *VARIANTS),
         rows=[
             (
-                score,
-                *(format_interval_cell(estimate_interquartile_mean(areas[score, variant])) for variant in VARIANTS),
+                form,
+                *(format_interval_cell(estimate_interquartile_mean(areas[form, variant])) for variant in VARIANTS),
             )
-            for score in HAEPO
+            for form in FORMS
         ],
-        note=f"lambda {_LAMBDA_VALUE:g} where it is on; beta as chosen for each score. "
-        + explain_brackets(len(areas["sum", "full"])),
+        note=f"Where it is on lambda is beta in the paper's form, whose other settings are those chosen, and "
+        f"{_LAMBDA_VALUE:g} in the others, whose beta is the one chosen. " + explain_brackets(_count_seeds(areas)),
     )
 
 
 def _judge_claims(
-    areas: Mapping[str, Mapping[tuple[str, str], np.ndarray]], recommended: Method, *, quick: bool
+    areas: Mapping[str, Areas], betas: Mapping[str, float], recommended: Method, *, quick: bool
 ) -> tuple[Claim, ...]:
+    """The paper's form is judged at the beta chosen for each task."""
     claims: list[Claim] = []
     for variant, text in (
         ("beta = 0", "The entropy term over trajectory weights improves learning."),
@@ -183,11 +197,12 @@ def _judge_claims(
             text,
             "ablation on regularisation; mechanisms 2 and 3",
             f"Mean over learning, full less {variant}",
-            {
-                method.label: {LABELS[task]: by[score] for task, by in differences.items()}
-                for score, method in HAEPO.items()
+            {PAPER.label: {LABELS[task]: by[_PAPER[betas[task]]] for task, by in differences.items()}}
+            | {
+                method.label: {LABELS[task]: by[method.label] for task, by in differences.items()}
+                for method in HAEPO.values()
             },
-            paper=HAEPO["sum"].label,
+            paper=PAPER.label,
             recommended=recommended.label,
             quick=quick,
         )

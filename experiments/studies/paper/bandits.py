@@ -1,6 +1,7 @@
 """Bandits: expected regret and its spread over seeds, beside the textbook's UCB1 and Thompson sampling."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ from experiments.studies.claims import judge
 from experiments.studies.drawing import draw
 from experiments.studies.methods import Method
 from experiments.studies.paper.bandit_algorithms import RULES, measure_regrets
-from experiments.studies.paper.methods import BASELINES, DPO, GRPO, HAEPO, PPO
+from experiments.studies.paper.dropped_returns import describe_dropped_returns
+from experiments.studies.paper.methods import BASELINES, DPO, GRPO, HAEPO, PAPER, PPO
 from experiments.studies.paper.tasks import make_bandit
 from experiments.studies.paper.tuning import Task, Tuned, run_reported, transfer, tune
+from experiments.studies.run_data import RunData
 from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap, variance_interval
@@ -30,9 +33,12 @@ from haepo_jax.text import format_settings, shorten_keys
 GAUSSIAN, BERNOULLI = "GaussianBandit-haepo", "BernoulliBandit-haepo"
 _TUNING_INSTANCE = 1000
 
-# The paper's sum normalisation beside z-scores, for every score.
+# An episode is one step: the score mean is the same as sum.
+_SCORES = (HAEPO["sum"], HAEPO["log_ratio"])
+# The paper's sum normalisation beside z-scores, for both scores.
 METHODS = (
-    *HAEPO.values(),
+    PAPER,
+    *_SCORES,
     *(
         dataclasses.replace(
             m,
@@ -40,11 +46,10 @@ METHODS = (
             label=f"{m.label}, sum-normalised",
             base={**m.base, "haepo.normalization": "sum"},
         )
-        for m in HAEPO.values()
+        for m in _SCORES
     ),
     *BASELINES,
 )
-PAPER = next(method for method in METHODS if method.name == "haepo_sum_sum")
 
 
 def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned]]:
@@ -52,6 +57,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
 
     With few arms seeds are lost so seldom that tuning would not see it.
     """
+    recommended = recommended if recommended in METHODS else HAEPO["sum"]  # which mean is, at one step
     arms = runs.scale.arms
     hardest = make_bandit(GAUSSIAN, arms[-1])
     strangers = tuple(range(_TUNING_INSTANCE, _TUNING_INSTANCE + runs.scale.tuning_instances))
@@ -68,15 +74,17 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
     gaussian = [task.name for task in tasks]
     tasks += [make_bandit(BERNOULLI, arms[0])] if runs.scale.bernoulli else []
     labels = {task.name: task.label for task in tasks}
-    grids, curves = {}, {}
+    grids, curves, dropped = {}, {}, []
     for task in tasks:
-        grids[task.name], curves[task.name] = _play(runs, task, tuned)
+        data = {method.name: _play(runs, transfer(runs, tuned[method.name], task)) for method in METHODS}
+        dropped.append(describe_dropped_returns(f"{task.label}, {PAPER.label}", data[PAPER.name]))
+        grids[task.name], curves[task.name] = _make_curves(runs, task, data)
     finals = {task.name: {label: task.judged(curve) for label, curve in curves[task.name].items()} for task in tasks}
     section = Section(
         slug="bandits",
         title="Bandits",
         question="How much regret does each method pay for a pull, and how far are seeds apart?",
-        findings=_write_findings(labels, finals, gaussian, recommended),
+        findings=(*_write_findings(labels, finals, gaussian, recommended), *dropped),
         figures=(
             draw(
                 figures.panels,
@@ -108,17 +116,21 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
     return section, tuned
 
 
-def _play(runs: Runs, task: Task, tuned: dict[str, Tuned]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _play(runs: Runs, choice: Tuned) -> RunData:
+    """The run of a method on all bandits with as many arms."""
+    changes: dict[str, Any] = {"sweep.env_params.instance": _list_instances(runs)}
+    return run_reported(runs, choice, **changes, num_seeds=runs.scale.instance_seeds)
+
+
+def _list_instances(runs: Runs) -> tuple[int, ...]:
+    return tuple(range(runs.scale.instances))
+
+
+def _make_curves(runs: Runs, task: Task, data: Mapping[str, RunData]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The grid, and by label the regret `[instances, seeds, points]`."""
-    instances = tuple(range(runs.scale.instances))
     shape = (runs.scale.instances, runs.scale.instance_seeds, -1)
-    curves, grid = {}, np.array([])
-    for method in METHODS:
-        choice = transfer(runs, tuned[method.name], task)
-        changes: dict[str, Any] = {"sweep.env_params.instance": instances, "num_seeds": runs.scale.instance_seeds}
-        run = run_reported(runs, choice, **changes)
-        grid = task.grid(run)
-        curves[method.label] = task.curve(run).reshape(shape)
+    curves = {method.label: task.curve(data[method.name]).reshape(shape) for method in METHODS}
+    grid = task.grid(data[PAPER.name])
     pulls = int(grid[-1])
     for rule in RULES[task.settings["env"]]:
         regret = measure_regrets(
@@ -126,7 +138,7 @@ def _play(runs: Runs, task: Task, tuned: dict[str, Tuned]) -> tuple[np.ndarray, 
             rule,
             num_arms=task.settings["env_kwargs.num_arms"],
             pulls=pulls,
-            instances=instances,
+            instances=_list_instances(runs),
             seeds=runs.scale.instance_seeds,
         )
         sums = np.concatenate([np.zeros((*regret.shape[:2], 1)), np.cumsum(regret, axis=2)], axis=2)
@@ -165,7 +177,7 @@ def _write_findings(
             f"{format_comparison(difference)}: "
             f"{word}."
         )
-    lines.append("With one step an episode, the scores sum and mean are the same.")
+    lines.append("With one step an episode the scores sum and mean are the same, and mean is left out.")
     return tuple(lines)
 
 

@@ -15,8 +15,14 @@ from haepo_jax.algorithms.base import Algorithm, LearnerState
 from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.config import ExperimentConfig, TracedConfig, get_method, traced_settings, with_settings
 from haepo_jax.environments import make
-from haepo_jax.losses import effective_sample_size, plackett_luce_log_weights
-from haepo_jax.population.member import make_member
+from haepo_jax.losses import (
+    effective_sample_size,
+    normalize_returns,
+    plackett_luce_log_weights,
+    target_log_weights,
+)
+from haepo_jax.population.member import make_environment, make_member
+from haepo_jax.rollouts.episode_stats import episode_stats_of
 from haepo_jax.types import Params
 
 _AT_ONCE = 8  # batches side by side
@@ -163,6 +169,37 @@ def measure_sample_sizes(
 
     keys = jax.random.split(jax.random.key(2), groups)
     return {name: np.asarray(values) for name, values in jax.jit(functools.partial(jax.lax.map, one))(keys).items()}
+
+
+def measure_target_sizes(
+    config: ExperimentConfig, *, normalization: str, temperatures: Sequence[float], groups: int, varied: str = ""
+) -> np.ndarray:
+    """Measures the effective sample size of the target of HAEPO's loss, on batches of the first policy.
+
+    Args:
+      config: HAEPO on an environment.
+      normalization: of the returns.
+      temperatures: b = beta + lambda, by which normalised returns are divided to make the target.
+      groups: independent policies and batches.
+      varied: a setting of which each group has a value of its own, 0, 1 and so on.
+
+    Returns:
+      `[groups, temperatures]` effective sample sizes out of M; NaN for a group whose returns are all equal or, where
+      they are divided by it, do not sum to a positive number: it has no target.
+    """
+    algorithm = make_algorithm(config, make_environment(config))
+
+    def one(key: jax.Array, index: jax.Array) -> jax.Array:
+        traced = with_settings(config, {varied: index} if varied else {})
+        init_key, play_key = jax.random.split(key)
+        batch = algorithm.collect(traced, algorithm.init(traced, init_key), play_key)
+        returns = episode_stats_of(batch, traced.discount).discounted_returns
+        normalized = normalize_returns(returns, method=normalization)
+        sizes = jnp.stack([effective_sample_size(target_log_weights(normalized, temperature=b)) for b in temperatures])
+        return jnp.where(normalized.max() > normalized.min(), sizes, jnp.nan)
+
+    keys = jax.random.split(jax.random.key(3), groups)
+    return np.asarray(jax.jit(jax.vmap(one))(keys, jnp.arange(groups)))
 
 
 def _sharpened(params: Params, factor: float) -> Params:

@@ -15,7 +15,7 @@ from experiments.studies.paper.gradient_noise import (
     measure_sample_sizes,
     train_actor_critic,
 )
-from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PPO, REINFORCE
+from experiments.studies.paper.methods import DPO, GRPO, HAEPO, PAPER, PPO, REINFORCE
 from experiments.studies.paper.tuning import Tuned
 from experiments.studies.runs import Runs
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
@@ -26,7 +26,7 @@ from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Claim, Section, Table
 
-METHODS = (*HAEPO.values(), PPO, GRPO, DPO, REINFORCE)
+METHODS = (PAPER, *HAEPO.values(), PPO, GRPO, DPO, REINFORCE)
 STAGES = {"at the start": 0, "in the midst of learning": 25}
 """By name, PPO's updates of 512 environment steps after which the parameters are taken."""
 HORIZONS = (10, 18, 32, 56, 100, 178, 316, 562, 1000, 1778, 3162, 5623, 10_000)
@@ -36,7 +36,13 @@ _GROUPS = 16
 
 def run_study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
     """Measures gradients on CartPole, with the settings chosen there, and sample sizes on the long chain."""
-    noise = load_or_compute(runs.directory, "gradients", lambda: _measure_noise(runs, tuned))
+    settings = {method.name: nest_settings(tuned[method.name].settings) for method in METHODS}
+    noise = load_or_compute(
+        runs.directory,
+        "gradients",
+        lambda: _measure_noise(settings, runs.scale.batches),
+        inputs={"settings": settings, "batches": runs.scale.batches},
+    )
     sizes = load_or_compute(runs.directory, "sample_sizes", lambda: _measure_sizes(runs))
     return Section(
         slug="gradients",
@@ -86,13 +92,11 @@ def run_study(runs: Runs, tuned: Mapping[str, Tuned]) -> Section:
     )
 
 
-def _measure_noise(runs: Runs, tuned: Mapping[str, Tuned]) -> dict[str, Any]:
-    ppo = from_config_dict(nest_settings(tuned[PPO.name].settings))
-    found = train_actor_critic(ppo, tuple(STAGES.values()))
+def _measure_noise(settings: Mapping[str, Mapping[str, Any]], batches: int) -> dict[str, Any]:
+    found = train_actor_critic(from_config_dict(settings[PPO.name]), tuple(STAGES.values()))
     noise: dict[str, Any] = {stage: {} for stage in STAGES}
     for method in METHODS:
-        config = from_config_dict(nest_settings(tuned[method.name].settings))
-        measured = measure_batch_gradients(config, found, batches=runs.scale.batches)
+        measured = measure_batch_gradients(from_config_dict(settings[method.name]), found, batches=batches)
         for stage, (slopes, env_steps) in zip(STAGES, measured, strict=True):
             noise[stage][method.name] = estimate_signal_to_noise(slopes) | {"env_steps": env_steps}
     return noise
@@ -168,7 +172,7 @@ def _format_ratio(row: Mapping[str, float]) -> str:
 
 
 def _judge_claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tuple[Claim, ...]:
-    paper, best = HAEPO["sum"], HAEPO["log_ratio"]
+    best = HAEPO["log_ratio"]
     return judge(
         "One weight for a whole trajectory gives a more coherent gradient than weights for single steps.",
         "mechanism 1",
@@ -179,9 +183,9 @@ def _judge_claims(noise: Mapping[str, Any], batches: int, *, quick: bool) -> tup
                 for stage, by in noise.items()
                 for rival in (PPO, GRPO)
             }
-            for method in (paper, best)
+            for method in (PAPER, best)
         },
-        paper=paper.label,
+        paper=PAPER.label,
         recommended=best.label,
         quick=quick,
     )

@@ -1,7 +1,8 @@
-"""The methods that are compared, each with the same number of settings to choose from.
+"""The methods that are compared, with the settings that each may choose from.
 
 What a method may tune is its own learning rate and the coefficients that its literature tunes; everything else is at
-its usual value. The network, the optimiser and M are the same for all.
+its usual value. The network, the optimiser and M are the same for all, and so is the number of settings, but for the
+paper's own form: the claims are judged by it, and no smaller share of its range is tried for that.
 """
 
 import dataclasses
@@ -12,12 +13,49 @@ from experiments.studies.methods import Method
 SETTINGS_PER_METHOD = 8
 _make_method = functools.partial(Method, num_settings=SETTINGS_PER_METHOD)
 
+_HAEPO = {
+    "algorithm": "haepo",
+    "haepo.adapt": "fixed",
+    "haepo.projection": "reverse",
+    "haepo.reference": "previous",
+}
+"""Stated, so that no default decides what is judged."""
+LEARNING_RATES = (3e-3, 1e-2)
+BETAS = (5e-5, 5e-4, 5e-3, 1e-2)
+"""From one end of the paper's range to the other."""
+SETTINGS_OF_PAPER = 32
+"""Sixteen of the paper's range and temperatures, each with two learning rates."""
+
+
+def _paper(name: str, label: str, normalization: str) -> Method:
+    return Method(
+        name=name,
+        label=label,
+        base=_HAEPO | {"haepo.score": "sum", "haepo.normalization": normalization, "haepo.num_epochs": 1},
+        grid={"optimizer.learning_rate": LEARNING_RATES, "haepo.temperature": (1.0, 4.0)},
+        num_settings=SETTINGS_OF_PAPER,
+        cases=tuple({"haepo.entropy_coef": (beta,), "haepo.kl_coef": (beta, 0.0)} for beta in BETAS),
+        patience=2,
+    )
+
+
+PAPER = _paper("haepo_paper", "HAEPO, paper's form", "sum")
+"""HAEPO as the paper has it, by which its claims are judged."""
+PAPER_ZSCORED = _paper("haepo_paper_zscored", "HAEPO, paper's form, z-scored", "zscore")
+"""The same with the paper's other normalisation, which it has for long horizons and rewards that are rare."""
+PAPER_FORM = (
+    f"score sum, returns divided by their sum, beta of {BETAS[0]:g} to {BETAS[-1]:g}, lambda 0 or beta, one gradient "
+    "step a batch"
+)
+"""What is known of the paper's form, in words."""
+
 
 def _haepo(score: str, entropy_coefs: tuple[float, float], temperatures: tuple[float, float]) -> Method:
     return _make_method(
         name=f"haepo_{score}",
         label=f"HAEPO, {score}",
-        base={"algorithm": "haepo", "haepo.score": score},
+        base=_HAEPO
+        | {"haepo.score": score, "haepo.normalization": "zscore", "haepo.num_epochs": 4, "haepo.kl_coef": 5e-3},
         grid={
             "optimizer.learning_rate": (3e-3, 1e-2),
             "haepo.entropy_coef": entropy_coefs,
@@ -72,4 +110,4 @@ REINFORCE = _make_method(
     grid={"optimizer.learning_rate": (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2, 6e-2)},
 )
 BASELINES = (PPO, GRPO, DPO, REINFORCE)
-METHODS = (*HAEPO.values(), *BASELINES)
+METHODS = (PAPER, PAPER_ZSCORED, *HAEPO.values(), *BASELINES)

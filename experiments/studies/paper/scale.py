@@ -46,7 +46,7 @@ FULL = Scale(
     deep_seas=(8, 14, 20),
     batches=256,
     budget=1.0,
-    runs=125,
+    runs=158,
 )
 QUICK = Scale(
     quick=True,
@@ -61,5 +61,5 @@ QUICK = Scale(
     deep_seas=(8,),
     batches=16,
     budget=0.1,
-    runs=49,
+    runs=61,
 )

@@ -71,13 +71,13 @@ class Tuned:
 def make_settings(runs: Runs, task: Task, method: Method) -> dict[str, Any]:
     """Makes a method's untuned settings on a task, by dotted name."""
     budget = max(1, round(task.budget * runs.scale.budget))
-    settings = {**task.settings, **method.base, "max_env_steps": budget}
+    settings = {**task.settings, **method.base, "max_env_steps": budget, "min_batch_steps": None}
     if settings["algorithm"] == "ppo":
         settings |= task.ppo
         per_update = settings["num_trajectories"] * settings["ppo.num_steps"]
         settings["num_updates"] = -(-budget // per_update)
     else:
-        settings["num_updates"] = max(2, round(task.max_updates * runs.scale.budget))
+        settings["num_updates"] = max(2, round(task.max_updates * method.patience * runs.scale.budget))
     return settings
 
 
@@ -95,16 +95,17 @@ def tune(runs: Runs, task: Task, method: Method, *, extra: Mapping[str, Any] | N
     """
     settings = make_settings(runs, task, method)
     if not runs.scale.tuning_seeds:
-        chosen = {name: values[0] for name, values in method.grid.items()}
+        chosen = method.settings()[0]
         return Tuned(task, method, {**settings, **chosen}, chosen, float("nan"), ())
-    sweep = {f"sweep.{name}": values for name, values in method.grid.items()}
-    seeds = {"seed": TUNING_SEED, "num_seeds": runs.scale.tuning_seeds}
-    run = runs.get(f"{task.name}/tuning/{method.name}", {**settings, **sweep, **seeds, **(extra or {})})
-    judged = task.judged(task.curve(run))
+    seeds = {"seed": TUNING_SEED, "num_seeds": runs.scale.tuning_seeds, **(extra or {})}
     scores: dict[tuple, list[float]] = {}
-    for swept, rows in run.groups():
-        key = tuple((name, swept[name]) for name in method.grid)
-        scores.setdefault(key, []).append(float(judged[rows].mean()))
+    for number, grid in enumerate(method.grids(), start=1):
+        name = f"{task.name}/tuning/{method.name}" + (f"_{number}" if len(method.cases) > 1 else "")
+        run = runs.get(name, {**settings, **{f"sweep.{key}": values for key, values in grid.items()}, **seeds})
+        judged = task.judged(task.curve(run))
+        for swept, rows in run.groups():
+            key = tuple((name, swept[name]) for name in grid)
+            scores.setdefault(key, []).append(float(judged[rows].mean()))
     tried = tuple((dict(key), float(np.mean(values))) for key, values in scores.items())
     chosen, score = max(tried, key=lambda pair: task.better * pair[1])
     return Tuned(task, method, {**settings, **chosen}, chosen, score, tried)

@@ -5,7 +5,8 @@ import numpy as np
 from experiments.studies.claims import judge
 from experiments.studies.drawing import draw, make_curve
 from experiments.studies.methods import Method
-from experiments.studies.paper.methods import DPO, HAEPO, METHODS, PPO
+from experiments.studies.paper.dropped_returns import describe_dropped_returns
+from experiments.studies.paper.methods import DPO, METHODS, PAPER, PAPER_ZSCORED, PPO
 from experiments.studies.paper.tasks import WALK
 from experiments.studies.paper.tuning import Tuned, run_reported, tune
 from experiments.studies.run_data import RunData
@@ -32,7 +33,7 @@ def run_study(runs: Runs, recommended: Method) -> tuple[Section, dict[str, Tuned
         slug="random-walk",
         title="Random walk, T = 500, reward at the goal only",
         question="How often is the goal found, after how many environment steps, and after how many seconds?",
-        findings=_write_findings(curves),
+        findings=(*_write_findings(curves), _describe_dropped(data[PAPER.name])),
         figures=(
             draw(
                 figures.curves,
@@ -82,6 +83,13 @@ def _write_findings(curves: dict[str, np.ndarray]) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _describe_dropped(run: RunData) -> str:
+    return (
+        f"{describe_dropped_returns(PAPER.label, run)} Returns are 0 or 1 here: where they sum to 0 no episode has "
+        "reached the goal, and z-scores would be 0 too."
+    )
+
+
 def _make_table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[str, np.ndarray]) -> Table:
     return Table(
         caption="Random walk on the reported seeds",
@@ -102,7 +110,6 @@ def _make_table(tuned: dict[str, Tuned], data: dict[str, RunData], curves: dict[
 
 
 def _judge_claims(recommended: Method, curves: dict[str, np.ndarray], *, quick: bool) -> tuple[Claim, ...]:
-    paper = HAEPO["sum"]
     return judge(
         "HAEPO is ahead of PPO and DPO on a random walk with a sparse reward.",
         "experiments: random walk, T = 500",
@@ -114,9 +121,9 @@ def _judge_claims(recommended: Method, curves: dict[str, np.ndarray], *, quick: 
                 )
                 for rival in (PPO, DPO)
             }
-            for method in (paper, recommended)
+            for method in (PAPER, PAPER_ZSCORED, recommended)
         },
-        paper=paper.label,
+        paper=PAPER.label,
         recommended=recommended.label,
         quick=quick,
     )

@@ -41,6 +41,7 @@ class TestShippedRuns:
     def test_a_run_gives_its_mean_its_worst_seed_and_its_seconds(self, tmp_path):
         entry = gather.shipped(*write_run(tmp_path / "small", lambda settings, seed: [100.04 + seed] * 20))
         assert entry == WHEN_AND_WHERE | {
+            "env": "CartPole-v1",
             "seeds": 3,
             "updates": 20,
             "episodes_an_update": 8,
@@ -83,8 +84,9 @@ STEPS = {"cartpole": ("cartpole", 0, ("env steps to 475", "method"))}
 
 class TestStudies:
     def test_a_study_gives_its_headline_its_verdicts_and_the_columns_that_are_quoted(self, tmp_path):
-        entry = gather.study(write_study(tmp_path / "paper", "paper", headline="So it is."), STEPS)
-        assert entry["headline"] == "So it is."
+        study = write_study(tmp_path / "paper", "paper", headline="So it is.", judged="a form")
+        entry = gather.study(study, STEPS)
+        assert (entry["headline"], entry["judged"]) == ("So it is.", "a form")
         assert (entry["date"], entry["devices"]) == ("2031-02-03", "8 x cpu")
         assert {"text", "verdict", "recommended"} == set(entry["claims"][0])
         table = entry["tables"]["cartpole"]

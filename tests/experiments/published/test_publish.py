@@ -1,11 +1,15 @@
 """Results of a study, a benchmark or a run reach the file, the documents and the figures; the rest stays as it was."""
 
+import shutil
+
 import pytest
+from helpers.made_up_suites import make_suite
 from helpers.quotable_folders import write_benchmark, write_project, write_race, write_study
 
 from experiments.published.documents import fill
 from experiments.published.publish import publish
 from haepo_jax.errors import ConfigError
+from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.json_files import read_json
 
 
@@ -79,3 +83,23 @@ def test_a_folder_without_runs_of_shipped_configs_is_refused(project, tmp_path):
 def test_an_unknown_block_is_refused_with_the_one_that_is_nearest():
     with pytest.raises(ConfigError, match=r"There is no block 'shiped'; did you mean shipped\?"):
         fill("<!-- results: shiped -->\n<!-- end -->", {"shipped": "", "race": ""})
+
+
+def test_a_suite_that_was_never_published_says_so_and_then_brings_its_numbers_and_figures(project, tmp_path):
+    page, docs = project / "docs" / "suite.md", project / "docs"
+    results = read_json(docs / "results.json")
+    if "suite" in results:
+        shutil.rmtree(docs / "suite")
+        write_json(docs / "results.json", {name: entry for name, entry in results.items() if name != "suite"})
+    publish(project, {})
+    assert page.read_text().count("There are no numbers of record yet.") == 5
+    suite = make_suite(lambda task, method, member: 0.5, tmp_path)
+    publish(project, {"suite": suite.folder})
+    assert suite.verdicts["headline"] in page.read_text() and "no numbers of record" not in page.read_text()
+    assert "| On FrozenLake-misc HAEPO, adaptive is at PPO's score or above, one setting each. | not shown |" in (
+        page.read_text()
+    )
+    assert {path.name for path in (docs / "suite").iterdir()} == {
+        *("report.json", "verdicts.json", "tables.json", "methods.svg", "profiles.svg", "improvement.svg"),
+    }
+    assert publish(project, {}) == []

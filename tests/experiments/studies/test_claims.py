@@ -48,7 +48,7 @@ def test_a_quick_run_and_few_seeds_decide_nothing():
 
 def test_the_words_of_all_claims_are_counted():
     claims = judged({"sum": {"A": UP, "B": DOWN}, "log_ratio": {"A": UP, "B": UP}})
-    assert count_verdicts([Section("a", "t", "q", claims=claims), Section("b", "t", "q")]) == (
-        "Of 2 claims, on the method as the paper has it: 1 reproduced, 1 contradicted, 0 no difference shown, "
+    assert count_verdicts([Section("a", "t", "q", claims=claims), Section("b", "t", "q")], "the form it has") == (
+        "Of 2 claims, on the form it has: 1 reproduced, 1 contradicted, 0 no difference shown, "
         "0 undecided; on the form recommended here: 2 reproduced, 0 contradicted, 0 no difference shown, 0 undecided."
     )

@@ -3,6 +3,8 @@ import pytest
 from helpers.made_up_runs import contents, empty, remove, truncate
 
 from experiments.studies.computed import load_or_compute
+from haepo_jax.runs.folder import write_json
+from haepo_jax.runs.json_files import read_json
 
 
 class Counting:
@@ -60,3 +62,22 @@ def test_data_that_could_not_be_computed_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         load_or_compute(tmp_path, "noise", lambda: 1 / 0)
     assert contents(tmp_path) == {}
+
+
+def test_data_of_other_inputs_is_computed_again(tmp_path):
+    compute = Counting(DATA)
+    for beta in (0.1, 0.1, 0.2, 0.2):
+        assert load_or_compute(tmp_path, "noise", compute, inputs={"betas": (beta,)}) == DATA
+    assert compute.calls == 2
+    assert list(contents(tmp_path)) == ["computed/noise.json"]
+
+
+def test_data_that_an_earlier_version_wrote_without_inputs_is_kept_where_there_are_none(tmp_path):
+    compute = Counting(DATA)
+    load_or_compute(tmp_path, "noise", compute)
+    path = tmp_path / "computed" / "noise.json"
+    stored = read_json(path)
+    assert stored.pop("inputs") is None
+    write_json(path, stored)
+    assert load_or_compute(tmp_path, "noise", compute) == DATA and compute.calls == 1
+    assert load_or_compute(tmp_path, "noise", compute, inputs=[1]) == DATA and compute.calls == 2

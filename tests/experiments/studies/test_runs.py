@@ -1,6 +1,5 @@
 """Runs are done once and kept; what is damaged, missing or of another config is done again, and nothing else."""
 
-import dataclasses
 import errno
 import json
 import multiprocessing
@@ -18,6 +17,7 @@ from experiments.studies.paper.scale import QUICK
 from experiments.studies.runs import Runs
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
+from haepo_jax.config.sweep import of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
 from haepo_jax.runs import experiment
 from haepo_jax.runs.identity import open_run
@@ -40,7 +40,7 @@ TINY = {
 def trainer(tmp_path, monkeypatch):
     """Runs are made up, and each is another one: its metrics count the runs before it."""
     made_up = Trainer(lambda config, member: np.arange(UPDATES) + 100.0 * member.seed, tmp_path)
-    monkeypatch.setattr(study_runs, "run", made_up)
+    monkeypatch.setattr(study_runs, "run_sweep", made_up)
     return made_up
 
 
@@ -87,7 +87,7 @@ def test_the_runs_asked_for_are_listed(trainer, tmp_path):
     runs = Runs(tmp_path, SMALL)
     runs.get("b", PLAIN)
     runs.get("a", PLAIN)
-    assert runs.done == dict.fromkeys(["b", "a"], from_config_dict(nest_settings(PLAIN)))
+    assert runs.done == dict.fromkeys(["b", "a"], of_experiment(from_config_dict(nest_settings(PLAIN))))
 
 
 @pytest.mark.parametrize("name", ["config.json", "members.json", "provenance.json", "summary.json", "metrics"])
@@ -169,7 +169,7 @@ def test_a_setting_that_an_earlier_version_did_not_have_makes_no_other_run(two_r
 
 
 def hold(folder, config, started, done):
-    with open_run(folder, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
+    with open_run(folder, to_json(config), [member.to_json() for member in make_members(config)]):
         started.set()
         done.wait()
 

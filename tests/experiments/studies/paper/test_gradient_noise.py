@@ -12,6 +12,7 @@ from experiments.studies.paper.gradient_noise import (
     estimate_signal_to_noise,
     measure_batch_gradients,
     measure_sample_sizes,
+    measure_target_sizes,
     train_actor_critic,
 )
 from haepo_jax.config import from_config_dict, to_json, traced_settings
@@ -208,3 +209,36 @@ def test_a_policy_near_uniform_saturates_later(sharp):
     assert (flat["step_std"] < sharp["step_std"]).all()
     assert (flat["sum"][:, 2] > sharp["sum"][:, 2]).all()
     assert flat["log_ratio"].mean(axis=0)[2] < 7.9  # after a step that is long
+
+
+@pytest.fixture(scope="module", params=["sum", "zscore"])
+def target_sizes(request):
+    """Of 32 bandits, whose returns are 0 or 1, at temperatures from one end to the other."""
+    config = from_config_dict(
+        {"env": "BernoulliBandit-haepo", "env_kwargs": {"num_arms": 3}, "num_trajectories": 4, "policy": POLICY}
+    )
+    options = {"temperatures": (1e-4, 0.3, 1e4), "groups": 32, "varied": "env_params.instance"}
+    return measure_target_sizes(config, normalization=request.param, **options)
+
+
+def test_the_target_is_the_best_trajectories_alone_at_one_end_and_all_at_the_other(target_sizes):
+    """Those with a return of 1 tie for the best."""
+    sharpest, middle, flattest = target_sizes[~np.isnan(target_sizes[:, 0])].T
+    np.testing.assert_allclose(sharpest, sharpest.round(), atol=1e-4)
+    assert set(sharpest.round()) == {1, 2, 3}
+    np.testing.assert_allclose(flattest, 4.0, rtol=1e-4)
+    assert (sharpest - 1e-4 < middle).all() and (middle < flattest).all()
+
+
+def test_a_batch_of_equal_returns_has_no_target(target_sizes):
+    none = np.isnan(target_sizes).any(axis=1)
+    assert 0 < none.sum() < 32 and np.isnan(target_sizes[none]).all()
+
+
+def test_a_batch_whose_returns_do_not_sum_to_a_positive_number_has_a_target_under_z_scores_alone():
+    config = from_config_dict(
+        {"env": "GaussianBandit-haepo", "env_kwargs": {"num_arms": 3}, "num_trajectories": 4, "policy": POLICY}
+    )
+    options = {"temperatures": (0.1,), "groups": 32, "varied": "env_params.instance"}
+    by_sum, by_zscore = (measure_target_sizes(config, normalization=kind, **options) for kind in ("sum", "zscore"))
+    assert not np.isnan(by_zscore).any() and 0.2 < np.isnan(by_sum).mean() < 0.8

@@ -17,21 +17,24 @@ from helpers.made_up_studies import (
     haepo_never,
     make_report,
     not_drawn,
+    paper_form_first,
+    paper_form_never,
     recommended_first,
     some_diverge,
     without_training,
 )
 
-from experiments.studies.paper import bandits, cartpole
-from experiments.studies.paper.methods import METHODS
-from experiments.studies.paper.reproduction import reproduce
+from experiments.studies.paper import bandits, cartpole, deep_sea
+from experiments.studies.paper.methods import METHODS, PAPER, PAPER_ZSCORED
+from experiments.studies.paper.reproduction import JUDGED, reproduce
 from experiments.studies.paper.scale import FULL, QUICK
 from experiments.studies.paper.tuning import TUNING_SEED
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.config import sweep_points
 from haepo_jax.reports import figures
 
-SLUGS = ["bandits", "random-walk", "cartpole", "deep-sea", "ablations", "references", "gradients"]
+DRAWN = ["bandits", "random-walk", "cartpole", "deep-sea", "ablations", "references", "gradients"]
+SLUGS = [*DRAWN, "sharpness"]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_every_study_has_its_tables_and_figures(any_story):
     assert list(any_story.tables) == SLUGS
     assert all(tables for tables in any_story.tables.values())
     drawn = {path.name for path in (any_story.folder / "figures").iterdir()}
-    assert {name.rpartition("-")[0] for name in drawn} == set(SLUGS)
+    assert {name.rpartition("-")[0] for name in drawn} == set(DRAWN)
     assert len(drawn) == any_story.page.count("<figure>") == 16
 
 
@@ -78,13 +81,17 @@ def test_no_run_is_asked_for_with_two_configs(any_story):
 def test_every_setting_that_was_tried_is_in_the_tables(any_story):
     folded = re.findall(r"<summary>([^<]*): every setting tried, by [^<]*\((\d+) rows\)</summary>", any_story.page)
     assert folded == [
-        ("CartPole-v1", str(8 * len(cartpole.METHODS))),
-        ("Random walk", str(8 * len(METHODS))),
-        ("Gaussian bandit, K = 4", str(8 * len(bandits.METHODS))),
-        ("DeepSea, size 4", str(8 * len(METHODS))),
+        ("CartPole-v1", str(count_settings(cartpole.METHODS))),
+        ("Random walk", str(count_settings(METHODS))),
+        ("Gaussian bandit, K = 4", str(count_settings(bandits.METHODS))),
+        ("DeepSea, size 4", str(count_settings(deep_sea.METHODS))),
     ]
-    methods = len(cartpole.METHODS) + len(METHODS) + len(bandits.METHODS) + len(METHODS)
+    methods = len(cartpole.METHODS) + len(METHODS) + len(bandits.METHODS) + len(deep_sea.METHODS)
     assert any_story.page.count("<tr class=marked>") == methods
+
+
+def count_settings(methods):
+    return sum(32 if method in (PAPER, PAPER_ZSCORED) else 8 for method in methods)
 
 
 def test_tuning_and_reported_seeds_and_bandits_never_meet(report_of):
@@ -112,7 +119,7 @@ def test_every_method_is_tuned_with_as_many_members(report_of):
         "GaussianBandit-haepo": {16},
         "DeepSea-bsuite": {8},
     }
-    assert len(sizes["CartPole-v1"]) == len(cartpole.METHODS)
+    assert len(sizes["CartPole-v1"]) == sum(len(method.cases) for method in cartpole.METHODS)
 
 
 def test_a_true_claim_is_reproduced(report_of):
@@ -126,6 +133,69 @@ def test_a_true_claim_is_reproduced(report_of):
     assert story.words("entropy term") == ("no difference shown", "no difference shown")
 
 
+def test_the_paper_s_form_alone_decides_what_becomes_of_its_claims(report_of):
+    claims = ("converges faster", "ahead of PPO and DPO", "less regret than")
+    first, never = report_of(paper_form_first), report_of(paper_form_never)
+    for words in claims:
+        assert first.words(words) == ("reproduced", "contradicted")
+        assert never.words(words) == ("contradicted", "reproduced")
+    # With z-scores, as on DeepSea, it is another form in these stories.
+    assert first.words("explores better")[0] != "reproduced" == never.words("explores better")[0]
+
+
+def test_the_paper_s_form_with_z_scores_stands_beside_it_and_judges_nothing(report_of):
+    story = report_of(paper_form_never)
+    for words in ("converges faster", "ahead of PPO and DPO"):
+        (claim,) = [claim for claim in story.verdicts["claims"] if words in claim["text"]]
+        assert re.search(r"HAEPO, paper's form, z-scored, against PPO: [^;]* \(reproduced\)", claim["evidence"])
+        assert claim["verdict"] == "contradicted"
+
+
+def test_the_page_says_by_which_form_it_judges(any_story):
+    assert any_story.verdicts["judged"] == JUDGED
+    assert any_story.verdicts["headline"].startswith(f"Of {len(any_story.verdicts['claims'])} claims, on {JUDGED}: ")
+    for words in (
+        "score sum",
+        "divided by their sum",
+        "5e-05 to 0.01",
+        "lambda 0 or beta",
+        "one gradient step a batch",
+    ):
+        assert words in JUDGED
+
+
+def test_the_page_says_in_which_share_of_batches_the_returns_were_dropped(report_of):
+    page = html.unescape(report_of(haepo_first).page)
+    share = "the returns of 25.0% of the batches, 100.0% in the first tenth of the updates, do not sum to a positive"
+    for place in ("Gaussian bandit, K = 3, HAEPO, paper's form", "Gaussian bandit, K = 4, HAEPO, paper's form"):
+        assert f"{place}: {share}" in page
+    for place in ("Bernoulli bandit, K = 3, HAEPO, paper's form", "<li>HAEPO, paper's form"):
+        assert f"{place}: the returns of every batch sum to a positive number." in page
+
+
+def test_the_ablations_are_at_every_beta_of_the_papers_range(report_of):
+    story = report_of(haepo_first)
+    for table in story.tables["ablations"]:
+        rows = [row[0] for row in table["rows"]]
+        assert rows[:4] == [f"HAEPO, paper's form, beta {beta}" for beta in ("5e-05", "0.0005", "0.005", "0.01")]
+    regularised = [config for config in story.configs if set(config.sweep) == {"haepo.entropy_coef", "haepo.kl_coef"}]
+    judged = [config for config in regularised if (config.haepo.normalization, config.haepo.num_epochs) == ("sum", 1)]
+    assert len(regularised) == 2 * (4 + 3) and len(judged) == 2 * 4
+    for config in judged:
+        assert config.sweep["haepo.entropy_coef"] == config.sweep["haepo.kl_coef"]  # beta and 0, for both
+    assert {config.sweep["haepo.kl_coef"] for config in judged} == {(beta, 0.0) for beta in (5e-5, 5e-4, 5e-3, 1e-2)}
+
+
+def test_the_sharpness_of_the_target_is_a_table_with_a_row_for_each_task_and_normalisation(report_of):
+    (table,) = report_of(haepo_first).tables["sharpness"]
+    assert table["columns"][3:] == ["b = 5e-05", "b = 0.0005", "b = 0.005", "b = 0.01", "b = 0.02"]
+    cells = {row[0]: row[1:] for row in table["rows"]}
+    assert cells["CartPole-v1, sum"] == ["16", "100%", *["4.00"] * 5]
+    assert cells["CartPole-v1, zscore"] == ["16", "100%", *["1.00"] * 5]
+    assert cells["Random walk, sum"] == ["16", "0%", *["–"] * 5]
+    assert len(cells) == 8
+
+
 def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(report_of):
     story = report_of(recommended_first)
     assert "score log_ratio, chosen on tuning seeds" in story.verdicts["headline"]
@@ -133,14 +203,14 @@ def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(re
         assert story.words(words) == ("contradicted", "reproduced")
     # Neither the paper's form nor a baseline finds the treasure.
     assert story.words("explores better") == ("undecided", "reproduced")
-    assert "HAEPO, sum, size 4 against PPO: no seed of either finds it (undecided)" in story.page
+    assert "HAEPO, paper's form, z-scored, size 4 against PPO: no seed of either finds it" in html.unescape(story.page)
 
 
 def test_a_worse_result_is_contradicted_and_never_against_never_is_undecided(report_of):
     story = report_of(haepo_never)
     assert story.words("converges faster") == ("undecided", "undecided")  # PPO's middle seeds never get there either
     (claim,) = [claim for claim in story.verdicts["claims"] if "converges faster" in claim["text"]]
-    assert "HAEPO, sum, against PPO: neither reaches 475 (undecided)" in claim["evidence"]
+    assert "HAEPO, paper's form, against PPO: neither reaches 475 (undecided)" in claim["evidence"]
     for words in ("ahead of PPO and DPO", "less regret than", "explores better"):
         assert story.words(words)[0] == "contradicted"
 
@@ -149,9 +219,8 @@ def test_titles_and_headlines_name_no_winner(any_story):
     title = re.search(r"<h1>(.*?)</h1>", any_story.page)[1]
     assert title == "HAEPO and its baselines on bandits, a random walk, CartPole and DeepSea"
     headline = any_story.verdicts["headline"]
-    assert headline.startswith(f"Of {len(any_story.verdicts['claims'])} claims, on the method as the paper has it: ")
     assert "HAEPO and its baselines on CartPole-v1, environment steps to a return of 475" in headline
-    places = [headline.index(f"{method.label} ") for method in cartpole.METHODS[:3]]
+    places = [headline.index(f"{method.label} ") for method in cartpole.METHODS[:5]]
     assert places == sorted(places)  # always in one order
     assert not re.search(r"\b(best|sooner|later|faster|winner|wins|ahead)\b", headline)
 

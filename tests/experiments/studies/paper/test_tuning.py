@@ -5,11 +5,12 @@ import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer
 
 from experiments.studies import runs as study_runs
-from experiments.studies.paper.methods import DPO, HAEPO, METHODS, PPO
+from experiments.studies.paper.methods import DPO, HAEPO, METHODS, PAPER, PPO
 from experiments.studies.paper.scale import FULL
 from experiments.studies.paper.tasks import CARTPOLE, WALK, make_bandit, make_deep_sea
 from experiments.studies.paper.tuning import TUNING_SEED, make_settings, run_reported, transfer, tune
 from experiments.studies.runs import Runs
+from haepo_jax.config import sweep_points
 
 GAUSSIAN = make_bandit("GaussianBandit-haepo", 3)
 SEEDS = dataclasses.replace(SMALL, tuning_seeds=3)
@@ -31,7 +32,7 @@ def train(tmp_path, monkeypatch):
 
     def made_up(learn, scale=SEEDS):
         trainer = Trainer(learn, tmp_path)
-        monkeypatch.setattr(study_runs, "run", trainer)
+        monkeypatch.setattr(study_runs, "run_sweep", trainer)
         runs = Runs(tmp_path / "all", scale)
         runs.trainer = trainer
         return runs
@@ -121,16 +122,37 @@ def test_without_tuning_seeds_the_first_setting_is_taken(train):
 @pytest.mark.parametrize("task", [CARTPOLE, WALK, GAUSSIAN, make_deep_sea(4)])
 def test_every_method_is_tried_with_as_many_members_of_seeds_kept_apart(train, task):
     runs = train(lambda config, member: np.full(UPDATES, 0.5))
-    for method in METHODS:
+    plain = [method for method in METHODS if len(method.cases) == 1]
+    for method in plain:
         tuned = tune(runs, task, method)
         run_reported(runs, tuned)
     tuning, final = runs.trainer.configs[::2], runs.trainer.configs[1::2]
-    assert set(runs.done) == {f"{task.name}{part}/{m.name}" for part in ("/tuning", "") for m in METHODS}
-    for config, method in zip(tuning, METHODS, strict=True):
+    assert set(runs.done) == {f"{task.name}{part}/{m.name}" for part in ("/tuning", "") for m in plain}
+    for config, method in zip(tuning, plain, strict=True):
         assert (config.seed, config.num_seeds) == (TUNING_SEED, SEEDS.tuning_seeds)
         assert dict(config.sweep) == dict(method.grid)
     for config in final:
         assert (config.seed, config.num_seeds) == (0, SEEDS.seeds) and not config.sweep
+
+
+def test_the_papers_form_is_tried_in_a_run_for_each_beta_with_as_many_members(train):
+    best = {"haepo.entropy_coef": 5e-3, "haepo.kl_coef": 5e-3, "haepo.temperature": 4.0}
+
+    def learn(config, member):
+        return np.full(UPDATES, float(sum(member.settings.get(name) == value for name, value in best.items())))
+
+    runs = train(learn)
+    tuned = tune(runs, CARTPOLE, PAPER)
+    assert tuned.chosen == {"optimizer.learning_rate": 3e-3, **best} and len(tuned.tried) == 32
+    assert {**tuned.settings, **tuned.chosen} == tuned.settings
+    assert list(runs.done) == [f"cartpole/tuning/haepo_paper_{number}" for number in (1, 2, 3, 4)]
+    for config, beta in zip(runs.trainer.configs, (5e-5, 5e-4, 5e-3, 1e-2), strict=True):
+        assert (config.seed, config.num_seeds) == (TUNING_SEED, SEEDS.tuning_seeds)
+        assert config.sweep["haepo.entropy_coef"] == (beta,) and config.sweep["haepo.kl_coef"] == (beta, 0.0)
+        assert len(list(sweep_points(config))) == 8
+    run_reported(runs, tuned)
+    haepo = runs.trainer.configs[-1].haepo
+    assert (haepo.entropy_coef, haepo.kl_coef, haepo.normalization, haepo.num_epochs) == (5e-3, 5e-3, "sum", 1)
 
 
 def test_tuning_seeds_lie_beyond_the_reported_ones_in_full():
@@ -144,7 +166,7 @@ def test_reported_runs_have_the_chosen_settings_and_their_changes(train):
     assert tuned.chosen["haepo.temperature"] == 4.0
     run = run_reported(runs, tuned, "variant", num_updates=7, **{"haepo.kl_coef": 0.5})
     assert run.path == runs.directory / "runs" / "cartpole" / "variant"
-    config = runs.done["cartpole/variant"]
+    config = runs.done["cartpole/variant"].groups[0].config
     assert (config.num_updates, config.haepo.kl_coef, config.haepo.temperature) == (7, 0.5, 4.0)
     assert config.haepo.score == "sum"
     assert run_reported(runs, tuned).path.name == "haepo_sum"

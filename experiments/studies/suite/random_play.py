@@ -1,0 +1,57 @@
+"""Random play: what every task is worth to a policy that draws its actions evenly."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.studies.methods import nest_settings
+from experiments.studies.suite.tasks import Task
+from haepo_jax.config import from_config_dict
+from haepo_jax.environments import Environment
+from haepo_jax.environments.interface import Discrete
+from haepo_jax.population.member import make_environment
+
+_SEED = 0
+
+
+def measure(task: Task, episodes: int) -> float:
+    """Plays a task evenly at random, real-valued actions over their whole range.
+
+    Args:
+      task: what is played.
+      episodes: how many episodes, each from its own reset.
+
+    Returns:
+      Their mean score.
+    """
+    config = from_config_dict(nest_settings(task.settings))
+    environment = make_environment(config)
+    limits = [limit for limit in (environment.max_steps, config.horizon) if limit is not None]
+    play = jax.jit(jax.vmap(functools.partial(_play, task, environment, dict(config.env_params), min(limits))))
+    scores = play(jax.random.split(jax.random.key(_SEED), episodes))
+    return float(np.asarray(scores, np.float64).mean())
+
+
+def _play(task: Task, environment: Environment, params: dict[str, Any], horizon: int, key: jax.Array) -> jax.Array:
+    """The score of one episode."""
+    space, (first, key) = environment.action_space, jax.random.split(key)
+
+    def draw(key: jax.Array) -> jax.Array:
+        if isinstance(space, Discrete):
+            return jax.random.randint(key, (), 0, space.n)
+        return jax.random.uniform(key, (space.size,), minval=-1.0, maxval=1.0)
+
+    def step(carry: tuple[Any, jax.Array, jax.Array], keys: jax.Array) -> tuple[Any, None]:
+        state, ended, score = carry
+        after = environment.step(params, keys[0], state, draw(keys[1]))
+        measured = after.reward if task.metric == "episode_return" else after.info_metrics[task.metric]
+        score = score + jnp.where(ended, 0, task.sign * measured)
+        return (after.state, ended | after.done, score), None
+
+    state, _ = environment.reset(params, first)
+    keys = jax.random.split(key, (horizon, 2))
+    (_, _, score), _ = jax.lax.scan(step, (state, jnp.bool_(False), jnp.float32(0)), keys)
+    return score

@@ -1,0 +1,151 @@
+"""Earlier batches that compete again: what a loss is made of then, update by update."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from haepo_jax.algorithms.history import Episodes, no_history, remember
+from haepo_jax.config import from_config_dict
+from haepo_jax.errors import ConfigError
+from haepo_jax.losses import haepo_loss, trajectory_log_likelihood
+from haepo_jax.networks import action_log_probs
+from haepo_jax.population import make_population
+from haepo_jax.population.member import make_member
+
+HISTORY = 2
+CONFIG = {
+    "env": "CartPole-v1",
+    "horizon": 12,
+    "num_trajectories": 3,
+    "num_updates": 6,
+    "num_seeds": 2,
+    "policy": {"hidden_sizes": (8,)},
+    "optimizer": {"learning_rate": 0.03},
+    "haepo": {"history": HISTORY, "num_epochs": 1, "entropy_coef": 0.3, "kl_coef": 0.1, "reference": "previous"},
+}
+
+
+def config_of(**changes):
+    return from_config_dict(CONFIG | changes)
+
+
+def episodes_of(batch):
+    """Each episode of packed rounds in a row of its own: `(observations, actions, log_probs, returns)` each."""
+    steps, episodes = jax.device_get(batch.steps), []
+    for lane in range(steps.mask.shape[0]):
+        for number, start in enumerate(np.asarray(batch.starts)):
+            rows = [t for t in range(start, steps.mask.shape[1]) if batch.round_of_step[t] == number]
+            rows = [t for t in rows if steps.mask[lane, t]]
+            if rows:
+                at = (lane, slice(rows[0], rows[-1] + 1))
+                reward = steps.rewards[at].sum()
+                episodes.append((steps.observations[at], steps.actions[at], steps.log_probs[at].sum(), reward))
+    return episodes
+
+
+def loss_by_hand(policy, params, reference, batches):
+    """HAEPO's loss of all episodes of these batches in one group, one episode at a time."""
+    episodes = [episode for batch in batches for episode in episodes_of(batch)]
+
+    def scores(params):
+        sums = [
+            action_log_probs(policy, params, seen[None], done[None]).sum() - played
+            for seen, done, played, _ in episodes
+        ]
+        return jnp.stack(sums)
+
+    returns = jnp.asarray([reward for *_, reward in episodes])
+    return haepo_loss(scores(params), returns, scores(reference), entropy_coef=0.3, kl_coef=0.1)[0]
+
+
+@pytest.mark.parametrize("more", [{}, {"min_batch_steps": 40}], ids=["episodes", "steps"])
+def test_the_loss_is_that_of_the_newest_batch_and_the_two_before_it_in_one_group(more):
+    functions = make_member(config_of(**more))
+    learn, collect = jax.jit(functions.learn), jax.jit(functions.collect)
+    state, batches = functions.init(jax.random.key(3), {}), []
+    for _ in range(HISTORY + 3):  # the third batch after the first overwrites it
+        batch = collect(state)
+        batches.append(batch)
+        params, reference = state.learner.params, state.learner.reference
+        state, metrics = learn(state, batch)
+        expected = loss_by_hand(functions.algorithm.policy, params, reference, batches[-1 - HISTORY :])
+        np.testing.assert_allclose(metrics["loss"], expected, rtol=2e-4, atol=2e-5)
+
+
+def test_the_gradient_is_that_of_all_batches():
+    functions = make_member(config_of())
+    learn, collect = jax.jit(functions.learn), jax.jit(functions.collect)
+    state, batches = functions.init(jax.random.key(4), {}), []
+    for _ in range(HISTORY + 1):
+        batches.append(collect(state))
+        before, state = state, learn(state, batches[-1])[0]
+    learner = before.learner
+    loss = functions.algorithm.loss(config_of(), learner, batches[-1])
+    found = jax.grad(lambda params: loss(params)[0])(learner.params)
+    expected = jax.grad(lambda params: loss_by_hand(functions.algorithm.policy, params, learner.reference, batches))(
+        learner.params
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found, expected)
+
+
+def test_before_the_first_update_there_is_no_earlier_episode():
+    """The first update is the one of a run without a history; the second is not."""
+
+    def returns_of(history):
+        settings = CONFIG["haepo"] | {"history": history}
+        return make_population(config_of(haepo=settings, num_updates=2)).run([{}], seeds=[0, 1])["loss"][0]
+
+    without, with_history = returns_of(0), returns_of(HISTORY)
+    np.testing.assert_allclose(with_history[:, 0], without[:, 0], rtol=1e-5)
+    assert not np.allclose(with_history[:, 1], without[:, 1], rtol=1e-3)
+
+
+def test_the_oldest_batch_is_overwritten():
+    def batch(number):
+        full = jnp.full(3, number)
+        return full, Episodes(full.astype(jnp.float32), full, full.astype(jnp.float32), full > 0)
+
+    history = no_history(HISTORY, *batch(0))
+    for number in range(1, 6):
+        history = remember(history, *batch(number))
+    assert sorted(history.batches[:, 0].tolist()) == [4, 5]
+    np.testing.assert_array_equal(history.episodes.returns, history.batches)
+
+
+def test_a_history_is_refused_where_no_steps_are_kept():
+    with pytest.raises(
+        ConfigError, match=r"config.memory recompute keeps no steps, which config.haepo.history learns"
+    ):
+        config_of(memory="recompute")
+
+
+def test_a_history_does_not_go_with_trajectories_that_are_spread_over_devices():
+    sentence = r"--trajectory_devices=2 spreads the trajectories of one batch, and config.haepo.history keeps several"
+    with pytest.raises(ConfigError, match=sentence):
+        make_population(config_of(num_trajectories=4), trajectory_devices=2, devices=jax.devices() * 2)
+
+
+def test_a_history_is_part_of_what_a_member_needs_to_go_on():
+    """Two updates after a way through a checkpoint's arrays are those without it."""
+    population = make_population(config_of())
+    state, _ = population.advance(population.init(), np.int32(3))
+    arrays = jax.tree.map(np.array, population.to_host(state))
+    _, expected = population.advance(state, np.int32(2))
+    _, found = population.advance(population.from_host(arrays), np.int32(2))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:2], b[:2]), found, expected)
+
+
+def test_likelihoods_of_what_is_kept_are_those_of_the_batch():
+    functions = make_member(config_of())
+    state = functions.init(jax.random.key(0), {})
+    batch = functions.collect(state)
+    kept = batch.without_reports()
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) < sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
+    log_probs = action_log_probs(
+        functions.algorithm.policy, state.learner.params, kept.steps.observations, kept.steps.actions
+    )
+    expected = trajectory_log_likelihood(batch.steps.log_probs, where=batch.steps.mask)
+    np.testing.assert_allclose(kept.sum_over_steps(log_probs)[0], expected, rtol=1e-4)

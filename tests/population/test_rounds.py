@@ -1,0 +1,38 @@
+"""Batches that are counted in steps, in a population: bits do not depend on devices, chunks or who waits for whom."""
+
+import jax
+import numpy as np
+import pytest
+from helpers.updates import assert_identical
+
+from haepo_jax.config import from_config_dict
+from haepo_jax.population import make_population
+
+CONFIG = {
+    "env": "CartPole-v1",
+    "num_updates": 3,
+    "num_trajectories": 4,
+    "horizon": 40,
+    "min_batch_steps": 150,
+    "policy": {"hidden_sizes": (8,)},
+    "max_env_steps": 400,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["remat", "recompute"])
+def test_members_have_the_same_bits_on_one_device_as_on_two_and_over_a_resume(memory):
+    config = from_config_dict(CONFIG | {"memory": memory})
+    one, two = (make_population(config, devices=jax.devices()[:k], members_per_device=2) for k in (1, 2))
+    seeds = range(4)
+    by_waves, at_once = one.run([{}], seeds), two.run([{}], seeds)
+    assert_identical(dict(by_waves), dict(at_once))
+    assert_identical(by_waves.params, at_once.params)
+    whole, _ = two.advance(two.init(), np.int32(3))
+    part, _ = two.advance(two.init(), np.int32(1))
+    resumed, _ = two.advance(two.from_host(two.to_host(part)), np.int32(2))
+    assert_identical(two.to_host(whole), two.to_host(resumed))
+    # A budget ends a member after the update that reaches it, and later updates count nothing.
+    steps = np.asarray(at_once["env_steps"])[0]
+    assert (steps.sum(axis=1) >= 400).all()
+    assert (steps[:, 0] < 400).all()
