@@ -87,7 +87,7 @@ class TestDual:
 
 @pytest.mark.parametrize("rho", [0.3, 0.5, 0.8])
 def test_dual_holds_the_effective_sample_size_at_rho_whatever_it_begins_with(rho):
-    """Of the weights that 30 steps on each of 300 batches come to; scores are free, so that nothing else holds them."""
+    """Of what 30 steps on each of 300 batches come to; scores are free, so that nothing else holds them."""
     settings = dataclasses.replace(
         SETTINGS, reference="none", kl_coef=0.0, target_effective_sample_size=rho, entropy_coef=1e-3
     )
