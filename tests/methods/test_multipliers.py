@@ -18,8 +18,8 @@ M = 8
 SETTINGS = HaepoConfig(entropy_coef=0.2, kl_coef=0.1, target_effective_sample_size=0.5, target_kl=0.4)
 
 
-def batch_of(params, settings, seed):
-    """Bandit-like trajectories of a linear policy: as these parameters see them, played by `BEHAVIOUR`."""
+def batch_of(params, settings, seed, played_by=None):
+    """Bandit-like trajectories of a linear policy: as these parameters see them, played by `BEHAVIOUR` or others."""
     features, drawn = np.random.default_rng(seed).normal(size=(2, M, 3))
     features = jnp.asarray(features, jnp.float32)
 
@@ -29,7 +29,7 @@ def batch_of(params, settings, seed):
     group = Group(
         returns=jnp.asarray(drawn[:, 0], jnp.float32),
         lengths=jnp.ones(M, jnp.int32),
-        behaviour_log_likelihoods=evaluate(BEHAVIOUR),
+        behaviour_log_likelihoods=evaluate(BEHAVIOUR if played_by is None else played_by),
         is_reused=True,
     )
     reference = None if settings.reference == "none" else evaluate(REFERENCE)
@@ -85,6 +85,34 @@ class TestDual:
         assert state.kl_coef is None and adapted.kl_coef == 0
 
 
+@pytest.mark.parametrize("rho", [0.3, 0.5, 0.8])
+def test_dual_holds_the_effective_sample_size_at_rho_whatever_it_begins_with(rho):
+    """Of what 30 steps on each of 300 batches come to; scores are free, so that nothing else holds them."""
+    settings = dataclasses.replace(
+        SETTINGS, reference="none", kl_coef=0.0, target_effective_sample_size=rho, entropy_coef=1e-3
+    )
+    dual, members = make_dual(has_reference=False), 32
+
+    def batch(multipliers, key):
+        group = Group(jax.random.normal(key, (M,)), jnp.ones(M, jnp.int32), jnp.zeros(M), is_reused=True)
+        seen = SeenBatch(group, lambda settings: haepo.objective(settings, group, None), None)
+        adapted, multipliers = dual.begin(settings, multipliers, seen)
+        slopes = jax.grad(seen.make_objective(adapted), has_aux=True)
+        scores = jax.lax.fori_loop(0, 30, lambda _, scores: scores - 3 * slopes(scores)[0], jnp.zeros(M))
+        metrics = slopes(scores)[1]
+        return dual.end(settings, multipliers, seen, metrics), metrics["effective_sample_size"]
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        return jax.lax.scan(batch, dual.init(settings, None), jax.random.split(key, 300))[1]
+
+    sizes = run(jax.random.split(jax.random.key(0), members))[:, 150:]
+    divergences = jnp.log(M / sizes).mean(axis=1)
+    assert jnp.abs(divergences.mean() / -np.log(rho) - 1) < 0.1
+    assert jnp.abs(divergences / -np.log(rho) - 1).max() < 0.3
+
+
 @pytest.mark.parametrize("projection", ["reverse", "forward"])
 class TestMeta:
     def effects(self, projection):
@@ -109,7 +137,7 @@ class TestMeta:
     def test_a_weight_moves_to_where_the_last_step_would_have_made_the_next_batch_better(self, projection):
         meta, settings, state, gradient, logs = self.effects(projection)
         after = LAST - 0.1 * gradient(logs)
-        batch, evaluate = batch_of(after, settings, 1)
+        batch, evaluate = batch_of(after, settings, 1, played_by=after)
         returns = (batch.group.returns - batch.group.returns.mean()) / batch.group.returns.std()
 
         def outer(logs):
