@@ -58,14 +58,16 @@ def main() -> int:
         drawn = f" but to draw {figure}" if figure else ""
         closing.print_sentence(f"{workdir} is complete already; nothing to do{drawn}.")
     else:
-        command_line.make_console().print(tables.make_returns_table(summary, f"{config.env}, {config.algorithm}"))
+        make = tables.make_populations_table if "populations" in summary else tables.make_returns_table
+        command_line.make_console().print(make(summary, f"{config.env}, {config.algorithm}"))
         closing.print_sentence(f"{tables.describe_speed(summary)} Learning curve: {figure}")
     if summary["rows_with_returns_sum_not_positive"]:
         closing.print_sentence(
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "
             f"number: sum normalisation dropped them. Use --config.{name_setting(config, 'normalization')}=zscore."
         )
-    return closing.finish_run(summary, workdir, "report" if config.sweep else "evaluate")
+    has_page = config.sweep or "populations" in summary
+    return closing.finish_run(summary, workdir, "report" if has_page else "evaluate")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-STATIC, TRACED, SWEEP = "static", "traced", "sweep"
+STATIC, TRACED, SWEEP, BOUNDS = "static", "traced", "sweep", "bounds"
 """Groups: settings that hold others of any name."""
 
 OnlyWith = Mapping[str, tuple[str, ...]]
@@ -36,6 +36,11 @@ def optional_number(*, low: float = -math.inf, above: float = -math.inf, high: f
     return dataclasses.field(default=None, metadata={"low": low, "above": above, "high": high, "traced": True})
 
 
+def is_coefficient(field: dataclasses.Field) -> bool:
+    """Returns whether a setting is a real number that is traced: one that `number` or `optional_number` made."""
+    return bool(field.metadata.get("traced")) and "above" in field.metadata
+
+
 def count(
     default: int | None,
     *,
@@ -55,7 +60,12 @@ def choice(default: str, choices: tuple[str, ...]) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
-def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool = False) -> Any:
+def text(default: str) -> Any:
+    """Any text."""
+    return dataclasses.field(default=default)
+
+
+def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: bool | tuple[str, ...] = False) -> Any:
     """A built-in by its name, or one from outside as `package.module:attribute` (`haepo_jax.components`).
 
     The arguments of one from outside are in the groups `NAME_kwargs` and `NAME_params`, as far as there are such.
@@ -63,15 +73,19 @@ def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: 
     Args:
       default: a built-in.
       built_in: all of them; none where only what makes them knows their names.
-      takes_arguments: whether built-ins take arguments of these groups too.
+      takes_arguments: whether built-ins take arguments of these groups too, or which of them do.
     """
     names = {"choices": built_in} if built_in else {}
     return dataclasses.field(default=default, metadata={"component": True, "takes_arguments": takes_arguments} | names)
 
 
-def static_arguments() -> Any:
-    """A group of arguments of a component, of any name, that decide the program: numbers, texts, tuples of such."""
-    return dataclasses.field(default_factory=dict, metadata={"group": STATIC})
+def static_arguments(*, hold_groups: bool = False) -> Any:
+    """A group of arguments of a component, of any name, that decide the program: numbers, texts, tuples of such.
+
+    Args:
+      hold_groups: whether one of them may be a group of such itself.
+    """
+    return dataclasses.field(default_factory=dict, metadata={"group": STATIC, "hold_groups": hold_groups})
 
 
 def traced_arguments(*, keep_whole: bool = False) -> Any:

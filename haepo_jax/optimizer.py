@@ -1,6 +1,5 @@
 """The optimiser that a config describes; everything in this package that learns uses it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import optax
 from haepo_jax import components
 from haepo_jax.config import OptimizerConfig
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.methods.schedules import make_schedule
 from haepo_jax.types import Params
 
 _TRANSFORMS = {"adam": optax.scale_by_adam}
@@ -25,7 +25,13 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     Raises:
       ConfigError: a transform or a schedule from outside that cannot be used.
     """
-    schedule = _schedule(config, num_steps)
+    schedule = make_schedule(
+        "optimizer.schedule",
+        config.schedule,
+        num_steps,
+        kwargs=config.schedule_kwargs,
+        params=config.schedule_params,
+    )
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         _transform(config),
@@ -87,22 +93,3 @@ def _check_same(what: str, whose: str, before: Any, after: Any) -> None:
                 f"{what} with {components.describe(new)} where those {whose} have {components.describe(old)}; both "
                 "must be the same."
             )
-
-
-def _schedule(config: OptimizerConfig, num_steps: int) -> Callable[[jax.Array], jax.Array | float]:
-    """The factor of the learning rate by the gradient steps done."""
-    name, path = config.schedule, "optimizer.schedule"
-    if not components.is_outside(name):
-        return {
-            "constant": optax.constant_schedule(1.0),
-            "linear": optax.linear_schedule(1.0, 0.0, num_steps),
-            "cosine": optax.cosine_decay_schedule(1.0, num_steps),
-        }[name]
-    outside = components.load(path, name)
-
-    def schedule(step: jax.Array) -> jax.Array:
-        arguments = {"kwargs": config.schedule_kwargs, "params": config.schedule_params}
-        factor = components.call(path, outside, step, num_steps, **arguments)
-        return components.checked_numbers(f"config.{path} {name}", factor, (), "one number").astype(jnp.float32)
-
-    return schedule

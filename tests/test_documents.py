@@ -32,7 +32,7 @@ def blocks(document):
 
 
 RUN = {
-    **{("docs/components.md", k): () for k in range(7)},
+    **{("docs/components.md", k): () for k in range(8)},
     ("README.md", 0): (),
     ("README.md", 1): (),
     ("docs/method.md", 0): (),

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import sys
 
@@ -40,6 +41,13 @@ def test_the_learning_rate_follows_its_schedule(schedule, expected):
     np.testing.assert_allclose(sizes, 0.1 * np.array(expected), atol=1e-6)
 
 
+@pytest.mark.parametrize("arguments", [{"schedule_kwargs": {"end": 0.2}}, {"schedule_params": {"end": 0.2}}])
+def test_the_learning_rate_may_fall_to_a_share_of_itself(arguments):
+    config = OptimizerConfig(learning_rate=0.1, schedule="linear", max_grad_norm=9.0, transform=f"{HERE}plain")
+    steps = updates_of(dataclasses.replace(config, **arguments), 4, 6, jnp.array([1.0]))
+    np.testing.assert_allclose(steps[:, 0], -0.1 * np.array([1.0, 0.8, 0.6, 0.4, 0.2, 0.2]), rtol=1e-6)
+
+
 def test_a_schedule_can_be_set_to_any_step_and_nothing_else_changes():
     optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1, schedule="linear"), 4)
     grads = jnp.array([1.0, -1.0])
@@ -50,6 +58,10 @@ def test_a_schedule_can_be_set_to_any_step_and_nothing_else_changes():
     np.testing.assert_array_equal(moved[1].mu, once[1].mu)
     updates, _ = optimizer.update(grads, at_step(state, jnp.int32(3)))
     np.testing.assert_allclose(-updates[0], 0.1 * 0.25, rtol=1e-5)
+
+
+def plain():
+    return optax.identity()
 
 
 def ramp(step, num_steps, *, power, start=0.0):

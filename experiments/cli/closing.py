@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cli import command_line
-from haepo_jax.analysis.tables import describe_returns
+from haepo_jax.analysis.tables import describe_populations, describe_returns
 from haepo_jax.population.divergence import find_cause
 from haepo_jax.runs.component_files import load_sweep
 from haepo_jax.runs.metrics.parts import list_parts
@@ -45,7 +45,10 @@ def finish_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
     if code == command_line.ALL_DIVERGED:
         print_sentence(f"Every member diverged: {_explain_divergence(workdir)}.")
         return code
-    print_sentence(describe_returns(summary["members"], "final_return", "final return"))
+    if "populations" in summary:
+        print_sentence(describe_populations(summary))
+    else:
+        print_sentence(describe_returns(summary["members"], "final_return", "final return"))
     evaluated = "best_eval_return" in summary["members"][0]
     if evaluated:
         print_sentence(describe_returns(summary["members"], "best_eval_return", "best evaluation return"))

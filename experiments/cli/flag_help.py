@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from haepo_jax.config.meanings import Setting
+from haepo_jax.methods.schedules import SCHEDULE, of_coefficient
 
 _WIDTH = 118
 
@@ -24,7 +25,17 @@ def format_help(purpose: str, own: Sequence[flags.Flag], settings: Mapping[str, 
             "",
             "Settings, over those of the config file; the defaults are those of a file that leaves them out:",
         ]
-        lines += [line for setting in settings.values() for line in _describe_setting(setting)]
+        schedules = [setting for setting in settings.values() if of_coefficient(setting.field)]
+        scheduled = {setting.name.removesuffix(SCHEDULE) for setting in schedules}
+        lines += [
+            line
+            for setting in settings.values()
+            if setting not in schedules
+            for line in _describe_setting(setting, has_schedule=setting.name in scheduled)
+        ]
+        if schedules:
+            lines += ["", "Settings beside each X above that has a schedule, such as config.haepo.kl_coef_schedule:"]
+            lines += [line for setting in schedules[:2] for line in _describe_schedule(setting)]
     return "\n".join(lines)
 
 
@@ -40,11 +51,19 @@ def _describe_flag(flag: flags.Flag) -> list[str]:
     return _wrap_entry(flag.name, flag.help or "", f"{kind or 'text'}{default}{repeated}")
 
 
-def _describe_setting(setting: Setting) -> list[str]:
+def _describe_schedule(setting: Setting) -> list[str]:
+    """That of any coefficient, whose name stands as X."""
+    of = str(of_coefficient(setting.field))
+    ending = setting.name.rpartition(".")[2].removeprefix(of)
+    return _describe_setting(setting._replace(name=f"X{ending}", meaning=setting.meaning.replace(of, "X")))
+
+
+def _describe_setting(setting: Setting, *, has_schedule: bool = False) -> list[str]:
     name = f"{setting.name}.NAME" if setting.is_group else setting.name
     allowed = f"{setting.allowed}; default: {_format_default(setting.default)}"
     swept = "; swept within one program" if setting.field.metadata.get("traced") else ""
-    return _wrap_entry(f"config.{name}", setting.meaning, f"{allowed}{swept}")
+    schedule = "; has a schedule" if has_schedule else ""
+    return _wrap_entry(f"config.{name}", setting.meaning, f"{allowed}{swept}{schedule}")
 
 
 def _format_default(value: object) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, are_enough
 from haepo_jax.runs.metrics.reader import group_by_setting
-from haepo_jax.text import add_row, make_table, shorten_keys
+from haepo_jax.text import add_row, format_settings, make_table, shorten_keys
 
 _NO_NUMBER = "-"
 
@@ -24,6 +24,40 @@ def make_returns_table(summary: Mapping[str, Any], title: str) -> Table:
         finals = _collect_finite(members, "final_return")
         add_row(table, (label or "all", str(len(members)), *_format_spread(finals), str(diverged)))
     return table
+
+
+def make_populations_table(summary: Mapping[str, Any], title: str) -> Table:
+    """Makes the table of a run whose members copied one another: the best member of each population."""
+    table = make_table(
+        f"{title}: the best member of each population, by its mean return of the last {summary['final_updates']} "
+        "updates",
+        ("population", "members", "best", "its return", "copies", "its settings"),
+    )
+    for population in summary["populations"]:
+        best = population["best_member"]
+        several = f"{population['group']}, " if population["group"] != "all" else ""
+        cells = [f"{several}{population['population']}", str(len(population["members"]))]
+        if best is None:
+            cells += [_NO_NUMBER, _NO_NUMBER, str(population["copies"]), _NO_NUMBER]
+        else:
+            settings = format_settings(shorten_keys(population["settings"]))
+            cells += [str(best), f"{population['final_return']:.4g}", str(population["copies"]), settings]
+        add_row(table, cells)
+    return table
+
+
+def describe_populations(summary: Mapping[str, Any]) -> str:
+    """Says how high the best members of populations came, and which settings the best of all ended with."""
+    best = [population for population in summary["populations"] if population["best_member"] is not None]
+    if not best:
+        return "No member has a final return: no episode has ended, or returns were not finite."
+    values = _collect_finite(best, "final_return")
+    first = max(best, key=lambda population: population["final_return"])
+    text = f"Member {first['best_member']} has the highest final return, {first['final_return']:.4g}, and ended with "
+    text += format_settings(shorten_keys(first["settings"]))
+    if len(values) == 1:
+        return f"{text}."
+    return f"{text}; the best members of {len(values)} populations have {values.mean():.4g} in the mean."
 
 
 def make_evaluation_table(result: Mapping[str, Any]) -> Table:

@@ -31,6 +31,7 @@ from haepo_jax.config.settings import (
     SCHEDULES,
     ExperimentConfig,
     OptimizerConfig,
+    PbtConfig,
     PolicyConfig,
 )
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
@@ -67,6 +68,7 @@ __all__ = [
     "HaepoConfig",
     "HaepoLossConfig",
     "OptimizerConfig",
+    "PbtConfig",
     "PolicyConfig",
     "PpoConfig",
     "ReferenceConfig",

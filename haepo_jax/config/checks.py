@@ -25,7 +25,7 @@ from haepo_jax.config.method import (
     name_method,
     name_setting,
 )
-from haepo_jax.config.reads import unread, why_unread
+from haepo_jax.config.reads import list_scheduled, unread, why_unread
 from haepo_jax.config.settings import FIELDS, MAX_SEED, ExperimentConfig, is_traced
 from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 from haepo_jax.fields import STATIC, TRACED, group_of
@@ -64,6 +64,8 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
     if method.sees is Sees.SEGMENTS:
         played = dataclasses.replace(chosen.settings, num_steps=count_segment_steps(config))
         check_minibatches(chosen._replace(settings=played))
+    for scheduled in list_scheduled(config):
+        scheduled.check()
     if method.check is not None:
         method.check(chosen)
 
@@ -103,6 +105,8 @@ def check_own_settings(config: Any, defaults: Any, sweep: Mapping[str, tuple[Any
             why = "is a number that may vary within a program" if right == TRACED_GROUP else "decides the program"
             raise ConfigError(f"config.{path} {why}; give it as config.{right}.{leaf}.")
         for value in values:
+            if field.metadata.get("component") and callable(value):  # which a program has given
+                continue
             is_whole = field.type in (int, int | None) and isinstance(value, float) and value.is_integer()
             check_value(path, int(value) if is_whole else value, field)
 
@@ -178,7 +182,26 @@ def check_group(path: str, value: Any, field: dataclasses.Field) -> dict[str, An
     """The arguments of a component: which there are, and their bounds, the component knows itself."""
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")
-    return {name: check_argument(f"{path}.{name}", item, field) for name, item in value.items()}
+    given = _nest(value, path) if field.metadata.get("hold_groups") else value
+    return {name: check_argument(f"{path}.{name}", item, field) for name, item in given.items()}
+
+
+def _nest(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Groups within a group, whose arguments a flag gives by their dotted names."""
+    nested: dict[str, Any] = {}
+    flat = flatten(values, where=f"config.{path}.")
+    for name, value in flat.items():
+        inside = next((other for other in flat if other.startswith(f"{name}.")), None)
+        if inside is not None:
+            raise ConfigError(
+                f"config.{path}.{inside} needs config.{path}.{name} to be a group of settings, got {quoted(value)}."
+            )
+        *groups, leaf = name.split(".")
+        holder = nested
+        for group in groups:
+            holder = holder.setdefault(group, {})
+        holder[leaf] = value
+    return nested
 
 
 def check_argument(path: str, value: Any, group: dataclasses.Field) -> Any:
@@ -193,6 +216,8 @@ def check_argument(path: str, value: Any, group: dataclasses.Field) -> Any:
     if not name.isidentifier():
         raise ConfigError(f"config.{path}: {quoted(name)} is no name of an argument.")
     if group.metadata["group"] == STATIC:
+        if group.metadata["hold_groups"] and isinstance(value, Mapping | ml_collections.ConfigDict):
+            return {inner: check_argument(f"{path}.{inner}", item, group) for inner, item in value.items()}
         return _check_static(path, value)
     return _check_param(path, value, keep_whole=group.metadata["keep_whole"])
 

@@ -8,6 +8,7 @@ from typing import Any, NewType
 import ml_collections
 from ml_collections import config_dict
 
+from haepo_jax.components import is_outside
 from haepo_jax.config.checks import (
     check_argument,
     check_combinations,
@@ -15,11 +16,12 @@ from haepo_jax.config.checks import (
     check_value,
     flatten,
 )
-from haepo_jax.config.method import with_all_settings
+from haepo_jax.config.method import STATIC_GROUP, list_components, with_all_settings
+from haepo_jax.config.pbt import bounds_of, check_bounds, check_population_based, is_population_based
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import FIELDS, ExperimentConfig
 from haepo_jax.errors import ConfigError, nearest, quoted, suggestion
-from haepo_jax.fields import TRACED, group_of, is_empty, leaves
+from haepo_jax.fields import BOUNDS, TRACED, group_of, is_empty, leaves
 
 TracedConfig = NewType("TracedConfig", ExperimentConfig)
 """The config of one member inside the program, by convention named `traced`.
@@ -53,6 +55,7 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     """
     config = with_all_settings(from_mapping(ExperimentConfig(), values))
     check_combinations(config)
+    check_population_based(config)
     return config
 
 
@@ -85,8 +88,9 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
             settings[name] = value
         elif field.metadata.get("group") == TRACED:
             settings |= {f"{name}.{argument}": number for argument, number in value.items()}
-    # What is swept need not be set besides: an argument of a component, or a setting that may be unset.
-    for name, values in config.sweep.items():
+    # What is swept or drawn need not be set besides: an argument of a component, or a setting that may be unset.
+    drawn = bounds_of(config) if is_population_based(config) else {}
+    for name, values in {**drawn, **config.sweep}.items():
         if group_of(name, FIELDS) is not None or settings[name] is None:
             settings[name] = values[0]
     return {name: value for name, value in settings.items() if value is not None}
@@ -131,9 +135,8 @@ def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> 
       >>> with_components(ExperimentConfig(), {"activation": abs}).policy.activation is abs
       True
     """
-    names = {name.rpartition(".")[2]: name for name, field in FIELDS.items() if field.metadata.get("component")}
-    names["environment"] = names.pop("env")
-    for keyword, component in components.items():
+    for keyword, component in sorted(components.items(), key=lambda item: item[0] != "algorithm"):  # which has its own
+        names = _name_keywords(config)
         if keyword not in names:
             raise ConfigError(f"{keyword} is no component{suggestion(keyword, list(names))}")
         if component is None:
@@ -143,7 +146,17 @@ def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> 
         config = _with(config, names[keyword].split("."), component)
     config = with_all_settings(config)
     check_combinations(config)
+    check_population_based(config)
     return config
+
+
+def _name_keywords(config: ExperimentConfig) -> dict[str, str]:
+    """The settings that name components by the keywords of a program; of one name, that of the method that learns."""
+    section = STATIC_GROUP if is_outside(config.algorithm) else config.algorithm
+    listed = sorted(list_components(config), key=lambda name: name.startswith(f"{section}."))
+    names = {name.rpartition(".")[2]: name for name in listed}
+    names["environment"] = names.pop("env")
+    return names
 
 
 def checked_settings(config: ExperimentConfig, settings: Mapping[str, Any]) -> dict[str, float | int]:
@@ -241,11 +254,13 @@ def from_mapping[Config](default: Config, values: Mapping[str, Any], prefix: str
             if name == "search" and not prefix:
                 raise ConfigError("config.search belongs to a sweep: give this config to experiments.sweep.")
             raise ConfigError(f"config.{prefix}{name} is not a setting{nearest(name, list(fields)) or '.'}")
-    made = {}
+    made: dict[str, Any] = {}
     for name, value in values.items():
         field, path = fields[name], f"{prefix}{name}"
         if name == "sweep" and not prefix:
             made[name] = check_sweep(value)
+        elif field.metadata.get("group") == BOUNDS:
+            made[name] = check_bounds(path, value)
         elif dataclasses.is_dataclass(field.type):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
                 raise ConfigError(f"config.{path} is a group of settings, got {quoted(value)}.")

@@ -68,7 +68,9 @@ def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:
         if dataclasses.is_dataclass(value):
             yield from settings_of(value, f"{prefix}{field.name}.")
         else:
-            yield Setting(prefix + field.name, value, field, meanings.get(field.name, ""))
+            yield Setting(
+                prefix + field.name, value, field, field.metadata.get("meaning", meanings.get(field.name, ""))
+            )
 
 
 @functools.cache

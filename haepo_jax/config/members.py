@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from haepo_jax.config import ExperimentConfig, checked_settings, sweep_points
+from haepo_jax.config import ExperimentConfig, checked_settings, pbt, sweep_points
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError, quoted
@@ -26,6 +26,15 @@ class Member:
     """The swept settings by dotted name."""
     group: str = "all"
     """The members of a group share one compiled program."""
+    population: int | None = None
+    """Within its group, that whose members it may copy; None without population-based training."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Makes its entry in `members.json`."""
+        entry = dataclasses.asdict(self)
+        if self.population is None:
+            del entry["population"]
+        return entry
 
 
 def make_members(config: ExperimentConfig) -> tuple[Member, ...]:
@@ -39,8 +48,40 @@ def make_members(config: ExperimentConfig) -> tuple[Member, ...]:
       ConfigError: they are more than this machine can list.
     """
     number_of_members(config)
-    pairs = [(settings, config.seed + k) for settings in sweep_points(config) for k in range(config.num_seeds)]
-    return tuple(Member(index, seed, settings) for index, (settings, seed) in enumerate(pairs))
+    return list_members(config, list(sweep_points(config)))
+
+
+def list_members(
+    config: ExperimentConfig,
+    points: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int] | None = None,
+    *,
+    group: str = "all",
+    first: int = 0,
+) -> tuple[Member, ...]:
+    """Lists each point with each seed, in the order of `pbt.arrange`.
+
+    Args:
+      config: the experiment.
+      points: swept settings by dotted name.
+      seeds: by default those of the config.
+      group: of the members.
+      first: index of the first one.
+
+    Raises:
+      ConfigError: seeds that cannot be divided into populations.
+    """
+    seeds = range(config.seed, config.seed + config.num_seeds) if seeds is None else seeds
+    return tuple(
+        Member(
+            first + k,
+            seeds[seed],
+            {**points[point], **pbt.draw_settings(config, points[point], point, seeds[seed])},
+            group,
+            population,
+        )
+        for k, (point, seed, population) in enumerate(pbt.arrange(config, len(points), len(seeds)))
+    )
 
 
 def number_of_members(config: ExperimentConfig) -> int:

@@ -14,6 +14,7 @@ from haepo_jax.components import is_outside, load
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import METHODS, Chosen, Method, SegmentConfig, count_gradient_steps, get_history
+from haepo_jax.methods.schedules import CONSTANT, of_coefficient
 
 STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
 """Where the settings of a method from outside are."""
@@ -129,6 +130,40 @@ def find_need_of_steps(config: ExperimentConfig) -> str | None:
     return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
 
 
+def list_components(config: Any) -> dict[str, Any]:
+    """Lists the settings that name a component, with what they name; None where one of a method has its default.
+
+    Args:
+      config: of an experiment or of language models.
+
+    Raises:
+      ConfigError: as of `load_method`.
+    """
+    named = {name: value for name, value, field in leaves(config) if field.metadata.get("component")}
+    if is_outside(config.algorithm):
+        method = load_method(config.algorithm)
+        parts = [method.settings] if method.language is None else [method.settings, method.language.settings]
+        fields = [field for part in parts for field in dataclasses.fields(part) if field.metadata.get("component")]
+        named |= {f"{STATIC_GROUP}.{field.name}": config.algorithm_kwargs.get(field.name) for field in fields}
+    return named
+
+
+def components_of(config: Any) -> dict[str, Any]:
+    """Finds the components from outside that a config names, by the setting that does.
+
+    Args:
+      config: as of `list_components`.
+
+    Raises:
+      ConfigError: as of `load_method`.
+
+    Example:
+      >>> components_of(ExperimentConfig(env="my_project.maze:Maze"))
+      {'env': 'my_project.maze:Maze'}
+    """
+    return {name: value for name, value in list_components(config).items() if value is not None and is_outside(value)}
+
+
 def make_chosen(config: ExperimentConfig) -> Chosen:
     """Returns the method's settings for its checks."""
     settings = get_method_settings(config)
@@ -141,6 +176,8 @@ def make_chosen(config: ExperimentConfig) -> Chosen:
 def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:
     """Writes out all settings of a method from outside, so that a run's config holds what it was begun with.
 
+    Left out are settings that are unset, groups without arguments, and schedules that are constant.
+
     Args:
       config: as of `get_own_settings`.
       defaults: as of `get_own_settings`; those of the method on environments where there are none.
@@ -152,7 +189,7 @@ def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:
     written: dict[bool, dict[str, Any]] = {False: {}, True: {}}
     for name, field in list_fields(settings).items():
         value = getattr(settings, name)
-        if value is not None:
+        if value is not None and value != {} and not (of_coefficient(field) and value == CONSTANT):
             is_traced = bool(field.metadata.get("traced"))
             written[is_traced][name] = float(value) if is_traced else value
     groups = {

@@ -4,14 +4,16 @@ A setting that nothing reads may not be swept, as all its members would be copie
 line. A config file may set it, so that one file serves several algorithms.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.method import get_method, get_own_settings, name_method, name_own_setting
+from haepo_jax.config.method import get_method, get_own_settings, make_chosen, name_method, name_own_setting
 from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import find_unread, leaves
 from haepo_jax.methods import METHODS, Sees
+from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
 
 OFFERED = ("hidden_sizes", "activation")
 """The settings of the policy that a network from outside is given where it names them."""
@@ -41,6 +43,7 @@ def unread(
         if name.partition(".")[0] in METHODS and name.partition(".")[0] != config.algorithm
     }
     reasons = unread_arguments(config) | reasons
+    chosen = make_chosen(config)
     reasons |= unread_by_choices(config, get_method(config).settings)
     if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
         reasons["memory"] = f"config.algorithm is {name_method(config)}, which keeps its segments whatever is set"
@@ -48,6 +51,12 @@ def unread(
         reasons["max_batch_steps"] = "config.min_batch_steps is unset"
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
+    reasons |= find_unread_schedules(chosen.settings, chosen.names.__getitem__, config.sweep, reasons)
+    if config.pbt.every is None:
+        unset = (name for name, _, _ in leaves(config.pbt, "pbt.") if name != "pbt.every")
+        reasons |= dict.fromkeys(unset, "config.pbt.every is unset")
+    elif config.pbt.fraction == 0.0:
+        reasons["pbt.factor"] = "config.pbt.fraction is 0, so that nobody copies"
     reasons |= _unread_by_network(config.policy, network_arguments)
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
@@ -65,6 +74,19 @@ def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[s
     if not policy.hidden_sizes:
         reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
     return reasons
+
+
+def list_scheduled(config: ExperimentConfig) -> tuple[Scheduled, ...]:
+    """Lists the coefficients of the method whose schedule is not constant, as far as anything reads them.
+
+    Example:
+      >>> from haepo_jax.config import HaepoConfig
+      >>> config = dataclasses.replace(HaepoConfig(), **{"kl_coef_schedule": "linear"})
+      >>> [scheduled.name for scheduled in list_scheduled(ExperimentConfig(haepo=config))]
+      ['haepo.kl_coef']
+    """
+    chosen = make_chosen(config)
+    return find_scheduled(chosen.settings, chosen.names.__getitem__, chosen.values, unread(config))
 
 
 def unread_by_choices(config: Any, defaults: Any) -> dict[str, str]:
@@ -101,10 +123,15 @@ def unread_arguments(config: Any) -> dict[str, str]:
     return {
         group: f"config.{name} is {value}, which takes no such arguments"
         for name, value, field in every
-        if field.metadata.get("component") and not field.metadata["takes_arguments"] and not is_outside(value)
+        if field.metadata.get("component") and not is_outside(value) and not _takes_arguments(field, value)
         for group in (f"{name}_kwargs", f"{name}_params")
         if group in names
     }
+
+
+def _takes_arguments(field: dataclasses.Field, built_in: str) -> bool:
+    takes: bool | tuple[str, ...] = field.metadata["takes_arguments"]
+    return takes if isinstance(takes, bool) else built_in in takes
 
 
 def why_unread(name: str, reasons: Mapping[str, str]) -> str | None:

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from haepo_jax.components import is_outside
 from haepo_jax.fields import (
+    BOUNDS,
     SWEEP,
     TRACED,
     choice,
@@ -19,12 +19,13 @@ from haepo_jax.fields import (
     leaves,
     number,
     static_arguments,
+    text,
     traced_arguments,
 )
 from haepo_jax.methods import METHODS, MethodSettings
+from haepo_jax.methods.schedules import SCHEDULES, WITH_END
 
 ALGORITHMS = tuple(METHODS)
-SCHEDULES = ("constant", "linear", "cosine")
 ACTIVATIONS = (
     *("tanh", "relu", "silu", "swish", "gelu", "elu", "selu", "celu", "leaky_relu", "relu6", "mish", "softplus"),
     *("sigmoid", "soft_sign", "log_sigmoid", "squareplus", "sparse_plus", "sparse_sigmoid", "identity"),
@@ -71,16 +72,39 @@ class OptimizerConfig:
     """Arguments of the transform that decide the program."""
     transform_params: Mapping[str, float] = traced_arguments()
     """Arguments of the transform that may vary, and be swept, within one program: `{"b1": 0.95}` of `adam`."""
-    schedule: str = component("constant", SCHEDULES)
-    """How the learning rate falls from its value to 0 over the run, be it ended by `num_updates` or `max_env_steps`;
-    `constant` does not. Or `package.module:attribute`, a function of the gradient steps done and of those of the
-    run that gives a factor."""
+    schedule: str = component("constant", SCHEDULES, takes_arguments=WITH_END)
+    """How the learning rate falls from its value to 0, or to the share `end` of it, over the run, be it ended by
+    `num_updates` or `max_env_steps`; `constant` does not. Or `package.module:attribute`, a function of the gradient
+    steps done and of those of the run that gives a factor."""
     schedule_kwargs: Mapping[str, Any] = static_arguments()
-    """Arguments of a schedule from outside that decide the program."""
+    """Arguments of the schedule that decide the program: `end`, or those of one from outside."""
     schedule_params: Mapping[str, float] = traced_arguments()
-    """Arguments of a schedule from outside that may vary, and be swept, within one program."""
+    """Arguments of the schedule that may vary, and be swept, within one program."""
     max_grad_norm: float = number(0.5, above=0.0)
     """Largest global norm of the gradient; a longer one is scaled down to it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PbtConfig:
+    """Population-based training: members that do badly copy members that do well, and change their settings."""
+
+    every: int | None = count(None, low=1)
+    """Updates between two exchanges, at which the worst members copy the best ones; no population-based training when
+    unset."""
+    fraction: float = number(0.2, low=0.0, high=0.5, traced=False)
+    """The share of a population that copies, and the share that is copied, rounded down and at least one member each;
+    0 copies nobody, which makes a random search of the same first settings."""
+    populations: int = count(1, low=1)
+    """Independent populations that the seeds are divided among; none copies from another."""
+    metric: str = text("episode_return")
+    """The metric that members are compared by, the larger the better: its mean over the updates since the exchange
+    before. `eval_return` goes with `evaluate_every`."""
+    perturb: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict, metadata={"group": BOUNDS})
+    """Traced settings by dotted name (in a ConfigDict: nested by section), each with its lowest and highest value: a
+    member that copies changes them, and one that has no swept value draws its first one. When empty, the swept
+    settings, between the least and the largest of their values."""
+    factor: float = number(1.25, above=1.0, traced=False)
+    """What a setting is multiplied or divided by when it changes, either with equal chance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +120,7 @@ class _General:
     """Numbers of the environment that may vary, and be swept, within one program: fields of its EnvParams."""
     algorithm: str = component("haepo", ALGORITHMS)
     """The method that learns; the settings of the others are then not read. Or `package.module:attribute`."""
-    algorithm_kwargs: Mapping[str, Any] = static_arguments()
+    algorithm_kwargs: Mapping[str, Any] = static_arguments(hold_groups=True)
     """Settings of an algorithm from outside that decide the program."""
     algorithm_params: Mapping[str, float] = traced_arguments()
     """Settings of an algorithm from outside that may vary, and be swept, within one program."""
@@ -143,6 +167,7 @@ class _General:
     that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    pbt: PbtConfig = PbtConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,18 +190,6 @@ def is_traced(name: str) -> bool:
     if group is not None:
         return FIELDS[group].metadata["group"] == TRACED
     return name in FIELDS and bool(FIELDS[name].metadata.get("traced"))
-
-
-def components_of(config: Any) -> dict[str, str]:
-    """Finds the components from outside that a config names, by the setting that does.
-
-    Example:
-      >>> components_of(ExperimentConfig(env="my_project.maze:Maze"))
-      {'env': 'my_project.maze:Maze'}
-    """
-    return {
-        name: value for name, value, field in leaves(config) if field.metadata.get("component") and is_outside(value)
-    }
 
 
 FIELDS = {name: field for name, _, field in leaves(ExperimentConfig())}

@@ -33,11 +33,13 @@ from haepo_jax.config import (
     traced_settings,
 )
 from haepo_jax.config.checks import DISTRIBUTIONS, check_argument, check_value, flatten
+from haepo_jax.config.distribution import Distribution
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.members import Member, check_number, make_members
+from haepo_jax.config.members import Member, check_number, list_members, make_members
+from haepo_jax.config.method import components_of
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.reads import unread, why_unread
-from haepo_jax.config.settings import FIELDS, components_of, is_traced
+from haepo_jax.config.settings import FIELDS, is_traced
 from haepo_jax.errors import ConfigError, nearest, quoted
 from haepo_jax.fields import count, group_of
 from haepo_jax.text import format_setting
@@ -59,23 +61,6 @@ class SearchConfig:
     """Seed of the random search."""
     points: tuple[Point, ...] = ()
     """The points themselves, such as ({"haepo.kl_coef": 0.1}, {"haepo.kl_coef": 0.2}), in place of `sweep`."""
-
-
-class Distribution(NamedTuple):
-    """What a random search draws a number from."""
-
-    kind: str
-    low: float
-    high: float
-
-    def draw(self, generator: np.random.Generator) -> float | int:
-        """A number in `[low, high]`."""
-        if self.kind == "integer":
-            return int(generator.integers(int(self.low), int(self.high), endpoint=True))
-        if self.kind == "log_uniform":
-            drawn = float(np.exp(generator.uniform(math.log(self.low), math.log(self.high))))
-            return min(max(drawn, self.low), self.high)  # which rounding may have left
-        return float(generator.uniform(self.low, self.high))
 
 
 class Group(NamedTuple):
@@ -205,9 +190,7 @@ def _group(name: str, base: Mapping[str, Any], fixed: Point, points: Sequence[Po
     # As the config holds them: a whole number given for a real one is a real one.
     kinds = {setting: type(value) for setting, value in traced_settings(config).items()}
     kept = [{s: kinds[s](value) if s in kinds else value for s, value in point.items()} for point in points]
-    pairs = itertools.product(kept, range(config.seed, config.seed + config.num_seeds))
-    members = [Member(first + k, seed, point, name) for k, (point, seed) in enumerate(pairs)]
-    return Group(name, config, tuple(members))
+    return Group(name, config, list_members(config, kept, group=name, first=first))
 
 
 def _search(values: Any) -> SearchConfig:

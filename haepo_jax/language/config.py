@@ -5,7 +5,8 @@ the run folders of the others valid.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -28,6 +29,7 @@ from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, count, leaves, number, static_arguments, traced_arguments
 from haepo_jax.methods import METHODS, LanguageMethodSettings, Method, OnLanguage
+from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
 
 ON_LANGUAGE = {name: method.language for name, method in METHODS.items() if method.language is not None}
 """The methods that learn on language models, by name."""
@@ -180,7 +182,7 @@ class _General:
     """Of the run of stage `rl`; when empty, its algorithm, score and seed."""
     algorithm: str = component("haepo", tuple(ON_LANGUAGE))
     """The method of the stage `rl`; the settings of the others are then not read. Or `package.module:attribute`."""
-    algorithm_kwargs: Mapping[str, Any] = static_arguments()
+    algorithm_kwargs: Mapping[str, Any] = static_arguments(hold_groups=True)
     """Settings of a method from outside that decide the program."""
     algorithm_params: Mapping[str, float] = traced_arguments()
     """Settings of a method from outside that may vary within one program on environments."""
@@ -289,7 +291,17 @@ def unread(config: LanguageConfig) -> dict[str, str]:
         reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
     if not config.model.adapter_rank:
         reasons["model.adapter_alpha"] = "config.model.adapter_rank is 0"
-    return reasons
+    return reasons | find_unread_schedules(get_method_settings(config), _make_name_of(config), (), reasons)
+
+
+def list_scheduled(config: LanguageConfig) -> tuple[Scheduled, ...]:
+    """Lists the coefficients of the method of stage `rl` whose schedule is not constant."""
+    settings = get_method_settings(config)
+    return find_scheduled(settings, _make_name_of(config), lambda leaf: (getattr(settings, leaf),), unread(config))
+
+
+def _make_name_of(config: LanguageConfig) -> Callable[[str], str]:
+    return functools.partial(name_own_setting, config, get_language_rules(config).settings)
 
 
 def name_run(config: LanguageConfig) -> str:
@@ -306,6 +318,8 @@ def name_run(config: LanguageConfig) -> str:
 
 def _check_combinations(config: LanguageConfig) -> None:
     check_own_settings(config, get_language_rules(config).settings, {})
+    for scheduled in list_scheduled(config):
+        scheduled.check()
     model = config.model
     if not model.path:
         if model.hidden_size % model.num_heads or model.hidden_size // model.num_heads % 2:

@@ -13,10 +13,12 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, number
 from haepo_jax.losses import PAIRS, dpo_loss, preference_pairs
 from haepo_jax.methods.record import ExtraMemory, Group, Method, Objective, OnLanguage, Sees, make_scalars
+from haepo_jax.methods.schedules import with_schedules
 from haepo_jax.methods.settings import REFERENCES, Chosen, EpochsConfig, ReferenceConfig
 from haepo_jax.types import Metrics
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class DpoLossConfig:
     """The loss of Direct Preference Optimisation."""
@@ -27,6 +29,7 @@ class DpoLossConfig:
     """Share of the preferences that are taken to be the wrong way round."""
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class DpoConfig(EpochsConfig, DpoLossConfig, ReferenceConfig):
     """DPO on an environment: pairs of a batch's trajectories, the one of larger return preferred."""

@@ -10,12 +10,14 @@ import jax
 from haepo_jax.fields import choice, number
 from haepo_jax.losses import AGGREGATIONS, group_relative_advantages, grpo_loss
 from haepo_jax.methods.record import Method, Objective, OnLanguage, Sees, StepGroup, make_scalars
+from haepo_jax.methods.schedules import with_schedules
 from haepo_jax.methods.settings import EpochsConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
 ADVANTAGE_SCALES = ("std", "none")
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class GrpoLossConfig:
     """The GRPO loss: a trajectory's return against its group's is the advantage of all its steps."""
@@ -31,6 +33,7 @@ class GrpoLossConfig:
     """Weight of the divergence from the reference policy, which the loss lowers."""
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class GrpoConfig(EpochsConfig, GrpoLossConfig, ReferenceConfig):
     """GRPO on an environment, where the batch is one group."""

@@ -14,6 +14,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
+from haepo_jax.methods.schedules import with_schedules
 from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
@@ -25,6 +26,7 @@ ADAPTS = ("fixed", "ess")
 _SCORE = "haepo.score"
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoLossConfig:
     """The HAEPO loss."""
@@ -61,6 +63,7 @@ class HaepoLossConfig:
     the rest of b is its weight."""
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""

@@ -12,10 +12,12 @@ import jax
 from haepo_jax.fields import number, optional_number
 from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss
 from haepo_jax.methods.record import Evaluated, Method, Objective, Samples, Sees, make_scalars
+from haepo_jax.methods.schedules import with_schedules
 from haepo_jax.methods.settings import SegmentConfig
 from haepo_jax.types import Metrics
 
 
+@with_schedules
 @dataclasses.dataclass(frozen=True)
 class PpoConfig(SegmentConfig):
     """PPO: actor-critic on segments of `num_steps` steps in `num_trajectories` environments that go on in between."""

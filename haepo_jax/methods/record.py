@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.losses import trajectory_log_likelihood
+from haepo_jax.methods.schedules import add_schedules
 from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, NoSettings, ReferenceConfig, SegmentConfig
 from haepo_jax.types import Metrics
 
@@ -140,6 +141,10 @@ class OnLanguage[Settings]:
     named_by: tuple[str, ...] = ()
     """Its settings that stand in the name of a run."""
 
+    def __post_init__(self) -> None:
+        """Adds the schedules of its coefficients."""
+        object.__setattr__(self, "settings", add_schedules(self.settings))
+
 
 @dataclasses.dataclass(frozen=True)
 class Method[Settings]:
@@ -150,8 +155,9 @@ class Method[Settings]:
     sees: Sees
     settings: Settings = NoSettings()  # type: ignore[assignment]
     """Its settings with their defaults: a frozen dataclass. Fields made by `haepo_jax.fields` have bounds and may be
-    traced; others decide the program. One that is an `EpochsConfig` takes several gradient steps on a batch, one that
-    is a `ReferenceConfig` has a reference policy, one that is a `HistoryConfig` learns from earlier batches too."""
+    traced; others decide the program. A traced real number X gets a schedule, `X_schedule`. One that is an
+    `EpochsConfig` takes several gradient steps on a batch, one that is a `ReferenceConfig` has a reference policy, one
+    that is a `HistoryConfig` learns from earlier batches too."""
     metrics: tuple[str, ...] = ()
     """The names of the metrics that its objective gives."""
     check: Callable[[Chosen], None] | None = None
@@ -164,7 +170,7 @@ class Method[Settings]:
     """None where it does not learn on language models."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are no settings.
+        """Refuses settings that are no settings, and adds the schedules of their coefficients.
 
         Raises:
           TypeError: they are no instance of a dataclass, or of no `SegmentConfig` where segments are seen.
@@ -174,6 +180,7 @@ class Method[Settings]:
             raise TypeError(f"settings must be an instance of a frozen dataclass, such as MyConfig(), got {given}")
         if self.sees is Sees.SEGMENTS and not isinstance(given, SegmentConfig):
             raise TypeError(f"settings of a method that sees segments must be a SegmentConfig, got {given}")
+        object.__setattr__(self, "settings", add_schedules(given))
 
     @property
     def keeps_steps(self) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.config import ExperimentConfig, describe_settings_place, get_method, traced_settings, with_settings
+from haepo_jax.config import ExperimentConfig, describe_settings_place, get_method, traced_settings
 from haepo_jax.environments import Box
 from haepo_jax.methods import Sees
 from haepo_jax.population.member import make_environment, make_member
@@ -46,7 +46,7 @@ def repeat_first_update(config: ExperimentConfig, seed: int, settings: Mapping[s
         state = functions.init(key, table)
         batch = functions.collect(state)
         measured = functions.algorithm.measure(batch)
-        loss = functions.algorithm.loss(with_settings(config, state.settings), state.learner, batch)
+        loss = functions.algorithm.loss(functions.trace(state), state.learner, batch)
         (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(state.learner.params)
         policy = functions.algorithm.policy
         distribution = policy.apply(state.learner.params, jnp.zeros((1, *functions.environment.observation_shape)))

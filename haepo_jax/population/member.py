@@ -12,19 +12,28 @@ import optax
 
 from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import Algorithm, horizon_of, round_bounds_of
-from haepo_jax.config import ExperimentConfig, count_steps_of_update, get_method, with_components, with_settings
+from haepo_jax.config import (
+    ExperimentConfig,
+    TracedConfig,
+    count_steps_of_update,
+    get_method,
+    with_components,
+    with_settings,
+)
 from haepo_jax.config.checks import check_rounds, check_update_steps
+from haepo_jax.config.reads import list_scheduled
 from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
 from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.held_out import BestPolicy, no_best
+from haepo_jax.population.standing import Standing
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
-_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT = range(5)
+_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT, CHOOSE, CHANGE = range(7)
 
 
 @flax.struct.dataclass
@@ -46,6 +55,8 @@ class MemberState:
     """int32, the update that was not finite; -1 for a member that has not diverged."""
     best: BestPolicy | None = None
     """None where nothing is evaluated in training."""
+    standing: Standing | None = None
+    """None without population-based training."""
 
 
 class MemberFunctions(NamedTuple):
@@ -66,6 +77,9 @@ class MemberFunctions(NamedTuple):
     the same ones at each call."""
     runs: Callable[[MemberState], jax.Array]
     """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
+    trace: Callable[[MemberState], TracedConfig]
+    """`state -> the config with the member's own settings in place`, each coefficient as its schedule has it in the
+    next update."""
     algorithm: Algorithm
     environment: Environment
     horizon: int
@@ -91,6 +105,8 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     environment = make_environment(config)
     algorithm = make_algorithm(config, environment)
     more_metrics = make_extra_metrics(config)
+    scheduled = list_scheduled(config)
+    factors = {of.name: of.make_factor(config.num_updates) for of in scheduled}
     horizon = horizon_of(config, environment)
 
     def init(key: jax.Array, settings: Mapping[str, jax.Array]) -> MemberState:
@@ -106,9 +122,23 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
             best=None if config.evaluate_every is None else no_best(learner.params),
         )
 
+    def steps_done(state: MemberState, each: int) -> jax.Array:
+        """The steps of a schedule that count as done, `each` an update, by the budget that ends the run."""
+        if config.max_env_steps is None:
+            return state.updates_done * each
+        share = jnp.minimum(state.env_steps[1].astype(jnp.float32) / config.max_env_steps, 1)
+        by_steps = jnp.floor(share * (config.num_updates * each)).astype(jnp.int32)
+        return jnp.maximum(state.updates_done * each, by_steps)
+
+    def compute_scheduled(state: MemberState) -> dict[str, jax.Array]:
+        return {name: state.settings[name] * factor(steps_done(state, 1)) for name, factor in factors.items()}
+
+    def trace(state: MemberState) -> TracedConfig:
+        return with_settings(config, state.settings | compute_scheduled(state))
+
     def collect(state: MemberState) -> Any:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _TRAIN), state.updates_done)
-        return algorithm.collect(with_settings(config, state.settings), state.learner, key)
+        return algorithm.collect(trace(state), state.learner, key)
 
     def runs(state: MemberState) -> jax.Array:
         if config.max_env_steps is None:
@@ -119,18 +149,16 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         """The learner, its schedule as far as the run has come by the budget that ends it, updates or steps."""
         if config.max_env_steps is None or config.optimizer.schedule == "constant":
             return state.learner
-        each = count_steps_of_update(config)
-        share = jnp.minimum(state.env_steps[1].astype(jnp.float32) / config.max_env_steps, 1)
-        by_steps = jnp.floor(share * (config.num_updates * each)).astype(jnp.int32)
-        step = jnp.maximum(state.updates_done * each, by_steps)
+        step = steps_done(state, count_steps_of_update(config))
         return dataclasses.replace(state.learner, optimizer_state=at_step(state.learner.optimizer_state, step))
 
     def learn_unguarded(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _LEARN), state.updates_done)
-        traced = with_settings(config, state.settings)
+        traced = trace(state)
         learner, metrics = algorithm.learn(traced, with_schedule_of_budget(state), batch, state.updates_done, key)
         metrics = algorithm.measure(batch) | metrics
         metrics |= more_metrics(traced, batch, metrics)
+        metrics |= {of.column: value for of, value in zip(scheduled, compute_scheduled(state).values(), strict=True)}
         return dataclasses.replace(
             state,
             learner=learner,
@@ -158,7 +186,9 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         unroll = EpisodeUnroll(environment, algorithm.policy, params, key, episodes, horizon, env_params, greedy=True)
         return play(unroll).returns.mean()
 
-    return MemberFunctions(init, collect, learn, learn_unguarded, evaluate, runs, algorithm, environment, horizon)
+    return MemberFunctions(
+        init, collect, learn, learn_unguarded, evaluate, runs, trace, algorithm, environment, horizon
+    )
 
 
 def make_environment(config: ExperimentConfig) -> Environment:

@@ -46,7 +46,7 @@ def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: in
     plans = []
     for group in sweep.groups:
         population = place_group(group, members_per_device, trajectory_devices)
-        waves = -(-len(group.members) // population.capacity)
+        waves = -(-len(group.members) // population.members_at_once(group.members))
         plans.append(GroupPlan(group, population.members_per_device, waves, _bytes_per_device(population)))
     return plans
 

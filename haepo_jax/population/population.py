@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,20 +21,24 @@ from haepo_jax.config import (
     with_components,
 )
 from haepo_jax.config.checks import ENV_PARAMS, check_config
-from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, make_members
+from haepo_jax.config.members import Member, checked_seeds, checked_settings_list, list_members, make_members
+from haepo_jax.config.pbt import arrange, changing_settings, is_population_based
 from haepo_jax.environments import check_param
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees, get_history
 from haepo_jax.networks import Policy
 from haepo_jax.parallel import MEMBERS
+from haepo_jax.population.exchange import DIVERGED, Exchange, make_exchange
 from haepo_jax.population.fingerprint import fingerprint
-from haepo_jax.population.held_out import BestPolicy
+from haepo_jax.population.held_out import EVAL_RETURN, BestPolicy
 from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS, Layout, check_placement, make_layout, rows_here
 from haepo_jax.population.member import MemberFunctions, MemberState, make_environment, make_member
 from haepo_jax.population.memory import with_memory
 from haepo_jax.population.sizes import batch_steps, lane_steps
+from haepo_jax.population.standing import Standing, no_standing
 from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
+from haepo_jax.types import Metrics
 
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
@@ -85,17 +90,18 @@ class Population:
         for name, value in itertools.chain.from_iterable(values.items() for values in checked):
             if name.startswith(ENV_PARAMS):
                 check_param(self.functions.environment, name, (value,))
-        pairs = itertools.product(checked, seeds)
-        members = [Member(k, seed, values) for k, (values, seed) in enumerate(pairs)]
+        members = list_members(self.config, checked, seeds)
+        at_once = self.members_at_once(members)
         waves = [
-            self.with_members(members[first : first + self.capacity])._run_all()
-            for first in range(0, len(members), self.capacity)
+            self.with_members(members[first : first + at_once])._run_all() for first in range(0, len(members), at_once)
         ]
         shape = (len(checked), len(seeds))
+        places = [point * len(seeds) + seed for point, seed, _ in arrange(self.config, *shape)]
 
         def by_setting(*rows: np.ndarray) -> np.ndarray:
             """Joins waves of `[members, ...]` to `[settings, seeds, ...]`."""
             joined = np.concatenate(rows)
+            joined[places] = joined.copy()
             return joined.reshape(*shape, *joined.shape[1:])
 
         return Trained(*jax.tree.map(by_setting, *waves))
@@ -131,6 +137,22 @@ class Population:
         """The most members that run at once, padding included."""
         return self.layout.capacity
 
+    def members_at_once(self, members: Sequence[Member]) -> int:
+        """Counts how many of these members one wave takes: whole populations, where members copy one another.
+
+        Raises:
+          ConfigError: the devices do not hold a population.
+        """
+        if not is_population_based(self.config):
+            return self.capacity
+        largest = max(Counter((member.group, member.population) for member in members).values())
+        if largest > self.capacity:
+            raise ConfigError(
+                f"A population of {largest:,} members trains all at once, and the devices hold {self.capacity:,}; "
+                "raise config.pbt.populations or --members_per_device, or take fewer seeds or settings."
+            )
+        return self.capacity // largest * largest
+
     def with_members(self, members: Sequence[Member]) -> "Population":
         """Puts other members in the same programs, at most `capacity` of them."""
         if len(members) > self.capacity:
@@ -146,7 +168,18 @@ class Population:
             for name, value in traced_settings(self.config).items()
         }
         seeds = self.layout.place(np.asarray([member.seed for member in self.members], np.uint32))
-        return self.start(seeds, table, self.layout.is_member(len(self.members)))
+        state = self.start(seeds, table, self.layout.is_member(len(self.members)))
+        standing = jax.tree.map(self.layout.place, self._first_standing())
+        return dataclasses.replace(state, standing=standing)
+
+    def _first_standing(self) -> Standing | None:
+        """`[capacity]`, before the first update; None without population-based training."""
+        if not is_population_based(self.config):
+            return None
+        members, populations = np.full((2, self.capacity), -1)
+        members[: len(self.members)] = [member.index for member in self.members]
+        populations[: len(self.members)] = [member.population for member in self.members]
+        return no_standing(members, populations)
 
     def to_arrays(self, state: MemberState) -> Arrays:
         """Writes the keys of a state as data, also those that an optimiser's transform keeps."""
@@ -162,7 +195,7 @@ class Population:
         """Makes the state from arrays of a checkpoint, whose rows beyond the members may be anything."""
         state = self.from_arrays(arrays)
         is_member = self.layout.is_member(len(self.members))
-        return dataclasses.replace(state, diverged=jax.jit(_or_padding)(state.diverged, is_member))
+        return jax.jit(_with_padding)(state, is_member)
 
     def to_host(self, state: MemberState) -> Arrays:
         """Copies the arrays of the members, without padding, as NumPy arrays; in a run of one process."""
@@ -180,16 +213,23 @@ class Population:
             name: jax.ShapeDtypeStruct(rows, _dtype(value)) for name, value in traced_settings(self.config).items()
         }
         seeds, is_member = jax.ShapeDtypeStruct(rows, np.uint32), jax.ShapeDtypeStruct(rows, bool)
-        return self.layout.with_places(jax.eval_shape(self.start, seeds, table, is_member))
+        state = jax.eval_shape(self.start, seeds, table, is_member)
+        standing = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, self._first_standing()))
+        return self.layout.with_places(dataclasses.replace(state, standing=standing))
 
     def template(self) -> Arrays:
         """Computes shapes, dtypes and places of the arrays of a state."""
         return self.layout.with_places(jax.eval_shape(self.to_arrays, self.abstract_state()))
 
     def metrics_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Computes shape and dtype of each metric but `env_steps`, by name."""
+        """Computes shape and dtype of each metric, by name, but of those that are other columns of a run."""
         metrics = jax.eval_shape(self.advance, self.abstract_state(), jnp.int32(1))[1]
-        return {name: leaf for name, leaf in metrics.items() if name != "env_steps"}
+        return {name: leaf for name, leaf in metrics.items() if name not in ("env_steps", DIVERGED, *self.changing)}
+
+    @property
+    def changing(self) -> tuple[str, ...]:
+        """The settings of the members that change while they train, which are metrics too."""
+        return changing_settings(self.config, tuple(self.members[0].settings))
 
     def compiled(self) -> Compiled:
         """Compiles `advance` for any state of this population."""
@@ -197,13 +237,31 @@ class Population:
 
     def fingerprint(self) -> str:
         """Computes a text that is another one where the update of a member is: by loss, environment or constants."""
-        member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.abstract_state())
+        state = self.abstract_state()
+        member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
+        exchange = _make_exchange(self.config, self.members, self.functions, num_devices=1)
 
         def update(state: MemberState) -> Any:
             learned = self.functions.learn(state, self.functions.collect(state))
             return learned if state.best is None else (learned, self.functions.evaluate(state))
 
-        return fingerprint(jax.make_jaxpr(update)(member))
+        if exchange is None:
+            return fingerprint(jax.make_jaxpr(update)(member))
+        pair = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), state)
+        metrics = {name: jax.ShapeDtypeStruct((2,), leaf.dtype) for name, leaf in self._learned_shapes(member).items()}
+        return fingerprint(
+            jax.make_jaxpr(lambda one, two, metrics: (update(one), exchange(two, metrics, jnp.int32(1))))(
+                member, pair, metrics
+            )
+        )
+
+    def _learned_shapes(self, member: MemberState) -> Metrics:
+        """Computes the shapes of the metrics of a member's update, and of its evaluation."""
+        functions = self.functions
+        metrics = jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), member)[1]
+        if member.best is not None:
+            metrics = metrics | {EVAL_RETURN: jax.ShapeDtypeStruct((), jnp.float32)}
+        return metrics
 
     @property
     def members_here(self) -> tuple[Member, ...]:
@@ -298,13 +356,16 @@ def make_population(
             f"--trajectory_devices={trajectory_devices} spreads the trajectories of one batch, and config."
             f"{name_setting(config, 'history')} keeps several; set it to 0."
         )
-    return _assemble(config, members[: layout.capacity], functions, layout)
+    population = _assemble(config, members[: layout.capacity], functions, layout)
+    return population.with_members(members[: population.members_at_once(members)])
 
 
 def _assemble(
     config: ExperimentConfig, members: tuple[Member, ...], functions: MemberFunctions, layout: Layout
 ) -> Population:
     max_chunk = max(1, min(config.num_updates, _MAX_ROWS // layout.capacity))
+
+    exchange = _make_exchange(config, members, functions, num_devices=layout.mesh.shape[MEMBERS])
 
     def start(seeds: jax.Array, settings: dict[str, jax.Array], is_member: jax.Array) -> MemberState:
         state = jax.vmap(functions.init)(jax.vmap(jax.random.key)(seeds), settings)
@@ -317,7 +378,7 @@ def _assemble(
         layout,
         max_chunk,
         advance=layout.over_devices(
-            make_advance(functions, layout, max_chunk, config.evaluate_every),
+            make_advance(functions, layout, max_chunk, config.evaluate_every, exchange),
             (OVER_MEMBERS, EVERYWHERE),
             (OVER_MEMBERS, PartitionSpec(None, MEMBERS)),
             donate=(0,),
@@ -327,9 +388,26 @@ def _assemble(
     )
 
 
+def _make_exchange(
+    config: ExperimentConfig, members: tuple[Member, ...], functions: MemberFunctions, *, num_devices: int
+) -> Exchange | None:
+    if not is_population_based(config):
+        return None
+    settings = changing_settings(config, tuple(members[0].settings))
+    return make_exchange(config, functions.runs, settings, num_devices=num_devices)
+
+
 def _is_key(leaf: Any) -> bool:
     """Returns whether it is a typed PRNG key, or the shape of one."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _with_padding(state: MemberState, is_member: jax.Array) -> MemberState:
+    """Makes the rows beyond the members padding, whatever they hold."""
+    if state.standing is not None:
+        population = jnp.where(is_member, state.standing.population, -1)
+        state = dataclasses.replace(state, standing=dataclasses.replace(state.standing, population=population))
+    return dataclasses.replace(state, diverged=_or_padding(state.diverged, is_member))
 
 
 def _or_padding(diverged: jax.Array, is_member: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from haepo_jax.population.exchange import Exchange
 from haepo_jax.population.held_out import EVAL_RETURN, evaluate_members
 from haepo_jax.population.layout import Layout
 from haepo_jax.population.member import MemberFunctions, MemberState, missing
@@ -16,7 +17,11 @@ Advance = Callable[[MemberState, jax.Array], tuple[MemberState, Metrics]]
 
 
 def make_advance(
-    functions: MemberFunctions, layout: Layout, max_chunk: int, evaluate_every: int | None = None
+    functions: MemberFunctions,
+    layout: Layout,
+    max_chunk: int,
+    evaluate_every: int | None = None,
+    exchange: Exchange | None = None,
 ) -> Advance:
     """Makes the function that trains the members of one device for a number of updates.
 
@@ -25,10 +30,12 @@ def make_advance(
       layout: how members lie on devices.
       max_chunk: the most updates of a call.
       evaluate_every: updates between two evaluations on held-out episodes; none by default.
+      exchange: what lets members copy one another after an update; none by default.
 
     Returns:
       `(state [members_per_device, ...], int32 number of updates) -> (state, metrics [max_chunk, members_per_device])`.
-      It stops early where no member is left that runs.
+      It stops early where no member is left that runs; with an exchange, in which all devices take part, updates
+      where none runs cost next to nothing.
     """
 
     def advance(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
@@ -36,17 +43,37 @@ def make_advance(
         recorded: dict[str, Any] = dict(shapes)
         if evaluate_every is not None:
             recorded[EVAL_RETURN] = jax.ShapeDtypeStruct((), jnp.float32)
+        learned = dict(recorded)
+        if exchange is not None:
+            recorded |= _exchanged_shapes(exchange, state, learned)
         first = state.updates_done
+
+        def any_runs(state: MemberState) -> jax.Array:
+            return jnp.any(jax.vmap(functions.runs)(state))
 
         def goes_on(carry: tuple[jax.Array, MemberState, Metrics]) -> jax.Array:
             i, state, _ = carry
-            return (i < num_updates) & jnp.any(jax.vmap(functions.runs)(state))
+            return (i < num_updates) & (any_runs(state) if exchange is None else True)
 
-        def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
-            i, state, buffers = carry
+        def learn(state: MemberState, i: jax.Array) -> tuple[MemberState, Metrics]:
             state, metrics = _update(functions, layout, state, shapes)
             if evaluate_every is not None:
                 state, metrics = evaluate_members(functions, evaluate_every, state, metrics, first[0] + i + 1)
+            return state, metrics
+
+        def idle(state: MemberState, i: jax.Array) -> tuple[MemberState, Metrics]:
+            return state, _no_metrics(learned, layout.members_per_device)
+
+        def update(carry: tuple[jax.Array, MemberState, Metrics]) -> tuple[jax.Array, MemberState, Metrics]:
+            i, state, buffers = carry
+            if exchange is None:
+                state, metrics = learn(state, i)
+            else:
+                state, metrics = jax.lax.cond(any_runs(state), learn, idle, state, i)
+                # Also of members that stood still, as they may be copies in the next update.
+                state = dataclasses.replace(state, updates_done=first + i + 1)
+                state, more = exchange(state, metrics, first[0] + i + 1)
+                metrics |= more
             return i + 1, state, jax.tree.map(lambda buffer, row: buffer.at[i].set(row), buffers, metrics)
 
         start = (jnp.int32(0), state, _no_metrics(recorded, max_chunk, layout.members_per_device))
@@ -114,6 +141,13 @@ def _metrics_shapes(functions: MemberFunctions, state: MemberState) -> Metrics:
     """Computes the shapes of the metrics of one member's update."""
     member = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], state))
     return jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), member)[1]
+
+
+def _exchanged_shapes(exchange: Exchange, state: MemberState, metrics: Metrics) -> Metrics:
+    """Computes the shapes of the metrics that an exchange adds for one member."""
+    rows = state.diverged.shape[0]
+    reported = jax.eval_shape(lambda: exchange(state, _no_metrics(metrics, rows), jnp.int32(1))[1])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), reported)
 
 
 def _no_metrics(shapes: Metrics, *rows: int) -> Metrics:

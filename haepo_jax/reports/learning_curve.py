@@ -33,7 +33,11 @@ def draw_learning_curve(workdir: StrPath) -> Path:
     config = load_config(workdir)
     returns = read_metric(workdir, "episode_return").astype(np.float64)
     returns[~np.isfinite(returns)] = np.nan
-    groups = group_by_setting(read_members(workdir))
+    members = read_members(workdir)
+    if config.pbt.every is None:
+        groups = group_by_setting(members)
+    else:  # whose settings change
+        groups = group_by_setting([{"settings": {"population": member.get("population", 0)}} for member in members])
     updates = np.unique(np.linspace(0, returns.shape[1] - 1, _MAX_POINTS).astype(int))
     drawing = _draw(config, {label: returns[np.ix_(rows, updates)] for label, rows in groups.items()}, updates + 1)
     path = workdir / "learning_curve.png"
@@ -57,9 +61,15 @@ def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: n
         [_make_series(label, values, updates, alone=len(groups) == 1) for label, values in groups.items()],
         x_label=f"updates, of {batch} each",
         y_label=f"mean return of {episodes}",
-        title=f"{config.env}: {config.algorithm}, mean over {config.num_seeds} seeds{band}",
+        title=f"{config.env}: {config.algorithm}, mean over {_name_runs(config, groups)}{band}",
         image_format="png",
     )
+
+
+def _name_runs(config: ExperimentConfig, groups: Mapping[str, np.ndarray]) -> str:
+    if config.pbt.every is None:
+        return f"{config.num_seeds} seeds"
+    return f"{len(next(iter(groups.values())))} members of a population"
 
 
 def _make_series(label: str, values: np.ndarray, updates: np.ndarray, *, alone: bool) -> figures.Series:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from haepo_jax.components import make_importable, source
-from haepo_jax.config.settings import components_of
+from haepo_jax.config.method import components_of
 from haepo_jax.config.sweep import Sweep, from_record
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.files import StrPath, read_identity, read_record

@@ -112,11 +112,12 @@ def _play_wave(
         for kind, values in population.map_members(returns, state).items()
     }
     diverged = population.here(state.diverged)
+    changed = {name: population.here(state.settings[name]) for name in population.changing}
     return [
         {
             "member": member.index,
             "seed": member.seed,
-            "settings": member.settings,
+            "settings": member.settings | {name: values[row].item() for name, values in changed.items()},
             "status": "diverged" if diverged[row] else "ok",
             "update": updates[row],
         }

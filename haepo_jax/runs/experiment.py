@@ -1,7 +1,6 @@
 """A run from its config to its complete folder: groups of members, each in waves of as many as the devices hold."""
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -204,7 +203,8 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, component
             with storage_errors(workdir):
                 check_programs(workdir, programs, components)
                 for group, population in pairs:
-                    for wave in iterate_waves(group.members, population.capacity, workdir / "checkpoints"):
+                    at_once = population.members_at_once(group.members)
+                    for wave in iterate_waves(group.members, at_once, workdir / "checkpoints"):
                         check_resumable(workdir, wave.sources, population.template())
                 write_identity(workdir, sweep.record, _describe_members(sweep))
                 if os.path.lexists(workdir / "summary.json") and (flaw := _find_flaw_of_summary(workdir)):
@@ -231,13 +231,13 @@ def _report_choices(sweep: Sweep, populations: Sequence[Population]) -> None:
 
 def _describe_members(sweep: Sweep) -> list[dict[str, Any]]:
     """Makes what `members.json` holds."""
-    return [dataclasses.asdict(member) for member in sweep.members]
+    return [member.to_json() for member in sweep.members]
 
 
 def _train(sweep: Sweep, populations: Sequence[Population], attempt: Attempt) -> None:
     """Trains every group from where the folder stands, and completes the folder."""
     pairs = list(zip(sweep.groups, populations, strict=True))
-    waves = [-(-len(group.members) // population.capacity) for group, population in pairs]
+    waves = [-(-len(group.members) // population.members_at_once(group.members)) for group, population in pairs]
     with contextlib.ExitStack() as stack:
         if jax.process_count() > 1:  # they stop together; one alone has nothing to finish but its updates
             attempt.received = stack.enter_context(signals.collected(together=True))
@@ -258,11 +258,11 @@ def _train(sweep: Sweep, populations: Sequence[Population], attempt: Attempt) ->
 def _train_group(
     attempt: Attempt, group: Group, population: Population, waves_of_later_groups: int, *, num_members: int
 ) -> None:
-    done = 0
-    for wave in iterate_waves(group.members, population.capacity, attempt.workdir / "checkpoints"):
+    done, at_once = 0, population.members_at_once(group.members)
+    for wave in iterate_waves(group.members, at_once, attempt.workdir / "checkpoints"):
         if len(wave.members) < num_members and processes.is_first():
             first, last = wave.members[0].index, wave.members[-1].index
             print(visible(f"Group {group.name}: members {first} to {last} of {num_members}."), flush=True)
         done += len(wave.members)
-        waves_after = waves_of_later_groups + -(-(len(group.members) - done) // population.capacity)
+        waves_after = waves_of_later_groups + -(-(len(group.members) - done) // at_once)
         WaveRun(attempt, population.with_members(wave.members), wave, waves_after).run()

@@ -6,6 +6,7 @@ A run that is killed in between resumes from the checkpoint before, and drops th
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,9 @@ class Rows(NamedTuple):
     where: np.ndarray
     """`[updates, members]` boolean, False once a member has stopped."""
     diverged: np.ndarray
-    """`[updates, members]` boolean, the updates at which members diverged."""
+    """`[updates, members]` boolean, the updates at which members diverged, or had and were not yet copies."""
+    settings: Mapping[str, np.ndarray] = MappingProxyType({})
+    """`[updates, members]` by dotted name, the swept settings that change while members train."""
 
 
 class Recorder:
@@ -88,7 +91,7 @@ class Recorder:
             written = int(rows.where.sum())
             try:
                 with storage_errors(self._workdir):
-                    self._writer.write(self.done, rows.metrics, rows.counted, where=rows.where, diverged=rows.diverged)
+                    self._writer.write(self.done, **rows._asdict())
                     beside()
             except (StorageError, ConfigError) as error:
                 failure = error

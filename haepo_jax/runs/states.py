@@ -154,7 +154,7 @@ def _iterate_populations(workdir: Path, group: Group, placement: dict[str, Any])
         members=group.members,
         members_per_device=placement["members_per_device"][group.name],
     )
-    for wave in iterate_waves(group.members, population.capacity, workdir / "checkpoints"):
+    for wave in iterate_waves(group.members, population.members_at_once(group.members), workdir / "checkpoints"):
         yield population.with_members(wave.members), wave
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from haepo_jax.runs.endings import find_ended
 from haepo_jax.runs.files import StrPath, read_attempts, read_record
 from haepo_jax.runs.json_files import replace_non_finite
+from haepo_jax.runs.lineage import describe_populations, read_lineage
 from haepo_jax.runs.metrics.reader import read_metric, read_rows
 
 FINAL_UPDATES = 10
@@ -25,7 +26,8 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
       where none did, or where it is not finite), its best (largest finite one of an update; None where there is none),
       its environment steps and its status; the time and the environment steps, in all and a second. Where policies
       were evaluated in training, also each member's largest evaluation return and after how many updates it was first
-      reached, None for a member without one.
+      reached, None for a member without one. With population-based training the settings of a member are its first
+      ones, and `populations` says what became of each population: see `lineage.describe_populations`.
 
     Raises:
       ConfigError: the folder holds no run, or a file of it is damaged.
@@ -39,7 +41,9 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
     members = []
     for index, member in enumerate(rows.members):
         series = returns[index][~np.isnan(returns[index])]
-        divergences = np.flatnonzero(diverged[index])
+        # A copy of another member has rows after those in which it had diverged.
+        alive = np.flatnonzero(~diverged[index, : rows.count[index]])
+        divergences = np.arange(alive[-1] + 1 if alive.size else 0, rows.count[index])
         members.append(
             {
                 "member": index,
@@ -54,17 +58,16 @@ def summarize(workdir: StrPath) -> dict[str, Any]:
             }
         )
     run_seconds = seconds["run_seconds"]
+    members = [member | best for member, best in zip(members, _find_best_evaluations(workdir, members), strict=True)]
     return {
-        "members": [
-            member | best for member, best in zip(members, _find_best_evaluations(workdir, members), strict=True)
-        ],
+        "members": members,
         "final_updates": min(FINAL_UPDATES, returns.shape[1]),
         "num_updates": returns.shape[1],
         "env_steps": int(env_steps.sum()),
         "env_steps_per_second": float(env_steps.sum() / run_seconds) if run_seconds > 0 else None,
         "wall_clock": seconds,
         "rows_with_returns_sum_not_positive": _count_flagged(workdir),
-    }
+    } | _describe_exchanges(workdir, members)
 
 
 def find_unfinished(workdir: StrPath) -> list[int]:
@@ -79,9 +82,15 @@ def find_unfinished(workdir: StrPath) -> list[int]:
         rows.members,
         updates=rows.count,
         env_steps=rows.by_update("env_steps", 0).max(axis=1, initial=0),
-        diverged=rows.by_update("diverged", False).any(axis=1),
+        diverged=rows.has_diverged,
     )
     return np.flatnonzero(~done).tolist()
+
+
+def _describe_exchanges(workdir: StrPath, members: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describes populations whose members copied one another; nothing of a run without."""
+    lineage = read_lineage(workdir)
+    return {} if lineage is None else {"populations": describe_populations(lineage, members)}
 
 
 def _find_best_evaluations(workdir: StrPath, members: Sequence[Any]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.stages import Compiled
 
 from haepo_jax.errors import Stalled
+from haepo_jax.population.exchange import DIVERGED
 from haepo_jax.population.member import MemberState, total_steps
 from haepo_jax.population.population import Population
 from haepo_jax.runs.attempt import Attempt
@@ -39,6 +40,10 @@ class _Chunk(NamedTuple):
     """`[updates, members]`, cumulative."""
     ran: np.ndarray
     """`[updates, members]` boolean, False once a member has stopped."""
+    diverged: np.ndarray | None
+    """`[updates, members]` boolean, whether a member has; None without population-based training."""
+    settings: dict[str, np.ndarray]
+    """`[updates, members]` by dotted name: those that change while members train."""
 
 
 class _Decision(NamedTuple):
@@ -226,8 +231,9 @@ class WaveRun:
         """Takes a chunk's metrics from the devices and reports them."""
         rows = {name: self._population.here(values, axis=1)[:size] for name, values in metrics.items()}
         taken = rows.pop("env_steps").astype(np.int64)
+        settings = {name: rows.pop(name) for name in self._population.changing}
         env_steps = self._env_steps + np.cumsum(taken, axis=0)
-        self._pending.append(_Chunk(rows, env_steps, taken > 0))
+        self._pending.append(_Chunk(rows, env_steps, taken > 0, rows.pop(DIVERGED, None), settings))
         self._env_steps = env_steps[-1]
         returns = rows["episode_return"][taken > 0]
         returns = returns[~np.isnan(returns)]
@@ -250,16 +256,11 @@ class WaveRun:
         """Records the pending updates, and the state after them."""
         arrays, attempt, first = self._population.to_arrays(state), self._attempt, self._recorder.done
         diverged_at = self._population.here(arrays.diverged_at)
-        ran = np.concatenate([chunk.ran for chunk in self._pending])
-        metrics = {
-            name: np.concatenate([chunk.metrics[name] for chunk in self._pending]) for name in self._pending[0].metrics
-        }
-        rows = Rows(
-            metrics,
-            np.concatenate([chunk.env_steps for chunk in self._pending]),
-            where=ran,
-            diverged=first + np.arange(len(ran))[:, None] == diverged_at,
-        )
+        metrics, env_steps, ran, diverged, settings = self._join_pending(self._done - first)
+        where = ran if diverged is None else ran | diverged
+        if diverged is None:
+            diverged = first + np.arange(len(ran))[:, None] == diverged_at
+        rows = Rows(metrics, env_steps, where=where, diverged=diverged, settings=settings)
         clock = time.monotonic()
         self._recorder.commit(
             self._done,
@@ -273,9 +274,15 @@ class WaveRun:
         self._report_diverged(self._population.here(arrays.diverged), diverged_at, progress)
         self._pending.clear()
 
+    def _join_pending(self, updates: int) -> _Chunk:
+        """Joins the pending chunks, up to the last update that counts."""
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[:updates], *self._pending)
+
     def _report_diverged(self, diverged: np.ndarray, diverged_at: np.ndarray, progress: ProgressReport) -> None:
         for row in np.flatnonzero(diverged & ~self._diverged):
             member = self._population.members_here[row]
             which = f"Member {member.index} ({format_settings({'seed': member.seed, **member.settings})})"
-            progress.say(f"{which} diverged at update {diverged_at[row]}: it is frozen as it was before.")
+            copies = self._population.config.pbt.every is not None
+            then = "it waits to copy another" if copies else "it is frozen as it was before"
+            progress.say(f"{which} diverged at update {diverged_at[row]}: {then}.")
         self._diverged = diverged

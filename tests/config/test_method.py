@@ -20,9 +20,12 @@ from haepo_jax.config import (
     with_settings,
 )
 from haepo_jax.config.conversion import with_components
+from haepo_jax.config.method import components_of
 from haepo_jax.config.reads import unread
 from haepo_jax.config.sweep import from_values
 from haepo_jax.errors import ConfigError
+from haepo_jax.language import config as language
+from haepo_jax.methods.schedules import add_schedules
 
 PLAIN = "helpers.own_methods:PLAIN"
 
@@ -40,7 +43,8 @@ def refusal(**changes):
 def test_its_settings_are_its_defaults_with_those_of_the_config_in_place():
     config = config_of(algorithm_kwargs={"width": 5, "reference": "ema"}, algorithm_params={"weight": 2})
     assert get_method(config) == own_methods.PLAIN
-    assert get_method_settings(config) == own_methods.OwnConfig(width=5, reference="ema", weight=2.0)
+    expected = own_methods.OwnConfig(width=5, reference="ema", weight=2.0)
+    assert get_method_settings(config) == add_schedules(expected)
     assert count_steps_of_update(config) == 4
 
 
@@ -130,6 +134,16 @@ def test_a_method_from_outside_and_its_settings_may_be_swept():
             {"algorithm_params": {"window": 2.5}},
             "config.algorithm_params.window must be a whole number, got 2.5.",
         ),
+        (
+            {"algorithm_kwargs": {"weight_schedule_kwargs": 2, "weight_schedule_kwargs.end": 0.5}},
+            "config.algorithm_kwargs.weight_schedule_kwargs.end needs config.algorithm_kwargs.weight_schedule_kwargs "
+            "to be a group of settings, got 2.",
+        ),
+        (
+            {"algorithm_kwargs": {"weight_schedule_kwargs": {"end": 0.5}, "weight_schedule_kwargs.end": 0.5}},
+            "config.algorithm_kwargs.weight_schedule_kwargs.end is given twice, nested and by its dotted name; give "
+            "it once.",
+        ),
         ({"algorithm_kwargs": {"power": "high"}}, "config.algorithm_kwargs.power must be a number, got 'high'."),
         ({"algorithm_kwargs": {"kind": 3}}, "config.algorithm_kwargs.kind must be text, got 3."),
         (
@@ -148,6 +162,39 @@ def test_what_is_no_record_is_refused():
     sentence = refusal(name="helpers.own_methods:score")
     assert sentence.startswith("config.algorithm helpers.own_methods:score is <function score at ")
     assert sentence.endswith("; it must be a haepo_jax.methods.Method.")
+
+
+@pytest.mark.parametrize("given", [{"weight_schedule_kwargs": {"end": 0.5}}, {"weight_schedule_kwargs.end": 0.5}])
+def test_a_schedule_of_its_own_numbers_is_written_out_where_it_is_not_constant(given):
+    config = config_of(algorithm_kwargs={"weight_schedule": "linear"} | given)
+    record = json.loads(json.dumps(to_json(config)))
+    assert record["algorithm_kwargs"]["weight_schedule_kwargs"] == {"end": 0.5}
+    assert {name for name in record["algorithm_kwargs"] if "schedule" in name} == {
+        "weight_schedule",
+        "weight_schedule_kwargs",
+    }
+    assert from_config_dict(record) == config
+    reasons = unread(config)
+    assert reasons["algorithm_kwargs.reference_decay_schedule"] == reasons["algorithm_params.reference_decay"]
+    assert "algorithm_kwargs.weight_schedule_kwargs" not in reasons
+
+
+def test_a_method_with_the_settings_of_a_built_in_one_is_read_back():
+    config = config_of("helpers.own_methods:LIKE_HAEPO", algorithm_kwargs={"score_kwargs": {"power": 1}})
+    record = json.loads(json.dumps(to_json(config)))
+    assert record["algorithm_kwargs"]["score_kwargs"] == {"power": 1} and from_config_dict(record) == config
+
+
+def test_components_among_its_settings_are_found():
+    config = config_of(algorithm_kwargs={"weight_schedule": "my_project:slow"})
+    assert components_of(config) == {"algorithm": PLAIN, "algorithm_kwargs.weight_schedule": "my_project:slow"}
+    on_language = language.from_config_dict(
+        {
+            "algorithm": "helpers.own_methods:ON_LANGUAGE",
+            "algorithm_kwargs": {"kl_coef_schedule": "my_project:slow"},
+        }
+    )
+    assert components_of(on_language)["algorithm_kwargs.kl_coef_schedule"] == "my_project:slow"
 
 
 def test_its_checks_name_its_settings():

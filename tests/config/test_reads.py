@@ -9,9 +9,11 @@ from haepo_jax.config.settings import FIELDS
 from haepo_jax.config.sweep import from_values, unread_of_search
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import config as language
+from haepo_jax.methods.schedules import of_coefficient
 
 ARGUMENTS = {"haepo.score_kwargs", "haepo.score_params"}  # of a score from outside
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
+OF_SCHEDULES = {name for name, field in FIELDS.items() if of_coefficient(field)}
 OF_A_CHOICE = {name for name, field in FIELDS.items() if field.metadata.get("only_with")}
 
 
@@ -22,7 +24,8 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
         section = name.partition(".")[0]
         if section in ALGORITHMS and section != algorithm:
             assert name in names
-    assert not {name for name in names if name.startswith(f"{algorithm}.")} - ARGUMENTS - OF_A_CHOICE
+    own = {name for name in names if name.startswith(f"{algorithm}.")}
+    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,24 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
 )
 def test_numbers_of_a_reference_belong_to_their_rule(reference, expected):
     names = unread(from_config_dict({"haepo": {"reference": reference}}))
-    assert {name for name in names if name.startswith("haepo.reference")} == expected
+    own = {name for name in names if name.startswith("haepo.reference")} - {"haepo.reference_decay_schedule_kwargs"}
+    assert own == expected | {f"{name}_schedule" for name in expected & {"haepo.reference_decay"}}
+
+
+def test_a_schedule_belongs_to_a_number_that_is_read_and_set_and_its_arguments_to_one_that_takes_some():
+    reasons = unread(from_config_dict({"algorithm": "ppo", "ppo": {"clip_epsilon_schedule": "my_project:slow"}}))
+    assert reasons["haepo.kl_coef_schedule"] == "config.algorithm is ppo"
+    assert reasons["ppo.value_clip_epsilon_schedule"] == "config.ppo.value_clip_epsilon is unset"
+    assert "ppo.clip_epsilon_schedule_kwargs" not in reasons and "ppo.entropy_coef_schedule" not in reasons
+    why = "config.ppo.entropy_coef_schedule is constant, which takes no such arguments"
+    assert reasons["ppo.entropy_coef_schedule_kwargs"] == why
+    swept = {"algorithm": "ppo", "sweep": {"ppo.value_clip_epsilon": (0.1, 0.2)}}
+    assert "ppo.value_clip_epsilon_schedule" not in unread(from_config_dict(swept))
+
+
+def test_arguments_of_the_schedule_of_the_learning_rate_belong_to_those_that_take_some():
+    reasons = [unread(from_config_dict({"optimizer": {"schedule": name}})) for name in ("constant", "cosine")]
+    assert ["optimizer.schedule_kwargs" in of_each for of_each in reasons] == [True, False]
 
 
 def test_deviations_belong_to_real_actions_and_activations_to_hidden_layers():
@@ -105,6 +125,11 @@ def given(monkeypatch, **settings):
             "as config.haepo.reference is previous; it belongs to periodic; leave it",
         ),
         ({}, {"policy__initial_log_std": -1.0}, "has no effect, as the actions of CartPole-v1 are discrete; leave it"),
+        (
+            {},
+            {"haepo__reference_decay_schedule": "linear"},
+            "--config.haepo.reference_decay_schedule=linear has no effect, as config.haepo.reference is previous;",
+        ),
         ({"algorithm": "ppo", "memory": "store"}, {"memory": "store"}, "which keeps its segments whatever is set;"),
     ],
 )

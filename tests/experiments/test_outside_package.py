@@ -160,7 +160,11 @@ PACKAGE = {
             config.policy.network = "garden.eyes:Eyes"
             config.policy.network_kwargs = {"features": (3, 5)}
             config.algorithm = "garden.learning:METHOD"
-            config.algorithm_kwargs = {"num_epochs": 2}
+            config.algorithm_kwargs = {
+                "num_epochs": 2,
+                "sharpness_schedule": "garden.learning:stairs",
+                "sharpness_schedule_kwargs": {"floor": 0.5},
+            }
             config.algorithm_params = {"sharpness": 3.0}
             config.optimizer.learning_rate = 0.03
             config.optimizer.transform = "garden.learning:momentum"
@@ -254,6 +258,8 @@ def test_a_killed_run_resumes_and_ends_as_an_undisturbed_one(project, trained, t
     run("train", f"--config={project / 'train_config.py'}", f"--workdir={tmp_path / 'whole'}", cwd=project)
     left, right = table(trained), table(tmp_path / "whole")
     assert left.column_names == right.column_names and {"in_the_corner", "found", "heaviest"} <= set(left.column_names)
+    sharpness = left["algorithm_params.sharpness_scheduled"].to_numpy().reshape(2, 400)
+    np.testing.assert_array_equal(sharpness, np.repeat([[3.0, 1.5]], 200, axis=1).repeat(2, axis=0))
     for name in left.column_names:
         np.testing.assert_array_equal(left[name].to_numpy(), right[name].to_numpy(), err_msg=name)
     returns = left["episode_return"].to_numpy().reshape(2, 400)

@@ -1,6 +1,5 @@
 """Runs that nobody trained: folders as `haepo_jax.runs.experiment.run_sweep` leaves them, with numbers of the test."""
 
-import dataclasses
 import functools
 
 import jax
@@ -56,7 +55,7 @@ class Trainer:
     def __call__(self, sweep, workdir, *, checkpoint_seconds):
         (group,) = sweep.groups
         config, members = group.config, group.members
-        with open_run(workdir, sweep.record, [dataclasses.asdict(member) for member in members]):
+        with open_run(workdir, sweep.record, [member.to_json() for member in members]):
             if is_complete(workdir):
                 return False
             self.configs.append(config)

@@ -1,6 +1,5 @@
 """Sweeps that nobody trained: folders as the command that sweeps leaves them, with the numbers that a test wants."""
 
-import dataclasses
 import itertools
 import zlib
 
@@ -87,7 +86,7 @@ def write_sweep(
         Member(number, number % seeds, point, ",".join(f"{name}={point[name]}" for name in fixed) or "all")
         for number, (point, _) in enumerate(itertools.product(ordered, range(seeds)))
     ]
-    write_json(folder / "members.json", [dataclasses.asdict(member) for member in members])
+    write_json(folder / "members.json", [member.to_json() for member in members])
     write_json(folder / "provenance.json", [ATTEMPT])
     write_metrics(folder / "metrics", members, learn, rows)
     if complete:

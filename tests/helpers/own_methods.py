@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from haepo_jax.fields import count, number
-from haepo_jax.methods import EpochsConfig, Method, OnLanguage, ReferenceConfig, Sees, SegmentConfig
+from haepo_jax.methods import EpochsConfig, HaepoConfig, Method, OnLanguage, ReferenceConfig, Sees, SegmentConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class OwnLossConfig:
 
 PLAIN = Method(_weighted, Sees.SUMS, OwnConfig())
 ON_LANGUAGE = Method(_weighted, Sees.SUMS, OwnConfig(), language=OnLanguage(OwnLossConfig(), sampled_kl="kl_coef"))
+LIKE_HAEPO = Method(_weighted, Sees.SUMS, HaepoConfig())
 CRITIC = Method(_critic, Sees.SEGMENTS, SegmentConfig(num_steps=8, num_minibatches=2), metrics=("policy_loss",))
 ONE_LOSS_EACH = Method(_objective_that_gives(lambda values: (values, {})), Sees.SUMS)
 NO_METRICS = Method(_objective_that_gives(lambda values: values.sum()), Sees.SUMS)

@@ -11,6 +11,7 @@ from haepo_jax.language.config import (
     stage_settings,
     unread,
 )
+from haepo_jax.methods.schedules import add_schedules
 
 
 def test_the_default_config_is_the_default():
@@ -115,7 +116,7 @@ class TestMethodFromOutside:
 
     def test_its_settings_are_written_out_and_read_by_the_stage(self):
         config = from_config_dict({"algorithm": self.NAME, "algorithm_params": {"weight": 3}})
-        assert get_method_settings(config) == own_methods.OwnLossConfig(weight=3.0)
+        assert get_method_settings(config) == add_schedules(own_methods.OwnLossConfig(weight=3.0))
         rl = stage_settings(config, "rl")
         assert rl["algorithm"] == self.NAME and rl["algorithm_params"] == {"weight": 3.0, "kl_coef": 0.0}
         assert "haepo" not in rl and "algorithm" not in stage_settings(config, "sft")

@@ -1,4 +1,3 @@
-import dataclasses
 import errno
 import importlib
 import json
@@ -23,7 +22,7 @@ CONFIG = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})
 
 
 def open_once(workdir, config=CONFIG):
-    with open_run(workdir, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
+    with open_run(workdir, to_json(config), [member.to_json() for member in make_members(config)]):
         pass
 
 
@@ -66,7 +65,7 @@ def test_a_file_in_its_place_is_refused(tmp_path):
 
 
 def _hold(workdir, started, done):
-    with open_run(workdir, to_json(CONFIG), [dataclasses.asdict(member) for member in make_members(CONFIG)]):
+    with open_run(workdir, to_json(CONFIG), [member.to_json() for member in make_members(CONFIG)]):
         started.set()
         done.wait()
 

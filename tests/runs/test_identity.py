@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -13,7 +12,7 @@ from haepo_jax.runs.identity import check_run, open_run, read_run_id, write_iden
 from haepo_jax.runs.metrics.writer import MetricsWriter
 
 CONFIG = from_config_dict({"num_seeds": 2})
-RUN = (to_json(CONFIG), [dataclasses.asdict(member) for member in make_members(CONFIG)])
+RUN = (to_json(CONFIG), [member.to_json() for member in make_members(CONFIG)])
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ FIXED_HAEPO = _make_method(
         "haepo.score": "log_ratio",
         "haepo.adapt": "fixed",
         "haepo.projection": "reverse",
+        "haepo.temperature_scale": "none",
+        "haepo.history": 0,
         "haepo.normalization": "zscore",
         "haepo.num_epochs": 4,
         "haepo.kl_coef": 5e-3,

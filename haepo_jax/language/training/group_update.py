@@ -18,6 +18,7 @@ from haepo_jax.language.config import (
     get_language_rules,
     get_method,
     get_method_settings,
+    list_scheduled,
 )
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.gradients import one_shot, two_pass
@@ -83,16 +84,22 @@ def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *
     Returns:
       The `Learn`. Metrics: the objective's, `loss` and `grad_norm`, of the last epoch; and unless for comparisons
       `sampler_gap`, the largest difference in nats between a response's log-likelihood in sampling and in training,
-      before the policy has moved.
+      before the policy has moved; the coefficients that have a schedule as they are in this update.
     """
-    rl, optimizer = config.rl, make_optimizer_of(config)
+    rl, optimizer, settings = config.rl, make_optimizer_of(config), get_method_settings(config)
+    scheduled = list_scheduled(config)
+    factors = [of.make_factor(rl.num_updates) for of in scheduled]
 
     def learn(learner: LearnerState, base: Params | None, experience: Experience) -> tuple[LearnerState, Metrics]:
         def log_probs(trained: Params, rows: Sequences) -> jax.Array:
             return score(decoder, whole(base, trained), rows)
 
         gradient = one_shot(log_probs) if rl.gradient == "one_shot" else two_pass(log_probs, microbatch=rl.microbatch)
-        objective = _objective(config, experience, response_length)
+        now = {
+            of.leaf: jnp.float32(getattr(settings, of.leaf) * factor(learner.updates_done))
+            for of, factor in zip(scheduled, factors, strict=True)
+        }
+        objective = _objective(config, dataclasses.replace(settings, **now), experience, response_length)
 
         def epoch(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], Metrics]:
             value, metrics, grads = gradient(carry[0], experience.sequences, objective)
@@ -101,14 +108,15 @@ def make_learn(config: LanguageConfig, decoder: Decoder, response_length: int, *
 
         carry, series = jax.lax.scan(epoch, (learner.trained, learner.optimizer_state), length=rl.num_epochs)
         metrics = {name: values[0 if name == "sampler_gap" else -1] for name, values in series.items()}
+        metrics |= {of.column: now[of.leaf] for of in scheduled}
         return dataclasses.replace(learner, trained=carry[0], optimizer_state=carry[1]), metrics
 
     return learn
 
 
-def _objective(config: LanguageConfig, experience: Experience, response_length: int) -> Objective:
-    """The method's objective on the log-probabilities `[N, R]` of the responses."""
-    method, settings = get_method(config), get_method_settings(config)
+def _objective(config: LanguageConfig, settings: Any, experience: Experience, response_length: int) -> Objective:
+    """The method's objective, with these settings, on the log-probabilities `[N, R]` of the responses."""
+    method = get_method(config)
 
     def grouped(rows: jax.Array) -> jax.Array:
         return rows.reshape(-1, get_group_size(config), *rows.shape[1:])

@@ -81,7 +81,7 @@ def read_sweep(workdir: StrPath) -> Sweep:
     point, points = find_distinct([member["settings"] for member in members])
     group, groups = find_distinct([member["group"] for member in members])
     returns, env_steps = read.by_update("episode_return", np.float32(np.nan)), read.by_update("env_steps", 0)
-    rows, diverged = read.count, read.by_update("diverged", False).any(axis=1)
+    rows, diverged = read.count, read.has_diverged
     done = find_ended(config, members, updates=rows, env_steps=env_steps.max(axis=1), diverged=diverged)
     if is_complete(workdir) and not done.all():
         missing = np.flatnonzero(~done)

@@ -13,11 +13,13 @@ from haepo_jax.reports.sweep.best import describe_highest, make_best_chapter
 from haepo_jax.reports.sweep.chapter import Chapter
 from haepo_jax.reports.sweep.folder import Sweep, find_default_point, read_sweep
 from haepo_jax.reports.sweep.importance import make_importance_chapter
+from haepo_jax.reports.sweep.lineage import describe_lineages, make_lineage_chapter
 from haepo_jax.reports.sweep.pairs import make_levels_chapter
 from haepo_jax.reports.sweep.progress import make_progress_chapter
 from haepo_jax.reports.sweep.provenance import Attempt, describe_provenance, read_attempts_so_far
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_file
+from haepo_jax.runs.lineage import Lineage, read_lineage
 
 
 def write_report(workdir: StrPath) -> Path:
@@ -38,10 +40,11 @@ def publish_report(workdir: StrPath) -> PublishedReport:
     workdir = Path(workdir)
     analysis = analyse_sweep(read_sweep(workdir))
     attempts = read_attempts_so_far(workdir)
-    chapters = make_chapters(analysis)
+    lineage = read_lineage(workdir)
+    chapters = make_chapters(analysis, lineage)
     made = Report(
-        title=_write_title(analysis),
-        first_paragraph=write_headline(analysis),
+        title=_write_title(analysis, lineage),
+        first_paragraph=write_headline(analysis, lineage),
         sections=tuple(_draw_figures(chapter) for chapter in chapters),
         configs=(_list_config(workdir, analysis.sweep, attempts),),
         provenance=describe_provenance(workdir, attempts),
@@ -55,8 +58,10 @@ def publish_report(workdir: StrPath) -> PublishedReport:
     return PublishedReport(page, made.first_paragraph)
 
 
-def make_chapters(analysis: Analysis) -> tuple[Chapter, ...]:
-    """Makes the sections of the page in order."""
+def make_chapters(analysis: Analysis, lineage: Lineage | None = None) -> tuple[Chapter, ...]:
+    """Makes the sections of the page in order; where settings change while members train, none compares settings."""
+    if lineage is not None:
+        return make_progress_chapter(analysis), make_lineage_chapter(analysis, lineage)
     chapters = (make_progress_chapter, make_best_chapter, make_importance_chapter, make_levels_chapter)
     return tuple(made for chapter in chapters if (made := chapter(analysis)) is not None)
 
@@ -67,15 +72,20 @@ def _draw_figures(chapter: Chapter) -> Section:
     return Section(section.slug, section.title, section.question, section.findings, drawn, section.tables)
 
 
-def _write_title(analysis: Analysis) -> str:
+def _write_title(analysis: Analysis, lineage: Lineage | None) -> str:
     config, swept = analysis.sweep.config, analysis.names
     env = "several environments" if "env" in swept else config["env"]
     algorithm = "several algorithms" if "algorithm" in swept else config["algorithm"].upper()
-    return f"Sweep: {algorithm} on {env}"
+    return f"{'Sweep' if lineage is None else 'Population-based training'}: {algorithm} on {env}"
 
 
-def write_headline(analysis: Analysis) -> str:
+def write_headline(analysis: Analysis, lineage: Lineage | None = None) -> str:
     """Says which settings have the highest final return, whether they may be called the best, and how far it is."""
+    if lineage is not None:
+        text = describe_lineages(analysis, lineage)
+        if analysis.sweep.done.all():
+            return text
+        return f"{text} The run is not complete: all are compared after {analysis.scores.updates} updates."
     sweep, ranking = analysis.sweep, analysis.ranking
     ranked, total = len(ranking.order), len(sweep.points)
     best, default = int(ranking.order[0]), find_default_point(sweep)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_members
+from haepo_jax.runs.files import StrPath, read_members, read_record
 from haepo_jax.runs.metrics.parts import list_parts, open_dataset
 from haepo_jax.text import format_settings, format_value
 
@@ -35,6 +35,12 @@ class Rows:
     def count(self) -> np.ndarray:
         """`[members]` how many rows each member has."""
         return np.bincount(self.member, minlength=len(self.members))
+
+    @property
+    def has_diverged(self) -> np.ndarray:
+        """`[members]` boolean, whether its last row says so; a copy of another member has rows after it diverged."""
+        flags = self.by_update("diverged", False)
+        return flags[np.arange(len(flags)), np.maximum(self.count - 1, 0)] if flags.size else self.count < 0
 
     def by_update(self, name: str, missing: Any) -> np.ndarray:
         """Arranges a column as `[members, updates]`, with `missing` where there is no row."""
@@ -70,7 +76,7 @@ def read_rows(workdir: StrPath, columns: Sequence[str]) -> Rows:
             table = found.replace_schema(pa.schema(types)).to_table()
         else:
             table = pa.schema(types | dict.fromkeys(columns, pa.float32())).empty_table()
-    _check_rows(directory, table, members, text)
+    _check_rows(directory, table, members, text, _find_fixed_updates(workdir))
     return Rows(
         members,
         table["member"].to_numpy(),
@@ -129,8 +135,18 @@ def group_by_setting(members: Sequence[Mapping[str, Any]]) -> dict[str, list[int
     return dict(zip(labels, points.values(), strict=True))
 
 
-def _check_rows(directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str]) -> None:
-    """Holds the rows to be those of the members: equal seeds and settings.
+def _find_fixed_updates(workdir: StrPath) -> int | None:
+    """Finds for how many updates the settings of members stay as they are; None where they never change."""
+    if not (Path(workdir) / "config.json").exists():
+        return None
+    pbt = read_record(workdir).get("pbt")
+    return pbt.get("every") if isinstance(pbt, dict) else None
+
+
+def _check_rows(
+    directory: Path, table: pa.Table, members: list[dict[str, Any]], text: set[str], fixed_updates: int | None
+) -> None:
+    """Holds the rows to be those of the members: equal seeds, and settings as far as they do not change.
 
     Raises:
       ConfigError: they are not.
@@ -142,7 +158,11 @@ def _check_rows(directory: Path, table: pa.Table, members: list[dict[str, Any]],
     for name in identity:
         own = [m["seed"] if name == "seed" else m["settings"][name] for m in members]
         expected = np.array([format_value(value, digits=None) for value in own] if name in text else own)
-        wrong = np.flatnonzero(table[name].to_numpy() != expected[member])
+        if fixed_updates is None or name == "seed" or name in text:
+            wrong = np.flatnonzero(table[name].to_numpy() != expected[member])
+        else:  # as the program holds them
+            differs = table[name].to_numpy().astype(np.float32) != expected.astype(np.float32)[member]
+            wrong = np.flatnonzero(differs & (table["update"].to_numpy() < fixed_updates))
         if wrong.size:
             raise ConfigError(
                 f"{directory} has rows of member {member[wrong[0]]} with {name} "

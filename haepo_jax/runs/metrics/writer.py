@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,9 @@ class MetricsWriter:
 
     A part is named `part-PROCESS-FIRSTMEMBER-FIRSTUPDATE.parquet`. Columns: member, seed, the swept settings by name,
     update, env_steps (cumulative, after the update; language models count tokens instead), diverged (True in the last
-    row of a member that did), and the metrics. A member that has stopped has no more rows.
+    row of a member that did), and the metrics. A member that has stopped has no more rows. With population-based
+    training the swept settings are those of the update, and a member that has diverged has rows until its wave ends,
+    as it may be a copy of another one later.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class MetricsWriter:
         *,
         where: np.ndarray | None = None,
         diverged: np.ndarray | None = None,
+        settings: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
         """Writes a part, unless it would be empty.
 
@@ -73,6 +77,7 @@ class MetricsWriter:
           counted: `[updates, members]` int64, environment steps or tokens so far.
           where: `[updates, members]` boolean, the rows to write; all by default.
           diverged: `[updates, members]` boolean, the updates at which members diverged; none by default.
+          settings: `[updates, members]` by dotted name, the swept settings that are not as in the members.
         """
         num_updates, num_members = counted.shape
         kept = np.ones(counted.shape, bool) if where is None else where
@@ -89,6 +94,9 @@ class MetricsWriter:
         }
         for name in self._members[0].settings:
             values = [member.settings[name] for member in self._members]
+            if name in settings:
+                columns[name] = settings[name][kept].astype(np.float64)
+                continue
             is_text = name in self._text
             own = [format_value(value, digits=None) for value in values] if is_text else values
             columns[name] = per_member(own, _TEXT if is_text else _REAL)

@@ -1,6 +1,5 @@
 """Who is said to be where, and when; races themselves are for the command."""
 
-import dataclasses
 import json
 
 import jax
@@ -21,7 +20,7 @@ LATE, EARLY = [20, 480, 500, 100, 500], [475, 10, 10, 10, 10]
 def finished(folder, *returns):
     """A run of 5 updates in 10 seconds, the first two updates of which took 6."""
     members = [Member(index=i, seed=i, settings={}, group="0") for i in range(len(returns))]
-    write_json(folder / "members.json", [dataclasses.asdict(member) for member in members])
+    write_json(folder / "members.json", [member.to_json() for member in members])
     writer = MetricsWriter(folder / "metrics", members, metrics={"episode_return": np.float32})
     columns = np.array(returns, np.float32).T
     writer.write(0, {"episode_return": columns}, np.ones(columns.shape, np.int64))

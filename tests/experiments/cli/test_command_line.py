@@ -221,10 +221,15 @@ def test_help_has_every_setting_with_its_allowed_values_and_meaning(module, aske
     every = {"train": setting_names, "sweep": sweep_setting_names, "tldr": language_setting_names}[module]()
     finished = run(f"experiments.{module}", asked)
     assert finished.code == 0
+    printed = " ".join(finished.out.split())
     for name in every:
         group = ".NAME" if name == "sweep" or name.endswith(("_kwargs", "_params")) else ""
-        assert f"  --config.{name}{group}: " in finished.out
-    printed = " ".join(finished.out.split())
+        coefficient, of_schedule, rest = name.partition("_schedule")
+        if of_schedule and "optimizer" not in name and coefficient in every:
+            entry = printed.partition(f"--config.{coefficient}: ")[2].partition("--config.")[0]
+            assert entry.endswith("; has a schedule) ") and f"  --config.X_schedule{rest}{group}: " in finished.out
+        else:
+            assert f"  --config.{name}{group}: " in finished.out
     assert "What the transformed gradient is multiplied by. (number above 0; default: 0.003" in printed
 
 

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from helpers.made_up_suites import make_suite
+from helpers.made_up_suites import ONE_TASK, make_suite
 from helpers.quotable_folders import write_benchmark, write_project, write_race, write_study
 
 from experiments.published.documents import fill
@@ -93,7 +93,7 @@ def test_a_suite_that_was_never_published_says_so_and_then_brings_its_numbers_an
         write_json(docs / "results.json", {name: entry for name, entry in results.items() if name != "suite"})
     publish(project, {})
     assert page.read_text().count("There are no numbers of record yet.") == 5
-    suite = make_suite(lambda task, method, member: 0.5, tmp_path)
+    suite = make_suite(lambda task, method, member: 0.5, tmp_path, ONE_TASK)
     publish(project, {"suite": suite.folder})
     assert suite.verdicts["headline"] in page.read_text() and "no numbers of record" not in page.read_text()
     assert "| On FrozenLake-misc HAEPO, adaptive is at PPO's score or above, one setting each. | not shown |" in (

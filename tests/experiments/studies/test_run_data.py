@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from helpers.made_up_runs import UPDATES, Trainer, attempt
@@ -19,7 +17,7 @@ def write_run(path, values, steps, diverged=(), ran=None):
     writer = MetricsWriter(path / "metrics", members, metrics={"score": np.float32})
     scores = np.float32(values).T
     writer.write(0, {"score": scores}, np.int64(steps).T, where=~np.isnan(scores) if ran is None else ran)
-    shown = [dataclasses.asdict(member) for member in members]
+    shown = [member.to_json() for member in members]
     write_json(path / "members.json", shown)
     write_json(
         path / "summary.json",

@@ -1,6 +1,5 @@
 """Runs are done once and kept; what is damaged, missing or of another config is done again, and nothing else."""
 
-import dataclasses
 import errno
 import json
 import multiprocessing
@@ -170,7 +169,7 @@ def test_a_setting_that_an_earlier_version_did_not_have_makes_no_other_run(two_r
 
 
 def hold(folder, config, started, done):
-    with open_run(folder, to_json(config), [dataclasses.asdict(member) for member in make_members(config)]):
+    with open_run(folder, to_json(config), [member.to_json() for member in make_members(config)]):
         started.set()
         done.wait()
 

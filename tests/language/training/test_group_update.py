@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.tiny_decoder import DECODER, RESPONSE, params_of, sequences
 
-from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.config import from_config_dict, get_method_settings
 from haepo_jax.language.model.sharding import make_mesh
 from haepo_jax.language.training.group_update import Experience, _objective, make_learn, make_optimizer_of, make_score
 from haepo_jax.language.training.learner import init_learner
@@ -25,13 +25,14 @@ def shipped(path):
     return dataclasses.replace(config, rl=rl)
 
 
-def learned(config):
+def learned(config, updates_done=0):
     """Parameters after the epochs of one batch, where the reference differs from the policy."""
     rows = sequences(GROUPS * SAMPLES)
     score = make_score(config, RESPONSE)
     behaviour = score(DECODER, params_of(), rows)
     experience = Experience(rows, score(DECODER, params_of(seed=1), rows), behaviour, jnp.arange(8.0) % 3)
     learner = init_learner(params_of(), make_optimizer_of(config), seed=0, mesh=make_mesh(1, rows=8))
+    learner = dataclasses.replace(learner, updates_done=jnp.int32(updates_done))
     learn = jax.jit(make_learn(config, DECODER, RESPONSE, score=score))
     learner, metrics = learn(learner, None, experience)
     return learner.trained, metrics
@@ -51,13 +52,25 @@ def test_lambda_changes_what_is_learned(path):
     assert max(jax.tree.leaves(change)) > 0.01 * config.rl.optimizer.learning_rate
 
 
+def test_a_scheduled_coefficient_is_its_value_times_the_factor_of_the_updates_done():
+    plain = shipped(CONFIGS[0])
+    linear = {"kl_coef_schedule": "linear", "kl_coef_schedule_kwargs": {"end": 0.5}}
+    config = dataclasses.replace(plain, haepo=dataclasses.replace(plain.haepo, **linear))
+    half = dataclasses.replace(plain, haepo=dataclasses.replace(plain.haepo, kl_coef=plain.haepo.kl_coef * 0.75))
+    ours, metrics = learned(config, updates_done=config.rl.num_updates // 2)
+    assert float(metrics["haepo.kl_coef_scheduled"]) == pytest.approx(half.haepo.kl_coef)
+    theirs, others = learned(half)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), ours, theirs)
+    assert metrics.keys() - others.keys() == {"haepo.kl_coef_scheduled"}
+
+
 @pytest.mark.parametrize("moved", [0.0, 0.7])
 def test_a_response_counts_by_its_importance_ratio_in_a_later_epoch_of_rloo(moved):
     config = dataclasses.replace(shipped(CONFIGS[0]), algorithm="rloo")
     rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
     behaviour = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
     experience = Experience(rows, behaviour, behaviour, returns)
-    objective = _objective(config, experience, RESPONSE)
+    objective = _objective(config, get_method_settings(config), experience, RESPONSE)
     log_probs = behaviour + moved * jnp.linspace(-1, 1, RESPONSE)
     gradient = jax.grad(lambda log_probs: objective(log_probs)[0])(log_probs)
     valid = np.asarray(rows.valid[:, -RESPONSE:])
@@ -73,7 +86,8 @@ def test_a_method_from_outside_learns_by_its_own_loss():
     config = dataclasses.replace(config, algorithm_params={"weight": 2.0})
     rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
     log_probs = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
-    objective = _objective(config, Experience(rows, log_probs, log_probs, returns), RESPONSE)
+    experience = Experience(rows, log_probs, log_probs, returns)
+    objective = _objective(config, get_method_settings(config), experience, RESPONSE)
     (_, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(log_probs)
     valid = np.asarray(rows.valid[:, -RESPONSE:])
     np.testing.assert_allclose(gradient, -2.0 * np.asarray(returns)[:, None] * valid / 8, rtol=1e-6)

@@ -32,12 +32,13 @@ def third_on_tuning_tasks_fifth_on_others(task, method, member):
     return 1 - 0.1 * abs(place(method, member) - best)
 
 
-@pytest.fixture
-def measured(tmp_path, monkeypatch):
-    scale = dataclasses.replace(SMALL, reported=SMALL.reported[-2:])
-    trainer = without_training(monkeypatch, third_on_tuning_tasks_fifth_on_others, tmp_path)
-    runs = Runs(tmp_path / "w", scale)
-    return measure(runs), runs, trainer
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    runs = Runs(folder / "w", dataclasses.replace(SMALL, reported=SMALL.reported[-2:], tuning=TUNING[:2]))
+    with pytest.MonkeyPatch.context() as patch:
+        trainer = without_training(patch, third_on_tuning_tasks_fifth_on_others, folder)
+        return measure(runs), runs, trainer
 
 
 def test_the_one_setting_is_the_best_of_the_tuning_tasks_whatever_reported_tasks_and_seeds_say(measured):
@@ -87,7 +88,7 @@ def test_the_mean_over_tuning_tasks_decides_and_ties_go_to_the_first(tmp_path, m
 
     without_training(monkeypatch, level, tmp_path)
     runs = Runs(tmp_path / "w", SMALL)
-    tried = [tune(runs, task, HAEPO, 0.0 if task is not TUNING[0] else -500.0) for task in SMALL.tuning]
+    tried = [tune(runs, task, HAEPO, random) for task, random in zip(TUNING[:2], (-500.0, 0.0), strict=True)]
     assert tried[0].chosen == HAEPO.settings()[1] and tried[1].chosen == HAEPO.settings()[0]
     one = choose_one(tried)
     np.testing.assert_allclose(one.scores[:3], [0.5, 0.5, 0.0], atol=1e-6)

@@ -1,0 +1,1 @@
+"""Population-based training beside random search: the runs, and the page that compares them."""
