@@ -73,7 +73,7 @@ CHOICES = {
     "haepo.normalization": config_module.NORMALIZATIONS,
     "haepo.temperature_scale": haepo.TEMPERATURE_SCALES,
     "haepo.projection": haepo.PROJECTIONS,
-    "haepo.adapt": haepo.ADAPTS,
+    "haepo.adapt": haepo.OF_BATCH + haepo.OVER_BATCHES,
     "haepo.reference": config_module.REFERENCES,
     "grpo.advantage_scale": config_module.ADVANTAGE_SCALES,
     "grpo.aggregation": config_module.AGGREGATIONS,
