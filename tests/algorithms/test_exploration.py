@@ -204,8 +204,8 @@ class TestOff:
         assert_identical(*returns)
 
 
-def shares_reached(persistences, updates=15, seeds=8):
-    """How many of the last episodes reach a goal that jitter does not: 60 steps away, in 120 steps."""
+def returns_of_training(persistences, updates=15, seeds=8):
+    """The share of episodes `[seeds, updates]` that reach a goal that jitter does not: 60 steps away, in 120 steps."""
     config = config_of(
         persistences=persistences,
         env="RandomWalk-haepo",
@@ -224,17 +224,15 @@ def shares_reached(persistences, updates=15, seeds=8):
     def train(key):
         def update(state, _):
             state, metrics = functions.learn(state, functions.collect(state))
-            return state, (metrics["episode_return"], metrics.get("plain_return"))
+            return state, metrics["episode_return"]
 
         return jax.lax.scan(update, functions.init(key, settings), length=updates)
 
-    _, (returns, plain) = train(jax.random.split(jax.random.key(5), seeds))
-    return np.asarray(returns), plain
+    return np.asarray(train(jax.random.split(jax.random.key(5), seeds))[1])
 
 
 @pytest.mark.slow
-def test_a_goal_that_needs_a_sweep_is_learnt_with_persistent_noise_and_not_without():
-    without, _ = shares_reached(())
-    assert (without == 0).all()  # an untrained policy gets there once in 20 million episodes
-    _, plain = shares_reached((1, 4, 16))
-    assert (np.asarray(plain)[:, -1] > 0.9).all()
+def test_a_goal_that_needs_a_sweep_is_reached_ever_more_often_with_persistent_noise_and_never_without():
+    assert (returns_of_training(()) == 0).all()  # an untrained policy gets there once in 27 million episodes
+    returns = returns_of_training((1, 4, 16))
+    assert (returns[:, -1] > 0.3).all() and returns[:, -1].mean() > 2 * returns[:, 0].mean()
