@@ -18,8 +18,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 32
     config.num_updates = 300
     config.num_trajectories = 16
+    config.min_batch_steps = None
     config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "constant"
     config.haepo.score = "sum"
+    config.haepo.temperature = 1.0
+    config.haepo.temperature_scale = "none"
+    config.haepo.projection = "reverse"
+    config.haepo.adapt = "fixed"
+    config.haepo.history = 0
     config.haepo.normalization = "zscore"
     config.haepo.num_epochs = 1
     config.haepo.entropy_coef = 5e-3  # the paper: between 5e-5 and 1e-2
