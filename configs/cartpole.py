@@ -18,10 +18,17 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 32
     config.num_updates = 40
     config.num_trajectories = 16
+    config.min_batch_steps = None
     config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "constant"
     config.haepo.score = "log_ratio"
+    config.haepo.normalization = "zscore"
+    config.haepo.projection = "reverse"
+    config.haepo.adapt = "fixed"
+    config.haepo.history = 0
     config.haepo.num_epochs = 4
     config.haepo.temperature = 4.0
+    config.haepo.temperature_scale = "none"
     config.haepo.entropy_coef = 0.3
     config.haepo.kl_coef = 5e-3
     config.haepo.reference = "previous"

@@ -19,7 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 32
     config.num_updates = 60
     config.num_trajectories = 16
+    config.min_batch_steps = None
     config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "constant"
     config.grpo.advantage_scale = "std"
     config.grpo.aggregation = "sequence_mean"
     config.grpo.num_epochs = 4

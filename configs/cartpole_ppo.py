@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 32
     config.num_updates = 977
     config.num_trajectories = 4
+    config.min_batch_steps = None
     config.discount = 0.99
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "linear"

@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 32
     config.num_updates = 60
     config.num_trajectories = 16
+    config.min_batch_steps = None
     config.optimizer.learning_rate = 1e-2
+    config.optimizer.schedule = "constant"
     config.reinforce.normalization = "zscore"
     return config

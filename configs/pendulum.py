@@ -18,9 +18,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 16
     config.num_updates = 300
     config.num_trajectories = 128
+    config.min_batch_steps = None
     config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule = "linear"
     config.haepo.score = "log_ratio"
+    config.haepo.normalization = "zscore"
+    config.haepo.temperature = 1.0
+    config.haepo.temperature_scale = "none"
+    config.haepo.projection = "reverse"
+    config.haepo.adapt = "fixed"
+    config.haepo.history = 0
     config.haepo.num_epochs = 4
     config.haepo.entropy_coef = 0.3
     config.haepo.kl_coef = 5e-3

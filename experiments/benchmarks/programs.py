@@ -46,7 +46,19 @@ def make_config(num_seeds: int) -> ExperimentConfig:
             "num_updates": _MOST_ROUNDS,
             "num_trajectories": NUM_TRAJECTORIES,
             "horizon": HORIZON,
-            "haepo": {"score": "log_ratio", "num_epochs": 1},
+            "min_batch_steps": None,
+            "optimizer": {"learning_rate": 3e-3, "schedule": "constant"},
+            "haepo": {
+                "score": "log_ratio",
+                "temperature": 1.0,
+                "temperature_scale": "none",
+                "projection": "reverse",
+                "adapt": "fixed",
+                "kl_coef": 5e-3,
+                "num_epochs": 1,
+                "reference": "previous",
+                "history": 0,
+            },
         }
     )
 

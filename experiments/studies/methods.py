@@ -8,6 +8,24 @@ from typing import Any
 Grid = Mapping[str, tuple[float, ...]]
 """The values of settings, by dotted name."""
 
+STATED: Mapping[str, Any] = {
+    "min_batch_steps": None,
+    "optimizer.learning_rate": 3e-3,
+    "optimizer.schedule": "constant",
+    "haepo.normalization": "zscore",
+    "haepo.temperature": 1.0,
+    "haepo.temperature_scale": "none",
+    "haepo.projection": "reverse",
+    "haepo.adapt": "fixed",
+    "haepo.entropy_coef": 5e-3,
+    "haepo.kl_coef": 5e-3,
+    "haepo.num_epochs": 4,
+    "haepo.reference": "previous",
+    "haepo.history": 0,
+}
+"""What holds of all methods of a study, by dotted name, unless task or method say otherwise: no default decides what
+is judged."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:

@@ -28,6 +28,8 @@ class LearnerState:
     """Parameters of the reference policy; None for an algorithm without one."""
     environments: Any = None
     """Environments that go on from update to update; None for an algorithm that begins each with a reset."""
+    exploration: jax.Array | None = None
+    """`[K]` float32, the share of the episodes that have each of `config.exploration.persistences`; None without."""
     history: Any = None
     """Earlier batches (`haepo_jax.algorithms.history`); None where none compete again."""
 

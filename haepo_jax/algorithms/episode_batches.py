@@ -7,6 +7,7 @@ resolve, is `remat` here.
 A batch is M episodes or, where `config.min_batch_steps` counts it in steps, rounds of M.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from haepo_jax.networks import Policy
 from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
 from haepo_jax.rollouts.packed import PackedEpisodes, collect_rounds
+from haepo_jax.rollouts.persistence import draw_persistences
 from haepo_jax.rollouts.rounds import RoundBounds, Rounds
 from haepo_jax.types import Metrics, Params
 
@@ -44,6 +46,8 @@ class Batches(NamedTuple):
     """`(traced, learner, batch) -> loss`; of the learner it takes the reference."""
     measure: Callable[[Batch], Metrics]
     """`batch -> metrics` of its episodes."""
+    returns: Callable[[TracedConfig, Batch], jax.Array]
+    """`(traced, batch) -> the discounted returns that are learnt from`, `[M]` or `[R, M]`."""
     no_history: Callable[[TracedConfig, LearnerState, jax.Array], History | None] = lambda *_: None
     """`(traced, learner, key) -> history` before the first update; None where earlier batches are not kept."""
     remember: Callable[[TracedConfig, LearnerState, Batch], History | None] = lambda *_: None
@@ -75,7 +79,15 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
             num_trajectories=config.num_trajectories,
             horizon=horizon_of(config, environment),
             env_params=traced.env_params,
+            persistences=None if learner.exploration is None else _persistences(config, learner.exploration)(key),
         )
+
+    def returns_of(traced: TracedConfig, batch: Trajectories) -> jax.Array:
+        learnt_from = batch._replace(rewards=rewards_of(traced, batch))
+        return episode_stats_of(learnt_from, traced.discount).discounted_returns
+
+    def measure(batch: Trajectories) -> Metrics:
+        return episode_metrics(episode_stats_of(batch), persistences=batch.persistences)
 
     def of_log_probs(settings: Any, group: StepGroup, reference: jax.Array | None) -> Objective:
         if keeps_steps:
@@ -88,14 +100,12 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
         return lambda log_probs: of_sums(sums(log_probs))
 
     def loss(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
-        learnt_from = batch._replace(rewards=rewards_of(traced, batch))
-        returns = episode_stats_of(learnt_from, traced.discount).discounted_returns
         reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
-        group = StepGroup(returns, batch.mask, batch.log_probs, is_reused)
+        group = StepGroup(returns_of(traced, batch), batch.mask, batch.log_probs, is_reused)
         objective = of_log_probs(get_method_settings(traced), group, reference)
         return lambda params, fresh: objective(replayed(policy, params, batch, fresh=fresh))
 
-    return Batches(collect_episodes, loss, lambda batch: episode_metrics(episode_stats_of(batch)))
+    return Batches(collect_episodes, loss, measure, returns_of)
 
 
 def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
@@ -105,7 +115,13 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
     make_rounds, horizon = _make_rounds(config, environment, policy), horizon_of(config, environment)
 
     def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> PackedEpisodes:
-        return collect_rounds(make_rounds(learner.params, key, traced.env_params))
+        return collect_rounds(make_rounds(learner.params, key, traced.env_params, learner.exploration))
+
+    def returns_of(traced: TracedConfig, batch: PackedEpisodes) -> jax.Array:
+        return batch.discounted_returns(rewards_of(traced, batch), traced.discount)
+
+    def measure(batch: PackedEpisodes) -> Metrics:
+        return episode_metrics(batch.stats(), batch.is_valid, batch.persistences)
 
     def loss(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> BatchLoss:
         def log_probs(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
@@ -115,7 +131,7 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
             return group_rounds(batch.sum_over_steps(values))
 
         settings = get_method_settings(traced)
-        returns = batch.discounted_returns(rewards_of(traced, batch), traced.discount)
+        returns = returns_of(traced, batch)
         reference = None if learner.reference is None else log_probs(learner.reference)
         if method.keeps_steps:
             packed = Packed(batch.episode_of_step, batch.is_valid.reshape(-1), horizon)
@@ -132,7 +148,7 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
         of_sums = make_objective(settings, group, None if reference is None else sums(reference))
         return lambda params, fresh: of_sums(sums(log_probs(params, fresh)))
 
-    return Batches(collect_batch, loss, lambda batch: episode_metrics(batch.stats(), batch.is_valid))
+    return Batches(collect_batch, loss, measure, returns_of)
 
 
 def _with_history(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
@@ -142,11 +158,14 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
     num_batches = get_history(get_method_settings(config))
 
     def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> PackedEpisodes:
-        return collect_rounds(make_rounds(learner.params, key, traced.env_params))
+        return collect_rounds(make_rounds(learner.params, key, traced.env_params, learner.exploration))
+
+    def returns_of(traced: TracedConfig, batch: PackedEpisodes) -> jax.Array:
+        return batch.discounted_returns(rewards_of(traced, batch), traced.discount)
 
     def episodes_of(traced: TracedConfig, batch: PackedEpisodes) -> Episodes:
         lengths, behaviour = batch.sum_over_steps((batch.steps.mask.astype(jnp.int32), batch.steps.log_probs))
-        returns = batch.discounted_returns(rewards_of(traced, batch), traced.discount)
+        returns = returns_of(traced, batch)
         return Episodes(*(leaf.reshape(-1) for leaf in (returns, lengths, behaviour, batch.is_valid)))
 
     def log_likelihoods(params: Params, batch: PackedEpisodes, fresh: jax.Array | bool = False) -> jax.Array:
@@ -174,7 +193,8 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
     return Batches(
         collect_batch,
         loss,
-        lambda batch: episode_metrics(batch.stats(), batch.is_valid),
+        lambda batch: episode_metrics(batch.stats(), batch.is_valid, batch.persistences),
+        returns_of,
         before_all,
         lambda traced, learner, batch: remember(learner.history, *kept_of(traced, batch)),
     )
@@ -198,7 +218,15 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
             traced.env_params,
             discount=traced.discount,
             reference=learner.reference,
+            exploration=learner.exploration,
         )
+
+    def returns_of(traced: TracedConfig, batch: recompute.RecomputedBatch) -> jax.Array:
+        del traced  # they are those of when the batch was played
+        return batch.stats.discounted_returns
+
+    def measure(batch: recompute.RecomputedBatch) -> Metrics:
+        return episode_metrics(batch.stats, batch.is_valid, batch.persistences)
 
     def loss(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> BatchLoss:
         del learner  # its reference has judged the batch while it was played
@@ -213,7 +241,7 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
 
         return of_params
 
-    return Batches(play, loss, lambda batch: episode_metrics(batch.stats, batch.is_valid))
+    return Batches(play, loss, measure, returns_of)
 
 
 def _is_reused(config: ExperimentConfig) -> bool:
@@ -235,18 +263,40 @@ def _make_grouping(config: ExperimentConfig) -> Callable[[jax.Array], jax.Array]
 
 
 def _make_unroll(config: ExperimentConfig, environment: Environment, policy: Policy) -> Callable[..., EpisodeUnroll]:
-    """Makes `(params, key, environment's numbers) -> unroll of M episodes`."""
+    """Makes `(params, key, environment's numbers, shares of persistences) -> unroll of M episodes`."""
     num_trajectories, horizon = config.num_trajectories, horizon_of(config, environment)
 
-    def make_unroll(params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float]) -> EpisodeUnroll:
-        return EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params)
+    def make_unroll(
+        params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float], shares: jax.Array | None
+    ) -> EpisodeUnroll:
+        persistences = None if shares is None else _persistences(config, shares)(key)
+        return EpisodeUnroll(
+            environment, policy, params, key, num_trajectories, horizon, env_params, persistences=persistences
+        )
 
     return make_unroll
 
 
 def _make_rounds(config: ExperimentConfig, environment: Environment, policy: Policy) -> Callable[..., Rounds]:
-    """Makes `(params, key, environment's numbers) -> rounds of M episodes`."""
+    """Makes `(params, key, environment's numbers, shares of persistences) -> rounds of M episodes`."""
     make_unroll, bounds = _make_unroll(config, environment, policy), round_bounds_of(config, environment)
     if bounds is None:  # the batch is not counted in steps
         bounds = RoundBounds(config.num_trajectories, horizon_of(config, environment), 1, None)
-    return lambda params, key, env_params: Rounds(make_unroll(params, key, env_params), bounds)
+
+    def make_rounds(
+        params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float], shares: jax.Array | None
+    ) -> Rounds:
+        draw = None if shares is None else _persistences(config, shares)
+        return Rounds(make_unroll(params, key, env_params, shares), bounds, draw)
+
+    return make_rounds
+
+
+def _persistences(config: ExperimentConfig, shares: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """Makes `key -> persistences [M]` of a round."""
+    return functools.partial(
+        draw_persistences,
+        choices=config.exploration.persistences,
+        shares=shares,
+        num_episodes=config.num_trajectories,
+    )

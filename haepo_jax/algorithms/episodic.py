@@ -13,8 +13,9 @@ import optax
 
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, policy_for
 from haepo_jax.algorithms.episode_batches import Batch, make_batches
+from haepo_jax.algorithms.exploration import EXPLORATION_SHARE, count_exploration, make_shares, update_shares
 from haepo_jax.algorithms.reference import make_reference
-from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method_settings
+from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, explores, get_method_settings
 from haepo_jax.environments import Environment
 from haepo_jax.methods import get_reference_rule
 from haepo_jax.optimizer import make_optimizer
@@ -39,7 +40,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
-        learner = LearnerState(params, optimizer(traced).init(params), rule.init(params))
+        shares = make_shares(traced.exploration) if explores(config) else None
+        learner = LearnerState(params, optimizer(traced).init(params), rule.init(params), exploration=shares)
         return dataclasses.replace(learner, history=batches.no_history(traced, learner, key))
 
     def batch_loss(traced: TracedConfig, learner: LearnerState, batch: Batch) -> Loss:
@@ -64,8 +66,13 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         reference = rule.update(
             get_method_settings(traced), learner.reference, learner.params, params, updates_done + 1
         )
+        metrics = jax.tree.map(lambda series: series[-1], metrics)
+        shares = learner.exploration
+        if shares is not None:
+            metrics[EXPLORATION_SHARE] = count_exploration(shares)
+            returns = batches.returns(traced, batch)
+            shares = update_shares(traced.exploration, shares, batch.persistences, returns)
         history = batches.remember(traced, learner, batch)
-        learner = LearnerState(params, optimizer_state, reference, history=history)
-        return learner, jax.tree.map(lambda series: series[-1], metrics)
+        return LearnerState(params, optimizer_state, reference, exploration=shares, history=history), metrics
 
     return Algorithm(policy, init, batches.collect, batch_loss, learn, batches.measure)

@@ -25,8 +25,9 @@ from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
 from haepo_jax.rollouts.rounds import Rounds
 from haepo_jax.types import Params
 
-MakeUnroll = Callable[[Params, jax.Array, Mapping[str, jax.Array | float]], EpisodeUnroll | Rounds]
-"""`(params, key, environment's numbers) -> unroll`, of M episodes or of rounds of them."""
+MakeUnroll = Callable[[Params, jax.Array, Mapping[str, jax.Array | float], jax.Array | None], EpisodeUnroll | Rounds]
+"""`(params, key, environment's numbers, shares of persistences or None) -> unroll`, of M episodes or of rounds of
+them."""
 
 
 class RecomputedBatch(NamedTuple):
@@ -45,6 +46,10 @@ class RecomputedBatch(NamedTuple):
     env_params: Mapping[str, jax.Array | float]
     num_rounds: jax.Array | None
     """int32, of those that were played; None where M episodes are all."""
+    exploration: jax.Array | None
+    """Shares of persistences, as `LearnerState` had them."""
+    persistences: jax.Array | None
+    """int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
 
     @property
     def is_valid(self) -> jax.Array | None:
@@ -64,18 +69,21 @@ def play(
     *,
     discount: jax.Array | float,
     reference: Params | None,
+    exploration: jax.Array | None,
 ) -> RecomputedBatch:
     """Plays the episodes for the first time, and judges them by the reference policy on the way."""
     measure = measure_stats(discount)
     if reference is not None:
         measure = measure_both(measure, measure_log_likelihoods(policy, reference))
-    unroll = make_unroll(params, key, env_params)
+    unroll = make_unroll(params, key, env_params, exploration)
     if isinstance(unroll, Rounds):
         num_rounds, sums = unroll.sum_over_steps(measure)
+        persistences = unroll.list_persistences(num_rounds)
     else:
         num_rounds, sums = None, sum_over_chunks(unroll, measure)
+        persistences = unroll.persistences
     stats, judged = (sums, None) if reference is None else sums
-    return RecomputedBatch(stats, judged, params, key, env_params, num_rounds)
+    return RecomputedBatch(stats, judged, params, key, env_params, num_rounds, exploration, persistences)
 
 
 def log_likelihoods(
@@ -98,7 +106,7 @@ def log_likelihoods(
     Returns:
       `[M]` or `[R, M]` in nats.
     """
-    again = _Again((played.params, played.key, played.env_params), played.num_rounds)
+    again = _Again((played.params, played.key, played.env_params, played.exploration), played.num_rounds)
     return _log_likelihoods(make_unroll, policy, params, again, played.stats.log_likelihoods, jnp.asarray(fresh))
 
 

@@ -4,6 +4,7 @@ Each refusal is one sentence that names the setting, what it was given and what 
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -60,6 +61,7 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         goes_with = f"it goes with {', '.join(others)}" if method.keeps_steps else "choose auto, store or remat"
         raise ConfigError(f"config.memory recompute keeps no steps, which {needed_by} learns from; {goes_with}.")
     _check_counts(config)
+    _check_exploration(config)
     _check_batch_steps(config)
     if method.sees is Sees.SEGMENTS:
         played = dataclasses.replace(chosen.settings, num_steps=count_segment_steps(config))
@@ -148,6 +150,24 @@ def _check_batch_steps(config: ExperimentConfig) -> None:
             f"config.max_batch_steps {most:,} is less than the {steps:,} steps of an update of {name_method(config)} "
             f"(num_trajectories {config.num_trajectories:,} times {count_segment_steps(config):,}); give at least as "
             f"many, or a smaller {name_setting(config, 'num_steps')}."
+        )
+
+
+def _check_exploration(config: ExperimentConfig) -> None:
+    persistences = config.exploration.persistences
+    in_words = ", ".join(map(str, persistences))
+    if persistences[:1] not in ((), (1,)):
+        raise ConfigError(
+            f"config.exploration.persistences {in_words} must begin with 1, the episodes whose noise is drawn at each "
+            "step; or be empty, which is no exploration of this kind."
+        )
+    if any(later <= before for before, later in itertools.pairwise(persistences)):
+        raise ConfigError(f"config.exploration.persistences {in_words} must rise, each above the one before.")
+    floor = max(config.sweep.get("exploration.floor", (config.exploration.floor,)))
+    if len(persistences) > 1 and floor * len(persistences) > 1:
+        raise ConfigError(
+            f"config.exploration.floor {floor} for each of {len(persistences)} persistences is more than 1; it "
+            f"may be at most {1 / len(persistences):.3g}."
         )
 
 

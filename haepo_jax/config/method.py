@@ -13,7 +13,7 @@ from typing import Any
 from haepo_jax.components import is_outside, load
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
-from haepo_jax.methods import METHODS, Chosen, Method, SegmentConfig, count_gradient_steps, get_history
+from haepo_jax.methods import METHODS, Chosen, Method, Sees, SegmentConfig, count_gradient_steps, get_history
 from haepo_jax.methods.schedules import CONSTANT, of_coefficient
 
 STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
@@ -128,6 +128,11 @@ def find_need_of_steps(config: ExperimentConfig) -> str | None:
     if get_history(get_method_settings(config)):
         return f"config.{name_setting(config, 'history')}"
     return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
+
+
+def explores(config: ExperimentConfig) -> bool:
+    """Returns whether some of the episodes that are learnt from have action noise that lasts for several steps."""
+    return len(config.exploration.persistences) > 1 and get_method(config).sees is not Sees.SEGMENTS
 
 
 def list_components(config: Any) -> dict[str, Any]:

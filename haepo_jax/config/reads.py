@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haepo_jax.components import is_outside
-from haepo_jax.config.method import get_method, get_own_settings, make_chosen, name_method, name_own_setting
+from haepo_jax.config.method import (
+    explores,
+    get_method,
+    get_own_settings,
+    make_chosen,
+    name_method,
+    name_own_setting,
+)
 from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import find_unread, leaves
 from haepo_jax.methods import METHODS, Sees
@@ -57,10 +64,22 @@ def unread(
         reasons |= dict.fromkeys(unset, "config.pbt.every is unset")
     elif config.pbt.fraction == 0.0:
         reasons["pbt.factor"] = "config.pbt.fraction is 0, so that nobody copies"
-    reasons |= _unread_by_network(config.policy, network_arguments)
+    reasons |= _unread_exploration(config) | _unread_by_network(config.policy, network_arguments)
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
     return reasons
+
+
+def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:
+    """Finds the settings of exploration that nothing reads."""
+    every = [f"exploration.{name}" for name, _, _ in leaves(config.exploration)]
+    if get_method(config).sees is Sees.SEGMENTS:
+        why = f"config.algorithm is {name_method(config)}, whose environments go on from update to update"
+        return dict.fromkeys(every, f"{why}; exploration belongs to whole episodes")
+    if explores(config):
+        return {}
+    others = (name for name in every if name != "exploration.persistences")
+    return dict.fromkeys(others, "config.exploration.persistences has none above 1")
 
 
 def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[str, str]:

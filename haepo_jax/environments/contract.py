@@ -30,6 +30,7 @@ BY_EVERY_RUN = frozenset(
     (
         *("member", "seed", "update", "env_steps", "num_episodes", "diverged"),
         *("episode_return", "episode_length", "policy_entropy", "loss", "grad_norm", "eval_return"),
+        *("exploration_share", "plain_return"),
         *("pbt_parent", "pbt_score"),
     )
 )

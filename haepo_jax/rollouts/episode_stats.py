@@ -15,6 +15,8 @@ from haepo_jax.types import Params
 
 NUM_EPISODES = "num_episodes"
 """The metric of a batch that is counted in steps: how many episodes it has."""
+PLAIN_RETURN = "plain_return"
+"""The metric of a batch some of whose episodes explore: the mean return of the others."""
 
 
 class EpisodeStats(NamedTuple):
@@ -129,18 +131,22 @@ def _total(total: _Sum) -> jax.Array:
     return total.value + total.error
 
 
-def episode_metrics(stats: EpisodeStats, where: jax.Array | None = None) -> dict[str, jax.Array]:
+def episode_metrics(
+    stats: EpisodeStats, where: jax.Array | None = None, persistences: jax.Array | None = None
+) -> dict[str, jax.Array]:
     """Computes the metrics that any batch of episodes reports.
 
     Args:
       stats: of M episodes.
       where: `[M]` boolean, True for the episodes that there are, of a batch that may have fewer; it then reports their
         number too. The others are all 0.
+      persistences: `[M]` int32, steps for which the noise of each episode's actions lasts, if it lasts in some.
 
     Returns:
       float32 scalars, means over the episodes: `episode_return` (undiscounted), `episode_length`, and the sum of
       each of the environment's info metrics over an episode; `policy_entropy`, the mean over all steps; and
-      `env_steps`, int32. With `where` also `num_episodes`.
+      `env_steps`, int32. With `where` also `num_episodes`; with `persistences` also `plain_return`, the mean over
+      those of persistence 1, NaN where there is none.
     """
     metrics = {
         "episode_return": jnp.mean(stats.returns, where=where),
@@ -148,4 +154,8 @@ def episode_metrics(stats: EpisodeStats, where: jax.Array | None = None) -> dict
         "policy_entropy": stats.entropies.sum() / stats.lengths.sum(),
         "env_steps": stats.lengths.sum(dtype=jnp.int32),
     } | {name: jnp.mean(values, where=where) for name, values in stats.info_metrics.items()}
-    return metrics if where is None else metrics | {NUM_EPISODES: where.sum(dtype=jnp.float32)}
+    if where is not None:
+        metrics[NUM_EPISODES] = where.sum(dtype=jnp.float32)
+    if persistences is not None:
+        metrics[PLAIN_RETURN] = jnp.mean(stats.returns, where=persistences == 1)
+    return metrics

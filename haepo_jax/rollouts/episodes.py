@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from haepo_jax.environments.interface import Environment
 from haepo_jax.networks import Policy
 from haepo_jax.parallel import TRAJECTORIES, max_over_members
+from haepo_jax.rollouts.persistence import draw_noise
 from haepo_jax.types import Params
 
 _MOST_STEPS = 25  # of a chunk, after which it is checked that an episode is alive; divides most horizons in use
@@ -32,6 +33,8 @@ class Trajectories(NamedTuple):
     """`[M, T]` entropy of the policy at each step, in nats."""
     info_metrics: Mapping[str, jax.Array] = {}
     """`[M, T]` info metrics of each step, by name."""
+    persistences: jax.Array | None = None
+    """`[M]` int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
 
 
 def collect(
@@ -44,6 +47,7 @@ def collect(
     horizon: int,
     env_params: Mapping[str, jax.Array | float] | None = None,
     greedy: bool = False,
+    persistences: jax.Array | None = None,
 ) -> Trajectories:
     """Plays `num_trajectories` episodes of at most `horizon` steps.
 
@@ -59,11 +63,13 @@ def collect(
       horizon: T.
       env_params: numbers of the environment, by name; its defaults for those left out.
       greedy: take the mode of each distribution instead of a sample.
+      persistences: `[M]` int32, steps for which the noise of each episode's actions lasts; 1 by default.
 
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
-    unroll = EpisodeUnroll(environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
+    arguments = (environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
+    unroll = EpisodeUnroll(*arguments, persistences=persistences)
 
     def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
         return jax.tree.map(
@@ -74,7 +80,8 @@ def collect(
     nothing = jax.tree.map(
         lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[2:]), leaf.dtype), unroll.chunk_shapes()
     )
-    return jax.tree.map(lambda record: record[:, :horizon], unroll.fold(keep, nothing))
+    episodes = jax.tree.map(lambda record: record[:, :horizon], unroll.fold(keep, nothing))
+    return episodes._replace(persistences=persistences)
 
 
 class _Playing(NamedTuple):
@@ -109,6 +116,9 @@ class EpisodeUnroll:
     horizon: int
     env_params: Mapping[str, jax.Array | float]
     greedy: bool = False
+    persistences: jax.Array | None = None
+    """`[M]` int32, steps for which the noise of each episode's actions lasts; None where each step has its own, which
+    costs less to draw than persistences of 1 and gives other actions."""
     plays: jax.Array | None = None
     """boolean scalar, False where nothing is to be played: then all steps are masked. None as True."""
 
@@ -178,6 +188,8 @@ class EpisodeUnroll:
 
         def draw_step(t: jax.Array) -> _Randomness:
             act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
+            if self.persistences is not None:
+                return _Randomness(draw_noise(self.policy, self.key, self.persistences, t), env_key)
             return _Randomness(self.policy.noise(act_key, (self.num_trajectories,)), env_key)
 
         return jax.vmap(draw_step)(times)

@@ -30,6 +30,8 @@ class PackedEpisodes:
     """int32, where the longest episode of the last round ends."""
     horizon: int = flax.struct.field(pytree_node=False)
     """T, the most steps of an episode."""
+    persistences: jax.Array | None = None
+    """`[R, M]` int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
 
     @property
     def rewards(self) -> jax.Array:
@@ -75,10 +77,10 @@ class PackedEpisodes:
         return jax.tree.map(lambda leaf: jnp.where(self.is_valid, leaf, 0), sums)
 
     def without_reports(self) -> "PackedEpisodes":
-        """Drops what neither log-likelihoods nor sums over steps need: rewards, entropies and info metrics."""
+        """Drops what neither log-likelihoods nor sums over steps need, such as rewards, entropies and info metrics."""
         nothing: Any = ()
         steps = self.steps._replace(rewards=nothing, entropies=nothing, info_metrics={})
-        return dataclasses.replace(self, steps=steps)
+        return dataclasses.replace(self, steps=steps, persistences=None)
 
     def stats(self) -> EpisodeStats:
         """Computes the statistics of the episodes, their discounted returns left undiscounted."""
@@ -120,7 +122,7 @@ def collect_rounds(rounds: Rounds) -> PackedEpisodes:
 
     no_starts = jnp.full(bounds.max_rounds, size, jnp.int32)
     end, (packed, starts) = rounds.play(keep_round, (nothing, no_starts))
-    return PackedEpisodes(packed, starts, end.time, bounds.horizon)
+    return PackedEpisodes(packed, starts, end.time, bounds.horizon, rounds.list_persistences(end.num_played))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -91,6 +91,8 @@ class Rounds:
     first: EpisodeUnroll
     """The first round, with the key of the batch. Later ones have keys of their own, which follow from it."""
     bounds: RoundBounds
+    draw_persistences: Callable[[jax.Array], jax.Array] | None = None
+    """`key of a round -> [M]` int32, steps for which the noise of its episodes' actions lasts; 1 by default."""
 
     def play(
         self, play_round: Callable[[Round, EpisodeUnroll, Any], tuple[jax.Array, Any]], initial: Any
@@ -175,8 +177,26 @@ class Rounds:
           number: int32, which one.
           plays: boolean, False where nothing is to be played.
         """
+        key = self._key_of(number)
+        persistences = None if self.draw_persistences is None else self.draw_persistences(key)
+        return dataclasses.replace(self.first, key=key, plays=plays, persistences=persistences)
+
+    def list_persistences(self, num_rounds: jax.Array) -> jax.Array | None:
+        """Computes the persistences `[R, M]` of rounds that were played, 0 for others; None where none are drawn.
+
+        Args:
+          num_rounds: int32, how many there were.
+        """
+        if self.draw_persistences is None:
+            return None
+        numbers = jnp.arange(self.bounds.max_rounds)
+        drawn = jax.vmap(self.draw_persistences)(jax.vmap(self._key_of)(numbers))
+        return jnp.where(numbers[:, None] < num_rounds, drawn, 0)
+
+    def _key_of(self, number: jax.Array) -> jax.Array:
+        """The key of a round."""
         later = jax.random.fold_in(jax.random.fold_in(self.first.key, _LATER), number)
-        return dataclasses.replace(self.first, key=jnp.where(number == 0, self.first.key, later), plays=plays)
+        return jnp.where(number == 0, self.first.key, later)
 
 
 def _count_steps(t: jax.Array, steps: Trajectories) -> jax.Array:

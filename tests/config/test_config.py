@@ -441,6 +441,36 @@ class TestSweep:
         assert list(sweep_points(ExperimentConfig())) == [{}]
 
 
+class TestExploration:
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            (
+                {"persistences": (2, 4)},
+                "config.exploration.persistences 2, 4 must begin with 1, the episodes whose noise is drawn at each "
+                "step; or be empty, which is no exploration of this kind.",
+            ),
+            (
+                {"persistences": (1, 4, 4)},
+                "config.exploration.persistences 1, 4, 4 must rise, each above the one before.",
+            ),
+            ({"persistences": (0, 4)}, "config.exploration.persistences must be whole numbers of at least 1, got "),
+            (
+                {"persistences": (1, 4, 8), "floor": 0.4},
+                "config.exploration.floor 0.4 for each of 3 persistences is more than 1; it may be at most 0.333.",
+            ),
+            ({"rate": 1.5}, "config.exploration.rate must be at least 0.0 and at most 1.0, got 1.5."),
+        ],
+        ids=str,
+    )
+    def test_what_makes_no_shares_of_episodes_is_refused(self, values, sentence):
+        assert message({"exploration": values}).startswith(sentence)
+
+    def test_a_swept_floor_that_is_more_than_all_episodes_is_refused(self):
+        values = {"exploration": {"persistences": (1, 4, 8)}, "sweep": {"exploration.floor": (0.1, 0.4)}}
+        assert message(values).startswith("config.exploration.floor 0.4 for each of 3 persistences")
+
+
 class TestCombinations:
     def test_kl_coef_without_a_reference_is_refused(self):
         assert message({"haepo": {"reference": "none", "kl_coef": 0.1}}) == (

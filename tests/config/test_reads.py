@@ -96,6 +96,18 @@ def test_episodes_of_evaluations_belong_to_training_that_has_any():
     assert "evaluate_episodes" not in unread(from_config_dict({"evaluate_every": 5}))
 
 
+def test_exploration_belongs_to_persistences_above_1_and_to_whole_episodes():
+    alone = unread(from_config_dict({"exploration": {"persistences": (1,)}}))
+    assert alone["exploration.rate"] == "config.exploration.persistences has none above 1"
+    assert "exploration.persistences" not in alone and "exploration.floor" in unread(from_config_dict({}))
+    several = {"exploration": {"persistences": (1, 4)}}
+    assert not [name for name in unread(from_config_dict(several)) if name.startswith("exploration.")]
+    of_ppo = unread(from_config_dict(several | {"algorithm": "ppo"}))
+    reason = "whose environments go on from update to update; exploration belongs to whole episodes"
+    for name in ("persistences", "rate"):
+        assert of_ppo[f"exploration.{name}"] == f"config.algorithm is ppo, {reason}"
+
+
 def test_what_one_of_several_experiments_reads_is_read():
     haepo, ppo = (unread(from_config_dict({"algorithm": name})) for name in ("haepo", "ppo"))
     together = unread_by_all([haepo, ppo])

@@ -10,6 +10,7 @@ from haepo_jax.reports.publishing import PublishedReport
 
 COMMANDS = {
     "paper": ("experiments.studies.paper.reproduction", "reproduce"),
+    "pbt_study": ("experiments.studies.pbt.study", "run_study"),
     "suite": ("experiments.studies.suite.study", "run_suite"),
     "tldr_report": ("experiments.studies.tldr.reproduction", "reproduce"),
 }

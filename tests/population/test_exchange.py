@@ -20,6 +20,11 @@ BOUNDS = (1e-4, 1e-1)
 PBT = {"every": 3, "populations": 2, "fraction": 0.25, "perturb": {RATE: BOUNDS}}
 
 
+CHOOSE = jax.jit(choose_parents, static_argnames="fraction")
+ROWS = 24
+"""Of all its calls, which so share their programs."""
+
+
 def config(**changes):
     return from_config_dict(TINY | {"num_seeds": 8, "num_updates": 8, "pbt": PBT} | changes)
 
@@ -45,9 +50,7 @@ def chosen_by_numpy(score, diverged, could_learn, population, bits, fraction):
 
 
 def test_the_worst_copy_the_best_as_a_plain_reference_says():
-    rng = np.random.default_rng(0)
-    choose = jax.jit(choose_parents, static_argnames="fraction")
-    met = 0
+    rng, met = np.random.default_rng(0), 0
     for case in range(60):
         population = np.sort(rng.integers(0, 3, 24))
         population[22:] = -1  # padding
@@ -57,24 +60,30 @@ def test_the_worst_copy_the_best_as_a_plain_reference_says():
         bits = rng.integers(0, 2**32, 24, dtype=np.uint32)
         fraction = (0.1, 0.25, 0.5)[case % 3]
         arguments = score, diverged, could_learn, population.astype(np.int32), bits
-        _, parents = choose(*map(jnp.asarray, arguments), fraction=fraction)
+        _, parents = CHOOSE(*arguments, fraction=fraction)
         np.testing.assert_array_equal(parents, chosen_by_numpy(*arguments, fraction))
         met += int((parents != np.arange(24)).sum())
     assert met > 100
 
 
+def choose_of_four(score, diverged, could_learn, fraction=0.25):
+    """The choice in one population of four, as which of them each copies."""
+    padded = [np.resize(np.asarray(values), ROWS) for values in (score, diverged, could_learn)]
+    population = np.where(np.arange(ROWS) < 4, 0, -1).astype(np.int32)
+    score, *flags = padded
+    is_open, parents = CHOOSE(
+        score.astype(np.float32), *flags, population, np.zeros(ROWS, np.uint32), fraction=fraction
+    )
+    assert parents[4:].tolist() == list(range(4, ROWS))
+    return is_open[:4].any(), parents[:4].tolist()
+
+
 def test_of_a_population_in_which_nobody_runs_any_more_nobody_copies_and_of_one_without_scores_neither():
-    flags = jnp.array([True, True, False, False])
-    nobody, everyone = jnp.zeros(4, bool), jnp.ones(4, bool)
-    score, bits = jnp.arange(4.0), jnp.zeros(4, jnp.uint32)
-    population = jnp.zeros(4, jnp.int32)
-    rows = list(range(4))
-    is_open, parents = choose_parents(score, flags, flags, population, bits, fraction=0.25)
-    assert not is_open.any() and parents.tolist() == rows
-    _, parents = choose_parents(score * jnp.nan, nobody, everyone, population, bits, fraction=0.25)
-    assert parents.tolist() == rows
-    _, parents = choose_parents(score, flags, everyone, population, bits, fraction=0.25)
-    assert parents.tolist() == [3, 3, 3, 3]
+    score, half = [0.0, 1.0, 2.0, 3.0], [True, True, False, False]
+    assert choose_of_four(score, half, half) == (False, [0, 1, 2, 3])
+    assert choose_of_four([np.nan] * 4, [False] * 4, [True] * 4) == (True, [0, 1, 2, 3])
+    assert choose_of_four(score, half, [True] * 4) == (True, [3, 3, 3, 3])
+    assert choose_of_four([5.0] * 4, [False] * 4, [True] * 4) == (True, [0, 1, 2, 3])  # none is larger
 
 
 def test_rows_are_copied_bit_for_bit_between_devices():
@@ -113,10 +122,12 @@ def test_settings_change_by_the_factor_within_their_bounds_and_whole_numbers_by_
     )
     keys = jax.random.split(jax.random.key(0), 64)
 
+    change_all = jax.jit(
+        jax.vmap(lambda key, s: change_settings(own, SimpleNamespace(key=key, updates_done=3), s), in_axes=(0, None))
+    )
+
     def change(rate, period):
-        settings = {RATE: jnp.full(64, rate), "haepo.reference_period": jnp.full(64, period, jnp.int32)}
-        change = jax.vmap(lambda key, s: change_settings(own, SimpleNamespace(key=key, updates_done=3), s))
-        changed = change(keys, settings)
+        changed = change_all(keys, {RATE: np.float32(rate), "haepo.reference_period": np.int32(period)})
         return {name: sorted({*np.asarray(values).tolist()}) for name, values in changed.items()}
 
     found = change(0.01, 4)
@@ -153,6 +164,13 @@ def whole(on_two_devices):
 
 def test_chunks_change_no_bit_wherever_exchanges_fall(on_two_devices, whole):
     assert_identical(whole, trained(on_two_devices, 1, 4, 1, 2))
+
+
+def test_a_state_that_was_taken_to_the_host_goes_on_to_the_same_bits(on_two_devices, whole):
+    for done in (2, 3, 4):  # before, at and after an exchange
+        state, first = trained(on_two_devices, done)
+        end, rest = trained(on_two_devices, 8 - done, state=on_two_devices.from_host(state))
+        assert_identical(whole, (end, {name: np.concatenate([first[name], rest[name]]) for name in first}))
 
 
 def test_devices_change_no_bit_nor_does_padding(whole):
@@ -199,9 +217,7 @@ def test_a_member_that_diverged_waits_and_then_copies(on_two_devices):
 
 def test_with_a_fraction_of_zero_nobody_copies_and_first_settings_are_the_same(on_two_devices):
     assert make_members(config(pbt=PBT | {"fraction": 0.0})) == on_two_devices.members
-    everyone, bits = jnp.ones(4, bool), jnp.zeros(4, jnp.uint32)
-    arguments = jnp.arange(4.0), jnp.array([True, False, False, False]), everyone, jnp.zeros(4, jnp.int32), bits
-    assert choose_parents(*arguments, fraction=0.0)[1].tolist() == [0, 1, 2, 3]
+    assert choose_of_four([0.0, 1.0, 2.0, 3.0], [True, False, False, False], [True] * 4, 0.0)[1] == [0, 1, 2, 3]
 
 
 def test_run_gives_each_seed_its_own_numbers_whatever_the_order_of_populations(on_two_devices, whole):

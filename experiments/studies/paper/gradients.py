@@ -8,7 +8,7 @@ import numpy as np
 from experiments.studies.claims import judge
 from experiments.studies.computed import load_or_compute
 from experiments.studies.drawing import draw
-from experiments.studies.methods import nest_settings
+from experiments.studies.methods import STATED, nest_settings
 from experiments.studies.paper.gradient_noise import (
     estimate_signal_to_noise,
     measure_batch_gradients,
@@ -104,12 +104,15 @@ def _measure_noise(settings: Mapping[str, Mapping[str, Any]], batches: int) -> d
 
 def _measure_sizes(runs: Runs) -> dict[str, Any]:
     config = from_config_dict(
-        {
-            "env": "LongChain-haepo",
-            "env_params": {"length": 10**6},  # out of reach: every trajectory is as long as the horizon
-            "num_trajectories": 16,
-            "optimizer": {"learning_rate": 3e-3},
-        }
+        nest_settings(
+            {
+                **STATED,
+                "env": "LongChain-haepo",
+                "env_params.length": 10**6,  # out of reach: every trajectory is as long as the horizon
+                "num_trajectories": 16,
+                "optimizer.learning_rate": 3e-3,
+            }
+        )
     )
     return {
         policy: {

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.computed import load_or_compute
-from experiments.studies.methods import nest_settings
+from experiments.studies.methods import STATED, nest_settings
 from experiments.studies.paper.bandits import BERNOULLI, GAUSSIAN
 from experiments.studies.paper.gradient_noise import measure_target_sizes
 from experiments.studies.paper.methods import BETAS
@@ -48,7 +48,7 @@ def run_study(runs: Runs) -> Section:
 
 def _measure(task: Task) -> dict[str, Any]:
     """By normalisation, `[groups, temperatures]`."""
-    config = from_config_dict(nest_settings({**task.settings, "algorithm": "haepo"}))
+    config = from_config_dict(nest_settings({**STATED, **task.settings, "algorithm": "haepo"}))
     varied = "env_params.instance" if "Bandit" in config.env else ""
     return {
         normalization: measure_target_sizes(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.methods import Method
+from experiments.studies.methods import STATED, Method
 from experiments.studies.run_data import RunData, make_budget_grid
 from experiments.studies.runs import Runs
 
@@ -71,7 +71,7 @@ class Tuned:
 def make_settings(runs: Runs, task: Task, method: Method) -> dict[str, Any]:
     """Makes a method's untuned settings on a task, by dotted name."""
     budget = max(1, round(task.budget * runs.scale.budget))
-    settings = {**task.settings, **method.base, "max_env_steps": budget, "min_batch_steps": None}
+    settings = {**STATED, **task.settings, **method.base, "max_env_steps": budget}
     if settings["algorithm"] == "ppo":
         settings |= task.ppo
         per_update = settings["num_trajectories"] * settings["ppo.num_steps"]

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.studies.methods import STATED
+
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "optimizer.learning_rate": (1e-4, 3e-2),
     "haepo.entropy_coef": (1e-3, 1.0),
@@ -11,13 +13,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """Those that examples/optuna_search.py searches, between its bounds."""
 
-_HAEPO = {
-    "algorithm": "haepo",
-    "haepo.score": "log_ratio",
-    "haepo.num_epochs": 4,
-    "haepo.kl_coef": 5e-3,
-    "haepo.reference": "previous",
-}
+_HAEPO = {**STATED, "algorithm": "haepo", "haepo.score": "log_ratio"}
 
 
 @dataclasses.dataclass(frozen=True)

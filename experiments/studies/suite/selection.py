@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.methods import Method
+from experiments.studies.methods import STATED, Method
 from experiments.studies.run_data import RunData
 from experiments.studies.runs import Runs
 from experiments.studies.suite.scale import Scale
@@ -65,11 +65,11 @@ def make_settings(task: Task, method: Method, budget: float) -> dict[str, Any]:
       budget: share of the task's environment steps.
     """
     steps = max(1, round(task.budget * budget))
-    settings = {**task.settings, **method.base, "max_env_steps": steps}
+    settings = {**STATED, **task.settings, **method.base, "max_env_steps": steps}
     if settings["algorithm"] == "ppo":
         least = settings["num_trajectories"] * settings["ppo.num_steps"]
     else:
-        least = max(settings["num_trajectories"] * task.shortest, settings.get("min_batch_steps") or 1)
+        least = max(settings["num_trajectories"] * task.shortest, settings["min_batch_steps"] or 1)
     return {**settings, "num_updates": -(-steps // least)}  # the budget ends a member, never its updates
 
 

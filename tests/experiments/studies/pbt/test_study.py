@@ -12,7 +12,9 @@ from experiments.studies.runs import count_finished
 def test_the_comparison_runs_once_and_its_page_says_what_it_found(tmp_path, monkeypatch):
     tiny = dataclasses.replace(QUICK, populations=2, members=4, budget=0.02)
     page, headline = study.run_study(tmp_path, tiny)
-    assert headline.startswith("At equal environment steps, by the greedy return of the best member: on CartPole-v1")
+    assert headline.startswith(
+        "At equal environment steps, by greedy return: the best member of PBT on CartPole-v1 is"
+    )
     assert count_finished(tmp_path) == tiny.runs
     monkeypatch.setattr("experiments.studies.runs._finish", lambda *_: pytest.fail("it was there already"))
     assert study.run_study(tmp_path, tiny) == (page, headline)

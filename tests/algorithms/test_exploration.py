@@ -1,0 +1,240 @@
+"""Exploration: how the shares of persistences follow the returns, and that they do so in every kind of batch."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.updates import arrays_of, assert_close, assert_identical
+from scipy import optimize
+
+from haepo_jax.algorithms.exploration import count_exploration, make_shares, update_shares
+from haepo_jax.config import ExplorationConfig, from_config_dict, traced_settings
+from haepo_jax.population.member import make_member
+from haepo_jax.rollouts.episode_stats import episode_stats_of
+
+CHOICES = (1, 4, 16)
+SETTINGS = ExplorationConfig(CHOICES, initial_share=0.6, rate=0.25, floor=0.05, target_effective_sample_size=0.4)
+SHARES = jnp.array([0.4, 0.4, 0.2])
+PLAYED = jnp.array([1, 1, 1, 4, 4, 4, 16, 16], jnp.int32)
+RETURNS = jnp.array([3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0, 3.5])
+
+
+def weights_by_hand(returns, share):
+    """A softmax of the returns, as sharp as brings its effective sample size to this share of them; float64."""
+    returns = np.asarray(returns, np.float64)
+
+    def softmax(log_temperature):
+        raised = np.exp((returns - returns.max()) / np.exp(log_temperature))
+        return raised / raised.sum()
+
+    found = optimize.brentq(lambda x: 1 / np.sum(softmax(x) ** 2) - share * len(returns), -6, 8)
+    return softmax(found)
+
+
+def mass_by_hand(returns, played, share=0.4):
+    weights = weights_by_hand(returns, share)
+    return np.array([weights[np.asarray(played) == choice].sum() for choice in CHOICES])
+
+
+class TestMakeShares:
+    def test_persistence_1_has_what_the_others_share_evenly_leave(self):
+        np.testing.assert_allclose(make_shares(SETTINGS), [0.4, 0.3, 0.3], rtol=1e-6)
+        assert count_exploration(make_shares(SETTINGS)) == pytest.approx(0.6)
+
+    def test_each_has_the_floor_from_the_beginning(self):
+        begun = dataclasses.replace(SETTINGS, initial_share=0.0)
+        np.testing.assert_allclose(make_shares(begun), [0.9, 0.05, 0.05], rtol=1e-6)
+
+
+class TestUpdateShares:
+    def test_shares_move_at_the_rate_to_the_weights_of_their_episodes(self):
+        expected = 0.75 * np.asarray(SHARES) + 0.25 * mass_by_hand(RETURNS, PLAYED)
+        assert expected.min() > 0.05  # the floor does not matter
+        np.testing.assert_allclose(update_shares(SETTINGS, SHARES, PLAYED, RETURNS), expected, rtol=1e-4)
+
+    @pytest.mark.parametrize("floor", [0.0, 0.05, 1 / 3])
+    def test_each_keeps_the_floor_and_the_sum_is_1(self, floor):
+        settings = dataclasses.replace(SETTINGS, rate=1.0, floor=floor, target_effective_sample_size=0.3)
+        shares = np.asarray(update_shares(settings, SHARES, PLAYED, 1000.0 * (PLAYED == 1)))
+        np.testing.assert_allclose(shares, [1 - 2 * floor, floor, floor], atol=1e-6)
+
+    def test_equal_returns_move_the_shares_to_what_was_played(self):
+        shares = update_shares(SETTINGS, SHARES, PLAYED, jnp.full(8, -200.0))
+        np.testing.assert_allclose(shares, 0.75 * np.asarray(SHARES) + 0.25 * np.array([3, 3, 2]) / 8, rtol=1e-6)
+
+    def test_what_was_played_as_often_as_the_shares_say_leaves_them_where_returns_are_equal(self):
+        shares = jnp.array([0.5, 0.25, 0.25])
+        for _ in range(100):
+            shares = update_shares(
+                SETTINGS, shares, jnp.repeat(jnp.array(CHOICES), jnp.array([4, 2, 2])), jnp.zeros(8)
+            )
+        np.testing.assert_allclose(shares, [0.5, 0.25, 0.25], rtol=1e-5)
+
+    def test_returns_in_another_unit_and_from_another_zero_move_them_alike(self):
+        moved, other = (update_shares(SETTINGS, SHARES, PLAYED, returns) for returns in (RETURNS, 7 * RETURNS - 900))
+        np.testing.assert_allclose(moved, other, rtol=1e-4)
+
+    def test_episodes_that_were_not_played_do_not_count(self):
+        rounds = jnp.stack([PLAYED, jnp.zeros_like(PLAYED)]), jnp.stack([RETURNS, jnp.zeros(8)])
+        np.testing.assert_allclose(
+            update_shares(SETTINGS, SHARES, *rounds), update_shares(SETTINGS, SHARES, PLAYED, RETURNS), rtol=1e-6
+        )
+
+    @pytest.mark.parametrize("value", [np.inf, np.nan])
+    def test_a_return_that_no_weight_belongs_to_leaves_the_shares(self, value):
+        np.testing.assert_array_equal(update_shares(SETTINGS, SHARES, PLAYED, RETURNS.at[2].set(value)), SHARES)
+
+
+def config_of(memory="remat", persistences=CHOICES, **changes):
+    basic = {
+        "num_trajectories": 6,
+        "horizon": 30,
+        "num_updates": 5,
+        "memory": memory,
+        "discount": 0.97,
+        "policy": {"hidden_sizes": (8,)},
+        "haepo": {"num_epochs": 2, "entropy_coef": 1.0},
+        "exploration": {"persistences": persistences},
+    }
+    return from_config_dict(basic | changes)
+
+
+@functools.cache
+def trained(memory="remat", least=None, updates=2):
+    """The update of a member; its state after some of them, that before the last one, its batch and its metrics."""
+    config = config_of(memory, min_batch_steps=least)
+    functions = make_member(config)
+    state = functions.init(jax.random.key(3), arrays_of(traced_settings(config)))
+
+    @jax.jit
+    def update(state):
+        batch = functions.collect(state)
+        return batch, functions.learn(state, batch)
+
+    for _ in range(updates):
+        before, (batch, (state, metrics)) = state, update(state)
+    return update, state, before, batch, metrics
+
+
+class TestTraining:
+    def test_an_update_moves_the_shares_by_its_returns(self):
+        _, after, before, batch, metrics = trained()
+        assert set(np.asarray(batch.persistences)) <= set(CHOICES)
+        returns = episode_stats_of(batch, 0.97).discounted_returns
+        expected = update_shares(config_of().exploration, before.learner.exploration, batch.persistences, returns)
+        np.testing.assert_allclose(after.learner.exploration, expected, rtol=1e-4)
+        assert np.abs(after.learner.exploration - before.learner.exploration).max() > 0.01
+        assert metrics["exploration_share"] == 1 - before.learner.exploration[0]
+
+    def test_the_return_is_that_of_all_episodes_and_the_plain_one_of_those_of_persistence_1(self):
+        batch, metrics = trained()[3:]
+        returns, plain = episode_stats_of(batch).returns, np.asarray(batch.persistences) == 1
+        assert 0 < plain.sum() < len(plain)
+        assert metrics["episode_return"] == pytest.approx(float(returns.mean()))
+        assert metrics["plain_return"] == pytest.approx(float(returns[plain].mean()))
+
+    @pytest.mark.parametrize(
+        ("memory", "least"),
+        [
+            ("recompute", None),
+            pytest.param("store", None, marks=pytest.mark.slow),
+            pytest.param("remat", 300, marks=pytest.mark.slow),
+            pytest.param("recompute", 300, marks=pytest.mark.slow),
+        ],
+    )
+    def test_every_kind_of_batch_moves_parameters_and_shares_alike(self, memory, least):
+        _, after, _, batch, metrics = trained(memory, least)
+        _, expected, _, _, expected_metrics = trained("remat", least)
+        assert_close(after.learner.params, expected.learner.params, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(after.learner.exploration, expected.learner.exploration, rtol=1e-4)
+        for name in ("episode_return", "plain_return", "exploration_share"):
+            assert metrics[name] == pytest.approx(float(expected_metrics[name]), rel=1e-5)
+        if least is not None:
+            played = np.asarray(batch.persistences)[: int(metrics["num_episodes"]) // 6]
+            assert (played > 0).all() and not np.asarray(batch.persistences)[len(played) :].any()
+            assert len(played) > 1 and len({tuple(row) for row in played}) > 1  # each round draws anew
+
+    def test_a_member_that_diverges_keeps_its_shares(self):
+        update, _, before, _, _ = trained()
+        endless = before.settings | {"optimizer.learning_rate": jnp.float32(jnp.inf)}
+        _, (after, _) = update(dataclasses.replace(before, settings=endless))
+        assert after.diverged
+        np.testing.assert_array_equal(after.learner.exploration, before.learner.exploration)
+
+
+def program_of(config):
+    """The operations of an update as text."""
+    functions = make_member(config)
+
+    def update(key, settings):
+        state = functions.init(key, settings)
+        return functions.learn(state, functions.collect(state))
+
+    return str(jax.make_jaxpr(update)(jax.random.key(0), arrays_of(traced_settings(config))))
+
+
+class TestOff:
+    def test_persistence_1_alone_is_the_program_without_exploration(self):
+        without, with_one, with_two = (program_of(config_of(persistences=given)) for given in ((), (1,), (1, 2)))
+        assert without == with_one != with_two
+
+    def test_there_are_no_shares_and_no_columns(self):
+        functions = make_member(config_of(persistences=()))
+        settings = arrays_of(traced_settings(config_of()))
+
+        def update(key):
+            state = functions.init(key, settings)
+            return functions.learn(state, functions.collect(state))
+
+        state, metrics = jax.eval_shape(update, jax.random.key(0))
+        assert state.learner.exploration is None
+        assert not {"exploration_share", "plain_return"} & set(metrics)
+
+    @pytest.mark.slow
+    def test_evaluation_does_not_explore(self):
+        returns = []
+        for persistences in ((), CHOICES):
+            config = config_of(persistences=persistences, evaluate_every=1)
+            functions = make_member(config)
+            state = functions.init(jax.random.key(0), arrays_of(traced_settings(config)))
+            returns.append(jax.jit(functions.evaluate)(state))
+        assert_identical(*returns)
+
+
+def shares_reached(persistences, updates=15, seeds=8):
+    """How many of the last episodes reach a goal that jitter does not: 60 steps away, in 120 steps."""
+    config = config_of(
+        persistences=persistences,
+        env="RandomWalk-haepo",
+        env_params={"length": 60},
+        horizon=120,
+        num_trajectories=16,
+        num_updates=updates,
+        discount=1.0,
+        haepo={"num_epochs": 4, "entropy_coef": 1.0, "kl_coef": 0.0},
+    )
+    functions = make_member(config)
+    settings = arrays_of(traced_settings(config))
+
+    @jax.jit
+    @jax.vmap
+    def train(key):
+        def update(state, _):
+            state, metrics = functions.learn(state, functions.collect(state))
+            return state, (metrics["episode_return"], metrics.get("plain_return"))
+
+        return jax.lax.scan(update, functions.init(key, settings), length=updates)
+
+    _, (returns, plain) = train(jax.random.split(jax.random.key(5), seeds))
+    return np.asarray(returns), plain
+
+
+@pytest.mark.slow
+def test_a_goal_that_needs_a_sweep_is_learnt_with_persistent_noise_and_not_without():
+    without, _ = shares_reached(())
+    assert (without == 0).all()  # an untrained policy gets there once in 20 million episodes
+    _, plain = shares_reached((1, 4, 16))
+    assert (np.asarray(plain)[:, -1] > 0.9).all()
