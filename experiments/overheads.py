@@ -1,4 +1,4 @@
-"""Measures what is around the training: guard, evaluation, metrics, progress, checkpoints, compiling, more devices.
+"""Measures what is around the gradient steps: guard, evaluation, adapting, metrics, checkpoints, compiling, devices.
 
 python -m experiments.overheads --workdir=runs/overheads
 
@@ -26,6 +26,7 @@ from haepo_jax.text import format_value
 _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
     "evaluation": "Greedy evaluation in training, CPU seconds: 8 seeds, 40 such updates, 16 episodes each time",
+    "adapt": "HAEPO's sharpness, CPU seconds: 32 seeds, 5 such updates of 4 gradient steps",
     "run": "Metrics and progress: 32 seeds, 40 such updates",
     "checkpoints": "Checkpoints: configs/sweeps/beta_lambda.py, 1,152 members, 6 updates",
     "compile": "Compiling: configs/cartpole.py",
@@ -67,6 +68,10 @@ def _measure(part: str, workdir: Path) -> None:
                 rows = overheads.measure_guard(_make_config(5), repeats=15)
             case "evaluation":
                 rows = overheads.measure_evaluation(dataclasses.replace(_make_config(40), num_seeds=8), repeats=5)
+            case "adapt":
+                config = _make_config(5)
+                haepo = dataclasses.replace(config.haepo, num_epochs=4)
+                rows = overheads.measure_adapting(dataclasses.replace(config, haepo=haepo), repeats=15)
             case "run":
                 rows = overheads.measure_run(_make_config(40), repeats=8)
             case "checkpoints":

@@ -270,6 +270,28 @@ def describe(found: Any) -> str:
     return quoted(found)
 
 
+def check_same_arrays(what: str, whose: str, before: Any, after: Any) -> None:
+    """Refuses a tree of arrays that has changed its fields, or the dtype or shape of an array.
+
+    Args:
+      what: what it is, which begins the sentence of the error.
+      whose: what it was before, in words.
+      before: the tree.
+      after: what was made of it.
+
+    Raises:
+      ConfigError: see above.
+    """
+    structure: Any = jax.tree.structure(before)  # whose type has no == for mypy
+    if structure != jax.tree.structure(after):
+        raise ConfigError(f"{what} of other fields than those {whose}; they must have the same.")
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if (jnp.shape(new), jnp.result_type(new)) != (jnp.shape(old), jnp.result_type(old)):
+            raise ConfigError(
+                f"{what} with {describe(new)} where those {whose} have {describe(old)}; both must be the same."
+            )
+
+
 def check_arguments(
     path: str,
     component: Callable,

@@ -75,21 +75,8 @@ def _checked(who: str, make: Any, transform: optax.GradientTransformation) -> op
     def update(gradients: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
         with components.failures_named(who, make):
             updates, after = transform.update(gradients, state, params)
-        _check_same(f"{who} makes updates", "of the parameters", gradients, updates)
-        _check_same(f"{who} makes a state", "of the state before", state, after)
+        components.check_same_arrays(f"{who} makes updates", "of the parameters", gradients, updates)
+        components.check_same_arrays(f"{who} makes a state", "of the state before", state, after)
         return updates, after
 
     return optax.GradientTransformation(init, update)
-
-
-def _check_same(what: str, whose: str, before: Any, after: Any) -> None:
-    """Refuses other fields than before, and arrays of another dtype or shape."""
-    structure: Any = jax.tree.structure(before)  # whose type has no == for mypy
-    if structure != jax.tree.structure(after):
-        raise ConfigError(f"{what} of other fields than those {whose}; they must have the same.")
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        if (jnp.shape(new), jnp.result_type(new)) != (jnp.shape(old), jnp.result_type(old)):
-            raise ConfigError(
-                f"{what} with {components.describe(new)} where those {whose} have {components.describe(old)}; both "
-                "must be the same."
-            )

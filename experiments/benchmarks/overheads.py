@@ -59,6 +59,19 @@ def measure_evaluation(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     return _compare_times(measure_in_turn(measures, repeats))
 
 
+def measure_adapting(config: ExperimentConfig, *, repeats: int) -> list[Row]:
+    """Measures all updates of HAEPO in one call for each way in which its sharpness is set, in CPU seconds."""
+
+    def adapting(way: str) -> ExperimentConfig:
+        return dataclasses.replace(config, haepo=dataclasses.replace(config.haepo, adapt=way))
+
+    measures = {
+        way: _make_one_call(make_population(adapting(way)), clock=time.process_time)
+        for way in ("fixed", "ess", "dual", "meta")
+    }
+    return _compare_times(measure_in_turn(measures, repeats))
+
+
 def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     """Measures all updates in one call against a run with its metrics, progress and checkpoints.
 

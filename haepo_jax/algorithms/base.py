@@ -32,6 +32,8 @@ class LearnerState:
     """`[K]` float32, the share of the episodes that have each of `config.exploration.persistences`; None without."""
     history: Any = None
     """Earlier batches (`haepo_jax.algorithms.history`); None where none compete again."""
+    adaptation: Any = None
+    """State of the method's adaptation; None for a method whose settings stay as they are."""
 
 
 class Algorithm(NamedTuple):

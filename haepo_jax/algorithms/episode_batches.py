@@ -17,12 +17,11 @@ import jax.numpy as jnp
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of, round_bounds_of
 from haepo_jax.algorithms.history import Episodes, History, join, join_log_likelihoods, no_history, remember
-from haepo_jax.algorithms.outside import get_objective
 from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method, get_method_settings
 from haepo_jax.environments import Environment
 from haepo_jax.losses import trajectory_log_likelihood
-from haepo_jax.methods import Group, Objective, Packed, StepGroup, get_history
+from haepo_jax.methods import Group, Packed, StepGroup, get_history
 from haepo_jax.networks import Policy
 from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories, collect
@@ -33,8 +32,17 @@ from haepo_jax.types import Metrics, Params
 
 Batch = Any
 """`Trajectories`, `PackedEpisodes` or `recompute.RecomputedBatch`."""
-BatchLoss = Callable[[Params, jax.Array | bool], tuple[jax.Array, Metrics]]
-"""`(params, fresh) -> (loss, metrics)`; `fresh` where these are the parameters that played the batch."""
+
+
+class OpenBatch(NamedTuple):
+    """A batch, ready to be learnt from."""
+
+    group: Group | StepGroup
+    """What the method's objective sees of it."""
+    reference: jax.Array | None
+    """What the objective takes, as of the reference policy; None without one."""
+    evaluate: Callable[[Params, jax.Array | bool], jax.Array]
+    """`(params, fresh) -> what the objective takes`; `fresh` where these are the parameters that played the batch."""
 
 
 class Batches(NamedTuple):
@@ -42,8 +50,8 @@ class Batches(NamedTuple):
 
     collect: Callable[[TracedConfig, LearnerState, jax.Array], Batch]
     """`(traced, learner, key) -> batch`, played by the learner's policy."""
-    loss: Callable[[TracedConfig, LearnerState, Batch], BatchLoss]
-    """`(traced, learner, batch) -> loss`; of the learner it takes the reference."""
+    open: Callable[[TracedConfig, LearnerState, Batch], OpenBatch]
+    """`(traced, learner, batch) -> the same, to be learnt from`; of the learner it takes the reference."""
     measure: Callable[[Batch], Metrics]
     """`batch -> metrics` of its episodes."""
     returns: Callable[[TracedConfig, Batch], jax.Array]
@@ -67,7 +75,7 @@ def make_batches(config: ExperimentConfig, environment: Environment, policy: Pol
 
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches of M episodes whose steps are kept."""
-    keeps_steps, make_objective, is_reused = get_method(config).keeps_steps, get_objective(config), _is_reused(config)
+    keeps_steps, is_reused = get_method(config).keeps_steps, _is_reused(config)
     rewards_of, replayed = make_rewards(config), _replayed(config)
 
     def collect_episodes(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Trajectories:
@@ -89,28 +97,22 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
     def measure(batch: Trajectories) -> Metrics:
         return episode_metrics(episode_stats_of(batch), persistences=batch.persistences)
 
-    def of_log_probs(settings: Any, group: StepGroup, reference: jax.Array | None) -> Objective:
-        if keeps_steps:
-            return make_objective(settings, group, reference)
-
-        def sums(log_probs: jax.Array) -> jax.Array:
-            return trajectory_log_likelihood(log_probs, where=group.where)
-
-        of_sums = make_objective(settings, group.sum_over_steps(), None if reference is None else sums(reference))
-        return lambda log_probs: of_sums(sums(log_probs))
-
-    def loss(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> BatchLoss:
-        reference = None if learner.reference is None else replayed(policy, learner.reference, batch)
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> OpenBatch:
         group = StepGroup(returns_of(traced, batch), batch.mask, batch.log_probs, is_reused)
-        objective = of_log_probs(get_method_settings(traced), group, reference)
-        return lambda params, fresh: objective(replayed(policy, params, batch, fresh=fresh))
 
-    return Batches(collect_episodes, loss, measure, returns_of)
+        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+            log_probs = replayed(policy, params, batch, fresh=fresh)
+            return log_probs if keeps_steps else trajectory_log_likelihood(log_probs, where=batch.mask)
+
+        reference = None if learner.reference is None else evaluate(learner.reference)
+        return OpenBatch(group if keeps_steps else group.sum_over_steps(), reference, evaluate)
+
+    return Batches(collect_episodes, open_batch, measure, returns_of)
 
 
 def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches of rounds whose steps are kept."""
-    method, make_objective, is_reused = get_method(config), get_objective(config), _is_reused(config)
+    keeps_steps, is_reused = get_method(config).keeps_steps, _is_reused(config)
     rewards_of, replayed, group_rounds = make_rewards(config), _replayed(config), _make_grouping(config)
     make_rounds, horizon = _make_rounds(config, environment, policy), horizon_of(config, environment)
 
@@ -123,21 +125,20 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
     def measure(batch: PackedEpisodes) -> Metrics:
         return episode_metrics(batch.stats(), batch.is_valid, batch.persistences)
 
-    def loss(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> BatchLoss:
-        def log_probs(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
-            return replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
-
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> OpenBatch:
         def sums(values: jax.Array) -> jax.Array:
             return group_rounds(batch.sum_over_steps(values))
 
-        settings = get_method_settings(traced)
+        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+            log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
+            return log_probs if keeps_steps else sums(log_probs)
+
         returns = returns_of(traced, batch)
-        reference = None if learner.reference is None else log_probs(learner.reference)
-        if method.keeps_steps:
+        reference = None if learner.reference is None else evaluate(learner.reference)
+        if keeps_steps:
             packed = Packed(batch.episode_of_step, batch.is_valid.reshape(-1), horizon)
             steps = StepGroup(returns.reshape(-1), batch.steps.mask, batch.steps.log_probs, is_reused, packed)
-            objective = make_objective(settings, steps, reference)
-            return lambda params, fresh: objective(log_probs(params, fresh))
+            return OpenBatch(steps, reference, evaluate)
         group = Group(
             group_rounds(returns),
             sums(batch.steps.mask.astype(jnp.int32)),
@@ -145,15 +146,14 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
             is_reused,
             group_rounds(batch.is_valid),
         )
-        of_sums = make_objective(settings, group, None if reference is None else sums(reference))
-        return lambda params, fresh: of_sums(sums(log_probs(params, fresh)))
+        return OpenBatch(group, reference, evaluate)
 
-    return Batches(collect_batch, loss, measure, returns_of)
+    return Batches(collect_batch, open_batch, measure, returns_of)
 
 
 def _with_history(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches of rounds whose episodes compete with those of earlier batches, for a method that sees wholes."""
-    make_objective, rewards_of, replayed = get_objective(config), make_rewards(config), _replayed(config)
+    rewards_of, replayed = make_rewards(config), _replayed(config)
     make_rounds = _make_rounds(config, environment, policy)
     num_batches = get_history(get_method_settings(config))
 
@@ -165,24 +165,23 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
 
     def episodes_of(traced: TracedConfig, batch: PackedEpisodes) -> Episodes:
         lengths, behaviour = batch.sum_over_steps((batch.steps.mask.astype(jnp.int32), batch.steps.log_probs))
-        returns = returns_of(traced, batch)
-        return Episodes(*(leaf.reshape(-1) for leaf in (returns, lengths, behaviour, batch.is_valid)))
+        episodes = Episodes(returns_of(traced, batch), lengths, behaviour, batch.is_valid, batch.persistences)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1), episodes)
 
     def log_likelihoods(params: Params, batch: PackedEpisodes, fresh: jax.Array | bool = False) -> jax.Array:
         log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
         return batch.sum_over_steps(log_probs).reshape(-1)
 
-    def loss(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> BatchLoss:
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> OpenBatch:
         history: History = learner.history
 
-        def of_all(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
             newest = log_likelihoods(params, batch, fresh)
             return join_log_likelihoods(newest, history, log_likelihoods, params)
 
         group = join(episodes_of(traced, batch), history)
-        reference = None if learner.reference is None else of_all(learner.reference)
-        objective = make_objective(get_method_settings(traced), group, reference)
-        return lambda params, fresh: objective(of_all(params, fresh))
+        reference = None if learner.reference is None else evaluate(learner.reference)
+        return OpenBatch(group, reference, evaluate)
 
     def kept_of(traced: TracedConfig, batch: PackedEpisodes) -> tuple[PackedEpisodes, Episodes]:
         return batch.without_reports(), episodes_of(traced, batch)
@@ -192,7 +191,7 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
 
     return Batches(
         collect_batch,
-        loss,
+        open_batch,
         lambda batch: episode_metrics(batch.stats(), batch.is_valid, batch.persistences),
         returns_of,
         before_all,
@@ -202,7 +201,7 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
 
 def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
-    make_objective, is_reused, group_rounds = get_objective(config), _is_reused(config), _make_grouping(config)
+    is_reused, group_rounds = _is_reused(config), _make_grouping(config)
     make_unroll = (
         _make_unroll(config, environment, policy)
         if config.min_batch_steps is None
@@ -228,20 +227,19 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
     def measure(batch: recompute.RecomputedBatch) -> Metrics:
         return episode_metrics(batch.stats, batch.is_valid, batch.persistences)
 
-    def loss(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> BatchLoss:
-        del learner  # its reference has judged the batch while it was played
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> OpenBatch:
+        del traced, learner  # its reference has judged the batch while it was played
         stats, judged, valid = jax.tree.map(
             group_rounds, (batch.stats, batch.reference_log_likelihoods, batch.is_valid)
         )
         group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused, valid)
-        objective = make_objective(get_method_settings(traced), group, judged)
 
-        def of_params(params: Params, fresh: jax.Array | bool) -> tuple[jax.Array, Metrics]:
-            return objective(group_rounds(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh)))
+        def evaluate(params: Params, fresh: jax.Array | bool) -> jax.Array:
+            return group_rounds(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
 
-        return of_params
+        return OpenBatch(group, judged, evaluate)
 
-    return Batches(play, loss, measure, returns_of)
+    return Batches(play, open_batch, measure, returns_of)
 
 
 def _is_reused(config: ExperimentConfig) -> bool:

@@ -1,10 +1,11 @@
 """Learning from complete episodes.
 
 An update is `num_epochs` gradient steps on the loss of one batch of episodes, and of as many earlier ones as compete
-again; then the reference moves.
+again; then the reference moves. A method that adapts its settings does so before the first of them and after the last.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,12 +13,13 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, policy_for
-from haepo_jax.algorithms.episode_batches import Batch, make_batches
+from haepo_jax.algorithms.episode_batches import Batch, OpenBatch, make_batches
 from haepo_jax.algorithms.exploration import EXPLORATION_SHARE, count_exploration, make_shares, update_shares
+from haepo_jax.algorithms.outside import get_adaptation, get_objective
 from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, explores, get_method_settings
 from haepo_jax.environments import Environment
-from haepo_jax.methods import get_reference_rule
+from haepo_jax.methods import Objective, PullBack, SeenBatch, get_reference_rule
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
@@ -34,45 +36,79 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     policy, num_epochs = policy_for(config, environment), count_steps_of_update(config)
     batches = make_batches(config, environment, policy)
     rule = make_reference(get_reference_rule(get_method_settings(config)))
+    make_objective, adaptation = get_objective(config), get_adaptation(config)
 
     def optimizer(traced: TracedConfig) -> optax.GradientTransformation:
         return make_optimizer(traced.optimizer, config.num_updates * num_epochs)
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
         params = policy.init(key)
+        adapted = None if adaptation is None else adaptation.init(get_method_settings(traced), params)
         shares = make_shares(traced.exploration) if explores(config) else None
-        learner = LearnerState(params, optimizer(traced).init(params), rule.init(params), exploration=shares)
+        learner = LearnerState(
+            params, optimizer(traced).init(params), rule.init(params), exploration=shares, adaptation=adapted
+        )
         return dataclasses.replace(learner, history=batches.no_history(traced, learner, key))
 
+    def objective_of(batch: OpenBatch, settings: Any) -> Objective:
+        return make_objective(settings, batch.group, batch.reference)
+
+    def as_seen(batch: OpenBatch, params: Params, fresh: bool) -> SeenBatch:
+        return SeenBatch(
+            batch.group,
+            lambda settings: objective_of(batch, settings),
+            lambda: _differentiate(lambda params: batch.evaluate(params, fresh), params),
+        )
+
     def batch_loss(traced: TracedConfig, learner: LearnerState, batch: Batch) -> Loss:
-        loss = batches.loss(traced, learner, batch)
-        return lambda params: loss(params, False)
+        opened = batches.open(traced, learner, batch)
+        objective = objective_of(opened, get_method_settings(traced))
+        return lambda params: objective(opened.evaluate(params, False))
 
     def learn(
         traced: TracedConfig, learner: LearnerState, batch: Batch, updates_done: jax.Array, key: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         del key
-        loss = batches.loss(traced, learner, batch)
+        opened = batches.open(traced, learner, batch)
+        settings, adapted = get_method_settings(traced), learner.adaptation
+        if adaptation is not None:
+            settings, adapted = adaptation.begin(settings, adapted, as_seen(opened, learner.params, True))
+        objective = objective_of(opened, settings)
 
-        def epoch(carry: tuple[Params, Any], number: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
+        def epoch(carry: tuple[Params, Any, Params], number: jax.Array) -> tuple[tuple[Params, Any, Params], Metrics]:
+            before, optimizer_state, _ = carry
             params, optimizer_state, metrics = gradient_step(
-                lambda params: loss(params, number == 0), optimizer(traced), *carry
+                lambda params: objective(opened.evaluate(params, number == 0)),
+                optimizer(traced),
+                before,
+                optimizer_state,
             )
-            return (params, optimizer_state), metrics
+            return (params, optimizer_state, None if adaptation is None else before), metrics
 
-        (params, optimizer_state), metrics = jax.lax.scan(
-            epoch, (learner.params, learner.optimizer_state), jnp.arange(num_epochs)
-        )
+        start = (learner.params, learner.optimizer_state, None if adaptation is None else learner.params)
+        (params, optimizer_state, before), series = jax.lax.scan(epoch, start, jnp.arange(num_epochs))
+        metrics = jax.tree.map(lambda values: values[-1], series)
+        if adaptation is not None:
+            adapted = adaptation.end(settings, adapted, as_seen(opened, before, num_epochs == 1), metrics)
         reference = rule.update(
             get_method_settings(traced), learner.reference, learner.params, params, updates_done + 1
         )
-        metrics = jax.tree.map(lambda series: series[-1], metrics)
         shares = learner.exploration
         if shares is not None:
             metrics[EXPLORATION_SHARE] = count_exploration(shares)
             returns = batches.returns(traced, batch)
-            shares = update_shares(traced.exploration, shares, batch.persistences, returns)
+            before = None if learner.history is None else learner.history.episodes
+            earlier = None if before is None else (before.persistences, before.returns)
+            shares = update_shares(traced.exploration, shares, batch.persistences, returns, earlier)
         history = batches.remember(traced, learner, batch)
-        return LearnerState(params, optimizer_state, reference, exploration=shares, history=history), metrics
+        learner = LearnerState(
+            params, optimizer_state, reference, exploration=shares, history=history, adaptation=adapted
+        )
+        return learner, metrics
 
     return Algorithm(policy, init, batches.collect, batch_loss, learn, batches.measure)
+
+
+def _differentiate(evaluate: Callable[[Params], jax.Array], params: Params) -> tuple[jax.Array, PullBack]:
+    values, pull_back = jax.vjp(evaluate, params)
+    return values, lambda slopes: pull_back(slopes)[0]

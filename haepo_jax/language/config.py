@@ -318,6 +318,12 @@ def name_run(config: LanguageConfig) -> str:
 
 def _check_combinations(config: LanguageConfig) -> None:
     check_own_settings(config, get_language_rules(config).settings, {})
+    adaptation = get_method(config).adaptation
+    if adaptation is not None and adaptation(get_method_settings(config)) is not None:
+        raise ConfigError(
+            f"config.algorithm {name_method(config)} adapts its settings from update to update, which is for "
+            "environments alone; choose settings that stay."
+        )
     for scheduled in list_scheduled(config):
         scheduled.check()
     model = config.model

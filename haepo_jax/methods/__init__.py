@@ -13,6 +13,7 @@ from haepo_jax.methods.grpo import ADVANTAGE_SCALES, GrpoConfig, GrpoLossConfig
 from haepo_jax.methods.haepo import HaepoConfig, HaepoLossConfig
 from haepo_jax.methods.ppo import PpoConfig
 from haepo_jax.methods.record import (
+    Adaptation,
     Evaluated,
     ExtraMemory,
     Group,
@@ -20,7 +21,9 @@ from haepo_jax.methods.record import (
     Objective,
     OnLanguage,
     Packed,
+    PullBack,
     Samples,
+    SeenBatch,
     Sees,
     StepGroup,
     count_gradient_steps,
@@ -75,6 +78,7 @@ __all__ = [
     "ADVANTAGE_SCALES",
     "METHODS",
     "REFERENCES",
+    "Adaptation",
     "Chosen",
     "DpoConfig",
     "DpoLossConfig",
@@ -95,9 +99,11 @@ __all__ = [
     "OnLanguage",
     "Packed",
     "PpoConfig",
+    "PullBack",
     "ReferenceConfig",
     "ReinforceConfig",
     "Samples",
+    "SeenBatch",
     "Sees",
     "SegmentConfig",
     "StepGroup",

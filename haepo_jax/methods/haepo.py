@@ -13,15 +13,23 @@ from haepo_jax import components
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
-from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
-from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.multipliers import make_dual, make_meta
+from haepo_jax.methods.record import Adaptation, Group, Method, Objective, OnLanguage, Sees, make_scalars
+from haepo_jax.methods.schedules import CONSTANT, SCHEDULE, with_schedules
+from haepo_jax.methods.settings import (
+    REFERENCES,
+    Chosen,
+    EpochsConfig,
+    HistoryConfig,
+    ReferenceConfig,
+    check_reference_acts,
+)
 from haepo_jax.types import Metrics
 
 TEMPERATURE_SCALES = ("none", "sqrt_length")
 
-ADAPTS = ("fixed", "ess")
-"""How sharpness, entropy and the reference's strength are set."""
+OF_BATCH, OVER_BATCHES = ("fixed", "ess"), ("dual", "meta")
+"""How sharpness, entropy and the reference's strength are set: by the batch alone, or by what earlier ones gave."""
 
 _SCORE = "haepo.score"
 
@@ -49,7 +57,7 @@ class HaepoLossConfig:
     projection: str = choice("reverse", PROJECTIONS)
     """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
     which is the paper's loss; or `forward`, that of the target's from the weights."""
-    adapt: str = choice("fixed", ADAPTS)
+    adapt: str = choice("fixed", OF_BATCH)
     """How the sharpness b of the target is set: `fixed` by entropy_coef + kl_coef, or for each group by `ess`, so that
     the returns pick a target_effective_sample_size of it; entropy_coef and kl_coef are then shares of b."""
     target_effective_sample_size: float = number(0.5, above=0.0, high=0.99, only_with={"adapt": ("ess",)})
@@ -67,6 +75,26 @@ class HaepoLossConfig:
 @dataclasses.dataclass(frozen=True)
 class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
     """HAEPO on an environment."""
+
+    adapt: str = choice("fixed", OF_BATCH + OVER_BATCHES)
+    """How the weights of the entropy and of the KL are set, whose sum is the temperature b of the target: `fixed` by
+    entropy_coef and kl_coef. `ess` sets b for each batch, so that its returns pick a target_effective_sample_size of
+    it; entropy_coef and kl_coef are then shares of b. `dual` and `meta` begin with entropy_coef and kl_coef and move
+    both after each batch: `dual` so that the weights keep a target_effective_sample_size and a target_kl, `meta` so
+    that the next batch gains."""
+    target_effective_sample_size: float = number(0.5, above=0.0, high=0.99, only_with={"adapt": ("ess", "dual")})
+    """Rho, a share of the batch's trajectories. `ess`: how many its returns pick; 0.05 keeps the best few, 0.9 nearly
+    all, whatever the unit of the rewards. `dual`: what the weights are worth at the last step on a batch."""
+    target_kl: float = number(
+        0.1,
+        above=0.0,
+        only_with={"adapt": ("dual",), "reference": REFERENCES[1:]},
+    )
+    """Divergence from the reference's weights that `dual` allows the weights at the last step on a batch, in nats."""
+    dual_learning_rate: float = number(0.1, above=0.0, only_with={"adapt": ("dual",)})
+    """The most by which the logarithm of a weight changes after a batch, with adapt `dual`."""
+    meta_learning_rate: float = number(0.1, above=0.0, only_with={"adapt": ("meta",)})
+    """The most by which the logarithm of a weight changes after a batch, with adapt `meta`."""
 
 
 def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
@@ -153,6 +181,8 @@ def _check(chosen: Chosen) -> None:
             f"{chosen.where('entropy_coef')} 0 with kl_coef 0 leaves the target of projection forward without a "
             f"temperature, which is their sum; set one of them above 0, or {chosen.where('adapt')} to ess."
         )
+    if settings.adapt in OVER_BATCHES:
+        _check_multipliers(chosen)
     if components.is_outside(settings.score):
         swept = {name.removeprefix("score_params."): values[0] for name, values in chosen.swept.items() if "." in name}
         components.check_arguments(
@@ -164,8 +194,41 @@ def _check(chosen: Chosen) -> None:
         )
 
 
+def _check_multipliers(chosen: Chosen) -> None:
+    settings: HaepoConfig = chosen.settings
+    where = f"{chosen.where('adapt')} {settings.adapt}"
+    weights = ["entropy_coef"] + ["kl_coef"] * (settings.reference != "none")
+    for name in weights:
+        if 0 in chosen.values(name):
+            remedy = ", or reference to none" if name == "kl_coef" else ""
+            raise ConfigError(
+                f"{where} begins with {chosen.where(name)} and multiplies it, so that 0 would stay 0; set it above "
+                f"0{remedy}."
+            )
+    for name in weights:
+        schedule = name + SCHEDULE
+        if getattr(settings, schedule) != CONSTANT:
+            raise ConfigError(
+                f"{where} moves {chosen.where(name)} itself, so that it takes no schedule; set "
+                f"{chosen.where(schedule)} to {CONSTANT}."
+            )
+    acts = settings.adapt == "meta" and settings.projection == "forward"
+    if settings.score == "log_ratio" and settings.num_epochs == 1 and not acts:
+        raise ConfigError(
+            f"{where} learns from the weights at the last step on a batch, which are all equal with score log_ratio "
+            f"and {chosen.where('num_epochs')} 1; take at least 2 epochs, or another score."
+        )
+
+
 def _may_both_be_0(chosen: Chosen) -> bool:
     return 0 in chosen.values("entropy_coef") and 0 in chosen.values("kl_coef")
+
+
+def _make_adaptation(settings: HaepoLossConfig) -> Adaptation | None:
+    if not isinstance(settings, HaepoConfig) or settings.adapt in OF_BATCH:
+        return None
+    make = {"dual": make_dual, "meta": make_meta}[settings.adapt]
+    return make(has_reference=settings.reference != "none")
 
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -184,5 +247,6 @@ METHOD = Method(
     ),
     check=_check,
     upgrade=_upgrade,
+    adaptation=_make_adaptation,
     language=OnLanguage(HaepoLossConfig(), named_by=("score",)),
 )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods.schedules import add_schedules
 from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, NoSettings, ReferenceConfig, SegmentConfig
-from haepo_jax.types import Metrics
+from haepo_jax.types import Metrics, Params
 
 Objective = Callable[[Any], tuple[jax.Array, Metrics]]
 """What the trained policy makes of the batch `-> (loss, metrics)`; see `Sees`."""
@@ -127,6 +127,39 @@ class ExtraMemory(NamedTuple):
     """`M -> bytes`, at least."""
 
 
+PullBack = Callable[[jax.Array], Params]
+"""`slopes -> gradient`: the derivative, by the parameters, of the sum of slopes times what an objective takes."""
+
+
+class SeenBatch(NamedTuple):
+    """A batch as one policy sees it, for an `Adaptation`."""
+
+    group: Group | StepGroup
+    make_objective: Callable[[Any], Objective]
+    """`settings -> objective` of this batch."""
+    differentiate: Callable[[], tuple[jax.Array, PullBack]]
+    """`() -> (what the objective takes, its pull-back)` at the policy: the gradient of a loss whose slopes by what the
+    objective takes are c is `pull_back(c)`. It costs what a gradient step does, where it is called."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptation[Settings, State]:
+    """How a method sets some of its settings while it learns, by a state that the learner keeps and checkpoints hold.
+
+    Pure functions, which are traced. The state is a tree of arrays, whose structure, shapes and dtypes stay. Settings
+    are the method's own with tracers in the place of traced ones, of which others may be made by
+    `dataclasses.replace`; those that decide the program must stay.
+    """
+
+    init: Callable[[Settings, Params], State]
+    """`(settings, first parameters) -> state`."""
+    begin: Callable[[Settings, State, SeenBatch], tuple[Settings, State]]
+    """`(settings, state, batch as the policy that played it sees it) -> (settings to learn from it with, state)`."""
+    end: Callable[[Settings, State, SeenBatch, Metrics], State]
+    """`(settings that were learnt with, state, batch as the policy before the last gradient step sees it, metrics of
+    that step) -> state`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class OnLanguage[Settings]:
     """How a method learns on language models, where epochs and the reference policy belong to the stage `rl`."""
@@ -166,15 +199,21 @@ class Method[Settings]:
     """What its objective takes beside the batch, where that grows faster than the batch."""
     upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     """Its settings as an older `config.json` has them `->` as they are now, to the same numbers."""
+    adaptation: Callable[[Any], Adaptation | None] | None = None
+    """`settings -> how some of them are set while it learns`, None where they stay as they are. Not for segments, nor
+    on language models."""
     language: OnLanguage | None = None
     """None where it does not learn on language models."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are no settings, and adds the schedules of their coefficients.
+        """Refuses settings that are no settings, and an adaptation to segments; adds the schedules of coefficients.
 
         Raises:
-          TypeError: they are no instance of a dataclass, or of no `SegmentConfig` where segments are seen.
+          TypeError: they are no instance of a dataclass, or of no `SegmentConfig` where segments are seen; an
+            adaptation there.
         """
+        if self.sees is Sees.SEGMENTS and self.adaptation is not None:
+            raise TypeError("a method that sees segments takes no adaptation; it must be None")
         given = self.settings
         if not dataclasses.is_dataclass(given) or isinstance(given, type):
             raise TypeError(f"settings must be an instance of a frozen dataclass, such as MyConfig(), got {given}")

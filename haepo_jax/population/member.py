@@ -50,7 +50,8 @@ class MemberState:
     settings: dict[str, jax.Array]
     """The traced settings by dotted name."""
     diverged: jax.Array
-    """boolean, True once loss or parameters were not finite; the learner is then the last finite one."""
+    """boolean, True once loss, parameters or what the method adapts were not finite; the learner is then the last
+    finite one."""
     diverged_at: jax.Array
     """int32, the update that was not finite; -1 for a member that has not diverged."""
     best: BestPolicy | None = None
@@ -169,6 +170,8 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
         after, metrics = learn_unguarded(state, batch)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(after.learner.params))
+        for leaf in jax.tree.leaves(after.learner.adaptation):
+            finite &= jnp.all(jnp.isfinite(leaf))
         running = runs(state)
         keep, diverges = running & finite, running & ~finite
         return dataclasses.replace(

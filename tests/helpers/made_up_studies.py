@@ -47,13 +47,6 @@ def haepo_first(config, member):
     return learn(config, member, speed={"sum": 8.0, "mean": 6.0, "log_ratio": 5.0}[config.haepo.score], level=level)
 
 
-def paper_form_first(config, member):
-    """HAEPO in the paper's form learns fastest, its score in other forms hardly ever."""
-    if config.algorithm == "haepo":
-        return learn(config, member, speed=8.0, level=1.0 if is_papers_form(config) else 0.1)
-    return learn(config, member, speed=1.5, level=0.3 if "Sea" in config.env else 0.97)
-
-
 def paper_form_never(config, member):
     """HAEPO in the paper's form hardly ever learns, its score in other forms fastest."""
     if config.algorithm == "haepo":

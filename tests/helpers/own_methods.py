@@ -5,7 +5,16 @@ import dataclasses
 import jax.numpy as jnp
 
 from haepo_jax.fields import count, number
-from haepo_jax.methods import EpochsConfig, HaepoConfig, Method, OnLanguage, ReferenceConfig, Sees, SegmentConfig
+from haepo_jax.methods import (
+    Adaptation,
+    EpochsConfig,
+    HaepoConfig,
+    Method,
+    OnLanguage,
+    ReferenceConfig,
+    Sees,
+    SegmentConfig,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +65,45 @@ TAKEN = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("episode_return",))
 OF_A_SETTING = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("haepo.kl_coef",))
 NO_TEXT = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("half\ud800",))
 OF_THE_WALK = Method(_weighted, Sees.SUMS, OwnConfig(), metrics=("success",))
+
+
+@dataclasses.dataclass(frozen=True)
+class FadingConfig(EpochsConfig):
+    """A weight that halves with every batch, unless it is plain."""
+
+    weight: float = number(1.0)
+    kind: str = "fading"
+
+
+def _fade(settings):
+    if settings.kind == "plain":
+        return None
+    return Adaptation(
+        init=lambda settings, params: settings.weight,
+        begin=lambda settings, state, batch: (dataclasses.replace(settings, weight=state), state),
+        end=lambda settings, state, batch, metrics: 0.5 * metrics["weight"],
+    )
+
+
+def _faded(settings, group, reference):
+    loss_of = _weighted(settings, group, reference)
+    return lambda log_likelihoods: (loss_of(log_likelihoods)[0], {"weight": settings.weight})
+
+
+def _fading(adaptation):
+    return Method(_faded, Sees.SUMS, FadingConfig(), metrics=("weight",), adaptation=adaptation)
+
+
+FADING = _fading(_fade)
+FADES_TO_NOTHING = _fading(lambda settings: 3)
+OTHER_STATE = _fading(lambda settings: dataclasses.replace(_fade(settings), end=lambda *_: jnp.zeros(2)))
+OTHER_SETTINGS = _fading(
+    lambda settings: dataclasses.replace(_fade(settings), begin=lambda settings, state, batch: (1.0, state))
+)
+UNBOUNDED = _fading(
+    lambda settings: dataclasses.replace(_fade(settings), end=lambda settings, state, *_: state / jnp.zeros(()))
+)
+FAILING_STATE = _fading(lambda settings: dataclasses.replace(_fade(settings), end=lambda *_: 1 / 0))
 
 
 def _on_steps(settings, group, reference):

@@ -115,7 +115,7 @@ def test_metrics_say_how_sharp_the_target_is_and_how_its_temperature_is_shared()
 def test_what_the_chosen_adapt_does_not_read_is_named():
     rho = {"target_effective_sample_size": 0.3}
     config = from_config_dict({"haepo": rho})
-    reason = "config.haepo.adapt is fixed; it belongs to ess"
+    reason = "config.haepo.adapt is fixed; it belongs to ess or dual"
     assert set_and_unread(config, unread(config)) == {reason: ["haepo.target_effective_sample_size"]}
     config = from_config_dict({"haepo": rho | {"adapt": "ess"}})
     assert set_and_unread(config, unread(config)) == {}

@@ -20,11 +20,11 @@ _HAEPO = {
     "haepo.reference": "previous",
 }
 """Stated, so that no default decides what is judged."""
-LEARNING_RATES = (3e-3, 1e-2)
+LEARNING_RATES = (3e-3, 1e-2, 3e-2)
 BETAS = (5e-5, 5e-4, 5e-3, 1e-2)
 """From one end of the paper's range to the other."""
-SETTINGS_OF_PAPER = 32
-"""Sixteen of the paper's range and temperatures, each with two learning rates."""
+SETTINGS_OF_PAPER = 48
+"""Sixteen of the paper's range and temperatures, each with three learning rates: larger ones, as one step wants."""
 
 
 def _paper(name: str, label: str, normalization: str) -> Method:

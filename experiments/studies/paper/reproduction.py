@@ -60,7 +60,7 @@ def _describe_tuning(scale: Scale) -> str:
         return "Nothing is tuned in this quick version: each method has the first of its settings."
     return (
         f"Each has the same number of settings to choose from, {SETTINGS_PER_METHOD}, but for the paper's form, which "
-        f"has {SETTINGS_OF_PAPER}: all of the paper's range with two learning rates and two temperatures. What is "
+        f"has {SETTINGS_OF_PAPER}: all of the paper's range with three learning rates and two temperatures. What is "
         "tried for it beyond the others' number can only speak for it. Each setting is tried on "
         f"{scale.tuning_seeds} seeds counted from {TUNING_SEED}, which are never reported. The setting whose curve is "
         "best in the mean over learning is taken; on bandits, in the mean over the last tenth of the pulls. Bandits "

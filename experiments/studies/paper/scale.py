@@ -32,7 +32,7 @@ class Scale:
     """That the studies ask for in all; a test counts them."""
 
 
-# A tuned method is tried with as many members as it is reported with: one program serves both.
+# A method with eight settings is tried with as many members as it is reported with: one program serves both.
 FULL = Scale(
     quick=False,
     seeds=64,

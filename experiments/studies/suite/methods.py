@@ -17,7 +17,7 @@ _LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2, 6e-2)
 
 HAEPO = _make_method(
     name="haepo",
-    label="HAEPO, adaptive",
+    label="HAEPO adaptive",
     base={
         **_EPISODES,
         "algorithm": "haepo",
@@ -31,7 +31,7 @@ HAEPO = _make_method(
 )
 FIXED_HAEPO = _make_method(
     name="haepo_fixed",
-    label="HAEPO, as it was",
+    label="HAEPO as it was",
     # The settings of configs/cartpole.py, and around them.
     base={
         "num_trajectories": 16,

@@ -70,7 +70,7 @@ def _compare_with_one_setting(results: Results, *, quick: bool) -> Section:
                 [(rival.label, *map(float, _improves(results, rival, "one"))) for rival in RIVALS],
                 x_label="probability of improvement",
                 reference=0.5,
-                alt="Probability that a run of HAEPO, adaptive scores above one of each rival",
+                alt="Probability that a run of HAEPO adaptive scores above one of each rival",
                 caption=f"Probability that a run of {HAEPO.label} scores above a run of each rival on the same task, "
                 f"one setting each, mean over tasks, {name_bands(seeds, '95% stratified bootstrap intervals')}. A tie "
                 "is one half.",

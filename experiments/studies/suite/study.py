@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from experiments.studies.methods import Method
 from experiments.studies.report_parts import describe_provenance, list_configs, make_tuning_table
 from experiments.studies.runs import Runs
 from experiments.studies.suite.methods import HAEPO, METHODS, SETTINGS_PER_METHOD
@@ -62,18 +63,19 @@ def _write_headline(results: Results, claims: Iterable[Claim]) -> str:
         if verdict != REPRODUCED and counts[verdict]
     ]
     rival = find_best_rival(results)
-    numbers = " and ".join(
-        f"{method.label} {format_interval(estimate_together(results.scores(method, form)))} {how}"
-        for method, form, how in (
-            (HAEPO, "one", "with one setting"),
-            (HAEPO, "tuned", "tuned for each task"),
-            (rival, "one", "(the best rival) with one setting"),
-        )
+    numbers = (
+        f"{HAEPO.label} {_format_together(results, HAEPO, 'one')} with one setting and "
+        f"{_format_together(results, HAEPO, 'tuned')} tuned for each task, {rival.label}, the best rival with one "
+        f"setting, {_format_together(results, rival, 'one')}"
     )
     return (
-        f"Of {len(claims)} targets: {tally}. {' '.join(open_ones)} Over {len(results.tasks)} tasks the interquartile "
-        f"mean of normalised scores is for {numbers}."
+        f"Of {len(claims)} targets: {tally}. {' '.join((*open_ones, ''))}Interquartile mean of normalised scores over "
+        f"{len(results.tasks)} tasks: {numbers}."
     )
+
+
+def _format_together(results: Results, method: Method, form: str) -> str:
+    return format_interval(estimate_together(results.scores(method, form)))
 
 
 def _describe_fairness(results: Results, scale: Scale) -> Fairness:

@@ -65,19 +65,19 @@ def judge_together(results: Results, *, quick: bool) -> tuple[Claim, ...]:
     ours, rival = results.scores(HAEPO, "one"), find_best_rival(results)
     return (
         _judge(
-            "With one setting for all tasks HAEPO, adaptive is ahead of the best rival.",
+            "With one setting for all tasks HAEPO adaptive is ahead of the best rival.",
             "Difference of interquartile means of normalised scores over all tasks and seeds",
             {f"against {rival.label}": compare(ours, results.scores(rival, "one"))},
             quick=quick,
         ),
         _judge(
-            f"HAEPO, adaptive with one setting is at {OF_TUNED:.0%} or more of what it is at tuned for each task.",
+            f"HAEPO adaptive with one setting is at {OF_TUNED:.0%} or more of what it is at tuned for each task.",
             f"Interquartile mean of normalised scores, less {OF_TUNED} of that tuned for each task",
             {"all tasks": compare(ours, OF_TUNED * results.scores(HAEPO, "tuned"))},
             quick=quick,
         ),
         _judge(
-            f"On no task is HAEPO, adaptive below {OF_PPO} of PPO, one setting each.",
+            f"On no task is HAEPO adaptive below {OF_PPO} of PPO, one setting each.",
             f"Interquartile mean of normalised scores, less {OF_PPO} of PPO's, on each task where PPO is shown to be "
             "better than random play",
             {task.label: _compare_with_ppo(results, task, OF_PPO) for task in _won_by_ppo(results)},
@@ -92,7 +92,7 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
     if (task := results.find(FROZEN_LAKE.name)) is not None:
         claims.append(
             _judge(
-                f"On {task.label} HAEPO, adaptive is at PPO's score or above, one setting each.",
+                f"On {task.label} HAEPO adaptive is at PPO's score or above, one setting each.",
                 "Difference of interquartile means of normalised scores",
                 {"against PPO": _compare_with_ppo(results, task, 1.0)},
                 quick=quick,
@@ -103,7 +103,7 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
             ours = results.of_task(task, HAEPO, "one")[None]
             claims.append(
                 _judge(
-                    f"On {task.label} HAEPO, adaptive is at {OF_BEST} of the best known or above.",
+                    f"On {task.label} HAEPO adaptive is at {OF_BEST} of the best known or above.",
                     f"Interquartile mean of normalised scores, less {OF_BEST}",
                     {"one setting": compare(ours, np.full_like(ours, OF_BEST))},
                     quick=quick,
@@ -115,7 +115,7 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
         count = float((finals > UPHILL).sum())
         claims.append(
             _judge(
-                f"On {task.label} HAEPO, adaptive is better than {UPHILL:g} on {needed} of {finals.size} seeds.",
+                f"On {task.label} HAEPO adaptive is better than {UPHILL:g} on {needed} of {finals.size} seeds.",
                 "Seeds that are, counted",
                 # Nothing is drawn: the bound lies between the last number that misses it and the first that does not.
                 {"one setting": Comparison(Estimate(*(np.array(count),) * 3), None, tie=needed - 0.5)},
@@ -127,7 +127,7 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
         steps = {method.name: measure_steps_to_solve(results.reported[task.name][method.name]) for method in METHODS}
         claims.append(
             _judge(
-                f"On {task.label} HAEPO, adaptive is at {SOLVED:g} in fewer env steps than every rival.",
+                f"On {task.label} HAEPO adaptive is at {SOLVED:g} in fewer env steps than every rival.",
                 f"Environment steps to {SOLVED:g}, difference, infinite where one never gets there",
                 {
                     f"against {rival.label}": compare(

@@ -96,7 +96,7 @@ def test_a_suite_that_was_never_published_says_so_and_then_brings_its_numbers_an
     suite = make_suite(lambda task, method, member: 0.5, tmp_path, ONE_TASK)
     publish(project, {"suite": suite.folder})
     assert suite.verdicts["headline"] in page.read_text() and "no numbers of record" not in page.read_text()
-    assert "| On FrozenLake-misc HAEPO, adaptive is at PPO's score or above, one setting each. | not shown |" in (
+    assert "| On FrozenLake-misc HAEPO adaptive is at PPO's score or above, one setting each. | not shown |" in (
         page.read_text()
     )
     assert {path.name for path in (docs / "suite").iterdir()} == {

@@ -44,12 +44,12 @@ def points_of(method):
 
 
 @pytest.mark.parametrize("name", EVERY_METHOD)
-def test_every_method_has_the_same_number_of_settings_but_the_papers_form_has_four_times_as_many(name):
+def test_every_method_has_the_same_number_of_settings_but_the_papers_form_has_six_times_as_many(name):
     points = points_of(EVERY_METHOD[name])
     number = SETTINGS_OF_PAPER if EVERY_METHOD[name] in (PAPER, PAPER_ZSCORED) else SETTINGS_PER_METHOD
     assert len(points) == len({tuple(point.values()) for point in points}) == number
     assert points == EVERY_METHOD[name].settings()
-    assert (SETTINGS_PER_METHOD, SETTINGS_OF_PAPER) == (8, 32)
+    assert (SETTINGS_PER_METHOD, SETTINGS_OF_PAPER) == (8, 48)
 
 
 def test_no_default_decides_what_form_of_haepo_is_compared():

@@ -143,13 +143,13 @@ def test_the_papers_form_is_tried_in_a_run_for_each_beta_with_as_many_members(tr
 
     runs = train(learn)
     tuned = tune(runs, CARTPOLE, PAPER)
-    assert tuned.chosen == {"optimizer.learning_rate": 3e-3, **best} and len(tuned.tried) == 32
+    assert tuned.chosen == {"optimizer.learning_rate": 3e-3, **best} and len(tuned.tried) == 48
     assert {**tuned.settings, **tuned.chosen} == tuned.settings
     assert list(runs.done) == [f"cartpole/tuning/haepo_paper_{number}" for number in (1, 2, 3, 4)]
     for config, beta in zip(runs.trainer.configs, (5e-5, 5e-4, 5e-3, 1e-2), strict=True):
         assert (config.seed, config.num_seeds) == (TUNING_SEED, SEEDS.tuning_seeds)
         assert config.sweep["haepo.entropy_coef"] == (beta,) and config.sweep["haepo.kl_coef"] == (beta, 0.0)
-        assert len(list(sweep_points(config))) == 8
+        assert len(list(sweep_points(config))) == 12
     run_reported(runs, tuned)
     haepo = runs.trainer.configs[-1].haepo
     assert (haepo.entropy_coef, haepo.kl_coef, haepo.normalization, haepo.num_epochs) == (5e-3, 5e-3, "sum", 1)

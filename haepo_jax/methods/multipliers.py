@@ -1,0 +1,151 @@
+"""The weights of HAEPO's two terms as multipliers that move while it learns: `haepo.adapt` dual and meta.
+
+Both are kept as logarithms, so that they stay positive, and begin at `entropy_coef` and `kl_coef`. After a batch each
+changes by at most its learning rate, in nats: `dual` by how far what it holds is from its limit, `meta` by whether a
+larger one would have made the last step better for the batch after it.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from haepo_jax.losses import haepo_coefficients
+from haepo_jax.methods.record import Adaptation, Group, SeenBatch, StepGroup
+from haepo_jax.types import Metrics, Params
+
+_LEAST, _MOST = 1e-5, 1e2  # of a multiplier: where it stops, so that it is soon back
+
+
+class Multipliers(NamedTuple):
+    """Logarithms of what weighs the entropy and the KL in the loss; None for a KL without a reference."""
+
+    entropy_coef: jax.Array
+    kl_coef: jax.Array | None
+
+
+class Effects(NamedTuple):
+    """The multipliers, and what they did to the last gradient step."""
+
+    multipliers: Multipliers
+    gradients: Params
+    """Derivatives of that step's gradient by each logarithm, along a leading axis."""
+
+
+def make_dual(*, has_reference: bool) -> Adaptation:
+    """Makes multipliers that hold two divergences of the weights, as the last step on a batch finds them, at limits.
+
+    That of Renyi, of order 2, from uniform weights, `log(M / effective sample size)`, at `-log rho`; and that of
+    Kullback and Leibler from the reference's at `target_kl`. A multiplier rises while its divergence is above its
+    limit, and falls while it is below. They move once a batch and not with each gradient step: the first step on a
+    batch finds fresh weights, which say nothing of where the update goes.
+
+    Source: the multipliers of V-MPO (arXiv 1909.12238), which move along the gradient of the dual; here they move in
+    their logarithms, by the excess as a share of the limit, so that one learning rate serves both.
+    """
+
+    def init(settings: Any, params: Params) -> Multipliers:
+        del params
+        return _begin_at(settings, has_reference=has_reference)
+
+    def begin(settings: Any, multipliers: Multipliers, batch: SeenBatch) -> tuple[Any, Multipliers]:
+        del batch
+        return _with_multipliers(settings, multipliers), multipliers
+
+    def end(settings: Any, multipliers: Multipliers, batch: SeenBatch, metrics: Metrics) -> Multipliers:
+        spread = jnp.log(_count(batch.group) / metrics["effective_sample_size"])
+        excess = Multipliers(
+            spread / -jnp.log(settings.target_effective_sample_size) - 1,
+            metrics["weights_kl"] / settings.target_kl - 1 if has_reference else None,
+        )
+        return _move(multipliers, excess, settings.dual_learning_rate)
+
+    return Adaptation(init, begin, end)
+
+
+def make_meta(*, has_reference: bool) -> Adaptation:
+    r"""Makes multipliers that move along their meta-gradient: so that the last step makes the next batch's loss lower.
+
+    With c the slopes of the loss by the log-likelihoods L, a gradient step is :math:`-\alpha \sum_k c_k \nabla L_k`.
+    A multiplier :math:`e^\eta` acts on it through c alone: its derivative is :math:`-\alpha v`,
+    :math:`v = \sum_k (\partial c_k / \partial \eta) \nabla L_k`, a pull-back of the batch's log-likelihoods in place
+    of a second derivative of the policy. The outer loss is minus the mean normalised return of the next batch, each
+    episode weighed by its likelihood ratio to the policy that played it. At that policy its gradient g is the policy
+    gradient, so that the outer loss falls with :math:`\eta` by :math:`\alpha \, g \cdot v`. The optimiser's
+    preconditioner is left out, as are the steps on the batch before the last one. :math:`\eta` moves by the cosine of
+    g and v: their lengths, and that of the step, say nothing of the direction.
+
+    Source: STAC (arXiv 2002.12928), which adapts an actor-critic's settings by the same one-step meta-gradient.
+    """
+
+    def init(settings: Any, params: Params) -> Effects:
+        multipliers = _begin_at(settings, has_reference=has_reference)
+        number = len(jax.tree.leaves(multipliers))
+        return Effects(multipliers, jax.tree.map(lambda leaf: jnp.zeros((number, *leaf.shape), leaf.dtype), params))
+
+    def begin(settings: Any, state: Effects, batch: SeenBatch) -> tuple[Any, Effects]:
+        assert isinstance(batch.group, Group)
+        log_likelihoods, pull_back = batch.differentiate()
+        outer = pull_back(
+            haepo_coefficients(
+                log_likelihoods - batch.group.behaviour_log_likelihoods,
+                batch.group.returns,
+                entropy_coef=0,
+                kl_coef=0,
+                normalization=settings.normalization,
+                where=batch.group.valid,
+            )
+        )
+        cosines = jax.tree.unflatten(
+            jax.tree.structure(state.multipliers), jax.vmap(_cosine, (None, 0))(outer, state.gradients)
+        )
+        multipliers = _move(state.multipliers, cosines, settings.meta_learning_rate)
+        return _with_multipliers(settings, multipliers), state._replace(multipliers=multipliers)
+
+    def end(settings: Any, state: Effects, batch: SeenBatch, metrics: Metrics) -> Effects:
+        del metrics
+        log_likelihoods, pull_back = batch.differentiate()
+
+        def slopes(multipliers: Multipliers) -> jax.Array:
+            objective = batch.make_objective(_with_multipliers(settings, multipliers))
+            return jax.grad(objective, has_aux=True)(log_likelihoods)[0]
+
+        of_each = jnp.stack(jax.tree.leaves(jax.jacfwd(slopes)(state.multipliers)))
+        return state._replace(gradients=jax.vmap(pull_back)(of_each))
+
+    return Adaptation(init, begin, end)
+
+
+def _count(group: Group | StepGroup) -> jax.Array | int:
+    """Counts the trajectories that compete."""
+    return group.returns.shape[-1] if group.valid is None else jnp.sum(group.valid)
+
+
+def _begin_at(settings: Any, *, has_reference: bool) -> Multipliers:
+    def logarithm(coefficient: Any) -> jax.Array:
+        return jnp.log(jnp.asarray(coefficient, jnp.float32))
+
+    return Multipliers(logarithm(settings.entropy_coef), logarithm(settings.kl_coef) if has_reference else None)
+
+
+def _with_multipliers(settings: Any, multipliers: Multipliers) -> Any:
+    """The settings with the multipliers in the place of the coefficients."""
+    coefficients = {name: jnp.exp(value) for name, value in multipliers._asdict().items() if value is not None}
+    return dataclasses.replace(settings, **coefficients)
+
+
+def _move(multipliers: Multipliers, by: Multipliers, learning_rate: jax.Array) -> Multipliers:
+    """Moves each by at most the learning rate, and not beyond the bounds."""
+    return jax.tree.map(
+        lambda log, step: jnp.clip(log + learning_rate * jnp.clip(step, -1, 1), jnp.log(_LEAST), jnp.log(_MOST)),
+        multipliers,
+        by,
+    )
+
+
+def _cosine(left: Params, right: Params) -> jax.Array:
+    """Of two gradients; 0 where one of them is 0."""
+    lengths = optax.tree.norm(left) * optax.tree.norm(right)
+    return jnp.where(lengths > 0, optax.tree.vdot(left, right) / jnp.where(lengths > 0, lengths, 1), 0)
