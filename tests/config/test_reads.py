@@ -99,7 +99,7 @@ def test_episodes_of_evaluations_belong_to_training_that_has_any():
 def test_exploration_belongs_to_persistences_above_1_and_to_whole_episodes():
     alone = unread(from_config_dict({"exploration": {"persistences": (1,)}}))
     assert alone["exploration.rate"] == "config.exploration.persistences has none above 1"
-    assert "exploration.persistences" not in alone and "exploration.floor" in unread(from_config_dict({}))
+    assert "exploration.persistences" not in alone and "exploration.floor" in alone
     several = {"exploration": {"persistences": (1, 4)}}
     assert not [name for name in unread(from_config_dict(several)) if name.startswith("exploration.")]
     of_ppo = unread(from_config_dict(several | {"algorithm": "ppo"}))

@@ -9,14 +9,15 @@ import optax
 import pytest
 from helpers.settings import fixed_config
 
-from haepo_jax.config import HaepoConfig
 from haepo_jax.config.reads import unread
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Group, SeenBatch, haepo
 from haepo_jax.methods.multipliers import Multipliers, make_dual, make_meta
 
 M = 8
-SETTINGS = HaepoConfig(entropy_coef=0.2, kl_coef=0.1, target_effective_sample_size=0.5, target_kl=0.4)
+SETTINGS = fixed_config(
+    {"haepo": {"entropy_coef": 0.2, "kl_coef": 0.1, "target_effective_sample_size": 0.5, "target_kl": 0.4}}
+).haepo
 
 
 def batch_of(params, settings, seed, played_by=None):

@@ -9,17 +9,26 @@ import pytest
 from helpers.counting_environments import counter, params_for, policy_for
 from helpers.updates import assert_identical
 
+from haepo_jax.rollouts import episodes
 from haepo_jax.rollouts.episode_stats import episode_stats_of, measure_stats
 from haepo_jax.rollouts.episodes import EpisodeUnroll, collect
 from haepo_jax.rollouts.packed import collect_rounds
 from haepo_jax.rollouts.rounds import RoundBounds, Rounds
 from haepo_jax.rollouts.steps import steps_of
 
-M, T, LEAST = 3, 30, 40  # chunks of 15 steps; episodes have 1 to 5
+M, T, LEAST = 3, 7, 40  # chunks of 4 steps; episodes have 1 to 5
 ENVIRONMENT = counter()
 POLICY = policy_for(ENVIRONMENT)
 PARAMS = params_for(POLICY)
 BOUNDS = RoundBounds(M, T, LEAST, None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_chunks():
+    """Chunks that end within an episode, and beyond the horizon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(episodes, "_MOST_STEPS", 4)
+        yield
 
 
 def rounds_of(key, bounds=BOUNDS):
