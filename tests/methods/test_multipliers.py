@@ -198,7 +198,7 @@ def test_each_adapt_reads_its_own_settings():
 
 
 def test_a_language_model_is_offered_what_a_batch_decides_alone():
-    from haepo_jax.language.config import fixed_config as of_language
+    from haepo_jax.language.config import from_config_dict as of_language
 
     assert of_language({"haepo": {"adapt": "ess", "projection": "forward"}}).haepo.adapt == "ess"
     with pytest.raises(ConfigError, match=r"config\.haepo\.adapt 'dual' is not known; allowed: fixed, ess"):
