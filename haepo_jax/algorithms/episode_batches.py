@@ -165,8 +165,8 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
 
     def episodes_of(traced: TracedConfig, batch: PackedEpisodes) -> Episodes:
         lengths, behaviour = batch.sum_over_steps((batch.steps.mask.astype(jnp.int32), batch.steps.log_probs))
-        returns = returns_of(traced, batch)
-        return Episodes(*(leaf.reshape(-1) for leaf in (returns, lengths, behaviour, batch.is_valid)))
+        episodes = Episodes(returns_of(traced, batch), lengths, behaviour, batch.is_valid, batch.persistences)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1), episodes)
 
     def log_likelihoods(params: Params, batch: PackedEpisodes, fresh: jax.Array | bool = False) -> jax.Array:
         log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)

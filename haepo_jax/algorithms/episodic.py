@@ -97,7 +97,9 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         if shares is not None:
             metrics[EXPLORATION_SHARE] = count_exploration(shares)
             returns = batches.returns(traced, batch)
-            shares = update_shares(traced.exploration, shares, batch.persistences, returns)
+            before = None if learner.history is None else learner.history.episodes
+            earlier = None if before is None else (before.persistences, before.returns)
+            shares = update_shares(traced.exploration, shares, batch.persistences, returns, earlier)
         history = batches.remember(traced, learner, batch)
         learner = LearnerState(
             params, optimizer_state, reference, exploration=shares, history=history, adaptation=adapted

@@ -29,6 +29,8 @@ class Episodes(NamedTuple):
     """`[N]` in nats."""
     valid: jax.Array
     """`[N]` boolean, True for the episodes that there are."""
+    persistences: jax.Array | None = None
+    """`[N]` int32, steps for which their noise lasted, 0 where there is no episode; None without exploration."""
 
 
 @flax.struct.dataclass

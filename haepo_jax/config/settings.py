@@ -91,11 +91,11 @@ class ExplorationConfig:
     persistences: tuple[int, ...] = ()
     """Steps for which the noise of an episode's actions may last, each another kind of episode: 1 first, as then each
     step has its own, and rising, such as 1, 4, 8, 16, 32. Empty for no exploration of this kind."""
-    initial_share: float = number(0.5, low=0.0, high=1.0)
-    """Share of the episodes that begin with a persistence above 1, each of these equally often."""
+    max_share: float = number(0.5, low=0.0, high=1.0)
+    """Share of the episodes with a persistence above 1 at first, each of these equally often, and at most."""
     rate: float = number(0.3, low=0.0, high=1.0)
     """How far each update moves the shares to the persistences of its better episodes: 0 not at all, 1 all the way."""
-    floor: float = number(0.01, low=0.0, high=0.5)
+    floor: float = number(0.0025, low=0.0, high=0.5)
     """The least share of each persistence, so that none is given up."""
     target_effective_sample_size: float = number(0.5, above=0.0, high=0.99)
     """How many of an update's episodes count as the better ones, as a share of all."""
