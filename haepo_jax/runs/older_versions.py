@@ -61,7 +61,7 @@ def upgrade_config(record: Mapping[str, Any]) -> dict[str, Any]:
     for name, method in METHODS.items():
         if method.upgrade is not None and isinstance(record.get(name), dict):
             upgraded[name] = method.upgrade(record[name])
-    return _AS_BEFORE | upgraded if "env" in record else upgraded  # a language model has none
+    return {**_AS_BEFORE, **upgraded} if "env" in record else upgraded  # a language model has none
 
 
 def upgrade_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
