@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_updates = 60
     config.num_trajectories = 16
     config.min_batch_steps = None
+    config.exploration.persistences = ()
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "constant"
     config.haepo.score = "log_ratio"

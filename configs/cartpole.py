@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_updates = 40
     config.num_trajectories = 16
     config.min_batch_steps = None
+    config.exploration.persistences = ()
     config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule = "constant"
     config.haepo.score = "log_ratio"

@@ -24,6 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.max_env_steps = 150_000
     config.num_trajectories = 16
     config.min_batch_steps = None
+    config.exploration.persistences = ()
     config.optimizer.learning_rate = 1e-2
     config.optimizer.schedule = "constant"
     config.haepo.score = "sum"

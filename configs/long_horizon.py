@@ -32,6 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_updates = 40
     config.num_trajectories = 64
     config.min_batch_steps = None
+    config.exploration.persistences = ()
     config.horizon = 10_000
     config.discount = 0.9999  # with 1, arriving late would be as good as arriving soon
     config.policy.hidden_sizes = (32,)  # for speed

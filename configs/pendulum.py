@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_updates = 300
     config.num_trajectories = 128
     config.min_batch_steps = None
+    config.exploration.persistences = ()
     config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule = "linear"
     config.haepo.score = "log_ratio"

@@ -68,6 +68,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 4
     config.num_updates = 40
     config.num_trajectories = 16
+    config.min_batch_steps = None
+    config.exploration.persistences = ()
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "constant"
     return config
 
 

@@ -99,5 +99,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.env_params = {"force": 0.03, "wind": 0.02}
     config.num_seeds = 4
     config.num_updates = 40
-    config.num_trajectories = 16
     return config

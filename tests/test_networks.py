@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import scipy.stats
 from helpers.policies import mlp_policy
+from helpers.settings import fixed_config
 from scipy.special import log_softmax
 
-from haepo_jax.config import ACTIVATIONS, PolicyConfig, from_config_dict
+from haepo_jax.config import ACTIVATIONS, PolicyConfig
 from haepo_jax.environments import Box, Discrete
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import CNN, make_policy, make_torso, make_value
@@ -356,7 +357,7 @@ class TestTorsos:
 
 @pytest.mark.slow
 def test_a_cnn_learns_to_catch():
-    config = from_config_dict(
+    config = fixed_config(
         {
             "env": "Catch-bsuite",
             "horizon": 9,
@@ -382,7 +383,7 @@ def test_images_are_learned_from_alike_whatever_is_kept_of_the_episodes():
             "num_trajectories": 8,
             "policy": {"network": "cnn", "network_kwargs": {"channels": 3, "dense_size": 8}},
         }
-        return make_population(from_config_dict(values)).run([{}], range(2)).params
+        return make_population(fixed_config(values)).run([{}], range(2)).params
 
     kept, *others = (trained(memory) for memory in ("store", "remat", "recompute"))
     assert kept["CNN_0"]["Dense_0"]["kernel"].shape == (1, 2, 9, 3)

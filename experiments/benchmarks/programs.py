@@ -47,6 +47,7 @@ def make_config(num_seeds: int) -> ExperimentConfig:
             "num_trajectories": NUM_TRAJECTORIES,
             "horizon": HORIZON,
             "min_batch_steps": None,
+            "exploration": {"persistences": ()},
             "optimizer": {"learning_rate": 3e-3, "schedule": "constant"},
             "haepo": {
                 "score": "log_ratio",

@@ -10,6 +10,7 @@ Grid = Mapping[str, tuple[float, ...]]
 
 STATED: Mapping[str, Any] = {
     "min_batch_steps": None,
+    "exploration.persistences": (),
     "optimizer.learning_rate": 3e-3,
     "optimizer.schedule": "constant",
     "haepo.normalization": "zscore",

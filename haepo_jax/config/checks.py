@@ -30,7 +30,7 @@ from haepo_jax.config.reads import list_scheduled, unread, why_unread
 from haepo_jax.config.settings import FIELDS, MAX_SEED, ExperimentConfig, is_traced
 from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 from haepo_jax.fields import STATIC, TRACED, group_of
-from haepo_jax.methods import METHODS, Sees, check_minibatches
+from haepo_jax.methods import METHODS, Sees, check_minibatches, get_history
 
 ENV_PARAMS = "env_params."
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
@@ -59,6 +59,8 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
     if config.memory == "recompute" and needed_by is not None:
         others = [name for name, other in METHODS.items() if not other.keeps_steps]
         goes_with = f"it goes with {', '.join(others)}" if method.keeps_steps else "choose auto, store or remat"
+        if not method.keeps_steps and get_history(chosen.settings):
+            goes_with += f", or {chosen.where('history')} 0"
         raise ConfigError(f"config.memory recompute keeps no steps, which {needed_by} learns from; {goes_with}.")
     _check_counts(config)
     _check_exploration(config)

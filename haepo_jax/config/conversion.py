@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, NewType
 
 import ml_collections
@@ -22,6 +22,7 @@ from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import FIELDS, ExperimentConfig
 from haepo_jax.errors import ConfigError, nearest, quoted, suggestion
 from haepo_jax.fields import BOUNDS, TRACED, group_of, is_empty, leaves
+from haepo_jax.methods import METHODS, Sees
 
 TracedConfig = NewType("TracedConfig", ExperimentConfig)
 """The config of one member inside the program, by convention named `traced`.
@@ -79,7 +80,7 @@ def traced_settings(config: ExperimentConfig) -> dict[str, float | int]:
     """The settings that are traced leaves of the program, by dotted name.
 
     Example:
-      >>> traced_settings(ExperimentConfig())["haepo.kl_coef"]
+      >>> traced_settings(ExperimentConfig())["haepo.entropy_coef"]
       0.005
     """
     settings: dict[str, Any] = {}
@@ -203,15 +204,36 @@ def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:
 def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The dotted names of the fields in which two configurations (as `to_json`) differ, with both values.
 
-    A setting that one of them leaves out has its default there: it came later than the run.
+    A setting that one of them leaves out has its default there: it came later than the run. Sections that nothing
+    reads in either, such as those of methods that do not learn, are left out.
     """
     flat_old, flat_new = ({k: v for k, v in flatten(values).items() if v != {}} for values in (old, new))
     found = []
+    unread = _list_unread_sections(_list_algorithms(flat_old) | _list_algorithms(flat_new))
     for name in sorted(flat_old.keys() | flat_new.keys()):
+        if name.partition(".")[0] in unread:
+            continue
         was, now = (flat[name] if name in flat else _default(name) for flat in (flat_old, flat_new))
         if was != now:
             found.append(f"{name} (was {was}, now {now})")
     return found
+
+
+def _list_unread_sections(algorithms: Set[str]) -> set[str]:
+    """Lists the sections that nothing reads where these methods learn."""
+    unread = METHODS.keys() - algorithms
+    if algorithms and all(name in METHODS and METHODS[name].sees is Sees.SEGMENTS for name in algorithms):
+        return unread | {"exploration"}
+    return unread
+
+
+def _list_algorithms(flat: Mapping[str, Any]) -> set[str]:
+    """Lists the methods that learn in an experiment, or in any group of a sweep; settings by dotted name."""
+    named = [flat.get("algorithm")]
+    for given in (flat.get("sweep.algorithm"), flat.get("search.points")):
+        if isinstance(given, list):
+            named += [value.get("algorithm") if isinstance(value, Mapping) else value for value in given]
+    return {name for name in named if isinstance(name, str)}
 
 
 def _default(name: str) -> Any:

@@ -77,7 +77,7 @@ def arrange(config: ExperimentConfig, num_points: int, num_seeds: int) -> Iterat
     Example:
       >>> from haepo_jax.config import from_config_dict
       >>> pbt = {"every": 5, "populations": 2}
-      >>> config = from_config_dict({"num_seeds": 2, "sweep": {"haepo": {"kl_coef": (0.0, 0.1)}}, "pbt": pbt})
+      >>> config = from_config_dict({"num_seeds": 2, "sweep": {"haepo": {"entropy_coef": (0.0, 0.1)}}, "pbt": pbt})
       >>> list(arrange(config, num_points=2, num_seeds=2))
       [(0, 0, 0), (1, 0, 0), (0, 1, 1), (1, 1, 1)]
     """

@@ -10,12 +10,14 @@ from typing import Any
 
 from haepo_jax.components import is_outside
 from haepo_jax.config.method import (
+    count_segment_steps,
     explores,
     get_method,
     get_own_settings,
     make_chosen,
     name_method,
     name_own_setting,
+    name_setting,
 )
 from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
 from haepo_jax.fields import find_unread, leaves
@@ -54,6 +56,7 @@ def unread(
     reasons |= unread_by_choices(config, get_method(config).settings)
     if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
         reasons["memory"] = f"config.algorithm is {name_method(config)}, which keeps its segments whatever is set"
+    reasons |= _unread_segment_steps(config)
     if config.min_batch_steps is None:
         reasons["max_batch_steps"] = "config.min_batch_steps is unset"
     if config.evaluate_every is None:
@@ -68,6 +71,17 @@ def unread(
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
     return reasons
+
+
+def _unread_segment_steps(config: ExperimentConfig) -> dict[str, str]:
+    """Finds the length of segments where a batch counted in steps makes them longer."""
+    if get_method(config).sees is not Sees.SEGMENTS:
+        return {}
+    steps = count_segment_steps(config)
+    if steps == make_chosen(config).settings.num_steps:
+        return {}
+    why = f"config.min_batch_steps {config.min_batch_steps:,} makes segments {steps:,} steps long"
+    return {name_setting(config, "num_steps"): why}
 
 
 def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:

@@ -63,7 +63,7 @@ class PolicyConfig:
 class OptimizerConfig:
     """What turns gradients into steps, after clipping them by their global norm."""
 
-    learning_rate: float = number(3e-3, above=0.0)
+    learning_rate: float = number(5e-3, above=0.0)
     """What the transformed gradient is multiplied by."""
     transform: str = component("adam", TRANSFORMS, takes_arguments=True)
     """What transforms the clipped gradient: `adam`, or `package.module:attribute`, a function that makes an
@@ -72,7 +72,7 @@ class OptimizerConfig:
     """Arguments of the transform that decide the program."""
     transform_params: Mapping[str, float] = traced_arguments()
     """Arguments of the transform that may vary, and be swept, within one program: `{"b1": 0.95}` of `adam`."""
-    schedule: str = component("constant", SCHEDULES, takes_arguments=WITH_END)
+    schedule: str = component("linear", SCHEDULES, takes_arguments=WITH_END)
     """How the learning rate falls from its value to 0, or to the share `end` of it, over the run, be it ended by
     `num_updates` or `max_env_steps`; `constant` does not. Or `package.module:attribute`, a function of the gradient
     steps done and of those of the run that gives a factor."""
@@ -88,7 +88,7 @@ class OptimizerConfig:
 class ExplorationConfig:
     """Action noise that lasts for several steps, in as many of the episodes as it is worth."""
 
-    persistences: tuple[int, ...] = ()
+    persistences: tuple[int, ...] = (1, 4, 8, 16, 32)
     """Steps for which the noise of an episode's actions may last, each another kind of episode: 1 first, as then each
     step has its own, and rising, such as 1, 4, 8, 16, 32. Empty for no exploration of this kind."""
     max_share: float = number(0.5, low=0.0, high=1.0)
@@ -162,9 +162,9 @@ class _General:
     """The most updates of a member."""
     max_env_steps: int | None = count(None, low=1)
     """A member stops after the update that brings it to this many environment steps; no such limit when unset."""
-    num_trajectories: int = count(16, low=2)
+    num_trajectories: int = count(4, low=2)
     """M, the episodes of an update, which compete with one another; for PPO the environments stepped side by side."""
-    min_batch_steps: int | None = count(None, low=1)
+    min_batch_steps: int | None = count(512, low=1)
     """An update plays M whole episodes again and again until it has come to this many environment steps, and all of
     them compete; once when unset. PPO takes longer segments."""
     max_batch_steps: int | None = count(None, low=1)

@@ -139,7 +139,8 @@ def from_values(values: Mapping[str, Any]) -> Sweep:
         at all.
 
     Example:
-      >>> sweep = from_values({"num_seeds": 2, "sweep": {"haepo": {"score": ("sum", "mean"), "kl_coef": (0.0, 0.1)}}})
+      >>> choices = {"haepo": {"score": ("sum", "mean"), "temperature": (0.5, 1.0)}}
+      >>> sweep = from_values({"num_seeds": 2, "sweep": choices})
       >>> [(group.name, len(group.members)) for group in sweep.groups]
       [('haepo.score=sum', 4), ('haepo.score=mean', 4)]
     """

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from haepo_jax import components
 from haepo_jax.errors import ConfigError
-from haepo_jax.fields import choice, component, number, static_arguments, traced_arguments
+from haepo_jax.fields import choice, component, count, number, static_arguments, traced_arguments
 from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
 from haepo_jax.methods.multipliers import make_dual, make_meta
 from haepo_jax.methods.record import Adaptation, Group, Method, Objective, OnLanguage, Sees, make_scalars
@@ -74,9 +74,18 @@ class HaepoLossConfig:
 @with_schedules
 @dataclasses.dataclass(frozen=True)
 class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
-    """HAEPO on an environment."""
+    """HAEPO on an environment.
 
-    adapt: str = choice("fixed", OF_BATCH + OVER_BATCHES)
+    The defaults that differ from those of the loss are of the one setting for every task (docs/method.md).
+    """
+
+    temperature: float = number(0.5, above=0.0)
+    temperature_scale: str = choice("sqrt_length", TEMPERATURE_SCALES)
+    projection: str = choice("forward", PROJECTIONS)
+    kl_coef: float = number(0.0, low=0.0)
+    reference: str = choice("none", REFERENCES)
+    history: int = count(7, low=0)
+    adapt: str = choice("ess", OF_BATCH + OVER_BATCHES)
     """How the weights of the entropy and of the KL are set, whose sum is the temperature b of the target: `fixed` by
     entropy_coef and kl_coef. `ess` sets b for each batch, so that its returns pick a target_effective_sample_size of
     it; entropy_coef and kl_coef are then shares of b. `dual` and `meta` begin with entropy_coef and kl_coef and move
@@ -233,7 +242,9 @@ def _make_adaptation(settings: HaepoLossConfig) -> Adaptation | None:
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of before these could be chosen."""
-    chosen_later = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none", "history": 0}
+    chosen_later: dict[str, Any] = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none"}
+    if "reference" in settings:  # those of an environment; language models have no earlier batches
+        chosen_later["history"] = 0
     return chosen_later | dict(settings)
 
 

@@ -42,7 +42,7 @@ def hold_to_record(
                 raise ConfigError(
                     f"{who} does not look at `{min(unseen)}` of its {type(batch).__name__}, which says where the "
                     "episodes are in a batch that config.min_batch_steps counts in steps; let its loss use it, or "
-                    "leave min_batch_steps unset."
+                    "set min_batch_steps to None."
                 )
             loss, metrics = _pair(name, found)
             loss = checked_numbers(who, loss, (), "one real number as its loss", real=True)

@@ -344,7 +344,7 @@ def make_population(
     if trajectory_devices > 1 and config.min_batch_steps is not None and get_method(config).sees is not Sees.SEGMENTS:
         raise ConfigError(
             f"--trajectory_devices={trajectory_devices} spreads the episodes of one round, and config.min_batch_steps "
-            "plays several, whose number all devices would have to agree on; leave one of the two out."
+            "plays several, whose number all devices would have to agree on; set it to None, or leave the flag out."
         )
     if trajectory_devices > 1 and config.memory == "recompute":
         raise ConfigError(

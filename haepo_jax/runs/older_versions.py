@@ -27,6 +27,10 @@ _TRACED = {
 """The traced settings by the names of their arrays in checkpoints, each with its default."""
 
 
+_AS_BEFORE: Mapping[str, Any] = {"min_batch_steps": None, "exploration": {"persistences": []}}
+"""Settings of an experiment that came after 0.2.0, as its runs went, where the default is another."""
+
+
 class _Renamed(NamedTuple):
     """An entry that has another name since, and maybe another meaning."""
 
@@ -50,13 +54,14 @@ _IN_SUMMARIES = (
 def upgrade_config(record: Mapping[str, Any]) -> dict[str, Any]:
     """Brings what `config.json` holds to this version; a method brings its own settings, as it says.
 
-    A setting that came later and is missing has its default, in all that reads a config.
+    A setting that came later and is missing has its default, in all that reads a config, unless that would change the
+    numbers of a run of before.
     """
-    name = record.get("algorithm")
-    if not isinstance(name, str) or name not in METHODS or not isinstance(record.get(name), dict):
-        return dict(record)
-    upgrade = METHODS[name].upgrade
-    return dict(record) if upgrade is None else {**record, name: upgrade(record[name])}
+    upgraded = dict(record)
+    for name, method in METHODS.items():
+        if method.upgrade is not None and isinstance(record.get(name), dict):
+            upgraded[name] = method.upgrade(record[name])
+    return {**_AS_BEFORE, **upgraded} if "env" in record else upgraded  # a language model has none
 
 
 def upgrade_summary(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table
+from helpers.settings import fixed_config
 from helpers.updates import arrays_of, assert_close, assert_identical, distance
 
-from haepo_jax.config import from_config_dict, traced_settings
+from haepo_jax.config import traced_settings
 from haepo_jax.config.sweep import from_values
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
@@ -33,7 +34,7 @@ def config_of(adapt, **changes):
         "optimizer": {"learning_rate": 0.05},
         "haepo": own,
     }
-    return from_config_dict(basic | changes)
+    return fixed_config(basic | changes)
 
 
 PROGRAMS = {}
@@ -159,7 +160,7 @@ def test_meta_brings_a_weight_that_is_far_too_large_down_and_learns_faster_for_i
             "optimizer": {"learning_rate": 0.01},
             "haepo": {"adapt": adapt, "entropy_coef": 2.0, "kl_coef": 2.0},
         }
-        trained = make_population(from_config_dict(settings)).run([{}], range(32))
+        trained = make_population(fixed_config(settings)).run([{}], range(32))
         regret[adapt] = trained["regret"][0].mean(axis=-1)
     gain = regret["fixed"] - regret["meta"]
     assert gain.mean() > 3 * gain.std(ddof=1) / np.sqrt(32)

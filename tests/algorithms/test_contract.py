@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 from helpers.updates import arrays_of, assert_close, assert_identical, distance
 
 from haepo_jax.algorithms.base import gradient_step
 from haepo_jax.config import (
     count_steps_of_update,
-    from_config_dict,
     get_method,
     get_method_settings,
     name_setting,
@@ -45,10 +45,10 @@ def config_of(name, **changes):
         "policy": {"hidden_sizes": (8,)},
         "optimizer": {"learning_rate": 0.05},
     }
-    config = from_config_dict(basic | ({"ppo": SMALL} if name == "ppo" else {}))
+    config = fixed_config(basic | ({"ppo": SMALL} if name == "ppo" else {}))
     own = {leaf: value for leaf, value in SMALL.items() if hasattr(get_method_settings(config), leaf)}
     section, _, _ = name_setting(config, "num_epochs").partition(".")
-    return from_config_dict(basic | ({section: own} if own else {}) | changes)
+    return fixed_config(basic | ({section: own} if own else {}) | changes)
 
 
 class Member:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 from helpers.updates import arrays_of, assert_close, assert_identical
 from scipy import optimize
 
 from haepo_jax.algorithms.exploration import count_exploration, make_shares, update_shares
-from haepo_jax.config import ExplorationConfig, from_config_dict, traced_settings
+from haepo_jax.config import ExplorationConfig, traced_settings
 from haepo_jax.population.member import make_member
 from haepo_jax.rollouts.episode_stats import episode_stats_of
 
@@ -111,7 +112,7 @@ def config_of(memory="remat", persistences=CHOICES, **changes):
         "haepo": {"num_epochs": 2, "entropy_coef": 1.0},
         "exploration": {"persistences": persistences},
     }
-    return from_config_dict(basic | changes)
+    return fixed_config(basic | changes)
 
 
 @functools.cache

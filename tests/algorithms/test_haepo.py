@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.settings import fixed_config
 from helpers.updates import (
     BATCH,
     ENVIRONMENT,
@@ -34,7 +35,7 @@ from helpers.updates import (
 )
 
 from haepo_jax.algorithms import make_algorithm
-from haepo_jax.config import REFERENCES, SCORES, from_config_dict, traced_settings
+from haepo_jax.config import REFERENCES, SCORES, traced_settings
 from haepo_jax.losses import haepo_loss
 from haepo_jax.population import make_population
 from haepo_jax.population.member import make_member
@@ -262,7 +263,7 @@ def small(path):
     values.num_trajectories = M
     values.policy.hidden_sizes = (8,)
     values.horizon = min(values.horizon or T, T)
-    config = from_config_dict(values)
+    config = fixed_config(values)
     return config if any(config.sweep.get("haepo.kl_coef", (config.haepo.kl_coef,))) else None
 
 
@@ -300,7 +301,7 @@ class TestShippedConfigs:
         values = load(Path(__file__).parents[2] / "configs" / "long_horizon.py")
         values.num_updates, values.haepo.score = 10, score
         values.num_seeds = 1
-        population = make_population(from_config_dict(values), devices=jax.devices()[:1])
+        population = make_population(fixed_config(values), devices=jax.devices()[:1])
         success = population.run([{}], [2])["success"][0, 0]  # seed 2 is among the first to see a reward
         assert success[0] < 0.1
         assert (success[-3:].min() >= 0.9) == learns

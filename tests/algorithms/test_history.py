@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
 from haepo_jax.algorithms.history import Episodes, no_history, remember
-from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.losses import haepo_loss, trajectory_log_likelihood
 from haepo_jax.networks import action_log_probs
@@ -29,7 +29,7 @@ CONFIG = {
 
 
 def config_of(**changes):
-    return from_config_dict(CONFIG | changes)
+    return fixed_config(CONFIG | changes)
 
 
 def episodes_of(batch):

@@ -2,9 +2,10 @@
 
 import jax
 import pytest
+from helpers.settings import fixed_config
 
 from haepo_jax.algorithms import make_algorithm
-from haepo_jax.config import from_config_dict, with_settings
+from haepo_jax.config import with_settings
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 
@@ -13,7 +14,7 @@ WHERE = "helpers.own_methods"
 
 def traced_update(name, env="CartPole-v1", **settings):
     """Traces an update, and compiles nothing."""
-    config = from_config_dict(
+    config = fixed_config(
         {
             "env": env,
             "algorithm": f"{WHERE}:{name}",

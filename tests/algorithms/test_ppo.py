@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 from helpers.updates import (
     arrays_of,
     assert_close,
@@ -18,7 +19,7 @@ from helpers.updates import (
 )
 
 from haepo_jax.algorithms import make_algorithm
-from haepo_jax.config import from_config_dict, traced_settings, with_settings
+from haepo_jax.config import traced_settings, with_settings
 from haepo_jax.environments import make
 from haepo_jax.methods import ppo
 from haepo_jax.population.member import make_member, total_steps
@@ -29,7 +30,7 @@ ENVIRONMENT = make("CartPole-v1")
 
 def config_with(*, discount=0.9, optimizer=None, num_updates=5, **settings):
     """CartPole with strong pushes: episodes of a segment end by themselves and at the horizon."""
-    return from_config_dict(
+    return fixed_config(
         {
             "env_params": {"force_mag": 40.0},
             "algorithm": "ppo",
@@ -212,12 +213,12 @@ class TestValueClip:
         assert moved[0.2] < 1 < 3 * moved[0.2] < moved[None]
 
     def test_value_clip_is_swept_in_one_program_even_if_unset_in_the_config(self):
-        config = from_config_dict(
+        config = fixed_config(
             {"algorithm": "ppo", "sweep": {"ppo": {"value_clip_epsilon": (0.1, 0.3)}}},
         )
         assert config.ppo.value_clip_epsilon is None
         assert traced_settings(config)["ppo.value_clip_epsilon"] == 0.1
-        assert "ppo.value_clip_epsilon" not in traced_settings(from_config_dict({"algorithm": "ppo"}))
+        assert "ppo.value_clip_epsilon" not in traced_settings(fixed_config({"algorithm": "ppo"}))
 
 
 class TestEnds:
@@ -353,7 +354,7 @@ class TestEnvironments:
 
 def test_a_short_walk_is_learned():
     """From 28 steps on average to the six that are needed; the reward comes at the end alone."""
-    config = from_config_dict(
+    config = fixed_config(
         {
             "env": "RandomWalk-haepo",
             "env_params": {"length": 6},

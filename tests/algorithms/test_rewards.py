@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
 from haepo_jax.algorithms.rewards import make_rewards
-from haepo_jax.config import from_config_dict, traced_settings, with_settings
+from haepo_jax.config import traced_settings, with_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.member import make_member
 from haepo_jax.rollouts.episodes import Trajectories
@@ -39,7 +40,7 @@ def config_with(by, shift=0.0, **changes):
     small = {"num_trajectories": 4, "horizon": 12, "policy": {"hidden_sizes": (4,)}, "num_updates": 2}
     small |= {"reinforce": {"normalization": "none"}, "ppo": {"num_steps": 8, "num_epochs": 1, "num_minibatches": 1}}
     outside = {"returns": "my_rewards:scaled", "returns_kwargs": {"shift": shift}, "returns_params": {"by": by}}
-    return from_config_dict(small | changes | ({} if by is None else outside))
+    return fixed_config(small | changes | ({} if by is None else outside))
 
 
 @pytest.mark.parametrize(("batch", "where"), [(EPISODES, MASK), (SEGMENT, ONES)])
@@ -110,7 +111,7 @@ def test_of_segments_reach_the_advantages_and_the_values():
 )
 def test_that_cannot_be_made_are_refused(settings, sentence):
     def first_update():
-        functions = make_member(from_config_dict({"num_trajectories": 4, "horizon": 12} | settings))
+        functions = make_member(fixed_config({"num_trajectories": 4, "horizon": 12} | settings))
         state = functions.init(jax.random.key(0), {})
         return functions.learn(state, functions.collect(state))
 

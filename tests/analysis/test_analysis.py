@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers.made_up_sweeps import ATTEMPT
+from helpers.settings import fixed_config
 from rich.console import Console
 
 from haepo_jax.analysis import tables
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
-from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config import to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.reports import figures, learning_curve
 from haepo_jax.runs.folder import write_json
@@ -24,7 +25,7 @@ from haepo_jax.runs.summary import summarize
 @pytest.fixture
 def workdir(tmp_path):
     """Two settings x two seeds x 30 updates in two parts; the last member dies at update 20."""
-    config = from_config_dict({"num_seeds": 2, "sweep": {"haepo.kl_coef": (0.0, 0.5)}, "num_updates": 30})
+    config = fixed_config({"num_seeds": 2, "sweep": {"haepo.kl_coef": (0.0, 0.5)}, "num_updates": 30})
     members = make_members(config)
     returns = np.arange(30.0)[:, None] + 100.0 * np.arange(4)
     returns[21:, 3] = np.nan
@@ -268,8 +269,8 @@ def test_a_learning_curve_has_a_band_from_five_seeds_on(monkeypatch, seeds, band
     returns = np.random.default_rng(0).normal(size=(seeds, 6))
     drawn = []
     monkeypatch.setattr(figures, "curves", lambda series, **options: drawn.append((series, options)) or b"")
-    learning_curve._draw(from_config_dict({"num_seeds": seeds}), {"a": returns, "b": returns}, np.arange(1, 7))
-    learning_curve._draw(from_config_dict({"num_seeds": seeds}), {"": returns}, np.arange(1, 7))
+    learning_curve._draw(fixed_config({"num_seeds": seeds}), {"a": returns, "b": returns}, np.arange(1, 7))
+    learning_curve._draw(fixed_config({"num_seeds": seeds}), {"": returns}, np.arange(1, 7))
     (several, options), ((alone,), _) = drawn
     for curve in (*several, alone):
         assert (curve.low is not None) == (curve.high is not None) == bands

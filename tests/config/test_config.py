@@ -35,6 +35,7 @@ from haepo_jax.config.method import components_of
 from haepo_jax.config.settings import ACTIVATIONS, FIELDS, NETWORKS, NOTHING, TRANSFORMS
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import leaves
+from haepo_jax.methods import haepo
 from haepo_jax.methods.schedules import of_coefficient
 
 OTHER = ExperimentConfig(
@@ -70,6 +71,9 @@ CHOICES = {
     "optimizer.schedule": config_module.SCHEDULES,
     "haepo.score": config_module.SCORES,
     "haepo.normalization": config_module.NORMALIZATIONS,
+    "haepo.temperature_scale": haepo.TEMPERATURE_SCALES,
+    "haepo.projection": haepo.PROJECTIONS,
+    "haepo.adapt": haepo.OF_BATCH + haepo.OVER_BATCHES,
     "haepo.reference": config_module.REFERENCES,
     "grpo.advantage_scale": config_module.ADVANTAGE_SCALES,
     "grpo.aggregation": config_module.AGGREGATIONS,
@@ -146,6 +150,8 @@ class TestChoices:
         values = nested(name, choice)
         if choice == "none" and name in ("haepo.reference", "grpo.reference"):
             values[name.split(".")[0]]["kl_coef"] = 0
+        if choice == "recompute":
+            values["haepo"] = {"history": 0}
         assert value_of(from_config_dict(values), name) == choice
 
     def test_every_choice_is_tested_here(self):
@@ -205,7 +211,9 @@ class TestTypes:
     def test_hidden_sizes_become_a_tuple(self, sizes, expected):
         assert from_config_dict({"policy": {"hidden_sizes": sizes}}).policy.hidden_sizes == expected
 
-    @pytest.mark.parametrize("name", ["discount", "optimizer.learning_rate", "haepo.kl_coef", "haepo.temperature"])
+    @pytest.mark.parametrize(
+        "name", ["discount", "optimizer.learning_rate", "haepo.entropy_coef", "haepo.temperature"]
+    )
     def test_whole_numbers_are_accepted_for_real_ones(self, name):
         value = value_of(from_config_dict(nested(name, 1)), name)
         assert value == 1.0 and type(value) is float
@@ -327,8 +335,8 @@ class TestSweep:
 
     def test_a_sweep_may_be_nested_by_section(self):
         config = default_config()
-        config.sweep = ml_collections.ConfigDict({"haepo": {"kl_coef": (0.0, 0.1)}, "discount": (0.9, 1.0)})
-        assert from_config_dict(config).sweep == {"haepo.kl_coef": (0.0, 0.1), "discount": (0.9, 1.0)}
+        config.sweep = ml_collections.ConfigDict({"haepo": {"entropy_coef": (0.0, 0.1)}, "discount": (0.9, 1.0)})
+        assert from_config_dict(config).sweep == {"haepo.entropy_coef": (0.0, 0.1), "discount": (0.9, 1.0)}
 
     def test_a_sweep_of_a_setting_given_twice_is_refused(self):
         twice = {"haepo.kl_coef": (0.1,), "haepo": {"kl_coef": (0.2,)}}
@@ -528,7 +536,8 @@ class TestCombinations:
         assert from_config_dict({"dpo": {"reference": "none"}}).dpo.reference == "none"  # haepo does not read it
 
     def test_minibatches_that_do_not_come_out_even_are_refused(self):
-        values = {"algorithm": "ppo", "num_trajectories": 3, "ppo": {"num_steps": 5, "num_minibatches": 4}}
+        values = {"algorithm": "ppo", "num_trajectories": 3, "min_batch_steps": None}
+        values["ppo"] = {"num_steps": 5, "num_minibatches": 4}
         assert message(values) == (
             "config.ppo.num_minibatches 4 does not divide the 15 steps of an update "
             "(num_trajectories 3 times ppo.num_steps 5)."
@@ -540,7 +549,8 @@ class TestCombinations:
         assert from_config_dict(values | {"algorithm": "haepo"}).ppo.num_minibatches == 4
 
     def test_minibatches_of_one_step_are_refused(self):
-        values = {"algorithm": "ppo", "num_trajectories": 2, "ppo": {"num_steps": 8, "num_minibatches": 16}}
+        values = {"algorithm": "ppo", "num_trajectories": 2, "min_batch_steps": None}
+        values["ppo"] = {"num_steps": 8, "num_minibatches": 16}
         assert message(values) == (
             "config.ppo.num_minibatches 16 leaves one step to each, where a normalised advantage is always 0; "
             "it may be at most 8."
@@ -576,12 +586,12 @@ class TestCombinations:
                 "config.max_batch_steps 1,999 is less than config.min_batch_steps 2,000; it may be that or more.",
             ),
             (
-                {"algorithm": "ppo", "min_batch_steps": 2000, "max_batch_steps": 2047},
+                {"algorithm": "ppo", "num_trajectories": 16, "min_batch_steps": 2000, "max_batch_steps": 2047},
                 "config.max_batch_steps 2,047 is less than the 2,048 steps of an update of ppo (num_trajectories 16 "
                 "times 128); give at least as many, or a smaller ppo.num_steps.",
             ),
             (
-                {"algorithm": "ppo", "min_batch_steps": 2**31 - 1},
+                {"algorithm": "ppo", "num_trajectories": 16, "min_batch_steps": 2**31 - 1},
                 "config.num_trajectories 16 times segments of 134,217,728 is 2,147,483,648 environment steps in an "
                 "update, and one counts up to 2,147,483,647; take fewer trajectories or shorter ones.",
             ),
@@ -747,7 +757,7 @@ class TestArgumentsOfComponents:
         now = to_json(ExperimentConfig())
         before = {name: value for name, value in now.items() if name not in ("returns", "metrics")}
         before["policy"] = {"hidden_sizes": [64, 64]}
-        before["optimizer"] = {"learning_rate": 3e-3}
+        before["optimizer"] = {"learning_rate": now["optimizer"]["learning_rate"]}
         assert differing_fields(before, now) == [] and from_config_dict(before) == ExperimentConfig()
         assert differing_fields({"rl": {"optimizer": {}}}, {"rl": {"optimizer": {"transform": "adam"}}}) == []
 
@@ -866,7 +876,7 @@ class TestImmutability:
         assert config == OTHER
 
     def test_validation_leaves_its_argument_alone(self):
-        values = {"policy": {"hidden_sizes": [8]}, "discount": 1, "sweep": {"haepo.kl_coef": [0, 1]}}
+        values = {"policy": {"hidden_sizes": [8]}, "discount": 1, "sweep": {"haepo.entropy_coef": [0, 1]}}
         before = copy.deepcopy(values)
         from_config_dict(values)
         assert values == before

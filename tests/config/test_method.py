@@ -205,7 +205,12 @@ def test_its_checks_name_its_settings():
 
 
 def test_segments_must_divide_into_minibatches_whichever_the_method():
-    sentence = refusal(name="helpers.own_methods:CRITIC", algorithm_kwargs={"num_minibatches": 3})
+    sentence = refusal(
+        name="helpers.own_methods:CRITIC",
+        algorithm_kwargs={"num_minibatches": 3},
+        num_trajectories=16,
+        min_batch_steps=None,
+    )
     assert sentence == (
         "config.algorithm_kwargs.num_minibatches 3 does not divide the 128 steps of an update (num_trajectories 16 "
         "times algorithm_kwargs.num_steps 8)."

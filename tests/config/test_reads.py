@@ -99,7 +99,7 @@ def test_episodes_of_evaluations_belong_to_training_that_has_any():
 def test_exploration_belongs_to_persistences_above_1_and_to_whole_episodes():
     alone = unread(from_config_dict({"exploration": {"persistences": (1,)}}))
     assert alone["exploration.rate"] == "config.exploration.persistences has none above 1"
-    assert "exploration.persistences" not in alone and "exploration.floor" in unread(from_config_dict({}))
+    assert "exploration.persistences" not in alone and "exploration.floor" in alone
     several = {"exploration": {"persistences": (1, 4)}}
     assert not [name for name in unread(from_config_dict(several)) if name.startswith("exploration.")]
     of_ppo = unread(from_config_dict(several | {"algorithm": "ppo"}))
@@ -115,7 +115,7 @@ def test_what_one_of_several_experiments_reads_is_read():
 
 
 def test_what_is_set_in_vain_is_found_by_its_reason():
-    config = from_config_dict({"algorithm": "rloo", "haepo": {"score": "sum", "temperature": 1}})
+    config = from_config_dict({"algorithm": "rloo", "haepo": {"score": "sum", "temperature": 0.5}})
     assert set_and_unread(config, unread(config)) == {"config.algorithm is rloo": ["haepo.score"]}
 
 
@@ -134,13 +134,13 @@ def given(monkeypatch, **settings):
         (
             {},
             {"haepo__reference_period": 3},
-            "as config.haepo.reference is previous; it belongs to periodic; leave it",
+            "as config.haepo.reference is none; it belongs to periodic; leave it",
         ),
         ({}, {"policy__initial_log_std": -1.0}, "has no effect, as the actions of CartPole-v1 are discrete; leave it"),
         (
             {},
             {"haepo__reference_decay_schedule": "linear"},
-            "--config.haepo.reference_decay_schedule=linear has no effect, as config.haepo.reference is previous;",
+            "--config.haepo.reference_decay_schedule=linear has no effect, as config.haepo.reference is none;",
         ),
         ({"algorithm": "ppo", "memory": "store"}, {"memory": "store"}, "which keeps its segments whatever is set;"),
     ],
@@ -201,5 +201,5 @@ def test_unread_settings_of_language_models_are_found(values, name, reason):
 
 
 def test_the_upper_bound_of_a_batch_belongs_to_the_lower_one():
-    assert unread(from_config_dict({}))["max_batch_steps"] == "config.min_batch_steps is unset"
+    assert unread(from_config_dict({"min_batch_steps": None}))["max_batch_steps"] == "config.min_batch_steps is unset"
     assert "max_batch_steps" not in unread(from_config_dict({"min_batch_steps": 8}))

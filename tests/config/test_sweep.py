@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.settings import add_fixed
 
 from configs import cartpole
 from configs.sweeps import beta_lambda
@@ -22,7 +23,7 @@ BETA, LAMBDA, RATE, SCORE = "haepo.entropy_coef", "haepo.kl_coef", "optimizer.le
 
 def sweep(choices=None, *, search=None, **settings):
     values = {"num_seeds": 2, **settings, "sweep": choices or {}, "search": search or {}}
-    return from_values(values)
+    return from_values(add_fixed(values))
 
 
 def points(made):

@@ -10,9 +10,9 @@ import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
 from helpers.play import refusal
+from helpers.settings import fixed_config
 
 from haepo_jax.algorithms.base import horizon_of, horizon_without_effect
-from haepo_jax.config import from_config_dict
 from haepo_jax.environments import Box, make, registry
 from haepo_jax.environments.adapter import _actor, adapt
 from haepo_jax.environments.contract import REPORTED, checked_info_metrics
@@ -275,7 +275,7 @@ def test_a_measure_of_such_a_name_is_refused_when_the_environment_is_made_and_wh
     sentence = "has a measure 'loss', which is what a run itself reports"
     assert sentence in refusal(lambda: adapted(info_metrics=("loss",), info={"loss": 1.0}))
     given = adapted()._replace(info_metrics=("loss",))
-    assert sentence in refusal(lambda: make_member(from_config_dict({"horizon": 3}), environment=given))
+    assert sentence in refusal(lambda: make_member(fixed_config({"horizon": 3}), environment=given))
 
 
 @pytest.mark.parametrize("info_metrics", [5, "foo", None, (1,), {"speed": 1}], ids=repr)
@@ -360,7 +360,7 @@ def test_a_run_is_refused_before_its_folder_is_made(kind, sentence, tmp_path, mo
     )
     registry._make.cache_clear()
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}"):
-        experiment.run(from_config_dict({"env": "Odd-v0"}), tmp_path / "run")
+        experiment.run(fixed_config({"env": "Odd-v0"}), tmp_path / "run")
     registry._make.cache_clear()
     assert not (tmp_path / "run").exists()
 
@@ -368,7 +368,7 @@ def test_a_run_is_refused_before_its_folder_is_made(kind, sentence, tmp_path, mo
 class TestLimit:
     @staticmethod
     def config(horizon):
-        return from_config_dict({"env": "CartPole-v1", "horizon": horizon})
+        return fixed_config({"env": "CartPole-v1", "horizon": horizon})
 
     def test_the_limit_of_gymnax_is_no_limit_of_the_environment(self):
         environment = adapted(Endless())

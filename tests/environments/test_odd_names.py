@@ -23,7 +23,7 @@ def get_config():
 """
 SWEPT = """
     config = with_search(config)
-    config.sweep = {"haepo": {"kl_coef": (0.0, 0.1)}}
+    config.sweep = {"haepo": {"entropy_coef": (0.0, 0.1)}}
     return config
 """
 

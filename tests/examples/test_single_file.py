@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
 from configs import cartpole
-from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "single_file_haepo.py"
@@ -47,7 +47,7 @@ def trained_by_the_package():
     config.update_from_flattened_dict(SMALL)
     config.num_seeds = len(SEEDS)
     config.memory = "store"  # the quickest to compile
-    return make_population(from_config_dict(config)).run([{}], SEEDS)
+    return make_population(fixed_config(config)).run([{}], SEEDS)
 
 
 @pytest.mark.parametrize("metric", ["episode_return", "loss", "effective_sample_size"])

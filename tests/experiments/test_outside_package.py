@@ -177,6 +177,7 @@ PACKAGE = {
             config.num_seeds = 2
             config.num_updates = 400
             config.num_trajectories = 8
+            config.min_batch_steps = None
             return config
         """,
     "sweep_config.py": """

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 from helpers import campaign
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
 from haepo_jax.runs.checkpoints import Checkpointer
 from haepo_jax.runs.restore import Source, find_newest
@@ -106,7 +106,7 @@ DAMAGES = (flip_bits, truncate, lengthen, zero, overwrite, remove, write_half, e
 def saved(request, tmp_path_factory):
     """`(folder of three checkpoints, template, contents by update)`, of a population or of NumPy arrays."""
     small = {"num_seeds": 3, "num_trajectories": 2, "horizon": 5, "policy": {"hidden_sizes": (4,)}}
-    population = make_population(from_config_dict(small), devices=jax.devices()[:2])
+    population = make_population(fixed_config(small), devices=jax.devices()[:2])
     arrays = population.to_arrays(population.init())
     if request.param == "host":
         arrays = jax.tree.map(np.array, arrays)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 from absl import flags
+from helpers.settings import fixed_config
 
 from experiments.cli import command_line
-from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runtime import processes
 
@@ -54,7 +54,7 @@ def call(command, folder, settings=None, **changes):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         patch.setattr(flags, "FLAGS", given)
         patch.setattr(command_line, "read_workdir", lambda *_: folder)
-        patch.setattr(command_line, "read_config", lambda: from_config_dict(settings))
+        patch.setattr(command_line, "read_config", lambda: fixed_config(settings))
         patch.setattr(command_line, "read_config_values", lambda *_: settings)
         patch.setattr(command_line, "check_read", lambda *_: None)
         patch.setattr(processes, "initialize", lambda *_: None)

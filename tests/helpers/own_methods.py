@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax.numpy as jnp
+from helpers.settings import FIXED
 
 from haepo_jax.fields import count, number
 from haepo_jax.methods import (
@@ -55,7 +56,7 @@ class OwnLossConfig:
 
 PLAIN = Method(_weighted, Sees.SUMS, OwnConfig())
 ON_LANGUAGE = Method(_weighted, Sees.SUMS, OwnConfig(), language=OnLanguage(OwnLossConfig(), sampled_kl="kl_coef"))
-LIKE_HAEPO = Method(_weighted, Sees.SUMS, HaepoConfig())
+LIKE_HAEPO = Method(_weighted, Sees.SUMS, HaepoConfig(**FIXED["haepo"]))
 CRITIC = Method(_critic, Sees.SEGMENTS, SegmentConfig(num_steps=8, num_minibatches=2), metrics=("policy_loss",))
 ONE_LOSS_EACH = Method(_objective_that_gives(lambda values: (values, {})), Sees.SUMS)
 NO_METRICS = Method(_objective_that_gives(lambda values: values.sum()), Sees.SUMS)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from helpers.settings import fixed_config
 
 from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import gradient_step, policy_for
 from haepo_jax.algorithms.reference import make_reference
-from haepo_jax.config import from_config_dict, traced_settings, with_settings
+from haepo_jax.config import traced_settings, with_settings
 from haepo_jax.environments import make
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.rollouts.episodes import Trajectories
@@ -23,7 +24,7 @@ ENVIRONMENT = make("CartPole-v1")
 
 def config_for(algorithm, *, discount=1.0, num_updates=5, optimizer=None, **settings):
     """A small experiment; `settings` are those of the algorithm."""
-    return from_config_dict(
+    return fixed_config(
         {
             "algorithm": algorithm,
             "num_updates": num_updates,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
 from haepo_jax.config import HaepoLossConfig, from_config_dict, traced_settings
 from haepo_jax.config.reads import set_and_unread, unread
@@ -114,15 +115,15 @@ def test_metrics_say_how_sharp_the_target_is_and_how_its_temperature_is_shared()
 
 def test_what_the_chosen_adapt_does_not_read_is_named():
     rho = {"target_effective_sample_size": 0.3}
-    config = from_config_dict({"haepo": rho})
+    config = fixed_config({"haepo": rho})
     reason = "config.haepo.adapt is fixed; it belongs to ess or dual"
     assert set_and_unread(config, unread(config)) == {reason: ["haepo.target_effective_sample_size"]}
-    config = from_config_dict({"haepo": rho | {"adapt": "ess"}})
+    config = fixed_config({"haepo": rho | {"adapt": "ess"}})
     assert set_and_unread(config, unread(config)) == {}
     with pytest.raises(
         ConfigError, match=f"config.sweep.haepo.target_effective_sample_size has no effect, as {reason}"
     ):
-        from_config_dict({"sweep": {"haepo.target_effective_sample_size": (0.3, 0.6)}})
+        fixed_config({"sweep": {"haepo.target_effective_sample_size": (0.3, 0.6)}})
 
 
 def test_a_forward_projection_without_a_temperature_is_refused():
@@ -130,5 +131,5 @@ def test_a_forward_projection_without_a_temperature_is_refused():
     forward = {"projection": "forward"}
     for own, sweep in ({"entropy_coef": 0.0, "kl_coef": 0.0}, {}), ({}, neither):
         with pytest.raises(ConfigError, match="0 with kl_coef 0 leaves the target of projection forward without"):
-            from_config_dict({"haepo": own | forward, "sweep": sweep})
-        assert from_config_dict({"haepo": own | forward | {"adapt": "ess"}, "sweep": sweep}).haepo.adapt == "ess"
+            fixed_config({"haepo": own | forward, "sweep": sweep})
+        assert fixed_config({"haepo": own | forward | {"adapt": "ess"}, "sweep": sweep}).haepo.adapt == "ess"

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import HaepoConfig, from_config_dict
 from haepo_jax.config.reads import unread
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Group, SeenBatch, haepo
 from haepo_jax.methods.multipliers import Multipliers, make_dual, make_meta
 
 M = 8
-SETTINGS = HaepoConfig(entropy_coef=0.2, kl_coef=0.1, target_effective_sample_size=0.5, target_kl=0.4)
+SETTINGS = fixed_config(
+    {"haepo": {"entropy_coef": 0.2, "kl_coef": 0.1, "target_effective_sample_size": 0.5, "target_kl": 0.4}}
+).haepo
 
 
 def batch_of(params, settings, seed, played_by=None):
@@ -178,7 +180,7 @@ class TestMeta:
 )
 def test_what_multipliers_cannot_begin_or_learn_from_is_refused(adapt, settings, sentence):
     with pytest.raises(ConfigError, match=f"^config.haepo.adapt {adapt}{sentence}"):
-        from_config_dict({"haepo": {"adapt": adapt} | settings})
+        fixed_config({"haepo": {"adapt": adapt} | settings})
 
 
 def test_each_adapt_reads_its_own_settings():
@@ -189,9 +191,9 @@ def test_each_adapt_reads_its_own_settings():
         "dual": {"target_effective_sample_size", "target_kl", "dual_learning_rate"},
         "meta": {"meta_learning_rate"},
     }.items():
-        reasons = unread(from_config_dict({"haepo": {"adapt": adapt}}))
+        reasons = unread(fixed_config({"haepo": {"adapt": adapt}}))
         assert {name for name in of_adapts if f"haepo.{name}" not in reasons} == own
-    without = from_config_dict({"haepo": {"adapt": "dual", "reference": "none", "kl_coef": 0.0}})
+    without = fixed_config({"haepo": {"adapt": "dual", "reference": "none", "kl_coef": 0.0}})
     assert unread(without)["haepo.target_kl"].startswith("config.haepo.reference is none; it belongs to frozen or")
 
 

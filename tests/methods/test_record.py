@@ -12,6 +12,7 @@ from haepo_jax.methods import (
     HaepoConfig,
     Method,
     NoSettings,
+    ReferenceConfig,
     Sees,
     SegmentConfig,
     count_gradient_steps,
@@ -41,7 +42,7 @@ def test_steps_and_reference_follow_from_the_settings():
         3,
         12,
     ]
-    assert [get_reference_rule(s) for s in (NoSettings(), HaepoConfig(), HaepoConfig(reference="ema"))] == [
+    assert [get_reference_rule(s) for s in (NoSettings(), ReferenceConfig(), HaepoConfig(reference="ema"))] == [
         "none",
         "previous",
         "ema",

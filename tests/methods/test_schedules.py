@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import own_methods
+from helpers.settings import fixed_config
 
 from haepo_jax.config import HaepoConfig, HaepoLossConfig, PpoConfig, from_config_dict
 from haepo_jax.config.reads import list_scheduled
@@ -181,7 +182,7 @@ def test_what_cannot_be_is_refused_in_one_sentence_when_the_config_is_read(value
     ids=lambda case: str(case)[:60],
 )
 def test_one_from_outside_that_cannot_be_used_is_refused_before_anything_is_trained(kl_coef, sentence):
-    (scheduled,) = list_scheduled(from_config_dict({"num_updates": 10, "haepo": {"kl_coef": 0.5} | kl_coef}))
+    (scheduled,) = list_scheduled(fixed_config({"num_updates": 10, "haepo": {"kl_coef": 0.5} | kl_coef}))
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         scheduled.make_factor(10)
 

@@ -2,8 +2,8 @@ import dataclasses
 import math
 
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.population.divergence import LEARNING_RATE, find_cause
 
 SMALL = {"num_trajectories": 4, "horizon": 5, "num_updates": 2, "policy": {"hidden_sizes": (4,)}}
@@ -12,7 +12,7 @@ FAR = {"policy": {"hidden_sizes": (4,), "initial_log_std": -200.0}}
 
 
 def cause_of(values, settings=(), diverged_at=0, last_return=0.0):
-    return find_cause(from_config_dict(values), 0, dict(settings), diverged_at, last_return)
+    return find_cause(fixed_config(values), 0, dict(settings), diverged_at, last_return)
 
 
 @pytest.mark.parametrize("algorithm", ["haepo", pytest.param("ppo", marks=pytest.mark.slow)])
@@ -38,7 +38,7 @@ def test_infinite_rewards_are_named_as_the_cause():
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_at_the_first_policy_is_named_as_the_cause():
-    config = from_config_dict(SMALL | {"env": "CartPole-v1"})
+    config = fixed_config(SMALL | {"env": "CartPole-v1"})
     broken = dataclasses.replace(config, haepo=dataclasses.replace(config.haepo, entropy_coef=math.inf))
     assert find_cause(broken, 0, {}, 0, 5.0) == (
         "the loss of the first policy is not finite, before any step changed the policy; look at the rewards of "

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.run_folders import TINY
+from helpers.settings import fixed_config
 from jax.sharding import Mesh, PartitionSpec
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
 from haepo_jax.parallel import MEMBERS
@@ -26,7 +26,7 @@ ROWS = 24
 
 
 def config(**changes):
-    return from_config_dict(TINY | {"num_seeds": 8, "num_updates": 8, "pbt": PBT} | changes)
+    return fixed_config(TINY | {"num_seeds": 8, "num_updates": 8, "pbt": PBT} | changes)
 
 
 def chosen_by_numpy(score, diverged, could_learn, population, bits, fraction):
@@ -272,7 +272,7 @@ def test_chunks_change_no_bit_in_any_layout_and_of_any_method(kind, monkeypatch)
     devices = jax.devices()[: 2 * placement.get("trajectory_devices", 1)]
     own = {name: value for name, value in TINY.items() if name != "haepo" or "ppo" not in changes}
     population = make_population(
-        from_config_dict(own | {"num_seeds": 8, "pbt": PBT} | changes), devices=devices, **placement
+        fixed_config(own | {"num_seeds": 8, "pbt": PBT} | changes), devices=devices, **placement
     )
     state, metrics = trained(population, 10)
     assert (metrics["pbt_parent"] >= 0).any()

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict, traced_settings, with_settings
+from haepo_jax.config import traced_settings, with_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.member import make_member
@@ -47,7 +48,7 @@ def importable(monkeypatch):
 
 
 def first_update(**settings):
-    config = from_config_dict(SMALL | settings)
+    config = fixed_config(SMALL | settings)
     functions = make_member(config)
     state = functions.init(jax.random.key(0), {n: jnp.asarray(v) for n, v in traced_settings(config).items()})
     batch = functions.collect(state)
@@ -57,13 +58,13 @@ def first_update(**settings):
 def test_extra_metrics_are_computed_from_the_steps_of_the_batch():
     ones, mask = jnp.ones((2, 2)), jnp.array([[True, False], [True, True]])
     places = jnp.arange(12.0).reshape(2, 2, 3)
-    config = from_config_dict({"metrics": "my_metrics:speed", "metrics_kwargs": {"axis": 2}})
+    config = fixed_config({"metrics": "my_metrics:speed", "metrics_kwargs": {"axis": 2}})
     found = make_extra_metrics(config)(config, Trajectories(places, ones, ones, ones, mask, ones), {})
     np.testing.assert_allclose(found["mean_velocity"], (2 + 8 + 11) / 3, rtol=1e-6)
 
 
 def test_a_param_of_extra_metrics_is_a_traced_setting():
-    config = from_config_dict({"metrics": "my_metrics:share_above", "metrics_params": {"bound": 4.0}})
+    config = fixed_config({"metrics": "my_metrics:share_above", "metrics_params": {"bound": 4.0}})
     assert traced_settings(config)["metrics_params.bound"] == 4.0
     ones, mask = jnp.ones((2, 2)), jnp.array([[True, False], [True, True]])
     batch = Trajectories(jnp.arange(12.0).reshape(2, 2, 3), ones, ones, ones, mask, ones)

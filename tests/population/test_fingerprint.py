@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
 from haepo_jax.population.fingerprint import fingerprint
 
@@ -48,7 +48,7 @@ SMALL = {"env": "Catch-bsuite", "num_trajectories": 2, "policy": {"hidden_sizes"
 
 
 def of_config(**changes):
-    return make_population(from_config_dict(SMALL | changes)).fingerprint()
+    return make_population(fixed_config(SMALL | changes)).fingerprint()
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 from haepo_jax.population.held_out import better_of, no_best
@@ -30,7 +30,7 @@ def config(**changes):
         "evaluate_every": EVERY,
         "evaluate_episodes": EPISODES,
     }
-    return from_config_dict(small | changes)
+    return fixed_config(small | changes)
 
 
 def laid_out(one_by_one, config):

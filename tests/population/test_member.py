@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import ALGORITHMS, count_steps_of_update, from_config_dict, traced_settings
+from haepo_jax.config import ALGORITHMS, count_steps_of_update, traced_settings
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.population.member import make_member, total_steps
@@ -28,7 +29,7 @@ def config_with(**changes):
         "grpo": {"num_epochs": 2},
         "dpo": {"num_epochs": 2},
     }
-    return from_config_dict(small | changes)
+    return fixed_config(small | changes)
 
 
 class Member:
@@ -133,7 +134,7 @@ class TestSeeds:
 
 
 def test_an_environment_that_is_none_or_has_no_such_parameters_is_refused():
-    config = from_config_dict({"env_params": {"gravity": 9.0}})
+    config = fixed_config({"env_params": {"gravity": 9.0}})
     with pytest.raises(ConfigError, match=r"environment must be a component or its name, got \{\}"):
         make_member(config, environment={})
     with pytest.raises(ConfigError, match=r"config\.env_params\.gravity is not a parameter of Catch-bsuite"):

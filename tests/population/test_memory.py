@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population, memory
@@ -16,12 +16,12 @@ CARTPOLE = {"env": "CartPole-v1", "num_seeds": 2, "num_trajectories": 4, "num_up
 
 
 def config_of(**changes):
-    return from_config_dict(CARTPOLE | changes)
+    return fixed_config(CARTPOLE | changes)
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "LongChain-haepo", "GaussianBandit-haepo"])
 def test_step_bytes_are_the_bytes_that_kept_trajectories_hold_of_a_step(env):
-    config = from_config_dict({"env": env, "memory": "remat"})
+    config = fixed_config({"env": env, "memory": "remat"})
     functions = make_member(config)
     batch = jax.eval_shape(lambda: functions.collect(functions.init(jax.random.key(0), {})))
     assert isinstance(batch, Trajectories)

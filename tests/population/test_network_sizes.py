@@ -1,12 +1,12 @@
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.network_sizes import network_sizes
 
 
 def sizes_of(**values):
-    config = from_config_dict(values)
+    config = fixed_config(values)
     return network_sizes(config, make_environment(config))
 
 

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import optax
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict, with_components
+from haepo_jax.config import with_components
 from haepo_jax.environments import make
 from haepo_jax.environments.random_walk import RandomWalk
 from haepo_jax.errors import ConfigError
@@ -19,7 +20,7 @@ from haepo_jax.runs.experiment import run
 
 def config_with(**changes):
     small = {"num_updates": 2, "num_trajectories": 4, "horizon": 10, "policy": {"hidden_sizes": (8,)}, "num_seeds": 1}
-    return from_config_dict(small | changes)
+    return fixed_config(small | changes)
 
 
 def power(step, num_steps, *, exponent):

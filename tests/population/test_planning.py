@@ -1,4 +1,5 @@
 import pytest
+from helpers.settings import add_fixed
 
 from haepo_jax.config.sweep import from_values
 from haepo_jax.errors import ConfigError
@@ -16,7 +17,7 @@ VALUES = {
 
 @pytest.mark.slow
 def test_a_plan_places_and_compiles_each_group_of_a_sweep():
-    sweep = from_values(VALUES | {"sweep": {"haepo.score": ("sum", "mean"), "haepo.kl_coef": (0.0, 0.1)}})
+    sweep = from_values(add_fixed(VALUES | {"sweep": {"haepo.score": ("sum", "mean"), "haepo.kl_coef": (0.0, 0.1)}}))
     plans = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
     assert [plan.group.name for plan in plans] == ["haepo.score=sum", "haepo.score=mean"]
     assert [(plan.members_per_device, plan.waves) for plan in plans] == [(2, 1)] * 2  # ten members on eight devices
@@ -26,7 +27,9 @@ def test_a_plan_places_and_compiles_each_group_of_a_sweep():
 @pytest.mark.slow
 def test_more_members_on_a_device_need_more_memory_and_fewer_waves():
     one, many = (
-        planning.plan(from_values(VALUES | {"num_seeds": 40}), members_per_device=number, trajectory_devices=1)[0]
+        planning.plan(
+            from_values(add_fixed(VALUES | {"num_seeds": 40})), members_per_device=number, trajectory_devices=1
+        )[0]
         for number in (2, 10)
     )
     assert (one.waves, many.waves) == (5, 1)
@@ -35,7 +38,7 @@ def test_more_members_on_a_device_need_more_memory_and_fewer_waves():
 
 @pytest.mark.slow
 def test_a_device_that_is_short_of_memory_gets_fewer_members_and_more_waves(monkeypatch):
-    sweep = from_values(VALUES | {"num_seeds": 400})
+    sweep = from_values(add_fixed(VALUES | {"num_seeds": 400}))
     (whole,) = planning.plan(sweep, members_per_device=None, trajectory_devices=1)
     assert whole.waves == 1
     monkeypatch.setattr(planning, "device_bytes", lambda: whole.bytes_per_device // 3)
@@ -57,13 +60,13 @@ def test_a_program_that_the_compiler_finds_too_large_is_tried_with_fewer_members
 
     monkeypatch.setattr(planning, "_bytes_per_device", refusing)
     monkeypatch.setattr(planning, "_is_small", lambda population: False)
-    (group,) = from_values(VALUES | {"num_seeds": 400}).groups
+    (group,) = from_values(add_fixed(VALUES | {"num_seeds": 400})).groups
     assert planning.place_group(group, None, 1).members_per_device <= 20
     assert tried[0] == 100 and tried == sorted(tried, reverse=True)
 
 
 def test_a_resumed_run_keeps_the_memory_setting_that_it_was_started_with(monkeypatch):
-    (group,) = from_values(VALUES).groups
+    (group,) = from_values(add_fixed(VALUES)).groups
     assert planning.place_group(group, None, 1).config.memory == "remat"
     monkeypatch.setattr(memory, "device_bytes", lambda: 100)
     assert planning.place_group(group, 2, 1).config.memory == "recompute"
@@ -79,4 +82,4 @@ def test_a_device_without_memory_statistics_has_its_share_of_the_machine():
 )
 def test_a_plan_refuses_what_is_no_number_of_members_or_of_devices(members, devices, name):
     with pytest.raises(ConfigError, match=f"{name} must be a whole number of at least 1, got "):
-        planning.plan(from_values(VALUES), members_per_device=members, trajectory_devices=devices)
+        planning.plan(from_values(add_fixed(VALUES)), members_per_device=members, trajectory_devices=devices)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
 from configs import cartpole
-from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import Trained, make_population
@@ -25,7 +25,7 @@ def config(**changes):
         "policy": {"hidden_sizes": (8,)},
         "haepo": {"num_epochs": 2},
     }
-    return from_config_dict(small | changes)
+    return fixed_config(small | changes)
 
 
 def trained(population, *chunks, start=None):
@@ -151,7 +151,7 @@ def test_a_population_without_members_or_devices_is_refused_in_a_sentence(option
 
 
 def test_a_population_of_a_dictionary_is_refused_with_the_way_to_make_a_config():
-    with pytest.raises(ConfigError, match=r"config must be an ExperimentConfig, got {}; from_config_dict makes one\."):
+    with pytest.raises(ConfigError, match=r"config must be an ExperimentConfig, got {}; fixed_config makes one\."):
         make_population({})
 
 
@@ -229,10 +229,10 @@ def test_a_seed_alone_equals_that_seed_in_a_population(on_one_device, member):
 def test_each_of_32_cartpole_seeds_trains_as_it_does_alone():
     shipped = cartpole.get_config()
     shipped.num_updates = 5
-    whole, whole_metrics = trained(make_population(from_config_dict(shipped), devices=ONE), 5)
+    whole, whole_metrics = trained(make_population(fixed_config(shipped), devices=ONE), 5)
     for member in range(0, 32, 5):
         shipped.seed, shipped.num_seeds = member, 1
-        alone, metrics = trained(make_population(from_config_dict(shipped), devices=ONE), 5)
+        alone, metrics = trained(make_population(fixed_config(shipped), devices=ONE), 5)
         np.testing.assert_array_equal(metrics["episode_return"][:, 0], whole_metrics["episode_return"][:, member])
         for left, right in zip(jax.tree.leaves(alone.learner), jax.tree.leaves(whole.learner), strict=True):
             np.testing.assert_allclose(left[0], right[member], atol=2e-5)

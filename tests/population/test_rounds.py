@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 from helpers.updates import assert_identical
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
 
 CONFIG = {
@@ -21,11 +21,11 @@ CONFIG = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", ["remat", "recompute"])
-def test_members_have_the_same_bits_on_one_device_as_on_two_and_over_a_resume(memory):
-    config = from_config_dict(CONFIG | {"memory": memory})
-    one, two = (make_population(config, devices=jax.devices()[:k], members_per_device=2) for k in (1, 2))
-    seeds = range(4)
-    by_waves, at_once = one.run([{}], seeds), two.run([{}], seeds)
+def test_members_have_the_same_bits_on_two_devices_as_on_four_and_over_a_resume(memory):
+    config = fixed_config(CONFIG | {"memory": memory})
+    two, four = (make_population(config, devices=jax.devices()[:k], members_per_device=2) for k in (2, 4))
+    seeds = range(8)
+    by_waves, at_once = two.run([{}], seeds), four.run([{}], seeds)
     assert_identical(dict(by_waves), dict(at_once))
     assert_identical(by_waves.params, at_once.params)
     whole, _ = two.advance(two.init(), np.int32(3))

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict, get_method_settings, traced_settings
+from haepo_jax.config import get_method_settings, traced_settings
 from haepo_jax.config.members import make_members
 from haepo_jax.population.member import make_member
 
@@ -18,7 +19,7 @@ COLUMN = f"{NAME}_scheduled"
 def config_with(*, method=None, **changes):
     small = {"num_updates": 4, "num_trajectories": 4, "horizon": 6, "policy": {"hidden_sizes": (2,)}, "num_seeds": 1}
     haepo = {"num_epochs": 1, "kl_coef": 0.5, "entropy_coef": 0.2, "normalization": "none"} | (method or {})
-    return from_config_dict(small | {"env": "RandomWalk-haepo", "haepo": haepo} | changes)
+    return fixed_config(small | {"env": "RandomWalk-haepo", "haepo": haepo} | changes)
 
 
 def settings_of(config):

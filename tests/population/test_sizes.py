@@ -3,8 +3,9 @@ import types
 
 import jax
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import ALGORITHMS, from_config_dict
+from haepo_jax.config import ALGORITHMS
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import sizes
@@ -23,7 +24,7 @@ def machine(monkeypatch):
 
 
 def check(values, num_members=32, **options):
-    sizes.check(from_config_dict({"env": "CartPole-v1"} | values), num_members, **options)
+    sizes.check(fixed_config({"env": "CartPole-v1"} | values), num_members, **options)
 
 
 TOO_LARGE = {
@@ -105,7 +106,7 @@ def test_members_that_fit_in_waves_are_not_refused(tmp_path):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_least_bytes_of_a_member_are_nearly_those_of_its_learner(algorithm):
     """What is held besides is little, such as counters and environments."""
-    config = from_config_dict({"env": "Pendulum-v1", "algorithm": algorithm, "num_trajectories": 2})
+    config = fixed_config({"env": "Pendulum-v1", "algorithm": algorithm, "num_trajectories": 2})
     functions = make_member(config)
     learner = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}).learner)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learner))
@@ -113,7 +114,7 @@ def test_the_least_bytes_of_a_member_are_nearly_those_of_its_learner(algorithm):
 
 
 def test_the_best_policy_is_counted_where_one_is_kept():
-    config = from_config_dict({"evaluate_every": 1})
+    config = fixed_config({"evaluate_every": 1})
     functions = make_member(config)
     state = jax.eval_shape(lambda: functions.init(jax.random.key(0), {}))
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.learner, state.best)))
@@ -123,7 +124,7 @@ def test_the_best_policy_is_counted_where_one_is_kept():
 @pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
 def test_the_parameters_of_a_network_are_counted_by_its_shapes(algorithm):
     network = {"network": "cnn", "network_kwargs": {"channels": 2, "dense_size": 7}}
-    config = from_config_dict({"env": "Catch-bsuite", "algorithm": algorithm, "policy": network})
+    config = fixed_config({"env": "Catch-bsuite", "algorithm": algorithm, "policy": network})
     sizes_of_it = network_sizes(config, make("Catch-bsuite"))
     torso = (9 + 1) * 2 + (100 + 1) * 7
     assert sizes_of_it.params == torso + 8 * 3 + (torso + 8 if algorithm == "ppo" else 0)
@@ -132,14 +133,14 @@ def test_the_parameters_of_a_network_are_counted_by_its_shapes(algorithm):
 
 
 def test_an_update_that_takes_hours_is_announced_with_its_steps():
-    config = from_config_dict({"num_trajectories": 3_000_000})
+    config = fixed_config({"num_trajectories": 3_000_000})
     expected = "An update plays up to 48,000,000,000 steps (32 members), which takes 13.3 hours at a million a second."
     assert sizes.describe_long_updates(config, 32) == expected
-    assert sizes.describe_long_updates(from_config_dict({}), 32) is None
+    assert sizes.describe_long_updates(fixed_config({}), 32) is None
 
 
 def test_an_evaluation_of_more_episodes_than_memory_holds_is_refused():
-    config, environment = from_config_dict({}), make("CartPole-v1")
+    config, environment = fixed_config({}), make("CartPole-v1")
     with pytest.raises(ConfigError, match=r"--episodes=2147483647 would need at least .* more than .* never fit\."):
         sizes.check_episodes(config, environment, 2**31 - 1, 16)
     sizes.check_episodes(config, environment, 10_000, 16)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
@@ -33,7 +33,7 @@ def config(**changes):
         "policy": {"hidden_sizes": (6,)},
         "haepo": {"num_epochs": 2, "score": "log_ratio", "kl_coef": 0.01},
     }
-    return from_config_dict(values | changes)
+    return fixed_config(values | changes)
 
 
 def compiled(population):

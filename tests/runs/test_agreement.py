@@ -10,7 +10,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs import agreement
 from haepo_jax.runtime import processes
 
-BASE = {"num_seeds": 2, "sweep": {"haepo": {"kl_coef": (0.0, 0.1)}}}
+BASE = {"num_seeds": 2, "sweep": {"haepo": {"entropy_coef": (0.0, 0.1)}}}
 
 
 def facts(**changes):
@@ -41,8 +41,8 @@ def test_equal_processes_have_no_difference():
     [
         ({"seed": 5}, ["config.seed"]),
         ({"optimizer": {"learning_rate": 0.5}}, ["config.optimizer.learning_rate"]),
-        ({"haepo": {"entropy_coef": 0.5, "score": "mean"}}, ["config.haepo.entropy_coef", "config.haepo.score"]),
-        ({"sweep": {"haepo": {"kl_coef": (0.0, 0.2)}}}, ["config.sweep.haepo.kl_coef"]),
+        ({"haepo": {"score": "mean", "temperature": 0.7}}, ["config.haepo.score", "config.haepo.temperature"]),
+        ({"sweep": {"haepo": {"entropy_coef": (0.0, 0.2)}}}, ["config.sweep.haepo.entropy_coef"]),
         ({"num_updates": 7, "num_seeds": 3}, ["config.num_seeds", "config.num_updates"]),
         ({"env": "Catch-bsuite"}, ["config.env"]),
         ({"env_params": {"gravity": 9.0}}, ["config.env_params", "config.env_params.gravity"]),

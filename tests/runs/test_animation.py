@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 from matplotlib.figure import Figure
 from PIL import Image
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import Member
 from haepo_jax.environments.drawing import find_drawing
 from haepo_jax.errors import ConfigError, StorageError
@@ -23,7 +23,7 @@ FIGURE = Figure((1, 1), dpi=20, facecolor=(0.8,) * 3)
 @pytest.fixture(scope="module")
 def policy():
     """One that has not learned yet."""
-    config = from_config_dict({"env": "Catch-bsuite", "horizon": 5, "policy": {"hidden_sizes": (4,)}})
+    config = fixed_config({"env": "Catch-bsuite", "horizon": 5, "policy": {"hidden_sizes": (4,)}})
     functions = make_member(config)
     own = functions.algorithm.policy
     params = own.init(jax.random.key(0))

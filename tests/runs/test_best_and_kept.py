@@ -12,6 +12,7 @@ from helpers.called_commands import call
 from helpers.command_runner import Command
 from helpers.command_runner import run as command
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table, wait_for
+from helpers.settings import add_fixed
 
 from haepo_jax.config import differing_fields
 from haepo_jax.config.sweep import from_values
@@ -34,7 +35,7 @@ TWO_GROUPS = SWEPT | {"sweep": {"haepo": {"score": ("sum", "log_ratio"), "kl_coe
 
 
 def train(workdir, settings=SWEPT, keep=EVERY):
-    run_sweep(from_values(settings), workdir, checkpoint_seconds=0, keep_checkpoints_every=keep)
+    run_sweep(from_values(add_fixed(settings)), workdir, checkpoint_seconds=0, keep_checkpoints_every=keep)
     return workdir
 
 
@@ -153,7 +154,7 @@ def test_a_folder_of_before_there_was_evaluation_is_of_the_same_config(finished,
     def strip(record):
         del record["evaluate_every"], record["evaluate_episodes"]
 
-    expected = from_values(SWEPT | {"evaluate_every": None, "evaluate_episodes": 16}).record
+    expected = from_values(add_fixed(SWEPT | {"evaluate_every": None, "evaluate_episodes": 16})).record
     found = read_record(with_config(finished, tmp_path / "run", strip))
     assert {line for line in differing_fields(found, expected) if line.startswith("evaluate")} == set()
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 from haepo_jax.runs import checkpoints as module
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def population():
     """Three members over two devices, beside one row of padding."""
     small = {"num_seeds": 3, "num_trajectories": 2, "horizon": 5, "policy": {"hidden_sizes": (4,)}}
-    return make_population(from_config_dict(small), devices=jax.devices()[:2])
+    return make_population(fixed_config(small), devices=jax.devices()[:2])
 
 
 @pytest.fixture(scope="module", params=["devices", "host"])

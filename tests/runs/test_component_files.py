@@ -4,8 +4,8 @@ import json
 import sys
 
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import evaluation
 from haepo_jax.runs.component_files import describe_components, find_changes, load_sweep
@@ -34,7 +34,7 @@ def config_of(**changes):
         "env_kwargs": {"width": 4},
         "optimizer": {"transform": "small_rules:slow", "transform_params": {"decay": 0.5}},
     }
-    return from_config_dict(small | outside | changes)
+    return fixed_config(small | outside | changes)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 from helpers.called_commands import call
 from helpers.command_runner import Command
 from helpers.run_folders import TINY
+from helpers.settings import fixed_config
 
-from haepo_jax.config import ALGORITHMS, from_config_dict
+from haepo_jax.config import ALGORITHMS
 from haepo_jax.population import Population, make_population
 from haepo_jax.runs import evaluation
 from haepo_jax.runs.experiment import run
@@ -51,7 +52,7 @@ def test_an_infinite_return_is_null_and_shown_as_none(infinite):
 
 def test_a_folder_may_be_given_as_text(infinite):
     folder, settings, _ = infinite
-    config = from_config_dict(settings)
+    config = fixed_config(settings)
     assert load_config(str(folder)) == config
     assert run(config, str(folder)) is False
     ((_, _, update),) = load_states(str(folder))
@@ -63,7 +64,7 @@ def test_returns_near_the_largest_float_are_not_lost_in_their_mean(monkeypatch):
     monkeypatch.setattr(
         Population, "map_members", lambda *_: {"greedy": largest, "sampled": np.array([largest[0], [np.inf] * 8])}
     )
-    population = make_population(from_config_dict(TINY))
+    population = make_population(fixed_config(TINY))
     members = evaluation._play_wave(population, population.init(), [3, 3], 8, 0)
     assert [member["greedy_return"] for member in members] == [float(np.finfo(np.float32).max)] * 2
     assert [member["sampled_return"] for member in members] == [float(np.finfo(np.float32).max), None]
@@ -88,7 +89,7 @@ def test_a_folder_that_cannot_be_written_has_its_table_shown(infinite, monkeypat
 def test_memory_does_not_grow_with_the_horizon(monkeypatch):
     def measured(horizon):
         settings = TINY | {"env": "LongChain-haepo", "horizon": horizon, "num_seeds": 1}
-        population = make_population(from_config_dict(settings))
+        population = make_population(fixed_config(settings))
         found = []
 
         def compile_instead(self, function, state):

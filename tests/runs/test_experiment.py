@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from helpers.command_runner import Command, run
 from helpers.run_folders import assert_same_end, checkpoints, table, wait_for
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict
 from haepo_jax.config.sweep import of_experiment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import haepo
@@ -62,7 +62,7 @@ def test_the_folder_is_as_documented(finished_run):
         "checkpoints",
     }
     assert names - {".lock"} == expected | {"summary.json", "learning_curve.png"}
-    assert from_config_dict(json.loads((workdir / "config.json").read_text())).num_updates == 1000
+    assert fixed_config(json.loads((workdir / "config.json").read_text())).num_updates == 1000
 
 
 def test_the_memory_that_fits_is_reported_and_recorded(finished_run):
@@ -384,7 +384,7 @@ def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause)
         "policy": {"hidden_sizes": (4,)},
     }
     divergence = {"optimizer": {"learning_rate": 1e38}}
-    config = from_config_dict(values | ({"max_env_steps": 40} if cause == "environment steps" else divergence))
+    config = fixed_config(values | ({"max_env_steps": 40} if cause == "environment steps" else divergence))
     assert train(config, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     if cause == "divergence":
@@ -433,7 +433,7 @@ def test_evaluation_plays_in_each_members_own_environment(tmp_path):
         "policy": {"hidden_sizes": ()},
         "sweep": {"env_params.length": (1, 50)},
     }
-    train(from_config_dict(values), tmp_path / "run")
+    train(fixed_config(values), tmp_path / "run")
     members = evaluate(tmp_path / "run", episodes=20)["members"]
     assert [member["settings"]["env_params.length"] for member in members] == [1, 1, 50, 50]
     assert [round(member["sampled_return"]) for member in members] == [1, 1, 0, 0]
@@ -501,7 +501,7 @@ CATCH = {
 
 
 def test_a_refused_placement_leaves_nothing(tmp_path):
-    sweep, workdir = of_experiment(from_config_dict(CATCH)), tmp_path / "deep" / "run"
+    sweep, workdir = of_experiment(fixed_config(CATCH)), tmp_path / "deep" / "run"
     with pytest.raises(ConfigError, match="--trajectory_devices=3 does not divide"):
         run_sweep(sweep, str(workdir), placement=Placement(trajectory_devices=3))
     assert list(tmp_path.iterdir()) == []
@@ -510,7 +510,7 @@ def test_a_refused_placement_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"config": {}}, "config must be an ExperimentConfig, got {}; from_config_dict makes one."),
+        ({"config": {}}, "config must be an ExperimentConfig, got {}; fixed_config makes one."),
         ({"stall_seconds": "5"}, "stall_seconds must be a number of seconds above 0, got '5'."),
         ({"stall_seconds": float("nan")}, "stall_seconds must be a number of seconds above 0, got nan."),
         ({"stall_seconds": 0}, "stall_seconds must be a number of seconds above 0, got 0."),
@@ -528,14 +528,14 @@ def test_a_refused_placement_leaves_nothing(tmp_path):
 def test_arguments_that_make_no_run_are_refused_before_anything_is_made(changes, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as raised:
-        train(**{"config": from_config_dict(CATCH), "workdir": "run"} | changes)
+        train(**{"config": fixed_config(CATCH), "workdir": "run"} | changes)
     assert sentence in str(raised.value) and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sweep": from_config_dict(CATCH)}, "; sweeps.from_values and sweeps.of_experiment make one."),
+        ({"sweep": fixed_config(CATCH)}, "; sweeps.from_values and sweeps.of_experiment make one."),
         ({"placement": Placement(0)}, "members_per_device must be a whole number of at least 1, got 0."),
         ({"placement": Placement(2.5)}, "members_per_device must be a whole number of at least 1, got 2.5."),
         ({"placement": Placement(None, 0)}, "trajectory_devices must be a whole number of at least 1, got 0."),
@@ -544,13 +544,13 @@ def test_arguments_that_make_no_run_are_refused_before_anything_is_made(changes,
 )
 def test_a_sweep_of_arguments_that_make_none_is_refused_before_anything_is_made(changes, sentence, tmp_path):
     with pytest.raises(ConfigError) as raised:
-        run_sweep(**{"sweep": of_experiment(from_config_dict(CATCH)), "workdir": tmp_path / "run"} | changes)
+        run_sweep(**{"sweep": of_experiment(fixed_config(CATCH)), "workdir": tmp_path / "run"} | changes)
     assert sentence in str(raised.value) and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_resumed_run_is_refused_where_its_loss_was_changed_or_its_files_are_gone(tmp_path, monkeypatch):
-    config, workdir = from_config_dict(CATCH), tmp_path / "run[seed=1]"
+    config, workdir = fixed_config(CATCH), tmp_path / "run[seed=1]"
     assert train(config, str(workdir), checkpoint_seconds=0)
     (workdir / "summary.json").unlink()
     before = contents(workdir)

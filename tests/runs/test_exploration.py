@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.called_commands import call
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table
+from helpers.settings import add_fixed
 
 from haepo_jax.config.sweep import from_values
 from haepo_jax.runs.experiment import run_sweep
@@ -26,7 +27,7 @@ EXPLORING = TINY | {
 
 
 def train(workdir, settings=EXPLORING):
-    run_sweep(from_values(settings), workdir, checkpoint_seconds=0, keep_checkpoints_every=2)
+    run_sweep(from_values(add_fixed(settings)), workdir, checkpoint_seconds=0, keep_checkpoints_every=2)
     return workdir
 
 

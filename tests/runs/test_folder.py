@@ -8,8 +8,9 @@ import sys
 import jax
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config import to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError, StorageError
 from haepo_jax.runs.files import provenance_path
@@ -18,7 +19,7 @@ from haepo_jax.runs.identity import open_run
 from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.provenance import Provenance
 
-CONFIG = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})
+CONFIG = fixed_config({"num_seeds": 2, "sweep": {"discount": (0.9, 1.0)}})
 
 
 def open_once(workdir, config=CONFIG):
@@ -45,7 +46,7 @@ def test_the_same_config_opens_a_folder_again(tmp_path):
 
 def test_another_config_is_refused_by_every_field_that_differs(tmp_path):
     open_once(tmp_path)
-    other = from_config_dict(to_json(CONFIG) | {"seed": 4, "sweep": {"discount": (0.9, 0.95)}})
+    other = fixed_config(to_json(CONFIG) | {"seed": 4, "sweep": {"discount": (0.9, 0.95)}})
     with pytest.raises(
         ConfigError, match=r"seed \(was 0, now 4\), sweep.discount \(was \[0.9, 1.0\], now \[0.9, 0.95\]\)"
     ):

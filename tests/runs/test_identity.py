@@ -3,15 +3,16 @@ import json
 import jax
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config import to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import lock_folder
 from haepo_jax.runs.identity import check_run, open_run, read_run_id, write_identity
 from haepo_jax.runs.metrics.writer import MetricsWriter
 
-CONFIG = from_config_dict({"num_seeds": 2})
+CONFIG = fixed_config({"num_seeds": 2})
 RUN = (to_json(CONFIG), [member.to_json() for member in make_members(CONFIG)])
 
 
@@ -43,7 +44,7 @@ def test_members_that_do_not_follow_from_the_config_are_refused(workdir, members
 
 
 def test_a_run_of_ppo_from_before_values_had_a_bound_of_their_own_keeps_the_one_it_had(tmp_path):
-    config = to_json(from_config_dict({"num_seeds": 2, "algorithm": "ppo", "ppo": {"clip_epsilon": 0.3}}))
+    config = to_json(fixed_config({"num_seeds": 2, "algorithm": "ppo", "ppo": {"clip_epsilon": 0.3}}))
     with open_run(tmp_path, config, RUN[1]):
         pass
     del config["ppo"]["value_clip_epsilon"]

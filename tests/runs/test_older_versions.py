@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import haepo_jax
+from haepo_jax.config import differing_fields, from_config_dict, to_json
 from haepo_jax.config.sweep import from_record
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs import checksums
@@ -144,11 +145,40 @@ def test_a_traced_setting_that_came_after_a_checkpoint_has_its_default_for_every
     assert upgrade_arrays(of_a_language_model) == of_a_language_model
 
 
+OF_NO_CHOICE = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none"}
+
+
 def test_haepo_of_before_it_could_adapt_is_as_it_was_then_whatever_the_defaults_are():
-    now = upgrade_config({"algorithm": "haepo", "haepo": {"kl_coef": 0.1}})
-    then = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none", "history": 0}
-    assert now["haepo"] == {"kl_coef": 0.1} | then
+    then = {"kl_coef": 0.1, "reference": "frozen"}
+    now = upgrade_config({"algorithm": "haepo", "haepo": then})
+    assert now["haepo"] == then | OF_NO_CHOICE | {"history": 0}
     assert upgrade_config(now) == now
+    on_language = upgrade_config({"algorithm": "haepo", "haepo": {"kl_coef": 0.1}, "rl": {}})
+    assert on_language == {"algorithm": "haepo", "haepo": {"kl_coef": 0.1} | OF_NO_CHOICE, "rl": {}}
+
+
+def test_a_run_of_0_1_plays_the_batches_that_it_played_then(workdir):
+    config = from_config_dict(read_record(workdir))
+    assert config.min_batch_steps is None and config.exploration.persistences == ()
+    assert (config.haepo.adapt, config.haepo.projection, config.haepo.history) == ("fixed", "reverse", 0)
+    assert differing_fields(read_record(workdir), to_json(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("search", "differs"),
+    [
+        ({}, False),
+        ({"sweep": {"algorithm": ["haepo", "ppo"]}}, True),
+        ({"search": {"points": [{"algorithm": "haepo"}]}}, True),
+    ],
+    ids=["none", "grid", "list"],
+)
+def test_what_nothing_reads_does_not_hold_a_run_up(search, differs):
+    now = to_json(from_config_dict({"algorithm": "ppo"})) | search
+    before = now | {"haepo": now["haepo"] | {"adapt": "fixed"}}
+    assert differing_fields(before, now) == ["haepo.adapt (was fixed, now ess)"] * differs
+    plays_on = now | {"exploration": now["exploration"] | {"persistences": []}}
+    assert bool(differing_fields(plays_on, now)) == differs
 
 
 def test_files_of_now_stay_as_they_are():

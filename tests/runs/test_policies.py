@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from helpers.called_commands import call
 from helpers.run_folders import TINY
+from helpers.settings import fixed_config
 from PIL import Image
 
 import haepo_jax.runs
-from haepo_jax.config import from_config_dict
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import METHODS
@@ -28,7 +28,7 @@ SWEPT = TINY | {"evaluate_every": 1, "sweep": {"optimizer.learning_rate": (0.01,
 def folder(tmp_path_factory):
     """A run of four members, of two settings and two seeds."""
     workdir = tmp_path_factory.mktemp("run") / "bandit"
-    run(from_config_dict(SWEPT), workdir)
+    run(fixed_config(SWEPT), workdir)
     return workdir
 
 
@@ -130,7 +130,7 @@ def test_evaluate_refuses_to_draw_what_cannot_be_drawn_before_it_plays(folder, t
 @pytest.mark.slow
 def test_evaluate_draws_an_episode_of_its_best_member(tmp_path):
     folder = tmp_path / "run"
-    run(from_config_dict(TINY | {"env": "Catch-bsuite", "horizon": 9}), folder)
+    run(fixed_config(TINY | {"env": "Catch-bsuite", "horizon": 9}), folder)
     code, words = call("evaluate", folder, gif=str(tmp_path / "best.gif"))
     assert code == 0 and f"drawn in {tmp_path / 'best.gif'}" in words
     with Image.open(tmp_path / "best.gif") as image:
@@ -141,7 +141,7 @@ def test_evaluate_draws_an_episode_of_its_best_member(tmp_path):
 def test_evaluate_draws_the_best_policy_also_where_the_first_member_has_none(tmp_path):
     folder = tmp_path / "run"
     rates = {"sweep": {"optimizer.learning_rate": (1e38, 0.01)}}
-    run(from_config_dict(TINY | rates | {"env": "Catch-bsuite", "horizon": 9, "evaluate_every": 1}), folder)
+    run(fixed_config(TINY | rates | {"env": "Catch-bsuite", "horizon": 9, "evaluate_every": 1}), folder)
     with pytest.raises(ConfigError, match=r"member 0 of .* has no best policy yet"):
         load_policy(folder, checkpoint="best")
     code, words = call("evaluate", folder, checkpoint="best", gif=str(tmp_path / "best.gif"))
@@ -184,7 +184,7 @@ def test_policies_of_every_method_act_also_with_a_network_from_outside(algorithm
         "ppo": {"num_steps": 8, "num_minibatches": 2},
         "policy": {"network": "own_networks:Wide", "network_kwargs": {"width": 5}},
     }
-    run(from_config_dict(settings), tmp_path / "run")
+    run(fixed_config(settings), tmp_path / "run")
     policy = load_policy(tmp_path / "run", member=2)
     state, observation = policy.environment.reset(policy.env_params, jax.random.key(0))
     step = policy.environment.step(policy.env_params, jax.random.key(1), state, policy.act(observation, greedy=True))

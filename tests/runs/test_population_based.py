@@ -10,9 +10,9 @@ import pytest
 from helpers import pods
 from helpers.html_page import Page
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table, wait_for
+from helpers.settings import fixed_config
 
 from haepo_jax.analysis import tables
-from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.reports.sweep.page import publish_report
 from haepo_jax.runs.experiment import run
@@ -27,7 +27,7 @@ CONFIG = TINY | {"num_seeds": 8, "num_updates": 12, "pbt": PBT}
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pbt") / "run"
-    run(from_config_dict(CONFIG), folder, checkpoint_seconds=0, keep_checkpoints_every=4)
+    run(fixed_config(CONFIG), folder, checkpoint_seconds=0, keep_checkpoints_every=4)
     return folder
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path, kep
     for done in checkpoints(folder):
         if done > kept:
             shutil.rmtree(next(folder.glob(f"checkpoints/members-*/{done}")))
-    assert run(from_config_dict(CONFIG), folder)
+    assert run(fixed_config(CONFIG), folder)
     assert_same_end(finished, folder)
     summaries = [json.loads((where / "summary.json").read_text()) for where in (folder, finished)]
     assert summaries[0]["members"] == summaries[1]["members"]
@@ -69,7 +69,7 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path, kep
 @pytest.mark.parametrize("changes", [{"every": 4}, {"factor": 1.5}, {"perturb": {RATE: (1e-4, 1.0)}}])
 def test_other_settings_of_it_are_another_run(finished, changes):
     with pytest.raises(ConfigError) as raised:
-        run(from_config_dict(CONFIG | {"pbt": PBT | changes}), finished)
+        run(fixed_config(CONFIG | {"pbt": PBT | changes}), finished)
     assert f"holds a run with another config: pbt.{next(iter(changes))}" in str(raised.value)
 
 
@@ -118,7 +118,7 @@ def test_a_member_that_diverged_has_rows_while_it_waits_and_is_none_in_the_end_i
         "sweep": {RATE: (1e-3, 1e38)},
         "pbt": {"every": 3, "fraction": 0.5, "perturb": {"haepo.kl_coef": (0.1, 1)}},
     }
-    config = from_config_dict(TINY | {"num_seeds": 4, "num_updates": 8, "haepo": {"num_epochs": 2}} | huge)
+    config = fixed_config(TINY | {"num_seeds": 4, "num_updates": 8, "haepo": {"num_epochs": 2}} | huge)
     run(config, tmp_path / "run", checkpoint_seconds=0)
     rows = read_rows(tmp_path / "run", ("diverged", RATE))
     assert (rows.count == 8).all()

@@ -1,8 +1,8 @@
 import jax
 import pytest
+from helpers.settings import fixed_config
 
 import haepo_jax
-from haepo_jax.config import from_config_dict
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
 from haepo_jax.runs.identity import write_identity
@@ -12,7 +12,7 @@ SMALL = {"env": "Catch-bsuite", "num_trajectories": 2, "policy": {"hidden_sizes"
 
 
 def make_fingerprint():
-    return make_population(from_config_dict(SMALL)).fingerprint()
+    return make_population(fixed_config(SMALL)).fingerprint()
 
 
 def test_a_run_whose_loss_was_changed_is_refused(tmp_path, monkeypatch):

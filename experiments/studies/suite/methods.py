@@ -5,21 +5,26 @@ program. Network and optimiser are the same for all, and none is set for a task.
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 from experiments.studies.methods import Method
 
 SETTINGS_PER_METHOD = 8
 _make_method = functools.partial(Method, num_settings=SETTINGS_PER_METHOD)
 
+# Whatever HAEPO's defaults are, its rivals have what is named here.
+_PLAIN: Mapping[str, Any] = {"exploration.persistences": ()}
 # As many steps as PPO takes, 8 environments of 128 steps.
-_EPISODES = {"num_trajectories": 16, "min_batch_steps": 1024}
+_EPISODES: Mapping[str, Any] = {**_PLAIN, "num_trajectories": 16, "min_batch_steps": 1024}
 _LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2, 6e-2)
 
 HAEPO = _make_method(
     name="haepo",
     label="HAEPO adaptive",
     base={
-        **_EPISODES,
+        "num_trajectories": 16,
+        "min_batch_steps": 1024,
         "algorithm": "haepo",
         "haepo.score": "log_ratio",
         "haepo.adapt": "ess",
@@ -34,6 +39,7 @@ FIXED_HAEPO = _make_method(
     label="HAEPO as it was",
     # The settings of configs/cartpole.py, and around them.
     base={
+        **_PLAIN,
         "num_trajectories": 16,
         "min_batch_steps": None,
         "algorithm": "haepo",
@@ -57,6 +63,7 @@ PPO = _make_method(
     name="ppo",
     label="PPO",
     base={
+        **_PLAIN,
         "num_trajectories": 8,
         "min_batch_steps": None,
         "algorithm": "ppo",

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 
 from experiments.benchmarks import overheads
-from haepo_jax.config import from_config_dict
 from haepo_jax.config.sweep import of_experiment
 from haepo_jax.population.member import make_member
 
-CONFIG = from_config_dict(
+CONFIG = fixed_config(
     {
         "env": "Catch-bsuite",
         "num_seeds": 2,

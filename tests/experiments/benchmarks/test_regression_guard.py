@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 from jax import monitoring
 
 from experiments.benchmarks.programs import SHORT, _end_after
-from haepo_jax.config import from_config_dict
 from haepo_jax.population import make_population
 from haepo_jax.population.member import make_member
 
@@ -18,7 +18,7 @@ BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"
 
 
 def config_of(**changes):
-    return from_config_dict(
+    return fixed_config(
         {
             "env": "CartPole-v1",
             "env_params": ENDLESS,

@@ -47,23 +47,25 @@ def test_overrides_are_put_in_place(load):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("haepo.kl_coef", (0.3,)),
-        ("haepo.kl_coef", {"uniform": (0.3, 0.4)}),
-        ("haepo.kl_coef.uniform", (0.3, 0.4)),
-        ("haepo", {"kl_coef": (0.3,)}),
+        ("haepo.entropy_coef", (0.3,)),
+        ("haepo.entropy_coef", {"uniform": (0.3, 0.4)}),
+        ("haepo.entropy_coef.uniform", (0.3, 0.4)),
+        ("haepo", {"entropy_coef": (0.3,)}),
     ],
 )
 @pytest.mark.parametrize("swept", ["(0.1, 0.2)", "{'log_uniform': (0.1, 0.2)}"])
 def test_an_override_takes_the_place_of_all_that_the_file_tries_for_its_setting(load, name, value, swept):
-    text = f"def get_config():\n    c = default_config()\n    c.sweep = {{'haepo': {{'kl_coef': {swept}}}}}\n"
+    text = f"def get_config():\n    c = default_config()\n    c.sweep = {{'haepo': {{'entropy_coef': {swept}}}}}\n"
     values = load(f"{text}    return c\n", **{f"sweep.{name}": value, "search.num_samples": 2})
     assert values["sweep"] == {name: value}
     from_values(values if "uniform" in f"{name}{value}" else values | {"search": {}})
 
 
 def test_two_overrides_of_one_swept_setting_are_refused(load):
-    values = load(returning("default_config()"), sweep__haepo__kl_coef=(0.1,), sweep__haepo={"kl_coef": (0.2,)})
-    with pytest.raises(ConfigError, match=r"config\.sweep\.haepo\.kl_coef is given twice"):
+    values = load(
+        returning("default_config()"), sweep__haepo__entropy_coef=(0.1,), sweep__haepo={"entropy_coef": (0.2,)}
+    )
+    with pytest.raises(ConfigError, match=r"config\.sweep\.haepo\.entropy_coef is given twice"):
         from_values(values)
 
 
@@ -180,7 +182,7 @@ ODD = ("{1, 2}", "len", "1j", "object()", "b'x'", "[[1]]", "{'a': {'b': 1}}", "r
 NOT_ODD = {("horizon", "None"), ("env_params", "None")}
 
 
-@pytest.mark.parametrize("name", ["haepo.kl_coef", "env", "num_seeds", "policy.hidden_sizes", "horizon", "haepo"])
+@pytest.mark.parametrize("name", ["haepo.entropy_coef", "env", "num_seeds", "policy.hidden_sizes", "horizon", "haepo"])
 def test_a_value_of_an_odd_type_is_refused_by_its_name(load, name):
     for value in ODD:
         if (name, value) in NOT_ODD:

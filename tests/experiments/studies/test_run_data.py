@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from helpers.made_up_runs import UPDATES, Trainer, attempt
+from helpers.settings import fixed_config
 
 from experiments.studies.run_data import GRID_POINTS, RunData, find_steps_to, make_budget_grid
-from haepo_jax.config import from_config_dict
 from haepo_jax.config.members import Member
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.writer import MetricsWriter
@@ -135,7 +135,7 @@ def test_updates_that_were_done_twice_count_once(tmp_path):
 
 
 def test_a_run_is_read_from_its_folder(tmp_path):
-    config = from_config_dict({"num_seeds": 2, "sweep": {"discount": (0.5, 1.0)}, "max_env_steps": 120})
+    config = fixed_config({"num_seeds": 2, "sweep": {"discount": (0.5, 1.0)}, "max_env_steps": 120})
     Trainer(lambda config, member: np.full(UPDATES, member.index), tmp_path)(config, tmp_path / "run")
     run = RunData(tmp_path / "run")
     assert run.config["max_env_steps"] == 120

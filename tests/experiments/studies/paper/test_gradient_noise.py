@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.settings import fixed_config
 from jax.flatten_util import ravel_pytree
 
 from experiments.studies.paper.gradient_noise import (
@@ -15,23 +16,23 @@ from experiments.studies.paper.gradient_noise import (
     measure_target_sizes,
     train_actor_critic,
 )
-from haepo_jax.config import from_config_dict, to_json, traced_settings
+from haepo_jax.config import to_json, traced_settings
 from haepo_jax.population.member import make_member
 
 POLICY = {"hidden_sizes": (4,)}
 EPISODES = {"env": "CartPole-v1", "horizon": 20, "num_trajectories": 4, "policy": POLICY}
-REINFORCE = from_config_dict({**EPISODES, "algorithm": "reinforce"})
-HAEPO = from_config_dict(
+REINFORCE = fixed_config({**EPISODES, "algorithm": "reinforce"})
+HAEPO = fixed_config(
     {**EPISODES, "haepo": {"score": "log_ratio", "entropy_coef": 0.0, "kl_coef": 0.0, "num_epochs": 3}}
 )
-PPO = from_config_dict(
+PPO = fixed_config(
     {"algorithm": "ppo", "num_trajectories": 2, "policy": POLICY, "ppo": {"num_steps": 16, "num_minibatches": 2}}
 )
 BATCHES = 16
 
 
 def ppo(**changes):
-    return from_config_dict(to_json(PPO) | {"ppo": to_json(PPO)["ppo"] | changes})
+    return fixed_config(to_json(PPO) | {"ppo": to_json(PPO)["ppo"] | changes})
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_the_ratio_does_not_depend_on_the_scale_of_the_loss():
     assert [scaled[name] for name in ("snr", "low", "high")] == [plain[name] for name in ("snr", "low", "high")]
 
 
-CHAIN = from_config_dict(
+CHAIN = fixed_config(
     {
         "env": "LongChain-haepo",
         "env_params": {"length": 10**6},
@@ -214,7 +215,7 @@ def test_a_policy_near_uniform_saturates_later(sharp):
 @pytest.fixture(scope="module")
 def target_sizes():
     """Of 32 bandits, whose returns are 0 or 1, at temperatures from one end to the other."""
-    config = from_config_dict(
+    config = fixed_config(
         {"env": "BernoulliBandit-haepo", "env_kwargs": {"num_arms": 3}, "num_trajectories": 4, "policy": POLICY}
     )
     options = {"temperatures": (1e-4, 0.3, 1e4), "groups": 32, "varied": "env_params.instance"}
@@ -236,7 +237,7 @@ def test_a_batch_of_equal_returns_has_no_target(target_sizes):
 
 
 def test_a_batch_whose_returns_do_not_sum_to_a_positive_number_has_a_target_under_z_scores_alone():
-    config = from_config_dict(
+    config = fixed_config(
         {"env": "GaussianBandit-haepo", "env_kwargs": {"num_arms": 3}, "num_trajectories": 4, "policy": POLICY}
     )
     options = {"temperatures": (0.1,), "groups": 32, "varied": "env_params.instance"}
