@@ -56,7 +56,7 @@ def train(config, updates=3, **settings):
     return state, history
 
 
-@pytest.mark.parametrize("adapt", ["dual", "meta"])
+@pytest.mark.parametrize("adapt", [pytest.param("dual", marks=pytest.mark.slow), "meta"])
 def test_weights_begin_at_the_coefficients_and_move_with_each_batch(adapt):
     _, (first, _, third) = train(config_of(adapt))
     assert (first["entropy_weight"], first["kl_weight"]) == (pytest.approx(0.3), pytest.approx(0.2))
@@ -64,7 +64,8 @@ def test_weights_begin_at_the_coefficients_and_move_with_each_batch(adapt):
     assert (np.abs(moved) > 1e-6).all() and (np.abs(moved) < 2 * 0.1 + 1e-5).all()
 
 
-@pytest.mark.parametrize("adapt", ["dual", pytest.param("meta", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("adapt", ["dual", "meta"])
 def test_a_learning_rate_of_almost_nothing_is_fixed(adapt):
     still = train(config_of(adapt), **{f"haepo.{adapt}_learning_rate": 1e-12})
     fixed = train(config_of("fixed"))
@@ -116,7 +117,7 @@ SETTINGS = TINY | {
 SWEPT = {"haepo": {"target_effective_sample_size": (0.3, 0.8)}}
 
 
-@pytest.fixture(scope="module", params=["dual", "meta"])
+@pytest.fixture(scope="module", params=["dual", pytest.param("meta", marks=pytest.mark.slow)])
 def finished(request, tmp_path_factory):
     """A run with the states of all its updates."""
     sweep = SWEPT if request.param == "dual" else {"haepo": {"meta_learning_rate": (0.1, 0.5)}}
@@ -169,7 +170,11 @@ def test_meta_brings_a_weight_that_is_far_too_large_down_and_learns_faster_for_i
 @pytest.mark.slow
 @pytest.mark.parametrize("adapt", ["ess", "dual", "meta"])
 def test_devices_that_share_members_or_trajectories_give_the_numbers_of_one(adapt):
-    config = config_of(adapt, num_seeds=4)
+    # Without Adam, which makes steps of the rounding of a gradient that is 0.
+    plain = {"transform": "optax:identity", "learning_rate": 0.3}
+    # No whole number of episodes: where just as many tie for the best, rounding decides how small b is.
+    rho = {"target_effective_sample_size": 0.6}
+    config = config_of(adapt, num_seeds=4, optimizer=plain, haepo=rho)
     alone = make_population(config, devices=jax.devices()[:1])
     for other in (
         make_population(config, devices=jax.devices()[:2], members_per_device=2),
