@@ -7,7 +7,6 @@ from experiments.cli import launch
 
 if __name__ == "__main__":
     launch.start(prints_results=True)  # before what takes seconds to import
-import dataclasses
 import json
 
 from experiments.cli import command_line
@@ -29,7 +28,7 @@ def main() -> int:
     from haepo_jax.runs.folder import lock_folder, storage_errors, write_json
     from haepo_jax.runs.summary import find_unfinished, summarize
 
-    expected = [dataclasses.asdict(member) for member in load_sweep(workdir).members]
+    expected = [member.to_json() for member in load_sweep(workdir).members]
     if read_members(workdir) != json.loads(json.dumps(expected)):
         raise ConfigError(f"{workdir / 'members.json'} is not that of the run in config.json: its members differ.")
     if not read_attempts(workdir):

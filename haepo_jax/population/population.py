@@ -317,7 +317,7 @@ def make_population(
     Example:
       >>> from haepo_jax.config import from_config_dict
       >>> config = from_config_dict({"env": "Catch-bsuite", "num_updates": 2, "num_trajectories": 4})
-      >>> trained = make_population(config).run([{"haepo.kl_coef": 0.0}, {"haepo.kl_coef": 0.1}], seeds=range(3))
+      >>> trained = make_population(config).run([{"discount": 0.9}, {"discount": 1.0}], seeds=range(3))
       >>> trained["episode_return"].shape  # settings, seeds, updates
       (2, 3, 2)
     """

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table
-from helpers.settings import fixed_config
+from helpers.settings import add_fixed, fixed_config
 from helpers.updates import arrays_of, assert_close, assert_identical, distance
 
 from haepo_jax.config import traced_settings
@@ -121,7 +121,7 @@ SWEPT = {"haepo": {"target_effective_sample_size": (0.3, 0.8)}}
 def finished(request, tmp_path_factory):
     """A run with the states of all its updates."""
     sweep = SWEPT if request.param == "dual" else {"haepo": {"meta_learning_rate": (0.1, 0.5)}}
-    settings = SETTINGS | {"haepo": SETTINGS["haepo"] | {"adapt": request.param}, "sweep": sweep}
+    settings = add_fixed(SETTINGS | {"haepo": SETTINGS["haepo"] | {"adapt": request.param}, "sweep": sweep})
     workdir = tmp_path_factory.mktemp("run") / "run"
     run_sweep(from_values(settings), workdir, checkpoint_seconds=0, keep_checkpoints_every=1)
     return settings, workdir

@@ -151,7 +151,7 @@ def test_a_population_without_members_or_devices_is_refused_in_a_sentence(option
 
 
 def test_a_population_of_a_dictionary_is_refused_with_the_way_to_make_a_config():
-    with pytest.raises(ConfigError, match=r"config must be an ExperimentConfig, got {}; fixed_config makes one\."):
+    with pytest.raises(ConfigError, match=r"config must be an ExperimentConfig, got {}; from_config_dict makes one\."):
         make_population({})
 
 

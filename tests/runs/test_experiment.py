@@ -510,7 +510,7 @@ def test_a_refused_placement_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"config": {}}, "config must be an ExperimentConfig, got {}; fixed_config makes one."),
+        ({"config": {}}, "config must be an ExperimentConfig, got {}; from_config_dict makes one."),
         ({"stall_seconds": "5"}, "stall_seconds must be a number of seconds above 0, got '5'."),
         ({"stall_seconds": float("nan")}, "stall_seconds must be a number of seconds above 0, got nan."),
         ({"stall_seconds": 0}, "stall_seconds must be a number of seconds above 0, got 0."),

@@ -117,7 +117,7 @@ def find_last_evaluations(evaluated: np.ndarray) -> np.ndarray:
 
     Example:
       >>> find_last_evaluations(np.array([[np.nan, 2.0, 3.0, np.nan], [np.nan, np.nan, np.nan, np.nan]]))
-      array([3., 3.])
+      array([3., 2.])
     """
     there = np.isfinite(evaluated)
     last = evaluated.shape[1] - 1 - there[:, ::-1].argmax(axis=1)

@@ -223,14 +223,14 @@ def test_help_has_every_setting_with_its_allowed_values_and_meaning(module, aske
     assert finished.code == 0
     printed = " ".join(finished.out.split())
     for name in every:
-        group = ".NAME" if name == "sweep" or name.endswith(("_kwargs", "_params")) else ""
+        group = ".NAME" if name in ("sweep", "pbt.perturb") or name.endswith(("_kwargs", "_params")) else ""
         coefficient, of_schedule, rest = name.partition("_schedule")
         if of_schedule and "optimizer" not in name and coefficient in every:
             entry = printed.partition(f"--config.{coefficient}: ")[2].partition("--config.")[0]
             assert entry.endswith("; has a schedule) ") and f"  --config.X_schedule{rest}{group}: " in finished.out
         else:
             assert f"  --config.{name}{group}: " in finished.out
-    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.003" in printed
+    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.005" in printed
 
 
 @pytest.mark.parametrize("module", EVERY_COMMAND)

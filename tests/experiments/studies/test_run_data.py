@@ -5,6 +5,7 @@ from helpers.settings import fixed_config
 
 from experiments.studies.run_data import GRID_POINTS, RunData, find_steps_to, make_budget_grid
 from haepo_jax.config.members import Member
+from haepo_jax.config.sweep import of_experiment
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.writer import MetricsWriter
 
@@ -136,7 +137,9 @@ def test_updates_that_were_done_twice_count_once(tmp_path):
 
 def test_a_run_is_read_from_its_folder(tmp_path):
     config = fixed_config({"num_seeds": 2, "sweep": {"discount": (0.5, 1.0)}, "max_env_steps": 120})
-    Trainer(lambda config, member: np.full(UPDATES, member.index), tmp_path)(config, tmp_path / "run")
+    Trainer(lambda config, member: np.full(UPDATES, member.index), tmp_path)(
+        of_experiment(config), tmp_path / "run", checkpoint_seconds=60
+    )
     run = RunData(tmp_path / "run")
     assert run.config["max_env_steps"] == 120
     assert run.groups() == [({"discount": 0.5}, [0, 1]), ({"discount": 1.0}, [2, 3])]

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.dataset
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty, remove, truncate
-from helpers.settings import fixed_config
 
-from experiments.studies import runs as study_runs
+from experiments.studies import runs as study_runsfrom helpers.settings import fixed_config
+
 from experiments.studies.methods import nest_settings
 from experiments.studies.paper.scale import QUICK
 from experiments.studies.runs import Runs
-from haepo_jax.config import to_json
+from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.config.sweep import of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
@@ -88,7 +88,7 @@ def test_the_runs_asked_for_are_listed(trainer, tmp_path):
     runs = Runs(tmp_path, SMALL)
     runs.get("b", PLAIN)
     runs.get("a", PLAIN)
-    assert runs.done == dict.fromkeys(["b", "a"], of_experiment(fixed_config(nest_settings(PLAIN))))
+    assert runs.done == dict.fromkeys(["b", "a"], of_experiment(from_config_dict(nest_settings(PLAIN))))
 
 
 @pytest.mark.parametrize("name", ["config.json", "members.json", "provenance.json", "summary.json", "metrics"])
@@ -178,7 +178,7 @@ def hold(folder, config, started, done):
 def test_a_run_that_another_process_is_doing_is_left_to_it(trainer, tmp_path):
     folder, context = tmp_path / "runs" / "x", multiprocessing.get_context("spawn")
     started, done = context.Event(), context.Event()
-    holder = context.Process(target=hold, args=(folder, fixed_config(nest_settings(PLAIN)), started, done))
+    holder = context.Process(target=hold, args=(folder, from_config_dict(nest_settings(PLAIN)), started, done))
     holder.start()
     assert started.wait(60)
     before = contents(folder)
