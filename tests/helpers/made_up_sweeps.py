@@ -4,8 +4,9 @@ import itertools
 import zlib
 
 import numpy as np
+from helpers.settings import fixed_config
 
-from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config import to_json
 from haepo_jax.config.members import Member, text_settings
 from haepo_jax.reports.sweep.folder import read_sweep
 from haepo_jax.reports.sweep.ranking import rank_points, score_members
@@ -75,7 +76,7 @@ def write_sweep(
       complete: whether it ends with a summary.
       **config: other settings of the base config.
     """
-    base = to_json(from_config_dict({"num_seeds": seeds, "num_updates": UPDATES} | config))
+    base = to_json(fixed_config({"num_seeds": seeds, "num_updates": UPDATES} | config))
     if sweep is None:
         sweep = {name: list(dict.fromkeys(_hashable(p[name]) for p in points)) for name in points[0]} if points else {}
     search = {"num_samples": num_samples, "seed": 0, "points": []}

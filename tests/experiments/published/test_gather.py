@@ -10,10 +10,10 @@ from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.json_files import read_json
 
 CONFIG = """
-from haepo_jax.config import default_config
+from helpers import settings
 
 def get_config():
-    config = default_config()
+    config = settings.get_config()
     config.num_seeds, config.num_updates, config.num_trajectories = {seeds}, 20, 8
     return config
 """

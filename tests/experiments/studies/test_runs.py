@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.dataset
 import pytest
 from helpers.made_up_runs import SMALL, UPDATES, Trainer, contents, damage, empty, remove, truncate
+from helpers.settings import fixed_config
 
-from experiments.studies import runs as study_runsfrom helpers.settings import fixed_config
-
+from experiments.studies import runs as study_runs
 from experiments.studies.methods import nest_settings
 from experiments.studies.paper.scale import QUICK
 from experiments.studies.runs import Runs
