@@ -8,30 +8,30 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.studies.methods import Method
+from experiments.studies.methods import STATED, Method
+from haepo_jax.config import ExperimentConfig
+from haepo_jax.fields import leaves
 
 SETTINGS_PER_METHOD = 8
 _make_method = functools.partial(Method, num_settings=SETTINGS_PER_METHOD)
 
-# Whatever HAEPO's defaults are, its rivals have what is named here.
-_PLAIN: Mapping[str, Any] = {"exploration.persistences": ()}
+# Whatever HAEPO's defaults are, its rivals have what is named here. The schedule is HAEPO's.
+_AS_IT_WAS: Mapping[str, Any] = {"exploration.persistences": (), "optimizer.schedule": "constant"}
+_PLAIN: Mapping[str, Any] = {"exploration.persistences": (), "optimizer.schedule": "linear"}
 # As many steps as PPO takes, 8 environments of 128 steps.
 _EPISODES: Mapping[str, Any] = {**_PLAIN, "num_trajectories": 16, "min_batch_steps": 1024}
 _LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2, 6e-2)
 
+_DEFAULTS = {name: value for name, value, _ in leaves(ExperimentConfig())}
+# The default config, and around it.
 HAEPO = _make_method(
     name="haepo",
     label="HAEPO adaptive",
-    base={
-        "num_trajectories": 16,
-        "min_batch_steps": 1024,
-        "algorithm": "haepo",
-        "haepo.score": "log_ratio",
-        "haepo.adapt": "ess",
-    },
+    base={name: _DEFAULTS[name] for name in ("algorithm", "num_trajectories", *STATED)},
     grid={
-        "optimizer.learning_rate": (1e-3, 3e-3),
-        "haepo.target_effective_sample_size": (0.25, 0.5, 0.7, 0.9),
+        "optimizer.learning_rate": (3e-3, 6e-3),
+        "haepo.temperature": (0.25, 0.5),
+        "haepo.target_effective_sample_size": (0.5, 0.7),
     },
 )
 FIXED_HAEPO = _make_method(
@@ -39,7 +39,7 @@ FIXED_HAEPO = _make_method(
     label="HAEPO as it was",
     # The settings of configs/cartpole.py, and around them.
     base={
-        **_PLAIN,
+        **_AS_IT_WAS,
         "num_trajectories": 16,
         "min_batch_steps": None,
         "algorithm": "haepo",
