@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table
-from helpers.settings import fixed_config
+from helpers.settings import add_fixed, fixed_config
 from helpers.updates import arrays_of, assert_close, assert_identical, distance
 
 from haepo_jax.config import traced_settings
@@ -123,7 +123,7 @@ def finished(request, tmp_path_factory):
     sweep = SWEPT if request.param == "dual" else {"haepo": {"meta_learning_rate": (0.1, 0.5)}}
     settings = SETTINGS | {"haepo": SETTINGS["haepo"] | {"adapt": request.param}, "sweep": sweep}
     workdir = tmp_path_factory.mktemp("run") / "run"
-    run_sweep(from_values(settings), workdir, checkpoint_seconds=0, keep_checkpoints_every=1)
+    run_sweep(from_values(add_fixed(settings)), workdir, checkpoint_seconds=0, keep_checkpoints_every=1)
     return settings, workdir
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_resumes_from_an_earlier_checkpoint_moves_its_weights_as_if_n
     for path in workdir.glob("checkpoints/members-*/*"):
         if int(path.name) > 2:
             shutil.rmtree(path)
-    run_sweep(from_values(settings), workdir)
+    run_sweep(from_values(add_fixed(settings)), workdir)
     assert max(checkpoints(workdir)) == 5
     assert_same_end(whole, workdir)
     [(population, state, _)] = load_states(workdir)
