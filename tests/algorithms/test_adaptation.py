@@ -123,7 +123,7 @@ def finished(request, tmp_path_factory):
     sweep = SWEPT if request.param == "dual" else {"haepo": {"meta_learning_rate": (0.1, 0.5)}}
     settings = add_fixed(SETTINGS | {"haepo": SETTINGS["haepo"] | {"adapt": request.param}, "sweep": sweep})
     workdir = tmp_path_factory.mktemp("run") / "run"
-    run_sweep(from_values(settings), workdir, checkpoint_seconds=0, keep_checkpoints_every=1)
+    run_sweep(from_values(add_fixed(settings)), workdir, checkpoint_seconds=0, keep_checkpoints_every=1)
     return settings, workdir
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_resumes_from_an_earlier_checkpoint_moves_its_weights_as_if_n
     for path in workdir.glob("checkpoints/members-*/*"):
         if int(path.name) > 2:
             shutil.rmtree(path)
-    run_sweep(from_values(settings), workdir)
+    run_sweep(from_values(add_fixed(settings)), workdir)
     assert max(checkpoints(workdir)) == 5
     assert_same_end(whole, workdir)
     [(population, state, _)] = load_states(workdir)
@@ -168,25 +168,26 @@ def test_meta_brings_a_weight_that_is_far_too_large_down_and_learns_faster_for_i
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "layout", [{"num_devices": 2, "members_per_device": 2}, {"num_devices": 4, "trajectory_devices": 2}]
+)
 @pytest.mark.parametrize("adapt", ["ess", "dual", "meta"])
-def test_devices_that_share_members_or_trajectories_give_the_numbers_of_one(adapt):
+def test_devices_that_share_members_or_trajectories_give_the_numbers_of_one(adapt, layout):
     # Without Adam, which makes steps of the rounding of a gradient that is 0.
     plain = {"transform": "optax:identity", "learning_rate": 0.3}
     # No whole number of episodes: where just as many tie for the best, rounding decides how small b is.
     rho = {"target_effective_sample_size": 0.6}
     config = config_of(adapt, num_seeds=4, optimizer=plain, haepo=rho)
     alone = make_population(config, devices=jax.devices()[:1])
-    for other in (
-        make_population(config, devices=jax.devices()[:2], members_per_device=2),
-        make_population(config, devices=jax.devices()[:4], trajectory_devices=2),
-    ):
-        (state, _), (expected, _) = (each.advance(each.init(), jnp.int32(3)) for each in (other, alone))
-        assert_close(other.to_host(state).learner, alone.to_host(expected).learner, rtol=1e-3, atol=1e-4)
+    shared = {name: value for name, value in layout.items() if name != "num_devices"}
+    other = make_population(config, devices=jax.devices()[: layout["num_devices"]], **shared)
+    (state, _), (expected, _) = (each.advance(each.init(), jnp.int32(3)) for each in (other, alone))
+    assert_close(other.to_host(state).learner, alone.to_host(expected).learner, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_bits():
-    for adapt in ("ess", "dual", "meta"):
-        first, _ = train(config_of(adapt))
-        PROGRAMS.clear()
-        assert_identical(first.learner, train(config_of(adapt))[0].learner)
+@pytest.mark.parametrize("adapt", ["ess", "dual", "meta"])
+def test_the_same_seed_gives_the_same_bits(adapt):
+    first, _ = train(config_of(adapt))
+    PROGRAMS.clear()
+    assert_identical(first.learner, train(config_of(adapt))[0].learner)
