@@ -117,7 +117,7 @@ SETTINGS = TINY | {
 SWEPT = {"haepo": {"target_effective_sample_size": (0.3, 0.8)}}
 
 
-@pytest.fixture(scope="module", params=["dual", pytest.param("meta", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in ("dual", "meta")])
 def finished(request, tmp_path_factory):
     """A run with the states of all its updates."""
     sweep = SWEPT if request.param == "dual" else {"haepo": {"meta_learning_rate": (0.1, 0.5)}}

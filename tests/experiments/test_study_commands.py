@@ -16,10 +16,30 @@ COMMANDS = {
 }
 
 
+FLAGS = ("quick", "workdir", "topology")
+
+
+@pytest.fixture
+def command(name, monkeypatch):
+    """The module of a command, with its own flags alone: commands share names of flags, as each has its process."""
+    held = {flag: flags.FLAGS[flag] for flag in FLAGS if flag in flags.FLAGS}
+    remove_flags()
+    monkeypatch.delitem(sys.modules, f"experiments.{name}", raising=False)
+    yield importlib.import_module(f"experiments.{name}")
+    remove_flags()
+    for flag, one in held.items():
+        flags.FLAGS[flag] = one
+
+
+def remove_flags():
+    for flag in FLAGS:
+        if flag in flags.FLAGS:
+            delattr(flags.FLAGS, flag)
+
+
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_ends_with_its_finding_and_the_next_command(tmp_path, monkeypatch, capsys, name, quick):
-    command = _loaded(name)
+def test_a_command_ends_with_its_finding_and_the_next_command(command, tmp_path, monkeypatch, capsys, name, quick):
     workdir = tmp_path / "\x1b[2J"
     headline = "Of 9 claims, on the form it has: 9 undecided."
     module, does = COMMANDS[name]
@@ -34,12 +54,3 @@ def test_a_command_ends_with_its_finding_and_the_next_command(tmp_path, monkeypa
     assert first.startswith(f"Written to {tmp_path}/\\x1b[2J/report.html, after ") and second == headline
     assert last.startswith("Next: python -m experiments.") and (" --workdir=runs/" in last)
     assert last.split()[3] != f"experiments.{name}" or quick
-
-
-def _loaded(name):
-    """The module of a command; both define the flag `quick`, as they never run in one process."""
-    if f"experiments.{name}" not in sys.modules:
-        for flag in ("quick", "workdir", "topology"):
-            if flag in flags.FLAGS:
-                delattr(flags.FLAGS, flag)
-    return importlib.import_module(f"experiments.{name}")
