@@ -45,8 +45,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     """
     make_objective, own = get_objective(config), get_method_settings(config)
     actor = policy_for(config, environment)
-    shape = environment.observation_shape
-    critic = make_value(shape, make_torso=make_torso(config.policy, shape))
+    shape = environment.feature_shape
+    critic = make_value(shape, make_torso=make_torso(config.policy, shape), mask_size=environment.mask_size)
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),
