@@ -9,7 +9,7 @@ import jax
 from jax.typing import ArrayLike
 
 from haepo_jax import components
-from haepo_jax.config.libraries import split_name
+from haepo_jax.config.libraries import LIBRARIES, split_name
 from haepo_jax.environments import gymnax_library as gymnax
 from haepo_jax.environments.adapter import adapt, with_params
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
@@ -18,7 +18,7 @@ from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries import load_library
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.errors import ConfigError, choose, quoted, suggestion
+from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 
 Kwargs = Sequence[tuple[str, Any]]
 
@@ -131,11 +131,21 @@ def _made_of_library(
 def _make_outside(component: Any, kwargs: Kwargs) -> Environment:
     if isinstance(component, Environment | gymnax.environment.Environment):
         return _adapted(type(component).__name__, component)
-    factory = components.load("env", component, kind="a function or a class that makes an environment")
+    factory = _load_outside(component)
     components.check_arguments("env", factory, kwargs=dict(kwargs))
     name = component if isinstance(component, str) else getattr(component, "__qualname__", "environment")
     # With their types, as the cache takes 12, 12.0 and True == 1 for the same key.
     return _made_outside(name, factory, tuple(kwargs), repr(kwargs))
+
+
+def _load_outside(component: Any) -> Any:
+    try:
+        return components.load("env", component, kind="a function or a class that makes an environment")
+    except ConfigError as error:
+        near = nearest(component.partition(":")[0], tuple(LIBRARIES)) if isinstance(component, str) else ""
+        if not near or not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise ConfigError(f"{str(error)[:-1]}{near}") from error
 
 
 @functools.cache
