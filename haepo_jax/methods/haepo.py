@@ -52,8 +52,8 @@ class HaepoLossConfig:
     temperature: float = number(1.0, above=0.0)
     """What scores are divided by before they make weights; the larger, the more even the weights."""
     temperature_scale: str = choice("none", TEMPERATURE_SCALES)
-    """What the temperature is multiplied by: `none`, or `sqrt_length`, the root of the mean length of all episodes in the loss, by
-    which the spread of the sums of independent steps grows; then one temperature serves episodes of any length."""
+    """What the temperature is multiplied by: `none`, or `sqrt_length`, the root of the mean length of all episodes in
+    the loss, by which the spread of the sums of independent steps grows; then one temperature serves any length."""
     projection: str = choice("reverse", PROJECTIONS)
     """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
     which is the paper's loss; or `forward`, that of the target's from the weights."""
