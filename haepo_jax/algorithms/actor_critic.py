@@ -17,6 +17,7 @@ from haepo_jax.config import (
     get_method_settings,
 )
 from haepo_jax.environments import Environment
+from haepo_jax.errors import ConfigError
 from haepo_jax.losses import generalized_advantages
 from haepo_jax.methods import Evaluated, Samples
 from haepo_jax.networks import Policy, make_torso, make_value
@@ -45,6 +46,11 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     """
     make_objective, own = get_objective(config), get_method_settings(config)
     actor = policy_for(config, environment)
+    if actor.recurrence is not None:
+        raise ConfigError(
+            f"config.policy.network {config.policy.network} remembers, which config.algorithm {config.algorithm} does "
+            "not know yet; take a method of whole episodes, such as haepo."
+        )
     shape = environment.observation_shape
     critic = make_value(shape, make_torso=make_torso(config.policy, shape))
     policy = Policy(

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.parallel import max_over_members
-from haepo_jax.rollouts.episode_stats import Measure, measure_both, sum_over_chunks
-from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
+from haepo_jax.rollouts.episode_stats import Measure, measure_both, measure_lengths, measured_shapes, sum_over_chunks
+from haepo_jax.rollouts.episodes import EpisodeUnroll
 
 _LATER = 2  # what the key of later rounds is folded with: the first round's own use of it splits off 0 and 1
 
@@ -133,7 +133,7 @@ class Rounds:
         """
 
         def play_round(here: Round, unroll: EpisodeUnroll, so_far: tuple) -> tuple[jax.Array, tuple]:
-            lengths, sums = sum_over_chunks(unroll, measure_both(_count_steps, measure))
+            lengths, sums = sum_over_chunks(unroll, measure_both(measure_lengths(), measure))
             return lengths, _put_row(so_far, sums, here.number)
 
         end, sums = self.play(play_round, self._no_sums(measure))
@@ -148,7 +148,7 @@ class Rounds:
         return self.play_again(num_rounds, play_round, self._no_sums(measure))
 
     def _no_sums(self, measure: Measure) -> Any:
-        shapes = jax.eval_shape(measure, jnp.int32(0), self.first.chunk_shapes())
+        shapes = measured_shapes(self.first, measure)
         return jax.tree.map(lambda leaf: jnp.zeros((self.bounds.max_rounds, *leaf.shape), leaf.dtype), shapes)
 
     def play_again(
@@ -197,11 +197,6 @@ class Rounds:
         """The key of a round."""
         later = jax.random.fold_in(jax.random.fold_in(self.first.key, _LATER), number)
         return jnp.where(number == 0, self.first.key, later)
-
-
-def _count_steps(t: jax.Array, steps: Trajectories) -> jax.Array:
-    del t
-    return steps.mask.sum(axis=-1, dtype=jnp.int32)
 
 
 def _put_row(arrays: Any, rows: Any, number: jax.Array) -> Any:
