@@ -94,23 +94,6 @@ def test_ess_is_the_loss_whose_coefficients_share_the_temperature_that_rho_asks_
     assert value == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_sqrt_length_multiplies_the_temperature_by_the_root_of_the_mean_length_of_the_valid_episodes():
-    scaled = loss_and_slopes(temperature=0.5, temperature_scale="sqrt_length")
-    mean_length = (3 + 8 + 5 + 2 + 4 + 9) / 6
-    plain = loss_and_slopes(temperature=0.5 * mean_length**0.5)
-    assert scaled[0] == pytest.approx(plain[0], rel=1e-6)
-    np.testing.assert_allclose(scaled[1], plain[1], rtol=1e-5)
-
-    valid = jnp.array([[True, False, True], [True, True, False]])
-    config = dataclasses.replace(HaepoLossConfig(), temperature=0.5, temperature_scale="sqrt_length")
-    mean_length = (3 + 5 + 2 + 4) / 4
-    losses = [
-        haepo.objective(one, GROUP._replace(valid=valid), None)(LOG_LIKELIHOODS)[0]
-        for one in (config, dataclasses.replace(config, temperature=0.5 * mean_length**0.5, temperature_scale="none"))
-    ]
-    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-6)
-
-
 def test_fixed_is_the_loss_of_the_coefficients_to_the_last_bit():
     found = haepo.objective(HaepoLossConfig(entropy_coef=0.1, kl_coef=0.2), GROUP, 0.9 * LOG_LIKELIHOODS)
     scores = LOG_LIKELIHOODS - BEHAVIOUR, GROUP.returns, 0.9 * LOG_LIKELIHOODS - BEHAVIOUR
