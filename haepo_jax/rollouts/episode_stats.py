@@ -95,12 +95,36 @@ def _likelihood_of_steps(policy: Policy, params: Params, t: jax.Array, steps: Tr
 
 def sum_over_chunks(unroll: EpisodeUnroll, measure: Measure) -> Any:
     """Sums `measure(t, steps)`, arrays `[M]`, over the chunks of an unroll."""
+    return sum_and_watch(unroll, measure, ignore, None)[0]
 
-    def add_chunk(t: jax.Array, steps: Trajectories, sums: Any) -> Any:
-        return jax.tree.map(_add, sums, measure(t, steps), is_leaf=_is_sum)
+
+Watch = Callable[[Trajectories, Any], Any]
+"""`(steps of a chunk, what was seen before) -> what was seen`."""
+
+
+def ignore(steps: Trajectories, seen: Any) -> Any:
+    """Watches nothing."""
+    del steps
+    return seen
+
+
+def sum_and_watch(unroll: EpisodeUnroll, measure: Measure, watch: Watch, seen: Any) -> tuple[Any, Any]:
+    """Computes the sums of `sum_over_chunks`, and what a watch sees of the same chunks.
+
+    Args:
+      unroll: M episodes.
+      measure: of a chunk.
+      watch: sees the chunks in order.
+      seen: before.
+    """
+
+    def add_chunk(t: jax.Array, steps: Trajectories, so_far: tuple[Any, Any]) -> tuple[Any, Any]:
+        sums, seen = so_far
+        return jax.tree.map(_add, sums, measure(t, steps), is_leaf=_is_sum), watch(steps, seen)
 
     shapes = jax.eval_shape(measure, jnp.int32(0), unroll.chunk_shapes())
-    return jax.tree.map(_total, unroll.fold(add_chunk, jax.tree.map(_zero, shapes)), is_leaf=_is_sum)
+    sums, seen = unroll.fold(add_chunk, (jax.tree.map(_zero, shapes), seen))
+    return jax.tree.map(_total, sums, is_leaf=_is_sum), seen
 
 
 class _Sum(NamedTuple):
