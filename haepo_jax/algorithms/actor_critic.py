@@ -18,6 +18,7 @@ from haepo_jax.config import (
     get_method_settings,
 )
 from haepo_jax.environments import Environment
+from haepo_jax.errors import ConfigError
 from haepo_jax.losses import generalized_advantages
 from haepo_jax.methods import Evaluated, Samples
 from haepo_jax.networks import Policy, make_torso, make_value
@@ -46,6 +47,11 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     """
     make_objective, own = get_objective(config), get_method_settings(config)
     actor = policy_for(config, environment)
+    if actor.recurrence is not None:
+        raise ConfigError(
+            f"config.policy.network {config.policy.network} remembers, which config.algorithm {config.algorithm} does "
+            "not know yet; take a method of whole episodes, such as haepo."
+        )
     shape = environment.observation_shape
     critic = make_value(shape, make_torso=make_torso(config.policy, shape))
     normalizer = Normalizer(config, environment)
@@ -59,7 +65,6 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         act=actor.act,
     )
     policy = normalizer.wrap_policy(networks)
-    value_of = normalizer.wrap_apply(lambda params, observations: critic.apply(params["value"], observations))
     rewards_of = make_rewards(config)
     horizon = horizon_of(config, environment)
     num_steps = count_segment_steps(config)
@@ -85,6 +90,10 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             horizon=horizon,
             env_params=traced.env_params,
         )
+
+    def value_of(given: Params, observations: jax.Array) -> jax.Array:
+        params, seen = normalizer.see(given, observations)
+        return critic.apply(params["value"], seen)
 
     def prepare(traced: TracedConfig, learner: LearnerState, segment: Segment) -> _Steps:
         """The segment's steps in one row, with advantages and value targets from the learner's parameters."""

@@ -143,7 +143,7 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy, 
             return group_rounds(batch.sum_over_steps(values))
 
         def judge(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
-            log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
+            log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time, resets=batch.resets)
             return log_probs if keeps_steps else sums(log_probs)
 
         returns = normalizer.scale_returns(learner.normalization, returns_of(traced, batch))
@@ -185,7 +185,7 @@ def _with_history(
         return jax.tree.map(lambda leaf: leaf.reshape(-1), episodes)
 
     def log_likelihoods(params: Params, batch: PackedEpisodes, fresh: jax.Array | bool = False) -> jax.Array:
-        log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time)
+        log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time, resets=batch.resets)
         return batch.sum_over_steps(log_probs).reshape(-1)
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> OpenBatch:

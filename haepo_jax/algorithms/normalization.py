@@ -5,7 +5,6 @@ the policy that learns is the one that played. Those of returns count it before,
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -82,19 +81,15 @@ class Normalizer:
         def init(key: jax.Array) -> NormalizedParams:
             return NormalizedParams(policy.init(key), *self._factors(no_statistics(self._shape)))
 
-        return policy._replace(init=init, apply=self.wrap_apply(policy.apply))
+        return policy.map_inputs(self.see)._replace(init=init)
 
-    def wrap_apply(self, apply: Callable[..., Any]) -> Callable[..., Any]:
-        """Makes the `apply` of a network, `(params, observations) -> anything`, take `NormalizedParams`."""
+    def see(self, given: Params, observations: jax.Array) -> tuple[Params, jax.Array]:
+        """Returns the parameters in what `bind` gives, and observations `[..., *O]` as their networks see them."""
         if not self.config.normalize_observations:
-            return apply
-
-        def normalized_apply(given: NormalizedParams, observations: jax.Array) -> Any:
-            mean, scale = jax.lax.stop_gradient((given.mean, given.scale))
-            clip = self.config.normalization.clip_observations
-            return apply(given.params, jnp.clip((observations - mean) * scale, -clip, clip))
-
-        return normalized_apply
+            return given, observations
+        mean, scale = jax.lax.stop_gradient((given.mean, given.scale))
+        clip = self.config.normalization.clip_observations
+        return given.params, jnp.clip((observations - mean) * scale, -clip, clip)
 
     def bind(self, normalization: Normalization | None, params: Params) -> Params:
         """Returns what a wrapped network takes: these parameters, and what observations are normalised by."""

@@ -21,7 +21,7 @@ from haepo_jax.config.method import (
     normalizes_rewards,
     why_unit_free,
 )
-from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
+from haepo_jax.config.settings import RECURRENT, ExperimentConfig, PolicyConfig
 from haepo_jax.fields import find_unread, leaves
 from haepo_jax.methods import METHODS, Sees
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
@@ -127,7 +127,10 @@ def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[s
     if policy.network == "cnn":
         return {"policy.hidden_sizes": f"{is_the}, whose sizes are in config.policy.network_kwargs"}
     reasons = {"policy.network_kwargs": f"{is_the}, which takes no such arguments"}
-    if not policy.hidden_sizes:
+    if policy.network in RECURRENT:
+        if len(policy.hidden_sizes) < 2:
+            reasons["policy.activation"] = "config.policy.hidden_sizes has no layer before the recurrent one"
+    elif not policy.hidden_sizes:
         reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
     return reasons
 

@@ -32,7 +32,8 @@ ACTIVATIONS = (
     *("hard_tanh", "hard_sigmoid", "hard_silu", "hard_swish"),
 )
 """The functions of `jax.nn` that change each number by itself."""
-NETWORKS = ("mlp", "cnn")
+RECURRENT = ("gru", "lstm")
+NETWORKS = ("mlp", "cnn", *RECURRENT)
 TRANSFORMS = ("adam",)
 NOTHING = ("none",)
 """Of a component that need not be there."""
@@ -47,12 +48,14 @@ class PolicyConfig:
     """The network."""
 
     network: str = component("mlp", NETWORKS, takes_arguments=True)
-    """What turns an observation into features: `mlp`, `cnn` for small images, or `package.module:attribute`, a Flax
-    module `[..., *observation_shape] -> [..., features]`. PPO has a second network of the same for its values."""
+    """What turns an observation into features: `mlp`, `cnn` for small images, `gru` or `lstm`, which remember the
+    episode, or `package.module:attribute`, a Flax module `[..., *observation_shape] -> [..., features]` or a recurrent
+    cell such as `flax.linen:MGUCell`. PPO has a second network of the same for its values."""
     network_kwargs: Mapping[str, Any] = static_arguments()
     """Arguments of the network: channels, kernel_size and dense_size of `cnn`, or those of one from outside."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers of `mlp`, or of a network from outside that takes them."""
+    """Widths of the hidden layers of `mlp`, or of a network from outside that takes them. Of a recurrent network the
+    last is the size of what it remembers, and the others are the layers before it."""
     activation: str = component("tanh", ACTIVATIONS)
     """A function that follows each hidden layer: one of `jax.nn`, or `package.module:attribute`."""
     initial_log_std: float = number(0.0, traced=False)
