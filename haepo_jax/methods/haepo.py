@@ -22,6 +22,7 @@ from haepo_jax.methods.settings import (
     HistoryConfig,
     ReferenceConfig,
     check_reference_acts,
+    why_normalization_is_unit_free,
 )
 from haepo_jax.types import Metrics
 
@@ -241,6 +242,7 @@ METHOD = Method(
     ),
     check=_check,
     upgrade=_upgrade,
+    why_unit_free=why_normalization_is_unit_free,
     adaptation=_make_adaptation,
     language=OnLanguage(HaepoLossConfig(), named_by=("score",)),
 )
