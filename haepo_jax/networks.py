@@ -379,7 +379,7 @@ class GaussianPolicy(nn.Module):
         return carry, distrax.MultivariateNormalDiag(mean, std)
 
 
-_KIND = "the class of a flax.linen.Module or of a recurrent cell, or a function that makes one"
+_KIND = "the class of a flax.linen.Module, or a function that makes one"
 
 
 def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> MakeTorso:

@@ -1,12 +1,14 @@
 """Environments with action masks and several choices at once are trained, evaluated and drawn as any other."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.command_runner import run
 from helpers.settings import fixed_config
 from helpers.toy_environments import NVEC, make_toy
 
+from haepo_jax.algorithms.normalization import NormalizedParams, Normalizer
 from haepo_jax.environments import Discrete, MultiDiscrete
 from haepo_jax.methods import METHODS
 from haepo_jax.population import make_population
@@ -38,6 +40,19 @@ def test_no_action_is_taken_that_the_mask_forbids(method, space):
     assert forbidden.size and not forbidden.any()
     assert np.isfinite(metrics["loss"]).all() and np.isfinite(metrics["grad_norm"]).all()
     assert (metrics["grad_norm"][-1] > 0).all()
+
+
+def test_normalised_observations_keep_their_mask():
+    environment = make_toy()
+    normalizer = Normalizer(fixed_config({"normalize_observations": True}), environment)
+    given = NormalizedParams(
+        {}, jnp.full(environment.observation_shape, 0.5), jnp.full(environment.observation_shape, 3.0)
+    )
+    _, observation = environment.reset({}, jax.random.key(0))
+    _, seen = normalizer.see(given, observation)
+    size = environment.mask_size
+    np.testing.assert_array_equal(seen[-size:], observation[-size:])
+    np.testing.assert_allclose(seen[:-size], (observation[:-size] - 0.5) * 3)
 
 
 @pytest.mark.slow
