@@ -157,9 +157,9 @@ def _draw(env: Any, states: Sequence[Any]) -> Iterator[Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that nothing is shown on a screen
                 picture = env.render(state)
-            figure = plt.gcf()
-            figure.canvas.draw()
-            yield np.asarray(figure.canvas.buffer_rgba() if picture is None else picture)[..., :3]
+            canvas: Any = plt.gcf().canvas
+            canvas.draw()
+            yield np.array(canvas.buffer_rgba() if picture is None else picture)[..., :3]
     finally:
         env.close()
         plt.switch_backend(before)
