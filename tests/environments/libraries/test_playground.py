@@ -10,6 +10,7 @@ from mujoco_playground import registry
 from haepo_jax.environments import Box, make
 from haepo_jax.errors import ConfigError
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the MuJoCo beside it
 SIZES = {"CartpoleBalance": (5, 1), "PendulumSwingup": (3, 1), "CheetahRun": (17, 6)}
 QUICK = ("CartpoleBalance",)
 
