@@ -35,6 +35,10 @@ class Trajectories(NamedTuple):
     """`[M, T]` info metrics of each step, by name."""
     persistences: jax.Array | None = None
     """`[M]` int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
+    next_observations: jax.Array | None = None
+    """`[M, T, *O]` after the action; None where ends are not kept."""
+    terminated: jax.Array | None = None
+    """`[M, T]` boolean, the task itself ended the episode here; None likewise."""
 
 
 def collect(
@@ -48,6 +52,7 @@ def collect(
     env_params: Mapping[str, jax.Array | float] | None = None,
     greedy: bool = False,
     persistences: jax.Array | None = None,
+    keeps_ends: bool = False,
 ) -> Trajectories:
     """Plays `num_trajectories` episodes of at most `horizon` steps.
 
@@ -64,12 +69,13 @@ def collect(
       env_params: numbers of the environment, by name; its defaults for those left out.
       greedy: take the mode of each distribution instead of a sample.
       persistences: `[M]` int32, steps for which the noise of each episode's actions lasts; 1 by default.
+      keeps_ends: keep what each step led to, and whether the task itself ended the episode there.
 
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
     arguments = (environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
-    unroll = EpisodeUnroll(*arguments, persistences=persistences)
+    unroll = EpisodeUnroll(*arguments, persistences=persistences, keeps_ends=keeps_ends)
 
     def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
         return jax.tree.map(
@@ -121,6 +127,8 @@ class EpisodeUnroll:
     costs less to draw than persistences of 1 and gives other actions."""
     plays: jax.Array | None = None
     """boolean scalar, False where nothing is to be played: then all steps are masked. None as True."""
+    keeps_ends: bool = False
+    """As of `collect`."""
 
     @property
     def chunk(self) -> int:
@@ -146,7 +154,7 @@ class EpisodeUnroll:
             t, playing, so_far = carry
             times = t + jnp.arange(self.chunk)
             playing, records = jax.lax.scan(self._step, playing, self._draw(times))
-            steps = Trajectories(*jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records))
+            steps = jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records)
             if self.horizon % self.chunk:
                 steps = steps._replace(mask=steps.mask & (times < self.horizon))
             return t + self.chunk, playing, visit(t, steps, so_far)
@@ -168,7 +176,7 @@ class EpisodeUnroll:
 
         def one_step() -> Any:
             randomness = jax.tree.map(lambda leaf: leaf[0], self._draw(jnp.arange(1)))
-            return Trajectories(*self._step(self._start(), randomness)[1])
+            return self._step(self._start(), randomness)[1]
 
         def with_time(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((self.num_trajectories, self.chunk, *leaf.shape[1:]), leaf.dtype)
@@ -194,8 +202,8 @@ class EpisodeUnroll:
 
         return jax.vmap(draw_step)(times)
 
-    def _step(self, playing: _Playing, randomness: _Randomness) -> tuple[_Playing, tuple]:
-        """Plays a step; its record has the fields of `Trajectories`."""
+    def _step(self, playing: _Playing, randomness: _Randomness) -> tuple[_Playing, Trajectories]:
+        """Plays a step; its record is without an axis of time."""
         state, observation, alive = playing
         distribution = self.policy.apply(self.params, observation)
         action = distribution.mode() if self.greedy else self.policy.act(distribution, randomness.noise)
@@ -211,5 +219,7 @@ class EpisodeUnroll:
             (state, observation),
         )
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
-        record = (observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
+        record = Trajectories(observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
+        if self.keeps_ends:
+            record = record._replace(next_observations=after.observation, terminated=after.terminated)
         return _Playing(next_state, next_observation, still_alive), record
