@@ -1,11 +1,12 @@
 """Policies and value functions: a torso, then a head of ours that ends in a distrax distribution or in a value.
 
 This is the only part of the package that knows distrax. A torso is a Flax module that maps observations
-`[..., *observation_shape]` to features `[..., F]`, whatever axes lead; `mlp` and `cnn` are here, others come from
-outside.
+`[..., *observation_shape]` to features `[..., F]`, whatever axes lead; `mlp` and `cnn` are here, those with a memory
+in `haepo_jax.recurrent`, others come from outside.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from haepo_jax import components
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments.interface import Box, Discrete
 from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.recurrent import CELLS, Carry, Memory, RecurrentTorso, make_initial_carry, repeat_carry
 from haepo_jax.types import Params
 
 HEAD = "head"
@@ -30,26 +32,150 @@ _LEADING = ((), (2,), (2, 3))
 """Axes with which a torso is tried: an observation alone, a batch, a batch over time."""
 
 
+class Recurrence[Output](NamedTuple):
+    """The memory of a network, as pure functions."""
+
+    initial_carry: Carry
+    """Before an episode's first step: NumPy arrays without axes of a batch."""
+    apply: Callable[[Params, jax.Array, Memory], tuple[Carry, Output]]
+    """`(params, observations, memory) -> (carry, output)`, for one step `[..., *O]` or for T `[N, T, *O]`; see
+    `Memory`."""
+
+
 class Policy(NamedTuple):
-    """A policy as pure functions."""
+    """A policy as pure functions.
+
+    It may remember what it has seen of an episode. What it remembers is its carry, which is empty for a policy without
+    memory; `step` and `unroll` serve both kinds.
+    """
 
     init: Callable[[jax.Array], Params]
     """`key -> params`."""
     apply: Callable[[Params, jax.Array], distrax.Distribution]
-    """`(params, observations [..., *O]) -> distribution over actions` with batch shape `[...]`."""
+    """`(params, observations [..., *O]) -> distribution over actions` with batch shape `[...]`; of a policy with a
+    memory, at the first step of an episode."""
     noise: Callable[[jax.Array, tuple[int, ...]], jax.Array]
     """`(key, batch shape) -> noise`, all that chance has in one action for each of the batch."""
     act: Callable[[distrax.Distribution, jax.Array], jax.Array]
     """`(distribution, noise) -> actions`."""
+    recurrence: Recurrence[distrax.Distribution] | None = None
+    """None for a policy without memory."""
+
+    def start(self, *shape: int) -> Carry:
+        """Makes the carry before the first step of episodes, `[*shape, *C]`."""
+        return _start(self.recurrence, shape)
+
+    def step(self, params: Params, carry: Carry, observations: jax.Array) -> tuple[Carry, distrax.Distribution]:
+        """Sees one more step.
+
+        Args:
+          params: of the policy.
+          carry: `[..., *C]`, from `start` or from the step before.
+          observations: `[..., *O]`.
+
+        Returns:
+          The carry after the step, and the distribution over actions with batch shape `[...]`.
+        """
+        if self.recurrence is None:
+            return carry, self.apply(params, observations)
+        return self.recurrence.apply(params, observations, Memory(carry))
+
+    def unroll(
+        self, params: Params, carry: Carry, observations: jax.Array, resets: jax.Array
+    ) -> tuple[Carry, distrax.Distribution]:
+        """Sees T more steps.
+
+        Args:
+          params: of the policy.
+          carry: `[N, *C]`, before the first of them.
+          observations: `[N, T, *O]`.
+          resets: `[N, T]` or `[T]` boolean, True where a step begins an episode, whatever was before.
+
+        Returns:
+          The carry after the last step, and the distribution over actions with batch shape `[N, T]`.
+        """
+        if self.recurrence is None:
+            return carry, self.apply(params, observations)
+        return self.recurrence.apply(params, observations, Memory(carry, resets))
+
+    def map_inputs(self, change: Callable[[Params, jax.Array], tuple[Params, jax.Array]]) -> "Policy":
+        """Makes the policy that sees other parameters and observations than it is given.
+
+        Args:
+          change: `(params, observations [..., *O]) -> the same as this policy is to see them`.
+        """
+        apply, recurrence = _map_inputs(self.apply, self.recurrence, change)
+        return self._replace(apply=apply, recurrence=recurrence)
 
 
 class Value(NamedTuple):
-    """A value function as two pure functions."""
+    """A value function as pure functions, with a memory or without, as a `Policy`."""
 
     init: Callable[[jax.Array], Params]
     """`key -> params`."""
     apply: Callable[[Params, jax.Array], jax.Array]
-    """`(params, observations [..., *O]) -> values [...]`."""
+    """`(params, observations [..., *O]) -> values [...]`; with a memory, at the first step of an episode."""
+    recurrence: Recurrence[jax.Array] | None = None
+    """None for a value function without memory."""
+
+    def start(self, *shape: int) -> Carry:
+        """Makes the carry before the first step of episodes, `[*shape, *C]`."""
+        return _start(self.recurrence, shape)
+
+    def unroll(
+        self, params: Params, carry: Carry, observations: jax.Array, resets: jax.Array
+    ) -> tuple[Carry, jax.Array]:
+        """Computes the values `[N, T]` of T more steps; arguments as of `Policy.unroll`."""
+        if self.recurrence is None:
+            return carry, self.apply(params, observations)
+        return self.recurrence.apply(params, observations, Memory(carry, resets))
+
+    def unroll_with_next(
+        self, params: Params, carry: Carry, observations: jax.Array, next_observations: jax.Array, resets: jax.Array
+    ) -> tuple[Carry, jax.Array, jax.Array]:
+        """Computes the values of T more steps, and of what followed each.
+
+        Args:
+          params: of the value function.
+          carry: `[N, *C]`, before the first step.
+          observations: `[N, T, *O]`.
+          next_observations: `[N, T, *O]`, after each step, which its episode's memory goes on to.
+          resets: as of `unroll`.
+
+        Returns:
+          The carry after the last step, values `[N, T]`, and values `[N, T]` of the next observations.
+        """
+        if self.recurrence is None:
+            return carry, self.apply(params, observations), self.apply(params, next_observations)
+        carries, values = self.recurrence.apply(params, observations, Memory(carry, resets, keeps_all=True))
+        _, following = self.recurrence.apply(params, next_observations, Memory(carries))
+        return jax.tree.map(lambda leaf: leaf[:, -1], carries), values, following
+
+    def map_inputs(self, change: Callable[[Params, jax.Array], tuple[Params, jax.Array]]) -> "Value":
+        """Makes the value function that sees other parameters and observations, as `Policy.map_inputs` does."""
+        apply, recurrence = _map_inputs(self.apply, self.recurrence, change)
+        return self._replace(apply=apply, recurrence=recurrence)
+
+
+def _start(recurrence: Recurrence | None, shape: tuple[int, ...]) -> Carry:
+    return () if recurrence is None else repeat_carry(recurrence.initial_carry, *shape)
+
+
+def _map_inputs[Output](
+    apply: Callable[[Params, jax.Array], Output],
+    recurrence: Recurrence[Output] | None,
+    change: Callable[[Params, jax.Array], tuple[Params, jax.Array]],
+) -> tuple[Callable[[Params, jax.Array], Output], Recurrence[Output] | None]:
+    def mapped(params: Params, observations: jax.Array) -> Output:
+        return apply(*change(params, observations))
+
+    if recurrence is None:
+        return mapped, None
+
+    def recur(params: Params, observations: jax.Array, memory: Memory) -> tuple[Carry, Output]:
+        return recurrence.apply(*change(params, observations), memory)
+
+    return mapped, recurrence._replace(apply=recur)
 
 
 class MLP(nn.Module):
@@ -114,7 +240,7 @@ class CNN(nn.Module):
         return nn.Dense(size, kernel_init=nn.initializers.orthogonal(2**0.5))
 
 
-TORSOS: Mapping[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
+TORSOS: Mapping[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN, **CELLS}
 """The torsos that a config can name in a word."""
 
 
@@ -146,12 +272,12 @@ class _Network(nn.Module):
         nn.share_scope(self, self.torso)
 
     @nn.compact
-    def __call__(self, observations: jax.Array) -> jax.Array:
-        """Maps `[..., *observation_shape]` to `[..., output_size]`."""
-        features = self.torso(observations)
+    def __call__(self, observations: jax.Array, memory: Memory | None = None) -> tuple[Carry, jax.Array]:
+        """Maps `[..., *observation_shape]` to `[..., output_size]`, with the carry after it, if any."""
+        carry, features = ((), self.torso(observations)) if memory is None else self.torso(observations, memory)
         name = getattr(self.torso, "head_name", HEAD)
         head = nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.output_scale), name=name)
-        return head(features)
+        return carry, head(features)
 
 
 class CategoricalPolicy(nn.Module):
@@ -162,11 +288,11 @@ class CategoricalPolicy(nn.Module):
     num_actions: int
 
     @nn.compact
-    def __call__(self, observations: jax.Array) -> distrax.Distribution:
-        """The distribution over actions at `observations [..., *O]`."""
-        return distrax.Categorical(
-            logits=_Network(self.make_torso, self.num_actions, 0.01, name=self.name_of_torso)(observations)
-        )
+    def __call__(self, observations: jax.Array, memory: Memory | None = None) -> tuple[Carry, distrax.Distribution]:
+        """The carry, if any, and the distribution over actions at `observations [..., *O]`."""
+        network = _Network(self.make_torso, self.num_actions, 0.01, name=self.name_of_torso)
+        carry, logits = network(observations, memory)
+        return carry, distrax.Categorical(logits=logits)
 
 
 class GaussianPolicy(nn.Module):
@@ -178,12 +304,13 @@ class GaussianPolicy(nn.Module):
     initial_log_std: float
 
     @nn.compact
-    def __call__(self, observations: jax.Array) -> distrax.Distribution:
-        """The distribution over actions at `observations [..., *O]`."""
-        mean = _Network(self.make_torso, self.action_size, 0.01, name=self.name_of_torso)(observations)
+    def __call__(self, observations: jax.Array, memory: Memory | None = None) -> tuple[Carry, distrax.Distribution]:
+        """The carry, if any, and the distribution over actions at `observations [..., *O]`."""
+        network = _Network(self.make_torso, self.action_size, 0.01, name=self.name_of_torso)
+        carry, mean = network(observations, memory)
         log_std = self.param("log_std", nn.initializers.constant(self.initial_log_std), (self.action_size,))
         std = jnp.broadcast_to(jnp.exp(log_std).reshape((1,) * (mean.ndim - 1) + (-1,)), mean.shape)
-        return distrax.MultivariateNormalDiag(mean, std)
+        return carry, distrax.MultivariateNormalDiag(mean, std)
 
 
 _KIND = "the class of a flax.linen.Module, or a function that makes one"
@@ -194,7 +321,8 @@ def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> Make
 
     Args:
       config: names a torso: a Flax module's class, or a function that makes a module. Where its signature has
-        `observation_shape`, `hidden_sizes` or `activation` (a function), it is given them.
+        `observation_shape`, `hidden_sizes` or `activation` (a function), it is given them. A recurrent cell, an
+        `nn.RNNCellBase`, follows an MLP of all hidden sizes but the last, which is the `features` of a cell's class.
       observation_shape: of one observation.
 
     Returns:
@@ -203,20 +331,35 @@ def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> Make
     Raises:
       ConfigError: a torso or an activation that cannot be imported, that does not take these arguments, or that makes
         no Flax module; or a module that is no torso: it fails, returns something else than features `[..., F]`, has
-        mutable state, parameters that are not float32 or have the name of the head, or draws random numbers.
+        mutable state, parameters that are not float32 or have the name of the head, or draws random numbers; or a cell
+        that changes the structure of its carry.
     """
     path, name = "policy.network", config.network
     factory = components.load(path, name, _makes_torsos, _KIND) if components.is_outside(name) else TORSOS[name]
-    offered = {
+    sizes, activation = tuple(config.hidden_sizes), _activation(config.activation)
+    offered: dict[str, Any] = {
         "observation_shape": observation_shape,
-        "hidden_sizes": tuple(config.hidden_sizes),
-        "activation": _activation(config.activation),
+        "hidden_sizes": sizes,
+        "activation": activation,
     }
+    if is_cell(factory):
+        if not sizes:
+            raise ConfigError(
+                f"config.policy.hidden_sizes must not be empty where config.{path} is {components.show_name(name)}: "
+                "the last is the size of what it remembers."
+            )
+        offered["features"] = sizes[-1]
     known = components.parameters_of(factory)
     make = functools.partial(factory, **{key: value for key, value in offered.items() if key in known})
     components.check_arguments(path, make, kwargs=config.network_kwargs)
-    make_module = functools.partial(make, **config.network_kwargs)
-    _check_torso(f"config.{path} {components.show_name(name)}", factory, make_module, observation_shape)
+    make_module: Callable[[], Any] = functools.partial(make, **config.network_kwargs)
+    where = f"config.{path} {components.show_name(name)}"
+    if is_cell(factory):
+        encoder = functools.partial(MLP, observation_shape, sizes[:-1], activation)
+        input_size = sizes[-2] if len(sizes) > 1 else math.prod(observation_shape)
+        _check_cell(where, factory, make_module, input_size)
+        make_module = functools.partial(RecurrentTorso, observation_shape, encoder, input_size, make_module)
+    _check_torso(where, factory, make_module, observation_shape)
     return make_module
 
 
@@ -240,11 +383,42 @@ def _makes_torsos(found: Any) -> bool:
     return callable(found) and not isinstance(found, nn.Module)
 
 
+def is_cell(factory: Callable) -> bool:
+    """Says whether a torso's factory is the class of a recurrent cell, which layers come before."""
+    return isinstance(factory, type) and issubclass(factory, nn.RNNCellBase)
+
+
+def _check_cell(where: str, factory: Any, make: Callable[[], Any], input_size: int) -> None:
+    """Refuses a cell whose carry does not stay as it is. Nothing is computed but the first."""
+
+    def play() -> Any:
+        inputs = jnp.zeros((2, input_size))
+        carry = repeat_carry(initial, 2)
+        variables = make().init(jax.random.key(0), carry, inputs)
+        return carry, make().apply(variables, carry, inputs)[0]
+
+    with components.failures_named(f"{where} at inputs of {input_size} numbers", factory):
+        initial = make_initial_carry(make(), input_size)
+        before, after = jax.eval_shape(play)
+    shapes = [jax.tree_util.tree_map(lambda leaf: leaf.shape, carry) for carry in (before, after)]
+    if shapes[0] != shapes[1] or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(before)):
+        raise ConfigError(
+            f"{where} makes of a carry {_show_tree(before)} one of {_show_tree(after)}; it must be of real "
+            "numbers, and of the shapes that initialize_carry gives it."
+        )
+
+
+def _show_tree(tree: Any) -> str:
+    return str(jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)).replace("'", "")
+
+
 def _check_torso(where: str, factory: Any, make: Callable[[], Any], observation_shape: tuple[int, ...]) -> None:
     """Refuses a module that is no torso. Nothing is computed."""
 
     def play() -> list[Any]:
         module = make()
+        if isinstance(module, nn.RNNCellBase):
+            raise ConfigError(f"{where} makes a recurrent cell, {type(module).__name__}; name the class of the cell.")
         if not isinstance(module, nn.Module):
             raise ConfigError(f"{where} must make a flax.linen.Module, got {quoted(module)}.")
         variables = module.init(jax.random.key(0), jnp.zeros(observation_shape))
@@ -323,13 +497,22 @@ def make_policy(
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros(observation_shape))["params"]
 
-    def apply(params: Params, observations: jax.Array) -> distrax.Distribution:
-        return module.apply({"params": params}, observations)
+    def recur(
+        params: Params, observations: jax.Array, memory: Memory | None = None
+    ) -> tuple[Carry, distrax.Distribution]:
+        return module.apply({"params": params}, observations, memory)
 
     def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return draw(key, (*shape, size))
 
-    return Policy(init, apply, noise, act)
+    recurrence = _make_recurrence(make_torso(), recur)
+    return Policy(init, lambda params, observations: recur(params, observations)[1], noise, act, recurrence)
+
+
+def _make_recurrence[Output](
+    torso: nn.Module, apply: Callable[[Params, jax.Array, Memory], tuple[Carry, Output]]
+) -> Recurrence[Output] | None:
+    return Recurrence(torso.initial_carry, apply) if isinstance(torso, RecurrentTorso) else None
 
 
 def _act_discrete(distribution: distrax.Categorical, noise: jax.Array) -> jax.Array:
@@ -355,14 +538,46 @@ def make_value(observation_shape: tuple[int, ...], *, make_torso: MakeTorso) -> 
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros(observation_shape))["params"]
 
-    def apply(params: Params, observations: jax.Array) -> jax.Array:
-        return jnp.squeeze(jnp.asarray(module.apply({"params": params}, observations)), axis=-1)
+    def recur(params: Params, observations: jax.Array, memory: Memory | None = None) -> tuple[Carry, jax.Array]:
+        carry, values = module.apply({"params": params}, observations, memory)
+        return carry, jnp.squeeze(jnp.asarray(values), axis=-1)
 
-    return Value(init, apply)
+    recurrence = _make_recurrence(make_torso(), recur)
+    return Value(init, lambda params, observations: recur(params, observations)[1], recurrence)
+
+
+def unroll_log_probs(
+    policy: Policy,
+    params: Params,
+    carry: Carry,
+    observations: jax.Array,
+    actions: jax.Array,
+    resets: jax.Array | None,
+) -> tuple[Carry, jax.Array]:
+    """Computes the log-probabilities of actions of T more steps.
+
+    Args:
+      policy: whose they are.
+      params: where to take them.
+      carry: `[M, *C]`, before the first step.
+      observations: `[M, T, *O]`.
+      actions: `[M, T]` or `[M, T, A]`.
+      resets: `[M, T]` or `[T]` boolean, True where a step begins an episode; None for a policy without memory.
+
+    Returns:
+      The carry after the last step, and `[M, T]` in nats.
+    """
+    if policy.recurrence is not None:
+        assert resets is not None
+        carry, distribution = policy.unroll(params, carry, observations, resets)
+        return carry, distribution.log_prob(actions)
+    # As products of plain matrices, which take a tenth less time on CPU than those of [M, T, *O].
+    rows = [array.reshape(-1, *array.shape[2:]) for array in (observations, actions)]
+    return carry, policy.apply(params, rows[0]).log_prob(rows[1]).reshape(observations.shape[:2])
 
 
 def action_log_probs(policy: Policy, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
-    """The log-probabilities `[M, T]`, in nats, of actions `[M, T]` or `[M, T, A]` at observations `[M, T, *O]`."""
-    # As products of plain matrices, which take a tenth less time on CPU than those of [M, T, *O].
-    rows = [array.reshape(-1, *array.shape[2:]) for array in (observations, actions)]
-    return policy.apply(params, rows[0]).log_prob(rows[1]).reshape(observations.shape[:2])
+    """Computes those `[M, T]` of actions `[M, T]` or `[M, T, A]` of episodes from their first step, in nats."""
+    start = policy.start(observations.shape[0])
+    resets = jnp.zeros(observations.shape[1], bool)
+    return unroll_log_probs(policy, params, start, observations, actions, resets)[1]

@@ -115,7 +115,7 @@ def _make_policy_rollout(population: Population) -> Program:
             EpisodeUnroll(
                 functions.environment,
                 functions.algorithm.policy,
-                state.learner.params,
+                functions.algorithm.policy_params(state.learner),
                 key,
                 config.num_trajectories,
                 functions.horizon,

@@ -178,7 +178,10 @@ def _network_arguments(config: ExperimentConfig) -> Sequence[str]:
     name = config.policy.network
     if not components.is_outside(name):
         return OFFERED
-    return components.parameters_of(components.load("policy.network", name))
+    from haepo_jax.networks import is_cell
+
+    network = components.load("policy.network", name)
+    return OFFERED if is_cell(network) else components.parameters_of(network)
 
 
 def report_unread(config: Any, reasons: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ import optax
 
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
 from haepo_jax.algorithms.blocks import Judged, cut_into_blocks, in_units, make_blocks, make_samples, rows_of
+from haepo_jax.algorithms.normalization import Normalizer
 from haepo_jax.algorithms.outside import get_adaptation, get_objective
 from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.algorithms.rewards import make_rewards
@@ -20,9 +21,11 @@ from haepo_jax.config import (
     TracedConfig,
     count_segment_steps,
     count_steps_of_update,
+    find_need_of_steps,
     get_method_settings,
 )
 from haepo_jax.environments import Environment
+from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Blocks, Evaluated, PullBack, Samples, SeenBatch, get_reference_rule, get_segment_plan
 from haepo_jax.networks import Policy, Value, action_log_probs, make_torso, make_value
 from haepo_jax.optimizer import make_optimizer
@@ -57,7 +60,9 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     assert found is not None
     plan = found
     make_objective, adaptation = get_objective(config), get_adaptation(config)
-    policy, critic = _make_networks(config, environment, has_critic=plan.has_critic)
+    networks, critic = _make_networks(config, environment, has_critic=plan.has_critic)
+    normalizer = Normalizer(config, environment)
+    policy = normalizer.wrap_policy(networks)
     rule = make_reference(get_reference_rule(own))
     rewards_of = make_rewards(config)
     horizon = horizon_of(config, environment)
@@ -66,16 +71,16 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return make_optimizer(traced.optimizer, config.num_updates * count_steps_of_update(config))
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
-        params = policy.init(key)
-        running = None
+        params, seen, running = networks.init(key), normalizer.init(), None
         if plan.carries_on:
             running = start(environment, traced.env_params, jax.random.fold_in(key, 2), config.num_trajectories)
         return LearnerState(
             params,
             optimizer(traced).init(params),
-            rule.init(params),
+            rule.init(normalizer.bind(seen, params)),
             environments=running,
             adaptation=None if adaptation is None else adaptation.init(get_method_settings(traced), params),
+            normalization=seen,
         )
 
     def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Batch:
@@ -83,7 +88,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             return collect_segment(
                 environment,
                 policy,
-                learner.params,
+                normalizer.policy_params(learner),
                 learner.environments,
                 key,
                 num_steps=count_segment_steps(config),
@@ -93,7 +98,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return collect(
             environment,
             policy,
-            learner.params,
+            normalizer.policy_params(learner),
             key,
             num_trajectories=config.num_trajectories,
             horizon=horizon,
@@ -101,17 +106,24 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             keeps_ends=plan.has_critic,
         )
 
+    def value_of(given: Params, observations: jax.Array) -> jax.Array:
+        assert critic is not None
+        params, seen = normalizer.see(given, observations)
+        return critic.apply(params["value"], seen)
+
     def prepare(traced: TracedConfig, learner: LearnerState, batch: Batch) -> _Steps:
-        """The batch in units that are shuffled, with advantages and value targets from these parameters."""
+        """The batch in units that are shuffled, with advantages and value targets from the learner's parameters."""
+        params = normalizer.policy_params(learner)
+        counted = normalizer.count_returns(traced, learner.normalization, batch)
         rows, values, next_values = rows_of(batch), None, None
         if critic is not None:
-            values = critic.apply(learner.params["value"], rows.observations)
             assert rows.next_observations is not None
-            next_values = critic.apply(learner.params["value"], rows.next_observations)
+            values, next_values = value_of(params, rows.observations), value_of(params, rows.next_observations)
         reference = None
         if learner.reference is not None:
             reference = action_log_probs(policy, learner.reference, rows.observations, rows.actions)
-        judged = Judged(rewards_of(traced, batch), values, next_values, reference)
+        rewards = normalizer.scale_rewards(counted, rewards_of(traced, batch))
+        judged = Judged(rewards, values, next_values, reference)
         numbers = traced.discount, get_method_settings(traced).gae_lambda
         if plan.length is None:
             steps = _Steps(rows.observations, rows.actions, make_samples(rows, judged, *numbers))
@@ -119,29 +131,30 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         observations, actions = cut_into_blocks((rows.observations, rows.actions), plan)
         return in_units(_Steps(observations, actions, make_blocks(rows, judged, plan, *numbers)), plan)
 
-    def evaluate(params: Params, steps: _Steps) -> Evaluated:
-        shape = steps.samples.log_probs.shape
+    def evaluate(learner: LearnerState, params: Params, steps: _Steps) -> Evaluated:
+        """What the networks make of steps with these parameters; of the learner they see what it normalises by."""
+        bound, shape = normalizer.bind(learner.normalization, params), steps.samples.log_probs.shape
         observations, actions = (
             leaf.reshape(-1, *leaf.shape[len(shape) :]) for leaf in (steps.observations, steps.actions)
         )
-        distribution = policy.apply(params, observations)
-        values = None if critic is None else critic.apply(params["value"], observations).reshape(shape)
+        distribution = policy.apply(bound, observations)
+        values = None if critic is None else value_of(bound, observations).reshape(shape)
         log_probs, entropies = distribution.log_prob(actions), distribution.entropy()
         return Evaluated(log_probs.reshape(shape), entropies.reshape(shape), values)
 
-    def loss_of_steps(settings: Any, steps: _Steps) -> Loss:
+    def loss_of_steps(settings: Any, learner: LearnerState, steps: _Steps) -> Loss:
         objective = make_objective(settings, steps.samples)
-        return lambda params: objective(evaluate(params, steps))
+        return lambda params: objective(evaluate(learner, params, steps))
 
-    def as_seen(steps: _Steps, params: Params) -> SeenBatch:
+    def as_seen(learner: LearnerState, params: Params, steps: _Steps) -> SeenBatch:
         def differentiate() -> tuple[Evaluated, PullBack]:
-            values, pull_back = jax.vjp(lambda params: evaluate(params, steps), params)
+            values, pull_back = jax.vjp(lambda params: evaluate(learner, params, steps), params)
             return values, lambda slopes: pull_back(slopes)[0]
 
         return SeenBatch(steps.samples, lambda settings: make_objective(settings, steps.samples), differentiate)
 
     def batch_loss(traced: TracedConfig, learner: LearnerState, batch: Batch) -> Loss:
-        return loss_of_steps(get_method_settings(traced), prepare(traced, learner, batch))
+        return loss_of_steps(get_method_settings(traced), learner, prepare(traced, learner, batch))
 
     def learn(
         traced: TracedConfig, learner: LearnerState, batch: Batch, updates_done: jax.Array, key: jax.Array
@@ -149,13 +162,12 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         steps = prepare(traced, learner, batch)
         settings, adapted = get_method_settings(traced), learner.adaptation
         if adaptation is not None:
-            settings, adapted = adaptation.begin(settings, adapted, as_seen(steps, learner.params))
+            settings, adapted = adaptation.begin(settings, adapted, as_seen(learner, learner.params, steps))
 
         def minibatch(carry: tuple[Params, Any], rows: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
             chosen = jax.tree.map(lambda leaf: leaf[rows], steps)
-            params, optimizer_state, metrics = gradient_step(
-                loss_of_steps(settings, chosen), optimizer(traced), *carry
-            )
+            loss = loss_of_steps(settings, learner, chosen)
+            params, optimizer_state, metrics = gradient_step(loss, optimizer(traced), *carry)
             return (params, optimizer_state), metrics
 
         def epoch(carry: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
@@ -166,15 +178,27 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         (params, optimizer_state), series = jax.lax.scan(epoch, (learner.params, learner.optimizer_state), keys)
         metrics = {name: jnp.mean(values[-1]) for name, values in series.items()}
         if adaptation is not None:
-            adapted = adaptation.end(settings, adapted, as_seen(steps, params), metrics)
+            adapted = adaptation.end(settings, adapted, as_seen(learner, params, steps), metrics)
+        counted = normalizer.count_returns(traced, learner.normalization, batch)
+        seen = normalizer.count_observations(counted, batch)
         reference = rule.update(
-            get_method_settings(traced), learner.reference, learner.params, params, updates_done + 1
+            get_method_settings(traced),
+            learner.reference,
+            normalizer.policy_params(learner),
+            normalizer.bind(seen, params),
+            updates_done + 1,
         )
-        running = batch.running if isinstance(batch, Segment) else None
-        learner = LearnerState(params, optimizer_state, reference, environments=running, adaptation=adapted)
+        learner = LearnerState(
+            params,
+            optimizer_state,
+            reference,
+            environments=batch.running if isinstance(batch, Segment) else None,
+            adaptation=adapted,
+            normalization=seen,
+        )
         return learner, metrics
 
-    return Algorithm(policy, init, collect_batch, batch_loss, learn, _measure)
+    return Algorithm(policy, normalizer.policy_params, init, collect_batch, batch_loss, learn, _measure)
 
 
 def _make_networks(
@@ -182,6 +206,11 @@ def _make_networks(
 ) -> tuple[Policy, Value | None]:
     """Makes the policy and, if one is asked for, the value function; parameters are then `policy` and `value`."""
     actor = policy_for(config, environment)
+    if actor.recurrence is not None:
+        raise ConfigError(
+            f"config.policy.network {config.policy.network} remembers, which {find_need_of_steps(config)} does not "
+            "know yet; take a method of whole episodes, such as haepo without segments."
+        )
     if not has_critic:
         return actor, None
     shape = environment.observation_shape

@@ -2,7 +2,8 @@
 
 The gradient of any loss of the log-likelihoods is `sum_k c_k grad L_k`, c being the loss's slopes (for HAEPO those of
 `haepo_coefficients`). It is added up chunk by chunk while the same episodes are played from the same key, so that its
-memory does not grow with their steps.
+memory does not grow with their steps. Of a policy that remembers it is taken from the last chunk to the first: the
+state of the episodes is kept where each chunk begins, and each is played a third time from there.
 """
 
 import functools
@@ -12,13 +13,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial
-from haepo_jax.networks import Policy
+from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial, Piece
+from haepo_jax.algorithms.running_statistics import (
+    RunningStatistics,
+    measure_statistics,
+    merge_statistics,
+    no_statistics,
+)
+from haepo_jax.environments import Environment
+from haepo_jax.networks import Policy, unroll_log_probs
+from haepo_jax.recurrent import Carry
 from haepo_jax.rollouts.episode_stats import (
     EpisodeStats,
+    ignore,
     measure_both,
     measure_log_likelihoods,
     measure_stats,
+    sum_and_watch,
     sum_over_chunks,
 )
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
@@ -50,6 +61,8 @@ class RecomputedBatch(NamedTuple):
     """Shares of persistences, as `LearnerState` had them."""
     persistences: jax.Array | None
     """int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
+    observations: RunningStatistics | None = None
+    """Of all steps; None where nobody asks."""
 
     @property
     def is_valid(self) -> jax.Array | None:
@@ -70,20 +83,32 @@ def play(
     discount: jax.Array | float,
     reference: Params | None,
     exploration: jax.Array | None,
+    watches_observations: bool = False,
 ) -> RecomputedBatch:
     """Plays the episodes for the first time, and judges them by the reference policy on the way."""
     measure = measure_stats(discount)
     if reference is not None:
         measure = measure_both(measure, measure_log_likelihoods(policy, reference))
     unroll = make_unroll(params, key, env_params, exploration)
+    watch, unseen = ignore, None
+    if watches_observations:
+        watch, unseen = _watch_observations, no_statistics(_environment_of(unroll).observation_shape)
     if isinstance(unroll, Rounds):
-        num_rounds, sums = unroll.sum_over_steps(measure)
+        num_rounds, sums, seen = unroll.sum_over_steps(measure, watch, unseen)
         persistences = unroll.list_persistences(num_rounds)
     else:
-        num_rounds, sums = None, sum_over_chunks(unroll, measure)
+        num_rounds, (sums, seen) = None, sum_and_watch(unroll, measure, watch, unseen)
         persistences = unroll.persistences
     stats, judged = (sums, None) if reference is None else sums
-    return RecomputedBatch(stats, judged, params, key, env_params, num_rounds, exploration, persistences)
+    return RecomputedBatch(stats, judged, params, key, env_params, num_rounds, exploration, persistences, seen)
+
+
+def _environment_of(unroll: EpisodeUnroll | Rounds) -> Environment:
+    return unroll.first.environment if isinstance(unroll, Rounds) else unroll.environment
+
+
+def _watch_observations(steps: Trajectories, seen: RunningStatistics) -> RunningStatistics:
+    return merge_statistics(seen, measure_statistics(steps.observations, steps.mask))
 
 
 def log_likelihoods(
@@ -144,20 +169,43 @@ def _backward(make_unroll: MakeUnroll, policy: Policy, saved: tuple, slopes: jax
     params, again = saved
     gradient = GradientSum(policy, params)
 
+    def slopes_of(slopes: jax.Array, steps: Trajectories) -> jax.Array:
+        return jnp.where(steps.mask, slopes[:, None], 0)
+
     def add(slopes: jax.Array, t: jax.Array, steps: Trajectories, so_far: Partial) -> Partial:
         """Adds a chunk, whose M episodes have these slopes."""
         del t
-        of_steps = jnp.where(steps.mask, slopes[:, None], 0)
-        return gradient.plus(so_far, steps.observations, steps.actions, of_steps)
+        piece = Piece(steps.observations, steps.actions)
+        return gradient.plus(so_far, piece, slopes_of(slopes, steps))[0]
 
-    def add_round(number: jax.Array, unroll: EpisodeUnroll, so_far: Partial) -> Partial:
-        return unroll.fold(functools.partial(add, slopes[number]), so_far)
+    def pass_on(t: jax.Array, steps: Trajectories, carry: Carry) -> Carry:
+        del t
+        return unroll_log_probs(policy, params, carry, steps.observations, steps.actions, steps.resets)[0]
+
+    def add_before(
+        slopes: jax.Array, steps: Trajectories, carry: Carry, so_far: tuple[Partial, Carry]
+    ) -> tuple[Partial, Carry]:
+        """Adds a chunk to those after it, which have given the slopes of the carry between."""
+        total, carry_slopes = so_far
+        piece = Piece(steps.observations, steps.actions, steps.resets, carry)
+        return gradient.plus(total, piece, slopes_of(slopes, steps), carry_slopes)
+
+    def add_episodes(slopes: jax.Array, unroll: EpisodeUnroll, so_far: Partial) -> Partial:
+        if policy.recurrence is None:
+            return unroll.fold(functools.partial(add, slopes), so_far)
+        carry = policy.start(unroll.num_trajectories)
+        start = (so_far, jax.tree.map(jnp.zeros_like, carry))
+        return unroll.fold_back(pass_on, carry, functools.partial(add_before, slopes), start)[0]
 
     unroll = make_unroll(*again.unroll)
     if isinstance(unroll, Rounds):
-        total = unroll.play_again(again.num_rounds, add_round, gradient.zero())
+        total = unroll.play_again(
+            again.num_rounds,
+            lambda number, unroll, so_far: add_episodes(slopes[number], unroll, so_far),
+            gradient.zero(),
+        )
     else:
-        total = unroll.fold(functools.partial(add, slopes), gradient.zero())
+        total = add_episodes(slopes, unroll, gradient.zero())
     return gradient.total(total), None, None, None  # none but the parameters has a gradient
 
 

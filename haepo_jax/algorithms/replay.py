@@ -9,8 +9,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial
-from haepo_jax.networks import Policy, action_log_probs
+from haepo_jax.algorithms import replay_in_order
+from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial, Piece
+from haepo_jax.networks import Policy, unroll_log_probs
 from haepo_jax.parallel import max_over_members
 from haepo_jax.rollouts.episodes import Trajectories
 from haepo_jax.types import Params
@@ -25,6 +26,7 @@ def log_probs(
     *,
     fresh: jax.Array | bool = False,
     num_steps: jax.Array | None = None,
+    resets: jax.Array | None = None,
 ) -> jax.Array:
     """The log-probability of each action under these parameters.
 
@@ -35,6 +37,7 @@ def log_probs(
       fresh: whether these parameters have played the episodes. What they had then is not computed again; its
         gradient is.
       num_steps: int32, after which all are masked; by default those of the longest episode.
+      resets: `[M, T]` boolean, True where a policy that remembers begins anew; by default where a step is masked.
 
     Returns:
       `[M, T]` in nats; anything where masked.
@@ -42,6 +45,12 @@ def log_probs(
     if num_steps is None:
         num_steps = jnp.max(jnp.sum(trajectories.mask, axis=-1, dtype=jnp.int32))
     longest = max_over_members(num_steps)
+    if policy.recurrence is not None:
+        whole = _as_piece(policy, trajectories, resets)
+        least_steps = max(1, _ROWS // trajectories.mask.shape[0])
+        return replay_in_order.log_probs(
+            policy, params, whole, trajectories.log_probs, fresh=fresh, longest=longest, least_steps=least_steps
+        )
     batch = (trajectories.observations, trajectories.actions, trajectories.log_probs)
     return _log_probs(policy, params, *batch, jnp.where(fresh, 0, longest), longest)
 
@@ -53,10 +62,21 @@ def log_probs_at_once(
     *,
     fresh: jax.Array | bool = False,
     num_steps: jax.Array | None = None,
+    resets: jax.Array | None = None,
 ) -> jax.Array:
     """The same without pieces, for all T steps: what the policy makes of each is kept for the gradient."""
     del fresh, num_steps  # for the gradient's sake all is computed
-    return action_log_probs(policy, params, trajectories.observations, trajectories.actions)
+    whole = _as_piece(policy, trajectories, resets)
+    return unroll_log_probs(policy, params, whole.carry, whole.observations, whole.actions, whole.resets)[1]
+
+
+def _as_piece(policy: Policy, trajectories: Trajectories, resets: jax.Array | None) -> Piece:
+    return Piece(
+        trajectories.observations,
+        trajectories.actions,
+        trajectories.resets if resets is None else resets,
+        policy.start(trajectories.mask.shape[0]),
+    )
 
 
 class _Pieces:
@@ -97,7 +117,8 @@ def _log_probs(
     pieces = _Pieces(*observations.shape[:2])
 
     def piece(i: jax.Array, result: jax.Array) -> jax.Array:
-        computed = action_log_probs(policy, params, pieces.take(observations, i), pieces.take(actions, i))
+        taken, done = pieces.take(observations, i), pieces.take(actions, i)
+        _, computed = unroll_log_probs(policy, params, (), taken, done, None)
         return pieces.put(result, computed, i)
 
     return jax.lax.fori_loop(0, pieces.number(steps), piece, known)
@@ -118,7 +139,8 @@ def _backward(policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
 
     def piece(i: jax.Array, so_far: Partial) -> Partial:
         new = jnp.where(pieces.is_new(i), pieces.take(slopes, i), 0)
-        return gradient.plus(so_far, pieces.take(observations, i), pieces.take(actions, i), new)
+        taken = Piece(pieces.take(observations, i), pieces.take(actions, i), None)
+        return gradient.plus(so_far, taken, new)[0]
 
     return gradient.total(jax.lax.fori_loop(0, pieces.number(longest), piece, gradient.zero())), *constants
 

@@ -26,6 +26,7 @@ from haepo_jax.config.method import (
     get_method_settings,
     has_critic,
     name_setting,
+    normalizes_rewards,
 )
 from haepo_jax.config.settings import (
     ACTIVATIONS,
@@ -34,6 +35,7 @@ from haepo_jax.config.settings import (
     SCHEDULES,
     ExperimentConfig,
     ExplorationConfig,
+    NormalizationConfig,
     OptimizerConfig,
     PbtConfig,
     PolicyConfig,
@@ -72,6 +74,7 @@ __all__ = [
     "GrpoLossConfig",
     "HaepoConfig",
     "HaepoLossConfig",
+    "NormalizationConfig",
     "OptimizerConfig",
     "PbtConfig",
     "PolicyConfig",
@@ -94,6 +97,7 @@ __all__ = [
     "get_method_settings",
     "has_critic",
     "name_setting",
+    "normalizes_rewards",
     "setting_names",
     "sweep_points",
     "to_config_dict",

@@ -20,8 +20,10 @@ from haepo_jax.config.method import (
     name_method,
     name_own_setting,
     name_setting,
+    normalizes_rewards,
+    why_unit_free,
 )
-from haepo_jax.config.settings import ExperimentConfig, PolicyConfig
+from haepo_jax.config.settings import RECURRENT, ExperimentConfig, PolicyConfig
 from haepo_jax.fields import find_unread, leaves
 from haepo_jax.methods import METHODS, Sees
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
@@ -72,7 +74,11 @@ def unread(
         reasons |= dict.fromkeys(unset, "config.pbt.every is unset")
     elif config.pbt.fraction == 0.0:
         reasons["pbt.factor"] = "config.pbt.fraction is 0, so that nobody copies"
-    reasons |= _unread_exploration(config) | _unread_by_network(config.policy, network_arguments)
+    reasons |= (
+        _unread_normalization(config)
+        | _unread_exploration(config)
+        | _unread_by_network(config.policy, network_arguments)
+    )
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
     return reasons
@@ -104,6 +110,23 @@ def _unread_segment_steps(config: ExperimentConfig) -> dict[str, str]:
     return {name_setting(config, "num_steps"): why}
 
 
+def _unread_normalization(config: ExperimentConfig) -> dict[str, str]:
+    """Finds the settings of normalisation that nothing reads."""
+    reasons = {}
+    unit_free = why_unit_free(config)
+    if unit_free is not None:
+        reasons["normalize_rewards"] = unit_free
+    if not config.normalize_observations:
+        reasons["normalization.clip_observations"] = "config.normalize_observations is False"
+    if not normalizes_rewards(config):
+        reasons["normalization.clip_rewards"] = unit_free or "config.normalize_rewards is False"
+        if not config.normalize_observations:
+            reasons["normalization.epsilon"] = "nothing is normalised"
+    elif get_method(config).sees is not Sees.SEGMENTS:
+        reasons["normalization.clip_rewards"] = f"config.algorithm is {name_method(config)}, which sees whole returns"
+    return reasons
+
+
 def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:
     """Finds the settings of exploration that nothing reads."""
     every = [f"exploration.{name}" for name, _, _ in leaves(config.exploration)]
@@ -125,7 +148,10 @@ def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[s
     if policy.network == "cnn":
         return {"policy.hidden_sizes": f"{is_the}, whose sizes are in config.policy.network_kwargs"}
     reasons = {"policy.network_kwargs": f"{is_the}, which takes no such arguments"}
-    if not policy.hidden_sizes:
+    if policy.network in RECURRENT:
+        if len(policy.hidden_sizes) < 2:
+            reasons["policy.activation"] = "config.policy.hidden_sizes has no layer before the recurrent one"
+    elif not policy.hidden_sizes:
         reasons["policy.activation"] = "config.policy.hidden_sizes is empty"
     return reasons
 

@@ -32,7 +32,8 @@ ACTIVATIONS = (
     *("hard_tanh", "hard_sigmoid", "hard_silu", "hard_swish"),
 )
 """The functions of `jax.nn` that change each number by itself."""
-NETWORKS = ("mlp", "cnn")
+RECURRENT = ("gru", "lstm")
+NETWORKS = ("mlp", "cnn", *RECURRENT)
 TRANSFORMS = ("adam",)
 NOTHING = ("none",)
 """Of a component that need not be there."""
@@ -47,12 +48,14 @@ class PolicyConfig:
     """The network."""
 
     network: str = component("mlp", NETWORKS, takes_arguments=True)
-    """What turns an observation into features: `mlp`, `cnn` for small images, or `package.module:attribute`, a Flax
-    module `[..., *observation_shape] -> [..., features]`. PPO has a second network of the same for its values."""
+    """What turns an observation into features: `mlp`, `cnn` for small images, `gru` or `lstm`, which remember the
+    episode, or `package.module:attribute`, a Flax module `[..., *observation_shape] -> [..., features]` or a recurrent
+    cell such as `flax.linen:MGUCell`. PPO has a second network of the same for its values."""
     network_kwargs: Mapping[str, Any] = static_arguments()
     """Arguments of the network: channels, kernel_size and dense_size of `cnn`, or those of one from outside."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers of `mlp`, or of a network from outside that takes them."""
+    """Widths of the hidden layers of `mlp`, or of a network from outside that takes them. Of a recurrent network the
+    last is the size of what it remembers, and the others are the layers before it."""
     activation: str = component("tanh", ACTIVATIONS)
     """A function that follows each hidden layer: one of `jax.nn`, or `package.module:attribute`."""
     initial_log_std: float = number(0.0, traced=False)
@@ -82,6 +85,19 @@ class OptimizerConfig:
     """Arguments of the schedule that may vary, and be swept, within one program."""
     max_grad_norm: float = number(0.5, above=0.0)
     """Largest global norm of the gradient; a longer one is scaled down to it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NormalizationConfig:
+    """How observations and rewards are normalised."""
+
+    epsilon: float = number(1e-8, above=0.0, traced=False)
+    """What is added to a variance before its root divides."""
+    clip_observations: float = number(10.0, above=0.0, traced=False)
+    """The largest size of a normalised observation's entry, in deviations; a larger one is cut to it."""
+    clip_rewards: float = number(10.0, above=0.0, traced=False)
+    """The largest size of a normalised reward, of a method that learns from single rewards; that of whole episodes has
+    their returns divided, which are not cut."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,11 +195,18 @@ class _General:
     when unset."""
     evaluate_episodes: int = count(16, low=1)
     """Episodes of such an evaluation, the same ones at each."""
+    normalize_observations: bool = False
+    """Networks see each entry of an observation less its running mean and divided by its running deviation, over all
+    steps that the member has played; evaluations change neither."""
+    normalize_rewards: bool = False
+    """Rewards are learnt from in units of the running deviation of discounted returns; returns that are
+    reported stay in the task's."""
     memory: str = choice("auto", MEMORIES)
     """What is kept of an update's episodes for the gradient: `store` all, `remat` their steps, `recompute` nothing, so
     that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    normalization: NormalizationConfig = NormalizationConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     pbt: PbtConfig = PbtConfig()
 

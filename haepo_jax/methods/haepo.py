@@ -35,6 +35,7 @@ from haepo_jax.methods.settings import (
     SegmentConfig,
     SegmentPlan,
     check_reference_acts,
+    why_normalization_is_unit_free,
 )
 from haepo_jax.types import Metrics
 
@@ -340,6 +341,7 @@ def _in_segments(*, has_critic: bool) -> Method:
         objective=haepo_segments.make_objective(_objective),
         sees=Sees.SEGMENTS,
         metrics=metrics,
+        why_unit_free=None if has_critic else METHOD.why_unit_free,
         adaptation=_make_policy_dual,
         language=None,
     )
@@ -368,6 +370,7 @@ METHOD = Method(
     ),
     check=_check,
     upgrade=_upgrade,
+    why_unit_free=why_normalization_is_unit_free,
     adaptation=_make_adaptation,
     resolve=_resolve,
     variant=_choose_record,

@@ -10,7 +10,10 @@ from jax.extend import core
 
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import ExperimentConfig
+from haepo_jax.config.settings import RECURRENT
 from haepo_jax.environments import Environment
+
+_WITH_SIZES = ("mlp", *RECURRENT)  # networks whose sizes are those of `config.policy.hidden_sizes`
 
 
 class NetworkSizes(NamedTuple):
@@ -33,7 +36,7 @@ def network_sizes(config: ExperimentConfig, environment: Environment) -> Network
     return NetworkSizes(
         sum(leaf.size for leaf in jax.tree.leaves(params)),
         list(_widths(program)),
-        "config.policy.hidden_sizes" if config.policy.network == "mlp" else "config.policy.network_kwargs",
+        "config.policy.hidden_sizes" if config.policy.network in _WITH_SIZES else "config.policy.network_kwargs",
     )
 
 

@@ -1,6 +1,5 @@
 """Statistics of episodes: sums over their steps, from kept trajectories or from play that keeps nothing else."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +8,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from haepo_jax.losses import trajectory_log_likelihood, trajectory_returns
-from haepo_jax.networks import Policy, action_log_probs
+from haepo_jax.networks import Policy, unroll_log_probs
+from haepo_jax.recurrent import Carry
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
 from haepo_jax.types import Params
 
@@ -51,8 +51,13 @@ def episode_stats_of(trajectories: Trajectories, discount: ArrayLike = 1.0) -> E
     )
 
 
-Measure = Callable[[jax.Array, Trajectories], Any]
-"""`(first time of a chunk, its steps) -> arrays [M]`, which are summed over the chunks."""
+class Measure(NamedTuple):
+    """Sums over the steps of M episodes, chunk by chunk."""
+
+    of: Callable[[jax.Array, Trajectories, Any], tuple[Any, Any]]
+    """`(first time of a chunk, its steps, memory) -> (arrays [M], which are summed over the chunks, memory)`."""
+    start: Callable[[int], Any] = lambda num_trajectories: ()
+    """`M -> memory` before the first chunk."""
 
 
 def play(unroll: EpisodeUnroll, discount: ArrayLike = 1.0) -> EpisodeStats:
@@ -67,17 +72,33 @@ def play(unroll: EpisodeUnroll, discount: ArrayLike = 1.0) -> EpisodeStats:
 
 def measure_stats(discount: ArrayLike) -> Measure:
     """Makes the measure that gives the `EpisodeStats` of M episodes."""
-    return functools.partial(_stats_of_steps, discount)
+    return Measure(lambda t, steps, memory: (_stats_of_steps(discount, t, steps), memory))
+
+
+def measure_lengths() -> Measure:
+    """Makes the measure that gives the steps `[M]`, int32, of M episodes."""
+    return Measure(lambda t, steps, memory: (steps.mask.sum(axis=-1, dtype=jnp.int32), memory))
 
 
 def measure_log_likelihoods(policy: Policy, params: Params) -> Measure:
     """Makes the measure that gives log-likelihoods `[M]`, in nats, of episodes that any parameters play."""
-    return functools.partial(_likelihood_of_steps, policy, params)
+
+    def measure(t: jax.Array, steps: Trajectories, carry: Carry) -> tuple[jax.Array, Carry]:
+        del t
+        carry, log_probs = unroll_log_probs(policy, params, carry, steps.observations, steps.actions, steps.resets)
+        return trajectory_log_likelihood(log_probs, where=steps.mask), carry
+
+    return Measure(measure, policy.start)
 
 
 def measure_both(one: Measure, other: Measure) -> Measure:
     """Makes the measure that gives both."""
-    return lambda t, steps: (one(t, steps), other(t, steps))
+
+    def measure(t: jax.Array, steps: Trajectories, memories: tuple[Any, Any]) -> tuple[Any, tuple[Any, Any]]:
+        (first, of_one), (second, of_other) = one.of(t, steps, memories[0]), other.of(t, steps, memories[1])
+        return (first, second), (of_one, of_other)
+
+    return Measure(measure, lambda num_trajectories: (one.start(num_trajectories), other.start(num_trajectories)))
 
 
 def _stats_of_steps(discount: ArrayLike, t: jax.Array, steps: Trajectories) -> EpisodeStats:
@@ -87,20 +108,47 @@ def _stats_of_steps(discount: ArrayLike, t: jax.Array, steps: Trajectories) -> E
     return stats._replace(discounted_returns=stats.discounted_returns * elapsed)
 
 
-def _likelihood_of_steps(policy: Policy, params: Params, t: jax.Array, steps: Trajectories) -> jax.Array:
-    del t
-    log_probs = action_log_probs(policy, params, steps.observations, steps.actions)
-    return trajectory_log_likelihood(log_probs, where=steps.mask)
-
-
 def sum_over_chunks(unroll: EpisodeUnroll, measure: Measure) -> Any:
-    """Sums `measure(t, steps)`, arrays `[M]`, over the chunks of an unroll."""
+    """Sums what is measured of the steps, arrays `[M]`, over the chunks of an unroll."""
+    return sum_and_watch(unroll, measure, ignore, None)[0]
 
-    def add_chunk(t: jax.Array, steps: Trajectories, sums: Any) -> Any:
-        return jax.tree.map(_add, sums, measure(t, steps), is_leaf=_is_sum)
 
-    shapes = jax.eval_shape(measure, jnp.int32(0), unroll.chunk_shapes())
-    return jax.tree.map(_total, unroll.fold(add_chunk, jax.tree.map(_zero, shapes)), is_leaf=_is_sum)
+Watch = Callable[[Trajectories, Any], Any]
+"""`(steps of a chunk, what was seen before) -> what was seen`."""
+
+
+def ignore(steps: Trajectories, seen: Any) -> Any:
+    """Watches nothing."""
+    del steps
+    return seen
+
+
+def sum_and_watch(unroll: EpisodeUnroll, measure: Measure, watch: Watch, seen: Any) -> tuple[Any, Any]:
+    """Computes the sums of `sum_over_chunks`, and what a watch sees of the same chunks.
+
+    Args:
+      unroll: M episodes.
+      measure: of a chunk.
+      watch: sees the chunks in order.
+      seen: before.
+    """
+
+    def add_chunk(t: jax.Array, steps: Trajectories, so_far: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        sums, memory, seen = so_far
+        measured, memory = measure.of(t, steps, memory)
+        return jax.tree.map(_add, sums, measured, is_leaf=_is_sum), memory, watch(steps, seen)
+
+    nothing = jax.tree.map(_zero, measured_shapes(unroll, measure))
+    sums, _, seen = unroll.fold(add_chunk, (nothing, measure.start(unroll.num_trajectories), seen))
+    return jax.tree.map(_total, sums, is_leaf=_is_sum), seen
+
+
+def measured_shapes(unroll: EpisodeUnroll, measure: Measure) -> Any:
+    """Computes shapes and dtypes of what a measure gives of an unroll."""
+    return jax.eval_shape(
+        lambda steps: measure.of(jnp.int32(0), steps, measure.start(unroll.num_trajectories))[0],
+        unroll.chunk_shapes(),
+    )
 
 
 class _Sum(NamedTuple):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from haepo_jax.environments.interface import Environment
 from haepo_jax.networks import Policy
 from haepo_jax.parallel import TRAJECTORIES, max_over_members
+from haepo_jax.recurrent import Carry
 from haepo_jax.rollouts.persistence import draw_noise
 from haepo_jax.types import Params
 
@@ -39,6 +40,11 @@ class Trajectories(NamedTuple):
     """`[M, T, *O]` after the action; None where ends are not kept."""
     terminated: jax.Array | None = None
     """`[M, T]` boolean, the task itself ended the episode here; None likewise."""
+
+    @property
+    def resets(self) -> jax.Array:
+        """`[M, T]` boolean, True where a policy that remembers begins anew: nothing grows after an episode's end."""
+        return ~self.mask
 
 
 def collect(
@@ -90,13 +96,15 @@ def collect(
     return episodes._replace(persistences=persistences)
 
 
-class _Playing(NamedTuple):
+class Playing(NamedTuple):
     """M episodes between two steps."""
 
     state: Any
     observation: jax.Array
     alive: jax.Array
     """`[M]` boolean."""
+    carry: Carry = ()
+    """`[M, *C]`, what the policy remembers; empty for a policy without memory."""
 
 
 class _Randomness(NamedTuple):
@@ -150,16 +158,63 @@ class EpisodeUnroll:
           The result for all chunks.
         """
 
-        def play_chunk(carry: tuple[jax.Array, _Playing, Any]) -> tuple[jax.Array, _Playing, Any]:
-            t, playing, so_far = carry
-            times = t + jnp.arange(self.chunk)
-            playing, records = jax.lax.scan(self._step, playing, self._draw(times))
-            steps = jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records)
-            if self.horizon % self.chunk:
-                steps = steps._replace(mask=steps.mask & (times < self.horizon))
-            return t + self.chunk, playing, visit(t, steps, so_far)
+        def play_next(t: jax.Array, playing: Playing, so_far: Any) -> tuple[Playing, Any]:
+            playing, steps = self._play_chunk(t, playing)
+            return playing, visit(t, steps, so_far)
 
-        def is_alive(carry: tuple[jax.Array, _Playing, Any]) -> jax.Array:
+        return self._fold(play_next, initial)[1]
+
+    def fold_back(
+        self,
+        remember: Callable[[jax.Array, Trajectories, Any], Any],
+        memory: Any,
+        visit: Callable[[Trajectories, Any, Any], Any],
+        initial: Any,
+    ) -> Any:
+        """Plays all chunks, and then each once more from where it began, from the last to the first.
+
+        The memory and the state of the environments are kept where each chunk begins.
+
+        Args:
+          remember: `(first time of a chunk, its steps, memory before it) -> memory after it`, chunk after chunk.
+          memory: before the first chunk, a tree of arrays.
+          visit: `(steps of a chunk, memory before it, result for the chunks after it) -> result with this chunk`.
+          initial: the result before the last chunk.
+
+        Returns:
+          The result for all chunks.
+        """
+        starts = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (-(-self.horizon // self.chunk), *leaf.shape)),
+            (self._start(), memory),
+        )
+
+        def play_next(t: jax.Array, playing: Playing, so_far: tuple[Any, Any]) -> tuple[Playing, tuple[Any, Any]]:
+            memory, starts = so_far
+            starts = jax.tree.map(lambda every, one: every.at[t // self.chunk].set(one), starts, (playing, memory))
+            playing, steps = self._play_chunk(t, playing)
+            return playing, (remember(t, steps, memory), starts)
+
+        end, (_, starts) = self._fold(play_next, (memory, starts))
+        number = end // self.chunk
+
+        def play_before(done: jax.Array, so_far: Any) -> Any:
+            i = number - 1 - done
+            playing, memory = jax.tree.map(lambda every: every[i], starts)
+            return visit(self._play_chunk(i * self.chunk, playing)[1], memory, so_far)
+
+        return jax.lax.fori_loop(0, number, play_before, initial)
+
+    def _fold(
+        self, play_next: Callable[[jax.Array, Playing, Any], tuple[Playing, Any]], initial: Any
+    ) -> tuple[jax.Array, Any]:
+        """Folds over the chunks up to the end of the longest episode; gives the time of that too."""
+
+        def play(carry: tuple[jax.Array, Playing, Any]) -> tuple[jax.Array, Playing, Any]:
+            t, playing, so_far = carry
+            return t + self.chunk, *play_next(t, playing, so_far)
+
+        def is_alive(carry: tuple[jax.Array, Playing, Any]) -> jax.Array:
             t, playing, _ = carry
             in_time = t < self.horizon
             # Devices that share the trajectories would have to wait for one another to know.
@@ -167,9 +222,16 @@ class EpisodeUnroll:
 
         shared = jax.sharding.get_abstract_mesh().shape.get(TRAJECTORIES, 1) > 1
         start = (jnp.int32(0), self._start(), initial)
-        if self.chunk == self.horizon:
-            return play_chunk(start)[2]
-        return jax.lax.while_loop(is_alive, play_chunk, start)[2]
+        end, _, result = play(start) if self.chunk == self.horizon else jax.lax.while_loop(is_alive, play, start)
+        return end, result
+
+    def _play_chunk(self, t: jax.Array, playing: Playing) -> tuple[Playing, Trajectories]:
+        times = t + jnp.arange(self.chunk)
+        playing, records = jax.lax.scan(self._step, playing, self._draw(times))
+        steps: Trajectories = jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records)
+        if self.horizon % self.chunk:
+            steps = steps._replace(mask=steps.mask & (times < self.horizon))
+        return playing, steps
 
     def chunk_shapes(self) -> Trajectories:
         """Computes shapes and dtypes of a chunk's steps."""
@@ -183,12 +245,13 @@ class EpisodeUnroll:
 
         return jax.tree.map(with_time, jax.eval_shape(one_step))
 
-    def _start(self) -> _Playing:
+    def _start(self) -> Playing:
         reset_key, _ = jax.random.split(self.key)
         reset = jax.vmap(self.environment.reset, in_axes=(None, 0))
         state, observation = reset(self.env_params, jax.random.split(reset_key, self.num_trajectories))
         alive = jnp.ones((self.num_trajectories,), bool)
-        return _Playing(state, observation, alive if self.plays is None else alive & self.plays)
+        alive = alive if self.plays is None else alive & self.plays
+        return Playing(state, observation, alive, self.policy.start(self.num_trajectories))
 
     def _draw(self, times: jax.Array) -> _Randomness:
         """Draws the randomness of steps `[S]`: all of a chunk at once costs a fraction of drawing it step by step."""
@@ -202,10 +265,10 @@ class EpisodeUnroll:
 
         return jax.vmap(draw_step)(times)
 
-    def _step(self, playing: _Playing, randomness: _Randomness) -> tuple[_Playing, Trajectories]:
+    def _step(self, playing: Playing, randomness: _Randomness) -> tuple[Playing, Trajectories]:
         """Plays a step; its record is without an axis of time."""
-        state, observation, alive = playing
-        distribution = self.policy.apply(self.params, observation)
+        state, observation, alive, carry = playing
+        next_carry, distribution = self.policy.step(self.params, carry, observation)
         action = distribution.mode() if self.greedy else self.policy.act(distribution, randomness.noise)
         env_keys = jax.random.split(randomness.environment_key, self.num_trajectories)
         step = jax.vmap(self.environment.step, in_axes=(None, 0, 0, 0))
@@ -213,13 +276,13 @@ class EpisodeUnroll:
         still_alive = alive & ~after.done
         # An ended episode stands still at its last valid step: later ones could hold infinities, which
         # reach the gradient through the policy though the step is masked.
-        next_state, next_observation = jax.tree.map(
+        next_state, next_observation, next_carry = jax.tree.map(
             lambda new, old: jnp.where(still_alive.reshape(still_alive.shape + (1,) * (new.ndim - 1)), new, old),
-            (after.state, after.observation),
-            (state, observation),
+            (after.state, after.observation, next_carry),
+            (state, observation, carry),
         )
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
         record = Trajectories(observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
         if self.keeps_ends:
             record = record._replace(next_observations=after.observation, terminated=after.terminated)
-        return _Playing(next_state, next_observation, still_alive), record
+        return Playing(next_state, next_observation, still_alive, next_carry), record

@@ -67,6 +67,11 @@ class PackedEpisodes:
         return self.steps.mask & following & jnp.pad(self.elapsed[1:] > 0, (0, 1))
 
     @property
+    def resets(self) -> jax.Array:
+        """`[M, S]` boolean, True where a policy that remembers begins anew: with each episode, and between two."""
+        return self.steps.resets | (self.elapsed == 0)
+
+    @property
     def _times(self) -> jax.Array:
         return jnp.arange(self.steps.mask.shape[1], dtype=jnp.int32)
 
