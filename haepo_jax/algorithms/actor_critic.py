@@ -213,8 +213,8 @@ def _make_networks(
         )
     if not has_critic:
         return actor, None
-    shape = environment.observation_shape
-    critic = make_value(shape, make_torso=make_torso(config.policy, shape))
+    shape = environment.feature_shape
+    critic = make_value(shape, make_torso=make_torso(config.policy, shape), mask_size=environment.mask_size)
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),
