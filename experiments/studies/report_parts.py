@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
-from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.config.sweep import Sweep
 from haepo_jax.reports.page import ConfigListing, Table
 from haepo_jax.runs.files import read_attempts, read_summary
@@ -62,7 +62,7 @@ def list_configs(runs: Runs, command: str) -> tuple[ConfigListing, ...]:
       command: of the study, such as `python -m experiments.paper`.
     """
     command = f"{command} --workdir=DIR{' --quick' if runs.scale.quick else ''}"
-    defaults = to_json(from_config_dict({}))
+    defaults = to_json(ExperimentConfig())
     return tuple(
         ConfigListing(name, _name_sweep(sweep), sweep.record, command, defaults)
         for name, sweep in sorted(runs.done.items())

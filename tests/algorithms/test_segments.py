@@ -21,7 +21,10 @@ from haepo_jax.population.member import make_member
 
 N, S, HORIZON = 4, 12, 9
 ENVIRONMENT = make("CartPole-v1")
-SMALL = {"num_steps": S, "num_epochs": 1, "num_minibatches": 1, "reference": "none", "kl_coef": 0.0}
+SMALL = {
+    **{"num_steps": S, "num_epochs": 1, "num_minibatches": 1, "reference": "none", "kl_coef": 0.0},
+    "segment_adapt": "fixed",
+}
 
 
 def config_with(**haepo):
@@ -154,10 +157,10 @@ def test_minibatches_by_time_hold_all_environments():
 
 @pytest.mark.parametrize(("target", "rises"), [(1e-6, True), (1.0, False)])
 def test_the_temperature_begins_where_ess_has_it_and_moves_to_hold_the_kl(target, rises):
-    more = {"adapt": "dual", "num_epochs": 2, "num_minibatches": 3}
+    more = {"segment_adapt": "dual", "num_epochs": 2, "num_minibatches": 3}
     settings = {"haepo.target_policy_kl": target, "haepo.dual_learning_rate": 0.2}
     got, metrics = after(settings=settings, **more)
-    _, of_ess = after(adapt="ess", num_epochs=2, num_minibatches=1)
+    _, of_ess = after(segment_adapt="ess", num_epochs=2, num_minibatches=1)
     begun = float(metrics["target_temperature"])
     np.testing.assert_allclose(begun, of_ess["target_temperature"], rtol=0.01)
     moved = float(got.adaptation.log_temperature) - np.log(begun)
@@ -166,7 +169,7 @@ def test_the_temperature_begins_where_ess_has_it_and_moves_to_hold_the_kl(target
 
 
 def test_a_batch_without_a_spread_of_returns_leaves_the_temperature_for_the_next_one_to_begin():
-    more = {"adapt": "dual", "num_epochs": 2, "bootstrap": "none"}
+    more = {"segment_adapt": "dual", "num_epochs": 2, "bootstrap": "none"}
     _, _, _, batch, _ = made(**more)
     got, metrics = after(batch._replace(rewards=jnp.zeros_like(batch.rewards)), **more)
     assert not got.adaptation.has_begun and np.isfinite(metrics["loss"])
@@ -179,10 +182,10 @@ def test_environments_carry_on_and_episodes_begin_anew():
 
 
 def test_every_traced_setting_of_segments_that_is_read_acts_in_one_program():
-    more = {"adapt": "dual", "num_epochs": 2, "num_minibatches": 3, "reference": "previous", "kl_coef": 5e-3}
+    more = {"segment_adapt": "dual", "num_epochs": 2, "num_minibatches": 3, "reference": "previous", "kl_coef": 5e-3}
     config, _, _, _, learn = made(**more)
     usual, _ = after(**more)
-    for name in ("gae_lambda", "value_coef", "policy_entropy_coef", "temperature", "target_effective_sample_size"):
+    for name in ("gae_lambda", "value_coef", "policy_entropy_coef", "segment_temperature", "dual_learning_rate"):
         value = traced_settings(config)[f"haepo.{name}"]
         changed, _ = after(settings={f"haepo.{name}": 0.5 * value}, **more)
         assert distance(changed.params, usual.params) > 1e-5, name
@@ -197,13 +200,6 @@ def test_the_metrics_are_those_of_the_record():
 
 
 class TestConfig:
-    def test_what_is_left_open_follows_from_what_learns(self):
-        for length, expected in ((None, ("forward", "ess", 4.0)), (8, ("reverse", "dual", 1.0))):
-            own = from_config_dict({"haepo": {"segment_length": length}}).haepo
-            assert (own.projection, own.adapt, own.temperature) == expected
-        own = from_config_dict({"haepo": {"segment_length": 8, "adapt": "ess", "temperature": 2.0}}).haepo
-        assert (own.projection, own.adapt, own.temperature) == ("reverse", "ess", 2.0)
-
     def test_an_id_a_length_and_a_critic_are_enough(self):
         config = from_config_dict({"haepo": {"segment_length": 1, "bootstrap": "value"}})
         state = jax.eval_shape(make_member(config).init, jax.random.key(0), arrays_of(traced_settings(config)))
@@ -213,8 +209,10 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("changes", "sentence"),
         [
-            ({"adapt": "meta"}, "config.haepo.adapt meta learns from whole episodes, and config.haepo.segment_length"),
-            ({"adapt": "dual"}, "config.haepo.adapt dual holds how far the steps of an update move the policy"),
+            (
+                {"segment_adapt": "dual"},
+                "config.haepo.segment_adapt dual holds how far the steps",
+            ),
             (
                 {"segment_length": 13},
                 "config.haepo.segment_length 13 is longer than the 12 steps that an update plays",
@@ -244,16 +242,20 @@ class TestConfig:
         for name, own in (
             ("haepo.gae_lambda", {}),
             ("haepo.value_coef", {"segment_length": 2}),
-            ("haepo.target_kl", {"segment_length": 2, "adapt": "dual"}),
+            ("haepo.target_kl", {"segment_length": 2, "adapt": "dual", "reference": "previous"}),
+            ("haepo.temperature", {"segment_length": 2}),
+            ("haepo.segment_temperature", {}),
+            ("haepo.target_policy_kl", {"segment_length": 2, "segment_adapt": "ess"}),
+            ("haepo.dual_learning_rate", {"segment_length": 2, "segment_adapt": "ess"}),
             ("exploration.rate", {"segment_length": 2}),
         ):
             with pytest.raises(ConfigError, match=f"config.sweep.{name} has no effect"):
                 from_config_dict({"haepo": own, "sweep": {name: (0.1, 0.2)}})
 
     def test_its_settings_may_be_swept_and_scheduled(self):
-        swept = {"haepo.gae_lambda": (0.9, 1.0), "haepo.target_policy_kl": (0.01, 0.02)}
+        swept = {"haepo.gae_lambda": (0.9, 1.0), "haepo.dual_learning_rate": (0.1, 0.2)}
         own = {"segment_length": 2, "bootstrap": "value", "policy_entropy_coef_schedule": "linear"}
-        config = from_config_dict({"haepo": own, "sweep": swept})
+        config = from_config_dict({"haepo": own | {"adapt": "fixed"}, "sweep": swept})
         assert dict(config.sweep) == swept
         assert get_method_settings(config).policy_entropy_coef_schedule == "linear"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.studies.methods import STATED, Method
-from haepo_jax.config import from_config_dict
+from haepo_jax.config import ExperimentConfig
 from haepo_jax.fields import leaves
 
 SETTINGS_PER_METHOD = 8
@@ -22,7 +22,7 @@ _PLAIN: Mapping[str, Any] = {"exploration.persistences": (), "optimizer.schedule
 _EPISODES: Mapping[str, Any] = {**_PLAIN, "num_trajectories": 16, "min_batch_steps": 1024}
 _LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2, 6e-2)
 
-_DEFAULTS = {name: value for name, value, _ in leaves(from_config_dict({}))}
+_DEFAULTS = {name: value for name, value, _ in leaves(ExperimentConfig())}
 # The default config, and around it.
 HAEPO = _make_method(
     name="haepo",

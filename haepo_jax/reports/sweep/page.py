@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from haepo_jax.config import from_config_dict, to_json
+from haepo_jax.config import ExperimentConfig, to_json
 from haepo_jax.reports.page import ConfigListing, Report, Section
 from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.reports.sweep.analysis import Analysis, analyse_sweep, format_count
@@ -108,5 +108,5 @@ def _list_config(workdir: Path, sweep: Sweep, attempts: Sequence[Attempt]) -> Co
     path = Path(program)  # that of a script which calls the sweep as a function may lie anywhere
     program = ["-m", f"experiments.{path.stem}"] if path.parent.name == "experiments" else [program]
     command = shlex.join(["python", *program, *flags])
-    defaults = to_json(from_config_dict({}))
+    defaults = to_json(ExperimentConfig())
     return ConfigListing(workdir.resolve().name, "The base configuration and what is swept", config, command, defaults)
