@@ -52,7 +52,6 @@ def make_config(num_seeds: int) -> ExperimentConfig:
             "haepo": {
                 "score": "log_ratio",
                 "temperature": 1.0,
-                "temperature_scale": "none",
                 "projection": "reverse",
                 "adapt": "fixed",
                 "kl_coef": 5e-3,
