@@ -11,6 +11,8 @@ from helpers.settings import add_fixed, fixed_config
 
 from haepo_jax.config.sweep import from_values
 from haepo_jax.population import make_population
+from haepo_jax.population.member import EVALUATE
+from haepo_jax.rollouts.episodes import collect
 from haepo_jax.runs import load_policy
 from haepo_jax.runs.evaluation import measure
 from haepo_jax.runs.experiment import run_sweep
@@ -58,6 +60,7 @@ def test_a_loaded_policy_sees_what_the_trained_one_saw(finished):
     assert population.here(state.learner.normalization.observations.count.value).shape == (2,)
 
 
+@pytest.mark.slow
 def test_the_best_policy_has_the_statistics_that_it_was_scored_with(finished):
     ((_, state, _),) = load_states(finished)
     for member in range(2):
@@ -67,12 +70,18 @@ def test_the_best_policy_has_the_statistics_that_it_was_scored_with(finished):
         assert best.update == state.best.update[member]
 
 
-def test_an_evaluation_changes_nothing_and_plays_what_was_scored(finished):
-    """What `measure` finds of the best policy, played by hand from its parameters."""
-    before = sorted(path for path in finished.rglob("*") if path.is_file())
-    found = measure(finished, episodes=2, checkpoint="best")
-    assert sorted(path for path in finished.rglob("*") if path.is_file()) == before
-    assert all(1 <= member["greedy_return"] <= 25 for member in found["members"])
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoint", ["last", "best", 1])
+def test_an_evaluation_plays_the_policy_that_is_loaded(finished, checkpoint):
+    for found in measure(finished, episodes=5, checkpoint=checkpoint)["members"]:
+        policy = load_policy(finished, found["member"], checkpoint)
+        key = jax.random.key(found["seed"])
+        for purpose in (EVALUATE, 0):
+            key = jax.random.fold_in(key, purpose)
+        episodes = collect(
+            *(policy.environment, policy._policy, policy.params, key), num_trajectories=5, horizon=25, greedy=True
+        )
+        np.testing.assert_allclose(found["greedy_return"], np.where(episodes.mask, episodes.rewards, 0).sum(1).mean())
 
 
 @pytest.mark.slow
