@@ -83,7 +83,10 @@ def test_a_learner_has_seen_the_steps_of_all_its_batches_and_no_others(kind):
 
 @pytest.mark.parametrize(
     ("recomputed", "kept"),
-    [("recomputed", "episodes"), pytest.param("recomputed rounds", "rounds", marks=pytest.mark.slow)],
+    [
+        pytest.param("recomputed", "episodes", marks=pytest.mark.slow),
+        pytest.param("recomputed rounds", "rounds", marks=pytest.mark.slow),
+    ],
 )
 def test_episodes_that_are_not_kept_are_counted_while_they_are_played(recomputed, kept):
     (functions, state), (others, same) = member(recomputed), member(kept)

@@ -40,20 +40,26 @@ def train(workdir, **changes):
 
 
 @pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run without evaluations."""
+    return train(tmp_path_factory.mktemp("run") / "run", evaluate_every=None, num_updates=2)
+
+
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     return train(tmp_path_factory.mktemp("run") / "run")
 
 
-def test_a_loaded_policy_sees_what_the_trained_one_saw(finished):
-    ((population, state, _),) = load_states(finished)
-    policy, learner = load_policy(finished, member=1), jax.tree.map(lambda leaf: leaf[1], state.learner)
+def test_a_loaded_policy_sees_what_the_trained_one_saw(plain):
+    ((population, state, _),) = load_states(plain)
+    policy, learner = load_policy(plain, member=1), jax.tree.map(lambda leaf: leaf[1], state.learner)
     seen = learner.normalization.observations
     np.testing.assert_array_equal(policy.params.mean, seen.mean.value)
     np.testing.assert_allclose(policy.params.scale, 1 / np.sqrt(seen.variance + 1e-8), rtol=1e-6)
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    plain = make_population(fixed_config(SETTINGS | {"normalize_observations": False})).policy
+    own = make_population(fixed_config(SETTINGS | {"normalize_observations": False})).policy
     by_hand = np.clip((observations - policy.params.mean) * policy.params.scale, -10, 10)
-    expected = plain.apply(learner.params, by_hand)
+    expected = own.apply(learner.params, by_hand)
     np.testing.assert_allclose(policy.apply(policy.params, observations).logits, expected.logits, rtol=1e-4)
     np.testing.assert_array_equal(policy.act(observations, greedy=True), expected.mode())
     assert seen.count.value > 0 and np.abs(seen.mean.value).max() > 0
