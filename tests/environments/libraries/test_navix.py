@@ -16,7 +16,7 @@ SHAPES = {
     "Navix-DoorKey-8x8-v0": (8, 8, 3),
     "Navix-Empty-Random-5x5-v0": (5, 5, 3),
     "Navix-Dynamic-Obstacles-6x6-v0": (6, 6, 3),
-    "Navix-FourRooms-v0": (17, 17, 3),
+    "Navix-FourRooms-v0": (19, 19, 3),
 }
 
 
