@@ -645,6 +645,26 @@ def make_value(feature_shape: tuple[int, ...], *, make_torso: MakeTorso, mask_si
     return Value(init, lambda params, observations: recur(params, observations)[1], recurrence)
 
 
+def share_torso(value: Value, make_torso: MakeTorso) -> Value:
+    """Makes the value function that has the torso of a policy, and a head of its own.
+
+    Args:
+      value: a value function of the same torso.
+      make_torso: the function of this name has given it, to both.
+
+    Returns:
+      The `Value`. Its own parameters are those of the head; it takes `{"policy": ..., "value": ...}`, the policy's and
+      these, and its gradient reaches both.
+    """
+    torso = make_torso()
+    name, head = f"{type(torso).__name__}_0", getattr(torso, "head_name", HEAD)
+
+    def join(params: Params, observations: jax.Array) -> tuple[Params, jax.Array]:
+        return {**params["policy"][name], head: params["value"][head]}, observations
+
+    return value.map_inputs(join)._replace(init=lambda key: {head: value.init(key)[head]})
+
+
 def unroll_log_probs(
     policy: Policy,
     params: Params,
