@@ -26,8 +26,17 @@ from haepo_jax.config import (
 )
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.methods import Blocks, Evaluated, PullBack, Samples, SeenBatch, get_reference_rule, get_segment_plan
-from haepo_jax.networks import Policy, Value, action_log_probs, make_torso, make_value
+from haepo_jax.methods import (
+    Blocks,
+    Evaluated,
+    PullBack,
+    Samples,
+    SeenBatch,
+    SegmentPlan,
+    get_reference_rule,
+    get_segment_plan,
+)
+from haepo_jax.networks import Policy, Value, action_log_probs, make_torso, make_value, share_torso
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import Trajectories, collect
@@ -60,7 +69,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     assert found is not None
     plan = found
     make_objective, adaptation = get_objective(config), get_adaptation(config)
-    networks, critic = _make_networks(config, environment, has_critic=plan.has_critic)
+    networks, critic = _make_networks(config, environment, plan)
     normalizer = Normalizer(config, environment)
     policy = normalizer.wrap_policy(networks)
     rule = make_reference(get_reference_rule(own))
@@ -109,7 +118,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     def value_of(given: Params, observations: jax.Array) -> jax.Array:
         assert critic is not None
         params, seen = normalizer.see(given, observations)
-        return critic.apply(params["value"], seen)
+        return critic.apply(params, seen)
 
     def prepare(traced: TracedConfig, learner: LearnerState, batch: Batch) -> _Steps:
         """The batch in units that are shuffled, with advantages and value targets from the learner's parameters."""
@@ -202,19 +211,27 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
 
 def _make_networks(
-    config: ExperimentConfig, environment: Environment, *, has_critic: bool
+    config: ExperimentConfig, environment: Environment, plan: SegmentPlan
 ) -> tuple[Policy, Value | None]:
-    """Makes the policy and, if one is asked for, the value function; parameters are then `policy` and `value`."""
+    """Makes the policy and, if one is asked for, the value function, which takes both's parameters.
+
+    These are then `{"policy": ..., "value": ...}`.
+    """
     actor = policy_for(config, environment)
     if actor.recurrence is not None:
         raise ConfigError(
             f"config.policy.network {config.policy.network} remembers, which {find_need_of_steps(config)} does not "
             "know yet; take a method of whole episodes, such as haepo without segments."
         )
-    if not has_critic:
+    if not plan.has_critic:
         return actor, None
     shape = environment.feature_shape
-    critic = make_value(shape, make_torso=make_torso(config.policy, shape), mask_size=environment.mask_size)
+    torso = make_torso(config.policy, shape)
+    critic = make_value(shape, make_torso=torso, mask_size=environment.mask_size)
+    if plan.shares_torso:
+        critic = share_torso(critic, torso)
+    else:
+        critic = critic.map_inputs(lambda params, observations: (params["value"], observations))
     policy = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),

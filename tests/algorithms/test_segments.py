@@ -124,6 +124,21 @@ def test_whole_episodes_as_one_segment_each_are_haepo():
 
 
 @SLOW
+def test_a_shared_torso_is_moved_by_the_loss_of_values_and_has_two_heads():
+    _, _, learner, batch, _ = made(critic="shared")
+    policy, value = learner.params["policy"]["MLP_0"], learner.params["value"]
+    assert value.keys() < policy.keys() and policy.keys() - value.keys() == {"Dense_0"}
+    slopes = []
+    for coef in (0.0, 0.5):
+        config = config_with(critic="shared", value_coef=coef)
+        loss = make_algorithm(config, ENVIRONMENT).loss(config, learner, batch)
+        slopes.append(jax.grad(lambda params, loss=loss: loss(params)[0])(learner.params))
+    assert distance(slopes[0]["policy"]["MLP_0"]["Dense_0"], slopes[1]["policy"]["MLP_0"]["Dense_0"]) > 1e-3
+    assert_close(slopes[0]["policy"]["MLP_0"]["Dense_1"], slopes[1]["policy"]["MLP_0"]["Dense_1"])
+    assert optax.tree.norm(slopes[0]["value"]) == 0 and optax.tree.norm(slopes[1]["value"]) > 1e-3
+
+
+@SLOW
 def test_garbage_after_the_end_of_an_episode_changes_nothing():
     episodes = {"segments_from": "episodes", "segment_length": 2}
     _, _, _, batch, _ = made(**episodes)
