@@ -29,7 +29,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.schedule = "constant"
     config.haepo.score = "sum"
     config.haepo.temperature = 4.0
-    config.haepo.temperature_scale = "none"
     config.haepo.projection = "reverse"
     config.haepo.adapt = "fixed"
     config.haepo.history = 0

@@ -25,7 +25,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.haepo.score = "log_ratio"
     config.haepo.normalization = "zscore"
     config.haepo.temperature = 1.0
-    config.haepo.temperature_scale = "none"
     config.haepo.projection = "reverse"
     config.haepo.adapt = "fixed"
     config.haepo.history = 0

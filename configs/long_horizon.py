@@ -45,7 +45,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.haepo.history = 0
     config.haepo.num_epochs = 4
     config.haepo.temperature = 8.0
-    config.haepo.temperature_scale = "none"
     config.haepo.entropy_coef = 5e-3
     config.haepo.kl_coef = 5e-3
     config.haepo.reference = "previous"

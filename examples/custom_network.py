@@ -60,7 +60,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule = "constant"
     config.haepo.temperature = 1.0
-    config.haepo.temperature_scale = "none"
     config.haepo.projection = "reverse"
     config.haepo.adapt = "fixed"
     config.haepo.entropy_coef = 0.3

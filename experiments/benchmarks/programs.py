@@ -52,7 +52,6 @@ def make_config(num_seeds: int) -> ExperimentConfig:
             "haepo": {
                 "score": "log_ratio",
                 "temperature": 1.0,
-                "temperature_scale": "none",
                 "projection": "reverse",
                 "adapt": "fixed",
                 "kl_coef": 5e-3,
@@ -115,7 +114,7 @@ def _make_policy_rollout(population: Population) -> Program:
             EpisodeUnroll(
                 functions.environment,
                 functions.algorithm.policy,
-                state.learner.params,
+                functions.algorithm.policy_params(state.learner),
                 key,
                 config.num_trajectories,
                 functions.horizon,

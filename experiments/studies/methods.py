@@ -15,7 +15,6 @@ STATED: Mapping[str, Any] = {
     "optimizer.schedule": "constant",
     "haepo.normalization": "zscore",
     "haepo.temperature": 1.0,
-    "haepo.temperature_scale": "none",
     "haepo.projection": "reverse",
     "haepo.adapt": "fixed",
     "haepo.entropy_coef": 5e-3,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
+from haepo_jax.algorithms.normalization import Normalizer
 from haepo_jax.algorithms.outside import get_objective
 from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import (
@@ -53,7 +54,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         )
     shape = environment.observation_shape
     critic = make_value(shape, make_torso=make_torso(config.policy, shape))
-    policy = Policy(
+    normalizer = Normalizer(config, environment)
+    networks = Policy(
         init=lambda key: {
             "policy": actor.init(jax.random.fold_in(key, 0)),
             "value": critic.init(jax.random.fold_in(key, 1)),
@@ -62,6 +64,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         noise=actor.noise,
         act=actor.act,
     )
+    policy = normalizer.wrap_policy(networks)
     rewards_of = make_rewards(config)
     horizon = horizon_of(config, environment)
     num_steps = count_segment_steps(config)
@@ -70,15 +73,17 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return make_optimizer(traced.optimizer, config.num_updates * count_steps_of_update(config))
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
-        params = policy.init(key)
+        params = networks.init(key)
         running = start(environment, traced.env_params, jax.random.fold_in(key, 2), config.num_trajectories)
-        return LearnerState(params, optimizer(traced).init(params), environments=running)
+        return LearnerState(
+            params, optimizer(traced).init(params), environments=running, normalization=normalizer.init()
+        )
 
     def collect(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> Segment:
         return collect_segment(
             environment,
             policy,
-            learner.params,
+            normalizer.policy_params(learner),
             learner.environments,
             key,
             num_steps=num_steps,
@@ -86,13 +91,19 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             env_params=traced.env_params,
         )
 
-    def prepare(traced: TracedConfig, params: Params, segment: Segment) -> _Steps:
-        """The segment's steps in one row, with advantages and value targets from these parameters."""
-        values = critic.apply(params["value"], segment.observations)
+    def value_of(given: Params, observations: jax.Array) -> jax.Array:
+        params, seen = normalizer.see(given, observations)
+        return critic.apply(params["value"], seen)
+
+    def prepare(traced: TracedConfig, learner: LearnerState, segment: Segment) -> _Steps:
+        """The segment's steps in one row, with advantages and value targets from the learner's parameters."""
+        params = normalizer.policy_params(learner)
+        seen = normalizer.count_returns(traced, learner.normalization, segment)
+        values = value_of(params, segment.observations)
         advantages = generalized_advantages(
-            rewards_of(traced, segment),
+            normalizer.scale_rewards(seen, rewards_of(traced, segment)),
             values,
-            critic.apply(params["value"], segment.next_observations),
+            value_of(params, segment.next_observations),
             terminated=segment.terminated,
             done=segment.done,
             discount=traced.discount,
@@ -102,28 +113,30 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         steps = _Steps(segment.observations, segment.actions, samples)
         return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
 
-    def loss_of_steps(traced: TracedConfig, steps: _Steps) -> Loss:
+    def loss_of_steps(traced: TracedConfig, learner: LearnerState, steps: _Steps) -> Loss:
         objective = make_objective(get_method_settings(traced), steps.samples)
 
         def loss(params: Params) -> tuple[jax.Array, Metrics]:
-            distribution = policy.apply(params, steps.observations)
-            values = critic.apply(params["value"], steps.observations)
+            bound = normalizer.bind(learner.normalization, params)
+            distribution = policy.apply(bound, steps.observations)
+            values = value_of(bound, steps.observations)
             return objective(Evaluated(distribution.log_prob(steps.actions), distribution.entropy(), values))
 
         return loss
 
     def batch_loss(traced: TracedConfig, learner: LearnerState, segment: Segment) -> Loss:
-        return loss_of_steps(traced, prepare(traced, learner.params, segment))
+        return loss_of_steps(traced, learner, prepare(traced, learner, segment))
 
     def learn(
         traced: TracedConfig, learner: LearnerState, segment: Segment, updates_done: jax.Array, key: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         del updates_done
-        steps = prepare(traced, learner.params, segment)
+        steps = prepare(traced, learner, segment)
 
         def minibatch(carry: tuple[Params, Any], rows: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
             chosen = jax.tree.map(lambda leaf: leaf[rows], steps)
-            params, optimizer_state, metrics = gradient_step(loss_of_steps(traced, chosen), optimizer(traced), *carry)
+            loss = loss_of_steps(traced, learner, chosen)
+            params, optimizer_state, metrics = gradient_step(loss, optimizer(traced), *carry)
             return (params, optimizer_state), metrics
 
         def epoch(carry: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
@@ -132,7 +145,13 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
         keys = jax.random.split(key, own.num_epochs)
         (params, optimizer_state), metrics = jax.lax.scan(epoch, (learner.params, learner.optimizer_state), keys)
-        learner = LearnerState(params, optimizer_state, environments=segment.running)
+        seen = normalizer.count_returns(traced, learner.normalization, segment)
+        learner = LearnerState(
+            params,
+            optimizer_state,
+            environments=segment.running,
+            normalization=normalizer.count_observations(seen, segment),
+        )
         return learner, {name: jnp.mean(values[-1]) for name, values in metrics.items()}
 
-    return Algorithm(policy, init, collect, batch_loss, learn, segment_metrics)
+    return Algorithm(policy, normalizer.policy_params, init, collect, batch_loss, learn, segment_metrics)

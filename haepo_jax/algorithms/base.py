@@ -23,9 +23,10 @@ class LearnerState:
     """What an algorithm keeps between updates."""
 
     params: Params
+    """What is trained; `Algorithm.policy_params` makes what the policy takes of it."""
     optimizer_state: Any
     reference: Any = None
-    """Parameters of the reference policy; None for an algorithm without one."""
+    """What the policy takes as of the reference policy; None for an algorithm without one."""
     environments: Any = None
     """Environments that go on from update to update; None for an algorithm that begins each with a reset."""
     exploration: jax.Array | None = None
@@ -34,6 +35,9 @@ class LearnerState:
     """Earlier batches (`haepo_jax.algorithms.history`); None where none compete again."""
     adaptation: Any = None
     """State of the method's adaptation; None for a method whose settings stay as they are."""
+    normalization: Any = None
+    """What was seen of observations and returns (`haepo_jax.algorithms.normalization`); None where neither is
+    normalised."""
 
 
 class Algorithm(NamedTuple):
@@ -44,6 +48,8 @@ class Algorithm(NamedTuple):
     """
 
     policy: Policy
+    policy_params: Callable[[LearnerState], Params]
+    """`learner -> what `policy` takes`: its parameters, and where observations are normalised what by."""
     init: Callable[[TracedConfig, jax.Array], LearnerState]
     """`(traced, key) -> learner`."""
     collect: Callable[[TracedConfig, LearnerState, jax.Array], Any]

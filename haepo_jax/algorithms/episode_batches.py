@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from haepo_jax.algorithms import recompute, replay
 from haepo_jax.algorithms.base import LearnerState, horizon_of, round_bounds_of
 from haepo_jax.algorithms.history import Episodes, History, join, join_log_likelihoods, no_history, remember
+from haepo_jax.algorithms.normalization import Normalizer
 from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, get_method, get_method_settings
 from haepo_jax.environments import Environment
@@ -51,29 +52,39 @@ class Batches(NamedTuple):
     collect: Callable[[TracedConfig, LearnerState, jax.Array], Batch]
     """`(traced, learner, key) -> batch`, played by the learner's policy."""
     open: Callable[[TracedConfig, LearnerState, Batch], OpenBatch]
-    """`(traced, learner, batch) -> the same, to be learnt from`; of the learner it takes the reference."""
+    """`(traced, learner, batch) -> the same, to be learnt from`; of the learner it takes the reference and the
+    normalisation."""
     measure: Callable[[Batch], Metrics]
     """`batch -> metrics` of its episodes."""
     returns: Callable[[TracedConfig, Batch], jax.Array]
-    """`(traced, batch) -> the discounted returns that are learnt from`, `[M]` or `[R, M]`."""
+    """`(traced, batch) -> the discounted returns that are learnt from`, `[M]` or `[R, M]`, not normalised."""
     no_history: Callable[[TracedConfig, LearnerState, jax.Array], History | None] = lambda *_: None
     """`(traced, learner, key) -> history` before the first update; None where earlier batches are not kept."""
     remember: Callable[[TracedConfig, LearnerState, Batch], History | None] = lambda *_: None
     """`(traced, learner, batch) -> history` with this batch as the newest."""
 
 
-def make_batches(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
-    """Makes the batches of the config's method, which sees episodes as wholes or step by step."""
+def make_batches(
+    config: ExperimentConfig, environment: Environment, policy: Policy, normalizer: Normalizer
+) -> Batches:
+    """Makes the batches of the config's method, which sees episodes as wholes or step by step.
+
+    Args:
+      config: the experiment.
+      environment: where it plays.
+      policy: who plays, as `normalizer` wraps it.
+      normalizer: of what learns.
+    """
     if get_history(get_method_settings(config)):
-        return _with_history(config, environment, policy)
+        return _with_history(config, environment, policy, normalizer)
     if config.memory == "recompute":
-        return _recomputed(config, environment, policy)
+        return _recomputed(config, environment, policy, normalizer)
     if config.min_batch_steps is not None:
-        return _packed(config, environment, policy)
-    return _kept(config, environment, policy)
+        return _packed(config, environment, policy, normalizer)
+    return _kept(config, environment, policy, normalizer)
 
 
-def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+def _kept(config: ExperimentConfig, environment: Environment, policy: Policy, normalizer: Normalizer) -> Batches:
     """Batches of M episodes whose steps are kept."""
     keeps_steps, is_reused = get_method(config).keeps_steps, _is_reused(config)
     rewards_of, replayed = make_rewards(config), _replayed(config)
@@ -82,7 +93,7 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
         return collect(
             environment,
             policy,
-            learner.params,
+            normalizer.policy_params(learner),
             key,
             num_trajectories=config.num_trajectories,
             horizon=horizon_of(config, environment),
@@ -98,26 +109,28 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy) ->
         return episode_metrics(episode_stats_of(batch), persistences=batch.persistences)
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> OpenBatch:
-        group = StepGroup(returns_of(traced, batch), batch.mask, batch.log_probs, is_reused)
+        returns = normalizer.scale_returns(learner.normalization, returns_of(traced, batch))
+        group = StepGroup(returns, batch.mask, batch.log_probs, is_reused)
 
-        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+        def judge(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
             log_probs = replayed(policy, params, batch, fresh=fresh)
             return log_probs if keeps_steps else trajectory_log_likelihood(log_probs, where=batch.mask)
 
-        reference = None if learner.reference is None else evaluate(learner.reference)
-        return OpenBatch(group if keeps_steps else group.sum_over_steps(), reference, evaluate)
+        return _opened(normalizer, learner, group if keeps_steps else group.sum_over_steps(), judge)
 
     return Batches(collect_episodes, open_batch, measure, returns_of)
 
 
-def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+def _packed(config: ExperimentConfig, environment: Environment, policy: Policy, normalizer: Normalizer) -> Batches:
     """Batches of rounds whose steps are kept."""
     keeps_steps, is_reused = get_method(config).keeps_steps, _is_reused(config)
     rewards_of, replayed, group_rounds = make_rewards(config), _replayed(config), _make_grouping(config)
     make_rounds, horizon = _make_rounds(config, environment, policy), horizon_of(config, environment)
 
     def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> PackedEpisodes:
-        return collect_rounds(make_rounds(learner.params, key, traced.env_params, learner.exploration))
+        return collect_rounds(
+            make_rounds(normalizer.policy_params(learner), key, traced.env_params, learner.exploration)
+        )
 
     def returns_of(traced: TracedConfig, batch: PackedEpisodes) -> jax.Array:
         return batch.discounted_returns(rewards_of(traced, batch), traced.discount)
@@ -129,16 +142,15 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
         def sums(values: jax.Array) -> jax.Array:
             return group_rounds(batch.sum_over_steps(values))
 
-        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+        def judge(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
             log_probs = replayed(policy, params, batch.steps, fresh=fresh, num_steps=batch.time, resets=batch.resets)
             return log_probs if keeps_steps else sums(log_probs)
 
-        returns = returns_of(traced, batch)
-        reference = None if learner.reference is None else evaluate(learner.reference)
+        returns = normalizer.scale_returns(learner.normalization, returns_of(traced, batch))
         if keeps_steps:
             packed = Packed(batch.episode_of_step, batch.is_valid.reshape(-1), horizon)
             steps = StepGroup(returns.reshape(-1), batch.steps.mask, batch.steps.log_probs, is_reused, packed)
-            return OpenBatch(steps, reference, evaluate)
+            return _opened(normalizer, learner, steps, judge)
         group = Group(
             group_rounds(returns),
             sums(batch.steps.mask.astype(jnp.int32)),
@@ -146,19 +158,23 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy) 
             is_reused,
             group_rounds(batch.is_valid),
         )
-        return OpenBatch(group, reference, evaluate)
+        return _opened(normalizer, learner, group, judge)
 
     return Batches(collect_batch, open_batch, measure, returns_of)
 
 
-def _with_history(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+def _with_history(
+    config: ExperimentConfig, environment: Environment, policy: Policy, normalizer: Normalizer
+) -> Batches:
     """Batches of rounds whose episodes compete with those of earlier batches, for a method that sees wholes."""
     rewards_of, replayed = make_rewards(config), _replayed(config)
     make_rounds = _make_rounds(config, environment, policy)
     num_batches = get_history(get_method_settings(config))
 
     def collect_batch(traced: TracedConfig, learner: LearnerState, key: jax.Array) -> PackedEpisodes:
-        return collect_rounds(make_rounds(learner.params, key, traced.env_params, learner.exploration))
+        return collect_rounds(
+            make_rounds(normalizer.policy_params(learner), key, traced.env_params, learner.exploration)
+        )
 
     def returns_of(traced: TracedConfig, batch: PackedEpisodes) -> jax.Array:
         return batch.discounted_returns(rewards_of(traced, batch), traced.discount)
@@ -175,13 +191,14 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> OpenBatch:
         history: History = learner.history
 
-        def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+        def judge(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
             newest = log_likelihoods(params, batch, fresh)
             return join_log_likelihoods(newest, history, log_likelihoods, params)
 
         group = join(episodes_of(traced, batch), history)
-        reference = None if learner.reference is None else evaluate(learner.reference)
-        return OpenBatch(group, reference, evaluate)
+        # The history holds returns as they were: all are divided by the newest deviation.
+        group = group._replace(returns=normalizer.scale_returns(learner.normalization, group.returns))
+        return _opened(normalizer, learner, group, judge)
 
     def kept_of(traced: TracedConfig, batch: PackedEpisodes) -> tuple[PackedEpisodes, Episodes]:
         return batch.without_reports(), episodes_of(traced, batch)
@@ -199,7 +216,7 @@ def _with_history(config: ExperimentConfig, environment: Environment, policy: Po
     )
 
 
-def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy) -> Batches:
+def _recomputed(config: ExperimentConfig, environment: Environment, policy: Policy, normalizer: Normalizer) -> Batches:
     """Batches that are played again instead of being kept, for a method that sees episodes as wholes."""
     is_reused, group_rounds = _is_reused(config), _make_grouping(config)
     make_unroll = (
@@ -212,12 +229,13 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
         return recompute.play(
             make_unroll,
             policy,
-            learner.params,
+            normalizer.policy_params(learner),
             key,
             traced.env_params,
             discount=traced.discount,
             reference=learner.reference,
             exploration=learner.exploration,
+            watches_observations=config.normalize_observations,
         )
 
     def returns_of(traced: TracedConfig, batch: recompute.RecomputedBatch) -> jax.Array:
@@ -228,18 +246,34 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
         return episode_metrics(batch.stats, batch.is_valid, batch.persistences)
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> OpenBatch:
-        del traced, learner  # its reference has judged the batch while it was played
+        del traced  # the reference has judged the batch while it was played
         stats, judged, valid = jax.tree.map(
             group_rounds, (batch.stats, batch.reference_log_likelihoods, batch.is_valid)
         )
         group = Group(stats.discounted_returns, stats.lengths, stats.log_likelihoods, is_reused, valid)
 
         def evaluate(params: Params, fresh: jax.Array | bool) -> jax.Array:
-            return group_rounds(recompute.log_likelihoods(make_unroll, policy, params, batch, fresh=fresh))
+            bound = normalizer.bind(learner.normalization, params)
+            return group_rounds(recompute.log_likelihoods(make_unroll, policy, bound, batch, fresh=fresh))
 
         return OpenBatch(group, judged, evaluate)
 
     return Batches(play, open_batch, measure, returns_of)
+
+
+def _opened(
+    normalizer: Normalizer,
+    learner: LearnerState,
+    group: Group | StepGroup,
+    judge: Callable[[Params, jax.Array | bool], jax.Array],
+) -> OpenBatch:
+    """Opens a batch; `judge` is `(what the policy takes, fresh) -> what the objective takes`."""
+
+    def evaluate(params: Params, fresh: jax.Array | bool = False) -> jax.Array:
+        return judge(normalizer.bind(learner.normalization, params), fresh)
+
+    reference = None if learner.reference is None else judge(learner.reference, False)
+    return OpenBatch(group, reference, evaluate)
 
 
 def _is_reused(config: ExperimentConfig) -> bool:

@@ -15,6 +15,7 @@ import optax
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, policy_for
 from haepo_jax.algorithms.episode_batches import Batch, OpenBatch, make_batches
 from haepo_jax.algorithms.exploration import EXPLORATION_SHARE, count_exploration, make_shares, update_shares
+from haepo_jax.algorithms.normalization import Normalizer
 from haepo_jax.algorithms.outside import get_adaptation, get_objective
 from haepo_jax.algorithms.reference import make_reference
 from haepo_jax.config import ExperimentConfig, TracedConfig, count_steps_of_update, explores, get_method_settings
@@ -33,8 +34,10 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
       config: the experiment.
       environment: where it plays.
     """
-    policy, num_epochs = policy_for(config, environment), count_steps_of_update(config)
-    batches = make_batches(config, environment, policy)
+    network, num_epochs = policy_for(config, environment), count_steps_of_update(config)
+    normalizer = Normalizer(config, environment)
+    policy = normalizer.wrap_policy(network)
+    batches = make_batches(config, environment, policy, normalizer)
     rule = make_reference(get_reference_rule(get_method_settings(config)))
     make_objective, adaptation = get_objective(config), get_adaptation(config)
 
@@ -42,11 +45,16 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return make_optimizer(traced.optimizer, config.num_updates * num_epochs)
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
-        params = policy.init(key)
+        params, seen = network.init(key), normalizer.init()
         adapted = None if adaptation is None else adaptation.init(get_method_settings(traced), params)
         shares = make_shares(traced.exploration) if explores(config) else None
         learner = LearnerState(
-            params, optimizer(traced).init(params), rule.init(params), exploration=shares, adaptation=adapted
+            params,
+            optimizer(traced).init(params),
+            rule.init(normalizer.bind(seen, params)),
+            exploration=shares,
+            adaptation=adapted,
+            normalization=seen,
         )
         return dataclasses.replace(learner, history=batches.no_history(traced, learner, key))
 
@@ -60,8 +68,12 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             lambda: _differentiate(lambda params: batch.evaluate(params, fresh), params),
         )
 
+    def with_returns(traced: TracedConfig, learner: LearnerState, batch: Batch) -> LearnerState:
+        seen = normalizer.count_returns(traced, learner.normalization, batch)
+        return dataclasses.replace(learner, normalization=seen)
+
     def batch_loss(traced: TracedConfig, learner: LearnerState, batch: Batch) -> Loss:
-        opened = batches.open(traced, learner, batch)
+        opened = batches.open(traced, with_returns(traced, learner, batch), batch)
         objective = objective_of(opened, get_method_settings(traced))
         return lambda params: objective(opened.evaluate(params, False))
 
@@ -69,6 +81,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         traced: TracedConfig, learner: LearnerState, batch: Batch, updates_done: jax.Array, key: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         del key
+        learner = with_returns(traced, learner, batch)
         opened = batches.open(traced, learner, batch)
         settings, adapted = get_method_settings(traced), learner.adaptation
         if adaptation is not None:
@@ -90,8 +103,13 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         metrics = jax.tree.map(lambda values: values[-1], series)
         if adaptation is not None:
             adapted = adaptation.end(settings, adapted, as_seen(opened, before, num_epochs == 1), metrics)
+        seen = normalizer.count_observations(learner.normalization, batch)
         reference = rule.update(
-            get_method_settings(traced), learner.reference, learner.params, params, updates_done + 1
+            get_method_settings(traced),
+            learner.reference,
+            normalizer.policy_params(learner),
+            normalizer.bind(seen, params),
+            updates_done + 1,
         )
         shares = learner.exploration
         if shares is not None:
@@ -102,11 +120,17 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             shares = update_shares(traced.exploration, shares, batch.persistences, returns, earlier)
         history = batches.remember(traced, learner, batch)
         learner = LearnerState(
-            params, optimizer_state, reference, exploration=shares, history=history, adaptation=adapted
+            params,
+            optimizer_state,
+            reference,
+            exploration=shares,
+            history=history,
+            adaptation=adapted,
+            normalization=seen,
         )
         return learner, metrics
 
-    return Algorithm(policy, init, batches.collect, batch_loss, learn, batches.measure)
+    return Algorithm(policy, normalizer.policy_params, init, batches.collect, batch_loss, learn, batches.measure)
 
 
 def _differentiate(evaluate: Callable[[Params], jax.Array], params: Params) -> tuple[jax.Array, PullBack]:

@@ -14,13 +14,22 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial, Piece
+from haepo_jax.algorithms.running_statistics import (
+    RunningStatistics,
+    measure_statistics,
+    merge_statistics,
+    no_statistics,
+)
+from haepo_jax.environments import Environment
 from haepo_jax.networks import Policy, unroll_log_probs
 from haepo_jax.recurrent import Carry
 from haepo_jax.rollouts.episode_stats import (
     EpisodeStats,
+    ignore,
     measure_both,
     measure_log_likelihoods,
     measure_stats,
+    sum_and_watch,
     sum_over_chunks,
 )
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
@@ -52,6 +61,8 @@ class RecomputedBatch(NamedTuple):
     """Shares of persistences, as `LearnerState` had them."""
     persistences: jax.Array | None
     """int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
+    observations: RunningStatistics | None = None
+    """Of all steps; None where nobody asks."""
 
     @property
     def is_valid(self) -> jax.Array | None:
@@ -72,20 +83,32 @@ def play(
     discount: jax.Array | float,
     reference: Params | None,
     exploration: jax.Array | None,
+    watches_observations: bool = False,
 ) -> RecomputedBatch:
     """Plays the episodes for the first time, and judges them by the reference policy on the way."""
     measure = measure_stats(discount)
     if reference is not None:
         measure = measure_both(measure, measure_log_likelihoods(policy, reference))
     unroll = make_unroll(params, key, env_params, exploration)
+    watch, unseen = ignore, None
+    if watches_observations:
+        watch, unseen = _watch_observations, no_statistics(_environment_of(unroll).observation_shape)
     if isinstance(unroll, Rounds):
-        num_rounds, sums = unroll.sum_over_steps(measure)
+        num_rounds, sums, seen = unroll.sum_over_steps(measure, watch, unseen)
         persistences = unroll.list_persistences(num_rounds)
     else:
-        num_rounds, sums = None, sum_over_chunks(unroll, measure)
+        num_rounds, (sums, seen) = None, sum_and_watch(unroll, measure, watch, unseen)
         persistences = unroll.persistences
     stats, judged = (sums, None) if reference is None else sums
-    return RecomputedBatch(stats, judged, params, key, env_params, num_rounds, exploration, persistences)
+    return RecomputedBatch(stats, judged, params, key, env_params, num_rounds, exploration, persistences, seen)
+
+
+def _environment_of(unroll: EpisodeUnroll | Rounds) -> Environment:
+    return unroll.first.environment if isinstance(unroll, Rounds) else unroll.environment
+
+
+def _watch_observations(steps: Trajectories, seen: RunningStatistics) -> RunningStatistics:
+    return merge_statistics(seen, measure_statistics(steps.observations, steps.mask))
 
 
 def log_likelihoods(

@@ -24,6 +24,7 @@ from haepo_jax.config.method import (
     get_method,
     get_method_settings,
     name_setting,
+    normalizes_rewards,
 )
 from haepo_jax.config.settings import (
     ACTIVATIONS,
@@ -32,6 +33,7 @@ from haepo_jax.config.settings import (
     SCHEDULES,
     ExperimentConfig,
     ExplorationConfig,
+    NormalizationConfig,
     OptimizerConfig,
     PbtConfig,
     PolicyConfig,
@@ -70,6 +72,7 @@ __all__ = [
     "GrpoLossConfig",
     "HaepoConfig",
     "HaepoLossConfig",
+    "NormalizationConfig",
     "OptimizerConfig",
     "PbtConfig",
     "PolicyConfig",
@@ -90,6 +93,7 @@ __all__ = [
     "get_method",
     "get_method_settings",
     "name_setting",
+    "normalizes_rewards",
     "setting_names",
     "sweep_points",
     "to_config_dict",

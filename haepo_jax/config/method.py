@@ -127,12 +127,27 @@ def find_need_of_steps(config: ExperimentConfig) -> str | None:
         return name_method(config)
     if get_history(get_method_settings(config)):
         return f"config.{name_setting(config, 'history')}"
+    if normalizes_rewards(config):
+        return "config.normalize_rewards"
     return next((f"config.{name}" for name in ("returns", "metrics") if is_outside(getattr(config, name))), None)
 
 
 def explores(config: ExperimentConfig) -> bool:
     """Returns whether some of the episodes that are learnt from have action noise that lasts for several steps."""
     return len(config.exploration.persistences) > 1 and get_method(config).sees is not Sees.SEGMENTS
+
+
+def why_unit_free(config: ExperimentConfig) -> str | None:
+    """Says why rewards in any unit are learnt from alike, to complete "has no effect, as ..."; None where they are
+    not.
+    """
+    reason = get_method(config).why_unit_free
+    return None if reason is None else reason(make_chosen(config))
+
+
+def normalizes_rewards(config: ExperimentConfig) -> bool:
+    """Returns whether rewards are learnt from in units of the deviation of returns, where their unit counts at all."""
+    return config.normalize_rewards and why_unit_free(config) is None
 
 
 def list_components(config: Any) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from haepo_jax.config.method import (
     name_method,
     name_own_setting,
     name_setting,
+    normalizes_rewards,
+    why_unit_free,
 )
 from haepo_jax.config.settings import RECURRENT, ExperimentConfig, PolicyConfig
 from haepo_jax.fields import find_unread, leaves
@@ -67,7 +69,11 @@ def unread(
         reasons |= dict.fromkeys(unset, "config.pbt.every is unset")
     elif config.pbt.fraction == 0.0:
         reasons["pbt.factor"] = "config.pbt.fraction is 0, so that nobody copies"
-    reasons |= _unread_exploration(config) | _unread_by_network(config.policy, network_arguments)
+    reasons |= (
+        _unread_normalization(config)
+        | _unread_exploration(config)
+        | _unread_by_network(config.policy, network_arguments)
+    )
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
     return reasons
@@ -82,6 +88,23 @@ def _unread_segment_steps(config: ExperimentConfig) -> dict[str, str]:
         return {}
     why = f"config.min_batch_steps {config.min_batch_steps:,} makes segments {steps:,} steps long"
     return {name_setting(config, "num_steps"): why}
+
+
+def _unread_normalization(config: ExperimentConfig) -> dict[str, str]:
+    """Finds the settings of normalisation that nothing reads."""
+    reasons = {}
+    unit_free = why_unit_free(config)
+    if unit_free is not None:
+        reasons["normalize_rewards"] = unit_free
+    if not config.normalize_observations:
+        reasons["normalization.clip_observations"] = "config.normalize_observations is False"
+    if not normalizes_rewards(config):
+        reasons["normalization.clip_rewards"] = unit_free or "config.normalize_rewards is False"
+        if not config.normalize_observations:
+            reasons["normalization.epsilon"] = "nothing is normalised"
+    elif get_method(config).sees is not Sees.SEGMENTS:
+        reasons["normalization.clip_rewards"] = f"config.algorithm is {name_method(config)}, which sees whole returns"
+    return reasons
 
 
 def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:

@@ -88,6 +88,19 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class NormalizationConfig:
+    """How observations and rewards are normalised."""
+
+    epsilon: float = number(1e-8, above=0.0, traced=False)
+    """What is added to a variance before its root divides."""
+    clip_observations: float = number(10.0, above=0.0, traced=False)
+    """The largest size of a normalised observation's entry, in deviations; a larger one is cut to it."""
+    clip_rewards: float = number(10.0, above=0.0, traced=False)
+    """The largest size of a normalised reward, of a method that learns from single rewards; that of whole episodes has
+    their returns divided, which are not cut."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ExplorationConfig:
     """Action noise that lasts for several steps, in as many of the episodes as it is worth."""
 
@@ -182,11 +195,18 @@ class _General:
     when unset."""
     evaluate_episodes: int = count(16, low=1)
     """Episodes of such an evaluation, the same ones at each."""
+    normalize_observations: bool = False
+    """Networks see each entry of an observation less its running mean and divided by its running deviation, over all
+    steps that the member has played; evaluations change neither."""
+    normalize_rewards: bool = False
+    """Rewards are learnt from in units of the running deviation of discounted returns; returns that are
+    reported stay in the task's."""
     memory: str = choice("auto", MEMORIES)
     """What is kept of an update's episodes for the gradient: `store` all, `remat` their steps, `recompute` nothing, so
     that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    normalization: NormalizationConfig = NormalizationConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     pbt: PbtConfig = PbtConfig()
 

@@ -91,6 +91,7 @@ METHOD = Method(
     DpoConfig(),
     metrics=("accuracy", "margin", "num_pairs"),
     check=_check,
+    why_unit_free=lambda chosen: "dpo asks of two returns which is the larger alone",
     extra_memory=ExtraMemory("the pairs of its episodes", lambda num_trajectories: num_trajectories**2),
     language=OnLanguage(DpoLossConfig(), comparisons=on_comparisons),
 )

@@ -11,7 +11,7 @@ from haepo_jax.fields import choice, number
 from haepo_jax.losses import AGGREGATIONS, group_relative_advantages, grpo_loss
 from haepo_jax.methods.record import Method, Objective, OnLanguage, Sees, StepGroup, make_scalars
 from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
 ADVANTAGE_SCALES = ("std", "none")
@@ -63,11 +63,18 @@ def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: j
     return loss_of
 
 
+def _why_unit_free(chosen: Chosen) -> str | None:
+    if chosen.settings.advantage_scale != "std":
+        return None
+    return f"{chosen.where('advantage_scale')} std takes the unit out of returns"
+
+
 METHOD = Method(
     objective,
     Sees.STEPS,
     GrpoConfig(),
     metrics=("clip_fraction", "approx_kl", "reference_kl"),
     check=check_reference_acts,
+    why_unit_free=_why_unit_free,
     language=OnLanguage(GrpoLossConfig(), sampled_kl="kl_coef"),
 )

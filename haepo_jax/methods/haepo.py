@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from haepo_jax import components
 from haepo_jax.errors import ConfigError
@@ -23,10 +22,9 @@ from haepo_jax.methods.settings import (
     HistoryConfig,
     ReferenceConfig,
     check_reference_acts,
+    why_normalization_is_unit_free,
 )
 from haepo_jax.types import Metrics
-
-TEMPERATURE_SCALES = ("none", "sqrt_length")
 
 OF_BATCH, OVER_BATCHES = ("fixed", "ess"), ("dual", "meta")
 """How sharpness, entropy and the reference's strength are set: by the batch alone, or by what earlier ones gave."""
@@ -51,9 +49,6 @@ class HaepoLossConfig:
     """How the group's returns are brought to one scale: `zscore`, by their `sum`, or `none`."""
     temperature: float = number(1.0, above=0.0)
     """What scores are divided by before they make weights; the larger, the more even the weights."""
-    temperature_scale: str = choice("none", TEMPERATURE_SCALES)
-    """What the temperature is multiplied by: `none`, or `sqrt_length`, the root of the group's mean length, by which
-    the spread of the sums of independent steps grows; then one temperature serves episodes of any length."""
     projection: str = choice("reverse", PROJECTIONS)
     """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
     which is the paper's loss; or `forward`, that of the target's from the weights."""
@@ -79,8 +74,7 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig)
     The defaults that differ from those of the loss are of the one setting for every task (docs/method.md).
     """
 
-    temperature: float = number(0.5, above=0.0)
-    temperature_scale: str = choice("sqrt_length", TEMPERATURE_SCALES)
+    temperature: float = number(4.0, above=0.0)
     projection: str = choice("forward", PROJECTIONS)
     kl_coef: float = number(0.0, low=0.0)
     reference: str = choice("none", REFERENCES)
@@ -115,7 +109,6 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
     kl_coef = 0 if reference_scores is None else settings.kl_coef
     total = settings.entropy_coef + kl_coef
-    temperature = _temperature(settings, group)
     kl_share = jnp.where(total > 0, kl_coef / jnp.where(total > 0, total, 1), 0)
 
     def loss_of(log_likelihoods: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -125,7 +118,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             reference_scores,
             entropy_coef=settings.entropy_coef,
             kl_coef=kl_coef,
-            temperature=temperature,
+            temperature=settings.temperature,
             normalization=settings.normalization,
             projection=settings.projection,
             target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
@@ -145,15 +138,6 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
         return loss, make_scalars(metrics)
 
     return loss_of
-
-
-def _temperature(settings: HaepoLossConfig, group: Group) -> ArrayLike:
-    """Computes what scores are divided by."""
-    if settings.temperature_scale == "none":
-        return settings.temperature
-    valid = jnp.broadcast_to(True if group.valid is None else group.valid, group.lengths.shape)
-    steps, episodes = (jnp.sum(counts, dtype=jnp.float32) for counts in (jnp.where(valid, group.lengths, 0), valid))
-    return settings.temperature * jnp.sqrt(jnp.maximum(steps, 1) / jnp.maximum(episodes, 1))
 
 
 def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], jax.Array]:
@@ -242,7 +226,7 @@ def _make_adaptation(settings: HaepoLossConfig) -> Adaptation | None:
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of before these could be chosen."""
-    chosen_later: dict[str, Any] = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none"}
+    chosen_later: dict[str, Any] = {"projection": "reverse", "adapt": "fixed"}
     if "reference" in settings:  # those of an environment; language models have no earlier batches
         chosen_later["history"] = 0
     return chosen_later | dict(settings)
@@ -258,6 +242,7 @@ METHOD = Method(
     ),
     check=_check,
     upgrade=_upgrade,
+    why_unit_free=why_normalization_is_unit_free,
     adaptation=_make_adaptation,
     language=OnLanguage(HaepoLossConfig(), named_by=("score",)),
 )

@@ -199,6 +199,9 @@ class Method[Settings]:
     """What its objective takes beside the batch, where that grows faster than the batch."""
     upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     """Its settings as an older `config.json` has them `->` as they are now, to the same numbers."""
+    why_unit_free: Callable[[Chosen], str | None] | None = None
+    """Why it learns the same from rewards in any unit, which completes "has no effect, as ..."; None where it does
+    not."""
     adaptation: Callable[[Any], Adaptation | None] | None = None
     """`settings -> how some of them are set while it learns`, None where they stay as they are. Not for segments, nor
     on language models."""

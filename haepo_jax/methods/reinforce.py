@@ -7,6 +7,7 @@ import jax
 from haepo_jax.fields import choice
 from haepo_jax.losses import NORMALIZATIONS, normalize_returns, reinforce_loss
 from haepo_jax.methods.record import Group, Method, Objective, Sees
+from haepo_jax.methods.settings import why_normalization_is_unit_free
 from haepo_jax.types import Metrics
 
 
@@ -29,4 +30,4 @@ def objective(settings: ReinforceConfig, group: Group, reference_log_likelihoods
     return loss_of
 
 
-METHOD = Method(objective, Sees.SUMS, ReinforceConfig())
+METHOD = Method(objective, Sees.SUMS, ReinforceConfig(), why_unit_free=why_normalization_is_unit_free)

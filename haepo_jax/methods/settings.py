@@ -29,6 +29,12 @@ class Chosen(NamedTuple):
         return f"config.{self.names[name]}"
 
 
+def why_normalization_is_unit_free(chosen: Chosen) -> str | None:
+    """Says why returns that a `normalization` brings to one scale have no unit; None where it leaves them."""
+    how = chosen.settings.normalization
+    return None if how == "none" else f"{chosen.where('normalization')} {how} takes the unit out of returns"
+
+
 @dataclasses.dataclass(frozen=True)
 class NoSettings:
     """For a method without settings."""

@@ -49,7 +49,8 @@ def repeat_first_update(config: ExperimentConfig, seed: int, settings: Mapping[s
         loss = functions.algorithm.loss(functions.trace(state), state.learner, batch)
         (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(state.learner.params)
         policy = functions.algorithm.policy
-        distribution = policy.apply(state.learner.params, jnp.zeros((1, *functions.environment.observation_shape)))
+        params = functions.algorithm.policy_params(state.learner)
+        distribution = policy.apply(params, jnp.zeros((1, *functions.environment.observation_shape)))
         log_prob = distribution.log_prob(policy.act(distribution, policy.noise(key, (1,))))
         returned = measured["episode_return"]
         # Segments have none before an episode has ended.

@@ -18,7 +18,7 @@ class BestPolicy:
     """The policy of the largest evaluation return so far, the earliest of those that tie."""
 
     params: Params
-    """Exactly those that were scored; zeros before the first evaluation."""
+    """What the policy takes, exactly those that were scored; zeros before the first evaluation."""
     eval_return: jax.Array
     """float32; -inf before the first evaluation."""
     update: jax.Array
@@ -69,7 +69,8 @@ def evaluate_members(
     def evaluate(state: Any) -> tuple[BestPolicy, jax.Array]:
         learned = (metrics["env_steps"] > 0) & ~state.diverged
         returns = jnp.where(learned, jax.vmap(functions.evaluate)(state), jnp.nan)
-        best = jax.vmap(better_of, in_axes=(0, 0, 0, None))(state.best, state.learner.params, returns, update)
+        params = jax.vmap(functions.algorithm.policy_params)(state.learner)
+        best = jax.vmap(better_of, in_axes=(0, 0, 0, None))(state.best, params, returns, update)
         return best, returns
 
     def skip(state: Any) -> tuple[BestPolicy, jax.Array]:

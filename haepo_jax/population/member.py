@@ -50,8 +50,8 @@ class MemberState:
     settings: dict[str, jax.Array]
     """The traced settings by dotted name."""
     diverged: jax.Array
-    """boolean, True once loss, parameters or what the method adapts were not finite; the learner is then the last
-    finite one."""
+    """boolean, True once loss, parameters, or what is adapted or normalised by were not finite; the learner is then
+    the last finite one."""
     diverged_at: jax.Array
     """int32, the update that was not finite; -1 for a member that has not diverged."""
     best: BestPolicy | None = None
@@ -120,7 +120,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
             settings=dict(settings),
             diverged=jnp.bool_(False),
             diverged_at=jnp.int32(-1),
-            best=None if config.evaluate_every is None else no_best(learner.params),
+            best=None if config.evaluate_every is None else no_best(algorithm.policy_params(learner)),
         )
 
     def steps_done(state: MemberState, each: int) -> jax.Array:
@@ -170,7 +170,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
         after, metrics = learn_unguarded(state, batch)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.sum(after.learner.params))
-        for leaf in jax.tree.leaves(after.learner.adaptation):
+        for leaf in jax.tree.leaves((after.learner.adaptation, after.learner.normalization)):
             finite &= jnp.all(jnp.isfinite(leaf))
         running = runs(state)
         keep, diverges = running & finite, running & ~finite
@@ -185,7 +185,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     def evaluate(state: MemberState) -> jax.Array:
         key = jax.random.fold_in(state.key, _HELD_OUT)
         env_params = with_settings(config, state.settings).env_params
-        params, episodes = state.learner.params, config.evaluate_episodes
+        params, episodes = algorithm.policy_params(state.learner), config.evaluate_episodes
         unroll = EpisodeUnroll(environment, algorithm.policy, params, key, episodes, horizon, env_params, greedy=True)
         return play(unroll).returns.mean()
 

@@ -38,7 +38,7 @@ from haepo_jax.population.sizes import batch_steps, lane_steps
 from haepo_jax.population.standing import Standing, no_standing
 from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
-from haepo_jax.types import Metrics
+from haepo_jax.types import Metrics, Params
 
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
 
@@ -115,12 +115,16 @@ class Population:
             chunks.append({name: self.here(values, axis=1)[:size] for name, values in metrics.items()})
             done += size
         metrics = {name: np.concatenate([chunk[name] for chunk in chunks]).T for name in chunks[0]}
-        return metrics, *jax.tree.map(self.here, (state.learner.params, state.best))
+        return metrics, *jax.tree.map(self.here, (self.policy_params(state), state.best))
 
     @property
     def policy(self) -> Policy:
         """The policy of any member: `policy.apply(params, observations)` gives the distribution of its actions."""
         return self.functions.algorithm.policy
+
+    def policy_params(self, state: MemberState) -> Params:
+        """Computes what `policy` takes of each member, `[capacity, ...]`."""
+        return jax.vmap(self.functions.algorithm.policy_params)(state.learner)
 
     @property
     def mesh(self) -> Mesh:

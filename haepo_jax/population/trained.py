@@ -12,9 +12,9 @@ from haepo_jax.population.held_out import BestPolicy
 class Trained(dict[str, np.ndarray]):
     """The result of `Population.run`: each metric by name, `[settings, seeds, updates]`, `params` and `best`.
 
-    `params` are the parameters at the end, a tree of arrays `[settings, seeds, ...]`; of a member that diverged, the
-    last finite ones. `best` is the policy of the best evaluation, a `BestPolicy` of such arrays; None where
-    `config.evaluate_every` is unset.
+    `params` are what the policy takes at the end, a tree of arrays `[settings, seeds, ...]`; of a member that
+    diverged, the last finite ones. `best` is the policy of the best evaluation, a `BestPolicy` of such arrays; None
+    where `config.evaluate_every` is unset.
     """
 
     def __init__(self, metrics: Mapping[str, np.ndarray], params: Any, best: BestPolicy | None = None) -> None:

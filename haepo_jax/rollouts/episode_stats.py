@@ -110,15 +110,37 @@ def _stats_of_steps(discount: ArrayLike, t: jax.Array, steps: Trajectories) -> E
 
 def sum_over_chunks(unroll: EpisodeUnroll, measure: Measure) -> Any:
     """Sums what is measured of the steps, arrays `[M]`, over the chunks of an unroll."""
+    return sum_and_watch(unroll, measure, ignore, None)[0]
 
-    def add_chunk(t: jax.Array, steps: Trajectories, so_far: tuple[Any, Any]) -> tuple[Any, Any]:
-        sums, memory = so_far
+
+Watch = Callable[[Trajectories, Any], Any]
+"""`(steps of a chunk, what was seen before) -> what was seen`."""
+
+
+def ignore(steps: Trajectories, seen: Any) -> Any:
+    """Watches nothing."""
+    del steps
+    return seen
+
+
+def sum_and_watch(unroll: EpisodeUnroll, measure: Measure, watch: Watch, seen: Any) -> tuple[Any, Any]:
+    """Computes the sums of `sum_over_chunks`, and what a watch sees of the same chunks.
+
+    Args:
+      unroll: M episodes.
+      measure: of a chunk.
+      watch: sees the chunks in order.
+      seen: before.
+    """
+
+    def add_chunk(t: jax.Array, steps: Trajectories, so_far: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        sums, memory, seen = so_far
         measured, memory = measure.of(t, steps, memory)
-        return jax.tree.map(_add, sums, measured, is_leaf=_is_sum), memory
+        return jax.tree.map(_add, sums, measured, is_leaf=_is_sum), memory, watch(steps, seen)
 
     nothing = jax.tree.map(_zero, measured_shapes(unroll, measure))
-    sums, _ = unroll.fold(add_chunk, (nothing, measure.start(unroll.num_trajectories)))
-    return jax.tree.map(_total, sums, is_leaf=_is_sum)
+    sums, _, seen = unroll.fold(add_chunk, (nothing, measure.start(unroll.num_trajectories), seen))
+    return jax.tree.map(_total, sums, is_leaf=_is_sum), seen
 
 
 def measured_shapes(unroll: EpisodeUnroll, measure: Measure) -> Any:

@@ -12,7 +12,16 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.parallel import max_over_members
-from haepo_jax.rollouts.episode_stats import Measure, measure_both, measure_lengths, measured_shapes, sum_over_chunks
+from haepo_jax.rollouts.episode_stats import (
+    Measure,
+    Watch,
+    ignore,
+    measure_both,
+    measure_lengths,
+    measured_shapes,
+    sum_and_watch,
+    sum_over_chunks,
+)
 from haepo_jax.rollouts.episodes import EpisodeUnroll
 
 _LATER = 2  # what the key of later rounds is folded with: the first round's own use of it splits off 0 and 1
@@ -125,19 +134,25 @@ class Rounds:
             wants_more, play_next, (Round(nothing, nothing, nothing, nothing, jnp.bool_(True)), initial)
         )
 
-    def sum_over_steps(self, measure: Measure) -> tuple[jax.Array, Any]:
+    def sum_over_steps(self, measure: Measure, watch: Watch = ignore, seen: Any = None) -> tuple[jax.Array, Any, Any]:
         """Plays rounds until there is enough, and keeps of them what a measure sums over the steps of each episode.
 
+        Args:
+          measure: of the steps of episodes.
+          watch: sees all steps that are played; nothing by default.
+          seen: what it has seen before.
+
         Returns:
-          The number of rounds, int32, and the sums `[R, M]`, 0 for rounds that were not played.
+          The number of rounds, int32, the sums `[R, M]`, 0 for rounds that were not played, and what was seen.
         """
 
         def play_round(here: Round, unroll: EpisodeUnroll, so_far: tuple) -> tuple[jax.Array, tuple]:
-            lengths, sums = sum_over_chunks(unroll, measure_both(measure_lengths(), measure))
-            return lengths, _put_row(so_far, sums, here.number)
+            every, seen = so_far
+            (lengths, sums), seen = sum_and_watch(unroll, measure_both(measure_lengths(), measure), watch, seen)
+            return lengths, (_put_row(every, sums, here.number), seen)
 
-        end, sums = self.play(play_round, self._no_sums(measure))
-        return end.num_played, sums
+        end, (sums, seen) = self.play(play_round, (self._no_sums(measure), seen))
+        return end.num_played, sums, seen
 
     def sum_again(self, num_rounds: jax.Array, measure: Measure) -> Any:
         """Computes the sums `[R, M]` of a measure over the steps of rounds that were played before."""

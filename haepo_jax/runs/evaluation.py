@@ -1,6 +1,6 @@
 """How good the policies of a run are: greedy and sampled returns over fresh episodes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.json_files import replace_non_finite
-from haepo_jax.runs.states import LAST, Checkpoint, list_policy_updates, load_states
+from haepo_jax.runs.states import LAST, Checkpoint, find_policy_params, list_policy_updates, load_states
 
 
 def evaluate(workdir: StrPath, *, episodes: int, seed: int = 0, checkpoint: Checkpoint = LAST) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def measure(workdir: StrPath, *, episodes: int, seed: int = 0, checkpoint: Check
     waves = [
         (
             population.config.env,
-            _play_wave(population, state, list_policy_updates(population, state, update, checkpoint), episodes, seed),
+            _play_wave(population, state, update, checkpoint, episodes, seed),
         )
         for population, state, update in load_states(workdir, checkpoint)
     ]
@@ -86,16 +86,17 @@ def write(workdir: StrPath, result: dict[str, Any]) -> Path:
 
 
 def _play_wave(
-    population: Population, state: MemberState, updates: Sequence[int | None], episodes: int, seed: int
+    population: Population, state: MemberState, update: int, checkpoint: Checkpoint, episodes: int, seed: int
 ) -> list[dict[str, Any]]:
-    """What was seen of members that were trained together, whose policies have done these updates."""
+    """What was seen of members that were trained together; arguments as of `list_policy_updates`."""
+    updates = list_policy_updates(population, state, update, checkpoint)
     config, functions = population.config, population.functions
     check_episodes(config, functions.environment, episodes, population.members_per_device)
 
     def returns(member: MemberState) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.fold_in(member.key, EVALUATE), seed)
         env_params = with_settings(config, member.settings).env_params
-        params, policy = member.learner.params, functions.algorithm.policy
+        params, policy = find_policy_params(population, member, checkpoint), functions.algorithm.policy
         # Sums alone are kept: an episode may have a million steps.
         return {
             kind: play(

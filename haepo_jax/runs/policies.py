@@ -26,7 +26,7 @@ class LoadedPolicy:
     """The policy of one member of a run."""
 
     params: Params
-    """Parameters, NumPy arrays."""
+    """What `apply` takes, NumPy arrays: parameters, with what observations are normalised by as `NormalizedParams`."""
     apply: Callable[[Params, jax.Array], Any]
     """Pure: `(params, observations [..., *observation_shape]) -> distribution` of distrax, of batch shape `[...]`; of
     a policy that remembers, at the first step of an episode."""

@@ -44,9 +44,8 @@ def load_states(
 
     Args:
       workdir: a run folder.
-      checkpoint: which state. Of the best one, the parameters in `state.learner` are those that were scored best in
-        training, zeros for a member that was never evaluated. Of a number of updates, waves that had ended before
-        have their last state.
+      checkpoint: which state; that of the best policies is the last one, whose policies `find_policy_params` knows. Of
+        a number of updates, waves that had ended before have their last state.
       member: whose wave alone is loaded; all by default.
 
     Yields:
@@ -107,9 +106,22 @@ def load_member(workdir: StrPath, member: int, checkpoint: Checkpoint = LAST) ->
             f"member {member} of --workdir {workdir} has no best policy yet, as it was not evaluated; choose the "
             "checkpoint last."
         )
-    return LoadedMember(
-        population, row, jax.tree.map(lambda leaf: population.here(leaf)[row], state.learner.params), done
-    )
+    params = jax.vmap(lambda member: find_policy_params(population, member, checkpoint))(state)
+    return LoadedMember(population, row, jax.tree.map(lambda leaf: population.here(leaf)[row], params), done)
+
+
+def find_policy_params(population: Population, member: MemberState, checkpoint: Checkpoint) -> Params:
+    """Finds what the policy of a member takes: of the best one those scored best in training, zeros before any was.
+
+    Args:
+      population: as of `load_states`.
+      member: one member of the state as of `load_states`.
+      checkpoint: as given to `load_states`.
+    """
+    if checkpoint != BEST:
+        return population.functions.algorithm.policy_params(member.learner)
+    assert member.best is not None  # `load_states` has refused it
+    return member.best.params
 
 
 def list_policy_updates(
@@ -168,10 +180,7 @@ def _find(workdir: Path, population: Population, wave: Wave, checkpoint: Checkpo
             _refuse_number(workdir, wave, number)
     if found is None:
         return None
-    state = population.resumed(found.tree)
-    if checkpoint == BEST and state.best is not None:
-        state = dataclasses.replace(state, learner=dataclasses.replace(state.learner, params=state.best.params))
-    return state, found.update
+    return population.resumed(found.tree), found.update
 
 
 def _ended_before(population: Population, state: MemberState, update: int, number: int) -> bool:

@@ -71,7 +71,6 @@ CHOICES = {
     "optimizer.schedule": config_module.SCHEDULES,
     "haepo.score": config_module.SCORES,
     "haepo.normalization": config_module.NORMALIZATIONS,
-    "haepo.temperature_scale": haepo.TEMPERATURE_SCALES,
     "haepo.projection": haepo.PROJECTIONS,
     "haepo.adapt": haepo.OF_BATCH + haepo.OVER_BATCHES,
     "haepo.reference": config_module.REFERENCES,

@@ -27,8 +27,7 @@ ONE_SETTING = {
     "optimizer.schedule": "linear",
     "haepo.score": "log_ratio",
     "haepo.normalization": "zscore",
-    "haepo.temperature": 0.5,
-    "haepo.temperature_scale": "sqrt_length",
+    "haepo.temperature": 4.0,
     "haepo.projection": "forward",
     "haepo.adapt": "ess",
     "haepo.target_effective_sample_size": 0.5,
@@ -105,7 +104,4 @@ def test_a_memory_that_keeps_no_steps_asks_for_no_earlier_episodes():
 
 def test_language_models_learn_as_before():
     haepo = language.from_config_dict({}).haepo
-    assert (haepo.adapt, haepo.projection, haepo.temperature, haepo.temperature_scale, haepo.kl_coef) == (
-        *("fixed", "reverse", 1.0, "none"),
-        5e-3,
-    )
+    assert (haepo.adapt, haepo.projection, haepo.temperature, haepo.kl_coef) == ("fixed", "reverse", 1.0, 5e-3)

@@ -20,7 +20,6 @@ FIXED: Mapping[str, Any] = {
     "haepo": {
         "normalization": "zscore",
         "temperature": 1.0,
-        "temperature_scale": "none",
         "projection": "reverse",
         "adapt": "fixed",
         "entropy_coef": 5e-3,

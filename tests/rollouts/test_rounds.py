@@ -142,7 +142,7 @@ def test_sums_are_kept_without_the_steps_and_found_again():
     @jax.vmap
     def play(key):
         rounds = rounds_of(key)
-        num_rounds, stats = rounds.sum_over_steps(measure_stats(1.0))
+        num_rounds, stats, _ = rounds.sum_over_steps(measure_stats(1.0))
         return num_rounds, stats, rounds.sum_again(num_rounds, measure_stats(1.0))
 
     num_rounds, stats, again = play(keys)

@@ -145,7 +145,7 @@ def test_a_traced_setting_that_came_after_a_checkpoint_has_its_default_for_every
     assert upgrade_arrays(of_a_language_model) == of_a_language_model
 
 
-OF_NO_CHOICE = {"projection": "reverse", "adapt": "fixed", "temperature_scale": "none"}
+OF_NO_CHOICE = {"projection": "reverse", "adapt": "fixed"}
 
 
 def test_haepo_of_before_it_could_adapt_is_as_it_was_then_whatever_the_defaults_are():

@@ -30,7 +30,7 @@ HAEPO = _make_method(
     base={name: _DEFAULTS[name] for name in ("algorithm", "num_trajectories", *STATED)},
     grid={
         "optimizer.learning_rate": (3e-3, 6e-3),
-        "haepo.temperature": (0.25, 0.5),
+        "haepo.temperature": (4.0, 8.0),
         "haepo.target_effective_sample_size": (0.5, 0.7),
     },
 )
@@ -46,7 +46,6 @@ FIXED_HAEPO = _make_method(
         "haepo.score": "log_ratio",
         "haepo.adapt": "fixed",
         "haepo.projection": "reverse",
-        "haepo.temperature_scale": "none",
         "haepo.history": 0,
         "haepo.normalization": "zscore",
         "haepo.num_epochs": 4,
