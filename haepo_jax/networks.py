@@ -15,10 +15,12 @@ import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from haepo_jax import components
 from haepo_jax.config import PolicyConfig
-from haepo_jax.environments.interface import Box, Discrete
+from haepo_jax.environments.interface import ActionSpace, Discrete, MultiDiscrete
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.recurrent import CELLS, Carry, Memory, RecurrentTorso, make_initial_carry, repeat_carry
 from haepo_jax.types import Params
@@ -288,11 +290,75 @@ class CategoricalPolicy(nn.Module):
     num_actions: int
 
     @nn.compact
-    def __call__(self, observations: jax.Array, memory: Memory | None = None) -> tuple[Carry, distrax.Distribution]:
-        """The carry, if any, and the distribution over actions at `observations [..., *O]`."""
+    def __call__(
+        self, observations: jax.Array, memory: Memory | None = None, mask: jax.Array | None = None
+    ) -> tuple[Carry, distrax.Distribution]:
+        """The carry, if any, and the distribution over actions at `observations [..., *O]`.
+
+        Args:
+          observations: `[..., *O]`.
+          memory: the carry before them.
+          mask: `[..., n]` boolean, the actions that are allowed; all when None.
+        """
         network = _Network(self.make_torso, self.num_actions, 0.01, name=self.name_of_torso)
         carry, logits = network(observations, memory)
-        return carry, distrax.Categorical(logits=logits)
+        return carry, distrax.Categorical(logits=logits if mask is None else mask_logits(logits, mask))
+
+
+class MultiCategoricalPolicy(nn.Module):
+    """Several choices at once: independent categoricals, their logits side by side in the output of one network."""
+
+    make_torso: MakeTorso
+    name_of_torso: str
+    nvec: tuple[int, ...]
+
+    @nn.compact
+    def __call__(
+        self, observations: jax.Array, memory: Memory | None = None, mask: jax.Array | None = None
+    ) -> tuple[Carry, distrax.Distribution]:
+        """The carry, if any, and the distribution over actions `[..., A]` at `observations [..., *O]`.
+
+        Args:
+          observations: `[..., *O]`.
+          memory: the carry before them.
+          mask: `[..., sum(nvec)]` boolean, the choices that are allowed, one choice after the other; all when None.
+        """
+        network = _Network(self.make_torso, sum(self.nvec), 0.01, name=self.name_of_torso)
+        carry, outputs = network(observations, memory)
+        # In rows of one length, which is that of the longest: what is beyond a shorter one is masked.
+        places, is_there = _rows_of(self.nvec)
+        allowed = is_there if mask is None else is_there & mask[..., places]
+        logits = mask_logits(outputs[..., places], allowed, is_there)
+        return carry, distrax.Independent(distrax.Categorical(logits=logits), 1)
+
+
+def _rows_of(nvec: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the logits of each choice lie among all, and which of these places are its own, both `[A, max(nvec)]`."""
+    ends = np.cumsum(nvec)
+    within = np.arange(max(nvec))
+    is_there = within < np.array(nvec)[:, None]
+    return np.where(is_there, (ends - nvec)[:, None] + within, 0), is_there
+
+
+def mask_logits(logits: jax.Array, mask: ArrayLike, otherwise: ArrayLike = True) -> jax.Array:
+    """Takes all probability from choices that are not allowed; their logits get no gradient.
+
+    Args:
+      logits: `[..., n]`.
+      mask: `[..., n]` boolean, the choices that are allowed.
+      otherwise: `[..., n]` boolean, those where no choice is allowed, as after the end of an episode, so that nothing
+        there is infinite.
+
+    Returns:
+      `[..., n]`: where a choice is not allowed, a number so low that its probability is 0, and yet finite.
+
+    Example:
+      >>> logits = mask_logits(jnp.zeros(3), jnp.array([True, False, True]))
+      >>> jax.nn.softmax(logits).tolist()
+      [0.5, 0.0, 0.5]
+    """
+    allowed = jnp.where(jnp.any(mask, axis=-1, keepdims=True), mask, otherwise)
+    return jnp.where(allowed, logits, jnp.finfo(logits.dtype).min / 2)
 
 
 class GaussianPolicy(nn.Module):
@@ -466,20 +532,22 @@ def _check_parameters(where: str, head: str, params: Params) -> None:
 
 
 def make_policy(
-    observation_shape: tuple[int, ...],
-    action_space: Discrete | Box,
+    feature_shape: tuple[int, ...],
+    action_space: ActionSpace,
     *,
     make_torso: MakeTorso,
     initial_log_std: float,
+    mask_size: int = 0,
 ) -> Policy:
     """Builds the policy for an environment of these shapes.
 
     Args:
-      observation_shape: of one observation.
+      feature_shape: of an observation, or of what comes before the action mask in it.
       action_space: what kind of actions.
       make_torso: the function of this name gives one.
       initial_log_std: logarithm of the first standard deviation, in units of half the action range; real
         actions only.
+      mask_size: entries at the end of an observation that are an action mask: as many as there are choices, or 0.
 
     Returns:
       The `Policy`.
@@ -487,23 +555,29 @@ def make_policy(
     name_of_torso = f"{type(make_torso()).__name__}_0"
     module: nn.Module
     draw: Callable[[jax.Array, tuple[int, ...]], jax.Array]
+    shape: tuple[int, ...]
     if isinstance(action_space, Discrete):
-        size, draw, act = action_space.n, jax.random.gumbel, _act_discrete
-        module = CategoricalPolicy(make_torso, name_of_torso, size)
+        shape, draw, act = (action_space.n,), jax.random.gumbel, _act_discrete
+        module = CategoricalPolicy(make_torso, name_of_torso, action_space.n)
+    elif isinstance(action_space, MultiDiscrete):
+        nvec = action_space.nvec
+        shape, draw, act = (len(nvec), max(nvec)), jax.random.gumbel, _act_multi_discrete
+        module = MultiCategoricalPolicy(make_torso, name_of_torso, nvec)
     else:
-        size, draw, act = action_space.size, jax.random.normal, _act_real
-        module = GaussianPolicy(make_torso, name_of_torso, size, initial_log_std)
+        shape, draw, act = (action_space.size,), jax.random.normal, _act_real
+        module = GaussianPolicy(make_torso, name_of_torso, action_space.size, initial_log_std)
 
     def init(key: jax.Array) -> Params:
-        return module.init(key, jnp.zeros(observation_shape))["params"]
+        return module.init(key, jnp.zeros(feature_shape))["params"]
 
     def recur(
         params: Params, observations: jax.Array, memory: Memory | None = None
     ) -> tuple[Carry, distrax.Distribution]:
-        return module.apply({"params": params}, observations, memory)
+        features, mask = split_mask(observations, feature_shape, mask_size)
+        return module.apply({"params": params}, features, memory, *(() if mask is None else (mask,)))
 
-    def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return draw(key, (*shape, size))
+    def noise(key: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+        return draw(key, (*batch, *shape))
 
     recurrence = _make_recurrence(make_torso(), recur)
     return Policy(init, lambda params, observations: recur(params, observations)[1], noise, act, recurrence)
@@ -515,20 +589,44 @@ def _make_recurrence[Output](
     return Recurrence(torso.initial_carry, apply) if isinstance(torso, RecurrentTorso) else None
 
 
+def split_mask(
+    observations: jax.Array, feature_shape: tuple[int, ...], mask_size: int
+) -> tuple[jax.Array, jax.Array | None]:
+    """Splits observations `[..., O]` into features `[..., *feature_shape]` and the action mask after them.
+
+    Args:
+      observations: `[..., *O]`; vectors where there is a mask.
+      feature_shape: of the features.
+      mask_size: entries of the mask.
+
+    Returns:
+      The features, and the mask `[..., mask_size]` boolean, None where `mask_size` is 0.
+    """
+    if not mask_size:
+        return observations, None
+    features, mask = observations[..., :-mask_size], observations[..., -mask_size:]
+    return features.reshape(*observations.shape[:-1], *feature_shape), mask > 0.5
+
+
 def _act_discrete(distribution: distrax.Categorical, noise: jax.Array) -> jax.Array:
     return jnp.argmax(distribution.logits + noise, axis=-1)
+
+
+def _act_multi_discrete(distribution: distrax.Independent, noise: jax.Array) -> jax.Array:
+    return _act_discrete(distribution.distribution, noise)
 
 
 def _act_real(distribution: distrax.MultivariateNormalDiag, noise: jax.Array) -> jax.Array:
     return distribution.mean() + distribution.stddev() * noise
 
 
-def make_value(observation_shape: tuple[int, ...], *, make_torso: MakeTorso) -> Value:
+def make_value(feature_shape: tuple[int, ...], *, make_torso: MakeTorso, mask_size: int = 0) -> Value:
     """Builds a value function for observations of this shape: a network like the policy's, with one output.
 
     Args:
-      observation_shape: of one observation.
+      feature_shape: of an observation, or of what comes before the action mask in it.
       make_torso: the function of this name gives one.
+      mask_size: entries at the end of an observation that are an action mask, which no value depends on.
 
     Returns:
       The `Value`.
@@ -536,10 +634,11 @@ def make_value(observation_shape: tuple[int, ...], *, make_torso: MakeTorso) -> 
     module = _Network(make_torso, 1, 1.0)
 
     def init(key: jax.Array) -> Params:
-        return module.init(key, jnp.zeros(observation_shape))["params"]
+        return module.init(key, jnp.zeros(feature_shape))["params"]
 
     def recur(params: Params, observations: jax.Array, memory: Memory | None = None) -> tuple[Carry, jax.Array]:
-        carry, values = module.apply({"params": params}, observations, memory)
+        features, _ = split_mask(observations, feature_shape, mask_size)
+        carry, values = module.apply({"params": params}, features, memory)
         return carry, jnp.squeeze(jnp.asarray(values), axis=-1)
 
     recurrence = _make_recurrence(make_torso(), recur)

@@ -157,10 +157,10 @@ def check_read(
         config.policy.initial_log_std != PolicyConfig.initial_log_std for config in configs
     ):
         # Only now, as the environments take a second to import.
-        from haepo_jax.environments import Discrete
+        from haepo_jax.environments import Box
         from haepo_jax.population.member import make_environment
 
-        discrete = [isinstance(make_environment(config).action_space, Discrete) for config in configs]
+        discrete = [not isinstance(make_environment(config).action_space, Box) for config in configs]
     else:
         discrete = [False] * len(configs)
     of_each = [

@@ -52,8 +52,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             f"config.policy.network {config.policy.network} remembers, which config.algorithm {config.algorithm} does "
             "not know yet; take a method of whole episodes, such as haepo."
         )
-    shape = environment.observation_shape
-    critic = make_value(shape, make_torso=make_torso(config.policy, shape))
+    shape = environment.feature_shape
+    critic = make_value(shape, make_torso=make_torso(config.policy, shape), mask_size=environment.mask_size)
     normalizer = Normalizer(config, environment)
     networks = Policy(
         init=lambda key: {

@@ -67,10 +67,11 @@ class Algorithm(NamedTuple):
 def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
     """The policy that the config describes, for this environment."""
     return make_policy(
-        environment.observation_shape,
+        environment.feature_shape,
         environment.action_space,
-        make_torso=make_torso(config.policy, environment.observation_shape),
+        make_torso=make_torso(config.policy, environment.feature_shape),
         initial_log_std=config.policy.initial_log_std,
+        mask_size=environment.mask_size,
     )
 
 

@@ -89,7 +89,10 @@ class Normalizer:
             return given, observations
         mean, scale = jax.lax.stop_gradient((given.mean, given.scale))
         clip = self.config.normalization.clip_observations
-        return given.params, jnp.clip((observations - mean) * scale, -clip, clip)
+        normalized = jnp.clip((observations - mean) * scale, -clip, clip)
+        if size := self.environment.mask_size:  # an action mask is no feature
+            normalized = jnp.concatenate([normalized[..., :-size], observations[..., -size:]], axis=-1)
+        return given.params, normalized
 
     def bind(self, normalization: Normalization | None, params: Params) -> Params:
         """Returns what a wrapped network takes: these parameters, and what observations are normalised by."""

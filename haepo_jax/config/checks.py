@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from haepo_jax.components import check_name, is_outside
+from haepo_jax.config.libraries import check_environment_name
 from haepo_jax.config.method import (
     STATIC_GROUP,
     TRACED_GROUP,
@@ -273,6 +274,8 @@ def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
     if field.metadata.get("group") in (STATIC, TRACED):
         return check_group(path, value, field)
     if field.metadata.get("component"):
+        if field.name == "env":
+            return check_environment_name(path, value)
         return check_name(path, value, field.metadata.get("choices", ()))
     if "choices" in field.metadata:
         return choose(f"config.{path}", value, field.metadata["choices"])

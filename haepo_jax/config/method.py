@@ -11,6 +11,7 @@ import typing
 from typing import Any
 
 from haepo_jax.components import is_outside, load
+from haepo_jax.config.libraries import split_name
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import METHODS, Chosen, Method, Sees, SegmentConfig, count_gradient_steps, get_history
@@ -181,7 +182,11 @@ def components_of(config: Any) -> dict[str, Any]:
       >>> components_of(ExperimentConfig(env="my_project.maze:Maze"))
       {'env': 'my_project.maze:Maze'}
     """
-    return {name: value for name, value in list_components(config).items() if value is not None and is_outside(value)}
+    return {
+        name: value
+        for name, value in list_components(config).items()
+        if value is not None and is_outside(value) and not (name == "env" and split_name(value))
+    }
 
 
 def make_chosen(config: ExperimentConfig) -> Chosen:

@@ -145,8 +145,9 @@ class _General:
     """What does not belong to a method; it stands first in the config."""
 
     env: str = component("CartPole-v1", takes_arguments=True)
-    """Id of the environment: any of gymnax, or one of ours, such as RandomWalk-haepo; or `package.module:attribute`,
-    what makes an environment of your own."""
+    """Id of the environment: any of gymnax, or one of ours, such as RandomWalk-haepo; of another library after its
+    prefix, such as navix:Navix-DoorKey-8x8-v0; or `package.module:attribute`, what makes an environment of your
+    own."""
     env_kwargs: Mapping[str, Any] = static_arguments()
     """Arguments of the environment's constructor, which decide shapes: `{"size": 12}` for DeepSea-bsuite."""
     env_params: Mapping[str, float] = traced_arguments(keep_whole=True)

@@ -5,13 +5,15 @@ This is the only part of the package that knows gymnax; it is imported in `gymna
 
 from haepo_jax.environments.adapter import check_param, check_params
 from haepo_jax.environments.bandits import bernoulli_arm_means, gaussian_arm_means
-from haepo_jax.environments.interface import Box, Discrete, Environment, Step
+from haepo_jax.environments.interface import ActionSpace, Box, Discrete, Environment, MultiDiscrete, Step
 from haepo_jax.environments.registry import environment_names, make
 
 __all__ = [
+    "ActionSpace",
     "Box",
     "Discrete",
     "Environment",
+    "MultiDiscrete",
     "Step",
     "bernoulli_arm_means",
     "check_param",

@@ -20,7 +20,16 @@ from jax.tree_util import keystr, tree_leaves_with_path
 from haepo_jax.components import reason_of
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
-from haepo_jax.environments.interface import Box, Discrete, Environment, Step
+from haepo_jax.environments.interface import (
+    ActionSpace,
+    Box,
+    Discrete,
+    Environment,
+    MultiDiscrete,
+    Step,
+    action_type,
+    count_choices,
+)
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.methods import METHODS
 
@@ -158,7 +167,7 @@ def checked_state(
     env: Any,
     defaults: Any,
     act: Callable[[Any, Any], Any],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     info_metrics: Sequence[str],
 ) -> Any:
     """Checks what a reset and a step return, without computing them.
@@ -189,11 +198,7 @@ def checked_state(
         taken = {measure: info[measure] for measure in info_metrics}
         return observation, state, following, after, reward, terminated, env.is_truncated(after, defaults), taken
 
-    action = (
-        jax.ShapeDtypeStruct((), jnp.int32)
-        if isinstance(action_space, Discrete)
-        else jax.ShapeDtypeStruct((action_space.size,), jnp.float32)
-    )
+    action = action_type(action_space)
     space = env.observation_space(defaults)
     for what, count in (("actions", _count(action_space)), ("observations", _count(space))):
         if not count:
@@ -230,11 +235,8 @@ def check_environment(environment: Environment) -> None:
     name, space, limit = environment.name, environment.action_space, environment.max_steps
     checked_info_metrics(name, environment.info_metrics)
     check_observation_shape(name, environment.observation_shape)
-    if not isinstance(space, Discrete | Box) or not (type(space[0]) is int and 1 <= space[0] < 2**31):
-        raise ConfigError(
-            f"env {name} has the action_space {quoted(space)}; it must be a haepo_jax.environments Discrete or Box of "
-            "a whole number from 1 on."
-        )
+    _check_action_space(name, space)
+    _check_mask(environment)
     if limit is not None and not (type(limit) is int and 1 <= limit < 2**31):
         raise ConfigError(
             f"env {name} has max_steps {quoted(limit)}; it must be a whole number from 1 to {2**31 - 1}, or None."
@@ -246,11 +248,8 @@ def check_environment(environment: Environment) -> None:
         state, observation = environment.reset({}, key)
         return jax.tree.map(jnp.asarray, state), observation, environment.step({}, key, state, action)
 
-    action = jax.ShapeDtypeStruct((), jnp.int32)
-    if isinstance(space, Box):
-        action = jax.ShapeDtypeStruct((space.size,), jnp.float32)
     try:
-        state, first, step = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action)
+        state, first, step = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action_type(space))
     except (Exception, SystemExit) as error:
         raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     if not isinstance(step, Step):
@@ -274,6 +273,41 @@ def check_environment(environment: Environment) -> None:
     _check_flags(name, {"done": step.done, "terminated": step.terminated})
     _check_elements(name, state)
     check_state(name, state, step.state)
+
+
+def _check_action_space(name: str, space: Any) -> None:
+    sizes: Any = ()
+    if isinstance(space, Discrete | Box):
+        sizes = space
+    elif isinstance(space, MultiDiscrete) and isinstance(space.nvec, tuple):
+        sizes = space.nvec
+    if not sizes or not all(type(size) is int and 1 <= size < 2**31 for size in sizes):
+        raise ConfigError(
+            f"env {name} has the action_space {quoted(space)}; it must be a haepo_jax.environments Discrete or Box of "
+            "a whole number from 1 on, or a MultiDiscrete of a tuple of such."
+        )
+
+
+def _check_mask(environment: Environment) -> None:
+    """Refuses an action mask that does not fit the actions, or an observation that it does not fit in."""
+    name, size, features = environment.name, environment.mask_size, environment.masked_shape
+    space, shape = environment.action_space, environment.observation_shape
+    if not size and features is None:
+        return
+    wanted = 0 if isinstance(space, Box) else count_choices(space)
+    if size != wanted or not wanted:
+        fits = f"it must be {wanted}, one for each choice, or 0" if wanted else "real actions have no mask"
+        raise ConfigError(f"env {name} has the mask_size {quoted(size)} and the action_space {quoted(space)}; {fits}.")
+    if not isinstance(features, tuple) or not all(type(axis) is int and axis >= 1 for axis in features):
+        raise ConfigError(
+            f"env {name} has an action mask and the masked_shape {quoted(features)}; it must be the shape of the "
+            "features, a tuple of whole numbers from 1 on."
+        )
+    if shape != (math.prod(features) + size,):
+        raise ConfigError(
+            f"env {name} has the observation_shape {shape}; with features of shape {features} and a mask of {size} "
+            f"entries it must be ({math.prod(features) + size},)."
+        )
 
 
 def check_state(name: str, before: Any, after: Any) -> None:
@@ -330,6 +364,8 @@ def _inherits_limit(kind: type) -> bool:
 
 def _count(space: Any) -> int:
     """Numbers in an element of a space, or choices of a discrete one."""
+    if isinstance(space, MultiDiscrete):
+        return sum(space.nvec)
     if isinstance(space, Discrete | spaces.Discrete):
         return int(space.n)
     return space.size if isinstance(space, Box) else math.prod(space.shape)

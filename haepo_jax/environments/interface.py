@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 
@@ -17,6 +18,32 @@ class Box(NamedTuple):
     """Real-valued actions. Policies act in [-1, 1]; the environment scales to its own bounds."""
 
     size: int
+
+
+class MultiDiscrete(NamedTuple):
+    """Several choices at once: an action is `[A]` whole numbers, of which the k-th is 0, ..., nvec[k] - 1."""
+
+    nvec: tuple[int, ...]
+
+
+ActionSpace = Discrete | Box | MultiDiscrete
+
+
+def action_type(space: ActionSpace) -> jax.ShapeDtypeStruct:
+    """Returns shape and dtype of one action of a space.
+
+    Example:
+      >>> action_type(MultiDiscrete((3, 2)))
+      ShapeDtypeStruct(shape=(2,), dtype=int32)
+    """
+    if isinstance(space, Box):
+        return jax.ShapeDtypeStruct((space.size,), jnp.float32)
+    return jax.ShapeDtypeStruct((len(space.nvec),) if isinstance(space, MultiDiscrete) else (), jnp.int32)
+
+
+def count_choices(space: Discrete | MultiDiscrete) -> int:
+    """Counts the entries of an action mask: those of all choices, one choice after the other."""
+    return sum(space.nvec) if isinstance(space, MultiDiscrete) else space.n
 
 
 class Step(NamedTuple):
@@ -45,7 +72,7 @@ class Environment(NamedTuple):
     name: str
     observation_shape: tuple[int, ...]
     """`*O`: of one observation, float32; `()` for a single number."""
-    action_space: Discrete | Box
+    action_space: ActionSpace
     max_steps: int | None
     """The environment's own limit on the length of an episode; None where it has none."""
     params: dict[str, float | int]
@@ -64,6 +91,17 @@ class Environment(NamedTuple):
     render: Callable[[Mapping[str, ArrayLike], Sequence[Any]], Iterator[Any]] | None = None
     """`(params, states of an episode) -> a picture of each`: an array `[height, width, 3]`, uint8 or real numbers from
     0 to 1, or a matplotlib figure, alone or with its axes. None where it cannot be drawn."""
+    mask_size: int = 0
+    """The last entries of an observation that are an action mask, 1 where a choice is allowed and 0 where it is not:
+    one for each choice, or of MultiDiscrete actions `nvec[0]` entries, then `nvec[1]`, and so on. Observations are
+    then vectors: the features, flattened, and the mask. 0 where all actions are always allowed."""
+    masked_shape: tuple[int, ...] | None = None
+    """Of the features before they were flattened, which is how a network gets them; where there is a mask, only."""
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The shape of what a network gets of an observation: all of it but the action mask."""
+        return self.observation_shape if self.masked_shape is None else self.masked_shape
 
     def __hash__(self) -> int:
         """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""

@@ -1,4 +1,4 @@
-"""Environments by name: those of gymnax, our own, and `package.module:attribute` from outside."""
+"""Environments by name: those of gymnax, our own, `library:id`, and `package.module:attribute` from outside."""
 
 import functools
 import inspect
@@ -9,14 +9,16 @@ import jax
 from jax.typing import ArrayLike
 
 from haepo_jax import components
+from haepo_jax.config.libraries import LIBRARIES, split_name
 from haepo_jax.environments import gymnax_library as gymnax
 from haepo_jax.environments.adapter import adapt, with_params
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.contract import check_environment
 from haepo_jax.environments.interface import Environment
+from haepo_jax.environments.libraries import load_library
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.errors import ConfigError, choose, quoted, suggestion
+from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 
 Kwargs = Sequence[tuple[str, Any]]
 
@@ -48,8 +50,9 @@ def make(name: Any, kwargs: Kwargs = ()) -> Environment:
     """The environment with this id; the same object for the same arguments, so that compiled programs are shared.
 
     Args:
-      name: a gymnax id, such as `CartPole-v1`, one of ours, such as `RandomWalk-haepo`, or `package.module:attribute`
-        of what makes a gymnax environment or an `Environment`; or one of these three itself.
+      name: a gymnax id, such as `CartPole-v1`, one of ours, such as `RandomWalk-haepo`, one of another library after
+        its prefix, such as `navix:Navix-DoorKey-8x8-v0`, or `package.module:attribute` of what makes a gymnax
+        environment or an `Environment`; or one of these three itself.
       kwargs: `(name, value)` pairs for the constructor of the environment: what decides shapes.
 
     Returns:
@@ -65,6 +68,8 @@ def make(name: Any, kwargs: Kwargs = ()) -> Environment:
       >>> make("DeepSea-bsuite", (("size", 12),)).observation_shape
       (12, 12)
     """
+    if (found := split_name(name)) is not None:
+        return _make_of_library(*found, kwargs)
     if components.is_outside(name):
         return _make_outside(name, kwargs)
     choose("env", name, environment_names())
@@ -99,14 +104,48 @@ def _reason(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
 
 
+def _make_of_library(prefix: str, own: str, kwargs: Kwargs) -> Environment:
+    name = f"{prefix}:{own}"
+    library = load_library(prefix, name)
+    choose(f"env {prefix}:", own, library.names())
+    factory = library.find(own)
+    components.check_arguments("env", factory, kwargs=dict(kwargs))
+    # With their types, as the cache takes 12, 12.0 and True == 1 for the same key.
+    return _made_of_library(prefix, own, factory, tuple(sorted(kwargs)), repr(kwargs))
+
+
+@functools.cache
+def _made_of_library(
+    prefix: str, own: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], types: str
+) -> Environment:
+    del types
+    name = f"{prefix}:{own}"
+    try:
+        return _held(load_library(prefix, name).adapt(name, factory(**dict(kwargs))))
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _not_made(name, kwargs, error) from error
+
+
 def _make_outside(component: Any, kwargs: Kwargs) -> Environment:
     if isinstance(component, Environment | gymnax.environment.Environment):
         return _adapted(type(component).__name__, component)
-    factory = components.load("env", component, kind="a function or a class that makes an environment")
+    factory = _load_outside(component)
     components.check_arguments("env", factory, kwargs=dict(kwargs))
     name = component if isinstance(component, str) else getattr(component, "__qualname__", "environment")
     # With their types, as the cache takes 12, 12.0 and True == 1 for the same key.
     return _made_outside(name, factory, tuple(kwargs), repr(kwargs))
+
+
+def _load_outside(component: Any) -> Any:
+    try:
+        return components.load("env", component, kind="a function or a class that makes an environment")
+    except ConfigError as error:
+        near = nearest(component.partition(":")[0], tuple(LIBRARIES)) if isinstance(component, str) else ""
+        if not near or not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise ConfigError(f"{str(error)[:-1]}{near}") from error
 
 
 @functools.cache

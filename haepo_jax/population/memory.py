@@ -11,7 +11,7 @@ import jax
 
 from haepo_jax.config import ExperimentConfig, find_need_of_steps, get_method_settings
 from haepo_jax.environments import Environment
-from haepo_jax.environments.interface import Box
+from haepo_jax.environments.interface import action_type
 from haepo_jax.methods import get_history
 from haepo_jax.runtime import host
 
@@ -46,10 +46,9 @@ def with_memory(config: ExperimentConfig, environment: Environment, num_steps: i
 
 def step_bytes(environment: Environment) -> int:
     """Computes the bytes that `Trajectories` keep of a step."""
-    action = environment.action_space.size if isinstance(environment.action_space, Box) else 1
     floats = [
         math.prod(environment.observation_shape),
-        action,
+        math.prod(action_type(environment.action_space).shape),
         len(("log_prob", "reward", "entropy")),
         len(environment.info_metrics),
     ]

@@ -20,6 +20,7 @@ from haepo_jax.runs.files import provenance_path, read_attempts
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
+_LIBRARIES = ("brax", "craftax", "jumanji", "mujoco", "mujoco-mjx", "navix", "playground", "popjym")
 
 
 class Provenance:
@@ -100,9 +101,9 @@ def _format_now() -> str:
 
 
 def list_package_versions() -> Mapping[str, str]:
-    """Lists the versions of the packages that decide what a run computes."""
+    """Lists the versions of the packages that decide what a run computes, of those that are installed."""
     versions = {"haepo_jax": haepo_jax.__version__}
-    for name in _PACKAGES:
+    for name in _PACKAGES + _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from haepo_jax.environments import Box, Discrete, Environment, Step, make
+from haepo_jax.environments import Box, Discrete, Environment, MultiDiscrete, Step, make
 from haepo_jax.errors import ConfigError
 
 
@@ -31,6 +31,8 @@ def test_step_and_environment_have_these_fields():
         "param_limits",
         "observes_choices",
         "render",
+        "mask_size",
+        "masked_shape",
     )
 
 
@@ -51,3 +53,30 @@ def test_an_observation_shape_that_is_none_is_refused(shape):
 def test_action_spaces_of_one_size_differ_in_kind():
     assert Discrete(2) == Discrete(2) != Discrete(3)
     assert environment(action_space=Box(2)) != environment(action_space=Discrete(2))
+
+
+@pytest.mark.parametrize(
+    "space", [MultiDiscrete(()), MultiDiscrete((2, 0)), MultiDiscrete([2, 3]), Discrete(True), "two"]
+)
+def test_an_action_space_that_is_none_is_refused(space):
+    with pytest.raises(ConfigError, match=r"env toy has the action_space .*; it must be a .* of a tuple of such"):
+        make(environment(action_space=space))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"mask_size": 3, "masked_shape": (1,)}, r"mask_size 3 and the action_space Discrete\(n=2\); it must be 2"),
+        ({"masked_shape": (1,)}, "mask_size 0 .*; it must be 2, one for each choice, or 0"),
+        ({"mask_size": 2, "action_space": Box(2), "masked_shape": (1,)}, "real actions have no mask"),
+        ({"mask_size": 2}, "an action mask and the masked_shape None; it must be the shape of the features"),
+        ({"mask_size": 2, "masked_shape": (0,)}, "a tuple of whole numbers from 1 on"),
+        (
+            {"mask_size": 2, "masked_shape": (2, 3)},
+            r"features of shape \(2, 3\) and a mask of 2 entries it must be \(8,\)",
+        ),
+    ],
+)
+def test_a_mask_that_fits_neither_actions_nor_observations_is_refused(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make(environment(**changes))

@@ -11,7 +11,7 @@ from experiments.studies.methods import nest_settings
 from experiments.studies.suite.tasks import Task
 from haepo_jax.config import from_config_dict
 from haepo_jax.environments import Environment
-from haepo_jax.environments.interface import Discrete
+from haepo_jax.environments.actions import draw_action
 from haepo_jax.population.member import make_environment
 
 _SEED = 0
@@ -37,21 +37,16 @@ def measure(task: Task, episodes: int) -> float:
 
 def _play(task: Task, environment: Environment, params: dict[str, Any], horizon: int, key: jax.Array) -> jax.Array:
     """The score of one episode."""
-    space, (first, key) = environment.action_space, jax.random.split(key)
+    first, key = jax.random.split(key)
 
-    def draw(key: jax.Array) -> jax.Array:
-        if isinstance(space, Discrete):
-            return jax.random.randint(key, (), 0, space.n)
-        return jax.random.uniform(key, (space.size,), minval=-1.0, maxval=1.0)
-
-    def step(carry: tuple[Any, jax.Array, jax.Array], keys: jax.Array) -> tuple[Any, None]:
-        state, ended, score = carry
-        after = environment.step(params, keys[0], state, draw(keys[1]))
+    def step(carry: tuple[Any, jax.Array, jax.Array, jax.Array], keys: jax.Array) -> tuple[Any, None]:
+        state, observation, ended, score = carry
+        after = environment.step(params, keys[0], state, draw_action(environment, keys[1], observation))
         measured = after.reward if task.metric == "episode_return" else after.info_metrics[task.metric]
         score = score + jnp.where(ended, 0, task.sign * measured)
-        return (after.state, ended | after.done, score), None
+        return (after.state, after.observation, ended | after.done, score), None
 
-    state, _ = environment.reset(params, first)
+    state, observation = environment.reset(params, first)
     keys = jax.random.split(key, (horizon, 2))
-    (_, _, score), _ = jax.lax.scan(step, (state, jnp.bool_(False), jnp.float32(0)), keys)
+    (*_, score), _ = jax.lax.scan(step, (state, observation, jnp.bool_(False), jnp.float32(0)), keys)
     return score
