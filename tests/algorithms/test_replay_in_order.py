@@ -65,7 +65,8 @@ def assert_close(actual, expected):
 
 
 @pytest.mark.parametrize(
-    "network", ["gru", pytest.param("lstm", marks=pytest.mark.slow), pytest.param("flax.linen:MGUCell", marks=pytest.mark.slow)]
+    "network",
+    ["gru", pytest.param("lstm", marks=pytest.mark.slow), pytest.param("flax.linen:MGUCell", marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("longest", [T, pytest.param(43, marks=pytest.mark.slow), 1])
 def test_replay_in_pieces_and_at_once_is_one_unroll_with_its_gradient(network, longest):
@@ -133,9 +134,7 @@ def test_episodes_played_again_have_the_gradient_of_one_unroll(horizon, in_round
 
     @jax.jit
     def both(params, other):
-        played = recompute.play(
-            make_unroll, policy, params, KEY, {}, discount=1.0, reference=other, exploration=None
-        )
+        played = recompute.play(make_unroll, policy, params, KEY, {}, discount=1.0, reference=other, exploration=None)
         if in_rounds:
             packed = collect_rounds(make_unroll(params, KEY, {}, None))
             kept, resets, sums = packed.steps, packed.resets, packed.sum_over_steps
