@@ -176,7 +176,9 @@ def _reset(
     return jax.vmap(environment.reset, in_axes=(None, 0))(env_params, jax.random.split(key, num))
 
 
-def _next(running: Running, after: Step, done: jax.Array, carry: Carry, fresh: tuple[Any, jax.Array, Carry]) -> Running:
+def _next(
+    running: Running, after: Step, done: jax.Array, carry: Carry, fresh: tuple[Any, jax.Array, Carry]
+) -> Running:
     """The environments after a step, `fresh` where an episode has ended: state, observation and carry."""
 
     def choose(condition: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
