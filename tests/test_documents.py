@@ -49,7 +49,13 @@ READ = {
     ("docs/tunix.md", 0): "tunix, and a cluster and rewards of one's own",
 }
 """Blocks that need more than a test has, which are read alone."""
-SLOW = {("docs/policies.md", 0), ("docs/policies.md", 1), ("docs/sweeps.md", 1), ("docs/sweeps.md", 2)}
+SLOW = {
+    ("README.md", 1),
+    ("docs/policies.md", 0),
+    ("docs/policies.md", 1),
+    ("docs/sweeps.md", 1),
+    ("docs/sweeps.md", 2),
+}
 
 
 def test_every_block_of_every_document_is_run_or_read():

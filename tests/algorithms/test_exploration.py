@@ -149,14 +149,9 @@ class TestTraining:
         assert metrics["episode_return"] == pytest.approx(float(returns.mean()))
         assert metrics["plain_return"] == pytest.approx(float(returns[plain].mean()))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
-        ("memory", "least"),
-        [
-            ("recompute", None),
-            pytest.param("store", None, marks=pytest.mark.slow),
-            pytest.param("remat", 300, marks=pytest.mark.slow),
-            pytest.param("recompute", 300, marks=pytest.mark.slow),
-        ],
+        ("memory", "least"), [("recompute", None), ("store", None), ("remat", 300), ("recompute", 300)]
     )
     def test_every_kind_of_batch_moves_parameters_and_shares_alike(self, memory, least):
         _, after, _, batch, metrics = trained(memory, least)

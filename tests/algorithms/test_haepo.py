@@ -271,7 +271,14 @@ class TestShippedConfigs:
     def test_the_shipped_configs_are_found(self):
         assert "cartpole" in [path.stem for path in CONFIGS if small(path)]
 
-    @pytest.mark.parametrize("path", [path for path in CONFIGS if small(path)], ids=lambda path: path.stem)
+    @pytest.mark.parametrize(
+        "path",
+        [
+            pytest.param(path, marks=() if path.stem.startswith("cartpole") else pytest.mark.slow, id=path.stem)
+            for path in CONFIGS
+            if small(path)
+        ],
+    )
     def test_kl_coef_changes_the_gradient(self, path):
         config = small(path)
         functions = make_member(config)

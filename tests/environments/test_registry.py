@@ -16,7 +16,10 @@ from haepo_jax.environments.registry import register_ours
 from haepo_jax.errors import ConfigError
 
 DOWNLOADS = {"MNISTBandit-bsuite"}
-SLOW_TO_COMPILE = {"Freeway-MinAtar", "Seaquest-MinAtar"}
+SLOW_TO_COMPILE = {
+    *(f"{game}-MinAtar" for game in ("Asterix", "Freeway", "Seaquest", "SpaceInvaders")),
+    *("FourRooms-misc", "Pong-misc"),
+}
 NUM_ENVS = 2
 
 

@@ -69,7 +69,7 @@ def params_for(policy, seed=0):
     noise = jax.random.key(9)
     return jax.tree.map(
         lambda leaf: leaf + (leaf.ndim == 2) * jax.random.normal(noise, leaf.shape),
-        policy.init(jax.random.key(seed)),
+        jax.jit(policy.init)(jax.random.key(seed)),
     )
 
 

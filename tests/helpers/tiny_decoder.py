@@ -26,11 +26,14 @@ ARCHITECTURE = Architecture(
 DECODER = Decoder(ARCHITECTURE)
 
 
-def params_of(decoder=DECODER, seed=0, scale=3.0):
+_init = jax.jit(DECODER.init)  # compiled once for all modules that ask for parameters as they are imported
+
+
+def params_of(seed=0):
     """Parameters far enough from 0 that distributions are not flat."""
     tokens = jnp.zeros((1, 2), jnp.int32)
-    params = jax.jit(decoder.init)(jax.random.key(seed), tokens, jnp.ones((1, 2), bool))["params"]
-    return jax.tree.map(lambda leaf: scale * leaf if leaf.ndim > 1 else leaf, params)
+    params = _init(jax.random.key(seed), tokens, jnp.ones((1, 2), bool))["params"]
+    return jax.tree.map(lambda leaf: 3.0 * leaf if leaf.ndim > 1 else leaf, params)
 
 
 def prompts(count, seed=0):

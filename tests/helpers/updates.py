@@ -39,7 +39,7 @@ def config_for(algorithm, *, discount=1.0, num_updates=5, optimizer=None, **sett
 
 
 POLICY = policy_for(config_for("haepo"), ENVIRONMENT)
-PARAMS = POLICY.init(jax.random.key(0))
+PARAMS = jax.jit(POLICY.init)(jax.random.key(0))  # one program: step by step each layer compiles several
 
 
 def shifted(params, by):

@@ -28,6 +28,10 @@ def applied(decoder):
     return jax.jit(decoder.apply)
 
 
+OFTEN = ("llama", "gpt_neox")
+"""Of the architectures, the two that differ most: what the others differ in is in the tests of their logits."""
+
+
 def rows(seed=0, lengths=LENGTHS):
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 19, size=length) for length in lengths]
@@ -50,7 +54,7 @@ def test_logits_are_those_of_the_reference(name):
         np.testing.assert_allclose(logits[-len(row) :], expected, atol=3e-5)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("name", ["llama", pytest.param("gpt_neox", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fill", [0, 18, 19, 10**6, -1])
 def test_padding_changes_nothing_whatever_it_holds(name, fill):
     decoder, params = decoder_and_params(name)
@@ -95,7 +99,9 @@ def test_later_tokens_do_not_change_earlier_logits():
     assert jnp.all(jnp.any(one[:, 5:] != other[:, 5:], axis=-1))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
+)
 @pytest.mark.parametrize("prefill", [0, 7])
 def test_a_cache_gives_the_logits_of_the_whole_sequence(name, prefill):
     decoder, params = decoder_and_params(name)

@@ -34,6 +34,8 @@ from haepo_jax.reports import figures
 
 DRAWN = ["bandits", "random-walk", "cartpole", "deep-sea", "ablations", "references", "gradients"]
 SLUGS = [*DRAWN, "sharpness"]
+OFTEN = (haepo_first, some_diverge)
+"""Of the stories, those that every run of the tests makes the page of."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,10 @@ def report_of(tmp_path_factory):
     return functools.cache(lambda story: make_report(story, tmp_path_factory.mktemp(story.__name__)))
 
 
-@pytest.fixture(params=STORIES, ids=lambda story: story.__name__)
+@pytest.fixture(
+    params=[pytest.param(story, marks=() if story in OFTEN else pytest.mark.slow) for story in STORIES],
+    ids=[story.__name__ for story in STORIES],
+)
 def any_story(report_of, request):
     return report_of(request.param)
 

@@ -13,7 +13,8 @@ from experiments.studies.suite.results import measure
 from experiments.studies.suite.scale import FULL, QUICK
 from experiments.studies.suite.selection import TUNING_SEED, choose_one, make_settings, tune
 from experiments.studies.suite.tasks import FROZEN_LAKE, REPORTED, TUNING
-from haepo_jax.config import from_config_dict, traced_settings
+from haepo_jax.config import ExperimentConfig, from_config_dict, traced_settings
+from haepo_jax.fields import leaves
 from haepo_jax.population.member import make_environment
 
 TUNING_NAMES = {task.name for task in TUNING}
@@ -135,3 +136,8 @@ def test_the_first_setting_of_haepo_as_it_was_is_that_of_the_shipped_config():
 
 def test_a_budget_is_a_share_of_the_tasks():
     assert make_settings(FROZEN_LAKE, PPO, 0.1)["max_env_steps"] == FROZEN_LAKE.budget // 10
+
+
+def test_the_default_is_among_the_settings_of_haepo():
+    values = {name: value for name, value, _ in leaves(ExperimentConfig())}
+    assert {name: values[name] for name in HAEPO.grid} in HAEPO.settings()
