@@ -16,7 +16,7 @@ from haepo_jax.config.checks import (
     check_value,
     flatten,
 )
-from haepo_jax.config.method import STATIC_GROUP, list_components, resolve, with_all_settings
+from haepo_jax.config.method import STATIC_GROUP, list_components, with_all_settings
 from haepo_jax.config.pbt import bounds_of, check_bounds, check_population_based, is_population_based
 from haepo_jax.config.plain_values import plain
 from haepo_jax.config.settings import FIELDS, ExperimentConfig
@@ -54,7 +54,7 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
       >>> from_config_dict({"num_seeds": 4, "haepo": {"score": "mean"}}).haepo.score
       'mean'
     """
-    config = with_all_settings(resolve(from_mapping(ExperimentConfig(), values)))
+    config = with_all_settings(from_mapping(ExperimentConfig(), values))
     check_combinations(config)
     check_population_based(config)
     return config
@@ -145,7 +145,7 @@ def with_components(config: ExperimentConfig, components: Mapping[str, Any]) -> 
         if isinstance(component, int | float | Mapping):
             raise ConfigError(f"{keyword} must be a component or its name, got {quoted(component)}.")
         config = _with(config, names[keyword].split("."), component)
-    config = with_all_settings(resolve(config))
+    config = with_all_settings(config)
     check_combinations(config)
     check_population_based(config)
     return config

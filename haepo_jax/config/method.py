@@ -222,14 +222,6 @@ def make_chosen(config: ExperimentConfig) -> Chosen:
     return Chosen(settings, swept, names, config.num_trajectories)
 
 
-def resolve(config: ExperimentConfig) -> ExperimentConfig:
-    """Fills in what the settings of the method that learns leave open; a method from outside does so itself."""
-    method = load_method(config.algorithm)
-    if method.resolve is None or is_outside(config.algorithm):
-        return config
-    return dataclasses.replace(config, **{config.algorithm: method.resolve(getattr(config, config.algorithm))})
-
-
 def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:
     """Writes out all settings of a method from outside, so that a run's config holds what it was begun with.
 

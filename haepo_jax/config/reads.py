@@ -57,7 +57,10 @@ def unread(
     }
     reasons = unread_arguments(config) | reasons
     chosen = make_chosen(config)
-    reasons |= unread_by_choices(config, load_method(config.algorithm).settings) | _unread_by_method(config)
+    of_method = _unread_by_method(config)
+    reasons |= unread_by_choices(config, load_method(config.algorithm).settings)
+    reasons = {name: why for name, why in reasons.items() if of_method.get(name, why) is not None}
+    reasons |= {name: why for name, why in of_method.items() if why is not None}
     if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
         reasons["memory"] = f"{_why_segments(config)}, which keeps its segments whatever is set"
     reasons |= _unread_segment_steps(config)
@@ -84,12 +87,12 @@ def unread(
     return reasons
 
 
-def _unread_by_method(config: ExperimentConfig) -> dict[str, str]:
-    """Finds the settings of the method that it says are not read."""
+def _unread_by_method(config: ExperimentConfig) -> dict[str, str | None]:
+    """Finds the settings of the method that it says are not read; None of those that it says are read."""
     find, chosen = get_method(config).unread, make_chosen(config)
     if find is None:
         return {}
-    return {chosen.names[leaf]: why.format_map(chosen.names) for leaf, why in find(chosen.settings).items()}
+    return {chosen.names[leaf]: why and why.format_map(chosen.names) for leaf, why in find(chosen.settings).items()}
 
 
 def _why_segments(config: ExperimentConfig) -> str:

@@ -15,7 +15,6 @@ from haepo_jax.fields import (
     component,
     count,
     number,
-    optional_number,
     static_arguments,
     traced_arguments,
 )
@@ -48,9 +47,6 @@ from haepo_jax.types import Metrics
 
 OF_BATCH, OVER_BATCHES = ("fixed", "ess"), ("dual", "meta")
 """How sharpness, entropy and the reference's strength are set: by the batch alone, or by what earlier ones gave."""
-
-AUTO = "auto"
-"""A choice that is left to what learns: whole episodes or segments."""
 
 _SCORE = "haepo.score"
 
@@ -97,36 +93,29 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
     The defaults that differ from those of the loss are of the one setting for every task (docs/method.md).
     """
 
-    temperature: float | None = optional_number(above=0.0)  # type: ignore[assignment]
-    """What scores are divided by before they make weights; the larger, the more even the weights. Unset it is 4 for
-    whole episodes and 1 for segments."""
-    projection: str = choice(AUTO, (AUTO, *PROJECTIONS))
-    """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
-    which is the paper's loss; or `forward`, that of the target's from the weights. `auto` is `forward` for whole
-    episodes and `reverse` for segments."""
+    temperature: float = number(4.0, above=0.0)
+    projection: str = choice("forward", PROJECTIONS)
     kl_coef: float = number(0.0, low=0.0)
     reference: str = choice("none", REFERENCES)
     history: int = count(7, low=0)
     num_epochs: int = count(4, low=1)
-    """Gradient steps on each batch of trajectories; with segments, times that an update goes through them."""
-    adapt: str = choice(AUTO, (AUTO, *OF_BATCH, *OVER_BATCHES))
+    """Gradient steps on each batch of episodes; with segments, times that an update goes through them."""
+    adapt: str = choice("ess", OF_BATCH + OVER_BATCHES)
     """How the weights of the entropy and of the KL are set, whose sum is the temperature b of the target: `fixed` by
     entropy_coef and kl_coef. `ess` sets b for each batch, so that its returns pick a target_effective_sample_size of
     it; entropy_coef and kl_coef are then shares of b. `dual` and `meta` begin with entropy_coef and kl_coef and move
     both after each batch: `dual` so that the weights keep a target_effective_sample_size and a target_kl, `meta` so
-    that the next batch gains. With segments `dual` begins with the b of `ess` for the first batch, and moves it so
-    that an update keeps a target_policy_kl. `auto` is `ess` for whole episodes and `dual` for segments."""
-    target_effective_sample_size: float = number(0.5, above=0.0, high=0.99, only_with={"adapt": (AUTO, "ess", "dual")})
+    that the next batch gains."""
+    target_effective_sample_size: float = number(0.5, above=0.0, high=0.99, only_with={"adapt": ("ess", "dual")})
     """Rho, a share of the batch's trajectories. `ess`: how many its returns pick; 0.05 keeps the best few, 0.9 nearly
-    all, whatever the unit of the rewards. `dual`: what the weights are worth at the last step on a batch; with
-    segments, what the returns pick before the first update."""
+    all, whatever the unit of the rewards. `dual`: what the weights are worth at the last step on a batch."""
     target_kl: float = number(
         0.1,
         above=0.0,
         only_with={"adapt": ("dual",), "reference": REFERENCES[1:]},
     )
     """Divergence from the reference's weights that `dual` allows the weights at the last step on a batch, in nats."""
-    dual_learning_rate: float = number(0.1, above=0.0, only_with={"adapt": (AUTO, "dual")})
+    dual_learning_rate: float = number(0.1, above=0.0, only_with={"adapt": ("dual",)})
     """The most by which the logarithm of a weight changes after a batch, with adapt `dual`."""
     meta_learning_rate: float = number(0.1, above=0.0, only_with={"adapt": ("meta",)})
     """The most by which the logarithm of a weight changes after a batch, with adapt `meta`."""
@@ -153,9 +142,16 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
     """Weight of the value function's loss, with bootstrap `value`."""
     policy_entropy_coef: float = number(0.01, low=0.0)
     """Weight of the policy's entropy, which the loss of segments raises."""
-    target_policy_kl: float = number(0.01, above=0.0, only_with={"adapt": (AUTO, "dual")})
-    """Divergence of the policy from the one that played an update's segments that `dual` holds, in nats a step, as the
-    last epoch finds it."""
+    segment_temperature: float = number(1.0, above=0.0)
+    """What the scores of segments are divided by before they make weights."""
+    segment_projection: str = choice("reverse", PROJECTIONS)
+    """As `projection`, for segments."""
+    segment_adapt: str = choice("dual", haepo_segments.ADAPTS)
+    """How b is set for segments: `fixed` and `ess` as in `adapt`; `dual` begins with the b of `ess` for the first
+    batch, and moves it so that an update keeps a target_policy_kl."""
+    target_policy_kl: float = number(0.01, above=0.0, only_with={"segment_adapt": ("dual",)})
+    """Divergence of the policy from the one that played an update's segments that segment_adapt `dual` holds, in nats
+    a step, as the last epoch finds it."""
 
     @property
     def segment_plan(self) -> SegmentPlan | None:
@@ -254,14 +250,17 @@ def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], ja
 def _check(chosen: Chosen) -> None:
     check_reference_acts(chosen)
     settings: HaepoConfig = chosen.settings
-    if settings.segment_length is not None:
-        haepo_segments.check(chosen)
-    if settings.projection == "forward" and settings.adapt == "fixed" and _may_both_be_0(chosen):
+    in_segments = settings.segment_length is not None
+    projection, adapt = ("segment_projection", "segment_adapt") if in_segments else ("projection", "adapt")
+    is_fixed = getattr(settings, adapt) == "fixed"
+    if getattr(settings, projection) == "forward" and is_fixed and _may_both_be_0(chosen):
         raise ConfigError(
             f"{chosen.where('entropy_coef')} 0 with kl_coef 0 leaves the target of projection forward without a "
-            f"temperature, which is their sum; set one of them above 0, or {chosen.where('adapt')} to ess."
+            f"temperature, which is their sum; set one of them above 0, or {chosen.where(adapt)} to ess."
         )
-    if settings.adapt in OVER_BATCHES and settings.segment_length is None:
+    if in_segments:
+        haepo_segments.check(chosen)
+    elif settings.adapt in OVER_BATCHES:
         _check_multipliers(chosen)
     if components.is_outside(settings.score):
         swept = {name.removeprefix("score_params."): values[0] for name, values in chosen.swept.items() if "." in name}
@@ -311,20 +310,21 @@ def _make_adaptation(settings: HaepoLossConfig) -> Adaptation | None:
     return make(has_reference=settings.reference != "none")
 
 
-def _resolve(settings: HaepoConfig) -> HaepoConfig:
-    """Fills in what is left to what learns."""
-    in_segments = settings.segment_length is not None
-    projection, adapt, temperature = ("reverse", "dual", 1.0) if in_segments else ("forward", "ess", 4.0)
-    return dataclasses.replace(
+def _of_segments(
+    settings: HaepoConfig, group: Group, reference_log_likelihoods: jax.Array | None, reduce_fn: ReduceFn
+) -> Objective:
+    """Makes the objective of segments, whose sharpness has settings of its own."""
+    own = dataclasses.replace(
         settings,
-        projection=projection if settings.projection == AUTO else settings.projection,
-        adapt=adapt if settings.adapt == AUTO else settings.adapt,
-        temperature=temperature if settings.temperature is None else settings.temperature,
+        temperature=settings.segment_temperature,
+        projection=settings.segment_projection,
+        adapt=settings.segment_adapt,
     )
+    return _objective(own, group, reference_log_likelihoods, reduce_fn)
 
 
 def _make_policy_dual(settings: HaepoConfig) -> Adaptation | None:
-    if settings.adapt != "dual":
+    if settings.segment_adapt != "dual":
         return None
     return make_policy_dual(haepo_segments.make_group, haepo_segments.POLICY_KL)
 
@@ -334,7 +334,7 @@ def _in_segments(*, has_critic: bool) -> Method:
     metrics = (*METHOD.metrics, haepo_segments.POLICY_KL, *(("value_loss",) if has_critic else ()))
     return dataclasses.replace(
         METHOD,
-        objective=haepo_segments.make_objective(_objective),
+        objective=haepo_segments.make_objective(_of_segments),
         sees=Sees.SEGMENTS,
         metrics=metrics,
         why_unit_free=None if has_critic else METHOD.why_unit_free,
@@ -368,7 +368,6 @@ METHOD = Method(
     upgrade=_upgrade,
     why_unit_free=why_normalization_is_unit_free,
     adaptation=_make_adaptation,
-    resolve=_resolve,
     variant=_choose_record,
     unread=haepo_segments.find_unread,
     language=OnLanguage(HaepoLossConfig(), named_by=("score",)),

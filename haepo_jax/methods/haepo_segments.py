@@ -24,6 +24,7 @@ from haepo_jax.methods.settings import Chosen
 from haepo_jax.types import Metrics
 
 BOOTSTRAPS = ("none", "value")
+ADAPTS = ("fixed", "ess", "dual")
 SOURCES = ("continuing", "episodes")
 """What segments are cut from: environments that carry on from update to update, or whole episodes of each update."""
 POLICY_KL = "approx_kl"
@@ -96,17 +97,22 @@ def _compete(settings: Any, blocks: Blocks, segments: Any) -> tuple[Any, jax.Arr
     return group_segments(segments, valid, group_by="start_state", start_states=blocks.states[..., None, :])
 
 
-def find_unread(settings: Any) -> dict[str, str]:
+def find_unread(settings: Any) -> dict[str, str | None]:
     """Finds the settings that nothing reads with segments, or without; `haepo_jax.methods.Method.unread`."""
     if settings.segment_length is None:
         of_segments = (
-            *("bootstrap", "group_by", "segments_from", "num_steps", "num_minibatches"),
-            *("gae_lambda", "value_coef", "policy_entropy_coef", "target_policy_kl"),
+            *("bootstrap", "group_by", "segments_from", "num_steps", "num_minibatches", "gae_lambda", "value_coef"),
+            *("policy_entropy_coef", "segment_temperature", "segment_projection", "segment_adapt", "target_policy_kl"),
         )
         return dict.fromkeys(of_segments, "config.{segment_length} is unset")
-    reasons = dict.fromkeys(
-        ("history", "target_kl", "meta_learning_rate"), "config.{segment_length} is set; it belongs to whole episodes"
+    of_episodes = ("history", "target_kl", "meta_learning_rate", "temperature", "projection", "adapt")
+    reasons: dict[str, str | None] = dict.fromkeys(
+        of_episodes, "config.{segment_length} is set, and it belongs to whole episodes"
     )
+    is_fixed = settings.segment_adapt == "fixed"
+    reasons["target_effective_sample_size"] = "config.{segment_adapt} is fixed" if is_fixed else None
+    holds_kl = settings.segment_adapt == "dual"
+    reasons["dual_learning_rate"] = None if holds_kl else f"config.{{segment_adapt}} is {settings.segment_adapt}"
     if settings.bootstrap == "none":
         reasons |= dict.fromkeys(("gae_lambda", "value_coef"), "config.{bootstrap} is none")
     if settings.segments_from == "episodes":
@@ -118,16 +124,12 @@ def check(chosen: Chosen) -> None:
     """Refuses settings that make no sense with segments.
 
     Raises:
-      ConfigError: see above.
+      ConfigError: a temperature that follows a divergence that no gradient step would see.
     """
     settings = chosen.settings
-    if settings.adapt == "meta":
+    if settings.segment_adapt == "dual" and count_gradient_steps(settings) == 1:
         raise ConfigError(
-            f"{chosen.where('adapt')} meta learns from whole episodes, and {chosen.where('segment_length')} is "
-            f"{settings.segment_length}; choose fixed, ess or dual."
-        )
-    if settings.adapt == "dual" and count_gradient_steps(settings) == 1:
-        raise ConfigError(
-            f"{chosen.where('adapt')} dual holds how far the steps of an update move the policy, which the only one "
-            f"does not see; take more {chosen.names['num_epochs']} or {chosen.names['num_minibatches']}, or adapt ess."
+            f"{chosen.where('segment_adapt')} dual holds how far the steps of an update move the policy, which the "
+            f"only one does not see; take more {chosen.names['num_epochs']} or {chosen.names['num_minibatches']}, or "
+            "ess."
         )

@@ -2,8 +2,8 @@
 
 For whole episodes both are kept as logarithms, so that they stay positive, and begin at `entropy_coef` and `kl_coef`.
 After a batch each changes by at most its learning rate, in nats: `dual` by how far what it holds is from its limit,
-`meta` by whether a larger one would have made the last step better for the batch after it. For segments `dual` moves
-the temperature of the target, of which both are shares.
+`meta` by whether a larger one would have made the last step better for the batch after it. For segments, with
+`haepo.segment_adapt` dual, the temperature of the target moves, of which both are shares.
 """
 
 import dataclasses

@@ -240,15 +240,13 @@ class Method[Settings]:
     adaptation: Callable[[Any], Adaptation | None] | None = None
     """`settings -> how some of them are set while it learns`, None where they stay as they are. Not on language
     models."""
-    resolve: Callable[[Settings], Settings] | None = None
-    """`settings -> the same with all that they leave open`; a run's config holds these."""
     variant: Callable[[Any], "Method[Settings]"] | None = None
     """`settings -> the record that holds with them`, of a method that sees its batches otherwise with some; its
     settings are the same kind. None where this one always does."""
-    unread: Callable[[Any], Mapping[str, str]] | None = None
+    unread: Callable[[Any], Mapping[str, str | None]] | None = None
     """`settings -> by the name of a setting that these have no use for, the reason`, which completes "has no effect,
-    as ..."; those that belong to a choice (`only_with`) need not be among them. In a reason `{name}` stands for the
-    dotted name of a setting."""
+    as ...", `{name}` in it being the dotted name of a setting. Those that belong to a choice (`only_with`) need not be
+    among them; None says of one that it is read whatever that choice is."""
     language: OnLanguage | None = None
     """None where it does not learn on language models."""
 
