@@ -124,11 +124,9 @@ class Normalizer:
         before = normalization.returns_so_far if goes_on else None
         rewards = jnp.where(steps.mask, make_rewards(self.config)(traced, batch), 0)
         so_far = discounted_returns_so_far(rewards, follows, traced.discount, before)
-        return Normalization(
-            normalization.observations,
-            merge_statistics(normalization.returns, measure_statistics(so_far, steps.mask)),
-            jnp.where(steps.ends[:, -1], 0, so_far[:, -1]) if goes_on else None,
-        )
+        counted = merge_statistics(normalization.returns, measure_statistics(so_far, steps.mask))
+        carried = jnp.where(steps.ends[:, -1], 0, so_far[:, -1]) if goes_on else normalization.returns_so_far
+        return Normalization(normalization.observations, counted, carried)
 
     def scale_returns(self, normalization: Normalization | None, returns: jax.Array) -> jax.Array:
         """Divides the returns of whole episodes, of any shape."""
