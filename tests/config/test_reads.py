@@ -9,11 +9,13 @@ from haepo_jax.config.settings import FIELDS
 from haepo_jax.config.sweep import from_values, unread_of_search
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import config as language
+from haepo_jax.methods import HaepoConfig, haepo_segments
 from haepo_jax.methods.schedules import of_coefficient
 
 ARGUMENTS = {"haepo.score_kwargs", "haepo.score_params"}  # of a score from outside
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
 OF_SCHEDULES = {name for name, field in FIELDS.items() if of_coefficient(field)}
+OF_SEGMENTS = {f"haepo.{name}" for name in haepo_segments.find_unread(HaepoConfig())}
 OF_A_CHOICE = {name for name, field in FIELDS.items() if field.metadata.get("only_with")}
 
 
@@ -25,7 +27,7 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
         if section in ALGORITHMS and section != algorithm:
             assert name in names
     own = {name for name in names if name.startswith(f"{algorithm}.")}
-    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE
+    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE | OF_SEGMENTS
 
 
 @pytest.mark.parametrize(
