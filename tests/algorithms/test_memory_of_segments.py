@@ -83,7 +83,7 @@ def test_what_the_critic_remembers_passes_from_segment_to_segment():
     ids=str,
 )
 def test_segments_that_compete_are_replayed_as_they_were_played(own):
-    config, run, before, _, learner, second = two_segments("haepo", segment_length=3, **own)
+    config, run, before, _, learner, second = two_segments("haepo", segment_length=2, **own)
     metrics = metrics_of(config, run, learner, second)
     assert metrics["approx_kl"] == pytest.approx(0, abs=1e-6)
     assert all(np.isfinite(value) for value in metrics.values())
@@ -91,17 +91,18 @@ def test_segments_that_compete_are_replayed_as_they_were_played(own):
 
 
 @pytest.mark.parametrize(
-    ("config", "sentence"),
+    ("algorithm", "own", "sentence"),
     [
-        (config_of(num_minibatches=3), "config.ppo.num_minibatches 3 must divide num_trajectories 4."),
+        ("ppo", {"num_minibatches": 8}, "config.ppo.num_minibatches 8 must divide num_trajectories 4."),
         (
-            config_of("haepo", segment_length=3, group_by="time", num_minibatches=4),
+            "haepo",
+            {"segment_length": 2, "group_by": "time", "num_minibatches": 4},
             "leaves one to each, whose segments of a time have none to compete with; it may be at most 2.",
         ),
     ],
 )
-def test_minibatches_that_would_cut_a_row_are_refused(config, sentence):
+def test_minibatches_that_would_cut_a_row_are_refused(algorithm, own, sentence):
     with pytest.raises(ConfigError) as raised:
-        make_member(config)
+        make_member(config_of(algorithm, **own))
     assert "config.policy.network gru remembers, so that each minibatch holds whole environments" in str(raised.value)
     assert str(raised.value).endswith(sentence)
