@@ -2,9 +2,9 @@
 
 python -m experiments.train --config=configs/craftax_classic.py --workdir=runs/craftax_classic
 
-Needs pip install -e '.[craftax]'. Takes the time of 4 million environment steps, a million for each of 4 seeds. Expect
-no number here, as none has been measured yet. The columns achievement_NAME are the percentages of the episodes that
-had it; those of episodes that are cut at the horizon count as 0.
+Needs pip install -e '.[craftax]'. Takes the time of 4 million environment steps, a million for each of 4 seeds.
+Expect no number here, as none has been measured yet. The columns achievement_NAME are the percentages of the episodes
+that had it; those of episodes that are cut at the horizon count as 0.
 """
 
 import ml_collections

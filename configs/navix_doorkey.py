@@ -2,8 +2,8 @@
 
 python -m experiments.train --config=configs/navix_doorkey.py --workdir=runs/navix_doorkey
 
-Needs pip install -e '.[navix]'. Takes the time of 8 million environment steps, a million for each of 8 seeds. Expect
-no number here, as none has been measured yet.
+Needs pip install -e '.[navix]'. Takes the time of 8 million environment steps, a million for each of 8 seeds.
+Expect no number here, as none has been measured yet.
 """
 
 import ml_collections

@@ -8,6 +8,7 @@ from mujoco_playground import registry
 
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries.physics import adapt_physics
+from haepo_jax.errors import ConfigError, suggestion
 
 
 def names() -> tuple[str, ...]:
@@ -23,6 +24,10 @@ def find(name: str) -> Callable[..., Any]:
 
     def make_playground(**arguments: Any) -> Any:
         config = registry.get_default_config(name)
+        known = _settings(config.to_dict())
+        for key in arguments:
+            if key not in known:
+                raise ConfigError(f"config.env_kwargs.{key} is not a setting of {name}{suggestion(key, known)}")
         if "impl" in config and jax.default_backend() != "gpu":
             arguments = {"impl": "jax"} | arguments
         config.update_from_flattened_dict(arguments)
@@ -31,6 +36,14 @@ def find(name: str) -> Callable[..., Any]:
         return env
 
     return make_playground
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The names of all settings, those of a group with the group's before them."""
+    found = []
+    for key, value in config.items():
+        found += _settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
+    return found
 
 
 def adapt(name: str, env: Any) -> Environment:

@@ -27,10 +27,15 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Callable[..., Any]:
-    """Returns what makes an environment."""
+    """Returns what makes an environment, with a `discount` as of the gymnax that the library was written for.
+
+    That of today's gymnax does not know its `is_terminal`, so that steps of some environments would fail.
+    """
 
     def make_popjym(**arguments: Any) -> Any:
-        return popjym.make(name, **arguments)[0]
+        env, _ = popjym.make(name, **arguments)
+        env.discount = lambda state, params: jnp.where(env.is_terminal(state, params), 0.0, 1.0)
+        return env
 
     return make_popjym
 

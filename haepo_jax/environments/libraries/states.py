@@ -39,9 +39,11 @@ class StatePacking:
         return tuple(array for array in arrays if array.size)
 
     def unpack(self, arrays: tuple[jax.Array, ...]) -> Any:
-        """Returns the state."""
+        """Returns the state, of JAX's arrays: some libraries draw no others."""
         given = iter(arrays)
-        leaves = [jnp.zeros(kind.shape, kind.dtype) if 0 in kind.shape else next(given) for kind in self.shapes]
+        leaves = [
+            jnp.zeros(kind.shape, kind.dtype) if 0 in kind.shape else jnp.asarray(next(given)) for kind in self.shapes
+        ]
         return jax.tree.unflatten(self.structure, leaves)
 
 

@@ -13,6 +13,7 @@ from haepo_jax.environments import Box, make
 from haepo_jax.environments.libraries import brax as adapter
 from haepo_jax.errors import ConfigError
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Brax's, of its own future and of the MuJoCo beside it
 SIZES = {"ant": (27, 8), "inverted_pendulum": (4, 1), "reacher": (11, 2), "halfcheetah": (17, 6)}
 QUICK = ("inverted_pendulum",)
 

@@ -5,10 +5,10 @@ import pytest
 pytest.importorskip("popjym", reason="needs popjym, from its source")
 
 import jax.numpy as jnp
-import popjym
 from helpers.library_steps import assert_same, play
 
 from haepo_jax.environments import Box, Discrete, make
+from haepo_jax.environments.libraries.popjym import find
 from haepo_jax.errors import ConfigError
 
 SPACES = {
@@ -22,9 +22,11 @@ SPACES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:jax.nn.one_hot input:DeprecationWarning")  # of Concentration
 @pytest.mark.parametrize("name", SPACES)
 def test_steps_are_those_of_the_library(name):
-    environment, (env, params) = make(f"popjym:{name}"), popjym.make(name)
+    environment, env = make(f"popjym:{name}"), find(name)()
+    params = env.default_params
     assert environment.action_space == SPACES[name]
     played = play(environment, steps=60)
     scale = float(env.action_space(params).high) if isinstance(SPACES[name], Box) else None
