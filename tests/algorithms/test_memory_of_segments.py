@@ -15,7 +15,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.networks import make_torso, make_value
 from haepo_jax.population.member import make_member
 
-N, S = 4, 8
+N, S = 4, 16
 GRU = {"network": "gru", "hidden_sizes": (6, 5)}
 
 

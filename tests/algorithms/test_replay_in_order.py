@@ -29,8 +29,8 @@ def in_float64():
 def policy_of(network):
     """A small policy, all in float64."""
     policy = mlp_policy((2,), Discrete(3), network=network, hidden_sizes=(5, 4))
-    carry = jax.tree.map(lambda leaf: leaf.astype(np.float64), policy.recurrence.initial_carry)
-    return policy._replace(recurrence=policy.recurrence._replace(initial_carry=carry))
+    carry = jax.tree.map(lambda leaf: leaf.astype(np.float64), policy.recurrence.start())
+    return policy._replace(recurrence=policy.recurrence._replace(start=lambda: carry))
 
 
 def params_of(policy, seed=0):
