@@ -38,8 +38,8 @@ class Recurrence[Output](NamedTuple):
     """The memory of a network, as pure functions."""
 
     start: Callable[[], Carry]
-    """`() -> carry` before an episode's first step: NumPy arrays without axes of a batch. It is a function, as a policy
-    may be a static argument of a program."""
+    """`() -> carry` before an episode's first step: NumPy arrays without axes of a batch. It is a function, so that a
+    policy may be a static argument of a program."""
     apply: Callable[[Params, jax.Array, Memory], tuple[Carry, Output]]
     """`(params, observations, memory) -> (carry, output)`, for one step `[..., *O]` or for T `[N, T, *O]`; see
     `Memory`."""
