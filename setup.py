@@ -37,6 +37,12 @@ setup(
         "six>=1.16,<2",  # gymnax imports it without declaring it
     ],
     extras_require={
+        # Libraries of environments: docs/environments.md has the versions that were run.
+        "brax": ["brax>=0.14.2,<0.15"],
+        "craftax": ["craftax>=1.6,<2"],
+        "jumanji": ["jumanji>=1.1.2,<2"],
+        "navix": ["navix>=4,<5"],
+        "playground": ["playground>=0.2,<0.3"],
         "tunix": ["google-tunix==0.1.7"],
         "language": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
         "tensorboard": ["tensorboardX>=2.6,<3"],

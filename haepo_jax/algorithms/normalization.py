@@ -19,9 +19,8 @@ from haepo_jax.algorithms.running_statistics import (
     merge_statistics,
     no_statistics,
 )
-from haepo_jax.config import ExperimentConfig, TracedConfig, get_method, normalizes_rewards
+from haepo_jax.config import ExperimentConfig, TracedConfig, carries_on, normalizes_rewards
 from haepo_jax.environments import Environment
-from haepo_jax.methods import Sees
 from haepo_jax.networks import Policy
 from haepo_jax.rollouts.segments import Segment
 from haepo_jax.rollouts.steps import Steps, steps_of
@@ -68,7 +67,7 @@ class Normalizer:
             observations = no_statistics(self.environment.observation_shape)
         if self._scales_rewards:
             returns = no_statistics(())
-            so_far = jnp.zeros(config.num_trajectories) if self._in_segments else None
+            so_far = jnp.zeros(config.num_trajectories) if carries_on(config) else None
         if observations is None and returns is None:
             return None
         return Normalization(observations, returns, so_far)
@@ -125,11 +124,9 @@ class Normalizer:
         before = normalization.returns_so_far if goes_on else None
         rewards = jnp.where(steps.mask, make_rewards(self.config)(traced, batch), 0)
         so_far = discounted_returns_so_far(rewards, follows, traced.discount, before)
-        return Normalization(
-            normalization.observations,
-            merge_statistics(normalization.returns, measure_statistics(so_far, steps.mask)),
-            jnp.where(steps.ends[:, -1], 0, so_far[:, -1]) if goes_on else None,
-        )
+        counted = merge_statistics(normalization.returns, measure_statistics(so_far, steps.mask))
+        carried = jnp.where(steps.ends[:, -1], 0, so_far[:, -1]) if goes_on else normalization.returns_so_far
+        return Normalization(normalization.observations, counted, carried)
 
     def scale_returns(self, normalization: Normalization | None, returns: jax.Array) -> jax.Array:
         """Divides the returns of whole episodes, of any shape."""
@@ -147,10 +144,6 @@ class Normalizer:
     @property
     def _shape(self) -> tuple[int, ...]:
         return self.environment.observation_shape
-
-    @property
-    def _in_segments(self) -> bool:
-        return get_method(self.config).sees is Sees.SEGMENTS
 
     @property
     def _scales_rewards(self) -> bool:

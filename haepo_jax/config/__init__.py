@@ -16,6 +16,7 @@ from haepo_jax.config.conversion import (
     with_settings,
 )
 from haepo_jax.config.method import (
+    carries_on,
     count_segment_steps,
     count_steps_of_update,
     describe_settings_place,
@@ -23,6 +24,7 @@ from haepo_jax.config.method import (
     find_need_of_steps,
     get_method,
     get_method_settings,
+    has_critic,
     name_setting,
     normalizes_rewards,
 )
@@ -80,6 +82,7 @@ __all__ = [
     "ReferenceConfig",
     "ReinforceConfig",
     "TracedConfig",
+    "carries_on",
     "checked_settings",
     "count_segment_steps",
     "count_steps_of_update",
@@ -92,6 +95,7 @@ __all__ = [
     "from_mapping",
     "get_method",
     "get_method_settings",
+    "has_critic",
     "name_setting",
     "normalizes_rewards",
     "setting_names",

@@ -17,12 +17,14 @@ from haepo_jax.config.libraries import check_environment_name
 from haepo_jax.config.method import (
     STATIC_GROUP,
     TRACED_GROUP,
+    carries_on,
     count_segment_steps,
     count_steps_of_update,
     find_need_of_steps,
     get_method,
     get_method_settings,
     list_fields,
+    load_method,
     make_chosen,
     name_method,
     name_setting,
@@ -31,7 +33,7 @@ from haepo_jax.config.reads import list_scheduled, unread, why_unread
 from haepo_jax.config.settings import FIELDS, MAX_SEED, ExperimentConfig, is_traced
 from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
 from haepo_jax.fields import STATIC, TRACED, group_of
-from haepo_jax.methods import METHODS, Sees, check_minibatches, get_history
+from haepo_jax.methods import METHODS, check_minibatches, get_history
 
 ENV_PARAMS = "env_params."
 DISTRIBUTIONS = ("uniform", "log_uniform", "integer")
@@ -53,20 +55,21 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
             f"config.seed {config.seed} with num_seeds {config.num_seeds} goes beyond the last seed, {MAX_SEED}."
         )
     method = get_method(config)
-    check_own_settings(config, method.settings, config.sweep)
+    check_own_settings(config, load_method(config.algorithm).settings, config.sweep)
     _check_swept_are_read(config, swept)
     chosen = make_chosen(config)
     needed_by = find_need_of_steps(config)
     if config.memory == "recompute" and needed_by is not None:
         others = [name for name, other in METHODS.items() if not other.keeps_steps]
-        goes_with = f"it goes with {', '.join(others)}" if method.keeps_steps else "choose auto, store or remat"
+        always_keeps = load_method(config.algorithm).keeps_steps
+        goes_with = f"it goes with {', '.join(others)}" if always_keeps else "choose auto, store or remat"
         if not method.keeps_steps and get_history(chosen.settings):
             goes_with += f", or {chosen.where('history')} 0"
         raise ConfigError(f"config.memory recompute keeps no steps, which {needed_by} learns from; {goes_with}.")
     _check_counts(config)
     _check_exploration(config)
     _check_batch_steps(config)
-    if method.sees is Sees.SEGMENTS:
+    if carries_on(config):
         played = dataclasses.replace(chosen.settings, num_steps=count_segment_steps(config))
         check_minibatches(chosen._replace(settings=played))
     for scheduled in list_scheduled(config):
@@ -130,7 +133,7 @@ def _check_counts(config: ExperimentConfig) -> None:
             f"config.num_updates {config.num_updates} with {each:,} gradient steps in each makes {steps:,} steps, and "
             f"a run counts up to {_INT32_MAX:,}; take fewer updates or epochs."
         )
-    if get_method(config).sees is Sees.SEGMENTS:
+    if carries_on(config):
         num_steps, own = count_segment_steps(config), get_method_settings(config).num_steps
         what = f"config.{name_setting(config, 'num_steps')}" if num_steps == own else "segments of"
         check_update_steps(config.num_trajectories, num_steps, what)
@@ -145,7 +148,7 @@ def _check_batch_steps(config: ExperimentConfig) -> None:
         raise ConfigError(
             f"config.max_batch_steps {most:,} is less than config.min_batch_steps {least:,}; it may be that or more."
         )
-    if get_method(config).sees is not Sees.SEGMENTS:
+    if not carries_on(config):
         return
     steps = config.num_trajectories * count_segment_steps(config)
     if steps > most:
@@ -182,6 +185,12 @@ def check_update_steps(num_trajectories: int, num_steps: int, what: str) -> None
             f"config.num_trajectories {num_trajectories:,} times {what} {num_steps:,} is {steps:,} environment steps "
             f"in an update, and one counts up to {_INT32_MAX:,}; take fewer trajectories or shorter ones."
         )
+
+
+def check_minibatches_of_episodes(config: ExperimentConfig, horizon: int) -> None:
+    """Refuses minibatches that do not share the segments of whole episodes of at most `horizon` steps evenly."""
+    chosen = make_chosen(config)
+    check_minibatches(chosen._replace(settings=dataclasses.replace(chosen.settings, num_steps=horizon)))
 
 
 def check_rounds(config: ExperimentConfig, steps: int) -> None:

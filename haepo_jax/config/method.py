@@ -14,7 +14,16 @@ from haepo_jax.components import is_outside, load
 from haepo_jax.config.libraries import split_name
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
-from haepo_jax.methods import METHODS, Chosen, Method, Sees, SegmentConfig, count_gradient_steps, get_history
+from haepo_jax.methods import (
+    METHODS,
+    Chosen,
+    Method,
+    Sees,
+    SegmentConfig,
+    count_gradient_steps,
+    get_history,
+    get_segment_plan,
+)
 from haepo_jax.methods.schedules import CONSTANT, of_coefficient
 
 STATIC_GROUP, TRACED_GROUP = "algorithm_kwargs", "algorithm_params"
@@ -33,17 +42,18 @@ def load_method(name: Any) -> Method[Any]:
 
 
 def get_method(config: ExperimentConfig) -> Method[Any]:
-    """Returns the record of the method that learns.
+    """Returns the record of the method that learns, as it is with its settings.
 
     Raises:
       ConfigError: as of `load_method`.
     """
-    return load_method(config.algorithm)
+    method = load_method(config.algorithm)
+    return method if method.variant is None else method.variant(get_own_settings(config, method.settings))
 
 
 def get_method_settings(config: ExperimentConfig) -> Any:
     """Returns the method's settings; of a traced config with tracers in their places."""
-    return get_own_settings(config, get_method(config).settings)
+    return get_own_settings(config, load_method(config.algorithm).settings)
 
 
 def get_own_settings(config: Any, defaults: Any) -> Any:
@@ -85,7 +95,7 @@ def name_method(config: Any) -> str:
 
 def name_setting(config: ExperimentConfig, leaf: str) -> str:
     """Returns the dotted name in the config of one of the method's settings."""
-    return name_own_setting(config, get_method(config).settings, leaf)
+    return name_own_setting(config, load_method(config.algorithm).settings, leaf)
 
 
 def name_own_setting(config: Any, defaults: Any, leaf: str) -> str:
@@ -115,17 +125,31 @@ def count_segment_steps(config: ExperimentConfig) -> int:
     The least that suffices, and that the minibatches divide evenly.
     """
     settings: SegmentConfig = get_method_settings(config)
-    lanes = config.num_trajectories
+    lanes, plan = config.num_trajectories, settings.segment_plan
     if config.min_batch_steps is None or lanes * settings.num_steps >= config.min_batch_steps:
         return settings.num_steps
-    even = settings.num_minibatches // math.gcd(settings.num_minibatches, lanes)
+    piece, by_time = (1, False) if plan is None else (plan.length or 1, plan.by_time)
+    even = piece * settings.num_minibatches // math.gcd(settings.num_minibatches, 1 if by_time else lanes)
     return -(-config.min_batch_steps // (lanes * even)) * even
+
+
+def carries_on(config: ExperimentConfig) -> bool:
+    """Returns whether environments carry on from update to update, rather than each update playing whole episodes."""
+    plan = get_segment_plan(get_method_settings(config))
+    return plan is not None and plan.carries_on
+
+
+def has_critic(config: ExperimentConfig) -> bool:
+    """Returns whether a value function learns beside the policy."""
+    plan = get_segment_plan(get_method_settings(config))
+    return plan is not None and plan.has_critic
 
 
 def find_need_of_steps(config: ExperimentConfig) -> str | None:
     """Returns what needs the steps of a batch to be kept until it is learnt from, in words; None if nothing does."""
     if get_method(config).keeps_steps:
-        return name_method(config)
+        is_variant = not load_method(config.algorithm).keeps_steps
+        return f"config.{name_setting(config, 'segment_length')}" if is_variant else name_method(config)
     if get_history(get_method_settings(config)):
         return f"config.{name_setting(config, 'history')}"
     if normalizes_rewards(config):
@@ -210,7 +234,7 @@ def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:
     given: Any = config
     if not is_outside(given.algorithm):
         return config
-    settings = get_method(given).settings if defaults is None else defaults
+    settings = load_method(given.algorithm).settings if defaults is None else defaults
     written: dict[bool, dict[str, Any]] = {False: {}, True: {}}
     for name, field in list_fields(settings).items():
         value = getattr(settings, name)

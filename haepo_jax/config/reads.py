@@ -10,10 +10,12 @@ from typing import Any
 
 from haepo_jax.components import is_outside
 from haepo_jax.config.method import (
+    carries_on,
     count_segment_steps,
     explores,
     get_method,
     get_own_settings,
+    load_method,
     make_chosen,
     name_method,
     name_own_setting,
@@ -55,12 +57,18 @@ def unread(
     }
     reasons = unread_arguments(config) | reasons
     chosen = make_chosen(config)
-    reasons |= unread_by_choices(config, get_method(config).settings)
+    of_method = _unread_by_method(config)
+    reasons |= unread_by_choices(config, load_method(config.algorithm).settings)
+    reasons = {name: why for name, why in reasons.items() if of_method.get(name, why) is not None}
+    reasons |= {name: why for name, why in of_method.items() if why is not None}
     if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
-        reasons["memory"] = f"config.algorithm is {name_method(config)}, which keeps its segments whatever is set"
+        reasons["memory"] = f"{_why_segments(config)}, which keeps its segments whatever is set"
     reasons |= _unread_segment_steps(config)
     if config.min_batch_steps is None:
         reasons["max_batch_steps"] = "config.min_batch_steps is unset"
+    if get_method(config).sees is Sees.SEGMENTS and not carries_on(config):
+        why = f"{_why_segments(config)}, whose updates play num_trajectories whole episodes"
+        reasons |= {"min_batch_steps": why, "max_batch_steps": why}
     if config.evaluate_every is None:
         reasons["evaluate_episodes"] = "config.evaluate_every is unset"
     reasons |= find_unread_schedules(chosen.settings, chosen.names.__getitem__, config.sweep, reasons)
@@ -79,9 +87,24 @@ def unread(
     return reasons
 
 
+def _unread_by_method(config: ExperimentConfig) -> dict[str, str | None]:
+    """Finds the settings of the method that it says are not read; None of those that it says are read."""
+    find, chosen = get_method(config).unread, make_chosen(config)
+    if find is None:
+        return {}
+    return {chosen.names[leaf]: why and why.format_map(chosen.names) for leaf, why in find(chosen.settings).items()}
+
+
+def _why_segments(config: ExperimentConfig) -> str:
+    """Says why an experiment learns from segments, as the beginning of a reason."""
+    if load_method(config.algorithm).sees is Sees.SEGMENTS:
+        return f"config.algorithm is {name_method(config)}"
+    return f"config.{name_setting(config, 'segment_length')} is set for {name_method(config)}"
+
+
 def _unread_segment_steps(config: ExperimentConfig) -> dict[str, str]:
     """Finds the length of segments where a batch counted in steps makes them longer."""
-    if get_method(config).sees is not Sees.SEGMENTS:
+    if not carries_on(config):
         return {}
     steps = count_segment_steps(config)
     if steps == make_chosen(config).settings.num_steps:
@@ -111,8 +134,9 @@ def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:
     """Finds the settings of exploration that nothing reads."""
     every = [f"exploration.{name}" for name, _, _ in leaves(config.exploration)]
     if get_method(config).sees is Sees.SEGMENTS:
-        why = f"config.algorithm is {name_method(config)}, whose environments go on from update to update"
-        return dict.fromkeys(every, f"{why}; exploration belongs to whole episodes")
+        goes_on = carries_on(config)
+        why = "whose environments go on from update to update" if goes_on else "which learns from parts of episodes"
+        return dict.fromkeys(every, f"{_why_segments(config)}, {why}; exploration belongs to whole episodes")
     if explores(config):
         return {}
     others = (name for name in every if name != "exploration.persistences")

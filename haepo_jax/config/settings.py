@@ -180,10 +180,11 @@ class _General:
     max_env_steps: int | None = count(None, low=1)
     """A member stops after the update that brings it to this many environment steps; no such limit when unset."""
     num_trajectories: int = count(4, low=2)
-    """M, the episodes of an update, which compete with one another; for PPO the environments stepped side by side."""
+    """M, the episodes of an update, which compete with one another; for PPO, and for HAEPO with segments, the
+    environments stepped side by side."""
     min_batch_steps: int | None = count(512, low=1)
     """An update plays M whole episodes again and again until it has come to this many environment steps, and all of
-    them compete; once when unset. PPO takes longer segments."""
+    them compete; once when unset. PPO and HAEPO with segments take more steps in each environment."""
     max_batch_steps: int | None = count(None, low=1)
     """With `min_batch_steps`: no further M episodes begin that could bring an update beyond this many steps, those
     that an ended episode waits for the longest of its M counted too; no such bound when unset."""

@@ -15,7 +15,7 @@ from haepo_jax.environments.adapter import adapt, with_params
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.contract import check_environment
 from haepo_jax.environments.interface import Environment
-from haepo_jax.environments.libraries import load_library
+from haepo_jax.environments.libraries import aside, load_library
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
 from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
@@ -121,7 +121,8 @@ def _made_of_library(
     del types
     name = f"{prefix}:{own}"
     try:
-        return _held(load_library(prefix, name).adapt(name, factory(**dict(kwargs))))
+        with aside():
+            return _held(load_library(prefix, name).adapt(name, factory(**dict(kwargs))))
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:

@@ -11,11 +11,13 @@ from haepo_jax.losses.clipped import (
     ClippedSurrogateMetrics,
     ClippedValueMetrics,
     GrpoMetrics,
+    approximate_kl,
     clipped_surrogate_loss,
     clipped_value_loss,
     grpo_loss,
 )
 from haepo_jax.losses.haepo import haepo_coefficients, haepo_loss
+from haepo_jax.losses.haepo_segments import haepo_segment_loss
 from haepo_jax.losses.likelihood import trajectory_log_likelihood
 from haepo_jax.losses.preferences import PAIRS, DpoMetrics, dpo_loss, preference_pairs
 from haepo_jax.losses.reductions import mean_over_groups
@@ -26,6 +28,15 @@ from haepo_jax.losses.returns import (
     normalize_returns,
     returns_sum_not_positive,
     trajectory_returns,
+)
+from haepo_jax.losses.segments import (
+    GROUPINGS,
+    group_segments,
+    label_states,
+    segment_lengths,
+    segment_log_likelihoods,
+    segment_returns,
+    take_starts,
 )
 from haepo_jax.losses.targets import target_log_weights, target_temperature
 from haepo_jax.losses.weights import (
@@ -39,6 +50,7 @@ from haepo_jax.losses.weights import (
 
 __all__ = [
     "AGGREGATIONS",
+    "GROUPINGS",
     "NORMALIZATIONS",
     "PAIRS",
     "PROJECTIONS",
@@ -50,6 +62,7 @@ __all__ = [
     "HaepoMetrics",
     "ReinforceMetrics",
     "RlooMetrics",
+    "approximate_kl",
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "dpo_loss",
@@ -57,9 +70,12 @@ __all__ = [
     "first_episode_mask",
     "generalized_advantages",
     "group_relative_advantages",
+    "group_segments",
     "grpo_loss",
     "haepo_coefficients",
     "haepo_loss",
+    "haepo_segment_loss",
+    "label_states",
     "leave_one_out_advantages",
     "mean_over_groups",
     "normalize_returns",
@@ -68,6 +84,10 @@ __all__ = [
     "reinforce_loss",
     "returns_sum_not_positive",
     "rloo_loss",
+    "segment_lengths",
+    "segment_log_likelihoods",
+    "segment_returns",
+    "take_starts",
     "target_log_weights",
     "target_temperature",
     "trajectory_log_likelihood",

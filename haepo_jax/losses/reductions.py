@@ -55,5 +55,15 @@ def reduce_slopes(slopes: jax.Array, losses: jax.Array, valid: jax.Array, reduce
     return slopes * jax.grad(reduce_groups)(losses, valid, reduce_fn)[..., None]
 
 
+def weigh_groups(sizes: jax.Array) -> ReduceFn:
+    """Makes the mean over groups `[...]` that counts each by its size, so that their members count alike."""
+
+    def reduce(losses: jax.Array, *, where: jax.Array) -> jax.Array:
+        weights = jnp.where(where, sizes, 0).astype(losses.dtype)
+        return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1)
+
+    return reduce
+
+
 def _count(valid: jax.Array, like: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.sum(valid), 1).astype(like.dtype)

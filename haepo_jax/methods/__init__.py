@@ -14,6 +14,7 @@ from haepo_jax.methods.haepo import HaepoConfig, HaepoLossConfig
 from haepo_jax.methods.ppo import PpoConfig
 from haepo_jax.methods.record import (
     Adaptation,
+    Blocks,
     Evaluated,
     ExtraMemory,
     Group,
@@ -29,6 +30,7 @@ from haepo_jax.methods.record import (
     count_gradient_steps,
     get_history,
     get_reference_rule,
+    get_segment_plan,
     make_scalars,
     make_section,
 )
@@ -41,6 +43,7 @@ from haepo_jax.methods.settings import (
     NoSettings,
     ReferenceConfig,
     SegmentConfig,
+    SegmentPlan,
     check_minibatches,
     check_reference_acts,
 )
@@ -79,6 +82,7 @@ __all__ = [
     "METHODS",
     "REFERENCES",
     "Adaptation",
+    "Blocks",
     "Chosen",
     "DpoConfig",
     "DpoLossConfig",
@@ -106,11 +110,13 @@ __all__ = [
     "SeenBatch",
     "Sees",
     "SegmentConfig",
+    "SegmentPlan",
     "StepGroup",
     "check_minibatches",
     "check_reference_acts",
     "count_gradient_steps",
     "get_history",
     "get_reference_rule",
+    "get_segment_plan",
     "make_scalars",
 ]

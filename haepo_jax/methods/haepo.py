@@ -10,9 +10,26 @@ import jax.numpy as jnp
 
 from haepo_jax import components
 from haepo_jax.errors import ConfigError
-from haepo_jax.fields import choice, component, count, number, static_arguments, traced_arguments
-from haepo_jax.losses import NORMALIZATIONS, PROJECTIONS, SCORES, haepo_loss, trajectory_scores
-from haepo_jax.methods.multipliers import make_dual, make_meta
+from haepo_jax.fields import (
+    choice,
+    component,
+    count,
+    number,
+    static_arguments,
+    traced_arguments,
+)
+from haepo_jax.losses import (
+    GROUPINGS,
+    NORMALIZATIONS,
+    PROJECTIONS,
+    SCORES,
+    haepo_loss,
+    mean_over_groups,
+    trajectory_scores,
+)
+from haepo_jax.losses.reductions import ReduceFn
+from haepo_jax.methods import haepo_segments
+from haepo_jax.methods.multipliers import make_dual, make_meta, make_policy_dual
 from haepo_jax.methods.record import Adaptation, Group, Method, Objective, OnLanguage, Sees, make_scalars
 from haepo_jax.methods.schedules import CONSTANT, SCHEDULE, with_schedules
 from haepo_jax.methods.settings import (
@@ -21,6 +38,8 @@ from haepo_jax.methods.settings import (
     EpochsConfig,
     HistoryConfig,
     ReferenceConfig,
+    SegmentConfig,
+    SegmentPlan,
     check_reference_acts,
     why_normalization_is_unit_free,
 )
@@ -68,8 +87,8 @@ class HaepoLossConfig:
 
 @with_schedules
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig):
-    """HAEPO on an environment.
+class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig, SegmentConfig):
+    """HAEPO on an environment, where whole episodes compete, or segments of them.
 
     The defaults that differ from those of the loss are of the one setting for every task (docs/method.md).
     """
@@ -79,6 +98,8 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig)
     kl_coef: float = number(0.0, low=0.0)
     reference: str = choice("none", REFERENCES)
     history: int = count(7, low=0)
+    num_epochs: int = count(4, low=1)
+    """Gradient steps on each batch of episodes; with segments, times that an update goes through them."""
     adapt: str = choice("ess", OF_BATCH + OVER_BATCHES)
     """How the weights of the entropy and of the KL are set, whose sum is the temperature b of the target: `fixed` by
     entropy_coef and kl_coef. `ess` sets b for each batch, so that its returns pick a target_effective_sample_size of
@@ -98,6 +119,52 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig)
     """The most by which the logarithm of a weight changes after a batch, with adapt `dual`."""
     meta_learning_rate: float = number(0.1, above=0.0, only_with={"adapt": ("meta",)})
     """The most by which the logarithm of a weight changes after a batch, with adapt `meta`."""
+    segment_length: int | None = count(None, low=1)
+    """H, the most steps of a segment: segments compete in the place of whole episodes, each by a return of its own;
+    whole episodes when unset."""
+    bootstrap: str = choice("none", haepo_segments.BOOTSTRAPS)
+    """What stands for the rewards after a segment: `none`, so that its return is what came in it alone; or `value`, a
+    value function that learns beside the policy and also says what was to be expected of the segment."""
+    group_by: str = choice("minibatch", GROUPINGS)
+    """Which segments compete: those of a `minibatch`, those that begin at one `time`, or those of a minibatch that
+    begin in one `start_state`, for environments whose observations repeat."""
+    segments_from: str = choice("continuing", haepo_segments.SOURCES)
+    """What is cut into segments: `continuing`, num_steps steps in each of num_trajectories environments that carry on
+    from update to update; or `episodes`, num_trajectories whole episodes."""
+    num_steps: int = count(128, low=1)
+    """S, the steps of an update in each environment, which are cut into segments."""
+    num_minibatches: int = count(4, low=1)
+    """Gradient steps of an epoch, each on its own share of an update's segments."""
+    gae_lambda: float = number(0.95, low=0.0, high=1.0)
+    """What counts beyond a segment, with bootstrap `value`: 0 the value of the state that it leads to, 1 what came
+    after it to the end of the update's steps; for segments of one step the decay of generalised advantages."""
+    value_coef: float = number(0.5, low=0.0)
+    """Weight of the value function's loss, with bootstrap `value`."""
+    policy_entropy_coef: float = number(0.01, low=0.0)
+    """Weight of the policy's entropy, which the loss of segments raises."""
+    segment_temperature: float = number(1.0, above=0.0)
+    """What the scores of segments are divided by before they make weights."""
+    segment_projection: str = choice("reverse", PROJECTIONS)
+    """As `projection`, for segments."""
+    segment_adapt: str = choice("dual", haepo_segments.ADAPTS)
+    """How b is set for segments: `fixed` and `ess` as in `adapt`; `dual` begins with the b of `ess` for the first
+    batch, and moves it so that an update keeps a target_policy_kl."""
+    target_policy_kl: float = number(0.01, above=0.0, only_with={"segment_adapt": ("dual",)})
+    """Divergence of the policy from the one that played an update's segments that segment_adapt `dual` holds, in nats
+    a step, as the last epoch finds it."""
+
+    @property
+    def segment_plan(self) -> SegmentPlan | None:
+        """How segments are cut and played; None for whole episodes."""
+        if self.segment_length is None:
+            return None
+        return SegmentPlan(
+            length=self.segment_length,
+            by_time=self.group_by == "time",
+            by_state=self.group_by == "start_state",
+            has_critic=self.bootstrap == "value",
+            carries_on=self.segments_from == "continuing",
+        )
 
 
 def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
@@ -105,6 +172,12 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
 
     `returns_sum_not_positive` is 1 where `sum` normalisation had to drop the returns.
     """
+    return _objective(settings, group, reference_log_likelihoods, mean_over_groups)
+
+
+def _objective(
+    settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None, reduce_fn: ReduceFn
+) -> Objective:
     scores = _scores(settings, group)
     reference_scores = None if reference_log_likelihoods is None else scores(reference_log_likelihoods)
     kl_coef = 0 if reference_scores is None else settings.kl_coef
@@ -122,6 +195,7 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             normalization=settings.normalization,
             projection=settings.projection,
             target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
+            reduce_fn=reduce_fn,
             where=group.valid,
         )
         metrics = {
@@ -135,9 +209,16 @@ def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods
             "entropy_weight": terms.target_temperature * (1 - kl_share),
             "kl_weight": terms.target_temperature * kl_share,
         }
+        if group.valid is not None and group.valid.ndim > 1:  # not of groups without a segment
+            metrics = {name: _mean_where(values, terms.num_valid > 0) for name, values in metrics.items()}
         return loss, make_scalars(metrics)
 
     return loss_of
+
+
+def _mean_where(values: jax.Array, valid: jax.Array) -> jax.Array:
+    """Averages over the groups that are valid; 0 if none is."""
+    return jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
 def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], jax.Array]:
@@ -169,12 +250,17 @@ def _scores(settings: HaepoLossConfig, group: Group) -> Callable[[jax.Array], ja
 def _check(chosen: Chosen) -> None:
     check_reference_acts(chosen)
     settings: HaepoConfig = chosen.settings
-    if settings.projection == "forward" and settings.adapt == "fixed" and _may_both_be_0(chosen):
+    in_segments = settings.segment_length is not None
+    projection, adapt = ("segment_projection", "segment_adapt") if in_segments else ("projection", "adapt")
+    is_fixed = getattr(settings, adapt) == "fixed"
+    if getattr(settings, projection) == "forward" and is_fixed and _may_both_be_0(chosen):
         raise ConfigError(
             f"{chosen.where('entropy_coef')} 0 with kl_coef 0 leaves the target of projection forward without a "
-            f"temperature, which is their sum; set one of them above 0, or {chosen.where('adapt')} to ess."
+            f"temperature, which is their sum; set one of them above 0, or {chosen.where(adapt)} to ess."
         )
-    if settings.adapt in OVER_BATCHES:
+    if in_segments:
+        haepo_segments.check(chosen)
+    elif settings.adapt in OVER_BATCHES:
         _check_multipliers(chosen)
     if components.is_outside(settings.score):
         swept = {name.removeprefix("score_params."): values[0] for name, values in chosen.swept.items() if "." in name}
@@ -224,6 +310,44 @@ def _make_adaptation(settings: HaepoLossConfig) -> Adaptation | None:
     return make(has_reference=settings.reference != "none")
 
 
+def _of_segments(
+    settings: HaepoConfig, group: Group, reference_log_likelihoods: jax.Array | None, reduce_fn: ReduceFn
+) -> Objective:
+    """Makes the objective of segments, whose sharpness has settings of its own."""
+    own = dataclasses.replace(
+        settings,
+        temperature=settings.segment_temperature,
+        projection=settings.segment_projection,
+        adapt=settings.segment_adapt,
+    )
+    return _objective(own, group, reference_log_likelihoods, reduce_fn)
+
+
+def _make_policy_dual(settings: HaepoConfig) -> Adaptation | None:
+    if settings.segment_adapt != "dual":
+        return None
+    return make_policy_dual(haepo_segments.make_group, haepo_segments.POLICY_KL)
+
+
+@functools.cache
+def _in_segments(*, has_critic: bool) -> Method:
+    metrics = (*METHOD.metrics, haepo_segments.POLICY_KL, *(("value_loss",) if has_critic else ()))
+    return dataclasses.replace(
+        METHOD,
+        objective=haepo_segments.make_objective(_of_segments),
+        sees=Sees.SEGMENTS,
+        metrics=metrics,
+        why_unit_free=None if has_critic else METHOD.why_unit_free,
+        adaptation=_make_policy_dual,
+        language=None,
+    )
+
+
+def _choose_record(settings: HaepoConfig) -> Method:
+    plan = settings.segment_plan
+    return METHOD if plan is None else _in_segments(has_critic=plan.has_critic)
+
+
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of before these could be chosen."""
     chosen_later: dict[str, Any] = {"projection": "reverse", "adapt": "fixed"}
@@ -244,5 +368,7 @@ METHOD = Method(
     upgrade=_upgrade,
     why_unit_free=why_normalization_is_unit_free,
     adaptation=_make_adaptation,
+    variant=_choose_record,
+    unread=haepo_segments.find_unread,
     language=OnLanguage(HaepoLossConfig(), named_by=("score",)),
 )

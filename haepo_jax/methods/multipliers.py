@@ -1,19 +1,21 @@
 """The weights of HAEPO's two terms as multipliers that move while it learns: `haepo.adapt` dual and meta.
 
-Both are kept as logarithms, so that they stay positive, and begin at `entropy_coef` and `kl_coef`. After a batch each
-changes by at most its learning rate, in nats: `dual` by how far what it holds is from its limit, `meta` by whether a
-larger one would have made the last step better for the batch after it.
+For whole episodes both are kept as logarithms, so that they stay positive, and begin at `entropy_coef` and `kl_coef`.
+After a batch each changes by at most its learning rate, in nats: `dual` by how far what it holds is from its limit,
+`meta` by whether a larger one would have made the last step better for the batch after it. For segments, with
+`haepo.segment_adapt` dual, the temperature of the target moves, of which both are shares.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from haepo_jax.losses import haepo_coefficients
-from haepo_jax.methods.record import Adaptation, Group, SeenBatch, StepGroup
+from haepo_jax.losses import haepo_coefficients, normalize_returns, target_temperature
+from haepo_jax.methods.record import Adaptation, Blocks, Group, SeenBatch
 from haepo_jax.types import Metrics, Params
 
 _LEAST, _MOST = 1e-5, 1e2  # of a multiplier: where it stops, so that it is soon back
@@ -24,6 +26,15 @@ class Multipliers(NamedTuple):
 
     entropy_coef: jax.Array
     kl_coef: jax.Array | None
+
+
+class Sharpness(NamedTuple):
+    """The temperature b of the target, as `make_policy_dual` moves it."""
+
+    log_temperature: jax.Array
+    """Logarithm of b, in units of the normalised returns."""
+    has_begun: jax.Array
+    """boolean, False until a batch has had a b to begin with."""
 
 
 class Effects(NamedTuple):
@@ -55,12 +66,58 @@ def make_dual(*, has_reference: bool) -> Adaptation:
         return _with_multipliers(settings, multipliers), multipliers
 
     def end(settings: Any, multipliers: Multipliers, batch: SeenBatch, metrics: Metrics) -> Multipliers:
+        assert isinstance(batch.group, Group)
         spread = jnp.log(_count(batch.group) / metrics["effective_sample_size"])
         excess = Multipliers(
             spread / -jnp.log(settings.target_effective_sample_size) - 1,
             metrics["weights_kl"] / settings.target_kl - 1 if has_reference else None,
         )
         return _move(multipliers, excess, settings.dual_learning_rate)
+
+    return Adaptation(init, begin, end)
+
+
+def make_policy_dual(make_group: Callable[[Any, Blocks], Group], metric: str) -> Adaptation:
+    """Makes the temperature b of the target one that holds how far an update moves the policy.
+
+    It begins with the b at which the returns of the first batch pick `target_effective_sample_size` of its segments,
+    and rises while the policy's divergence from the one that played is above `target_policy_kl`, as the last epoch
+    finds it: the flatter the target, the nearer the weights stay to even ones. `entropy_coef` and `kl_coef` are shares
+    of it. A divergence of the policy, a step's, can be compared between segments of any length and groups of any size;
+    one of the weights cannot.
+
+    Args:
+      make_group: `(settings, all blocks of a batch) -> group` of their segments.
+      metric: of an objective, the policy's divergence.
+
+    Source: the trust region of V-MPO (arXiv 1909.12238) and the adaptive penalty of PPO (arXiv 1707.06347, section 4),
+    on the target's temperature.
+    """
+
+    def init(settings: Any, params: Params) -> Sharpness:
+        del settings, params
+        return Sharpness(jnp.float32(0), jnp.bool_(False))
+
+    def begin(settings: Any, state: Sharpness, batch: SeenBatch) -> tuple[Any, Sharpness]:
+        assert isinstance(batch.group, Blocks)
+        group = make_group(settings, batch.group)
+        returns = normalize_returns(group.returns, method=settings.normalization, where=group.valid)
+        found = target_temperature(
+            returns, effective_sample_size=settings.target_effective_sample_size, where=group.valid
+        )
+        has_spread = found > 0
+        first = jnp.sum(jnp.where(has_spread, found, 0)) / jnp.maximum(jnp.sum(has_spread), 1)
+        can_begin = ~state.has_begun & jnp.any(has_spread)
+        log = jnp.where(can_begin, jnp.log(jnp.where(first > 0, first, 1)), state.log_temperature)
+        total = settings.entropy_coef + settings.kl_coef
+        share = jnp.where(total > 0, settings.kl_coef / jnp.where(total > 0, total, 1), 0)
+        weights = {"entropy_coef": jnp.exp(log) * (1 - share), "kl_coef": jnp.exp(log) * share}
+        return dataclasses.replace(settings, **weights), Sharpness(log, state.has_begun | can_begin)
+
+    def end(settings: Any, state: Sharpness, batch: SeenBatch, metrics: Metrics) -> Sharpness:
+        del batch
+        excess = metrics[metric] / settings.target_policy_kl - 1
+        return state._replace(log_temperature=_move(state.log_temperature, excess, settings.dual_learning_rate))
 
     return Adaptation(init, begin, end)
 
@@ -118,7 +175,7 @@ def make_meta(*, has_reference: bool) -> Adaptation:
     return Adaptation(init, begin, end)
 
 
-def _count(group: Group | StepGroup) -> jax.Array | int:
+def _count(group: Group) -> jax.Array | int:
     """Counts the trajectories that compete."""
     return group.returns.shape[-1] if group.valid is None else jnp.sum(group.valid)
 
@@ -136,7 +193,7 @@ def _with_multipliers(settings: Any, multipliers: Multipliers) -> Any:
     return dataclasses.replace(settings, **coefficients)
 
 
-def _move(multipliers: Multipliers, by: Multipliers, learning_rate: jax.Array) -> Multipliers:
+def _move[Logarithms](multipliers: Logarithms, by: Logarithms, learning_rate: jax.Array) -> Logarithms:
     """Moves each by at most the learning rate, and not beyond the bounds."""
     return jax.tree.map(
         lambda log, step: jnp.clip(log + learning_rate * jnp.clip(step, -1, 1), jnp.log(_LEAST), jnp.log(_MOST)),

@@ -40,6 +40,7 @@ def objective(settings: PpoConfig, samples: Samples) -> Objective:
     advantages = centred / (samples.advantages.std() + 1e-8)
 
     def loss_of(evaluated: Evaluated) -> tuple[jax.Array, Metrics]:
+        assert evaluated.values is not None
         policy_loss, terms = clipped_surrogate_loss(
             evaluated.log_probs, samples.log_probs, advantages, clip_epsilon=settings.clip_epsilon
         )

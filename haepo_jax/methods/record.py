@@ -14,7 +14,15 @@ import jax.numpy as jnp
 
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods.schedules import add_schedules
-from haepo_jax.methods.settings import Chosen, EpochsConfig, HistoryConfig, NoSettings, ReferenceConfig, SegmentConfig
+from haepo_jax.methods.settings import (
+    Chosen,
+    EpochsConfig,
+    HistoryConfig,
+    NoSettings,
+    ReferenceConfig,
+    SegmentConfig,
+    SegmentPlan,
+)
 from haepo_jax.types import Metrics, Params
 
 Objective = Callable[[Any], tuple[jax.Array, Metrics]]
@@ -32,7 +40,8 @@ class Sees(enum.Enum):
     None)` takes log-probabilities `[..., M, T]`."""
     SEGMENTS = "segments"
     """Segments of environments that go on from update to update, with a value function: `objective(settings, Samples)`
-    takes `Evaluated`. The settings are a `SegmentConfig`."""
+    takes `Evaluated`. The settings are a `SegmentConfig`, whose `segment_plan` may ask for pieces of h steps that
+    compete, without a value function, or of whole episodes: then it is `objective(settings, Blocks)`."""
 
 
 class Group(NamedTuple):
@@ -103,15 +112,40 @@ class Samples(NamedTuple):
     """`[B]` returns that the values are to come to."""
 
 
-class Evaluated(NamedTuple):
-    """What the trained networks make of the same B steps."""
+class Blocks(NamedTuple):
+    """B pieces of h steps as they were played, in groups `[...]` where the segments of a time compete.
+
+    A block holds one segment, or where episodes follow one another in it p = h of them at most, each at the place of
+    its first step (`haepo_jax.losses.segment_returns`).
+    """
 
     log_probs: jax.Array
-    """`[B]` of the actions."""
+    """`[..., B, h]` of the actions under the policy that played them."""
+    returns: jax.Array
+    """`[..., B, p]` of the segments."""
+    where: jax.Array
+    """`[..., B, h]` boolean, True for the steps that count."""
+    done: jax.Array | None
+    """`[..., B, h]` boolean, True where an episode ended or was cut; None where a block is of one episode."""
+    values: jax.Array | None = None
+    """`[..., B, h]` by the value function as it was then; None without one."""
+    targets: jax.Array | None = None
+    """`[..., B, h]` returns that the values are to come to; None likewise."""
+    reference_log_probs: jax.Array | None = None
+    """`[..., B, h]` under the reference policy; None without one."""
+    states: jax.Array | None = None
+    """`[..., B, p]` int32, equal where segments begin in the same state; None unless these compete."""
+
+
+class Evaluated(NamedTuple):
+    """What the trained networks make of the same steps, `[B]` of `Samples` or `[..., B, h]` of `Blocks`."""
+
+    log_probs: jax.Array
+    """Of the actions."""
     entropies: jax.Array
-    """`[B]` of the policy."""
-    values: jax.Array
-    """`[B]`."""
+    """Of the policy."""
+    values: jax.Array | None
+    """None without a value function."""
 
 
 class ExtraMemory(NamedTuple):
@@ -127,17 +161,18 @@ class ExtraMemory(NamedTuple):
     """`M -> bytes`, at least."""
 
 
-PullBack = Callable[[jax.Array], Params]
+PullBack = Callable[[Any], Params]
 """`slopes -> gradient`: the derivative, by the parameters, of the sum of slopes times what an objective takes."""
 
 
 class SeenBatch(NamedTuple):
     """A batch as one policy sees it, for an `Adaptation`."""
 
-    group: Group | StepGroup
+    group: Group | StepGroup | Samples | Blocks
+    """What objectives of this batch are made of, all of it."""
     make_objective: Callable[[Any], Objective]
     """`settings -> objective` of this batch."""
-    differentiate: Callable[[], tuple[jax.Array, PullBack]]
+    differentiate: Callable[[], tuple[Any, PullBack]]
     """`() -> (what the objective takes, its pull-back)` at the policy: the gradient of a loss whose slopes by what the
     objective takes are c is `pull_back(c)`. It costs what a gradient step does, where it is called."""
 
@@ -203,20 +238,24 @@ class Method[Settings]:
     """Why it learns the same from rewards in any unit, which completes "has no effect, as ..."; None where it does
     not."""
     adaptation: Callable[[Any], Adaptation | None] | None = None
-    """`settings -> how some of them are set while it learns`, None where they stay as they are. Not for segments, nor
-    on language models."""
+    """`settings -> how some of them are set while it learns`, None where they stay as they are. Not on language
+    models."""
+    variant: Callable[[Any], "Method[Settings]"] | None = None
+    """`settings -> the record that holds with them`, of a method that sees its batches otherwise with some; its
+    settings are the same kind. None where this one always does."""
+    unread: Callable[[Any], Mapping[str, str | None]] | None = None
+    """`settings -> by the name of a setting that these have no use for, the reason`, which completes "has no effect,
+    as ...", `{name}` in it being the dotted name of a setting. Those that belong to a choice (`only_with`) need not be
+    among them; None says of one that it is read whatever that choice is."""
     language: OnLanguage | None = None
     """None where it does not learn on language models."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are no settings, and an adaptation to segments; adds the schedules of coefficients.
+        """Refuses settings that are no settings; adds the schedules of coefficients.
 
         Raises:
-          TypeError: they are no instance of a dataclass, or of no `SegmentConfig` where segments are seen; an
-            adaptation there.
+          TypeError: they are no instance of a dataclass, or of no `SegmentConfig` where segments are seen.
         """
-        if self.sees is Sees.SEGMENTS and self.adaptation is not None:
-            raise TypeError("a method that sees segments takes no adaptation; it must be None")
         given = self.settings
         if not dataclasses.is_dataclass(given) or isinstance(given, type):
             raise TypeError(f"settings must be an instance of a frozen dataclass, such as MyConfig(), got {given}")
@@ -229,11 +268,6 @@ class Method[Settings]:
         """Whether the steps of a batch must be kept until it is learnt from."""
         return self.sees is not Sees.SUMS
 
-    @property
-    def has_critic(self) -> bool:
-        """Whether a value function learns beside the policy."""
-        return self.sees is Sees.SEGMENTS
-
 
 def make_section[Settings](method: Method[Settings]) -> Settings:
     """Makes the field of a config that holds a method's settings; the method itself is its metadata."""
@@ -242,7 +276,7 @@ def make_section[Settings](method: Method[Settings]) -> Settings:
 
 def count_gradient_steps(settings: Any) -> int:
     """Counts the gradient steps that a method with these settings takes in an update."""
-    if isinstance(settings, SegmentConfig):
+    if isinstance(settings, SegmentConfig) and settings.segment_plan is not None:
         return settings.num_epochs * settings.num_minibatches
     return settings.num_epochs if isinstance(settings, EpochsConfig) else 1
 
@@ -252,9 +286,14 @@ def get_reference_rule(settings: Any) -> str:
     return settings.reference if isinstance(settings, ReferenceConfig) else "none"
 
 
+def get_segment_plan(settings: Any) -> SegmentPlan | None:
+    """Returns how a method with these settings cuts and plays segments; None where it sees complete episodes."""
+    return settings.segment_plan if isinstance(settings, SegmentConfig) else None
+
+
 def get_history(settings: Any) -> int:
-    """Returns the number of earlier batches whose episodes compete again."""
-    return settings.history if isinstance(settings, HistoryConfig) else 0
+    """Returns the number of earlier batches whose episodes compete again; segments do not."""
+    return settings.history if isinstance(settings, HistoryConfig) and get_segment_plan(settings) is None else 0
 
 
 def make_scalars(metrics: Mapping[str, jax.Array]) -> Metrics:

@@ -69,6 +69,21 @@ class HistoryConfig:
     """Batches before the newest whose episodes compete again with its own."""
 
 
+class SegmentPlan(NamedTuple):
+    """How a method that sees segments cuts them, and what plays them."""
+
+    length: int | None = None
+    """h, the most steps of those that compete with one another; None for a method that learns from single steps."""
+    by_time: bool = False
+    """Whether a minibatch holds the segments of all environments at some times, in place of any segments."""
+    by_state: bool = False
+    """Whether it is told which segments begin in the same state."""
+    has_critic: bool = True
+    """Whether a value function learns beside the policy."""
+    carries_on: bool = True
+    """Whether environments carry on from update to update, rather than each update playing whole episodes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class SegmentConfig:
     """Learning from segments of `num_steps` steps in `num_trajectories` environments that go on in between."""
@@ -81,6 +96,11 @@ class SegmentConfig:
     """Gradient steps of an epoch, each on its own share of the segments' steps."""
     gae_lambda: float = number(0.95, low=0.0, high=1.0)
     """Decay of generalised advantages: 0 looks one step ahead, 1 to the end."""
+
+    @property
+    def segment_plan(self) -> SegmentPlan | None:
+        """How segments are cut and played; None where these settings ask for none."""
+        return SegmentPlan()
 
 
 def check_reference_acts(chosen: Chosen) -> None:
@@ -112,12 +132,17 @@ def check_reference_acts(chosen: Chosen) -> None:
 
 
 def check_minibatches(chosen: Chosen) -> None:
-    """Refuses minibatches of a `SegmentConfig` that do not share the steps of an update evenly.
+    """Refuses minibatches of a `SegmentConfig` that do not share the steps, or segments, of an update evenly.
 
     Raises:
       ConfigError: their number does not divide the steps, or leaves one step to each.
     """
     settings: SegmentConfig = chosen.settings
+    plan = settings.segment_plan
+    assert plan is not None
+    if plan.length is not None:
+        _check_minibatches_of_segments(chosen, plan.length, by_time=plan.by_time, carries_on=plan.carries_on)
+        return
     steps = chosen.num_trajectories * settings.num_steps
     given = f"{chosen.where('num_minibatches')} {settings.num_minibatches}"
     if steps % settings.num_minibatches:
@@ -130,3 +155,25 @@ def check_minibatches(chosen: Chosen) -> None:
             f"{given} leaves one step to each, where a normalised advantage is always 0; it may be at most "
             f"{steps // 2}."
         )
+
+
+def _check_minibatches_of_segments(chosen: Chosen, length: int, *, by_time: bool, carries_on: bool) -> None:
+    settings: SegmentConfig = chosen.settings
+    times = -(-settings.num_steps // length)
+    units = times if by_time else chosen.num_trajectories * times
+    if length > settings.num_steps and carries_on:
+        raise ConfigError(
+            f"{chosen.where('segment_length')} {length} is longer than the {settings.num_steps} steps that an update "
+            f"plays in each environment; raise {chosen.where('num_steps')}, or take shorter segments."
+        )
+    given = f"{chosen.where('num_minibatches')} {settings.num_minibatches}"
+    what = f"{times} times at which segments begin" if by_time else f"{units} segments of an update"
+    how = f"{settings.num_steps} steps in pieces of {chosen.names['segment_length']} {length}"
+    if not by_time:
+        how = f"num_trajectories {chosen.num_trajectories} times {how}"
+    if units % settings.num_minibatches:
+        divisors = [number for number in range(1, units + 1) if units % number == 0]
+        nearest = min(divisors, key=lambda number: abs(number - settings.num_minibatches))
+        raise ConfigError(f"{given} does not divide the {what} ({how}); {nearest} does.")
+    if not by_time and units == settings.num_minibatches:
+        raise ConfigError(f"{given} leaves one segment to each, which has none to compete with; it may be fewer.")

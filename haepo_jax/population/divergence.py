@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from haepo_jax.config import ExperimentConfig, describe_settings_place, get_method, traced_settings
+from haepo_jax.config import ExperimentConfig, carries_on, describe_settings_place, traced_settings
 from haepo_jax.environments import Box
-from haepo_jax.methods import Sees
 from haepo_jax.population.member import make_environment, make_member
 
 LEARNING_RATE = "lower --config.optimizer.learning_rate"
@@ -54,7 +53,7 @@ def repeat_first_update(config: ExperimentConfig, seed: int, settings: Mapping[s
         log_prob = distribution.log_prob(policy.act(distribution, policy.noise(key, (1,))))
         returned = measured["episode_return"]
         # Segments have none before an episode has ended.
-        in_segments = get_method(config).sees is Sees.SEGMENTS
+        in_segments = carries_on(config)
         return (
             ~jnp.isinf(returned) if in_segments else jnp.isfinite(returned),
             jnp.isfinite(log_prob).all(),

@@ -15,12 +15,13 @@ from haepo_jax.algorithms.base import Algorithm, horizon_of, round_bounds_of
 from haepo_jax.config import (
     ExperimentConfig,
     TracedConfig,
+    carries_on,
     count_steps_of_update,
     get_method,
     with_components,
     with_settings,
 )
-from haepo_jax.config.checks import check_rounds, check_update_steps
+from haepo_jax.config.checks import check_minibatches_of_episodes, check_rounds, check_update_steps
 from haepo_jax.config.reads import list_scheduled
 from haepo_jax.environments import Environment, check_param, make
 from haepo_jax.methods import Sees
@@ -216,11 +217,14 @@ def _check_params(config: ExperimentConfig, environment: Environment) -> None:
 
 
 def _check_steps(config: ExperimentConfig, environment: Environment) -> None:
-    """What an update plays must be a number that int32 holds; of segments the config knows by itself."""
+    """What an update plays must be a number that int32 holds; where environments carry on the config knows itself."""
     horizon = horizon_of(config, environment)
-    if get_method(config).sees is Sees.SEGMENTS:
+    if carries_on(config):
         return
     check_update_steps(config.num_trajectories, horizon, "a horizon of")
+    if get_method(config).sees is Sees.SEGMENTS:
+        check_minibatches_of_episodes(config, horizon)
+        return
     bounds = round_bounds_of(config, environment)
     if bounds is not None:
         check_rounds(config, bounds.most_env_steps)

@@ -13,6 +13,7 @@ from haepo_jax.algorithms.base import horizon_of, round_bounds_of
 from haepo_jax.components import is_outside
 from haepo_jax.config import (
     ExperimentConfig,
+    carries_on,
     count_segment_steps,
     count_steps_of_update,
     find_need_of_steps,
@@ -149,7 +150,7 @@ def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
 
 def lane_steps(config: ExperimentConfig, environment: Environment) -> int:
     """Computes the most steps of an update in each of its `num_trajectories` lanes, steps that wait included."""
-    if get_method(config).sees is Sees.SEGMENTS:
+    if carries_on(config):
         return count_segment_steps(config)
     bounds = _bounds(config, environment)
     return horizon_of(config, environment) if bounds is None else bounds.max_time

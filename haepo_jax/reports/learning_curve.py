@@ -8,8 +8,7 @@ import PIL.Image
 
 from haepo_jax.analysis.few_seeds import are_enough
 from haepo_jax.analysis.statistics import bootstrap_band, seed_mean
-from haepo_jax.config import ExperimentConfig, count_segment_steps, get_method
-from haepo_jax.methods import Sees
+from haepo_jax.config import ExperimentConfig, carries_on, count_segment_steps
 from haepo_jax.reports import figures
 from haepo_jax.runs.files import StrPath, read_members
 from haepo_jax.runs.folder import load_config, storage_errors, write_file
@@ -48,7 +47,7 @@ def draw_learning_curve(workdir: StrPath) -> Path:
 
 def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: np.ndarray) -> bytes:
     """Draws the returns `[seeds, updates]` of each setting."""
-    if get_method(config).sees is Sees.SEGMENTS:
+    if carries_on(config):
         batch = f"{config.num_trajectories} x {count_segment_steps(config)} environment steps"
         episodes = "the newest ended episodes"
     elif config.min_batch_steps is not None:

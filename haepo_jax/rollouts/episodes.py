@@ -36,6 +36,10 @@ class Trajectories(NamedTuple):
     """`[M, T]` info metrics of each step, by name."""
     persistences: jax.Array | None = None
     """`[M]` int32, steps for which the noise of each episode's actions lasts; None where each step has its own."""
+    next_observations: jax.Array | None = None
+    """`[M, T, *O]` after the action; None where ends are not kept."""
+    terminated: jax.Array | None = None
+    """`[M, T]` boolean, the task itself ended the episode here; None likewise."""
 
     @property
     def resets(self) -> jax.Array:
@@ -54,6 +58,7 @@ def collect(
     env_params: Mapping[str, jax.Array | float] | None = None,
     greedy: bool = False,
     persistences: jax.Array | None = None,
+    keeps_ends: bool = False,
 ) -> Trajectories:
     """Plays `num_trajectories` episodes of at most `horizon` steps.
 
@@ -70,12 +75,13 @@ def collect(
       env_params: numbers of the environment, by name; its defaults for those left out.
       greedy: take the mode of each distribution instead of a sample.
       persistences: `[M]` int32, steps for which the noise of each episode's actions lasts; 1 by default.
+      keeps_ends: keep what each step led to, and whether the task itself ended the episode there.
 
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
     arguments = (environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
-    unroll = EpisodeUnroll(*arguments, persistences=persistences)
+    unroll = EpisodeUnroll(*arguments, persistences=persistences, keeps_ends=keeps_ends)
 
     def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
         return jax.tree.map(
@@ -129,6 +135,8 @@ class EpisodeUnroll:
     costs less to draw than persistences of 1 and gives other actions."""
     plays: jax.Array | None = None
     """boolean scalar, False where nothing is to be played: then all steps are masked. None as True."""
+    keeps_ends: bool = False
+    """As of `collect`."""
 
     @property
     def chunk(self) -> int:
@@ -220,7 +228,7 @@ class EpisodeUnroll:
     def _play_chunk(self, t: jax.Array, playing: Playing) -> tuple[Playing, Trajectories]:
         times = t + jnp.arange(self.chunk)
         playing, records = jax.lax.scan(self._step, playing, self._draw(times))
-        steps = Trajectories(*jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records))
+        steps: Trajectories = jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records)
         if self.horizon % self.chunk:
             steps = steps._replace(mask=steps.mask & (times < self.horizon))
         return playing, steps
@@ -230,7 +238,7 @@ class EpisodeUnroll:
 
         def one_step() -> Any:
             randomness = jax.tree.map(lambda leaf: leaf[0], self._draw(jnp.arange(1)))
-            return Trajectories(*self._step(self._start(), randomness)[1])
+            return self._step(self._start(), randomness)[1]
 
         def with_time(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((self.num_trajectories, self.chunk, *leaf.shape[1:]), leaf.dtype)
@@ -257,8 +265,8 @@ class EpisodeUnroll:
 
         return jax.vmap(draw_step)(times)
 
-    def _step(self, playing: Playing, randomness: _Randomness) -> tuple[Playing, tuple]:
-        """Plays a step; its record has the fields of `Trajectories`."""
+    def _step(self, playing: Playing, randomness: _Randomness) -> tuple[Playing, Trajectories]:
+        """Plays a step; its record is without an axis of time."""
         state, observation, alive, carry = playing
         next_carry, distribution = self.policy.step(self.params, carry, observation)
         action = distribution.mode() if self.greedy else self.policy.act(distribution, randomness.noise)
@@ -274,5 +282,7 @@ class EpisodeUnroll:
             (state, observation, carry),
         )
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
-        record = (observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
+        record = Trajectories(observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
+        if self.keeps_ends:
+            record = record._replace(next_observations=after.observation, terminated=after.terminated)
         return Playing(next_state, next_observation, still_alive, next_carry), record

@@ -36,6 +36,7 @@ from helpers.updates import (
 
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import REFERENCES, SCORES, traced_settings
+from haepo_jax.config.libraries import LIBRARIES, split_name
 from haepo_jax.losses import haepo_loss
 from haepo_jax.population import make_population
 from haepo_jax.population.member import make_member
@@ -256,9 +257,14 @@ def load(path):
 
 
 def small(path):
-    """The config of a file, with fewer and shorter episodes and a smaller network; None if it has no KL term."""
+    """The config of a file, with fewer and shorter episodes and a smaller network.
+
+    None if it has no KL term, or if the library of its environment is not installed.
+    """
     values = load(path)
     if values.get("algorithm") != "haepo" or "env" not in values:
+        return None
+    if (library := split_name(values.env)) and not importlib.util.find_spec(LIBRARIES[library[0]].package):
         return None
     values.num_trajectories = M
     values.policy.hidden_sizes = (8,)

@@ -35,7 +35,8 @@ from haepo_jax.config.method import components_of
 from haepo_jax.config.settings import ACTIVATIONS, FIELDS, NETWORKS, NOTHING, TRANSFORMS
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import leaves
-from haepo_jax.methods import haepo
+from haepo_jax.losses import GROUPINGS
+from haepo_jax.methods import haepo, haepo_segments
 from haepo_jax.methods.schedules import of_coefficient
 
 OTHER = ExperimentConfig(
@@ -74,6 +75,11 @@ CHOICES = {
     "haepo.projection": haepo.PROJECTIONS,
     "haepo.adapt": haepo.OF_BATCH + haepo.OVER_BATCHES,
     "haepo.reference": config_module.REFERENCES,
+    "haepo.bootstrap": haepo_segments.BOOTSTRAPS,
+    "haepo.group_by": GROUPINGS,
+    "haepo.segments_from": haepo_segments.SOURCES,
+    "haepo.segment_projection": haepo.PROJECTIONS,
+    "haepo.segment_adapt": haepo_segments.ADAPTS,
     "grpo.advantage_scale": config_module.ADVANTAGE_SCALES,
     "grpo.aggregation": config_module.AGGREGATIONS,
     "grpo.reference": config_module.REFERENCES,

@@ -9,11 +9,13 @@ from haepo_jax.config.settings import FIELDS
 from haepo_jax.config.sweep import from_values, unread_of_search
 from haepo_jax.errors import ConfigError
 from haepo_jax.language import config as language
+from haepo_jax.methods import HaepoConfig, haepo_segments
 from haepo_jax.methods.schedules import of_coefficient
 
 ARGUMENTS = {"haepo.score_kwargs", "haepo.score_params"}  # of a score from outside
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
 OF_SCHEDULES = {name for name, field in FIELDS.items() if of_coefficient(field)}
+OF_SEGMENTS = {f"haepo.{name}" for name in haepo_segments.find_unread(HaepoConfig())}
 OF_A_CHOICE = {name for name, field in FIELDS.items() if field.metadata.get("only_with")}
 
 
@@ -25,7 +27,7 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
         if section in ALGORITHMS and section != algorithm:
             assert name in names
     own = {name for name in names if name.startswith(f"{algorithm}.")}
-    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE
+    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE | OF_SEGMENTS
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_deviations_belong_to_real_actions_and_activations_to_hidden_layers():
     [
         ("mlp", (), {"network_kwargs"}),
         ("cnn", (), {"hidden_sizes"}),
+        ("gru", (), {"network_kwargs"}),
         ("my_project.nets:Net", ("size", "activation"), {"hidden_sizes"}),
         ("my_project.nets:Net", ("hidden_sizes",), {"activation"}),
     ],
@@ -81,6 +84,16 @@ def test_a_network_reads_the_settings_that_it_takes(network, arguments, expected
     reasons = unread(config, network_arguments=arguments)
     assert {name.partition(".")[2] for name in reasons if name.startswith("policy.")} == expected
     assert all(f"config.policy.network is {network}, wh" in reasons[f"policy.{name}"] for name in expected)
+
+
+def test_an_activation_belongs_to_layers_before_a_recurrent_one():
+    reasons = unread(from_config_dict({"policy": {"network": "lstm", "hidden_sizes": (8,)}}))
+    assert reasons["policy.activation"] == "config.policy.hidden_sizes has no layer before the recurrent one"
+
+
+def test_a_recurrent_cell_from_outside_takes_hidden_sizes_as_an_argument(monkeypatch):
+    given(monkeypatch, policy__hidden_sizes="(8,)")
+    command_line.check_read([from_config_dict({"policy": {"network": "flax.linen:MGUCell", "hidden_sizes": (8,)}})])
 
 
 def test_what_a_network_from_outside_does_not_take_is_refused_as_an_argument(monkeypatch):

@@ -32,6 +32,7 @@ CALLS = {
         "clip_epsilon": 0.2,
         "where": MASK,
     },
+    "approximate_kl": {"log_probs": GROUP, "behaviour_log_probs": GROUP, "where": MASK},
     "dpo_loss": {
         "chosen": GROUP,
         "rejected": GROUP,

@@ -31,11 +31,6 @@ def test_segments_need_the_settings_of_segments():
         Method(lambda *_: None, Sees.SEGMENTS, EpochsConfig())
 
 
-def test_segments_take_no_adaptation():
-    with pytest.raises(TypeError, match="a method that sees segments takes no adaptation; it must be None"):
-        Method(lambda *_: None, Sees.SEGMENTS, SegmentConfig(), adaptation=lambda settings: None)
-
-
 def test_steps_and_reference_follow_from_the_settings():
     assert [count_gradient_steps(s) for s in (NoSettings(), EpochsConfig(3), SegmentConfig(num_epochs=3))] == [
         1,

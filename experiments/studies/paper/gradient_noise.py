@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.algorithms.base import Algorithm, LearnerState
 from haepo_jax.algorithms.replay import log_probs
-from haepo_jax.config import ExperimentConfig, TracedConfig, get_method, traced_settings, with_settings
+from haepo_jax.config import ExperimentConfig, TracedConfig, has_critic, traced_settings, with_settings
 from haepo_jax.environments import make
 from haepo_jax.losses import (
     effective_sample_size,
@@ -57,12 +57,12 @@ def measure_batch_gradients(
       For each point `[batches, parameters of the policy]`, and the mean environment steps of a batch.
     """
     algorithm, traced = make_algorithm(config, make(config.env)), with_settings(config, {})
-    has_critic = get_method(config).has_critic
+    is_actor_critic = has_critic(config)
 
     def one(own: Params, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         learner, batch = _fresh_batch(algorithm, traced, own, key)
         slopes = jax.grad(lambda params: algorithm.loss(traced, learner, batch)(params)[0])(own)
-        flat, _ = ravel_pytree(slopes["policy"] if has_critic else slopes)
+        flat, _ = ravel_pytree(slopes["policy"] if is_actor_critic else slopes)
         return flat, algorithm.measure(batch)["env_steps"]
 
     keys = jax.random.split(jax.random.key(1), batches)
@@ -71,7 +71,7 @@ def measure_batch_gradients(
     def all_at(own: Params) -> tuple[jax.Array, jax.Array]:
         return jax.lax.map(functools.partial(one, own), keys, batch_size=_AT_ONCE)
 
-    measured = [all_at(params if has_critic else params["policy"]) for params in points]
+    measured = [all_at(params if is_actor_critic else params["policy"]) for params in points]
     return [(np.asarray(slopes), float(env_steps.mean())) for slopes, env_steps in measured]
 
 

@@ -5,12 +5,24 @@ called with `config.env_kwargs`; and `adapt(name, environment)`, which makes it 
 in its step, keeps the end of a task apart from a limit of time, and shows one float32 array.
 """
 
+import contextlib
 import importlib
 import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator
 from types import ModuleType
 
 from haepo_jax.config.libraries import LIBRARIES
 from haepo_jax.errors import ConfigError
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Puts on stderr what a library prints, and leaves out its warnings, which are for those who write it."""
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def load_library(prefix: str, name: str) -> ModuleType:
@@ -32,7 +44,8 @@ def load_library(prefix: str, name: str) -> ModuleType:
             f"env {name} needs the library {library.package}, which is not installed: pip install {library.install}."
         )
     try:
-        return importlib.import_module(f"{__name__}.{prefix}")
+        with aside():
+            return importlib.import_module(f"{__name__}.{prefix}")
     except (Exception, SystemExit) as error:
         reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
         raise ConfigError(

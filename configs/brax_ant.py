@@ -1,0 +1,27 @@
+"""Brax's ant with HAEPO: eight joints, a reward for each step forward, 1,000 steps an episode or until it falls.
+
+python -m experiments.train --config=configs/brax_ant.py --workdir=runs/brax_ant
+
+Needs pip install -e '.[brax]'. Takes the time of 4 million environment steps, a million for each of 4 seeds. Expect no
+number here, as none has been measured yet. The columns reward_forward, reward_survive, reward_ctrl and reward_contact
+are the parts of the return.
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """4 seeds of a million environment steps each, in updates of at least 8,192."""
+    config = default_config()
+    config.env = "brax:ant"
+    config.env_kwargs = {"backend": "positional"}
+    config.num_seeds = 4
+    config.num_trajectories = 8
+    config.min_batch_steps = 8192
+    config.max_env_steps = 1_000_000
+    config.num_updates = -(-config.max_env_steps // config.min_batch_steps)
+    config.discount = 0.99
+    config.normalize_observations = True
+    return config

@@ -1,0 +1,26 @@
+"""Craftax-Classic, Crafter in JAX, with HAEPO: a reward of 1 for each of 22 achievements, and of 0.1 for each heart.
+
+python -m experiments.train --config=configs/craftax_classic.py --workdir=runs/craftax_classic
+
+Needs pip install -e '.[craftax]'. Takes the time of 4 million environment steps, a million for each of 4 seeds.
+Expect no number here, as none has been measured yet. The columns achievement_NAME are the percentages of the episodes
+that had it; those of episodes that are cut at the horizon count as 0.
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """4 seeds of a million environment steps each, in updates of at least 8,192."""
+    config = default_config()
+    config.env = "craftax:Craftax-Classic-Symbolic-v1"
+    config.horizon = 1000  # of the 10,000 that the environment allows
+    config.num_seeds = 4
+    config.num_trajectories = 16
+    config.min_batch_steps = 8192
+    config.max_env_steps = 1_000_000
+    config.num_updates = -(-config.max_env_steps // config.min_batch_steps)
+    config.discount = 0.99
+    return config
