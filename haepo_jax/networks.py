@@ -37,8 +37,9 @@ _LEADING = ((), (2,), (2, 3))
 class Recurrence[Output](NamedTuple):
     """The memory of a network, as pure functions."""
 
-    initial_carry: Carry
-    """Before an episode's first step: NumPy arrays without axes of a batch."""
+    start: Callable[[], Carry]
+    """`() -> carry` before an episode's first step: NumPy arrays without axes of a batch. It is a function, so that a
+    policy may be a static argument of a program."""
     apply: Callable[[Params, jax.Array, Memory], tuple[Carry, Output]]
     """`(params, observations, memory) -> (carry, output)`, for one step `[..., *O]` or for T `[N, T, *O]`; see
     `Memory`."""
@@ -160,7 +161,7 @@ class Value(NamedTuple):
 
 
 def _start(recurrence: Recurrence | None, shape: tuple[int, ...]) -> Carry:
-    return () if recurrence is None else repeat_carry(recurrence.initial_carry, *shape)
+    return () if recurrence is None else repeat_carry(recurrence.start(), *shape)
 
 
 def _map_inputs[Output](
@@ -586,7 +587,10 @@ def make_policy(
 def _make_recurrence[Output](
     torso: nn.Module, apply: Callable[[Params, jax.Array, Memory], tuple[Carry, Output]]
 ) -> Recurrence[Output] | None:
-    return Recurrence(torso.initial_carry, apply) if isinstance(torso, RecurrentTorso) else None
+    if not isinstance(torso, RecurrentTorso):
+        return None
+    carry = torso.initial_carry
+    return Recurrence(lambda: carry, apply)
 
 
 def split_mask(

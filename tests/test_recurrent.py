@@ -15,7 +15,7 @@ from haepo_jax.recurrent import RecurrentTorso
 
 N, T = 3, 7
 RESETS = jnp.zeros((N, T), bool).at[1, 3].set(True).at[:, 5].set(True)
-NETWORKS = ["gru", "lstm", "flax.linen:SimpleCell"]
+NETWORKS = ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "flax.linen:SimpleCell"))]
 
 
 def observations_of(*batch):

@@ -254,7 +254,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         running = None
         if isinstance(batch, Segment):
             if critic is not None and critic.recurrence is not None:
-                value_carry = reset_carry(critic.recurrence.initial_carry, value_carry, batch.done[:, -1])
+                value_carry = reset_carry(critic.recurrence.start(), value_carry, batch.done[:, -1])
             running = dataclasses.replace(batch.running, value_carry=value_carry)
         learner = LearnerState(
             params,

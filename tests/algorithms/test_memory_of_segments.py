@@ -15,7 +15,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.networks import make_torso, make_value
 from haepo_jax.population.member import make_member
 
-N, S = 4, 8
+N, S = 4, 16
 GRU = {"network": "gru", "hidden_sizes": (6, 5)}
 
 
@@ -54,6 +54,7 @@ def metrics_of(config, run, learner, segment):
     return jax.jit(metrics)(arrays_of(traced_settings(config)), learner, segment)
 
 
+@pytest.mark.slow
 def test_a_segment_is_replayed_from_the_memory_that_the_one_before_left():
     config, run, _, _, learner, second = two_segments()
     assert second.done.any() and not second.done[:, -1].all()
@@ -62,6 +63,7 @@ def test_a_segment_is_replayed_from_the_memory_that_the_one_before_left():
     assert metrics_of(config, run, dataclasses.replace(learner, environments=moved), second)["approx_kl"] > 1e-5
 
 
+@pytest.mark.slow
 def test_what_the_critic_remembers_passes_from_segment_to_segment():
     _, _, before, first, learner, _ = two_segments()
     critic = make_value((4,), make_torso=make_torso(PolicyConfig(**GRU), (4,)))

@@ -29,8 +29,8 @@ def in_float64():
 def policy_of(network):
     """A small policy, all in float64."""
     policy = mlp_policy((2,), Discrete(3), network=network, hidden_sizes=(5, 4))
-    carry = jax.tree.map(lambda leaf: leaf.astype(np.float64), policy.recurrence.initial_carry)
-    return policy._replace(recurrence=policy.recurrence._replace(initial_carry=carry))
+    carry = jax.tree.map(lambda leaf: leaf.astype(np.float64), policy.recurrence.start())
+    return policy._replace(recurrence=policy.recurrence._replace(start=lambda: carry))
 
 
 def params_of(policy, seed=0):
@@ -68,7 +68,7 @@ def assert_close(actual, expected):
     "network",
     ["gru", pytest.param("lstm", marks=pytest.mark.slow), pytest.param("flax.linen:MGUCell", marks=pytest.mark.slow)],
 )
-@pytest.mark.parametrize("longest", [T, pytest.param(43, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize("longest", [T, *(pytest.param(longest, marks=pytest.mark.slow) for longest in (43, 1))])
 def test_replay_in_pieces_and_at_once_is_one_unroll_with_its_gradient(network, longest):
     policy, rng = policy_of(network), np.random.default_rng(0)
     params, lengths = params_of(policy), np.array([longest, max(1, longest - 9), 1])
@@ -122,7 +122,8 @@ def _observe(state):
 ENVIRONMENT = Environment("walk", (2,), Discrete(3), 40, {}, (), reset, step)
 
 
-@pytest.mark.parametrize("horizon", [37, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("horizon", [37, 20])
 @pytest.mark.parametrize("in_rounds", [False, True], ids=["episodes", "rounds"])
 def test_episodes_played_again_have_the_gradient_of_one_unroll(horizon, in_rounds):
     policy = policy_of("gru")
