@@ -37,8 +37,9 @@ _LEADING = ((), (2,), (2, 3))
 class Recurrence[Output](NamedTuple):
     """The memory of a network, as pure functions."""
 
-    initial_carry: Carry
-    """Before an episode's first step: NumPy arrays without axes of a batch."""
+    start: Callable[[], Carry]
+    """`() -> carry` before an episode's first step: NumPy arrays without axes of a batch. It is a function, so that a
+    policy may be a static argument of a program."""
     apply: Callable[[Params, jax.Array, Memory], tuple[Carry, Output]]
     """`(params, observations, memory) -> (carry, output)`, for one step `[..., *O]` or for T `[N, T, *O]`; see
     `Memory`."""
@@ -160,7 +161,7 @@ class Value(NamedTuple):
 
 
 def _start(recurrence: Recurrence | None, shape: tuple[int, ...]) -> Carry:
-    return () if recurrence is None else repeat_carry(recurrence.initial_carry, *shape)
+    return () if recurrence is None else repeat_carry(recurrence.start(), *shape)
 
 
 def _map_inputs[Output](
@@ -586,7 +587,10 @@ def make_policy(
 def _make_recurrence[Output](
     torso: nn.Module, apply: Callable[[Params, jax.Array, Memory], tuple[Carry, Output]]
 ) -> Recurrence[Output] | None:
-    return Recurrence(torso.initial_carry, apply) if isinstance(torso, RecurrentTorso) else None
+    if not isinstance(torso, RecurrentTorso):
+        return None
+    carry = torso.initial_carry
+    return Recurrence(lambda: carry, apply)
 
 
 def split_mask(
@@ -643,6 +647,26 @@ def make_value(feature_shape: tuple[int, ...], *, make_torso: MakeTorso, mask_si
 
     recurrence = _make_recurrence(make_torso(), recur)
     return Value(init, lambda params, observations: recur(params, observations)[1], recurrence)
+
+
+def share_torso(value: Value, make_torso: MakeTorso) -> Value:
+    """Makes the value function that has the torso of a policy, and a head of its own.
+
+    Args:
+      value: a value function of the same torso.
+      make_torso: the function of this name has given it, to both.
+
+    Returns:
+      The `Value`. Its own parameters are those of the head; it takes `{"policy": ..., "value": ...}`, the policy's and
+      these, and its gradient reaches both.
+    """
+    torso = make_torso()
+    name, head = f"{type(torso).__name__}_0", getattr(torso, "head_name", HEAD)
+
+    def join(params: Params, observations: jax.Array) -> tuple[Params, jax.Array]:
+        return {**params["policy"][name], head: params["value"][head]}, observations
+
+    return value.map_inputs(join)._replace(init=lambda key: {head: value.init(key)[head]})
 
 
 def unroll_log_probs(

@@ -54,7 +54,7 @@ def blocks(results: Results) -> dict[str, str]:
 
 
 def _numbers(results: Results) -> str:
-    """The three numbers of the README."""
+    """The numbers of the README."""
     cartpole, race, paper = results["shipped"]["cartpole"], results["race"], results["paper"]
     ours, *others = race["rows"]
     return _table(
@@ -77,8 +77,29 @@ def _numbers(results: Results) -> str:
                 f"{_count_verdicts(paper)}. {_quote_steps(paper)}",
                 f"`{paper['command']}`",
             ),
+            *_number_of_suite(results.get("suite")),
         ],
     )
+
+
+def _number_of_suite(suite: Results | None) -> list[tuple[str, str, str]]:
+    """The row of the suite; none before it was published."""
+    if suite is None:
+        return []
+    table = suite["tables"][SUITE_METHODS]
+    one = "one setting for all tasks"
+    scores = ", ".join(f"{row[0]} {_cell(table, row[0], one)}" for row in table["rows"])
+    return [
+        (
+            f"One setting for every task: {_lower_first(table['caption'])}, 0 random play, 1 the best known",
+            f"interquartile mean {scores}",
+            f"`{suite['command']}` ([page](docs/suite.md))",
+        )
+    ]
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _claims(paper: Results) -> str:

@@ -4,14 +4,16 @@ A method learns from single steps, with an actor and a critic, or from pieces of
 so (`haepo_jax.methods.SegmentPlan`), and whether the environments carry on from update to update.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from haepo_jax import components
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
-from haepo_jax.algorithms.blocks import Judged, cut_into_blocks, in_units, make_blocks, make_samples, rows_of
+from haepo_jax.algorithms.blocks import Judged, cut_into_units, in_units, make_blocks, make_samples, rows_of
 from haepo_jax.algorithms.normalization import Normalizer
 from haepo_jax.algorithms.outside import get_adaptation, get_objective
 from haepo_jax.algorithms.reference import make_reference
@@ -21,14 +23,24 @@ from haepo_jax.config import (
     TracedConfig,
     count_segment_steps,
     count_steps_of_update,
-    find_need_of_steps,
     get_method_settings,
+    name_setting,
 )
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.methods import Blocks, Evaluated, PullBack, Samples, SeenBatch, get_reference_rule, get_segment_plan
-from haepo_jax.networks import Policy, Value, action_log_probs, make_torso, make_value
+from haepo_jax.methods import (
+    Blocks,
+    Evaluated,
+    PullBack,
+    Samples,
+    SeenBatch,
+    SegmentPlan,
+    get_reference_rule,
+    get_segment_plan,
+)
+from haepo_jax.networks import Policy, Value, make_torso, make_value, share_torso, unroll_log_probs
 from haepo_jax.optimizer import make_optimizer
+from haepo_jax.recurrent import Carry, reset_carry
 from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import Trajectories, collect
 from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start
@@ -38,11 +50,18 @@ Batch = Segment | Trajectories
 
 
 class _Steps(NamedTuple):
-    """What a gradient step learns from; the leading axis holds what minibatches are made of."""
+    """What a gradient step learns from; the leading axis holds what minibatches are made of.
+
+    Where networks remember, that is the rows of the batch, each of them whole.
+    """
 
     observations: jax.Array
     actions: jax.Array
     samples: Samples | Blocks
+    resets: jax.Array | None = None
+    """`[N, S]` boolean, True where a network begins anew; None where none remembers."""
+    carries: tuple[Carry, Carry] = ((), ())
+    """`[N, *C]` before the first step, of policy and value function."""
 
 
 def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
@@ -54,15 +73,22 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     Args:
       config: the experiment.
       environment: where it plays.
+
+    Raises:
+      ConfigError: networks that remember, and minibatches that would cut a row.
     """
     own = get_method_settings(config)
     found = get_segment_plan(own)
     assert found is not None
     plan = found
     make_objective, adaptation = get_objective(config), get_adaptation(config)
-    networks, critic = _make_networks(config, environment, has_critic=plan.has_critic)
+    networks, value = _make_networks(config, environment, plan)
     normalizer = Normalizer(config, environment)
     policy = normalizer.wrap_policy(networks)
+    critic = None if value is None else value.map_inputs(normalizer.see)
+    remembers = policy.recurrence is not None
+    if remembers:
+        _check_rows(config, plan)
     rule = make_reference(get_reference_rule(own))
     rewards_of = make_rewards(config)
     horizon = horizon_of(config, environment)
@@ -70,10 +96,22 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     def optimizer(traced: TracedConfig) -> optax.GradientTransformation:
         return make_optimizer(traced.optimizer, config.num_updates * count_steps_of_update(config))
 
+    def start_carries() -> tuple[Carry, Carry]:
+        number = config.num_trajectories
+        return policy.start(number), () if critic is None else critic.start(number)
+
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
         params, seen, running = networks.init(key), normalizer.init(), None
         if plan.carries_on:
-            running = start(environment, traced.env_params, jax.random.fold_in(key, 2), config.num_trajectories)
+            carry, value_carry = start_carries()
+            running = start(
+                environment,
+                traced.env_params,
+                jax.random.fold_in(key, 2),
+                config.num_trajectories,
+                carry=carry,
+                value_carry=value_carry,
+            )
         return LearnerState(
             params,
             optimizer(traced).init(params),
@@ -106,44 +144,68 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             keeps_ends=plan.has_critic,
         )
 
-    def value_of(given: Params, observations: jax.Array) -> jax.Array:
-        assert critic is not None
-        params, seen = normalizer.see(given, observations)
-        return critic.apply(params["value"], seen)
+    def prepare(traced: TracedConfig, learner: LearnerState, batch: Batch) -> tuple[_Steps, Carry]:
+        """The batch in units that are shuffled, with advantages and value targets from the learner's parameters.
 
-    def prepare(traced: TracedConfig, learner: LearnerState, batch: Batch) -> _Steps:
-        """The batch in units that are shuffled, with advantages and value targets from the learner's parameters."""
+        The carry is that of the value function after the batch.
+        """
         params = normalizer.policy_params(learner)
         counted = normalizer.count_returns(traced, learner.normalization, batch)
         rows, values, next_values = rows_of(batch), None, None
+        carries, resets = start_carries(), batch.resets
+        if isinstance(batch, Segment):
+            carries = learner.environments.carry, learner.environments.value_carry
+        after = carries[1]
         if critic is not None:
             assert rows.next_observations is not None
-            values, next_values = value_of(params, rows.observations), value_of(params, rows.next_observations)
+            after, values, next_values = critic.unroll_with_next(
+                params, carries[1], rows.observations, rows.next_observations, resets
+            )
         reference = None
         if learner.reference is not None:
-            reference = action_log_probs(policy, learner.reference, rows.observations, rows.actions)
+            seen = carries[0], rows.observations, rows.actions, resets
+            _, reference = unroll_log_probs(policy, learner.reference, *seen)
         rewards = normalizer.scale_rewards(counted, rewards_of(traced, batch))
         judged = Judged(rewards, values, next_values, reference)
         numbers = traced.discount, get_method_settings(traced).gae_lambda
+        samples: Samples | Blocks
         if plan.length is None:
-            steps = _Steps(rows.observations, rows.actions, make_samples(rows, judged, *numbers))
-            return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
-        observations, actions = cut_into_blocks((rows.observations, rows.actions), plan)
-        return in_units(_Steps(observations, actions, make_blocks(rows, judged, plan, *numbers)), plan)
+            samples = make_samples(rows, judged, *numbers)
+        else:
+            samples = make_blocks(rows, judged, plan, *numbers)
+        if remembers:
+            return _Steps(rows.observations, rows.actions, samples, resets, carries), after
+        observations, actions = cut_into_units((rows.observations, rows.actions), plan)
+        return _Steps(observations, actions, in_units(samples, plan)), after
+
+    def samples_of(steps: _Steps) -> Samples | Blocks:
+        return in_units(steps.samples, plan) if remembers else steps.samples
 
     def evaluate(learner: LearnerState, params: Params, steps: _Steps) -> Evaluated:
         """What the networks make of steps with these parameters; of the learner they see what it normalises by."""
-        bound, shape = normalizer.bind(learner.normalization, params), steps.samples.log_probs.shape
+        bound = normalizer.bind(learner.normalization, params)
+        if remembers:
+            return cut_into_units(unroll(bound, steps), plan)
+        shape = steps.samples.log_probs.shape
         observations, actions = (
             leaf.reshape(-1, *leaf.shape[len(shape) :]) for leaf in (steps.observations, steps.actions)
         )
         distribution = policy.apply(bound, observations)
-        values = None if critic is None else value_of(bound, observations).reshape(shape)
+        values = None if critic is None else critic.apply(bound, observations).reshape(shape)
         log_probs, entropies = distribution.log_prob(actions), distribution.entropy()
         return Evaluated(log_probs.reshape(shape), entropies.reshape(shape), values)
 
+    def unroll(bound: Params, steps: _Steps) -> Evaluated:
+        """What networks that remember make of whole rows `[N, S]`."""
+        assert steps.resets is not None
+        (carry, value_carry), values = steps.carries, None
+        _, distribution = policy.unroll(bound, carry, steps.observations, steps.resets)
+        if critic is not None:
+            _, values = critic.unroll(bound, value_carry, steps.observations, steps.resets)
+        return Evaluated(distribution.log_prob(steps.actions), distribution.entropy(), values)
+
     def loss_of_steps(settings: Any, learner: LearnerState, steps: _Steps) -> Loss:
-        objective = make_objective(settings, steps.samples)
+        objective = make_objective(settings, samples_of(steps))
         return lambda params: objective(evaluate(learner, params, steps))
 
     def as_seen(learner: LearnerState, params: Params, steps: _Steps) -> SeenBatch:
@@ -151,15 +213,16 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             values, pull_back = jax.vjp(lambda params: evaluate(learner, params, steps), params)
             return values, lambda slopes: pull_back(slopes)[0]
 
-        return SeenBatch(steps.samples, lambda settings: make_objective(settings, steps.samples), differentiate)
+        samples = samples_of(steps)
+        return SeenBatch(samples, lambda settings: make_objective(settings, samples), differentiate)
 
     def batch_loss(traced: TracedConfig, learner: LearnerState, batch: Batch) -> Loss:
-        return loss_of_steps(get_method_settings(traced), learner, prepare(traced, learner, batch))
+        return loss_of_steps(get_method_settings(traced), learner, prepare(traced, learner, batch)[0])
 
     def learn(
         traced: TracedConfig, learner: LearnerState, batch: Batch, updates_done: jax.Array, key: jax.Array
     ) -> tuple[LearnerState, Metrics]:
-        steps = prepare(traced, learner, batch)
+        steps, value_carry = prepare(traced, learner, batch)
         settings, adapted = get_method_settings(traced), learner.adaptation
         if adaptation is not None:
             settings, adapted = adaptation.begin(settings, adapted, as_seen(learner, learner.params, steps))
@@ -188,11 +251,16 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             normalizer.bind(seen, params),
             updates_done + 1,
         )
+        running = None
+        if isinstance(batch, Segment):
+            if critic is not None and critic.recurrence is not None:
+                value_carry = reset_carry(critic.recurrence.start(), value_carry, batch.done[:, -1])
+            running = dataclasses.replace(batch.running, value_carry=value_carry)
         learner = LearnerState(
             params,
             optimizer_state,
             reference,
-            environments=batch.running if isinstance(batch, Segment) else None,
+            environments=running,
             adaptation=adapted,
             normalization=seen,
         )
@@ -202,29 +270,49 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
 
 
 def _make_networks(
-    config: ExperimentConfig, environment: Environment, *, has_critic: bool
+    config: ExperimentConfig, environment: Environment, plan: SegmentPlan
 ) -> tuple[Policy, Value | None]:
-    """Makes the policy and, if one is asked for, the value function; parameters are then `policy` and `value`."""
+    """Makes the policy and, if one is asked for, the value function, which takes the parameters of both.
+
+    These are then `{"policy": ..., "value": ...}`.
+    """
     actor = policy_for(config, environment)
-    if actor.recurrence is not None:
-        raise ConfigError(
-            f"config.policy.network {config.policy.network} remembers, which {find_need_of_steps(config)} does not "
-            "know yet; take a method of whole episodes, such as haepo without segments."
-        )
-    if not has_critic:
+    if not plan.has_critic:
         return actor, None
     shape = environment.feature_shape
-    critic = make_value(shape, make_torso=make_torso(config.policy, shape), mask_size=environment.mask_size)
-    policy = Policy(
-        init=lambda key: {
+    torso = make_torso(config.policy, shape)
+    critic = make_value(shape, make_torso=torso, mask_size=environment.mask_size)
+    policy = actor.map_inputs(lambda params, observations: (params["policy"], observations))
+    if plan.shares_torso:
+        value = share_torso(critic, torso)
+    else:
+        value = critic.map_inputs(lambda params, observations: (params["value"], observations))
+
+    def init(key: jax.Array) -> Params:
+        return {
             "policy": actor.init(jax.random.fold_in(key, 0)),
-            "value": critic.init(jax.random.fold_in(key, 1)),
-        },
-        apply=lambda params, observations: actor.apply(params["policy"], observations),
-        noise=actor.noise,
-        act=actor.act,
+            "value": value.init(jax.random.fold_in(key, 1)),
+        }
+
+    return policy._replace(init=init), value
+
+
+def _check_rows(config: ExperimentConfig, plan: SegmentPlan) -> None:
+    """Refuses minibatches that whole rows do not fill evenly, or that leave a segment nothing to compete with."""
+    number, name = get_method_settings(config).num_minibatches, f"config.{name_setting(config, 'num_minibatches')}"
+    remembers = (
+        f"config.policy.network {components.show_name(config.policy.network)} remembers, so that each minibatch"
     )
-    return policy, critic
+    if config.num_trajectories % number:
+        raise ConfigError(
+            f"{remembers} holds whole environments: {name} {number} must divide num_trajectories "
+            f"{config.num_trajectories}."
+        )
+    if plan.by_time and config.num_trajectories == number:
+        raise ConfigError(
+            f"{remembers} holds whole environments: {name} {number} leaves one to each, whose segments of a time have "
+            f"none to compete with; it may be at most {number // 2}."
+        )
 
 
 def _measure(batch: Batch) -> Metrics:

@@ -105,14 +105,19 @@ def cut_into_blocks(steps: Any, plan: SegmentPlan) -> Any:
     return jax.tree.map(cut, steps)
 
 
-def in_units(blocks: Any, plan: SegmentPlan) -> Any:
+def in_units(samples: Any, plan: SegmentPlan) -> Any:
     """Brings a tree of `[N, n, ...]` to units that a minibatch takes some of, along the leading axis.
 
-    A unit is a block, `[N n, ...]`, or all blocks of a time, `[n, N, ...]`.
+    A unit is a single step or a block, `[N n, ...]`, or all blocks of a time, `[n, N, ...]`.
     """
-    if plan.by_time:
-        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), blocks)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), blocks)
+    if plan.length is not None and plan.by_time:
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), samples)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
+
+
+def cut_into_units(steps: Any, plan: SegmentPlan) -> Any:
+    """Brings a tree of `[N, S, ...]` to the same units."""
+    return in_units(steps if plan.length is None else cut_into_blocks(steps, plan), plan)
 
 
 def _advantages(rows: Rows, judged: Judged, discount: Any, gae_lambda: Any) -> jax.Array:

@@ -6,7 +6,6 @@ what was remembered: it is that of one unroll over all of time, in the memory of
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,8 @@ from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial, Piec
 from haepo_jax.networks import Policy, unroll_log_probs
 from haepo_jax.recurrent import Carry
 from haepo_jax.types import Params
+
+_LEAST_STEPS = 16  # of a piece: so what is kept between two of them is little beside the steps
 
 
 def log_probs(
@@ -48,9 +49,8 @@ class _Pieces:
     """Where each piece of T steps begins. The last one may reach beyond the last step, which it then repeats."""
 
     def __init__(self, num_steps: int, least_steps: int) -> None:
-        # With pieces of the root of T steps both what is kept between them and what is kept within one are least.
         self.num_steps = num_steps
-        self.size = min(max(least_steps, math.isqrt(num_steps)), num_steps)
+        self.size = min(max(least_steps, _LEAST_STEPS), num_steps)
         self.most = -(-num_steps // self.size)
 
     def number(self, longest: jax.Array) -> jax.Array:

@@ -138,6 +138,9 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
     gae_lambda: float = number(0.95, low=0.0, high=1.0)
     """What counts beyond a segment, with bootstrap `value`: 0 the value of the state that it leads to, 1 what came
     after it to the end of the update's steps; for segments of one step the decay of generalised advantages."""
+    critic: str = choice("own", haepo_segments.CRITICS)
+    """The network of the value function, with bootstrap `value`: one of its `own`, or the policy's torso, `shared`,
+    with another head."""
     value_coef: float = number(0.5, low=0.0)
     """Weight of the value function's loss, with bootstrap `value`."""
     policy_entropy_coef: float = number(0.01, low=0.0)
@@ -147,11 +150,11 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
     segment_projection: str = choice("reverse", PROJECTIONS)
     """As `projection`, for segments."""
     segment_adapt: str = choice("dual", haepo_segments.ADAPTS)
-    """How b is set for segments: `fixed` and `ess` as in `adapt`; `dual` begins with the b of `ess` for the first
-    batch, and moves it so that an update keeps a target_policy_kl."""
+    """How b is set for segments: `fixed` and `ess` as in `adapt`; `dual` as `ess`, and larger where updates have moved
+    the policy by more than target_policy_kl."""
     target_policy_kl: float = number(0.01, above=0.0, only_with={"segment_adapt": ("dual",)})
-    """Divergence of the policy from the one that played an update's segments that segment_adapt `dual` holds, in nats
-    a step, as the last epoch finds it."""
+    """Divergence of the policy from the one that played an update's segments, in nats a step as the last epoch finds
+    it, above which segment_adapt `dual` flattens the target."""
 
     @property
     def segment_plan(self) -> SegmentPlan | None:
@@ -163,6 +166,7 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
             by_time=self.group_by == "time",
             by_state=self.group_by == "start_state",
             has_critic=self.bootstrap == "value",
+            shares_torso=self.critic == "shared",
             carries_on=self.segments_from == "continuing",
         )
 

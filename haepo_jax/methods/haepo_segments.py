@@ -24,6 +24,7 @@ from haepo_jax.methods.settings import Chosen
 from haepo_jax.types import Metrics
 
 BOOTSTRAPS = ("none", "value")
+CRITICS = ("own", "shared")
 ADAPTS = ("fixed", "ess", "dual")
 SOURCES = ("continuing", "episodes")
 """What segments are cut from: environments that carry on from update to update, or whole episodes of each update."""
@@ -101,7 +102,8 @@ def find_unread(settings: Any) -> dict[str, str | None]:
     """Finds the settings that nothing reads with segments, or without; `haepo_jax.methods.Method.unread`."""
     if settings.segment_length is None:
         of_segments = (
-            *("bootstrap", "group_by", "segments_from", "num_steps", "num_minibatches", "gae_lambda", "value_coef"),
+            *("bootstrap", "group_by", "segments_from", "num_steps", "num_minibatches", "gae_lambda"),
+            *("critic", "value_coef"),
             *("policy_entropy_coef", "segment_temperature", "segment_projection", "segment_adapt", "target_policy_kl"),
         )
         return dict.fromkeys(of_segments, "config.{segment_length} is unset")
@@ -114,7 +116,7 @@ def find_unread(settings: Any) -> dict[str, str | None]:
     holds_kl = settings.segment_adapt == "dual"
     reasons["dual_learning_rate"] = None if holds_kl else f"config.{{segment_adapt}} is {settings.segment_adapt}"
     if settings.bootstrap == "none":
-        reasons |= dict.fromkeys(("gae_lambda", "value_coef"), "config.{bootstrap} is none")
+        reasons |= dict.fromkeys(("gae_lambda", "critic", "value_coef"), "config.{bootstrap} is none")
     if settings.segments_from == "episodes":
         reasons["num_steps"] = "config.{segments_from} is episodes"
     return reasons

@@ -28,15 +28,6 @@ class Multipliers(NamedTuple):
     kl_coef: jax.Array | None
 
 
-class Sharpness(NamedTuple):
-    """The temperature b of the target, as `make_policy_dual` moves it."""
-
-    log_temperature: jax.Array
-    """Logarithm of b, in units of the normalised returns."""
-    has_begun: jax.Array
-    """boolean, False until a batch has had a b to begin with."""
-
-
 class Effects(NamedTuple):
     """The multipliers, and what they did to the last gradient step."""
 
@@ -78,13 +69,16 @@ def make_dual(*, has_reference: bool) -> Adaptation:
 
 
 def make_policy_dual(make_group: Callable[[Any, Blocks], Group], metric: str) -> Adaptation:
-    """Makes the temperature b of the target one that holds how far an update moves the policy.
+    """Makes the temperature b of the target one that keeps an update from moving the policy too far.
 
-    It begins with the b at which the returns of the first batch pick `target_effective_sample_size` of its segments,
-    and rises while the policy's divergence from the one that played is above `target_policy_kl`, as the last epoch
-    finds it: the flatter the target, the nearer the weights stay to even ones. `entropy_coef` and `kl_coef` are shares
-    of it. A divergence of the policy, a step's, can be compared between segments of any length and groups of any size;
-    one of the weights cannot.
+    b is that at which the returns of the batch pick `target_effective_sample_size` of its segments, times a factor of
+    at least 1. The factor rises while the policy's divergence from the one that played is above `target_policy_kl`, as
+    the last epoch finds it, and falls while it is below: the flatter the target, the nearer the weights stay to even
+    ones. `entropy_coef` and `kl_coef` are shares of b. A divergence of the policy, a step's, can be compared between
+    segments of any length and groups of any size; one of the weights cannot. A factor below 1 would fall on and on
+    where small gradient steps keep the policy near, and leave nothing to hold a large one.
+
+    The state is the logarithm of the factor.
 
     Args:
       make_group: `(settings, all blocks of a batch) -> group` of their segments.
@@ -94,11 +88,11 @@ def make_policy_dual(make_group: Callable[[Any, Blocks], Group], metric: str) ->
     on the target's temperature.
     """
 
-    def init(settings: Any, params: Params) -> Sharpness:
+    def init(settings: Any, params: Params) -> jax.Array:
         del settings, params
-        return Sharpness(jnp.float32(0), jnp.bool_(False))
+        return jnp.float32(0)
 
-    def begin(settings: Any, state: Sharpness, batch: SeenBatch) -> tuple[Any, Sharpness]:
+    def begin(settings: Any, log_factor: jax.Array, batch: SeenBatch) -> tuple[Any, jax.Array]:
         assert isinstance(batch.group, Blocks)
         group = make_group(settings, batch.group)
         returns = normalize_returns(group.returns, method=settings.normalization, where=group.valid)
@@ -106,18 +100,17 @@ def make_policy_dual(make_group: Callable[[Any, Blocks], Group], metric: str) ->
             returns, effective_sample_size=settings.target_effective_sample_size, where=group.valid
         )
         has_spread = found > 0
-        first = jnp.sum(jnp.where(has_spread, found, 0)) / jnp.maximum(jnp.sum(has_spread), 1)
-        can_begin = ~state.has_begun & jnp.any(has_spread)
-        log = jnp.where(can_begin, jnp.log(jnp.where(first > 0, first, 1)), state.log_temperature)
+        least = jnp.sum(jnp.where(has_spread, found, 0)) / jnp.maximum(jnp.sum(has_spread), 1)
+        temperature = least * jnp.exp(log_factor)
         total = settings.entropy_coef + settings.kl_coef
         share = jnp.where(total > 0, settings.kl_coef / jnp.where(total > 0, total, 1), 0)
-        weights = {"entropy_coef": jnp.exp(log) * (1 - share), "kl_coef": jnp.exp(log) * share}
-        return dataclasses.replace(settings, **weights), Sharpness(log, state.has_begun | can_begin)
+        weights = {"entropy_coef": temperature * (1 - share), "kl_coef": temperature * share}
+        return dataclasses.replace(settings, **weights), log_factor
 
-    def end(settings: Any, state: Sharpness, batch: SeenBatch, metrics: Metrics) -> Sharpness:
+    def end(settings: Any, log_factor: jax.Array, batch: SeenBatch, metrics: Metrics) -> jax.Array:
         del batch
         excess = metrics[metric] / settings.target_policy_kl - 1
-        return state._replace(log_temperature=_move(state.log_temperature, excess, settings.dual_learning_rate))
+        return _move(log_factor, excess, settings.dual_learning_rate, least=1.0)
 
     return Adaptation(init, begin, end)
 
@@ -193,10 +186,12 @@ def _with_multipliers(settings: Any, multipliers: Multipliers) -> Any:
     return dataclasses.replace(settings, **coefficients)
 
 
-def _move[Logarithms](multipliers: Logarithms, by: Logarithms, learning_rate: jax.Array) -> Logarithms:
+def _move[Logarithms](
+    multipliers: Logarithms, by: Logarithms, learning_rate: jax.Array, *, least: float = _LEAST
+) -> Logarithms:
     """Moves each by at most the learning rate, and not beyond the bounds."""
     return jax.tree.map(
-        lambda log, step: jnp.clip(log + learning_rate * jnp.clip(step, -1, 1), jnp.log(_LEAST), jnp.log(_MOST)),
+        lambda log, step: jnp.clip(log + learning_rate * jnp.clip(step, -1, 1), jnp.log(least), jnp.log(_MOST)),
         multipliers,
         by,
     )

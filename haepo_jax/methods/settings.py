@@ -80,6 +80,8 @@ class SegmentPlan(NamedTuple):
     """Whether it is told which segments begin in the same state."""
     has_critic: bool = True
     """Whether a value function learns beside the policy."""
+    shares_torso: bool = False
+    """Whether the value function has the policy's torso, and a head of its own alone."""
     carries_on: bool = True
     """Whether environments carry on from update to update, rather than each update playing whole episodes."""
 

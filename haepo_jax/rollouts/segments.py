@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from haepo_jax.environments.interface import Environment, Step
 from haepo_jax.networks import Policy
+from haepo_jax.recurrent import Carry
 from haepo_jax.types import Params
 
 
@@ -35,6 +36,10 @@ class Running:
     """Of the newest episode that has ended; 0 where none has."""
     has_ended: jax.Array
     """`[N]` boolean, True once an episode has ended."""
+    carry: Carry = ()
+    """`[N, *C]`, what the policy remembers; empty for a policy without memory."""
+    value_carry: Carry = ()
+    """`[N, *C]`, what a value function beside it remembers, which whoever learns sets."""
 
 
 class Segment(NamedTuple):
@@ -59,13 +64,26 @@ class Segment(NamedTuple):
     running: Running
     """The environments after the segment."""
 
+    @property
+    def resets(self) -> jax.Array:
+        """`[N, S]` boolean, True where a step follows the end of an episode within the segment."""
+        return jnp.pad(self.done[:, :-1], ((0, 0), (1, 0)))
 
-def start(environment: Environment, env_params: Mapping[str, jax.Array | float], key: jax.Array, num: int) -> Running:
-    """Resets `num` environments."""
+
+def start(
+    environment: Environment,
+    env_params: Mapping[str, jax.Array | float],
+    key: jax.Array,
+    num: int,
+    *,
+    carry: Carry = (),
+    value_carry: Carry = (),
+) -> Running:
+    """Resets `num` environments; the carries are those of `Policy.start` and `Value.start`."""
     state, observation = _reset(environment, env_params, key, num)
     zeros = jnp.zeros((num,), jnp.float32)
     empty = Totals(zeros, zeros, dict.fromkeys(environment.info_metrics, zeros))
-    return Running(state, observation, empty, empty, jnp.zeros((num,), bool))
+    return Running(state, observation, empty, empty, jnp.zeros((num,), bool), carry, value_carry)
 
 
 def collect_segment(
@@ -104,7 +122,7 @@ def collect_segment(
 
     def step(running: Running, randomness: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Running, tuple]:
         noise, env_key, reset_key = randomness
-        distribution = policy.apply(params, running.observation)
+        carry, distribution = policy.step(params, running.carry, running.observation)
         action = policy.act(distribution, noise)
         after = step_environments(env_params, jax.random.split(env_key, num), running.state, action)
         done = after.done | (running.current.lengths + 1 >= horizon)
@@ -118,7 +136,8 @@ def collect_segment(
             done,
             distribution.entropy(),
         )
-        return _next(running, after, done, *_reset(environment, env_params, reset_key, num)), record
+        fresh = (*_reset(environment, env_params, reset_key, num), policy.start(num))
+        return _next(running, after, done, carry, fresh), record
 
     # To draw the randomness of all steps at once costs a fraction of drawing it step by step.
     running, records = jax.lax.scan(step, running, draw(jax.random.split(key, num_steps)))
@@ -157,16 +176,18 @@ def _reset(
     return jax.vmap(environment.reset, in_axes=(None, 0))(env_params, jax.random.split(key, num))
 
 
-def _next(running: Running, after: Step, done: jax.Array, fresh_state: Any, fresh_observation: jax.Array) -> Running:
+def _next(
+    running: Running, after: Step, done: jax.Array, carry: Carry, fresh: tuple[Any, jax.Array, Carry]
+) -> Running:
+    """The environments after a step, `fresh` where an episode has ended: state, observation and carry."""
+
     def choose(condition: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (jnp.ndim(no) - 1)), yes, no)
 
     taken = Totals(after.reward, jnp.ones_like(after.reward), after.info_metrics)
     current = jax.tree.map(jnp.add, running.current, taken)
-    state, observation = jax.tree.map(
-        lambda fresh, old: choose(done, fresh, old),
-        (fresh_state, fresh_observation),
-        (after.state, after.observation),
+    state, observation, carry = jax.tree.map(
+        lambda first, old: choose(done, first, old), fresh, (after.state, after.observation, carry)
     )
     return Running(
         state=state,
@@ -174,4 +195,6 @@ def _next(running: Running, after: Step, done: jax.Array, fresh_state: Any, fres
         current=jax.tree.map(lambda values: jnp.where(done, 0, values), current),
         last=jax.tree.map(lambda new, old: jnp.where(done, new, old), current, running.last),
         has_ended=running.has_ended | done,
+        carry=carry,
+        value_carry=running.value_carry,
     )

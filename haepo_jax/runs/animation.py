@@ -11,6 +11,7 @@ from haepo_jax.components import failures_named
 from haepo_jax.config import with_settings
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError, StorageError
+from haepo_jax.recurrent import Carry
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import write_file
 from haepo_jax.runs.policies import LoadedPolicy, load_policy
@@ -108,15 +109,16 @@ def _play(policy: LoadedPolicy, key: jax.Array) -> tuple[list[Any], int]:
     reset_key, step_key = jax.random.split(key)
 
     @jax.jit
-    def step(state: Any, observation: jax.Array, t: jax.Array) -> Any:
-        action = policy.act(observation, greedy=True)
-        return environment.step(params, jax.random.fold_in(step_key, t), state, action)
+    def step(state: Any, observation: jax.Array, carry: Carry, t: jax.Array) -> tuple[Any, Carry]:
+        carry, action = policy.step(carry, observation, greedy=True)
+        return environment.step(params, jax.random.fold_in(step_key, t), state, action), carry
 
+    carry = policy.start()
     state, observation = environment.reset(params, reset_key)
     states, every = [jax.device_get(state)], 1
     steps, done = 0, False
     while not done:
-        after = step(state, observation, np.int32(steps))
+        after, carry = step(state, observation, carry, np.int32(steps))
         state, observation, steps = after.state, after.observation, steps + 1
         done = bool(after.done) or steps >= policy.horizon
         if done or steps % every == 0:

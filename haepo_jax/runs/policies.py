@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from haepo_jax.config import with_settings
@@ -14,6 +15,7 @@ from haepo_jax.config.members import Member
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import Policy
+from haepo_jax.recurrent import Carry
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.states import LAST, Checkpoint, load_member
 from haepo_jax.types import Params
@@ -26,7 +28,8 @@ class LoadedPolicy:
     params: Params
     """What `apply` takes, NumPy arrays: parameters, with what observations are normalised by as `NormalizedParams`."""
     apply: Callable[[Params, jax.Array], Any]
-    """Pure: `(params, observations [..., *observation_shape]) -> distribution` of distrax, of batch shape `[...]`."""
+    """Pure: `(params, observations [..., *observation_shape]) -> distribution` of distrax, of batch shape `[...]`; of
+    a policy that remembers, at the first step of an episode."""
     member: Member
     """Its index, seed and swept settings."""
     update: int
@@ -38,6 +41,54 @@ class LoadedPolicy:
     horizon: int
     """T, the steps at which its episodes were cut."""
     _policy: Policy = dataclasses.field(repr=False)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its actions follow from more than the observation, and `step` takes the place of `act`."""
+        return self._policy.recurrence is not None
+
+    def start(self, *shape: int) -> Carry:
+        """Makes the memory before an episode's first step, `[*shape, *C]`; empty for a policy that does not remember.
+
+        Args:
+          shape: axes of a batch of episodes; none by default.
+        """
+        return self._policy.start(*shape)
+
+    def step(
+        self, carry: Carry, observation: ArrayLike, key: jax.Array | None = None, *, greedy: bool = False
+    ) -> tuple[Carry, jax.Array]:
+        """Chooses the next actions of episodes, for policies of both kinds; it may be called inside `jax.jit`.
+
+        Args:
+          carry: what it remembers of each episode, from `start` or from the step before.
+          observation: as of `act`.
+          key: as of `act`.
+          greedy: as of `act`.
+
+        Returns:
+          What it remembers after the step, and actions as of `act`.
+
+        Raises:
+          ConfigError: as of `act`; or a carry that is of another policy or batch.
+
+        Example::
+
+            carry = policy.start()
+            while not done:
+                carry, action = policy.step(carry, observation, greedy=True)
+        """
+        observations = _as_observations(self.environment, observation)
+        if key is None and not greedy:
+            raise ConfigError("act needs a key to sample an action; give one, or greedy=True.")
+        batch = observations.shape[: observations.ndim - len(self.environment.observation_shape)]
+        expected, given = (jax.tree.map(np.shape, tree) for tree in (self.start(*batch), carry))
+        if expected != given:
+            raise ConfigError(
+                f"the carry of these observations is of shape {expected}, as start({', '.join(map(str, batch))}) "
+                f"makes it; got one of shape {given}."
+            )
+        return _step(self._policy, greedy, self.params, carry, observations, key)
 
     def act(self, observation: ArrayLike, key: jax.Array | None = None, *, greedy: bool = False) -> jax.Array:
         """Chooses actions; it may be called inside `jax.jit`.
@@ -53,14 +104,14 @@ class LoadedPolicy:
           the bounds of the environment.
 
         Raises:
-          ConfigError: an observation of another shape, or a sample without a key.
+          ConfigError: an observation of another shape, or a sample without a key; or a policy that remembers.
         """
-        observations = _as_observations(self.environment, observation)
-        if greedy:
-            return _act_greedily(self._policy, self.params, observations)
-        if key is None:
-            raise ConfigError("act needs a key to sample an action; give one, or greedy=True.")
-        return _act(self._policy, self.params, observations, key)
+        if self.remembers:
+            raise ConfigError(
+                "this policy remembers the episode, which act cannot; call carry, action = policy.step(carry, "
+                "observation, key), with the carry of policy.start() before an episode's first step."
+            )
+        return self.step((), observation, key, greedy=greedy)[1]
 
 
 def load_policy(workdir: StrPath, member: int = 0, checkpoint: Checkpoint = LAST) -> LoadedPolicy:
@@ -95,15 +146,15 @@ def load_policy(workdir: StrPath, member: int = 0, checkpoint: Checkpoint = LAST
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _act_greedily(policy: Policy, params: Params, observations: jax.Array) -> jax.Array:
-    return policy.apply(params, observations).mode()
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _act(policy: Policy, params: Params, observations: jax.Array, key: jax.Array) -> jax.Array:
-    distribution = policy.apply(params, observations)
-    return policy.act(distribution, policy.noise(key, distribution.batch_shape))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    policy: Policy, greedy: bool, params: Params, carry: Carry, observations: jax.Array, key: jax.Array | None
+) -> tuple[Carry, jax.Array]:
+    carry, distribution = policy.step(params, carry, observations)
+    if greedy:
+        return carry, distribution.mode()
+    assert key is not None
+    return carry, policy.act(distribution, policy.noise(key, distribution.batch_shape))
 
 
 def _as_observations(environment: Environment, given: ArrayLike) -> jax.Array:

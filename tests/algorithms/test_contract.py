@@ -172,6 +172,44 @@ def test_every_method_learns_from_a_batch_counted_in_steps(name):
     assert distance(state.learner.params, start.learner.params) > 1e-3
 
 
+def update_that_remembers(name):
+    """An update of a method whose policy is a GRU, and its config."""
+    config = config_of(name, policy={"network": "gru", "hidden_sizes": (6, 4)})
+    run = make_member(config)
+
+    def update(settings, seed):
+        state = run.init(jax.random.key(seed), settings)
+        return run.learn(state, run.collect(state))
+
+    return config, run, update
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("grpo", "ppo") else pytest.mark.slow) for name in ALL]
+)
+def test_a_policy_that_remembers_is_reported_by_every_method(name):
+    config, _, update = update_that_remembers(name)
+    state, metrics = jax.eval_shape(update, arrays_of(traced_settings(config)), 0)
+    assert metrics.keys() == OF_EVERY_UPDATE | set(get_method(config).metrics)
+    assert "cell" in str(jax.tree.map(lambda leaf: 0, state.learner.params))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_every_method_learns_with_a_policy_that_remembers_and_gives_the_same_bits_twice(name):
+    config, run, update = update_that_remembers(name)
+    settings, learn = arrays_of(traced_settings(config)), jax.jit(update)
+    first, same, other = (learn(settings, seed) for seed in (0, 0, 1))
+    assert_identical(first[0].learner, same[0].learner)
+    assert distance(first[0].learner.params, other[0].learner.params) > 1e-3
+    assert all(np.isfinite(value) for value in first[1].values())
+    start = run.init(jax.random.key(0), settings)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), first[0].learner.params, start.learner.params)
+    assert min(jax.tree.leaves(moved)) > 0
+    together, _ = jax.jit(jax.vmap(update, in_axes=(None, 0)))(settings, jnp.arange(2))
+    assert_close(jax.tree.map(lambda leaf: leaf[1], together.learner.params), other[0].learner.params)
+
+
 OF_EPISODES = [name for name in ALL if name == HANDED_IN or METHODS[name].sees is not Sees.SEGMENTS]
 WITH_EPOCHS = [name for name in OF_EPISODES if isinstance(get_method_settings(config_of(name)), EpochsConfig)]
 WITH_REFERENCE = [name for name in ALL if isinstance(get_method_settings(config_of(name)), ReferenceConfig)]

@@ -76,6 +76,7 @@ CHOICES = {
     "haepo.adapt": haepo.OF_BATCH + haepo.OVER_BATCHES,
     "haepo.reference": config_module.REFERENCES,
     "haepo.bootstrap": haepo_segments.BOOTSTRAPS,
+    "haepo.critic": haepo_segments.CRITICS,
     "haepo.group_by": GROUPINGS,
     "haepo.segments_from": haepo_segments.SOURCES,
     "haepo.segment_projection": haepo.PROJECTIONS,

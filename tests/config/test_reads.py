@@ -74,6 +74,7 @@ def test_deviations_belong_to_real_actions_and_activations_to_hidden_layers():
     [
         ("mlp", (), {"network_kwargs"}),
         ("cnn", (), {"hidden_sizes"}),
+        ("gru", (), {"network_kwargs"}),
         ("my_project.nets:Net", ("size", "activation"), {"hidden_sizes"}),
         ("my_project.nets:Net", ("hidden_sizes",), {"activation"}),
     ],
@@ -83,6 +84,16 @@ def test_a_network_reads_the_settings_that_it_takes(network, arguments, expected
     reasons = unread(config, network_arguments=arguments)
     assert {name.partition(".")[2] for name in reasons if name.startswith("policy.")} == expected
     assert all(f"config.policy.network is {network}, wh" in reasons[f"policy.{name}"] for name in expected)
+
+
+def test_an_activation_belongs_to_layers_before_a_recurrent_one():
+    reasons = unread(from_config_dict({"policy": {"network": "lstm", "hidden_sizes": (8,)}}))
+    assert reasons["policy.activation"] == "config.policy.hidden_sizes has no layer before the recurrent one"
+
+
+def test_a_recurrent_cell_from_outside_takes_hidden_sizes_as_an_argument(monkeypatch):
+    given(monkeypatch, policy__hidden_sizes="(8,)")
+    command_line.check_read([from_config_dict({"policy": {"network": "flax.linen:MGUCell", "hidden_sizes": (8,)}})])
 
 
 def test_what_a_network_from_outside_does_not_take_is_refused_as_an_argument(monkeypatch):

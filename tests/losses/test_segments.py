@@ -131,7 +131,7 @@ MANY = pytest.mark.parametrize("make", [rows, one_episode])
 
 
 @MANY
-@pytest.mark.parametrize("h", [1, 3, T])
+@pytest.mark.parametrize("h", [3, *(pytest.param(h, marks=pytest.mark.slow) for h in (1, T))])
 def test_sums_lengths_and_starts_match_the_reference(make, h, x64):
     batch = make()
     segments = cut_by_hand(batch, h)
@@ -146,7 +146,10 @@ def test_sums_lengths_and_starts_match_the_reference(make, h, x64):
 
 
 @MANY
-@pytest.mark.parametrize(("h", "gae_lambda"), [(1, 0.8), (3, 0.0), (3, 0.8), (T, 0.8), (4, 1.0)])
+@pytest.mark.parametrize(
+    ("h", "gae_lambda"),
+    [(3, 0.8), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((1, 0.8), (3, 0.0), (T, 0.8), (4, 1.0)))],
+)
 def test_returns_match_the_reference(make, h, gae_lambda, x64):
     batch = make()
     numbers = {"discount": 0.9, "gae_lambda": gae_lambda}
@@ -178,8 +181,7 @@ def test_a_time_limit_counts_what_would_have_come_and_an_end_does_not():
     np.testing.assert_allclose(ended, [1.5 - 1, 0, 1.5 + 2 - 3, 0])
 
 
-@pytest.mark.parametrize("normalization", ["zscore", "none"])
-@pytest.mark.parametrize("length", [T, T + 7])
+@pytest.mark.parametrize(("length", "normalization"), [(T, "zscore"), (T + 7, "none")])
 def test_one_segment_a_row_without_values_is_haepo_to_the_last_bit(normalization, length):
     batch = one_episode(shape=(7, T))
     log_probs, behaviour, rewards = (
@@ -224,7 +226,13 @@ def loss_by_hand(reference, batch, h, group_by, kind, states):
 
 
 @pytest.mark.parametrize("group_by", GROUPINGS)
-@pytest.mark.parametrize(("h", "kind", "make"), [(3, "log_ratio", rows), (1, "sum", rows), (4, "mean", one_episode)])
+@pytest.mark.parametrize(
+    ("h", "kind", "make"),
+    [
+        (3, "log_ratio", rows),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in ((1, "sum", rows), (4, "mean", one_episode))),
+    ],
+)
 def test_losses_match_the_reference(reference, group_by, h, kind, make, x64):
     batch, states = make(), np.random.default_rng(1).integers(0, 3, (M, T))
     losses, sizes = loss_by_hand(reference, batch, h, group_by, kind, states)
@@ -235,7 +243,7 @@ def test_losses_match_the_reference(reference, group_by, h, kind, make, x64):
 
 
 @pytest.mark.parametrize("group_by", GROUPINGS)
-@pytest.mark.parametrize("garbage", [np.nan, np.inf])
+@pytest.mark.parametrize("garbage", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_garbage_in_steps_that_do_not_count_changes_neither_value_nor_slope(group_by, garbage):
     states = np.random.default_rng(1).integers(0, 3, (M, T)) if group_by == "start_state" else None
     options = {"segment_length": 3, "kind": "log_ratio", "group_by": group_by, "start_states": states, **NUMBERS}
@@ -277,13 +285,14 @@ def test_groups_of_one_segment_have_no_slope():
 
 def test_half_precision_is_summed_in_float32():
     log_probs = jnp.full((2, 400), -2.0, jnp.bfloat16).at[0, 7].set(-1.5)
-    found = segment_log_likelihoods(log_probs, segment_length=400)
+    found = sums(log_probs, segment_length=400)
     assert found.dtype == jnp.float32 and found[0, 0, 0] - found[1, 0, 0] == 0.5
-    cut = segment_log_likelihoods(log_probs, segment_length=400, done=jnp.zeros((2, 400), bool))
+    cut = sums(log_probs, segment_length=400, done=jnp.zeros((2, 400), bool))
     assert cut.dtype == jnp.float32 and cut[0, 0, 0] - cut[1, 0, 0] == 0.5
 
 
-@pytest.mark.parametrize("make", [rows, one_episode])
+@pytest.mark.slow
+@MANY
 def test_eager_vmapped_and_leading_axes_agree(make):
     batches = [make(seed, shape=(M, T)) for seed in (0, 1)]
     both = {name: None if batches[0][name] is None else np.stack([b[name] for b in batches]) for name in batches[0]}
@@ -297,7 +306,7 @@ def test_eager_vmapped_and_leading_axes_agree(make):
     assert metrics.effective_sample_size.shape == (2, 4)
 
 
-@pytest.mark.parametrize("group_by", ["minibatch", "time"])
+@pytest.mark.parametrize("group_by", [pytest.param("minibatch", marks=pytest.mark.slow), "time"])
 def test_rows_spread_over_devices_give_the_numbers_of_one(group_by):
     batch = {
         name: np.asarray(array, np.float32 if array.dtype == float else bool)
@@ -321,6 +330,7 @@ WHOLE = arrays(np.float32, (2, 6), elements=st.integers(-100, 100))
 FLAGS = arrays(bool, (2, 6))
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(steps=WHOLE, done=FLAGS, where=FLAGS, h=st.integers(1, 8))
 def test_segments_share_out_all_steps_that_count(steps, done, where, h):

@@ -71,3 +71,18 @@ def test_the_strongest_references_are_named_with_their_environment_steps(
 def test_a_seed_has_its_share_of_the_environment_steps_of_all(results):
     results["shipped"]["pendulum"] |= {"million_env_steps": 122.9, "seeds": 16}
     assert row_of(blocks.blocks(results)[blocks.SHIPPED], "`pendulum`")[4:6] == ["122.9", "7.7"]
+
+
+def test_the_readme_quotes_each_method_of_the_suite_with_its_one_setting(results):
+    table = {
+        "caption": "All methods over 3 tasks x 4 seeds",
+        "columns": ["method", "one setting for all tasks", "tuned for each task"],
+        "rows": [["HAEPO adaptive", "0.8 [0.7, 0.9]", "0.85"], ["PPO", "0.6 [0.5, 0.7]", "0.65"]],
+        "note": "",
+    }
+    suite = results["paper"] | {"command": "python -m suite", "tables": dict.fromkeys(blocks._OF_SUITE, table)}
+    text = blocks.blocks(results | {"suite": suite})[blocks.NUMBERS]
+    assert "all methods over 3 tasks x 4 seeds, 0 random play" in text
+    assert "interquartile mean HAEPO adaptive 0.8 [0.7, 0.9], PPO 0.6 [0.5, 0.7] | `python -m suite`" in text
+    results.pop("suite", None)
+    assert "One setting" not in blocks.blocks(results)[blocks.NUMBERS]
