@@ -32,7 +32,8 @@ def blocks(document):
 
 
 RUN = {
-    **{("docs/components.md", k): () for k in range(8)},
+    **{("docs/components.md", k): () for k in range(9)},
+    ("docs/environments.md", 0): (),
     ("README.md", 0): (),
     ("README.md", 1): (),
     ("docs/method.md", 0): (),

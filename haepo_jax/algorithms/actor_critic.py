@@ -39,8 +39,8 @@ from haepo_jax.methods import (
     get_segment_plan,
 )
 from haepo_jax.networks import Policy, Value, make_torso, make_value, share_torso, unroll_log_probs
+from haepo_jax.networks.recurrent import Carry, reset_carry
 from haepo_jax.optimizer import make_optimizer
-from haepo_jax.recurrent import Carry, reset_carry
 from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of
 from haepo_jax.rollouts.episodes import Trajectories, collect
 from haepo_jax.rollouts.segments import Segment, collect_segment, segment_metrics, start

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.networks import Policy, unroll_log_probs
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.parallel import TRAJECTORIES
-from haepo_jax.recurrent import Carry
 from haepo_jax.types import Params
 
 Partial = Any

@@ -22,7 +22,7 @@ from haepo_jax.algorithms.running_statistics import (
 )
 from haepo_jax.environments import Environment
 from haepo_jax.networks import Policy, unroll_log_probs
-from haepo_jax.recurrent import Carry
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.rollouts.episode_stats import (
     EpisodeStats,
     ignore,

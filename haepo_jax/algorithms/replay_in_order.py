@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from haepo_jax.algorithms.gradient_accumulator import GradientSum, Partial, Piece
 from haepo_jax.networks import Policy, unroll_log_probs
-from haepo_jax.recurrent import Carry
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.types import Params
 
 _LEAST_STEPS = 16  # of a piece: so what is kept between two of them is little beside the steps

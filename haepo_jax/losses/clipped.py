@@ -160,7 +160,7 @@ def approximate_kl(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> print(approximate_kl(jnp.log(jnp.array([0.5, 0.25])), jnp.log(jnp.array([0.25, 0.25]))).round(4))
+      >>> print(f"{approximate_kl(jnp.log(jnp.array([0.5, 0.25])), jnp.log(jnp.array([0.25, 0.25]))):.4f}")
       0.1534
 
     Source: the estimator k3 of Schulman (2020), "Approximating KL divergence".

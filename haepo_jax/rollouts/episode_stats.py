@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from haepo_jax.losses import trajectory_log_likelihood, trajectory_returns
 from haepo_jax.networks import Policy, unroll_log_probs
-from haepo_jax.recurrent import Carry
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
 from haepo_jax.types import Params
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from haepo_jax.environments.interface import Environment
 from haepo_jax.networks import Policy
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.parallel import TRAJECTORIES, max_over_members
-from haepo_jax.recurrent import Carry
 from haepo_jax.rollouts.persistence import draw_noise
 from haepo_jax.types import Params
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from haepo_jax.environments.interface import Environment, Step
 from haepo_jax.networks import Policy
-from haepo_jax.recurrent import Carry
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.types import Params
 
 

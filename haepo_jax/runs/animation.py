@@ -11,7 +11,7 @@ from haepo_jax.components import failures_named
 from haepo_jax.config import with_settings
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError, StorageError
-from haepo_jax.recurrent import Carry
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import write_file
 from haepo_jax.runs.policies import LoadedPolicy, load_policy

@@ -15,7 +15,7 @@ from haepo_jax.config.members import Member
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import Policy
-from haepo_jax.recurrent import Carry
+from haepo_jax.networks.recurrent import Carry
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.states import LAST, Checkpoint, load_member
 from haepo_jax.types import Params

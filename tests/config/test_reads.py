@@ -128,7 +128,9 @@ def test_what_one_of_several_experiments_reads_is_read():
 
 
 def test_what_is_set_in_vain_is_found_by_its_reason():
-    config = from_config_dict({"algorithm": "rloo", "haepo": {"score": "sum", "temperature": 0.5}})
+    config = from_config_dict(
+        {"algorithm": "rloo", "haepo": {"score": "sum", "temperature": HaepoConfig().temperature}}
+    )
     assert set_and_unread(config, unread(config)) == {"config.algorithm is rloo": ["haepo.score"]}
 
 
@@ -173,7 +175,7 @@ def test_arguments_that_are_read_pass_in_silence(monkeypatch, capsys):
 
 def test_a_config_file_that_serves_several_methods_gets_a_word_of_what_it_sets_in_vain(monkeypatch, capsys):
     given(monkeypatch, algorithm="ppo")
-    config = from_config_dict({"algorithm": "ppo", "haepo": {"temperature": 4.0, "kl_coef": 0.1}})
+    config = from_config_dict({"algorithm": "ppo", "haepo": {"temperature": 7.0, "kl_coef": 0.1}})
     command_line.check_read([config])
     assert capsys.readouterr().out == (
         "The config file sets haepo.temperature, haepo.kl_coef, which nothing reads, as config.algorithm is ppo.\n"

@@ -65,7 +65,7 @@ def test_returns_near_the_largest_float_are_not_lost_in_their_mean(monkeypatch):
         Population, "map_members", lambda *_: {"greedy": largest, "sampled": np.array([largest[0], [np.inf] * 8])}
     )
     population = make_population(fixed_config(TINY))
-    members = evaluation._play_wave(population, population.init(), [3, 3], 8, 0)
+    members = evaluation._play_wave(population, population.init(), 3, "last", 8, 0)
     assert [member["greedy_return"] for member in members] == [float(np.finfo(np.float32).max)] * 2
     assert [member["sampled_return"] for member in members] == [float(np.finfo(np.float32).max), None]
     assert [member["greedy_return_std"] for member in members] == [0.0, 0.0]
@@ -99,7 +99,7 @@ def test_memory_does_not_grow_with_the_horizon(monkeypatch):
 
         monkeypatch.setattr(Population, "map_members", compile_instead)
         with pytest.raises(StopIteration):
-            evaluation._play_wave(population, population.init(), [1], 16, 0)
+            evaluation._play_wave(population, population.init(), 1, "last", 16, 0)
         return found[0]
 
     assert measured(1_000_000) < 1.1 * measured(1_000)

@@ -369,9 +369,8 @@ def test_a_limited_run_that_was_killed_ends_as_one_left_alone(limited_run, tmp_p
     assert left["members"] == right["members"] and left["num_updates"] == right["num_updates"]
 
 
-@pytest.mark.parametrize(
-    ("batch", "cause"), [pytest.param("large", "environment steps", marks=pytest.mark.slow), ("small", "divergence")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "cause"), [("large", "environment steps"), ("small", "divergence")])
 def test_a_run_ends_though_there_is_padding(tmp_path, monkeypatch, batch, cause):
     """Three members on eight devices: padding beside a member, and devices with nothing but padding."""
     monkeypatch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: batch == "large")

@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers.command_runner import ROOT, run
 
-from haepo_jax.config import setting_names
+from haepo_jax.config import OptimizerConfig, setting_names
 from haepo_jax.config.sweep import sweep_setting_names
 from haepo_jax.language.config import setting_names as language_setting_names
 
@@ -230,7 +230,8 @@ def test_help_has_every_setting_with_its_allowed_values_and_meaning(module, aske
             assert entry.endswith("; has a schedule) ") and f"  --config.X_schedule{rest}{group}: " in finished.out
         else:
             assert f"  --config.{name}{group}: " in finished.out
-    assert "What the transformed gradient is multiplied by. (number above 0; default: 0.005" in printed
+    rate = OptimizerConfig().learning_rate
+    assert f"What the transformed gradient is multiplied by. (number above 0; default: {rate}" in printed
 
 
 @pytest.mark.parametrize("module", EVERY_COMMAND)

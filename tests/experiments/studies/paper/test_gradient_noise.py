@@ -54,6 +54,7 @@ def assert_identical(left, right):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_points_are_those_of_training(points):
     functions = make_member(PPO)
     settings = {name: jnp.asarray(value) for name, value in traced_settings(PPO).items()}
@@ -64,6 +65,7 @@ def test_the_points_are_those_of_training(points):
     assert_identical(points[1], jax.device_get(second.learner.params))
 
 
+@pytest.mark.slow
 def test_gradients_are_of_the_policy_alone(points, slopes):
     size = ravel_pytree(points[0]["policy"])[0].size
     assert size < ravel_pytree(points[0])[0].size
@@ -72,6 +74,7 @@ def test_gradients_are_of_the_policy_alone(points, slopes):
         assert all(np.isfinite(values).all() and np.abs(values).max() > 0 for values, _ in measured)
 
 
+@pytest.mark.slow
 def test_the_critics_share_of_the_loss_is_left_out(points, slopes):
     """Policy and critic share no parameters, so that its weight in the loss has no part in the policy's gradient."""
     for (other, _), (values, _) in zip(
@@ -80,6 +83,7 @@ def test_the_critics_share_of_the_loss_is_left_out(points, slopes):
         np.testing.assert_allclose(other, values, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_batches_are_fresh_and_their_steps_counted(slopes):
     for measured in slopes.values():
         for values, _ in measured:
@@ -88,6 +92,7 @@ def test_batches_are_fresh_and_their_steps_counted(slopes):
     assert all(4 <= env_steps <= 4 * 20 for _, env_steps in slopes["reinforce"])
 
 
+@pytest.mark.slow
 def test_plain_haepo_is_reinforce_on_fresh_data(slopes):
     """With log_ratio, z-scores, temperature 1 and no regularisers they differ by the scale of the loss alone."""
     for (left, steps), (right, same_steps) in zip(slopes["haepo"], slopes["reinforce"], strict=True):

@@ -2,7 +2,7 @@
 
 This is the only part of the package that knows distrax. A torso is a Flax module that maps observations
 `[..., *observation_shape]` to features `[..., F]`, whatever axes lead; `mlp` and `cnn` are here, those with a memory
-in `haepo_jax.recurrent`, others come from outside.
+in `haepo_jax.networks.recurrent`, others come from outside.
 """
 
 import functools
@@ -22,7 +22,7 @@ from haepo_jax import components
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments.interface import ActionSpace, Discrete, MultiDiscrete
 from haepo_jax.errors import ConfigError, quoted
-from haepo_jax.recurrent import CELLS, Carry, Memory, RecurrentTorso, make_initial_carry, repeat_carry
+from haepo_jax.networks.recurrent import CELLS, Carry, Memory, RecurrentTorso, make_initial_carry, repeat_carry
 from haepo_jax.types import Params
 
 HEAD = "head"

@@ -11,7 +11,7 @@ from haepo_jax.config import PolicyConfig
 from haepo_jax.environments import Box, Discrete
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import make_torso, make_value
-from haepo_jax.recurrent import RecurrentTorso
+from haepo_jax.networks.recurrent import RecurrentTorso
 
 N, T = 3, 7
 RESETS = jnp.zeros((N, T), bool).at[1, 3].set(True).at[:, 5].set(True)
