@@ -84,3 +84,17 @@ def assert_drawn(environment, states):
     assert len(pictures) == len(states) and len({picture.shape for picture in pictures}) == 1
     assert pictures[0].ndim == 3 and pictures[0].shape[-1] == 3
     assert pictures[0].std() > 0
+
+
+def functions_of(env):
+    """The reset and the step, as `assert_same` takes them, of a library whose state holds all that is seen of it."""
+
+    def reset(key):
+        state = env.reset(key)
+        return state, state.obs
+
+    def step(key, state, action):
+        after = env.step(state, action)
+        return after, after.obs, after.reward, after.done
+
+    return reset, step

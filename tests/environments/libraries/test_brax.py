@@ -7,7 +7,7 @@ pytest.importorskip("brax", reason="needs the extra brax")
 import jax
 import jax.numpy as jnp
 from brax import envs
-from helpers.library_steps import assert_same, play
+from helpers.library_steps import assert_same, functions_of, play
 
 from haepo_jax.environments import Box, make
 from haepo_jax.environments.libraries import brax as adapter
@@ -29,15 +29,7 @@ def test_steps_are_those_of_the_library(name):
     assert environment.max_steps == 1000
     played = play(environment, steps=30)
 
-    def reset(key):
-        state = env.reset(key)
-        return state, state.obs
-
-    def step(key, state, action):
-        after = env.step(state, action)
-        return after, after.obs, after.reward, after.done
-
-    assert_same(played, reset, step, tolerance=2e-4)
+    assert_same(played, *functions_of(env), tolerance=2e-4)
 
 
 def test_a_fall_is_an_end_of_the_task_and_a_limit_of_time_is_not(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("mujoco_playground", reason="needs the extra playground")
 
-from helpers.library_steps import assert_same, play
+from helpers.library_steps import assert_same, functions_of, play
 from mujoco_playground import registry
 
 from haepo_jax.environments import Box, make
@@ -26,15 +26,7 @@ def test_steps_are_those_of_the_library(name):
     assert environment.max_steps == config.episode_length // config.action_repeat
     played = play(environment, steps=20)
 
-    def reset(key):
-        state = env.reset(key)
-        return state, state.obs
-
-    def step(key, state, action):
-        after = env.step(state, action)
-        return after, after.obs, after.reward, after.done
-
-    assert_same(played, reset, step, tolerance=2e-4)
+    assert_same(played, *functions_of(env), tolerance=2e-4)
 
 
 def test_settings_of_its_config_reach_it_and_others_are_refused():
