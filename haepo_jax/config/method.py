@@ -218,8 +218,13 @@ def make_chosen(config: ExperimentConfig) -> Chosen:
     settings = get_method_settings(config)
     names = {leaf: name_setting(config, leaf) for leaf, _, _ in leaves(settings)}
     section = f"{TRACED_GROUP if is_outside(config.algorithm) else config.algorithm}."
-    swept = {name.removeprefix(section): values for name, values in config.sweep.items() if name.startswith(section)}
-    return Chosen(settings, swept, names, config.num_trajectories)
+    varied, changed = dict(config.sweep), ()
+    if config.pbt.every is not None:
+        varied |= {name: (*config.sweep.get(name, ()), *bounds) for name, bounds in config.pbt.perturb.items()}
+        changed = tuple(config.pbt.perturb or config.sweep)
+    of_method = {name.removeprefix(section): values for name, values in varied.items() if name.startswith(section)}
+    own_changed = [name for name in of_method if section + name in changed]
+    return Chosen(settings, of_method, names, config.num_trajectories, own_changed)
 
 
 def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:

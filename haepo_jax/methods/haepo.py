@@ -289,6 +289,12 @@ def _check_multipliers(chosen: Chosen) -> None:
                 f"0{remedy}."
             )
     for name in weights:
+        if name in chosen.changed:
+            raise ConfigError(
+                f"{where} begins with {chosen.where(name)} and moves it itself, so that population-based training "
+                f"would change it in vain; name other settings in config.pbt.perturb, or set {chosen.where('adapt')} "
+                f"to {' or '.join(OF_BATCH)}."
+            )
         schedule = name + SCHEDULE
         if getattr(settings, schedule) != CONSTANT:
             raise ConfigError(
