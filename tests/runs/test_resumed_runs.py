@@ -23,7 +23,7 @@ KINDS = {
         **{"env": "FrozenLake-misc", "min_batch_steps": 100},
         "haepo": SEGMENTS | {"group_by": "start_state", "segment_length": 2},
     },
-    "segments of whole episodes, by time": {
+    "segments of whole episodes, by time, with a critic on the policy's torso": {
         "haepo": SEGMENTS
         | {"segments_from": "episodes", "group_by": "time", "critic": "shared", "bootstrap": "value"},
     },
