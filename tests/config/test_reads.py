@@ -15,7 +15,6 @@ from haepo_jax.methods.schedules import of_coefficient
 ARGUMENTS = {"haepo.score_kwargs", "haepo.score_params"}  # of a score from outside
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
 OF_SCHEDULES = {name for name, field in FIELDS.items() if of_coefficient(field)}
-OF_BATCHES = {"ppo.num_steps"}  # where min_batch_steps asks for longer segments
 OF_SEGMENTS = {f"haepo.{name}" for name in haepo_segments.find_unread(HaepoConfig())}
 OF_A_CHOICE = {name for name, field in FIELDS.items() if field.metadata.get("only_with")}
 
@@ -28,7 +27,7 @@ def test_an_algorithm_reads_its_own_section_and_no_other(algorithm):
         if section in ALGORITHMS and section != algorithm:
             assert name in names
     own = {name for name in names if name.startswith(f"{algorithm}.")}
-    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE | OF_BATCHES | OF_SEGMENTS
+    assert own - OF_SCHEDULES <= ARGUMENTS | OF_A_CHOICE | OF_SEGMENTS
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_exploration_belongs_to_persistences_above_1_and_to_whole_episodes():
 def test_what_one_of_several_experiments_reads_is_read():
     haepo, ppo = (unread(from_config_dict({"algorithm": name})) for name in ("haepo", "ppo"))
     together = unread_by_all([haepo, ppo])
-    assert "haepo.score" not in together and "ppo.gae_lambda" not in together and "dpo.beta" in together
+    assert "haepo.score" not in together and "ppo.num_steps" not in together and "dpo.beta" in together
 
 
 def test_what_is_set_in_vain_is_found_by_its_reason():
