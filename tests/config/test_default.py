@@ -76,9 +76,9 @@ def test_a_choice_of_haepo_goes_with_the_other_defaults(haepo):
     assert set_and_unread(made, unread(made)) == {}
 
 
-def test_ppo_begins_with_four_environments_of_256_steps():
+def test_ppo_begins_with_four_environments_of_128_steps():
     config = from_config_dict({"algorithm": "ppo"})
-    assert (config.num_trajectories, count_segment_steps(config)) == (4, 256)
+    assert (config.num_trajectories, count_segment_steps(config)) == (4, 128)
 
 
 def test_a_length_of_segments_that_the_batch_makes_void_is_refused_as_a_flag(monkeypatch):
