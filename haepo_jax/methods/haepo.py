@@ -97,7 +97,7 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
     projection: str = choice("forward", PROJECTIONS)
     kl_coef: float = number(0.0, low=0.0)
     reference: str = choice("none", REFERENCES)
-    history: int = count(3, low=0)
+    history: int = count(7, low=0)
     num_epochs: int = count(4, low=1)
     """Gradient steps on each batch of episodes; with segments, times that an update goes through them."""
     adapt: str = choice("ess", OF_BATCH + OVER_BATCHES)
