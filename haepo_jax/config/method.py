@@ -218,13 +218,12 @@ def make_chosen(config: ExperimentConfig) -> Chosen:
     settings = get_method_settings(config)
     names = {leaf: name_setting(config, leaf) for leaf, _, _ in leaves(settings)}
     section = f"{TRACED_GROUP if is_outside(config.algorithm) else config.algorithm}."
-    varied, changed = dict(config.sweep), ()
-    if config.pbt.every is not None:
-        varied |= {name: (*config.sweep.get(name, ()), *bounds) for name, bounds in config.pbt.perturb.items()}
-        changed = tuple(config.pbt.perturb or config.sweep)
+    perturbed = {} if config.pbt.every is None else config.pbt.perturb
+    varied = {**config.sweep, **{name: (*config.sweep.get(name, ()), *ends) for name, ends in perturbed.items()}}
     of_method = {name.removeprefix(section): values for name, values in varied.items() if name.startswith(section)}
-    own_changed = [name for name in of_method if section + name in changed]
-    return Chosen(settings, of_method, names, config.num_trajectories, own_changed)
+    changing = () if config.pbt.every is None else perturbed or config.sweep
+    changed = [name for name in of_method if section + name in changing]
+    return Chosen(settings, of_method, names, config.num_trajectories, changed)
 
 
 def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:
