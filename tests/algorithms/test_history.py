@@ -34,10 +34,11 @@ def config_of(**changes):
 
 
 @functools.cache
-def programs(history=HISTORY, **changes):
-    """A member's functions, and those that collect and learn as programs that tests share."""
+def programs(history, **changes):
+    """A member's functions, as programs that tests share."""
     functions = make_member(config_of(haepo=CONFIG["haepo"] | {"history": history}, **changes))
-    return functions, jax.jit(functions.collect), jax.jit(functions.learn)
+    compiled = {name: jax.jit(getattr(functions, name)) for name in ("init", "collect", "learn")}
+    return functions._replace(**compiled)
 
 
 def episodes_of(batch):
@@ -81,25 +82,27 @@ def loss_by_hand(policy, params, reference, rows):
     return haepo_loss(scores(params), returns, scores(reference), entropy_coef=0.3, kl_coef=0.1, where=kept)[0]
 
 
-@pytest.mark.parametrize("more", [{}, {"min_batch_steps": 40}], ids=["episodes", "steps"])
+@pytest.mark.parametrize(
+    "more", [{}, pytest.param({"min_batch_steps": 40}, marks=pytest.mark.slow)], ids=["episodes", "steps"]
+)
 def test_the_loss_is_that_of_the_newest_batch_and_the_two_before_it_in_one_group(more):
-    functions, collect, learn = programs(**more)
+    functions = programs(HISTORY, **more)
     state, batches = functions.init(jax.random.key(3), {}), []
     for _ in range(HISTORY + 3):  # the third batch after the first overwrites it
-        batch = collect(state)
+        batch = functions.collect(state)
         batches.append(batch)
         params, reference = state.learner.params, state.learner.reference
-        state, metrics = learn(state, batch)
+        state, metrics = functions.learn(state, batch)
         expected = loss_by_hand(functions.algorithm.policy, params, reference, rows_of(batches[-1 - HISTORY :]))
         np.testing.assert_allclose(metrics["loss"], expected, rtol=2e-4, atol=2e-5)
 
 
 def test_the_gradient_is_that_of_all_batches():
-    functions, collect, learn = programs()
+    functions = programs(HISTORY)
     state, batches = functions.init(jax.random.key(4), {}), []
     for _ in range(HISTORY + 1):
-        batches.append(collect(state))
-        before, state = state, learn(state, batches[-1])[0]
+        batches.append(functions.collect(state))
+        before, state = state, functions.learn(state, batches[-1])[0]
     learner = before.learner
 
     @jax.jit
@@ -118,10 +121,10 @@ def test_before_the_first_update_there_is_no_earlier_episode():
     """The first update is the one of a run without a history; the second is not."""
 
     def losses_of(history):
-        functions, collect, learn = programs(history)
+        functions = programs(history)
         state, losses = functions.init(jax.random.key(0), {}), []
         for _ in range(2):
-            state, metrics = learn(state, collect(state))
+            state, metrics = functions.learn(state, functions.collect(state))
             losses.append(metrics["loss"])
         return losses
 
@@ -166,9 +169,9 @@ def test_a_history_is_part_of_what_a_member_needs_to_go_on():
 
 
 def test_likelihoods_of_what_is_kept_are_those_of_the_batch():
-    functions, collect, _ = programs()
+    functions = programs(HISTORY)
     state = functions.init(jax.random.key(0), {})
-    batch = collect(state)
+    batch = functions.collect(state)
     kept = batch.without_reports()
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) < sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
     log_probs = action_log_probs(
