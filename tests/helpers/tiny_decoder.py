@@ -26,20 +26,14 @@ ARCHITECTURE = Architecture(
 DECODER = Decoder(ARCHITECTURE)
 
 
+_init = jax.jit(DECODER.init)  # compiled once for all modules that ask for parameters as they are imported
+
+
 def params_of(seed=0):
-    """Parameters far enough from 0 that distributions are not flat; drawn by NumPy, as modules that are imported
-    should compile nothing."""
-    rng = np.random.default_rng(seed)
-    nothing = np.zeros((1, 2), np.int32), np.ones((1, 2), bool)
-    shapes = jax.eval_shape(DECODER.init, jax.random.key(0), *nothing)["params"]
-
-    def draw(path, leaf):
-        if leaf.ndim == 1:  # what states are multiplied by after their division by their norm
-            return jnp.ones(leaf.shape, leaf.dtype)
-        deviation = 0.06 if "embedding" in jax.tree_util.keystr(path) else 3 / np.sqrt(leaf.shape[0])
-        return jnp.asarray(rng.normal(scale=deviation, size=leaf.shape), leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    """Parameters far enough from 0 that distributions are not flat."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    params = _init(jax.random.key(seed), tokens, jnp.ones((1, 2), bool))["params"]
+    return jax.tree.map(lambda leaf: 3.0 * leaf if leaf.ndim > 1 else leaf, params)
 
 
 def prompts(count, seed=0):
