@@ -15,7 +15,7 @@ from haepo_jax.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """16 seeds of 200 thousand environment steps each, in at most 196 updates of at least 1024."""
+    """16 seeds of 200 thousand environment steps each, in at most 400 updates of at least 512."""
     config = default_config()
     config.num_seeds = 16
     config.max_env_steps = 200_000

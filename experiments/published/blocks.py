@@ -17,11 +17,13 @@ MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed"
 SUITE, SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS = (
     *("suite", "suite_methods", "suite_one", "suite_tuned", "suite_tasks"),
 )
+PBT = "pbt"
 _SUITE_FIGURES = {
     "methods": "Interquartile mean of all methods, with one setting and tuned for each task",
     "profiles": "Performance profiles with one setting",
     "improvement": "Probability that HAEPO is better than each rival, with one setting",
 }
+_NO_NUMBERS = "There are no numbers of record yet.\n"
 _OF_SUITE = (SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS)
 
 
@@ -45,6 +47,7 @@ def blocks(results: Results) -> dict[str, str]:
         PAPER: _study(results["paper"], ("claim of the paper", "verdict", "recommended form")),
         CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
         **_suite(results.get("suite")),
+        PBT: _pbt(results.get("pbt")),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
         SPEED: _speed(results["speed"]),
@@ -210,12 +213,16 @@ def _study(entry: Results, columns: tuple[str, ...]) -> str:
 def _suite(entry: Results | None) -> dict[str, str]:
     """The blocks of the suite; without numbers of record each of them says so."""
     if entry is None:
-        missing = "There are no numbers of record yet.\n"
-        return dict.fromkeys((SUITE, *_OF_SUITE), missing)
+        return dict.fromkeys((SUITE, *_OF_SUITE), _NO_NUMBERS)
     claims = [{**claim, "verdict": WORDS[claim["verdict"]]} for claim in entry["claims"]]
     figures = "".join(f"\n![{words}](suite/{name}.svg)\n" for name, words in _SUITE_FIGURES.items())
     study = _study({**entry, "claims": claims}, ("target", "verdict")) + figures
     return {SUITE: study} | {name: _quoted_table(entry, name) for name in _OF_SUITE}
+
+
+def _pbt(entry: Results | None) -> str:
+    """What the comparison with random search came to."""
+    return _NO_NUMBERS if entry is None else f"{_from(entry)}\n{entry['headline']}\n"
 
 
 def _quoted_table(entry: Results, name: str) -> str:

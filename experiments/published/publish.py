@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "tldr", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "pbt", "tldr", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -26,6 +26,7 @@ _FIGURES = {
         "profiles.svg": "one-setting-2.svg",
         "improvement.svg": "one-setting-3.svg",
     },
+    "pbt": {},
     "tldr": {
         "gold_against_kl.svg": "comparison-1.svg",
         "effective_sample_size.svg": "comparison-4.svg",
@@ -48,6 +49,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.SUITE_TUNED: ("tuned", 0, ()),
         blocks.SUITE_TASKS: ("tasks", 0, ()),
     },
+    "pbt": {},
     "tldr": {
         blocks.POLICIES: ("comparison", 0, ()),
         blocks.MEMORY_40M: ("memory", 0, ()),
@@ -58,6 +60,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
 _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
     "suite": "python -m experiments.suite --workdir=runs/suite",
+    "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
 }
 

@@ -182,7 +182,7 @@ class _General:
     num_trajectories: int = count(4, low=2)
     """M, the episodes of an update, which compete with one another; for PPO, and for HAEPO with segments, the
     environments stepped side by side."""
-    min_batch_steps: int | None = count(1024, low=1)
+    min_batch_steps: int | None = count(512, low=1)
     """An update plays M whole episodes again and again until it has come to this many environment steps, and all of
     them compete; once when unset. PPO and HAEPO with segments take more steps in each environment."""
     max_batch_steps: int | None = count(None, low=1)

@@ -21,7 +21,7 @@ from haepo_jax.language import config as language
 
 ONE_SETTING = {
     "num_trajectories": 4,
-    "min_batch_steps": 1024,
+    "min_batch_steps": 512,
     "exploration.persistences": (1, 4, 8, 16, 32),
     "optimizer.learning_rate": 6e-3,
     "optimizer.schedule": "linear",
@@ -34,7 +34,7 @@ ONE_SETTING = {
     "haepo.kl_coef": 0.0,
     "haepo.num_epochs": 4,
     "haepo.reference": "none",
-    "haepo.history": 3,
+    "haepo.history": 7,
 }
 
 
@@ -76,9 +76,9 @@ def test_a_choice_of_haepo_goes_with_the_other_defaults(haepo):
     assert set_and_unread(made, unread(made)) == {}
 
 
-def test_ppo_begins_with_four_environments_of_256_steps():
+def test_ppo_begins_with_four_environments_of_128_steps():
     config = from_config_dict({"algorithm": "ppo"})
-    assert (config.num_trajectories, count_segment_steps(config)) == (4, 256)
+    assert (config.num_trajectories, count_segment_steps(config)) == (4, 128)
 
 
 def test_a_length_of_segments_that_the_batch_makes_void_is_refused_as_a_flag(monkeypatch):
@@ -87,7 +87,7 @@ def test_a_length_of_segments_that_the_batch_makes_void_is_refused_as_a_flag(mon
     values = {"algorithm": "ppo", "ppo": {"num_steps": 64}}
     with pytest.raises(ConfigError) as raised:
         command_line.check_read([from_config_dict(values)])
-    sentence = "config.ppo.num_steps=64 has no effect, as config.min_batch_steps 1,024 makes segments 256 steps long;"
+    sentence = "--config.ppo.num_steps=64 has no effect, as config.min_batch_steps 512 makes segments 128 steps long;"
     assert sentence in str(raised.value)
     command_line.check_read([from_config_dict(values | {"min_batch_steps": 1})])
 
