@@ -43,9 +43,9 @@ def test_a_run_that_was_cut_off_ends_with_the_bits_of_one_left_alone(kind, tmp_p
     workdir = train(cut_off(finished, tmp_path / "run", 2), kind)
     assert checkpoints(workdir)[-1] == UPDATES
     assert_same_end(finished, workdir)
-    if kind.startswith("segments"):  # the factor of the temperature has moved, and is a number of each member's own
+    if kind.startswith("segments"):  # the factor of the temperature is none that a run begins with
         ((population, state, _),) = load_states(finished)
-        assert (population.here(state.learner.adaptation) > 0).all()
+        assert (population.here(state.learner.adaptation) > 0).any()
 
 
 DEFAULT = (
