@@ -214,7 +214,8 @@ def test_environments_carry_on_and_episodes_begin_anew():
 def test_every_traced_setting_of_segments_that_is_read_acts_in_one_program():
     more = {"segment_adapt": "dual", "num_epochs": 2, "num_minibatches": 3, "reference": "ema", "kl_coef": 5e-3}
     config, _, _, _, learn = made(**more)
-    near = {"haepo.target_policy_kl": 1e-3}  # so that the factor rises
+    _, metrics = after(**more)
+    near = {"haepo.target_policy_kl": 0.7 * float(metrics["approx_kl"])}  # so that the factor rises, and not at most
     usual, _ = after(settings=near, **more)
     reasons = unread(config)
     acting = [name for name in traced_settings(config) if name.startswith("haepo.") and name not in reasons]
