@@ -221,7 +221,8 @@ def test_a_number_that_is_changed_in_a_document_is_noticed(document):
     text, rendered = QUOTING[document], render_blocks(RESULTS)
     spans = [found.span("text") for found in BLOCK.finditer(text)]
     places = [place for span in spans for place in range(*span) if text[place].isdecimal()]
-    assert len(places) > 10 or (document == "docs/suite.md" and "suite" not in RESULTS)
+    name = document.removeprefix("docs/").removesuffix(".md")
+    assert len(places) > 10 or (name in TABLES and name not in RESULTS)  # a study of record yet to come
     for place in places:
         changed = text[:place] + str(int(text[place]) ^ 1) + text[place + 1 :]
         assert fill(changed, rendered) != changed
