@@ -17,11 +17,13 @@ MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed"
 SUITE, SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS = (
     *("suite", "suite_methods", "suite_one", "suite_tuned", "suite_tasks"),
 )
+PBT = "pbt"
 _SUITE_FIGURES = {
     "methods": "Interquartile mean of all methods, with one setting and tuned for each task",
     "profiles": "Performance profiles with one setting",
     "improvement": "Probability that HAEPO is better than each rival, with one setting",
 }
+_NO_NUMBERS = "There are no numbers of record yet.\n"
 _OF_SUITE = (SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS)
 SEGMENTS, SEGMENTS_GAMES, SEGMENTS_LENGTHS, SEGMENTS_SHARPNESS, SEGMENTS_MEMORY = (
     *("segments", "segments_games", "segments_lengths", "segments_sharpness", "segments_memory"),
@@ -55,6 +57,7 @@ def blocks(results: Results) -> dict[str, str]:
         CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
         **_study_with_targets(results.get(SUITE), SUITE, _OF_SUITE, _SUITE_FIGURES),
         **_study_with_targets(results.get(SEGMENTS), SEGMENTS, _OF_SEGMENTS, _SEGMENTS_FIGURES),
+        PBT: _pbt(results.get("pbt")),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
         SPEED: _speed(results["speed"]),
@@ -222,12 +225,16 @@ def _study_with_targets(
 ) -> dict[str, str]:
     """The blocks of a study that sets its own targets; without numbers of record each of them says so."""
     if entry is None:
-        missing = "There are no numbers of record yet.\n"
-        return dict.fromkeys((folder, *tables), missing)
+        return dict.fromkeys((folder, *tables), _NO_NUMBERS)
     claims = [{**claim, "verdict": WORDS[claim["verdict"]]} for claim in entry["claims"]]
     shown = "".join(f"\n![{words}]({folder}/{name}.svg)\n" for name, words in figures.items())
     study = _study({**entry, "claims": claims}, ("target", "verdict")) + shown
     return {folder: study} | {name: _quoted_table(entry, name) for name in tables}
+
+
+def _pbt(entry: Results | None) -> str:
+    """What the comparison with random search came to."""
+    return _NO_NUMBERS if entry is None else f"{_from(entry)}\n{entry['headline']}\n"
 
 
 def _quoted_table(entry: Results, name: str) -> str:

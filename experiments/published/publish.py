@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "segments", "tldr", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "segments", "pbt", "tldr", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -31,6 +31,7 @@ _FIGURES = {
         "lengths.svg": "lengths-1.svg",
         "sharpness.svg": "sharpness-1.svg",
     },
+    "pbt": {},
     "tldr": {
         "gold_against_kl.svg": "comparison-1.svg",
         "effective_sample_size.svg": "comparison-4.svg",
@@ -59,6 +60,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.SEGMENTS_SHARPNESS: ("sharpness", 0, ()),
         blocks.SEGMENTS_MEMORY: ("memory", 0, ()),
     },
+    "pbt": {},
     "tldr": {
         blocks.POLICIES: ("comparison", 0, ()),
         blocks.MEMORY_40M: ("memory", 0, ()),
@@ -70,6 +72,7 @@ _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
     "suite": "python -m experiments.suite --workdir=runs/suite",
     "segments": "python -m experiments.segments --workdir=runs/segments",
+    "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
 }
 

@@ -17,6 +17,7 @@ STATED: Mapping[str, Any] = {
     "haepo.temperature": 1.0,
     "haepo.projection": "reverse",
     "haepo.adapt": "fixed",
+    "haepo.target_effective_sample_size": 0.5,
     "haepo.entropy_coef": 5e-3,
     "haepo.kl_coef": 5e-3,
     "haepo.num_epochs": 4,

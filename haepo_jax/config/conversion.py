@@ -204,14 +204,15 @@ def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:
 def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The dotted names of the fields in which two configurations (as `to_json`) differ, with both values.
 
-    A setting that one of them leaves out has its default there: it came later than the run. Sections that nothing
-    reads in either, such as those of methods that do not learn, are left out.
+    A setting that one of them leaves out has its default there: it came later than the run. What nothing reads in
+    either is left out: sections of methods that do not learn, and what every point of a search replaces.
     """
     flat_old, flat_new = ({k: v for k, v in flatten(values).items() if v != {}} for values in (old, new))
     found = []
     unread = _list_unread_sections(_list_algorithms(flat_old) | _list_algorithms(flat_new))
+    replaced = _list_replaced(flat_old) & _list_replaced(flat_new)
     for name in sorted(flat_old.keys() | flat_new.keys()):
-        if name.partition(".")[0] in unread:
+        if name.partition(".")[0] in unread or name in replaced:
             continue
         was, now = (flat[name] if name in flat else _default(name) for flat in (flat_old, flat_new))
         if was != now:
@@ -234,6 +235,14 @@ def _list_algorithms(flat: Mapping[str, Any]) -> set[str]:
         if isinstance(given, list):
             named += [value.get("algorithm") if isinstance(value, Mapping) else value for value in given]
     return {name for name in named if isinstance(name, str)}
+
+
+def _list_replaced(flat: Mapping[str, Any]) -> set[str]:
+    """Lists the settings that every point of a search has a value of its own for."""
+    points = flat.get("search.points")
+    if not isinstance(points, list) or not all(isinstance(point, Mapping) for point in points):
+        return set()
+    return set.intersection(*map(set, points)) if points else set()
 
 
 def _default(name: str) -> Any:

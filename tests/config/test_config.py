@@ -800,6 +800,22 @@ class TestDifferingFields:
             "seed (was 3, now 4)",
         ]
 
+    def test_a_value_that_every_point_of_a_search_replaces_does_not_differ(self):
+        records = [
+            {"optimizer": {"learning_rate": rate}, "discount": 0.9, "search": {"points": points}}
+            for rate, points in (
+                (0.1, [{"optimizer.learning_rate": 0.2}, {"optimizer.learning_rate": 0.3, "discount": 0.8}]),
+                (0.5, [{"optimizer.learning_rate": 0.2}, {"optimizer.learning_rate": 0.3, "discount": 0.8}]),
+            )
+        ]
+        assert differing_fields(*records) == []
+        assert differing_fields(records[0], records[1] | {"discount": 1.0}) == ["discount (was 0.9, now 1.0)"]
+        others = records[1] | {"search": {"points": [{"optimizer.learning_rate": 0.2}, {}]}}
+        assert [line.split()[0] for line in differing_fields(records[0], others)] == [
+            "optimizer.learning_rate",
+            "search.points",
+        ]
+
     def test_differing_fields_include_the_swept_values(self):
         changed = dataclasses.replace(OTHER, sweep=OTHER.sweep | {"haepo.kl_coef": (0.0, 0.2)})
         assert differing_fields(to_json(OTHER), to_json(changed)) == [

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.policies import mlp_policy
+from helpers.policies import mlp_policy, spread
 
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments import Box, Discrete
@@ -24,11 +24,6 @@ def observations_of(*batch):
 
 def policy_of(network, space=Discrete(3), hidden_sizes=(6, 4)):  # noqa: B008
     return mlp_policy((2, 3), space, network=network, hidden_sizes=hidden_sizes)
-
-
-def spread(params):
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda leaf: leaf + jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), params)
 
 
 def begin_anew(carry, initial, begins):

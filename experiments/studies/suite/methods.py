@@ -23,16 +23,17 @@ _EPISODES: Mapping[str, Any] = {**_PLAIN, "num_trajectories": 16, "min_batch_ste
 _LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2, 6e-2)
 
 _DEFAULTS = {name: value for name, value, _ in leaves(ExperimentConfig())}
-# The default config, and around it.
+# The default config, and around it. What is chosen from is not taken from there: the choice decides the default.
+_HAEPO_GRID: Mapping[str, tuple[float, ...]] = {
+    "optimizer.learning_rate": (3e-3, 6e-3),
+    "haepo.temperature": (4.0, 8.0),
+    "haepo.target_effective_sample_size": (0.5, 0.7),
+}
 HAEPO = _make_method(
     name="haepo",
     label="HAEPO adaptive",
-    base={name: _DEFAULTS[name] for name in ("algorithm", "num_trajectories", *STATED)},
-    grid={
-        "optimizer.learning_rate": (3e-3, 6e-3),
-        "haepo.temperature": (4.0, 8.0),
-        "haepo.target_effective_sample_size": (0.5, 0.7),
-    },
+    base={name: _DEFAULTS[name] for name in ("algorithm", "num_trajectories", *STATED) if name not in _HAEPO_GRID},
+    grid=_HAEPO_GRID,
 )
 FIXED_HAEPO = _make_method(
     name="haepo_fixed",

@@ -86,3 +86,10 @@ def test_the_readme_quotes_each_method_of_the_suite_with_its_one_setting(results
     assert "interquartile mean HAEPO adaptive 0.8 [0.7, 0.9], PPO 0.6 [0.5, 0.7] | `python -m suite`" in text
     results.pop("suite", None)
     assert "One setting" not in blocks.blocks(results)[blocks.NUMBERS]
+
+
+def test_sweeps_quote_population_based_training_once_it_was_published(results):
+    results.pop("pbt", None)
+    assert blocks.blocks(results)[blocks.PBT] == "There are no numbers of record yet.\n"
+    study = results["paper"] | {"command": "python -m pbt", "headline": "PBT is ahead by 3."}
+    assert blocks.blocks(results | {"pbt": study})[blocks.PBT].splitlines()[2:] == ["PBT is ahead by 3."]
