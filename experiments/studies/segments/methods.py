@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.studies.methods import STATED, Method
-from experiments.studies.suite import methods as suite
+from haepo_jax.config import ExperimentConfig
+from haepo_jax.fields import leaves
 
 SETTINGS_PER_METHOD = 9
 _make_method = functools.partial(Method, num_settings=SETTINGS_PER_METHOD)
@@ -18,6 +19,9 @@ _LEARNING_RATES = (1e-3, 2e-3, 5e-3)
 NUM_STEPS = 128
 LENGTH = "haepo.segment_length"
 
+_DEFAULTS: Mapping[str, Any] = {
+    name: value for name, value, _ in leaves(ExperimentConfig()) if name in ("algorithm", "num_trajectories", *STATED)
+}
 _BOTH: Mapping[str, Any] = {
     "exploration.persistences": (),
     "optimizer.schedule": "linear",
@@ -29,7 +33,7 @@ HAEPO = _make_method(
     name="haepo",
     label="HAEPO with segments",
     base={
-        **{name: suite.HAEPO.base[name] for name in STATED},  # what segments do not read is as by default
+        **_DEFAULTS,  # what segments do not read
         **_BOTH,
         "algorithm": "haepo",
         LENGTH: 1,
@@ -67,7 +71,7 @@ PPO = _make_method(
 )
 METHODS = (HAEPO, PPO)
 
-DEFAULT = dataclasses.replace(suite.HAEPO, label="HAEPO", grid={}, num_settings=1)
+DEFAULT = Method(name="haepo", label="HAEPO", base=_DEFAULTS, grid={}, num_settings=1)
 """HAEPO as the default config has it, from whole episodes."""
 
 
