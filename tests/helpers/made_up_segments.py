@@ -23,6 +23,7 @@ SMALL = dataclasses.replace(
     lengths=(1, 8),
     memory=(tasks.MEMORY[0], tasks.MEMORY[-1]),
 )
+ONE_GAME = dataclasses.replace(SMALL, games=(tasks.BREAKOUT,), lengths=(1,))
 BEST = {task.settings["env"]: task.best for task in tasks.GAMES}
 RIGHT_B = 1.25
 """The b that made-up controllers take."""

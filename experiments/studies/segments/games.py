@@ -99,7 +99,7 @@ def describe_together(games: Games, network: str = MLP) -> str:
 
 def make_section(games: Games, scale: Scale) -> Section:
     """Makes the section of the games, with its targets."""
-    without = () if CNN in games.learned else ("The convolutional network was not run: `--cnn` adds it.",)
+    without = () if CNN in games.learned else ("The convolutional network was not run: --cnn adds it.",)
     return Section(
         slug="games",
         title="MinAtar",

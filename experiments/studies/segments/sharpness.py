@@ -35,7 +35,7 @@ class Sharpness:
     """What each way to set b came to, over the same seeds."""
 
     right: float
-    """The mean b that `dual` took."""
+    """The mean b that dual took."""
     held: dict[str, Scores]
     """By controller."""
     fixed: dict[str, Scores]
@@ -43,7 +43,7 @@ class Sharpness:
 
 
 def measure(runs: Runs[Scale], games: Games) -> Sharpness:
-    """Does what is missing of the runs; those of `dual` are the games'."""
+    """Does what is missing of the runs; those of dual are the games'."""
     seeds, dual = runs.scale.part_seeds, games.on_breakout(HAEPO)
     right = float(f"{np.nanmean(dual.run.metric('target_temperature')):.3g}")
 
@@ -81,8 +81,8 @@ def make_section(sharpness: Sharpness, scale: Scale) -> Section:
         title="Sharpness by a controller",
         question="Does a controller do as well as the right b, and better than wrong ones?",
         findings=(
-            f"The right b is taken to be the mean of those that `dual` took on {BREAKOUT.label}, "
-            f"{format_number(sharpness.right)}. Held by `dual` less fixed at it: "
+            f"The right b is taken to be the mean of those that dual took on {BREAKOUT.label}, "
+            f"{format_number(sharpness.right)}. Held by dual less fixed at it: "
             f"{format_comparison(comparisons['right'])}.",
         ),
         figures=(
@@ -110,7 +110,7 @@ def make_section(sharpness: Sharpness, scale: Scale) -> Section:
             judge_target(
                 "A controller does better than b fixed at half and at five times the right one.",
                 SOURCE,
-                "Return at the end, difference of interquartile means, held by `dual` less fixed",
+                "Return at the end, difference of interquartile means, held by dual less fixed",
                 {_label(name): comparisons[name] for name in ("half", "five")},
                 quick=scale.quick,
             ),

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from helpers.made_up_segments import make_study
+from helpers.made_up_segments import ONE_GAME, make_study
 from helpers.made_up_suites import ONE_TASK, make_suite
 from helpers.quotable_folders import write_benchmark, write_project, write_race, write_study
 
@@ -93,7 +93,7 @@ WITH_TARGETS = {
         ("methods.svg", "profiles.svg", "improvement.svg"),
     ),
     "segments": (
-        lambda folder: make_study(lambda config, member: 0.5, folder),
+        lambda folder: make_study(lambda config, member: 0.5, folder, ONE_GAME),
         "| On Breakout-MinAtar HAEPO with segments is at PPO's score or above. | not shown |",
         ("games.svg", "lengths.svg", "sharpness.svg"),
     ),

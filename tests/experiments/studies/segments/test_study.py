@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 from helpers.made_up_runs import contents
-from helpers.made_up_segments import RIGHT_B, SMALL, make_study, without_training
-from helpers.made_up_studies import not_drawn
+from helpers.made_up_segments import ONE_GAME, RIGHT_B, SMALL, make_study
 
 from configs import minatar_asterix, minatar_breakout, minatar_freeway, minatar_space_invaders
 from experiments.studies.methods import nest_settings
@@ -17,7 +16,6 @@ from experiments.studies.segments.tasks import BREAKOUT, GAMES, MEMORY, can_run
 from experiments.studies.suite.selection import TUNING_SEED, make_settings
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, UNDECIDED
 from haepo_jax.config import from_config_dict, traced_settings
-from haepo_jax.reports import figures
 
 
 def spread(member):
@@ -58,7 +56,14 @@ def first(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def last(tmp_path_factory):
-    return make_study(ours_last, tmp_path_factory.mktemp("last"), dataclasses.replace(SMALL, cnn_seeds=CNN_SEEDS))
+    return make_study(ours_last, tmp_path_factory.mktemp("last"))
+
+
+@pytest.fixture(scope="module")
+def grown(first):
+    """The first study asked for again, with the convolutional network; with it the files of its runs before."""
+    before = contents(first.folder / "runs")
+    return make_study(ours_first, first.folder.parent, dataclasses.replace(SMALL, cnn_seeds=CNN_SEEDS)), before
 
 
 TARGETS = (
@@ -87,16 +92,18 @@ def test_the_headline_counts_the_targets_names_those_missed_and_gives_both_numbe
 def test_the_page_says_where_segments_are_ahead_behind_or_tied(first, last, tmp_path):
     assert "HAEPO with segments is ahead of PPO on Asterix-MinAtar" in first.page
     assert "HAEPO with segments is behind PPO on Asterix-MinAtar" in last.page
-    alike = make_study(all_alike, tmp_path)
-    assert "HAEPO with segments is tied with PPO on Asterix-MinAtar" in alike.page
+    alike = make_study(all_alike, tmp_path, ONE_GAME)
+    assert "HAEPO with segments is tied with PPO on Breakout-MinAtar" in alike.page
     assert {claim["verdict"] for claim in alike.verdicts["claims"]} == {NO_DIFFERENCE}
 
 
-@pytest.mark.parametrize("changes", [{"quick": True}, {"seeds": 4, "part_seeds": 4}])
+@pytest.mark.parametrize(
+    "changes", [{"quick": True}, pytest.param({"seeds": 4, "part_seeds": 4}, marks=pytest.mark.slow)]
+)
 def test_a_quick_study_and_one_of_few_seeds_decide_nothing(tmp_path, changes):
-    made = make_study(ours_last, tmp_path, dataclasses.replace(SMALL, **changes))
+    made = make_study(ours_last, tmp_path, dataclasses.replace(ONE_GAME, **changes))
     assert {claim["verdict"] for claim in made.verdicts["claims"]} == {UNDECIDED}
-    assert "is not compared by an interval with PPO on Asterix-MinAtar" in made.page
+    assert "is not compared by an interval with PPO on Breakout-MinAtar" in made.page
 
 
 def test_a_game_has_the_score_of_both_methods_and_what_gymnax_reports_with_its_steps(first):
@@ -106,25 +113,18 @@ def test_a_game_has_the_score_of_both_methods_and_what_gymnax_reports_with_its_s
     assert row["elsewhere"] == "28 (10)" and row["random play"] == "0"
 
 
-def test_the_convolutional_network_has_rows_of_its_own_and_is_left_out_unless_asked_for(first, last):
-    names = [row[0] for row in last.tables["games"][0]["rows"]]
+def test_the_convolutional_network_has_rows_of_its_own_and_is_left_out_unless_asked_for(first, grown):
+    made, _ = grown
+    names = [row[0] for row in made.tables["games"][0]["rows"]]
     assert names[3:] == ["Asterix-MinAtar, CNN", "Breakout-MinAtar, CNN", "all games, normalised, CNN"]
-    assert "[" not in last.row("games", "Breakout-MinAtar, CNN")["difference"]
-    assert "`--cnn` adds it" in first.page and "`--cnn` adds it" not in last.page
-    assert [config.num_seeds for config in last.configs if config.policy.network == "cnn"] == [CNN_SEEDS] * 4
+    assert "[" not in made.row("games", "Breakout-MinAtar, CNN")["difference"]
+    assert "--cnn adds it" in first.page and "--cnn adds it" not in made.page
 
 
-def test_the_convolutional_network_adds_runs_to_a_study_that_is_there_and_repeats_none(tmp_path):
-    folder = make_study(ours_first, tmp_path).folder
-    before = contents(folder / "runs")
-    with pytest.MonkeyPatch.context() as patch:
-        trainer = without_training(patch, ours_first, tmp_path)
-        patch.setattr(figures, "responsive", not_drawn)
-        run_study(folder, SMALL)
-        assert trainer.configs == []
-        run_study(folder, dataclasses.replace(SMALL, cnn_seeds=CNN_SEEDS))
-    assert {config.policy.network for config in trainer.configs} == {"cnn"} and len(trainer.configs) == 4
-    assert before.items() <= contents(folder / "runs").items()
+def test_the_convolutional_network_adds_runs_to_a_study_that_is_there_and_repeats_none(grown):
+    made, before = grown
+    assert [(config.policy.network, config.num_seeds) for config in made.configs] == [("cnn", CNN_SEEDS)] * 4
+    assert before.items() <= contents(made.folder / "runs").items()
 
 
 def test_settings_are_chosen_on_tuning_seeds_of_one_game_alone(first):
@@ -183,13 +183,18 @@ def test_memory_tasks_are_learnt_for_all_of_their_steps():
             assert config.max_env_steps == one.budget and config.policy.network == one.settings["policy.network"]
 
 
-SHIPPED = dict(zip(GAMES, (minatar_asterix, minatar_breakout, minatar_freeway, minatar_space_invaders), strict=True))
+SHIPPED = {
+    "asterix": minatar_asterix,
+    "breakout": minatar_breakout,
+    "freeway": minatar_freeway,
+    "space_invaders": minatar_space_invaders,
+}
 
 
 @pytest.mark.parametrize("task", GAMES, ids=lambda task: task.name)
 def test_a_shipped_config_is_the_studys_method_with_one_of_its_settings(task):
     ours = [{**make_settings(task, HAEPO, 1.0), **setting, "num_seeds": FULL.seeds} for setting in HAEPO.settings()]
-    shipped = from_config_dict(SHIPPED[task].get_config().to_dict())
+    shipped = from_config_dict(SHIPPED[task.name].get_config().to_dict())
     assert shipped in [from_config_dict(nest_settings(settings)) for settings in ours]
 
 
