@@ -1,7 +1,7 @@
 # make demo   trains 32 seeds on CartPole, prints their table and draws their learning curve
-# make test   style, types and tests, which are compiled with few optimisations. make test-fast runs those of the
-#             losses, config, reports and analysis alone; make test-slow those that take minutes, and all others
-#             compiled as for users; make test-faults those that disturb runs.
+# make test   style, types and tests, which are compiled with few optimisations; types are checked while tests run.
+#             make test-fast runs the tests of the losses, config, reports and analysis alone; make test-slow those
+#             that take minutes, and all others compiled as for users; make test-faults those that disturb runs.
 #
 # Each makes its own virtual environment in .venv first and needs nothing but Python 3.12 or newer, which
 # is looked for, or named: make test PYTHON=/usr/local/bin/python3.13
@@ -19,8 +19,8 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	$(RUN) -m pytest -n 3 --dist loadfile
+	$(VENV)/bin/mypy >$(VENV)/types.txt 2>&1 & mypy=$$!; $(RUN) -m pytest -n 3 --dist loadfile; tests=$$?; \
+	wait $$mypy; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
 
 test-fast: $(VENV)/.installed-test
 	$(RUN) -m pytest -n 2 --dist worksteal tests/losses tests/config tests/reports tests/analysis haepo_jax/losses \
@@ -37,13 +37,18 @@ format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-$(VENV)/.installed: setup.py
+# What users and tests install: one call of pip each, as each looks at everything that is needed anew.
+define install
 	@test -n "$(PYTHON)" || { echo "haepo_jax needs Python 3.12 or newer, and none was found (python3 is \
 	$$(python3 --version 2>&1)). Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.$(1)'
 	touch $@
+endef
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[test]'
-	touch $@
+$(VENV)/.installed: setup.py
+	$(call install)
+
+$(VENV)/.installed-test: setup.py
+	$(call install,[test])
+	touch $(VENV)/.installed

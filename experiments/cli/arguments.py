@@ -117,10 +117,13 @@ def parse_value(path: str, text: str, setting: Setting) -> Any:
       ConfigError: the text is of another kind.
     """
     kind = setting.field.type
+    if setting.may_be_unset and text.lower() == "none":
+        return None
+    or_none = ", or none" if setting.may_be_unset else ""
     if kind in (int, int | None):
-        return parse_whole_number(path, text)
+        return parse_whole_number(path, text, or_none)
     if kind in (float, float | None):
-        return _parse_real_number(path, text)
+        return _parse_real_number(path, text, or_none)
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):
             raise _refusal(path, text, "it must be true or false")
@@ -133,14 +136,19 @@ def parse_value(path: str, text: str, setting: Setting) -> Any:
     return value
 
 
-def parse_whole_number(path: str, text: str) -> int:
+def parse_whole_number(path: str, text: str, or_else: str = "") -> int:
     """Reads a whole number: digits, with a sign before them or not.
+
+    Args:
+      path: the flag, for the sentence of an error.
+      text: as it was given.
+      or_else: ends that sentence, with what else may be given.
 
     Raises:
       ConfigError: it is none.
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,1000}", text):
-        raise _refusal(path, text, "it must be a whole number")
+        raise _refusal(path, text, f"it must be a whole number{or_else}")
     return int(text)
 
 
@@ -158,13 +166,13 @@ def parse_whole_numbers(path: str, texts: Sequence[str], *, low: int) -> list[in
     return list(map(int, texts))
 
 
-def _parse_real_number(path: str, text: str) -> float:
+def _parse_real_number(path: str, text: str, or_else: str = "") -> float:
     try:
         if "_" in text or not text.isascii():
             raise ValueError
         return float(text)
     except ValueError as error:
-        raise _refusal(path, text, "it must be a number") from error
+        raise _refusal(path, text, f"it must be a number{or_else}") from error
 
 
 def _refusal(path: str, text: str, reason: str) -> ConfigError:

@@ -68,7 +68,7 @@ def _describe_setting(setting: Setting, *, has_schedule: bool = False) -> list[s
 
 def _format_default(value: object) -> str:
     if value is None:
-        return "unset"
+        return "none"
     if isinstance(value, str):
         return value or "empty"
     if isinstance(value, list):

@@ -37,6 +37,11 @@ class Setting(NamedTuple):
         return isinstance(self.default, Mapping)
 
     @property
+    def may_be_unset(self) -> bool:
+        """Whether it may be None, `none` as a flag."""
+        return self.field.type in (int | None, float | None)
+
+    @property
     def allowed(self) -> str:
         """Describes the values that it may have."""
         choices = f"one of {', '.join(self.field.metadata.get('choices', ()))}"
@@ -50,7 +55,8 @@ class Setting(NamedTuple):
             for key, word in (("low", "at least"), ("above", "above"), ("high", "at most"))
             if math.isfinite(self.field.metadata.get(key, math.inf)) and self.field.metadata[key] != _INT32_MAX
         ]
-        return " ".join([kind, *(f"{'and ' if k else ''}{bound}" for k, bound in enumerate(bounds))])
+        words = " ".join([kind, *(f"{'and ' if k else ''}{bound}" for k, bound in enumerate(bounds))])
+        return f"{words}, or none" if self.may_be_unset else words
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:

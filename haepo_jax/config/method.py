@@ -218,8 +218,13 @@ def make_chosen(config: ExperimentConfig) -> Chosen:
     settings = get_method_settings(config)
     names = {leaf: name_setting(config, leaf) for leaf, _, _ in leaves(settings)}
     section = f"{TRACED_GROUP if is_outside(config.algorithm) else config.algorithm}."
-    swept = {name.removeprefix(section): values for name, values in config.sweep.items() if name.startswith(section)}
-    return Chosen(settings, swept, names, config.num_trajectories)
+    pbt = config.pbt
+    perturbed = {} if pbt.every is None else pbt.perturb
+    varied = {**config.sweep, **{name: (*config.sweep.get(name, ()), *ends) for name, ends in perturbed.items()}}
+    of_method = {name.removeprefix(section): values for name, values in varied.items() if name.startswith(section)}
+    changing = () if pbt.every is None or pbt.fraction == 0 else perturbed or config.sweep
+    changed = [name for name in of_method if section + name in changing]
+    return Chosen(settings, of_method, names, config.num_trajectories, changed)
 
 
 def with_all_settings[Config](config: Config, defaults: Any = None) -> Config:

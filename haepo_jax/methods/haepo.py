@@ -289,6 +289,12 @@ def _check_multipliers(chosen: Chosen) -> None:
                 f"0{remedy}."
             )
     for name in weights:
+        if name in chosen.changed:
+            raise ConfigError(
+                f"{where} begins with {chosen.where(name)} and moves it itself, so that population-based training "
+                f"would change it in vain; name other settings in config.pbt.perturb, or set {chosen.where('adapt')} "
+                f"to {' or '.join(OF_BATCH)}."
+            )
         schedule = name + SCHEDULE
         if getattr(settings, schedule) != CONSTANT:
             raise ConfigError(
@@ -334,7 +340,7 @@ def _make_policy_dual(settings: HaepoConfig) -> Adaptation | None:
 
 
 @functools.cache
-def _in_segments(*, has_critic: bool) -> Method:
+def _in_segments(*, has_critic: bool, by_state: bool) -> Method:
     metrics = (*METHOD.metrics, haepo_segments.POLICY_KL, *(("value_loss",) if has_critic else ()))
     return dataclasses.replace(
         METHOD,
@@ -342,6 +348,7 @@ def _in_segments(*, has_critic: bool) -> Method:
         sees=Sees.SEGMENTS,
         metrics=metrics,
         why_unit_free=None if has_critic else METHOD.why_unit_free,
+        extra_memory=haepo_segments.BY_STATE if by_state else None,
         adaptation=_make_policy_dual,
         language=None,
     )
@@ -349,7 +356,7 @@ def _in_segments(*, has_critic: bool) -> Method:
 
 def _choose_record(settings: HaepoConfig) -> Method:
     plan = settings.segment_plan
-    return METHOD if plan is None else _in_segments(has_critic=plan.has_critic)
+    return METHOD if plan is None else _in_segments(has_critic=plan.has_critic, by_state=plan.by_state)
 
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,7 +19,15 @@ from haepo_jax.losses import (
     segment_log_likelihoods,
 )
 from haepo_jax.losses.reductions import ReduceFn, weigh_groups
-from haepo_jax.methods.record import Blocks, Evaluated, Group, Objective, count_gradient_steps, make_scalars
+from haepo_jax.methods.record import (
+    Blocks,
+    Evaluated,
+    ExtraMemory,
+    Group,
+    Objective,
+    count_gradient_steps,
+    make_scalars,
+)
 from haepo_jax.methods.settings import Chosen
 from haepo_jax.types import Metrics
 
@@ -30,6 +38,9 @@ SOURCES = ("continuing", "episodes")
 """What segments are cut from: environments that carry on from update to update, or whole episodes of each update."""
 POLICY_KL = "approx_kl"
 """The metric that says how far an update has moved the policy."""
+
+BY_STATE = ExtraMemory("the groups of segments that begin in one state", lambda number: 8 * number**2)
+"""Of two float32 numbers for each pair of places: a score and its slope."""
 
 OfGroups = Callable[[Any, Group, jax.Array | None, ReduceFn], Objective]
 """`(settings, group, reference log-likelihoods or None, how groups become one number) -> objective`."""

@@ -158,7 +158,8 @@ class ExtraMemory(NamedTuple):
     of: str
     """What it is for, in words."""
     bytes: Callable[[int], int]
-    """`M -> bytes`, at least."""
+    """`number -> bytes`, at least: of the M trajectories that compete or, of segments, of the places for them in what
+    an objective sees at once."""
 
 
 PullBack = Callable[[Any], Params]

@@ -1,7 +1,7 @@
 """Settings that several methods share, with their checks. A method's own settings are a dataclass made of these."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 from haepo_jax.errors import ConfigError
@@ -15,13 +15,16 @@ class Chosen(NamedTuple):
 
     settings: Any
     swept: Mapping[str, tuple[Any, ...]]
-    """Those that are swept, each with its values; one of a group of arguments is `GROUP.NAME`."""
+    """Those that differ between members, each with its values, or with the bounds between which population-based
+    training changes it; one of a group of arguments is `GROUP.NAME`."""
     names: Mapping[str, str]
     """Each by the dotted name that it has in the config."""
     num_trajectories: int
+    changed: Container[str] = ()
+    """Those that population-based training changes."""
 
     def values(self, name: str) -> tuple[Any, ...]:
-        """Every value that a setting has among the members."""
+        """Every value that a setting has among the members, or the least and the largest that it may come to."""
         return self.swept.get(name, (getattr(self.settings, name),))
 
     def where(self, name: str) -> str:

@@ -94,6 +94,7 @@ def _is_small(population: Population) -> bool:
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
     if population.config.evaluate_every is not None:
         size *= 1 + population.config.evaluate_episodes // population.config.num_trajectories
+    size += population.capacity * sizes.extra_bytes(population.config, population.functions.environment)
     return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()
 
 

@@ -23,7 +23,7 @@ from haepo_jax.config import (
 )
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
-from haepo_jax.methods import Sees, get_history, get_reference_rule
+from haepo_jax.methods import Sees, get_history, get_reference_rule, get_segment_plan
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
@@ -135,11 +135,42 @@ def _needs(
         held_out = config.evaluate_episodes * (observation + max(networks.widths)) * _FLOAT
         needs.append(_Need(members_per_device * held_out, "held-out episodes", "config.evaluate_episodes"))
     if method.extra_memory is not None:
-        extra, bounds = method.extra_memory, _bounds(config, environment)
-        of_round = _Need(extra.bytes(config.num_trajectories), extra.of, "config.num_trajectories")
-        rounds = 1 if bounds is None else bounds.max_rounds
-        needs.append(of_round._replace(num_bytes=rounds * of_round.num_bytes))
+        extra = extra_bytes(config, environment) // trajectory_devices
+        needs.append(_Need(extra, method.extra_memory.of, _name_competitors(config)))
     return needs
+
+
+def extra_bytes(config: ExperimentConfig, environment: Environment) -> int:
+    """Computes the least bytes that a member's objective takes beside the batch, where that grows faster than it."""
+    extra, bounds = get_method(config).extra_memory, _bounds(config, environment)
+    if extra is None:
+        return 0
+    rounds = 1 if bounds is None else bounds.max_rounds
+    return rounds * extra.bytes(_count_competitors(config, environment))
+
+
+def _count_competitors(config: ExperimentConfig, environment: Environment) -> int:
+    """Counts the trajectories that compete, or the places for segments in what an objective sees at once."""
+    settings, method = get_method_settings(config), get_method(config)
+    plan = get_segment_plan(settings)
+    if plan is None or plan.length is None:
+        return config.num_trajectories
+    steps = lane_steps(config, environment)
+    length = min(plan.length, steps)
+    places = config.num_trajectories * -(-steps // length) * (length if plan.carries_on else 1)
+    sees_all = method.adaptation is not None and method.adaptation(settings) is not None
+    return places if sees_all else places // settings.num_minibatches
+
+
+def _name_competitors(config: ExperimentConfig) -> str:
+    """Names the settings that decide how many compete."""
+    if get_method(config).sees is not Sees.SEGMENTS:
+        return "config.num_trajectories"
+    if not carries_on(config):
+        return "config.num_trajectories or the horizon"
+    asks_for_more = count_segment_steps(config) > get_method_settings(config).num_steps
+    steps = "min_batch_steps" if asks_for_more else name_setting(config, "num_steps")
+    return f"config.num_trajectories or config.{steps}"
 
 
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:

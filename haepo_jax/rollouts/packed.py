@@ -104,7 +104,7 @@ class PackedEpisodes:
 def collect_rounds(rounds: Rounds) -> PackedEpisodes:
     """Plays rounds of episodes, and keeps their steps."""
     bounds, chunk = rounds.bounds, rounds.first.chunk
-    # A chunk more: a round's last one may reach beyond the horizon, and one of a member that waits writes behind all.
+    # A chunk more: a round's last one may reach beyond the horizon, and a member that waits writes behind all its own.
     size = bounds.max_time + chunk
     nothing = jax.tree.map(
         lambda leaf: jnp.zeros((leaf.shape[0], size, *leaf.shape[2:]), leaf.dtype), rounds.first.chunk_shapes()
@@ -116,9 +116,10 @@ def collect_rounds(rounds: Rounds) -> PackedEpisodes:
         def keep(t: jax.Array, steps: Trajectories, so_far: tuple) -> tuple:
             lengths, packed = so_far
             # The masked steps after a round's longest episode are overwritten by the next round.
-            at = here.time + jnp.where(here.plays, t, 0)
             packed = jax.tree.map(
-                lambda every, few: jax.lax.dynamic_update_slice_in_dim(every, few, at, axis=1), packed, steps
+                lambda every, few: jax.lax.dynamic_update_slice_in_dim(every, few, here.time + t, axis=1),
+                packed,
+                steps,
             )
             return lengths + steps.mask.sum(axis=-1, dtype=jnp.int32), packed
 

@@ -58,7 +58,11 @@ class TestAgainstTheLossByHand:
         [
             {"advantage_scale": "std", "aggregation": "sequence_mean", "num_epochs": 3, "reference": "frozen"},
             {"advantage_scale": "none", "aggregation": "token_mean", "num_epochs": 1, "clip_epsilon": 0.02},
-            {"advantage_scale": "none", "aggregation": "constant", "num_epochs": 2, "reference": "ema"},
+            pytest.param(
+                {"advantage_scale": "none", "aggregation": "constant", "num_epochs": 2, "reference": "ema"},
+                marks=pytest.mark.slow,
+                id="constant",
+            ),
         ],
         ids=lambda settings: settings["aggregation"],
     )

@@ -86,7 +86,9 @@ class TestAgainstTheLossByHand:
         "settings",
         [
             {"score": "sum", "num_epochs": 1, "reference": "frozen"},
-            {"score": "mean", "num_epochs": 3, "normalization": "sum"},
+            pytest.param(
+                {"score": "mean", "num_epochs": 3, "normalization": "sum"}, marks=pytest.mark.slow, id="mean"
+            ),
             {"score": "log_ratio", "num_epochs": 2, "normalization": "none", "reference": "ema", "temperature": 2.0},
         ],
         ids=lambda settings: settings["score"],
@@ -119,7 +121,9 @@ class TestMetrics:
 
 
 class TestEpochs:
-    @pytest.mark.parametrize("score", SCORES)
+    @pytest.mark.parametrize(
+        "score", [pytest.param(score, marks=() if score == "log_ratio" else pytest.mark.slow) for score in SCORES]
+    )
     def test_each_epoch_lowers_the_loss_of_its_batch(self, score):
         config = config_with(score=score, reference="frozen", optimizer={"learning_rate": 1e-3})
         _, history = step_again_and_again(config, learner_for(config, PARAMS, REFERENCE), BATCH, 10)
@@ -154,7 +158,10 @@ class TestReference:
         assert distance(learner.params, POLICY.init(jax.random.key(0))) == 0
         assert distance(learner.params, POLICY.init(jax.random.key(1))) > 0
 
-    @pytest.mark.parametrize("rule", LAGGING)
+    @pytest.mark.parametrize(
+        "rule",
+        [rule if rule in ("previous", "ema") else pytest.param(rule, marks=pytest.mark.slow) for rule in LAGGING],
+    )
     def test_the_reference_moves_after_each_update_as_its_rule_says(self, rule):
         config = config_with(reference=rule, reference_period=2, reference_decay=0.5)
         learner, params, references = learner_for(config, PARAMS), [PARAMS], []
@@ -335,7 +342,7 @@ class TestOptimizer:
         seen = float(optax.tree.norm(self.adam_mean(learner.optimizer_state)))
         assert seen == pytest.approx(min(unclipped, max_grad_norm), rel=1e-4)
 
-    @pytest.mark.parametrize("schedule", ["linear", "cosine"])
+    @pytest.mark.parametrize("schedule", [pytest.param("linear", marks=pytest.mark.slow), "cosine"])
     def test_the_schedule_ends_with_the_last_epoch_of_the_last_update(self, schedule):
         config = config_with(num_epochs=3, optimizer={"schedule": schedule}, num_updates=2)
         steps, learner = [], learner_for(config, PARAMS)

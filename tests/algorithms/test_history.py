@@ -16,6 +16,7 @@ from haepo_jax.population import make_population
 from haepo_jax.population.member import make_member
 
 HISTORY = 2
+MOST_EPISODES = 18  # of three batches
 CONFIG = {
     "env": "CartPole-v1",
     "horizon": 12,
@@ -32,6 +33,14 @@ def config_of(**changes):
     return fixed_config(CONFIG | changes)
 
 
+@functools.cache
+def programs(history, **changes):
+    """A member's functions, as programs that tests share."""
+    functions = make_member(config_of(haepo=CONFIG["haepo"] | {"history": history}, **changes))
+    compiled = {name: jax.jit(getattr(functions, name)) for name in ("init", "collect", "learn")}
+    return functions._replace(**compiled)
+
+
 def episodes_of(batch):
     """Each episode of packed rounds in a row of its own: `(observations, actions, log_probs, returns)` each."""
     steps, episodes = jax.device_get(batch.steps), []
@@ -46,47 +55,64 @@ def episodes_of(batch):
     return episodes
 
 
-def loss_by_hand(policy, params, reference, batches):
-    """HAEPO's loss of all episodes of these batches in one group, one episode at a time."""
+def rows_of(batches):
+    """All episodes of these batches, a row each, filled up to one shape."""
     episodes = [episode for batch in batches for episode in episodes_of(batch)]
+    assert len(episodes) <= MOST_EPISODES
+    lengths = np.zeros(MOST_EPISODES, int)
+    observations = np.zeros((MOST_EPISODES, CONFIG["horizon"], 4), np.float32)
+    actions = np.zeros((MOST_EPISODES, CONFIG["horizon"]), np.int32)
+    played, returns = np.zeros(MOST_EPISODES, np.float32), np.zeros(MOST_EPISODES, np.float32)
+    for row, (seen, done, played[row], returns[row]) in enumerate(episodes):
+        lengths[row] = len(done)
+        observations[row, : len(done)], actions[row, : len(done)] = seen, done
+    return observations, actions, lengths, played, returns
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_by_hand(policy, params, reference, rows):
+    """HAEPO's loss of all these episodes in one group."""
+    observations, actions, lengths, played, returns = rows
+    done = jnp.arange(actions.shape[1]) < lengths[:, None]
 
     def scores(params):
-        sums = [
-            action_log_probs(policy, params, seen[None], done[None]).sum() - played
-            for seen, done, played, _ in episodes
-        ]
-        return jnp.stack(sums)
+        return jnp.where(done, action_log_probs(policy, params, observations, actions), 0).sum(-1) - played
 
-    returns = jnp.asarray([reward for *_, reward in episodes])
-    return haepo_loss(scores(params), returns, scores(reference), entropy_coef=0.3, kl_coef=0.1)[0]
+    kept = lengths > 0
+    return haepo_loss(scores(params), returns, scores(reference), entropy_coef=0.3, kl_coef=0.1, where=kept)[0]
 
 
-@pytest.mark.parametrize("more", [{}, {"min_batch_steps": 40}], ids=["episodes", "steps"])
+@pytest.mark.parametrize(
+    "more", [{}, pytest.param({"min_batch_steps": 40}, marks=pytest.mark.slow)], ids=["episodes", "steps"]
+)
 def test_the_loss_is_that_of_the_newest_batch_and_the_two_before_it_in_one_group(more):
-    functions = make_member(config_of(**more))
-    learn, collect = jax.jit(functions.learn), jax.jit(functions.collect)
+    functions = programs(HISTORY, **more)
     state, batches = functions.init(jax.random.key(3), {}), []
     for _ in range(HISTORY + 3):  # the third batch after the first overwrites it
-        batch = collect(state)
+        batch = functions.collect(state)
         batches.append(batch)
         params, reference = state.learner.params, state.learner.reference
-        state, metrics = learn(state, batch)
-        expected = loss_by_hand(functions.algorithm.policy, params, reference, batches[-1 - HISTORY :])
+        state, metrics = functions.learn(state, batch)
+        expected = loss_by_hand(functions.algorithm.policy, params, reference, rows_of(batches[-1 - HISTORY :]))
         np.testing.assert_allclose(metrics["loss"], expected, rtol=2e-4, atol=2e-5)
 
 
 def test_the_gradient_is_that_of_all_batches():
-    functions = make_member(config_of())
-    learn, collect = jax.jit(functions.learn), jax.jit(functions.collect)
+    functions = programs(HISTORY)
     state, batches = functions.init(jax.random.key(4), {}), []
     for _ in range(HISTORY + 1):
-        batches.append(collect(state))
-        before, state = state, learn(state, batches[-1])[0]
+        batches.append(functions.collect(state))
+        before, state = state, functions.learn(state, batches[-1])[0]
     learner = before.learner
-    loss = functions.algorithm.loss(config_of(), learner, batches[-1])
-    found = jax.grad(lambda params: loss(params)[0])(learner.params)
-    expected = jax.grad(lambda params: loss_by_hand(functions.algorithm.policy, params, learner.reference, batches))(
-        learner.params
+
+    @jax.jit
+    def gradient(learner, batch):
+        loss = functions.algorithm.loss(config_of(), learner, batch)
+        return jax.grad(lambda params: loss(params)[0])(learner.params)
+
+    found = gradient(learner, batches[-1])
+    expected = jax.grad(loss_by_hand, argnums=1)(
+        functions.algorithm.policy, learner.params, learner.reference, rows_of(batches)
     )
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found, expected)
 
@@ -94,13 +120,17 @@ def test_the_gradient_is_that_of_all_batches():
 def test_before_the_first_update_there_is_no_earlier_episode():
     """The first update is the one of a run without a history; the second is not."""
 
-    def returns_of(history):
-        settings = CONFIG["haepo"] | {"history": history}
-        return make_population(config_of(haepo=settings, num_updates=2)).run([{}], seeds=[0, 1])["loss"][0]
+    def losses_of(history):
+        functions = programs(history)
+        state, losses = functions.init(jax.random.key(0), {}), []
+        for _ in range(2):
+            state, metrics = functions.learn(state, functions.collect(state))
+            losses.append(metrics["loss"])
+        return losses
 
-    without, with_history = returns_of(0), returns_of(HISTORY)
-    np.testing.assert_allclose(with_history[:, 0], without[:, 0], rtol=1e-5)
-    assert not np.allclose(with_history[:, 1], without[:, 1], rtol=1e-3)
+    without, with_history = losses_of(0), losses_of(HISTORY)
+    np.testing.assert_allclose(with_history[0], without[0], rtol=1e-5)
+    assert not np.allclose(with_history[1], without[1], rtol=1e-3)
 
 
 def test_the_oldest_batch_is_overwritten():
@@ -130,7 +160,7 @@ def test_a_history_does_not_go_with_trajectories_that_are_spread_over_devices():
 
 def test_a_history_is_part_of_what_a_member_needs_to_go_on():
     """Two updates after a way through a checkpoint's arrays are those without it."""
-    population = make_population(config_of())
+    population = make_population(config_of(), devices=jax.devices()[:1])
     state, _ = population.advance(population.init(), np.int32(3))
     arrays = jax.tree.map(np.array, population.to_host(state))
     _, expected = population.advance(state, np.int32(2))
@@ -139,7 +169,7 @@ def test_a_history_is_part_of_what_a_member_needs_to_go_on():
 
 
 def test_likelihoods_of_what_is_kept_are_those_of_the_batch():
-    functions = make_member(config_of())
+    functions = programs(HISTORY)
     state = functions.init(jax.random.key(0), {})
     batch = functions.collect(state)
     kept = batch.without_reports()

@@ -80,7 +80,7 @@ def test_what_the_critic_remembers_passes_from_segment_to_segment():
     [
         {"bootstrap": "value", "num_minibatches": 2},
         {"group_by": "time", "num_minibatches": 2},
-        {"segments_from": "episodes"},
+        {"segments_from": "episodes", "num_minibatches": 2},
     ],
     ids=str,
 )

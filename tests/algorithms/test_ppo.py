@@ -163,8 +163,8 @@ class TestAgainstTheLossByHand:
         "settings",
         [
             {"num_epochs": 3, "gae_lambda": 0.7, "value_coef": 2.0, "entropy_coef": 0.3},
-            {"gae_lambda": 0.0, "clip_epsilon": 0.05, "discount": 1.0},
-            {"gae_lambda": 1.0, "optimizer": {"max_grad_norm": 100.0}},
+            pytest.param({"gae_lambda": 0.0, "clip_epsilon": 0.05, "discount": 1.0}, marks=pytest.mark.slow),
+            pytest.param({"gae_lambda": 1.0, "optimizer": {"max_grad_norm": 100.0}}, marks=pytest.mark.slow),
             {"num_epochs": 3, "value_clip_epsilon": 0.01},
         ],
         ids=str,

@@ -83,18 +83,16 @@ def boundaries(m, t):
 
 # Pieces of 8 steps, of 2, of 64, of 42 and of 1.
 CASES = [
-    (16, 1),
-    (16, 7),
     (16, 8),
     (16, 9),
     (16, 17),
-    (16, 24),
-    (50, 2),
     (50, 5),
     (2, 65),
-    (3, 130),
-    (128, 2),
     (200, 3),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in ((16, 1), (16, 7), (16, 24), (50, 2), (3, 130), (128, 2))
+    ),
 ]
 
 

@@ -13,6 +13,7 @@ from helpers.updates import arrays_of, assert_close, assert_identical, by_hand, 
 
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import from_config_dict, get_method, get_method_settings, traced_settings, with_settings
+from haepo_jax.config.reads import unread
 from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.losses import generalized_advantages, haepo_segment_loss, label_states
@@ -211,13 +212,18 @@ def test_environments_carry_on_and_episodes_begin_anew():
 
 @SLOW
 def test_every_traced_setting_of_segments_that_is_read_acts_in_one_program():
-    more = {"segment_adapt": "dual", "num_epochs": 2, "num_minibatches": 3, "reference": "previous", "kl_coef": 5e-3}
+    more = {"segment_adapt": "dual", "num_epochs": 2, "num_minibatches": 3, "reference": "ema", "kl_coef": 5e-3}
     config, _, _, _, learn = made(**more)
-    usual, _ = after(**more)
-    for name in ("gae_lambda", "value_coef", "policy_entropy_coef", "segment_temperature", "dual_learning_rate"):
-        value = traced_settings(config)[f"haepo.{name}"]
-        changed, _ = after(settings={f"haepo.{name}": 0.5 * value}, **more)
-        assert distance(changed.params, usual.params) > 1e-5, name
+    near = {"haepo.target_policy_kl": 1e-3}  # so that the factor rises
+    usual, _ = after(settings=near, **more)
+    reasons = unread(config)
+    acting = [name for name in traced_settings(config) if name.startswith("haepo.") and name not in reasons]
+    assert {"haepo.gae_lambda", "haepo.target_policy_kl", "haepo.dual_learning_rate"} < set(acting)
+    for name in acting:
+        value = (traced_settings(config) | near)[name]
+        changed, _ = after(settings=near | {name: 0.5 * value}, **more)
+        kept = [(learner.params, learner.reference, learner.adaptation) for learner in (changed, usual)]
+        assert distance(*kept) > 1e-6, name
     assert learn._cache_size() == 1
 
 
@@ -282,6 +288,11 @@ class TestConfig:
             with pytest.raises(ConfigError, match=f"config.sweep.{name} has no effect"):
                 from_config_dict({"haepo": own, "sweep": {name: (0.1, 0.2)}})
 
+    def test_whole_episodes_are_as_many_as_trajectories_so_that_a_flag_for_their_steps_is_refused(self):
+        reasons = unread(config_with(segments_from="episodes"))
+        why = "config.haepo.segment_length is set for haepo, whose updates play num_trajectories whole episodes"
+        assert reasons["min_batch_steps"] == reasons["max_batch_steps"] == why
+
     def test_its_settings_may_be_swept_and_scheduled(self):
         swept = {"haepo.gae_lambda": (0.9, 1.0), "haepo.dual_learning_rate": (0.1, 0.2)}
         own = {"segment_length": 2, "bootstrap": "value", "policy_entropy_coef_schedule": "linear"}
@@ -304,8 +315,13 @@ def test_segments_of_one_step_with_a_critic_learn_cartpole():
     update = jax.jit(jax.vmap(lambda state: run.learn(state, run.collect(state))))
     keys = jax.vmap(jax.random.key)(jnp.arange(4))
     state = jax.vmap(lambda key: run.init(key, arrays_of(traced_settings(config))))(keys)
+    kls, factors = [], []
     for _ in range(60):
         state, metrics = update(state)
-    assert metrics["episode_return"].mean() > 150
-    assert optax.tree.norm(state.learner.params) > 0
-    assert ((metrics["approx_kl"] > 0.003) & (metrics["approx_kl"] < 0.03)).all()
+        kls.append(metrics["approx_kl"])
+        factors.append(state.learner.adaptation)
+    assert metrics["episode_return"].mean() > 450
+    # The brake acts on steps that are too large, until they no longer are.
+    early, late = np.mean(kls[:15]), np.mean(kls[15:])
+    assert early > 0.02 and late < 0.01
+    assert (np.max(factors, axis=0) > 0.3).all()

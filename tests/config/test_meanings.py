@@ -21,6 +21,7 @@ def test_every_setting_has_a_sentence():
     ("name", "allowed"),
     [
         ("num_trajectories", "whole number at least 2"),
+        ("min_batch_steps", "whole number at least 1, or none"),
         ("optimizer.learning_rate", "number above 0"),
         ("haepo.reference_decay", "number at least 0 and at most 1"),
         ("haepo.score", "one of sum, mean, log_ratio, or package.module:attribute"),

@@ -43,6 +43,27 @@ def config(pbt=PBT, **changes):
             {"env": "RandomWalk-haepo", "sweep": {"env_params.length": (10, 20)}},
             "config.pbt compares members by their returns, so they must play one task",
         ),
+        (
+            {"haepo": {"adapt": "dual"}, "pbt": PBT | {"perturb": {ENTROPY: (0.1, 1.0)}}},
+            f"config.haepo.adapt dual begins with config.{ENTROPY} and moves it itself, so that population-based "
+            "training would change it in vain; name other settings in config.pbt.perturb, or set config.haepo.adapt",
+        ),
+        (
+            {"haepo": {"adapt": "meta"}, "pbt": {"every": 5}, "sweep": {ENTROPY: (0.1, 0.2)}},
+            f"config.haepo.adapt meta begins with config.{ENTROPY} and moves it itself",
+        ),
+        (
+            {
+                "algorithm": "ppo",
+                "ppo": {"gae_lambda": 0.4, "gae_lambda_schedule": "linear", "gae_lambda_schedule_kwargs": {"end": 2}},
+                "pbt": PBT | {"perturb": {"ppo.gae_lambda": (0.3, 0.9)}},
+            },
+            "config.ppo.gae_lambda_schedule linear takes config.ppo.gae_lambda from 0.9 to 1.8, and it must be",
+        ),
+        (
+            {"pbt": PBT | {"perturb": {"haepo.kl_coef": (0.0, 0.1)}}},
+            "config.haepo.kl_coef 0.1 needs a reference policy, but config.haepo.reference is none",
+        ),
         ({"pbt": PBT | {"metric": "eval_return"}}, "config.pbt.metric eval_return needs config.evaluate_every"),
         (
             {"pbt": PBT | {"metric": "eval_return"}, "evaluate_every": 6},
@@ -68,6 +89,14 @@ def test_members_that_make_no_populations_are_refused_in_a_sentence(changes, sen
     with pytest.raises(ConfigError) as raised:
         make_members(config(**changes))
     assert sentence in str(raised.value)
+
+
+def test_what_a_method_moves_itself_may_differ_between_members_that_change_something_else():
+    own = {"adapt": "dual", "entropy_coef": 0.1}
+    assert config(haepo=own, sweep={ENTROPY: (0.1, 0.2)}).pbt.perturb == PBT["perturb"]
+    drawn = {"perturb": {ENTROPY: (0.1, 1.0)}}
+    assert config(PBT | drawn, haepo={"adapt": "ess"}).pbt.perturb == drawn["perturb"]
+    assert config(PBT | drawn | {"fraction": 0.0}, haepo=own).pbt.perturb == drawn["perturb"]  # nobody copies
 
 
 def test_members_draw_their_first_settings_log_uniformly_within_the_bounds():

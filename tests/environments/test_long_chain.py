@@ -102,7 +102,7 @@ class TestPolicies:
                 after.reward[0].tolist() == after.info_metrics["success"][0].tolist() == [float(e) for e in expected]
             )
 
-    @pytest.mark.parametrize("slip", [0.1, 0.3])
+    @pytest.mark.parametrize("slip", [pytest.param(0.1, marks=pytest.mark.slow), 0.3])
     def test_policies_that_follow_the_cue_need_more_steps_on_slippery_ground(self, slip):
         expected = steps_to_goal(100, 1 - slip)
         assert abs(expected / (100 / (1 - 2 * slip)) - 1) < 0.02  # what the docstring says
@@ -116,7 +116,9 @@ class TestPolicies:
         assert round(100 * chance_of_goal(length=300, steps=10_000, forward=0.5), 2) == 0.53
         assert round(steps_to_goal(100, 0.5)) == 100 * 101
 
-    @pytest.mark.parametrize("params", [{}, {"instance": 3, "slip": 0.2, "length": 150}])
+    @pytest.mark.parametrize(
+        "params", [pytest.param({}, marks=pytest.mark.slow), {"instance": 3, "slip": 0.2, "length": 150}]
+    )
     def test_uniform_policies_succeed_as_often_as_dynamic_programming_says(self, params):
         environment = make(NAME)
         after, _ = play(environment, uniform(environment), params=params, episodes=400)

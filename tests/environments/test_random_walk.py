@@ -68,7 +68,13 @@ class TestChanceOfSuccess:
     def test_the_uniform_policys_chance_of_success_is_the_documented_one(self):
         assert round(100 * chance_of_goal(length=50, steps=500, forward=0.5), 3) == 4.786
 
-    @pytest.mark.parametrize("params", [{}, {"length": 20}, {"length": 30, "slip": 0.25}])
+    @pytest.mark.parametrize(
+        "params",
+        [
+            *(pytest.param(params, marks=pytest.mark.slow) for params in ({}, {"length": 20})),
+            {"length": 30, "slip": 0.25},
+        ],
+    )
     def test_the_uniform_policys_chance_of_success_is_that_of_dynamic_programming(self, params):
         environment = make(NAME)
         after, _ = play(environment, uniform(environment), params=params, episodes=4000)

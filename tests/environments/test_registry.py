@@ -259,7 +259,14 @@ class TestParams:
         }
         assert make("Catch-bsuite").params == {}
 
-    @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "DeepSea-bsuite"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "CartPole-v1",
+            "Pendulum-v1",
+            *(pytest.param(name, marks=pytest.mark.slow) for name in ("Acrobot-v1", "DeepSea-bsuite")),
+        ],
+    )
     def test_params_at_their_defaults_change_nothing(self, name):
         environment = make(name)
         with_defaults, without = (

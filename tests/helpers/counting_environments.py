@@ -64,13 +64,22 @@ def policy_for(environment):
     return mlp_policy(environment.observation_shape, environment.action_space)
 
 
+@functools.cache
+def _init(policy):
+    """In one program: step by step, each shape compiles its own."""
+
+    def init(key):
+        noise = jax.random.key(9)
+        return jax.tree.map(
+            lambda leaf: leaf + (leaf.ndim == 2) * jax.random.normal(noise, leaf.shape), policy.init(key)
+        )
+
+    return jax.jit(init)
+
+
 def params_for(policy, seed=0):
     """Parameters of a policy whose actions depend on what it observes."""
-    noise = jax.random.key(9)
-    return jax.tree.map(
-        lambda leaf: leaf + (leaf.ndim == 2) * jax.random.normal(noise, leaf.shape),
-        jax.jit(policy.init)(jax.random.key(seed)),
-    )
+    return _init(policy)(jax.random.key(seed))
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """What a run has left: its rows, its checkpoints, and whether two runs ended alike; and the settings of a tiny one."""
 
+import shutil
 import time
 
 import jax
@@ -34,6 +35,17 @@ def assert_same_end(left, right):
         assert done_a == done_b
         for x, y in zip(jax.tree.leaves(a.to_host(state_a)), jax.tree.leaves(b.to_host(state_b)), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def cut_off(finished, workdir, update):
+    """Copies a run as a kill leaves it: what was written after this update is gone."""
+    shutil.copytree(finished, workdir)
+    (workdir / "summary.json").unlink()
+    for done in checkpoints(workdir):
+        if done > update:
+            shutil.rmtree(next(workdir.glob(f"checkpoints/members-*/{done}")))
+    assert checkpoints(workdir)[-1] == update
+    return workdir
 
 
 def wait_for(condition, seconds=120):

@@ -53,6 +53,6 @@ def sequences(count, seed=0):
     response_valid = np.arange(RESPONSE) < lengths[:, None]
     responses = np.where(response_valid, rng.integers(1, VOCAB, (count, RESPONSE)), PAD)
     return Sequences(
-        jnp.concatenate([tokens, jnp.asarray(responses, jnp.int32)], axis=1),
-        jnp.concatenate([valid, jnp.asarray(response_valid)], axis=1),
+        jnp.asarray(np.concatenate([tokens, responses], axis=1), jnp.int32),
+        jnp.asarray(np.concatenate([valid, response_valid], axis=1)),
     )

@@ -39,30 +39,41 @@ def config_for(algorithm, *, discount=1.0, num_updates=5, optimizer=None, **sett
 
 
 POLICY = policy_for(config_for("haepo"), ENVIRONMENT)
-PARAMS = jax.jit(POLICY.init)(jax.random.key(0))  # one program: step by step each layer compiles several
 
 
+# What is made as this module is imported, in every process of a test run, is in one program each: step by step, every
+# operation on every shape compiles its own.
+
+
+@jax.jit
 def shifted(params, by):
     """Other parameters, near these."""
     return jax.tree.map(lambda leaf: leaf + by * jax.random.normal(jax.random.key(7), leaf.shape), params)
 
 
+PARAMS = jax.jit(POLICY.init)(jax.random.key(0))
 REFERENCE = shifted(PARAMS, 0.3)
+
+
+@jax.jit
+def _act(params, observations, key):
+    distribution = POLICY.apply(params, observations)
+    actions, log_probs = distribution.sample_and_log_prob(seed=key)
+    return actions, jnp.where(MASK, log_probs, jnp.nan), distribution.entropy()
 
 
 def batch_from(params, seed=0):
     """Episodes of different lengths and returns, played by the policy with these parameters."""
     rng = np.random.default_rng(seed)
     observations = jnp.asarray(rng.normal(size=(M, T, 4)), jnp.float32)
-    distribution = POLICY.apply(params, observations)
-    actions, log_probs = distribution.sample_and_log_prob(seed=jax.random.key(seed))
+    actions, log_probs, entropies = _act(params, observations, jax.random.key(seed))
     return Trajectories(
         observations=observations,
         actions=actions,
-        log_probs=jnp.where(MASK, log_probs, jnp.nan),
+        log_probs=log_probs,
         rewards=jnp.asarray(np.where(MASK, rng.uniform(0.5, 2.0, size=(M, T)), np.nan), jnp.float32),
         mask=jnp.asarray(MASK),
-        entropies=distribution.entropy(),
+        entropies=entropies,
     )
 
 

@@ -87,7 +87,7 @@ class TestDual:
         assert state.kl_coef is None and adapted.kl_coef == 0
 
 
-@pytest.mark.parametrize("rho", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("rho", [0.3, pytest.param(0.5, marks=pytest.mark.slow), 0.8])
 def test_dual_holds_the_effective_sample_size_at_rho_whatever_it_begins_with(rho):
     """Of what 30 steps on each of 300 batches come to; scores are free, so that nothing else holds them."""
     settings = dataclasses.replace(

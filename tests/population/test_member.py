@@ -299,7 +299,7 @@ class TestMaxEnvSteps:
         assert not limited.functions.runs(state)
 
 
-@pytest.mark.parametrize("algorithm", ["haepo", "ppo", "reinforce"])
+@pytest.mark.parametrize("algorithm", ["haepo", "ppo", pytest.param("reinforce", marks=pytest.mark.slow)])
 class TestDivergence:
     """A member whose loss or parameters are not finite keeps the last learner that was."""
 

@@ -65,6 +65,19 @@ def test_a_program_that_the_compiler_finds_too_large_is_tried_with_fewer_members
     assert tried[0] == 100 and tried == sorted(tried, reverse=True)
 
 
+def test_the_compiler_is_asked_where_groups_of_segments_need_more_than_many_times_the_batch(monkeypatch):
+    own = {"segment_length": 1, "num_steps": 256, "reference": "none", "kl_coef": 0.0}
+    asked = []
+    monkeypatch.setattr(planning, "_bytes_per_device", lambda population: asked.append(population) or 0)
+    monkeypatch.setattr(planning, "device_bytes", lambda: 2**28)
+    for group_by, times in (("minibatch", 0), ("start_state", 1)):
+        values = {key: value for key, value in VALUES.items() if key != "sweep"}
+        values |= {"num_seeds": 24, "haepo": own | {"group_by": group_by}}
+        (group,) = from_values(add_fixed(values)).groups
+        planning.place_group(group, None, 1)
+        assert len(asked) == times
+
+
 def test_a_resumed_run_keeps_the_memory_setting_that_it_was_started_with(monkeypatch):
     (group,) = from_values(add_fixed(VALUES)).groups
     assert planning.place_group(group, None, 1).config.memory == "remat"

@@ -187,6 +187,7 @@ def test_the_result_of_a_run_shows_names_and_shape_and_picks_a_members_parameter
     np.testing.assert_array_equal(result.member_params(setting=1, seed=2)["bias"], [10, 11])
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_is_identical(on_one_device):
     assert_identical(trained(on_one_device, 6), trained(on_one_device, 6))
 
@@ -202,6 +203,7 @@ def test_chunks_of_all_lengths_share_one_compiled_program(on_one_device):
     assert on_one_device.advance._cache_size() == compiled
 
 
+@pytest.mark.slow
 def test_many_devices_give_the_numbers_of_one(spread, on_one_device):
     (state, metrics), (expected, expected_metrics) = trained(spread, 3), trained(on_one_device, 3)
     for left, right in zip(jax.tree.leaves(state.learner), jax.tree.leaves(expected.learner), strict=True):

@@ -27,6 +27,7 @@ def check(values, num_members=32, **options):
     sizes.check(fixed_config({"env": "CartPole-v1"} | values), num_members, **options)
 
 
+BY_STATE = {"segment_length": 4, "group_by": "start_state", "num_steps": 2**8, "reference": "none", "kl_coef": 0.0}
 TOO_LARGE = {
     "wide layers": ({"policy": {"hidden_sizes": (100_000, 100_000)}}, {}, "lower config.policy.hidden_sizes."),
     "members": (
@@ -65,6 +66,28 @@ TOO_LARGE = {
         {},
         "4.0 TiB of it for the pairs of its episodes",
     ),
+    "segments of one state in a minibatch": (
+        {"num_trajectories": 2**12, "haepo": BY_STATE | {"segment_adapt": "ess", "num_minibatches": 4}},
+        {},
+        "512.0 GiB of it for the groups of segments that begin in one state, and it has 64.0 GiB; lower "
+        "config.num_trajectories or config.haepo.num_steps.",
+    ),
+    "segments of one state in an update, all of which the temperature is found from": (
+        {"num_trajectories": 2**12, "haepo": BY_STATE | {"num_minibatches": 4}},
+        {},
+        "8.0 TiB of it for the groups of segments that begin in one state",
+    ),
+    "segments of one state in a batch counted in steps": (
+        {"num_trajectories": 2**12, "haepo": BY_STATE | {"num_steps": 4}, "min_batch_steps": 2**20},
+        {},
+        "lower config.num_trajectories or config.min_batch_steps.",
+    ),
+    "segments of one state in whole episodes": (
+        {"num_trajectories": 2**12, "horizon": 2**8, "haepo": BY_STATE | {"segments_from": "episodes"}},
+        {},
+        "512.0 GiB of it for the groups of segments that begin in one state, and it has 64.0 GiB; lower "
+        "config.num_trajectories or the horizon.",
+    ),
     "held-out episodes": (
         {"evaluate_every": 1, "evaluate_episodes": 2**31 - 1},
         {},
@@ -101,6 +124,30 @@ def test_members_that_fit_in_waves_are_not_refused(tmp_path):
     check({"num_trajectories": 30_000}, 10_000)
     check({"num_trajectories": 3_000_000, "horizon": 10})
     check({"env": "LongChain-haepo", "horizon": 10_000, "num_trajectories": 4096})  # of which nothing is kept
+
+
+def test_groups_of_segments_that_fit_are_not_refused():
+    check({"num_trajectories": 2**12, "haepo": BY_STATE | {"group_by": "minibatch"}})
+    few = BY_STATE | {"segment_adapt": "ess", "num_minibatches": 2**8}
+    check({"num_trajectories": 2**12, "haepo": few})
+    check({"num_trajectories": 2**12, "haepo": BY_STATE | {"segment_adapt": "ess"}}, trajectory_devices=64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [{"segment_adapt": "ess"}, {}, {"segments_from": "episodes"}], ids=str)
+def test_the_groups_of_one_state_take_a_member_at_least_as_much_as_is_counted_and_few_times_more(own):
+    """By the compiler's account, beside an update whose segments compete with all others."""
+    temporaries = []
+    for group_by in ("minibatch", "start_state"):
+        settings = BY_STATE | {"group_by": group_by, "num_steps": 2**6, "num_minibatches": 2} | own
+        values = {"env": "FrozenLake-misc", "num_trajectories": 8, "horizon": 2**8, "haepo": settings}
+        config = fixed_config(values)
+        functions = make_member(config)
+        state = jax.eval_shape(lambda functions=functions: functions.init(jax.random.key(0), {}))
+        update = jax.jit(lambda state, functions=functions: functions.learn(state, functions.collect(state)))
+        temporaries.append(update.lower(state).compile().memory_analysis().temp_size_in_bytes)
+    counted = sizes.extra_bytes(config, functions.environment)
+    assert counted <= temporaries[1] - temporaries[0] <= 10 * counted
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

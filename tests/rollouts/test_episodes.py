@@ -118,7 +118,9 @@ class TestLongHorizons:
         assert playing_steps(1000, members) <= 32
         assert playing_steps(7, members) == 7
 
-    @pytest.mark.parametrize("horizon", [33, 64, 97, 100])
+    @pytest.mark.parametrize(
+        "horizon", [33, 97, *(pytest.param(horizon, marks=pytest.mark.slow) for horizon in (64, 100))]
+    )
     def test_a_longer_horizon_changes_only_masked_steps(self, counted, horizon):
         longer = play(counter(), horizon=horizon)
         assert longer.mask.shape == (M, horizon) and not longer.mask[:, T:].any()
@@ -126,7 +128,7 @@ class TestLongHorizons:
             np.testing.assert_array_equal(np.where(counted.mask, ours[:, :T], 0), np.where(counted.mask, theirs, 0))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(longer))
 
-    @pytest.mark.parametrize("horizon", [33, 50, 97])
+    @pytest.mark.parametrize("horizon", [33, *(pytest.param(horizon, marks=pytest.mark.slow) for horizon in (50, 97))])
     def test_long_episodes_are_played_to_their_end(self, horizon):
         """Where the pole cannot fall, and a horizon is no whole number of chunks."""
         policy = policy_for(make("CartPole-v1"))

@@ -112,6 +112,18 @@ def test_members_that_play_together_have_the_bits_of_each_alone():
         np.testing.assert_array_equal(np.asarray(left)[mask], np.asarray(right)[mask])
 
 
+def test_a_member_that_has_used_all_its_room_waits_for_others_and_loses_no_step():
+    """One lane: batches of (2, 5) steps are the longest there are, and those of (1, 1, any) have more rounds."""
+    bounds = RoundBounds(1, 5, 3, None)
+    keys = jax.random.split(jax.random.key(0), 40)
+    batch = jax.jit(jax.vmap(lambda key: collect_rounds(rounds_of(key, bounds))))(keys)
+    waits = (batch.time == bounds.max_time) & (batch.starts[:, 2] >= bounds.max_time)
+    assert waits.any() and (batch.starts[:, 2] < bounds.max_time).any()
+    np.testing.assert_array_equal(batch.steps.mask[:, 0], jnp.arange(bounds.max_time + 4) < batch.time[:, None])
+    (done,) = np.asarray(batch.steps.observations[waits, 0, :, 0])[:1, : bounds.max_time]
+    np.testing.assert_array_equal(done, [0, 1, 0, 1, 2, 3, 4])
+
+
 def test_sums_over_steps_are_those_of_each_round():
     batch = batch_of(1)
     stats, alone = batch.stats(), [episode_stats_of(one) for one in rounds_by_themselves(1)]

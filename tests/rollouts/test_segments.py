@@ -116,9 +116,9 @@ def played_by_hand(environment_row, steps, horizon=NEVER, scale=1.0):
 
 CASES = [
     pytest.param(1, NEVER, None, id="one"),
-    pytest.param(4, NEVER, None, id="four"),
+    pytest.param(4, NEVER, None, id="four", marks=pytest.mark.slow),
     pytest.param(3, 3, None, id="cut at 3"),
-    pytest.param(2, 1, None, id="cut at 1"),
+    pytest.param(2, 1, None, id="cut at 1", marks=pytest.mark.slow),
     pytest.param(2, NEVER, 2.5, id="another parameter"),
 ]
 

@@ -94,6 +94,7 @@ def test_checkpoints_to_keep_stay_beside_the_newest_three(finished):
         assert kept < set(there) and len(there) == len(kept | set(there[-3:]))
 
 
+@pytest.mark.slow
 def test_a_run_that_resumes_from_an_earlier_checkpoint_ends_alike(finished, settings, tmp_path):
     """As after a kill: what was written after the sixth update of the first wave is gone."""
     workdir = shutil.copytree(finished, tmp_path / "run")

@@ -234,7 +234,7 @@ class TestOtherDevices:
         checkpointer.close()
         return list_saved(tmp_path / "checkpoints")[0]
 
-    @pytest.mark.parametrize("devices", [1, 3, 8])
+    @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 3, 8])
     def test_read_the_same_rows(self, saved, population, devices):
         other = make_population(population.config, devices=jax.devices()[:devices], members_per_device=2)
         own = other.with_members(population.members[: other.capacity])

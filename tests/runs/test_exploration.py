@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers.called_commands import call
-from helpers.run_folders import TINY, assert_same_end, checkpoints, table
+from helpers.run_folders import TINY, assert_same_end, checkpoints, cut_off, table
 from helpers.settings import add_fixed
 
 from haepo_jax.config.sweep import from_values
@@ -46,13 +46,7 @@ def test_shares_and_plain_returns_are_columns(finished):
 
 
 def test_a_run_that_resumes_ends_with_the_bits_of_one_left_alone(finished, tmp_path):
-    """As after a kill: what was written after the fourth update is gone."""
-    workdir = shutil.copytree(finished, tmp_path / "run")
-    (workdir / "summary.json").unlink()
-    (wave,) = (workdir / "checkpoints").iterdir()
-    for path in wave.iterdir():
-        if int(path.name) > 4:
-            shutil.rmtree(path)
+    workdir = cut_off(finished, tmp_path / "run", 4)
     settings = json.loads((workdir / "config.json").read_text())
     train(workdir, EXPLORING | {"min_batch_steps": settings["min_batch_steps"]})
     assert checkpoints(workdir)[-1] == UPDATES

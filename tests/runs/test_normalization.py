@@ -1,12 +1,10 @@
 """Normalisation as a run folder has it: in checkpoints, in loaded policies, frozen in evaluations."""
 
-import shutil
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.run_folders import TINY, assert_same_end, checkpoints
+from helpers.run_folders import TINY, assert_same_end, checkpoints, cut_off
 from helpers.settings import add_fixed, fixed_config
 
 from haepo_jax.algorithms.running_statistics import Precise
@@ -100,14 +98,8 @@ def test_an_evaluation_plays_the_policy_that_is_loaded(finished, checkpoint):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_resumes_ends_with_the_bits_of_one_left_alone(kind, tmp_path):
-    """As after a kill: what was written after the second update is gone."""
     whole = train(tmp_path / "whole", **KINDS[kind])
-    workdir = shutil.copytree(whole, tmp_path / "run")
-    (workdir / "summary.json").unlink()
-    (wave,) = (workdir / "checkpoints").iterdir()
-    for path in wave.iterdir():
-        if int(path.name) > 2:
-            shutil.rmtree(path)
+    workdir = cut_off(whole, tmp_path / "run", 2)
     train(workdir, **KINDS[kind])
     assert checkpoints(workdir)[-1] == UPDATES
     assert_same_end(whole, workdir)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import pods
 from helpers.html_page import Page
-from helpers.run_folders import TINY, assert_same_end, checkpoints, table, wait_for
+from helpers.run_folders import TINY, assert_same_end, checkpoints, cut_off, table, wait_for
 from helpers.settings import fixed_config
 
 from haepo_jax.analysis import tables
@@ -54,12 +54,7 @@ def test_rows_hold_the_settings_of_each_update_and_who_was_copied(finished):
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [4, 8])  # amid two exchanges
 def test_a_run_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path, kept):
-    folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
-    (folder / "summary.json").unlink()
-    for done in checkpoints(folder):
-        if done > kept:
-            shutil.rmtree(next(folder.glob(f"checkpoints/members-*/{done}")))
+    folder = cut_off(finished, tmp_path / "run", kept)
     assert run(fixed_config(CONFIG), folder)
     assert_same_end(finished, folder)
     summaries = [json.loads((where / "summary.json").read_text()) for where in (folder, finished)]

@@ -1,14 +1,13 @@
 """Policies that remember, from their run folder: resumed, evaluated, drawn and loaded to act."""
 
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.called_commands import call
-from helpers.run_folders import TINY, assert_same_end, checkpoints
+from helpers.run_folders import TINY, assert_same_end, checkpoints, cut_off
 from helpers.settings import add_fixed, fixed_config
 
 from haepo_jax.config.members import Member
@@ -77,14 +76,8 @@ def train(workdir, algorithm):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["haepo", "ppo"])
 def test_a_run_that_resumes_ends_with_the_bits_of_one_left_alone_and_its_policy_is_as_evaluated(algorithm, tmp_path):
-    """As after a kill: what was written after the second update is gone."""
     finished = train(tmp_path / "finished", algorithm)
-    workdir = shutil.copytree(finished, tmp_path / "run")
-    (workdir / "summary.json").unlink()
-    (wave,) = (workdir / "checkpoints").iterdir()
-    for path in wave.iterdir():
-        if int(path.name) > 2:
-            shutil.rmtree(path)
+    workdir = cut_off(finished, tmp_path / "run", 2)
     train(workdir, algorithm)
     assert checkpoints(workdir)[-1] == 6
     assert_same_end(finished, workdir)

@@ -10,6 +10,7 @@ from haepo_jax.language.model.decoder import Adapter, Decoder
 from haepo_jax.language.model.lora import fold, init_adapter, join, split_adapter
 
 ADAPTER = Adapter(rank=2, alpha=5.0)
+OFTEN = ("llama_biased", "gpt_neox")  # run with the quick tests
 BATCH = jnp.asarray([[0, 3, 7, 1, 18]], jnp.int32), jnp.asarray([[False, True, True, True, True]])
 
 
@@ -50,7 +51,9 @@ def test_a_fresh_adapter_fits_and_changes_nothing():
     np.testing.assert_array_equal(decoder.apply({"params": join(base, adapter)}, *BATCH), plain)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in ARCHITECTURES]
+)
 def test_a_folded_adapter_gives_the_same_logits(name):
     decoder, params = decoder_and_params(name)
     plain = decoder.clone(adapter=None)

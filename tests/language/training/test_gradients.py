@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from haepo_jax.methods import METHODS, NoSettings, StepGroup
 
 GROUPS, SAMPLES = 3, 4
 ROWS = sequences(GROUPS * SAMPLES)
-VALID = ROWS.valid[:, -RESPONSE:].reshape(GROUPS, SAMPLES, RESPONSE)
+VALID = np.asarray(ROWS.valid)[:, -RESPONSE:].reshape(GROUPS, SAMPLES, RESPONSE)
 PARAMS = params_of()
 
 
@@ -25,10 +27,21 @@ def grouped(rows):
     return rows.reshape(GROUPS, SAMPLES, *rows.shape[1:])
 
 
-BEHAVIOUR = grouped(log_probs_of(params_of(seed=1), ROWS))
-REFERENCE = grouped(log_probs_of(params_of(seed=2), ROWS))
-RETURNS = jax.random.normal(jax.random.key(0), (GROUPS, SAMPLES))
-GROUP = StepGroup(RETURNS, VALID, BEHAVIOUR)
+@functools.cache
+def behaviour():
+    return grouped(log_probs_of(params_of(seed=1), ROWS))
+
+
+@functools.cache
+def reference():
+    return grouped(log_probs_of(params_of(seed=2), ROWS))
+
+
+RETURNS = jnp.asarray(np.random.default_rng(0).normal(size=(GROUPS, SAMPLES)), jnp.float32)
+
+
+def group():
+    return StepGroup(RETURNS, VALID, behaviour())
 
 
 def sums(log_probs):
@@ -40,7 +53,7 @@ def of_sums(objective):
 
 
 def on_sums(name, settings):
-    return of_sums(METHODS[name].objective(settings, GROUP.sum_over_steps(), sums(REFERENCE)))
+    return of_sums(METHODS[name].objective(settings, group().sum_over_steps(), sums(reference())))
 
 
 def haepo(score):
@@ -48,18 +61,20 @@ def haepo(score):
     return on_sums("haepo", settings)
 
 
-def grpo(log_probs):
-    return METHODS["grpo"].objective(GrpoLossConfig(kl_coef=0.1), GROUP, REFERENCE)(grouped(log_probs))
+def grpo():
+    objective = METHODS["grpo"].objective(GrpoLossConfig(kl_coef=0.1), group(), reference())
+    return lambda log_probs: objective(grouped(log_probs))
 
 
 LOSSES = {
-    "haepo_sum": haepo("sum"),
-    "haepo_mean": haepo("mean"),
-    "haepo_log_ratio": haepo("log_ratio"),
-    "rloo": on_sums("rloo", NoSettings()),
+    "haepo_sum": lambda: haepo("sum"),
+    "haepo_mean": lambda: haepo("mean"),
+    "haepo_log_ratio": lambda: haepo("log_ratio"),
+    "rloo": lambda: on_sums("rloo", NoSettings()),
     "grpo": grpo,
-    "dpo": of_sums(METHODS["dpo"].language.comparisons(DpoLossConfig(), sums(REFERENCE))),
+    "dpo": lambda: of_sums(METHODS["dpo"].language.comparisons(DpoLossConfig(), sums(reference()))),
 }
+"""Made by the tests, as modules that are imported should compile nothing."""
 
 
 def assert_same_gradient(got, expected, tolerance):
@@ -70,7 +85,8 @@ def assert_same_gradient(got, expected, tolerance):
 
 
 def of_params(gradient, name):
-    return jax.jit(lambda params: gradient(params, ROWS, LOSSES[name]))(PARAMS)
+    loss = LOSSES[name]()
+    return jax.jit(lambda params: gradient(params, ROWS, loss))(PARAMS)
 
 
 FAST = (("haepo_log_ratio", 5), ("grpo", 5))  # five rows at a time leave some over, and cut groups
@@ -99,15 +115,17 @@ def test_two_pass_equals_one_shot(name, microbatch):
 @pytest.mark.parametrize("score", ["sum", "mean", "log_ratio"])
 def test_two_pass_weighs_the_responses_by_the_haepo_coefficients(score):
     """Against the surrogate `sum c_k S_k` with the closed form's constants, differentiated by itself."""
-    lengths, behaviour = VALID.sum(axis=-1), sums(BEHAVIOUR)
+    lengths, behaviour_sums = VALID.sum(axis=-1), sums(behaviour())
 
     def scores(params):
         likelihoods = sums(grouped(log_probs_of(params, ROWS)))
-        return trajectory_scores(likelihoods, kind=score, lengths=lengths, behaviour_log_likelihoods=behaviour)
+        return trajectory_scores(likelihoods, kind=score, lengths=lengths, behaviour_log_likelihoods=behaviour_sums)
 
-    reference = trajectory_scores(sums(REFERENCE), kind=score, lengths=lengths, behaviour_log_likelihoods=behaviour)
+    of_reference = trajectory_scores(
+        sums(reference()), kind=score, lengths=lengths, behaviour_log_likelihoods=behaviour_sums
+    )
     coefficients = haepo_coefficients(
-        scores(PARAMS), RETURNS, reference, entropy_coef=0.3, kl_coef=0.2, temperature=5.0
+        scores(PARAMS), RETURNS, of_reference, entropy_coef=0.3, kl_coef=0.2, temperature=5.0
     )
     expected = jax.grad(lambda params: jnp.sum(coefficients * scores(params)))(PARAMS)
     _, _, got = two_pass(log_probs_of, microbatch=3)(PARAMS, ROWS, haepo(score))
@@ -134,9 +152,10 @@ def test_two_pass_in_float64():
 
 def test_padding_rows_that_are_all_masked_change_nothing():
     more = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:2]]), ROWS)
-    _, _, expected = two_pass(log_probs_of, microbatch=4)(PARAMS, ROWS, LOSSES["haepo_mean"])
+    loss = haepo("mean")
+    _, _, expected = two_pass(log_probs_of, microbatch=4)(PARAMS, ROWS, loss)
     _, _, got = two_pass(log_probs_of, microbatch=4)(
-        PARAMS, more, lambda log_probs: LOSSES["haepo_mean"](log_probs[: len(ROWS.tokens)])
+        PARAMS, more, lambda log_probs: loss(log_probs[: len(ROWS.tokens)])
     )
     assert_same_gradient(got, expected, 2e-6)
 
@@ -150,5 +169,5 @@ def test_in_microbatches_keeps_the_order(size):
 
 def test_the_gradient_of_bfloat16_parameters_is_accumulated_in_float32():
     low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
-    _, _, got = two_pass(log_probs_of, microbatch=2)(low, ROWS, LOSSES["rloo"])
+    _, _, got = two_pass(log_probs_of, microbatch=2)(low, ROWS, LOSSES["rloo"]())
     assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.float32)}
