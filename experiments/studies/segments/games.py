@@ -65,7 +65,7 @@ def measure(runs: Runs[Scale]) -> Games:
     """Does what is missing of the runs: settings are chosen on one game before any reported seed is played."""
     scale, random = runs.scale, measure_random(runs, BREAKOUT)
     tried = {method.name: tune(runs, BREAKOUT, method, random) for method in METHODS}
-    networks = {MLP: (METHODS, scale.seeds)}
+    networks: dict[str, tuple[tuple[Method, ...], int]] = {MLP: (METHODS, scale.seeds)}
     if scale.cnn_seeds:
         networks[CNN] = (tuple(map(_with_cnn, METHODS)), scale.cnn_seeds)
     learned = {
@@ -184,13 +184,13 @@ def _make_table(games: Games) -> Table:
                     f"{format_number(task.best)} ({ELSEWHERE_STEPS / 1e6:g})",
                 )
             )
-        together = [games.together(network, method) for method in METHODS]
+        ours, theirs = (games.together(network, method) for method in METHODS)
         rows.append(
             (
                 f"all games, normalised, {network}",
                 "0",
-                *(format_interval_cell(estimate_together(scores)) for scores in together),
-                format_comparison(compare(*together)),
+                *(format_interval_cell(estimate_together(scores)) for scores in (ours, theirs)),
+                format_comparison(compare(ours, theirs)),
                 f"1 ({ELSEWHERE_STEPS / 1e6:g})",
             )
         )
