@@ -218,10 +218,11 @@ def make_chosen(config: ExperimentConfig) -> Chosen:
     settings = get_method_settings(config)
     names = {leaf: name_setting(config, leaf) for leaf, _, _ in leaves(settings)}
     section = f"{TRACED_GROUP if is_outside(config.algorithm) else config.algorithm}."
-    perturbed = {} if config.pbt.every is None else config.pbt.perturb
+    pbt = config.pbt
+    perturbed = {} if pbt.every is None else pbt.perturb
     varied = {**config.sweep, **{name: (*config.sweep.get(name, ()), *ends) for name, ends in perturbed.items()}}
     of_method = {name.removeprefix(section): values for name, values in varied.items() if name.startswith(section)}
-    changing = () if config.pbt.every is None else perturbed or config.sweep
+    changing = () if pbt.every is None or pbt.fraction == 0 else perturbed or config.sweep
     changed = [name for name in of_method if section + name in changing]
     return Chosen(settings, of_method, names, config.num_trajectories, changed)
 

@@ -70,7 +70,7 @@ def choose_each(nvec: tuple[int, ...], logits: jax.Array, mask: jax.Array | None
 
     Args:
       nvec: how many there are of each choice, A numbers.
-      logits: `[..., sum(nvec)]`, those of one choice after those of the other.
+      logits: `[..., sum(nvec)]`, one choice after the other.
       mask: like them, or None.
     """
     # In rows of one length, which is that of the longest: what is beyond a shorter one is masked.

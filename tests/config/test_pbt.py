@@ -94,8 +94,9 @@ def test_members_that_make_no_populations_are_refused_in_a_sentence(changes, sen
 def test_what_a_method_moves_itself_may_differ_between_members_that_change_something_else():
     own = {"adapt": "dual", "entropy_coef": 0.1}
     assert config(haepo=own, sweep={ENTROPY: (0.1, 0.2)}).pbt.perturb == PBT["perturb"]
-    fixed = config(PBT | {"perturb": {ENTROPY: (0.1, 1.0)}}, haepo={"adapt": "ess"})
-    assert fixed.pbt.perturb == {ENTROPY: (0.1, 1.0)}
+    drawn = {"perturb": {ENTROPY: (0.1, 1.0)}}
+    assert config(PBT | drawn, haepo={"adapt": "ess"}).pbt.perturb == drawn["perturb"]
+    assert config(PBT | drawn | {"fraction": 0.0}, haepo=own).pbt.perturb == drawn["perturb"]  # nobody copies
 
 
 def test_members_draw_their_first_settings_log_uniformly_within_the_bounds():
