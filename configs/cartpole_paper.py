@@ -3,11 +3,11 @@ a batch, beta and lambda from the paper's range.
 
 python -m experiments.train --config=configs/cartpole_paper.py --workdir=runs/cartpole_paper
 
-Takes 4 minutes on 2 CPU cores that are busy with other work. Expect a mean return of 381 over the last 10 updates,
-with seeds from 125 to 500.
+Takes half a minute on 2 CPU cores. Expect a mean return of 381 over the last 10 updates, with seeds from 125 to 500.
 
-Beta, lambda, the temperature and the learning rate are the best of 24 settings on 8 tuning seeds. All is ours but the
-score, the normalisation, the range of beta and lambda, and the one step.
+Beta, lambda, the temperature and the learning rate are the best of 24 settings on 8 tuning seeds, by the mean over the
+whole of learning; experiments.paper tries a learning rate of 3e-2 besides, and takes it. All is ours but the score,
+the normalisation, the range of beta and lambda, and the one step.
 """
 
 import ml_collections

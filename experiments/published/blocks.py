@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.studies.suite.words import WORDS
+from experiments.studies.targets import WORDS
 from haepo_jax.analysis.verdicts import VERDICTS
 from haepo_jax.errors import ConfigError
 
@@ -25,6 +25,15 @@ _SUITE_FIGURES = {
 }
 _NO_NUMBERS = "There are no numbers of record yet.\n"
 _OF_SUITE = (SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS)
+SEGMENTS, SEGMENTS_GAMES, SEGMENTS_LENGTHS, SEGMENTS_SHARPNESS, SEGMENTS_MEMORY = (
+    *("segments", "segments_games", "segments_lengths", "segments_sharpness", "segments_memory"),
+)
+_SEGMENTS_FIGURES = {
+    "games": "Returns of HAEPO with segments and of PPO on the MinAtar games against environment steps",
+    "lengths": "Return on Breakout-MinAtar against the length of a segment",
+    "sharpness": "Return on Breakout-MinAtar by what sets the sharpness of the target",
+}
+_OF_SEGMENTS = (SEGMENTS_GAMES, SEGMENTS_LENGTHS, SEGMENTS_SHARPNESS, SEGMENTS_MEMORY)
 
 
 def blocks(results: Results) -> dict[str, str]:
@@ -46,7 +55,8 @@ def blocks(results: Results) -> dict[str, str]:
         CLAIMS: _claims(results["paper"]),
         PAPER: _study(results["paper"], ("claim of the paper", "verdict", "recommended form")),
         CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
-        **_suite(results.get("suite")),
+        **_study_with_targets(results.get(SUITE), SUITE, _OF_SUITE, _SUITE_FIGURES),
+        **_study_with_targets(results.get(SEGMENTS), SEGMENTS, _OF_SEGMENTS, _SEGMENTS_FIGURES),
         PBT: _pbt(results.get("pbt")),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
@@ -80,7 +90,7 @@ def _numbers(results: Results) -> str:
                 f"{_count_verdicts(paper)}. {_quote_steps(paper)}",
                 f"`{paper['command']}`",
             ),
-            *_number_of_suite(results.get("suite")),
+            *_number_of_suite(results.get(SUITE)),
         ],
     )
 
@@ -210,14 +220,16 @@ def _study(entry: Results, columns: tuple[str, ...]) -> str:
     return f"{_from(entry)}\n{entry['headline']}\n\n{_table(columns, rows)}"
 
 
-def _suite(entry: Results | None) -> dict[str, str]:
-    """The blocks of the suite; without numbers of record each of them says so."""
+def _study_with_targets(
+    entry: Results | None, folder: str, tables: Sequence[str], figures: Mapping[str, str]
+) -> dict[str, str]:
+    """The blocks of a study that sets its own targets; without numbers of record each of them says so."""
     if entry is None:
-        return dict.fromkeys((SUITE, *_OF_SUITE), _NO_NUMBERS)
+        return dict.fromkeys((folder, *tables), _NO_NUMBERS)
     claims = [{**claim, "verdict": WORDS[claim["verdict"]]} for claim in entry["claims"]]
-    figures = "".join(f"\n![{words}](suite/{name}.svg)\n" for name, words in _SUITE_FIGURES.items())
-    study = _study({**entry, "claims": claims}, ("target", "verdict")) + figures
-    return {SUITE: study} | {name: _quoted_table(entry, name) for name in _OF_SUITE}
+    shown = "".join(f"\n![{words}]({folder}/{name}.svg)\n" for name, words in figures.items())
+    study = _study({**entry, "claims": claims}, ("target", "verdict")) + shown
+    return {folder: study} | {name: _quoted_table(entry, name) for name in tables}
 
 
 def _pbt(entry: Results | None) -> str:

@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "pbt", "tldr", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "segments", "pbt", "tldr", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -25,6 +25,11 @@ _FIGURES = {
         "methods.svg": "one-setting-1.svg",
         "profiles.svg": "one-setting-2.svg",
         "improvement.svg": "one-setting-3.svg",
+    },
+    "segments": {
+        "games.svg": "games-1.svg",
+        "lengths.svg": "lengths-1.svg",
+        "sharpness.svg": "sharpness-1.svg",
     },
     "pbt": {},
     "tldr": {
@@ -49,6 +54,12 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.SUITE_TUNED: ("tuned", 0, ()),
         blocks.SUITE_TASKS: ("tasks", 0, ()),
     },
+    "segments": {
+        blocks.SEGMENTS_GAMES: ("games", 0, ()),
+        blocks.SEGMENTS_LENGTHS: ("lengths", 0, ()),
+        blocks.SEGMENTS_SHARPNESS: ("sharpness", 0, ()),
+        blocks.SEGMENTS_MEMORY: ("memory", 0, ()),
+    },
     "pbt": {},
     "tldr": {
         blocks.POLICIES: ("comparison", 0, ()),
@@ -60,6 +71,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
 _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
     "suite": "python -m experiments.suite --workdir=runs/suite",
+    "segments": "python -m experiments.segments --workdir=runs/segments",
     "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
 }

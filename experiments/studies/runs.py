@@ -102,6 +102,11 @@ class Runs[Size: Scale]:
         return sealed
 
 
+def is_finished(directory: StrPath, name: str) -> bool:
+    """Returns whether a run under the folder of a study needs nothing more, its files perhaps damaged since."""
+    return (Path(directory) / "runs" / name / _SEAL).is_file()
+
+
 def count_finished(directory: Path) -> int:
     """Counts the runs under the folder of a study that need nothing more."""
     return sum(1 for _ in (directory / "runs").rglob(_SEAL))

@@ -10,13 +10,14 @@ from haepo_jax.reports.publishing import PublishedReport
 
 COMMANDS = {
     "paper": ("experiments.studies.paper.reproduction", "reproduce"),
+    "segments": ("experiments.studies.segments.study", "run_study"),
     "pbt_study": ("experiments.studies.pbt.study", "run_study"),
     "suite": ("experiments.studies.suite.study", "run_suite"),
     "tldr_report": ("experiments.studies.tldr.reproduction", "reproduce"),
 }
 
 
-FLAGS = ("quick", "workdir", "topology")
+FLAGS = ("quick", "cnn", "workdir", "topology")
 
 
 @pytest.fixture

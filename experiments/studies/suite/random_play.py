@@ -7,14 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.studies.computed import load_or_compute
 from experiments.studies.methods import nest_settings
 from experiments.studies.suite.tasks import Task
 from haepo_jax.config import from_config_dict
 from haepo_jax.environments import Environment
 from haepo_jax.environments.actions import draw_action
 from haepo_jax.population.member import make_environment
+from haepo_jax.runs.files import StrPath
 
 _SEED = 0
+
+
+def load_or_measure(directory: StrPath, task: Task, episodes: int) -> float:
+    """Loads the score of random play on a task, which is measured once; see `load_or_compute` and `measure`."""
+    return load_or_compute(directory, f"random_play/{task.name}", lambda: measure(task, episodes))
 
 
 def measure(task: Task, episodes: int) -> float:

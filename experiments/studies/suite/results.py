@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.studies.computed import load_or_compute
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
 from experiments.studies.suite import random_play
@@ -58,7 +57,10 @@ def measure(runs: Runs[Scale]) -> Results:
     The tuning tasks come first, as the one setting must be known before a reported task is played with it.
     """
     scale = runs.scale
-    random = {task.name: _play_randomly(runs, task) for task in (*scale.tuning, *scale.reported)}
+    random = {
+        task.name: random_play.load_or_measure(runs.directory, task, scale.episodes)
+        for task in (*scale.tuning, *scale.reported)
+    }
     one = {
         method.name: choose_one([tune(runs, task, method, random[task.name]) for task in scale.tuning])
         for method in METHODS
@@ -72,9 +74,3 @@ def measure(runs: Runs[Scale]) -> Results:
                 runs, task, method, random[task.name], one=one[method.name].chosen, tuned=tried.chosen
             )
     return Results(scale.reported, random, one, tuned, reported)
-
-
-def _play_randomly(runs: Runs[Scale], task: Task) -> float:
-    episodes = runs.scale.episodes
-    name = f"random_play/{task.name}"
-    return load_or_compute(runs.directory, name, lambda: random_play.measure(task, episodes))

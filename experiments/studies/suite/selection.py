@@ -5,14 +5,13 @@ Neither has seen a reported seed, and the one setting has seen no reported task.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from experiments.studies.methods import STATED, Method
 from experiments.studies.run_data import RunData
-from experiments.studies.runs import Runs
-from experiments.studies.suite.scale import Scale
+from experiments.studies.runs import Runs, Scale
 from experiments.studies.suite.scores import Scores, score
 from experiments.studies.suite.tasks import Task
 
@@ -20,6 +19,26 @@ TUNING_SEED = 1000
 
 Setting = Mapping[str, float]
 """By dotted name."""
+
+
+class Tuning(Scale, Protocol):
+    """How large a study is, as far as its tuning needs to know."""
+
+    @property
+    def tuning_seeds(self) -> int:
+        """Seeds of each setting while it is tried, counted from 1000."""
+
+    @property
+    def budget(self) -> float:
+        """Share of each task's environment steps."""
+
+
+class Reporting(Tuning, Protocol):
+    """How large a study is that reports both settings of a method."""
+
+    @property
+    def seeds(self) -> int:
+        """Reported seeds of a task, counted from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +85,15 @@ def make_settings(task: Task, method: Method, budget: float) -> dict[str, Any]:
     """
     steps = max(1, round(task.budget * budget))
     settings = {**STATED, **task.settings, **method.base, "max_env_steps": steps}
-    if settings["algorithm"] == "ppo":
-        least = settings["num_trajectories"] * settings["ppo.num_steps"]
+    in_each = settings.get(f"{settings['algorithm']}.num_steps")  # of a method that learns from segments
+    if in_each is not None:
+        least = settings["num_trajectories"] * in_each
     else:
         least = max(settings["num_trajectories"] * task.shortest, settings["min_batch_steps"] or 1)
     return {**settings, "num_updates": -(-steps // least)}  # the budget ends a member, never its updates
 
 
-def tune(runs: Runs[Scale], task: Task, method: Method, random: float) -> Tried:
+def tune[Size: Tuning](runs: Runs[Size], task: Task, method: Method, random: float) -> Tried:
     """Tries every setting of a method on a task's tuning seeds.
 
     Args:
@@ -99,7 +119,9 @@ def choose_one(tried: Sequence[Tried]) -> Tried:
     return Tried(first.method, first.settings, tuple(map(float, scores)))
 
 
-def report(runs: Runs[Scale], task: Task, method: Method, random: float, *, one: Setting, tuned: Setting) -> Reported:
+def report[Size: Reporting](
+    runs: Runs[Size], task: Task, method: Method, random: float, *, one: Setting, tuned: Setting
+) -> Reported:
     """Trains a method on a task's reported seeds, with both of its settings as members of one program."""
     chosen = [one] if one == tuned else [one, tuned]
     seeds = {"seed": 0, "num_seeds": runs.scale.seeds}

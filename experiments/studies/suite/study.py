@@ -1,6 +1,5 @@
 """The whole suite: its runs, then the page and the files that it is quoted from."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 from experiments.studies.methods import Method
@@ -12,10 +11,9 @@ from experiments.studies.suite.scale import Scale
 from experiments.studies.suite.sections import estimate_together, make_sections
 from experiments.studies.suite.selection import TUNING_SEED
 from experiments.studies.suite.targets import find_best_rival
-from experiments.studies.suite.words import RULE, WORDS
-from haepo_jax.analysis.verdicts import REPRODUCED, VERDICTS
+from experiments.studies.targets import CHAPTER, count_targets
 from haepo_jax.reports.formatting import format_interval, name_bands
-from haepo_jax.reports.page import Claim, ClaimsChapter, Fairness, Report
+from haepo_jax.reports.page import Claim, Fairness, Report
 from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.runs.files import StrPath
 
@@ -47,21 +45,13 @@ def run_suite(directory: StrPath, scale: Scale) -> PublishedReport:
         provenance=describe_provenance(runs),
         fairness=_describe_fairness(results, scale),
         quick=scale.quick,
-        claims=ClaimsChapter("What became of the targets", "Target", RULE, WORDS),
+        claims=CHAPTER,
     )
     return PublishedReport(publish(directory, report), report.first_paragraph)
 
 
 def _write_headline(results: Results, claims: Iterable[Claim]) -> str:
     """Counts the targets, names those that are not reached, and gives the numbers that decide the first."""
-    claims = list(claims)
-    counts = Counter(claim.verdict for claim in claims)
-    tally = ", ".join(f"{counts[verdict]} {WORDS[verdict]}" for verdict in VERDICTS)
-    open_ones = [
-        f"{WORDS[verdict].capitalize()}: {' '.join(claim.text for claim in claims if claim.verdict == verdict)}"
-        for verdict in VERDICTS
-        if verdict != REPRODUCED and counts[verdict]
-    ]
     rival = find_best_rival(results)
     numbers = (
         f"{HAEPO.label} {_format_together(results, HAEPO, 'one')} with one setting and "
@@ -69,8 +59,7 @@ def _write_headline(results: Results, claims: Iterable[Claim]) -> str:
         f"setting, {_format_together(results, rival, 'one')}"
     )
     return (
-        f"Of {len(claims)} targets: {tally}. {' '.join((*open_ones, ''))}Interquartile mean of normalised scores over "
-        f"{len(results.tasks)} tasks: {numbers}."
+        f"{count_targets(claims)} Interquartile mean of normalised scores over {len(results.tasks)} tasks: {numbers}."
     )
 
 

@@ -1,7 +1,6 @@
 """The targets of the suite, and what became of each."""
 
 import math
-from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -18,17 +17,10 @@ from experiments.studies.suite.tasks import (
     UMBRELLA_CHAIN,
     Task,
 )
-from experiments.studies.suite.words import WORDS
+from experiments.studies.targets import judge_target
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.statistics import Estimate, interquartile_mean
-from haepo_jax.analysis.verdicts import (
-    UNDECIDED,
-    Comparison,
-    compare,
-    decide,
-    decide_all,
-)
-from haepo_jax.reports.formatting import format_comparison
+from haepo_jax.analysis.verdicts import Comparison, compare
 from haepo_jax.reports.page import Claim
 
 SOLVED = 475.0
@@ -64,20 +56,23 @@ def judge_together(results: Results, *, quick: bool) -> tuple[Claim, ...]:
     """Judges the targets that all tasks decide together."""
     ours, rival = results.scores(HAEPO, "one"), find_best_rival(results)
     return (
-        _judge(
+        judge_target(
             "With one setting for all tasks HAEPO adaptive is ahead of the best rival.",
+            _SOURCE,
             "Difference of interquartile means of normalised scores over all tasks and seeds",
             {f"against {rival.label}": compare(ours, results.scores(rival, "one"))},
             quick=quick,
         ),
-        _judge(
+        judge_target(
             f"HAEPO adaptive with one setting is at {OF_TUNED:.0%} or more of what it is at tuned for each task.",
+            _SOURCE,
             f"Interquartile mean of normalised scores, less {OF_TUNED} of that tuned for each task",
             {"all tasks": compare(ours, OF_TUNED * results.scores(HAEPO, "tuned"))},
             quick=quick,
         ),
-        _judge(
+        judge_target(
             f"On no task is HAEPO adaptive below {OF_PPO} of PPO, one setting each.",
+            _SOURCE,
             f"Interquartile mean of normalised scores, less {OF_PPO} of PPO's, on each task where PPO is shown to be "
             "better than random play",
             {task.label: _compare_with_ppo(results, task, OF_PPO) for task in _won_by_ppo(results)},
@@ -91,8 +86,9 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
     claims = []
     if (task := results.find(FROZEN_LAKE.name)) is not None:
         claims.append(
-            _judge(
+            judge_target(
                 f"On {task.label} HAEPO adaptive is at PPO's score or above, one setting each.",
+                _SOURCE,
                 "Difference of interquartile means of normalised scores",
                 {"against PPO": _compare_with_ppo(results, task, 1.0)},
                 quick=quick,
@@ -102,8 +98,9 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
         if (task := results.find(name)) is not None:
             ours = results.of_task(task, HAEPO, "one")[None]
             claims.append(
-                _judge(
+                judge_target(
                     f"On {task.label} HAEPO adaptive is at {OF_BEST} of the best known or above.",
+                    _SOURCE,
                     f"Interquartile mean of normalised scores, less {OF_BEST}",
                     {"one setting": compare(ours, np.full_like(ours, OF_BEST))},
                     quick=quick,
@@ -114,8 +111,9 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
         needed = math.ceil(OF_SEEDS * finals.size)
         count = float((finals > UPHILL).sum())
         claims.append(
-            _judge(
+            judge_target(
                 f"On {task.label} HAEPO adaptive is better than {UPHILL:g} on {needed} of {finals.size} seeds.",
+                _SOURCE,
                 "Seeds that are, counted",
                 # Nothing is drawn: the bound lies between the last number that misses it and the first that does not.
                 {"one setting": Comparison(Estimate(*(np.array(count),) * 3), None, tie=needed - 0.5)},
@@ -126,8 +124,9 @@ def judge_tasks(results: Results, *, quick: bool) -> tuple[Claim, ...]:
     if (task := results.find(CARTPOLE.name)) is not None:
         steps = {method.name: measure_steps_to_solve(results.reported[task.name][method.name]) for method in METHODS}
         claims.append(
-            _judge(
+            judge_target(
                 f"On {task.label} HAEPO adaptive is at {SOLVED:g} in fewer env steps than every rival.",
+                _SOURCE,
                 f"Environment steps to {SOLVED:g}, difference, infinite where one never gets there",
                 {
                     f"against {rival.label}": compare(
@@ -152,17 +151,3 @@ def _compare_with_ppo(results: Results, task: Task, share: float) -> Comparison:
 def _won_by_ppo(results: Results) -> list[Task]:
     """The tasks on which PPO's interval lies above random play: of less there is no share."""
     return [task for task in results.tasks if estimate_interquartile_mean(results.of_task(task, PPO, "one")).low > 0]
-
-
-def _judge(
-    text: str,
-    measured: str,
-    comparisons: Mapping[str, Comparison],
-    *,
-    quick: bool,
-    shown: Callable[[Comparison], str] = format_comparison,
-) -> Claim:
-    verdicts = {label: UNDECIDED if quick else decide(made) for label, made in comparisons.items()}
-    numbers = [f"{label}: {shown(made)} ({WORDS[verdicts[label]]})" for label, made in comparisons.items()]
-    evidence = f"{measured}: {'; '.join(numbers) or 'nothing to compare'}."
-    return Claim(text, _SOURCE, decide_all(verdicts.values()), evidence)

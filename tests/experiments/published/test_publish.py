@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from helpers.made_up_segments import ONE_GAME, make_study
 from helpers.made_up_suites import ONE_TASK, make_suite
 from helpers.quotable_folders import write_benchmark, write_project, write_race, write_study
 
@@ -85,21 +86,33 @@ def test_an_unknown_block_is_refused_with_the_one_that_is_nearest():
         fill("<!-- results: shiped -->\n<!-- end -->", {"shipped": "", "race": ""})
 
 
-def test_a_suite_that_was_never_published_says_so_and_then_brings_its_numbers_and_figures(project, tmp_path):
-    page, docs = project / "docs" / "suite.md", project / "docs"
+WITH_TARGETS = {
+    "suite": (
+        lambda folder: make_suite(lambda task, method, member: 0.5, folder, ONE_TASK),
+        "| On FrozenLake-misc HAEPO adaptive is at PPO's score or above, one setting each. | not shown |",
+        ("methods.svg", "profiles.svg", "improvement.svg"),
+    ),
+    "segments": (
+        lambda folder: make_study(lambda config, member: 0.5, folder, ONE_GAME),
+        "| On Breakout-MinAtar HAEPO with segments is at PPO's score or above. | not shown |",
+        ("games.svg", "lengths.svg", "sharpness.svg"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITH_TARGETS)
+def test_a_study_that_was_never_published_says_so_and_then_brings_its_numbers_and_figures(project, tmp_path, name):
+    page, docs = project / "docs" / f"{name}.md", project / "docs"
+    make, row, drawn = WITH_TARGETS[name]
     results = read_json(docs / "results.json")
-    if "suite" in results:
-        shutil.rmtree(docs / "suite")
-        write_json(docs / "results.json", {name: entry for name, entry in results.items() if name != "suite"})
+    if name in results:
+        shutil.rmtree(docs / name)
+        write_json(docs / "results.json", {other: entry for other, entry in results.items() if other != name})
     publish(project, {})
     assert page.read_text().count("There are no numbers of record yet.") == 5
-    suite = make_suite(lambda task, method, member: 0.5, tmp_path, ONE_TASK)
-    publish(project, {"suite": suite.folder})
-    assert suite.verdicts["headline"] in page.read_text() and "no numbers of record" not in page.read_text()
-    assert "| On FrozenLake-misc HAEPO adaptive is at PPO's score or above, one setting each. | not shown |" in (
-        page.read_text()
-    )
-    assert {path.name for path in (docs / "suite").iterdir()} == {
-        *("report.json", "verdicts.json", "tables.json", "methods.svg", "profiles.svg", "improvement.svg"),
-    }
+    made = make(tmp_path)
+    publish(project, {name: made.folder})
+    assert made.verdicts["headline"] in page.read_text() and "no numbers of record" not in page.read_text()
+    assert row in page.read_text()
+    assert {path.name for path in (docs / name).iterdir()} == {"report.json", "verdicts.json", "tables.json", *drawn}
     assert publish(project, {}) == []

@@ -13,7 +13,7 @@ from experiments.studies.suite.methods import HAEPO, METHODS
 from experiments.studies.suite.scale import FULL, QUICK, Scale
 from experiments.studies.suite.study import run_suite
 from experiments.studies.suite.tasks import FROZEN_LAKE, MOUNTAIN_CAR, TUNING
-from experiments.studies.suite.words import WORDS
+from experiments.studies.targets import WORDS
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, UNDECIDED
 from haepo_jax.reports import figures
 

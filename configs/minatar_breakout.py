@@ -1,0 +1,31 @@
+"""Breakout-MinAtar with HAEPO: steps compete in the place of whole episodes, beside a value function.
+
+python -m experiments.train --config=configs/minatar_breakout.py --workdir=runs/minatar_breakout
+
+Takes the time of 8 million environment steps, a million for each of 8 seeds. Expect no number here, as none has been
+measured yet: docs/segments.md compares such settings with PPO on the four games.
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """8 seeds, 123 updates of 64 environments x 128 steps; the other games differ in their name alone."""
+    config = default_config()
+    config.env = "Breakout-MinAtar"
+    config.num_seeds = 8
+    config.max_env_steps = 1_000_000
+    config.num_trajectories = 64
+    config.min_batch_steps = None
+    config.haepo.num_steps = 128
+    config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
+    config.discount = 0.99
+    config.exploration.persistences = ()
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "linear"
+    config.haepo.segment_length = 1
+    config.haepo.bootstrap = "value"
+    config.haepo.target_effective_sample_size = 0.5
+    return config
