@@ -234,7 +234,7 @@ def _study_with_targets(
 
 def _pbt(entry: Results | None) -> str:
     """What the comparison with random search came to."""
-    return _NO_NUMBERS if entry is None else f"{_from(entry)}\n{entry['headline']}\n"
+    return _NO_NUMBERS if entry is None else _study(entry, ("claim", "verdict"))
 
 
 def _quoted_table(entry: Results, name: str) -> str:
