@@ -4,10 +4,17 @@ The last axis holds the M trajectories of a group that compete (`[..., M]`), or 
 trajectory (`[..., M, T]`); leading axes are independent groups. `where` masks are boolean, True = valid.
 """
 
+from haepo_jax.losses import presets
 from haepo_jax.losses._haepo_terms import PROJECTIONS, HaepoMetrics
-from haepo_jax.losses.advantages import generalized_advantages, group_relative_advantages, leave_one_out_advantages
+from haepo_jax.losses._ratio_terms import AGGREGATIONS, LEVELS, SHAPES, PolicyRatioMetrics
+from haepo_jax.losses.advantages import (
+    generalized_advantages,
+    group_relative_advantages,
+    leave_one_out_advantages,
+    maxrl_advantages,
+    reinforce_plus_plus_advantages,
+)
 from haepo_jax.losses.clipped import (
-    AGGREGATIONS,
     ClippedSurrogateMetrics,
     ClippedValueMetrics,
     GrpoMetrics,
@@ -16,10 +23,15 @@ from haepo_jax.losses.clipped import (
     clipped_value_loss,
     grpo_loss,
 )
+from haepo_jax.losses.filters import IMPORTANCE_MODES, finished_mask, importance_weights, varied_groups
+from haepo_jax.losses.gvpo import GvpoMetrics, gvpo_loss
 from haepo_jax.losses.haepo import haepo_coefficients, haepo_loss
 from haepo_jax.losses.haepo_segments import haepo_segment_loss
+from haepo_jax.losses.kto import KtoMetrics, kto_loss
 from haepo_jax.losses.likelihood import trajectory_log_likelihood
-from haepo_jax.losses.preferences import PAIRS, DpoMetrics, dpo_loss, preference_pairs
+from haepo_jax.losses.listwise import ListwiseMetrics, listwise_preference_loss
+from haepo_jax.losses.policy_ratio import policy_ratio_loss
+from haepo_jax.losses.preferences import PAIRS, DpoMetrics, dpo_loss, ipo_loss, preference_pairs, simpo_loss
 from haepo_jax.losses.reductions import mean_over_groups
 from haepo_jax.losses.reinforce import ReinforceMetrics, RlooMetrics, reinforce_loss, rloo_loss
 from haepo_jax.losses.returns import (
@@ -39,6 +51,7 @@ from haepo_jax.losses.segments import (
     take_starts,
 )
 from haepo_jax.losses.targets import target_log_weights, target_temperature
+from haepo_jax.losses.vmpo import VmpoMetrics, vmpo_loss
 from haepo_jax.losses.weights import (
     SCORES,
     effective_sample_size,
@@ -51,48 +64,69 @@ from haepo_jax.losses.weights import (
 __all__ = [
     "AGGREGATIONS",
     "GROUPINGS",
+    "IMPORTANCE_MODES",
+    "LEVELS",
     "NORMALIZATIONS",
     "PAIRS",
     "PROJECTIONS",
     "SCORES",
+    "SHAPES",
     "ClippedSurrogateMetrics",
     "ClippedValueMetrics",
     "DpoMetrics",
     "GrpoMetrics",
+    "GvpoMetrics",
     "HaepoMetrics",
+    "KtoMetrics",
+    "ListwiseMetrics",
+    "PolicyRatioMetrics",
     "ReinforceMetrics",
     "RlooMetrics",
+    "VmpoMetrics",
     "approximate_kl",
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "dpo_loss",
     "effective_sample_size",
+    "finished_mask",
     "first_episode_mask",
     "generalized_advantages",
     "group_relative_advantages",
     "group_segments",
     "grpo_loss",
+    "gvpo_loss",
     "haepo_coefficients",
     "haepo_loss",
     "haepo_segment_loss",
+    "importance_weights",
+    "ipo_loss",
+    "kto_loss",
     "label_states",
     "leave_one_out_advantages",
+    "listwise_preference_loss",
+    "maxrl_advantages",
     "mean_over_groups",
     "normalize_returns",
     "plackett_luce_log_weights",
+    "policy_ratio_loss",
     "preference_pairs",
+    "presets",
     "reinforce_loss",
+    "reinforce_plus_plus_advantages",
     "returns_sum_not_positive",
     "rloo_loss",
     "segment_lengths",
     "segment_log_likelihoods",
     "segment_returns",
+    "simpo_loss",
     "take_starts",
     "target_log_weights",
     "target_temperature",
     "trajectory_log_likelihood",
     "trajectory_returns",
     "trajectory_scores",
+    "varied_groups",
+    "vmpo_loss",
     "weights_entropy",
     "weights_kl",
 ]

@@ -104,9 +104,9 @@ def as_flags(name: str, value: ArrayLike) -> jax.Array:
     return as_float(name, value).astype(bool)
 
 
-def all_sum(x: jax.Array, axis_name: AxisName) -> jax.Array:
-    """Sums over the last axis, and over the devices that share it."""
-    return _over(axis_name, lax.psum, jnp.sum(x, axis=-1, dtype=x.dtype))
+def all_sum(x: jax.Array, axis_name: AxisName, axis: int | tuple[int, ...] = -1) -> jax.Array:
+    """Sums over the last axis, or those named, and over the devices that share it."""
+    return _over(axis_name, lax.psum, jnp.sum(x, axis=axis, dtype=x.dtype))
 
 
 def all_max(x: jax.Array, axis_name: AxisName) -> jax.Array:
@@ -114,10 +114,18 @@ def all_max(x: jax.Array, axis_name: AxisName) -> jax.Array:
     return _over(axis_name, lax.pmax, lax.stop_gradient(jnp.max(x, axis=-1, initial=-jnp.inf)))
 
 
-def mean_where(values: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    """Averages the valid values; 0 if there is none."""
-    count = jnp.maximum(jnp.sum(mask, axis=axis, dtype=jnp.int32), 1).astype(values.dtype)
-    return jnp.sum(jnp.where(mask, values, 0), axis=axis) / count
+def all_gather(x: jax.Array, axis_name: AxisName) -> jax.Array:
+    """Lays the last axes of the devices that share it one after the other, as a constant."""
+    return _over(axis_name, lambda x, name: lax.all_gather(x, name, axis=x.ndim - 1, tiled=True), lax.stop_gradient(x))
+
+
+def mean_where(
+    values: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] | None = None, axis_name: AxisName = None
+) -> jax.Array:
+    """Averages the valid values, over the devices that share the axis too; 0 if there is none."""
+    number = _over(axis_name, lax.psum, jnp.sum(mask, axis=axis, dtype=jnp.int32))
+    count = jnp.maximum(number, 1).astype(values.dtype)
+    return _over(axis_name, lax.psum, jnp.sum(jnp.where(mask, values, 0), axis=axis)) / count
 
 
 def deviations(values: jax.Array, mask: jax.Array, axis_name: AxisName) -> tuple[jax.Array, jax.Array]:

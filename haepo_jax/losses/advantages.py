@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 
 from haepo_jax.losses._arrays import (
     AxisName,
+    all_sum,
     as_flags,
     as_float,
     as_mask,
@@ -15,6 +16,7 @@ from haepo_jax.losses._arrays import (
     check_rank,
     check_same_shape,
     deviations,
+    is_concrete,
     same_float,
 )
 from haepo_jax.losses.returns import normalize_returns
@@ -99,6 +101,98 @@ def leave_one_out_advantages(returns: ArrayLike, *, where: ArrayLike | None = No
     centred, count = deviations(returns, as_mask(where, returns, "returns"), axis_name=None)
     # R_k less the mean of the others is the deviation from the mean of all, times M / (M - 1).
     return lax.stop_gradient(centred * (count / jnp.maximum(count - 1, 1)))
+
+
+def reinforce_plus_plus_advantages(
+    returns: ArrayLike,
+    *,
+    baseline: bool = False,
+    where: ArrayLike | None = None,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Computes the advantages of REINFORCE++: returns, or their deviations within the group, whitened over the batch.
+
+    .. math:: A_k = \frac{x_k - mean(x)}{std(x) + 10^{-8}}, \qquad x_k = R_k \text{, or } R_k - mean_{group}(R)
+
+    mean and std (the population's) being those of all trajectories of all groups. Against
+    `group_relative_advantages` a group of nearly equal returns stays small. verl and OpenRLHF whiten over steps, so
+    that a trajectory counts in mean and std by its length; the paper's divergence from a reference is a penalty on the
+    returns, which whoever wants it takes off them before.
+
+    Args:
+      returns: `[..., M]` returns :math:`R_k`; all leading axes are one batch.
+      baseline: take the mean of the group off first (`REINFORCE++-baseline`), for several trajectories a prompt.
+      where: `[..., M]` boolean, True for the trajectories that count. Masked ones get exactly 0.
+      axis_name: name of the mapped axis over which the batch is spread, with whole groups on each device.
+
+    Returns:
+      `[..., M]` advantages, float32 or float64, a constant to the gradient. Equal returns give exactly 0.
+
+    Raises:
+      ValueError: `returns` is a scalar.
+      TypeError: `where` is not boolean, or `baseline` is neither True nor False.
+      AssertionError: `where` has another shape than `returns`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> returns = jnp.array([[1.0, 1.0], [5.0, 5.0], [2.0, 4.0]])
+      >>> print(reinforce_plus_plus_advantages(returns[:2]))
+      [[-1. -1.]
+       [ 1.  1.]]
+      >>> print(reinforce_plus_plus_advantages(returns[2:], baseline=True))
+      [[-1.  1.]]
+
+    Source: Hu et al. (2025, arXiv 2501.03262). Also in verl and OpenRLHF.
+    """
+    check_flag("baseline", baseline)
+    returns = as_float("returns", returns)
+    check_rank("returns", returns)
+    mask = as_mask(where, returns, "returns")
+    values = deviations(returns, mask, axis_name=None)[0] if baseline else returns
+    whitened = normalize_returns(values.reshape(-1), where=mask.reshape(-1), axis_name=axis_name)
+    return lax.stop_gradient(whitened.reshape(returns.shape))
+
+
+def maxrl_advantages(returns: ArrayLike, *, where: ArrayLike | None = None, axis_name: AxisName = None) -> jax.Array:
+    r"""Computes the advantages of MaxRL, under which REINFORCE raises the likelihood of success, not its probability.
+
+    .. math:: A_k = \frac{R_k - mean(R)}{mean(R)}
+
+    Returns are 0 or 1, or at least not negative. The group's gradient is then the mean score of its successes, an
+    estimate of the gradient of :math:`\log P(success)` where REINFORCE estimates that of :math:`P(success)`: a prompt
+    with one success in M counts up to M times as much as under `group_relative_advantages(scale=False)`.
+
+    Args:
+      returns: `[..., M]` returns :math:`R_k`, not negative.
+      where: `[..., M]` boolean, True for the trajectories that count. Masked ones get exactly 0.
+      axis_name: name of the mapped axis over which M is spread.
+
+    Returns:
+      `[..., M]` advantages, float32 or float64, a constant to the gradient. 0 for a group whose mean is 0, and for
+      one whose mean is negative, where it is traced and cannot be refused.
+
+    Raises:
+      ValueError: `returns` is a scalar, or concrete with a negative number.
+      TypeError: `where` is not boolean.
+      AssertionError: `where` has another shape than `returns`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(maxrl_advantages(jnp.array([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])))
+      [[ 3. -1. -1. -1.]
+       [ 1. -1.  1. -1.]]
+
+    Source: Tajwar et al. (2026, arXiv 2602.02710).
+    """
+    returns = as_float("returns", returns)
+    check_rank("returns", returns)
+    mask = as_mask(where, returns, "returns")
+    returns = jnp.where(mask, returns, 0)
+    if is_concrete(returns) and jnp.any(returns < 0):
+        raise ValueError(f"returns must not be negative, as they are divided by their mean, got {returns.min()}.")
+    centred, count = deviations(returns, mask, axis_name)
+    mean = all_sum(returns, axis_name)[..., None] / count
+    return lax.stop_gradient(jnp.where(mean > 0, centred / jnp.where(mean > 0, mean, 1), 0))
 
 
 def generalized_advantages(

@@ -2,28 +2,23 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from haepo_jax.losses._arrays import (
-    as_float,
-    as_mask,
-    check_choice,
-    check_coefficient,
-    check_positive,
-    check_same_shape,
-    is_concrete_zero,
-    mean_where,
-    same_float,
-    unless_zero,
+from haepo_jax.losses._arrays import as_mask, check_positive, mean_where, same_float
+from haepo_jax.losses._ratio_terms import (
+    PolicyRatioMetrics,
+    RatioSettings,
+    clipped,
+    exp_less_tangent,
+    masked_log_ratio,
+    ratio_terms,
 )
 
-AGGREGATIONS = ("sequence_mean", "token_mean", "constant")
-_LARGEST_LOG_RATIO = 20.0
-"""Above it exp continues as its tangent. exp(20) is 5e8: no policy that is trained on its own samples comes near."""
+GrpoMetrics = PolicyRatioMetrics
+"""Those of `policy_ratio_loss`, of which GRPO is one case."""
 
 
 class ClippedSurrogateMetrics(NamedTuple):
@@ -49,29 +44,6 @@ class ClippedValueMetrics(NamedTuple):
     """Share of the elements that the clip holds, and that so get no gradient."""
     num_valid: jax.Array
     """int32, elements that are not masked."""
-
-
-class GrpoMetrics(NamedTuple):
-    """Terms of a GRPO loss, for each group.
-
-    `loss` is the mean over groups of `policy_loss + kl_coef * kl`.
-    """
-
-    policy_loss: jax.Array
-    """`[...]` the clipped surrogate of the steps, aggregated."""
-    kl: jax.Array
-    """`[...]` estimate of the divergence of the policy from the reference, in nats a step, aggregated as the loss
-    is; 0 without reference log-probabilities."""
-    clip_fraction: jax.Array
-    """`[...]` share of the steps that the clip holds, and that so get no gradient of the policy term."""
-    approx_kl: jax.Array
-    """`[...]` estimate of KL(behaviour, policy), in nats, the mean over steps."""
-    mean_ratio: jax.Array
-    """`[...]` mean over steps of the ratio."""
-    num_valid: jax.Array
-    """`[...]` int32, trajectories that have a valid step."""
-    num_steps: jax.Array
-    """`[...]` int32, valid steps."""
 
 
 def clipped_surrogate_loss(
@@ -127,10 +99,14 @@ def clipped_surrogate_loss(
         log_probs=log_probs, behaviour_log_probs=behaviour_log_probs, advantages=advantages
     )
     mask = as_mask(where, log_probs, "log_probs")
-    steps = _surrogate(log_probs, behaviour, advantages, clip_epsilon, mask)
+    check_positive("clip_epsilon", clip_epsilon)
+    log_ratio = masked_log_ratio(log_probs, behaviour, mask)
+    advantages = lax.stop_gradient(jnp.where(mask, advantages, 0))
+    epsilon = jnp.asarray(clip_epsilon, log_ratio.dtype)
+    steps = clipped(log_ratio, advantages, epsilon, epsilon)
     metrics = ClippedSurrogateMetrics(
-        clip_fraction=mean_where(steps.held, mask),
-        approx_kl=mean_where(steps.kl, mask),
+        clip_fraction=mean_where(steps.held.astype(steps.ratio.dtype), mask),
+        approx_kl=mean_where(exp_less_tangent(log_ratio), mask),
         mean_ratio=mean_where(steps.ratio, mask),
         max_ratio=jnp.max(jnp.where(mask, steps.ratio, 0), initial=0),
         num_valid=jnp.sum(mask, dtype=jnp.int32),
@@ -168,7 +144,7 @@ def approximate_kl(
     log_probs, behaviour = same_float(log_probs=log_probs, behaviour_log_probs=behaviour_log_probs)
     mask = as_mask(where, log_probs, "log_probs")
     ratios = jnp.where(mask, log_probs, 0) - jnp.where(mask, behaviour, 0)
-    return lax.stop_gradient(mean_where(_exp_less_tangent(ratios), mask))
+    return lax.stop_gradient(mean_where(exp_less_tangent(ratios), mask))
 
 
 def clipped_value_loss(
@@ -299,7 +275,7 @@ def grpo_loss(
       >>> log_probs, advantages = jnp.zeros((2, 2)), jnp.array([1.0, -1.0])
       >>> valid = jnp.array([[True, True], [True, False]])
       >>> options = {"clip_epsilon": 0.2, "kl_coef": 0.0, "where": valid}
-      >>> for aggregation in AGGREGATIONS:
+      >>> for aggregation in ("sequence_mean", "token_mean", "constant"):
       ...     print(grpo_loss(log_probs, log_probs, advantages, aggregation=aggregation, **options)[0].round(4))
       0.0
       -0.3333
@@ -308,133 +284,17 @@ def grpo_loss(
     Source: DeepSeekMath (arXiv 2402.03300), section 4.1; DAPO (arXiv 2503.14476), section 3.3; Dr. GRPO (arXiv
     2503.20783), section 3.
     """
-    check_choice("aggregation", aggregation, AGGREGATIONS)
-    check_coefficient("kl_coef", kl_coef)
-    if reference_log_probs is None and not is_concrete_zero(kl_coef):
-        raise ValueError(
-            f"kl_coef {kl_coef} needs reference_log_probs; give them, or set kl_coef to the number 0 (not traced)."
-        )
-    log_probs, advantages = as_float("log_probs", log_probs), as_float("advantages", advantages)
-    if log_probs.ndim < 2:
-        raise ValueError(f"log_probs must have an axis of trajectories and one of steps, got shape {log_probs.shape}.")
-    shapes = f"log_probs {log_probs.shape}, advantages {advantages.shape}"
-    chex.assert_shape(
-        advantages,
-        log_probs.shape[:-1] if trajectory_of_step is None else (*log_probs.shape[:-2], None),
-        custom_message=f"one advantage for each trajectory, no broadcasting: {shapes}",
-    )
-    given = {"log_probs": log_probs, "behaviour_log_probs": behaviour_log_probs}
-    if reference_log_probs is not None:
-        given["reference_log_probs"] = reference_log_probs
-    mask = as_mask(where, log_probs, "log_probs")
-    places = _Places(mask, advantages.shape[-1], trajectory_of_step)
-    advantages, log_probs, behaviour, *references = same_float(advantages=places.of_steps(advantages), **given)
-    lengths = places.count_steps()
-    num_valid, num_steps = (jnp.sum(counts, axis=-1, dtype=jnp.int32) for counts in (lengths > 0, lengths))
-
-    def aggregate(steps: jax.Array) -> jax.Array:
-        """Aggregates `[..., M, T] -> [...]`."""
-        if aggregation == "sequence_mean":
-            return places.mean_of_means(steps, lengths)
-        longest = log_probs.shape[-1] if max_steps is None else max_steps
-        divisor = num_steps if aggregation == "token_mean" else num_valid * longest
-        return jnp.sum(jnp.where(mask, steps, 0), axis=(-2, -1)) / jnp.maximum(divisor, 1).astype(steps.dtype)
-
-    steps = _surrogate(log_probs, behaviour, advantages, clip_epsilon, mask)
-    policy_loss = aggregate(steps.loss)
-    kl = jnp.zeros_like(policy_loss)
-    group_losses = policy_loss
-    if references:
-        reference = lax.stop_gradient(jnp.where(mask, references[0], 0))
-        log_ratio = reference - jnp.where(mask, log_probs, 0)
-        kl = aggregate(_exp_less_tangent(log_ratio))
-        if not is_concrete_zero(kl_coef):
-            penalized = unless_zero(kl_coef, log_ratio)
-            penalty = kl if penalized is log_ratio else aggregate(_exp_less_tangent(penalized))
-            group_losses = policy_loss + jnp.asarray(kl_coef, kl.dtype) * penalty
-    metrics = GrpoMetrics(
-        policy_loss=policy_loss,
-        kl=kl,
-        clip_fraction=mean_where(steps.held, mask, axis=(-2, -1)),
-        approx_kl=mean_where(steps.kl, mask, axis=(-2, -1)),
-        mean_ratio=mean_where(steps.ratio, mask, axis=(-2, -1)),
-        num_valid=num_valid,
-        num_steps=num_steps,
-    )
-    return mean_where(group_losses, num_valid > 0), metrics
-
-
-class _Places:
-    """Where the steps of N trajectories are: each trajectory in a row of its own, or packed."""
-
-    def __init__(self, mask: jax.Array, num_trajectories: int, trajectory_of_step: ArrayLike | None) -> None:
-        self._mask, self._num_trajectories = mask, num_trajectories
-        self._of_step: jax.Array | None = None
-        """`[..., M T]`."""
-        if trajectory_of_step is not None:
-            indices = jnp.asarray(trajectory_of_step)
-            if not jnp.issubdtype(indices.dtype, jnp.integer):
-                raise TypeError(f"trajectory_of_step must be integers, got dtype {indices.dtype}.")
-            check_same_shape(log_probs=mask, trajectory_of_step=indices)
-            self._of_step = indices.reshape(*mask.shape[:-2], -1)
-
-    def of_steps(self, values: jax.Array) -> jax.Array:
-        """Gives each step the value of its trajectory: `[..., N] -> [..., M, T]`."""
-        if self._of_step is None:
-            return jnp.broadcast_to(values[..., None], self._mask.shape)
-        return jnp.take_along_axis(values, self._of_step, axis=-1, mode="clip").reshape(self._mask.shape)
-
-    def count_steps(self) -> jax.Array:
-        """Counts the valid steps of each trajectory, `[..., N]`."""
-        if self._of_step is None:
-            return jnp.sum(self._mask, axis=-1, dtype=jnp.int32)
-        counts = jnp.zeros((*self._of_step.shape[:-1], self._num_trajectories), jnp.int32)
-        valid = self._mask.reshape(self._of_step.shape).astype(jnp.int32)
-        return jnp.vectorize(lambda row, indices, more: row.at[indices].add(more), signature="(n),(k),(k)->(n)")(
-            counts, self._of_step, valid
-        )
-
-    def mean_of_means(self, steps: jax.Array, lengths: jax.Array) -> jax.Array:
-        """Averages over the steps of each trajectory, then over the trajectories: `[..., M, T] -> [...]`."""
-        if self._of_step is None:
-            return mean_where(mean_where(steps, self._mask, axis=-1), lengths > 0, axis=-1)
-        shares = jnp.where(self._mask, steps, 0) / jnp.maximum(self.of_steps(lengths), 1).astype(steps.dtype)
-        num_valid = jnp.maximum(jnp.sum(lengths > 0, axis=-1, dtype=jnp.int32), 1).astype(steps.dtype)
-        return jnp.sum(shares, axis=(-2, -1)) / num_valid
-
-
-class _Surrogate(NamedTuple):
-    loss: jax.Array
-    ratio: jax.Array
-    held: jax.Array
-    kl: jax.Array
-
-
-def _surrogate(
-    log_probs: jax.Array, behaviour: jax.Array, advantages: jax.Array, clip_epsilon: ArrayLike, mask: jax.Array
-) -> _Surrogate:
-    """The clipped surrogate of each element, finite where masked."""
     check_positive("clip_epsilon", clip_epsilon)
-    epsilon = jnp.asarray(clip_epsilon, log_probs.dtype)
-    log_ratio = jnp.where(mask, log_probs, 0) - lax.stop_gradient(jnp.where(mask, behaviour, 0))
-    advantages = lax.stop_gradient(jnp.where(mask, advantages, 0))
-    ratio = _exp(log_ratio)
-    gains, loses = advantages > 0, advantages < 0
-    held = (gains & (ratio > 1 + epsilon)) | (loses & (ratio < 1 - epsilon))
-    # A choice rather than a minimum, which would halve the gradient where its two sides are equal.
-    bounded = jnp.where(held, jnp.where(gains, 1 + epsilon, 1 - epsilon), ratio)
-    loss = jnp.where(advantages == 0, 0, -bounded * advantages)  # also where the ratio is infinite
-    return _Surrogate(loss, ratio, held.astype(ratio.dtype), _exp_less_tangent(log_ratio))
-
-
-def _exp(x: jax.Array) -> jax.Array:
-    """Exp, and from the largest log-ratio on its tangent there: neither value nor slope overflows."""
-    top = _LARGEST_LOG_RATIO
-    return jnp.exp(jnp.minimum(x, top)) + jnp.exp(jnp.asarray(top, x.dtype)) * jnp.maximum(x - top, 0)
-
-
-def _exp_less_tangent(x: jax.Array) -> jax.Array:
-    """`exp(x) - 1 - x` for the same exp, without the cancellation of `exp(x) - 1`."""
-    top = _LARGEST_LOG_RATIO
-    below = jnp.minimum(x, top)
-    return jnp.expm1(below) - below + jnp.expm1(jnp.asarray(top, x.dtype)) * jnp.maximum(x - top, 0)
+    settings = RatioSettings(
+        level="token",
+        shape="clip",
+        clip_low=clip_epsilon,
+        clip_high=clip_epsilon,
+        aggregation=aggregation,
+        kl_coef=kl_coef,
+        where=where,
+        trajectory_of_step=trajectory_of_step,
+        max_steps=max_steps,
+    )
+    terms = ratio_terms(log_probs, behaviour_log_probs, advantages, reference_log_probs, settings)
+    return mean_where(terms.group_losses, terms.metrics.num_valid > 0), terms.metrics

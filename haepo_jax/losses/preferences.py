@@ -21,12 +21,13 @@ from haepo_jax.losses._arrays import (
     same_float,
     unless_zero,
 )
+from haepo_jax.losses.reductions import ReduceFn, check_reduce_fn, mean_over_groups, reduce_groups
 
 PAIRS = ("all", "best_worst")
 
 
 class DpoMetrics(NamedTuple):
-    """Terms of a DPO loss, over all valid pairs."""
+    """Terms of a loss on pairs, over all valid ones."""
 
     accuracy: jax.Array
     """Share of the pairs whose margin is positive. A tie, as all are while policy and reference agree, is not."""
@@ -107,14 +108,133 @@ def dpo_loss(
     losses = jax.nn.softplus(-beta * margins)
     if not is_concrete_zero(label_smoothing):
         losses += jnp.asarray(label_smoothing, chosen.dtype) * beta * unless_zero(label_smoothing, margins)
-    metrics = DpoMetrics(
-        accuracy=mean_where((margins > 0).astype(margins.dtype), mask),
-        margin=mean_where(margins, mask),
-        chosen_reward=mean_where(beta * chosen_ratios, mask),
-        rejected_reward=mean_where(beta * rejected_ratios, mask),
-        num_pairs=jnp.sum(mask, dtype=jnp.int32),
+    return mean_where(losses, mask), _metrics(chosen_ratios, rejected_ratios, margins, beta, mask)
+
+
+def ipo_loss(
+    chosen: ArrayLike,
+    rejected: ArrayLike,
+    reference_chosen: ArrayLike,
+    reference_rejected: ArrayLike,
+    *,
+    beta: ArrayLike,
+    reduce_fn: ReduceFn | None = mean_over_groups,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, DpoMetrics]:
+    r"""Computes the IPO loss: the margin of `dpo_loss` is drawn to a number, not to infinity.
+
+    .. math:: \ell = \left(m - \frac{1}{2 \beta}\right)^2
+
+    averaged over all valid pairs. Where labels never contradict one another DPO's margin grows without end, and IPO's
+    stops at :math:`1 / (2 \beta)`. The square makes long completions count more; TRL, after its authors, gives it
+    log-likelihoods divided by their lengths (`trajectory_scores(kind="mean")`).
+
+    Args:
+      chosen: `[...]` log-likelihoods of what is preferred, in nats, of any shape.
+      rejected: `[...]` log-likelihoods of what it is preferred to.
+      reference_chosen: `[...]` log-likelihoods of the chosen under the reference policy; a constant to the
+        gradient.
+      reference_rejected: `[...]` those of the rejected; a constant to the gradient.
+      beta: scalar :math:`\beta > 0`, per nat (:math:`\tau` of the paper).
+      reduce_fn: what makes a scalar of the losses of the pairs, `reduce_fn(losses, where=valid)`, such as `jnp.sum`;
+        None leaves them as they are, `[...]`.
+      where: `[...]` boolean, True for the pairs that count.
+
+    Returns:
+      `(loss, metrics)`: the scalar loss, float32 or float64, and `DpoMetrics` over all valid pairs. Both are 0
+      when there is none.
+
+    Raises:
+      ValueError: `beta` is not a scalar, or concrete and not positive; `reduce_fn` returns no scalar.
+      TypeError: `where` is not boolean, or `reduce_fn` is no function.
+      AssertionError: arrays of different shapes; nothing broadcasts.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> loss, metrics = ipo_loss(jnp.array([3.0]), jnp.zeros(1), jnp.zeros(1), jnp.zeros(1), beta=0.25)
+      >>> print(loss, metrics.margin)
+      1.0 3.0
+
+    Source: Azar et al. (2024, arXiv 2310.12036), equation 17. Also in TRL, OpenRLHF and axolotl.
+    """
+    check_positive("beta", beta)
+    check_reduce_fn(reduce_fn)
+    arrays = same_float(
+        chosen=chosen, rejected=rejected, reference_chosen=reference_chosen, reference_rejected=reference_rejected
     )
-    return mean_where(losses, mask), metrics
+    mask = as_mask(where, arrays[0], "chosen")
+    chosen, rejected, reference_chosen, reference_rejected = (jnp.where(mask, array, 0) for array in arrays)
+    beta = jnp.asarray(beta, chosen.dtype)
+    chosen_ratios = chosen - lax.stop_gradient(reference_chosen)
+    rejected_ratios = rejected - lax.stop_gradient(reference_rejected)
+    margins = chosen_ratios - rejected_ratios
+    losses = jnp.where(mask, jnp.square(margins - 1 / (2 * beta)), 0)
+    metrics = _metrics(chosen_ratios, rejected_ratios, margins, beta, mask)
+    return reduce_groups(losses, mask, reduce_fn), metrics
+
+
+def simpo_loss(
+    chosen: ArrayLike,
+    rejected: ArrayLike,
+    chosen_lengths: ArrayLike,
+    rejected_lengths: ArrayLike,
+    *,
+    beta: ArrayLike,
+    margin: ArrayLike,
+    reduce_fn: ReduceFn | None = mean_over_groups,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, DpoMetrics]:
+    r"""Computes the SimPO loss: the preferred is to be likelier a step, by a margin, without a reference policy.
+
+    .. math::
+        m = \frac{L^+}{T^+} - \frac{L^-}{T^-}, \qquad \ell = -\log \sigma(\beta m - \gamma)
+
+    averaged over all valid pairs.
+
+    Args:
+      chosen: `[...]` log-likelihoods :math:`L^+` of what is preferred, in nats, of any shape.
+      rejected: `[...]` log-likelihoods :math:`L^-` of what it is preferred to.
+      chosen_lengths: `[...]` valid steps :math:`T^+` of the chosen; 0 is read as 1. A constant to the gradient.
+      rejected_lengths: `[...]` those of the rejected.
+      beta: scalar :math:`\beta > 0`, per nat a step; 2 to 10 in the paper.
+      margin: scalar :math:`\gamma \ge 0`, in units of :math:`\beta m`.
+      reduce_fn: what makes a scalar of the losses of the pairs, as for `ipo_loss`.
+      where: `[...]` boolean, True for the pairs that count.
+
+    Returns:
+      `(loss, metrics)`: the scalar loss, float32 or float64, and `DpoMetrics` over all valid pairs, whose margin is m
+      and whose rewards are :math:`\beta L / T`. Both are 0 when there is none.
+
+    Raises:
+      ValueError: `beta` or `margin` is not a scalar, or concrete and out of its range; `reduce_fn` returns no scalar.
+      TypeError: `where` is not boolean, or `reduce_fn` is no function.
+      AssertionError: arrays of different shapes; nothing broadcasts.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> arrays = jnp.array([-2.0]), jnp.array([-2.0]), jnp.array([4]), jnp.array([2])
+      >>> loss, metrics = simpo_loss(*arrays, beta=2.0, margin=1.0)
+      >>> print(jnp.exp(-loss).round(4), metrics.margin)
+      0.5 0.5
+
+    Source: Meng et al. (2024, arXiv 2405.14734). TRL's CPO trainer has it, with the same gamma.
+    """
+    check_positive("beta", beta)
+    check_scalar("margin", margin)
+    if is_concrete(margin) and not np.asarray(margin) >= 0:
+        raise ValueError(f"margin must be at least 0, got {margin}.")
+    check_reduce_fn(reduce_fn)
+    arrays = same_float(
+        chosen=chosen, rejected=rejected, chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths
+    )
+    mask = as_mask(where, arrays[0], "chosen")
+    chosen, rejected, chosen_lengths, rejected_lengths = (jnp.where(mask, array, 0) for array in arrays)
+    beta, gamma = jnp.asarray(beta, chosen.dtype), jnp.asarray(margin, chosen.dtype)
+    chosen_means = chosen / lax.stop_gradient(jnp.maximum(chosen_lengths, 1))
+    rejected_means = rejected / lax.stop_gradient(jnp.maximum(rejected_lengths, 1))
+    margins = chosen_means - rejected_means
+    losses = jnp.where(mask, jax.nn.softplus(gamma - beta * margins), 0)
+    return reduce_groups(losses, mask, reduce_fn), _metrics(chosen_means, rejected_means, margins, beta, mask)
 
 
 def preference_pairs(returns: ArrayLike, *, pairs: str = "all", where: ArrayLike | None = None) -> jax.Array:
@@ -168,3 +288,16 @@ def preference_pairs(returns: ArrayLike, *, pairs: str = "all", where: ArrayLike
         is_best, is_worst = index == best, index == worst
         preferred &= is_best[..., :, None] & is_worst[..., None, :]
     return preferred
+
+
+def _metrics(
+    chosen_rewards: jax.Array, rejected_rewards: jax.Array, margins: jax.Array, beta: jax.Array, mask: jax.Array
+) -> DpoMetrics:
+    """Means over the pairs; the rewards are those before beta."""
+    return DpoMetrics(
+        accuracy=mean_where((margins > 0).astype(margins.dtype), mask),
+        margin=mean_where(margins, mask),
+        chosen_reward=mean_where(beta * chosen_rewards, mask),
+        rejected_reward=mean_where(beta * rejected_rewards, mask),
+        num_pairs=jnp.sum(mask, dtype=jnp.int32),
+    )

@@ -59,7 +59,11 @@ def reference():
         surrogate=_surrogate,
         value_error=_value_error,
         grpo=_grpo,
+        policy_ratio=_policy_ratio,
         dpo=_dpo,
+        ranking=_ranking,
+        gvpo=_gvpo,
+        vmpo=_vmpo,
         preference_pairs=_preference_pairs,
     )
 
@@ -380,6 +384,125 @@ def _grpo(log_probs, behaviour, advantages, reference, *, clip_epsilon, kl_coef,
         num_steps=lengths.sum(-1),
         **out,
     )
+
+
+def _policy_ratio(log_probs, behaviour, advantages, *, level, shape, aggregation, where, weights=None, **options):
+    """Loss of each group, its slopes in the log-probabilities, and metrics, as a namespace; trajectory by trajectory.
+
+    `options` are `low` and `high`, `temperatures`, or `kernels`.
+    """
+    *shape_of_groups, number, horizon = log_probs.shape
+    losses, slopes = np.zeros(shape_of_groups), np.zeros(log_probs.shape)
+    held, ratios = np.zeros(log_probs.shape), np.zeros(log_probs.shape)
+    for index in np.ndindex(*shape_of_groups):
+        lengths = where[index].sum(-1)
+        counts = {"token_mean": lengths.sum(), "constant": (lengths > 0).sum() * horizon}
+        for k in np.flatnonzero(lengths):
+            at = (*index, k, where[index][k])
+            share = (
+                1 / (lengths[k] * (lengths > 0).sum()) if aggregation == "sequence_mean" else 1 / counts[aggregation]
+            )
+            shares = np.full(lengths[k], share) * (1 if weights is None else weights[at])
+            loss, slope, held[at], ratios[at] = _policy_ratio_of_one(
+                log_probs[at], behaviour[at], advantages[index][k], shares, level, shape, **options
+            )
+            losses[index] += loss
+            slopes[at] = slope
+    steps = np.maximum(where.sum((-2, -1)), 1)
+    log_ratios = np.where(where, log_probs - behaviour, 0)
+    return SimpleNamespace(
+        losses=losses,
+        slopes=slopes,
+        clip_fraction=held.sum((-2, -1)) / steps,
+        approx_kl=(np.exp(log_ratios) - 1 - log_ratios).sum((-2, -1)) / steps,
+        mean_ratio=ratios.sum((-2, -1)) / steps,
+        num_valid=where.any(-1).sum(-1),
+        num_steps=where.sum((-2, -1)),
+    )
+
+
+def _policy_ratio_of_one(theta, beta, advantage, shares, level, shape, low=0, high=0, temperatures=None, kernels=None):
+    """Of one trajectory's valid steps: its loss, slopes, what is held, and ratios."""
+    n, d, nothing = theta.size, theta - beta, np.zeros(theta.size, bool)
+    if shape == "vespo":
+        power, rate = kernels[0 if advantage >= 0 else 1]
+        ratio = np.exp(d.sum())
+        factors = -advantage * shares * ratio**power * np.exp(rate - rate * ratio)
+        return (factors * theta).sum(), factors, nothing, np.full(n, ratio)
+    held = nothing
+    if level == "geometric_mean":
+        bounded = d.copy()
+        if shape == "clip":
+            held = np.exp(d) > 1 + high if advantage > 0 else (np.exp(d) < 1 - low) & (advantage < 0)
+            bounded[held] = np.log(1 + high if advantage > 0 else 1 - low)
+        loss = -advantage * np.exp(bounded.mean()) * shares.sum()
+        return loss, np.where(held, 0, loss / n), held, np.full(n, np.exp(d.mean()))
+    ratio = np.exp(d) if level == "token" else np.full(n, np.exp(d.mean()))
+    if shape == "cispo":
+        weight = np.clip(ratio, 1 - low, 1 + high)
+        factors = -advantage * shares * weight
+        return (factors * theta).sum(), factors, weight != ratio, ratio
+    if shape == "clip":
+        gains = np.minimum(ratio * advantage, np.clip(ratio, 1 - low, 1 + high) * advantage)
+        held = gains < ratio * advantage
+        loss, slope = -gains, np.where(held, 0, -ratio * advantage)
+    elif shape == "sapo":
+        temperature = temperatures[0 if advantage > 0 else 1]
+        gate = 1 / (1 + np.exp(-temperature * (ratio - 1)))
+        loss, slope = -4 / temperature * gate * advantage, -4 * gate * (1 - gate) * ratio * advantage
+    else:
+        loss = slope = -ratio * advantage
+    slope = shares * slope
+    return (shares * loss).sum(), slope if level == "token" else np.full(n, slope.sum() / n), held, ratio
+
+
+def _ranking(ratios, returns, beta, where):
+    """Minus the log-likelihood of each group's ranking, and its slopes in the log-ratios; draws from the best down."""
+    losses, slopes = np.zeros(ratios.shape[:-1]), np.zeros(ratios.shape)
+    for index, group in _vectors(ratios):
+        valid = np.flatnonzero(where[index])
+        for i in valid:
+            left = [i] + [j for j in valid if returns[index][j] < returns[index][i]]
+            chances = np.exp(beta * group[left])
+            chances /= chances.sum()
+            losses[index] -= np.log(chances[0])
+            slopes[index][left] += beta * chances
+            slopes[index][i] -= beta
+    return losses, slopes
+
+
+def _gvpo(ratios, returns, beta, where):
+    """Loss of each group and its slopes: of all pairs, whose squares add up to M times the variance."""
+    losses, slopes = np.zeros(ratios.shape[:-1]), np.zeros(ratios.shape)
+    for index, group in _vectors(ratios):
+        valid = np.flatnonzero(where[index])
+        number = max(len(valid), 1)
+        for i in valid:
+            for j in valid:
+                error = beta * (group[i] - group[j]) - (returns[index][i] - returns[index][j])
+                losses[index] += error**2 / (4 * number * max(number - 1, 1))
+                slopes[index][i] += beta * error / (number * max(number - 1, 1))
+    return losses, slopes
+
+
+def _vmpo(log_likelihoods, advantages, eta, bound, share, where):
+    """The policy's and the temperature's loss of each group, its slope, and the weights."""
+    shape = log_likelihoods.shape[:-1]
+    out = SimpleNamespace(policy=np.zeros(shape), dual=np.zeros(shape), slope=np.zeros(shape))
+    out.weights = np.zeros(log_likelihoods.shape)
+    for index, group in _vectors(advantages):
+        ranked = sorted(group[where[index]], reverse=True)
+        if not ranked:
+            continue
+        least = ranked[int(np.ceil(share * len(ranked) - 1e-9)) - 1]
+        best = where[index] & (group >= least)
+        powers = np.exp(group[best] / eta)
+        w = powers / powers.sum()
+        out.weights[index][best] = w
+        out.policy[index] = -(w * log_likelihoods[index][best]).sum()
+        out.dual[index] = eta * (bound + np.log(powers.mean()))
+        out.slope[index] = bound - (w * np.log(w * best.sum())).sum()
+    return out
 
 
 def _dpo(chosen, rejected, reference_chosen, reference_rejected, *, beta, label_smoothing, where):

@@ -25,6 +25,74 @@ CALLS = {
         "kl_coef": 0.1,
         "where": jnp.ones((3, 2), bool),
     },
+    "policy_ratio_loss": {
+        "log_probs": STEPS,
+        "behaviour_log_probs": STEPS,
+        "advantages": GROUP,
+        "reference_log_probs": STEPS,
+        "clip_low": 0.2,
+        "clip_high": 0.2,
+        "kl_coef": 0.1,
+        "importance_weights": jnp.ones((3, 2)),
+        "where": jnp.ones((3, 2), bool),
+    },
+    "importance_weights": {"log_ratio": GROUP, "level": "token", "low": 0.5, "high": 2.0, "where": MASK},
+    "varied_groups": {"returns": GROUP, "where": MASK},
+    "finished_mask": {"done": FLAGS, "where": MASK},
+    "ipo_loss": {
+        "chosen": GROUP,
+        "rejected": GROUP,
+        "reference_chosen": GROUP,
+        "reference_rejected": GROUP,
+        "beta": 0.1,
+        "where": MASK,
+    },
+    "simpo_loss": {
+        "chosen": GROUP,
+        "rejected": GROUP,
+        "chosen_lengths": GROUP,
+        "rejected_lengths": GROUP,
+        "beta": 0.1,
+        "margin": 0.1,
+        "where": MASK,
+    },
+    "kto_loss": {
+        "log_likelihoods": GROUP,
+        "reference_log_likelihoods": GROUP,
+        "desirable": FLAGS,
+        "beta": 0.1,
+        "kl": 0.1,
+        "desirable_weight": 1.0,
+        "undesirable_weight": 1.0,
+        "where": MASK,
+    },
+    "listwise_preference_loss": {
+        "log_likelihoods": GROUP,
+        "reference_log_likelihoods": GROUP,
+        "returns": GROUP,
+        "beta": 0.1,
+        "where": MASK,
+    },
+    "gvpo_loss": {
+        "log_likelihoods": GROUP,
+        "reference_log_likelihoods": GROUP,
+        "returns": GROUP,
+        "beta": 0.1,
+        "where": MASK,
+    },
+    "vmpo_loss": {
+        "log_likelihoods": GROUP,
+        "advantages": GROUP,
+        "kl": GROUP,
+        "temperature": 1.0,
+        "temperature_bound": 0.1,
+        "kl_multiplier": 1.0,
+        "kl_bound": 0.1,
+        "top_share": 0.5,
+        "where": MASK,
+    },
+    "reinforce_plus_plus_advantages": {"returns": GROUP, "where": MASK},
+    "maxrl_advantages": {"returns": -GROUP, "where": MASK},
     "clipped_surrogate_loss": {
         "log_probs": GROUP,
         "behaviour_log_probs": GROUP,
@@ -75,7 +143,18 @@ CALLS = {
     },
 }
 OPTIONAL = {"where", "reference_scores", "reference_log_probs", "lengths", "behaviour_log_likelihoods"}
-OPTIONAL_THERE = {("target_log_weights", "reference_log_weights"), ("target_log_weights", "temperature")}
+OPTIONAL_THERE = {
+    ("target_log_weights", "reference_log_weights"),
+    ("target_log_weights", "temperature"),
+    ("policy_ratio_loss", "clip_low"),
+    ("policy_ratio_loss", "clip_high"),
+    ("policy_ratio_loss", "importance_weights"),
+    ("importance_weights", "low"),
+    ("importance_weights", "high"),
+    ("vmpo_loss", "kl"),
+    ("vmpo_loss", "kl_multiplier"),
+    ("vmpo_loss", "kl_bound"),
+}
 CHOICES = [
     ("haepo_loss", "normalization", "zscore, sum, none"),
     ("haepo_loss", "projection", "reverse, forward"),
@@ -83,10 +162,20 @@ CHOICES = [
     ("haepo_coefficients", "normalization", "zscore, sum, none"),
     ("normalize_returns", "method", "zscore, sum, none"),
     ("grpo_loss", "aggregation", "sequence_mean, token_mean, constant"),
+    ("policy_ratio_loss", "aggregation", "sequence_mean, token_mean, constant"),
+    ("policy_ratio_loss", "level", "token, sequence, geometric_mean"),
+    ("policy_ratio_loss", "shape", "clip, cispo, sapo, vespo, none"),
+    ("importance_weights", "level", "token, sequence, geometric_mean"),
+    ("importance_weights", "mode", "truncate, mask"),
     ("preference_pairs", "pairs", "all, best_worst"),
     ("trajectory_scores", "kind", "sum, mean, log_ratio"),
 ]
-ARGUMENTS = [(name, argument) for name, arguments in CALLS.items() for argument in arguments]
+ARGUMENTS = [
+    (name, argument)
+    for name, arguments in CALLS.items()
+    for argument, value in arguments.items()
+    if not isinstance(value, str)
+]
 
 
 def call(name, **changes):
@@ -164,7 +253,10 @@ def test_steps_in_place_of_trajectories_are_refused_where_another_argument_gives
         losses.trajectory_scores(**given | steps, kind=kind)
 
 
-@pytest.mark.parametrize("name", ["haepo_loss", "reinforce_loss", "rloo_loss"])
+@pytest.mark.parametrize(
+    "name",
+    ["haepo_loss", "reinforce_loss", "rloo_loss", "listwise_preference_loss", "gvpo_loss", "vmpo_loss", "kto_loss"],
+)
 def test_steps_against_one_number_a_trajectory_are_refused_with_the_way_to_sum_them(name):
     argument = next(iter(CALLS[name]))
     with pytest.raises(AssertionError, match=r"trajectory_log_likelihood sums log-probabilities of steps"):

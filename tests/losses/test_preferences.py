@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jax.test_util import check_grads
 
-from haepo_jax import PAIRS, DpoMetrics, dpo_loss, preference_pairs
+from haepo_jax import PAIRS, DpoMetrics, dpo_loss, ipo_loss, preference_pairs, simpo_loss
 
 GARBAGE = [np.nan, np.inf, -np.inf]
 SHAPES = [(), (6,), (2, 3, 6)]
@@ -373,3 +373,91 @@ class TestPairs:
         with pytest.raises(AssertionError) as error:
             preference_pairs(jnp.zeros((2, 3)), where=jnp.ones(3, bool))
         assert "returns (2, 3)" in str(error.value) and "where (3,)" in str(error.value)
+
+
+def lengths(shape):
+    return np.random.default_rng(1).integers(1, 9, size=(2, *shape))
+
+
+RELATIVES = {
+    "ipo": lambda arrays, **options: ipo_loss(*arrays, beta=0.4, **options),
+    "simpo": lambda arrays, **options: simpo_loss(
+        *arrays[:2], *lengths(arrays[0].shape), beta=2.0, margin=0.5, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+class TestRelatives:
+    """IPO and SimPO."""
+
+    @staticmethod
+    def expected(name, arrays):
+        """Losses of the pairs and their slopes in the chosen's log-likelihoods."""
+        chosen, rejected, reference_chosen, reference_rejected = arrays
+        if name == "ipo":
+            excess = (chosen - reference_chosen) - (rejected - reference_rejected) - 1 / 0.8
+            return excess**2, 2 * excess
+        of_chosen, of_rejected = lengths(chosen.shape)
+        logits = 2 * (chosen / of_chosen - rejected / of_rejected) - 0.5
+        return np.log1p(np.exp(-logits)), -2 / (1 + np.exp(logits)) / of_chosen
+
+    @pytest.mark.parametrize("garbage", [None, np.nan, -np.inf])
+    def test_match_the_reference(self, x64, name, garbage):
+        arrays, where = likelihoods((2, 3))
+        losses, slopes = self.expected(name, arrays)
+        if garbage is None:
+            where = np.ones((2, 3), bool)
+        spoilt = [jnp.where(where, array, 0 if garbage is None else garbage) for array in arrays]
+        loss = lambda x: RELATIVES[name]([x, *spoilt[1:]], where=where)  # noqa: E731
+        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(spoilt[0])
+        np.testing.assert_allclose(value, losses[where].mean(), rtol=1e-12)
+        np.testing.assert_allclose(gradient, np.where(where, slopes, 0) / where.sum(), rtol=1e-12)
+        assert metrics.num_pairs == where.sum()
+
+    def test_the_chosen_and_the_rejected_have_opposite_slopes_a_step(self, name):
+        arrays, _ = likelihoods((5,))
+        loss = lambda *x: RELATIVES[name]([*x, *arrays[2:]])[0]  # noqa: E731
+        up, down = jax.grad(loss, argnums=(0, 1))(*map(jnp.asarray, arrays[:2]))
+        scale = lengths((5,)) if name == "simpo" else np.ones((2, 5))
+        np.testing.assert_allclose(up * scale[0], -down * scale[1], rtol=1e-5)
+
+    def test_pieces_summed_add_up_and_without_a_reduction_each_pair_has_its_loss(self, name):
+        arrays, where = likelihoods((5,))
+        each, _ = RELATIVES[name](arrays, where=where, reduce_fn=None)
+        np.testing.assert_allclose(each, np.where(where, self.expected(name, arrays)[0], 0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(RELATIVES[name](arrays, where=where, reduce_fn=jnp.sum)[0], each.sum(), rtol=1e-6)
+        np.testing.assert_allclose(RELATIVES[name](arrays, where=where)[0], each.sum() / where.sum(), rtol=1e-6)
+
+    def test_all_masked_gives_zero_and_half_precision_gives_float32(self, name):
+        arrays = [jnp.full(3, jnp.nan, jnp.bfloat16)] * 4
+        loss, metrics = RELATIVES[name](arrays, where=jnp.zeros(3, bool))
+        assert loss == 0 and loss.dtype == jnp.float32 and not any(metrics)
+
+    def test_jit_and_vmap_over_pairs_give_the_same(self, name):
+        arrays, _ = likelihoods((5,))
+        steps = lengths((5,))
+        one = {
+            "ipo": lambda arrays, steps: ipo_loss(*arrays, beta=0.4)[0],
+            "simpo": lambda arrays, steps: simpo_loss(*arrays[:2], *steps, beta=2.0, margin=0.5)[0],
+        }[name]
+        got = jax.jit(jax.vmap(one, (0, 1)))(jnp.stack(arrays, 1), steps)
+        np.testing.assert_allclose(got, self.expected(name, arrays)[0], rtol=1e-4, atol=1e-6)
+
+
+def test_the_margin_of_ipo_stops_at_its_target():
+    margin = 1 / (2 * 0.4)
+    gradient = jax.grad(lambda x: ipo_loss(x, *jnp.zeros((3, 1)), beta=0.4)[0])
+    assert gradient(jnp.array([margin])) == 0 > gradient(jnp.array([margin - 1])) and gradient(jnp.array([9.0])) > 0
+
+
+def test_simpo_of_single_steps_without_a_margin_is_dpo_without_a_reference():
+    arrays, _ = likelihoods((5,))
+    ones, zeros = np.ones(5), np.zeros(5)
+    expected = dpo_loss(*arrays[:2], zeros, zeros, beta=2.0)
+    close(simpo_loss(*arrays[:2], ones, ones, beta=2.0, margin=0.0), expected)
+
+
+def test_simpo_refuses_a_negative_margin():
+    with pytest.raises(ValueError, match=r"^margin must be at least 0, got -0\.1\.$"):
+        simpo_loss(*jnp.ones((4, 3)), beta=1.0, margin=-0.1)
