@@ -391,7 +391,7 @@ def _policy_ratio(log_probs, behaviour, advantages, *, level, shape, aggregation
 
     `options` are `low` and `high`, `temperatures`, or `kernels`.
     """
-    *shape_of_groups, number, horizon = log_probs.shape
+    *shape_of_groups, _, horizon = log_probs.shape
     losses, slopes = np.zeros(shape_of_groups), np.zeros(log_probs.shape)
     held, ratios = np.zeros(log_probs.shape), np.zeros(log_probs.shape)
     for index in np.ndindex(*shape_of_groups):

@@ -327,7 +327,8 @@ class TestReinforcePlusPlus:
 
     def test_a_group_of_nearly_equal_returns_stays_small(self):
         got = reinforce_plus_plus_advantages(jnp.array([[0.0, 0.01], [0.0, 1.0]]), baseline=True)
-        assert abs(got[0]).max() < 0.02 < 1 < abs(got[1]).max()
+        assert abs(got[0]).max() < 0.02
+        assert abs(got[1]).max() > 1
 
     def test_equal_returns_and_masked_ones_give_exactly_zero(self):
         where = jnp.array([[True, True], [True, False]])

@@ -136,10 +136,7 @@ class TestSpecialCases:
         (log_probs, _, advantages), where = batch()
         _, slopes = evaluate(log_probs, log_probs, advantages, where=where, **options)
         expected = -np.where(where, advantages[..., None], 0) / where.sum((-2, -1), keepdims=True) / 2
-        if options.get("level", "token") == "token" or options["shape"] in ("cispo", "vespo"):
-            np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=1e-7)
-        else:  # a trajectory's steps share what all of them lost
-            np.testing.assert_allclose(slopes.sum(-1), expected.sum(-1), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=1e-7)
 
     def test_without_a_clip_the_two_levels_of_trajectories_agree(self):
         arrays, where = batch()
@@ -317,9 +314,7 @@ class TestExtremes:
     def test_a_finite_log_ratio_has_a_finite_loss_and_slope(self, options, log_ratio):
         x = jnp.zeros((2, 2)).at[:, 0].set(log_ratio)
         (loss, metrics), slopes = evaluate(x, jnp.zeros((2, 2)), jnp.array([1.0, -1.0]), **options)
-        if log_ratio < 1e20:  # where the loss is linear it may still overflow
-            assert np.isfinite(loss) and np.isfinite(metrics.approx_kl)
-        assert np.isfinite(slopes).all()
+        assert np.isfinite(loss) and np.isfinite(metrics.approx_kl) and np.isfinite(slopes).all()
 
     @ALL
     @pytest.mark.parametrize("log_ratio", [np.inf, -np.inf])
