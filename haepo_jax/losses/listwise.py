@@ -87,8 +87,7 @@ def listwise_preference_loss(
     ratios = jnp.where(mask, log_likelihoods, 0) - lax.stop_gradient(jnp.where(mask, reference, 0))
     margins = jnp.where(worse, ratios[..., :, None] - ratios[..., None, :], 0)
     chosen = jnp.any(worse, axis=-1)
-    # How far the worse ones together are above each: the pair's -beta m where there is one.
-    above = _log_sum_exp(-beta * margins, worse)
+    above = _lead_of_the_worse(margins, worse, beta)
     losses = jnp.sum(jnp.where(chosen, jax.nn.softplus(above), 0), axis=-1)
     num_choices = jnp.sum(chosen, axis=-1, dtype=jnp.int32)
     metrics = ListwiseMetrics(
@@ -99,9 +98,14 @@ def listwise_preference_loss(
     return reduce_groups(losses, num_choices > 0, reduce_fn), metrics
 
 
-def _log_sum_exp(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Log of the sum of exp of the valid values along the last axis; -inf, without a slope, where that is 0."""
-    top = lax.stop_gradient(jnp.max(jnp.where(mask, values, -jnp.inf), axis=-1, keepdims=True))
-    top = jnp.where(jnp.isfinite(top), top, 0)
-    total = jnp.sum(jnp.where(mask, jnp.exp(jnp.where(mask, values - top, 0)), 0), axis=-1)
-    return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)) + top[..., 0], -jnp.inf)
+def _lead_of_the_worse(margins: jax.Array, worse: jax.Array, beta: jax.Array) -> jax.Array:
+    """How far the worse ones together are above each, `[..., K]`: the pair's -beta m where there is one, -inf if none.
+
+    The least margin is taken off before beta multiplies: a product and a difference that are rounded once, as a
+    compiler may have them, would leave a rest of the size of the product's rounding for exp to blow up.
+    """
+    least = lax.stop_gradient(jnp.min(jnp.where(worse, margins, jnp.inf), axis=-1, keepdims=True))
+    least = jnp.where(jnp.isfinite(least), least, 0)
+    powers = jnp.where(worse, jnp.exp(-beta * jnp.where(worse, margins - least, 0)), 0)
+    total = jnp.sum(powers, axis=-1)
+    return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)) - beta * least[..., 0], -jnp.inf)

@@ -91,7 +91,7 @@ def target_log_weights(
             returns, effective_sample_size=effective_sample_size, where=mask, axis_name=axis_name
         )
     else:
-        _check_temperature(temperature, returns)
+        check_temperature(temperature, returns)
     reference = lax.stop_gradient(references[0]) if references else None
     return boltzmann_log_weights(returns, reference, temperature, mask, axis_name)
 
@@ -206,7 +206,8 @@ def _rank(returns: jax.Array, mask: jax.Array, axis_name: AxisName) -> _Ranked:
     return _Ranked(present, offsets / jnp.where(spread == 0, 1, spread)[..., None], spread)
 
 
-def _check_temperature(temperature: ArrayLike, returns: jax.Array) -> None:
+def check_temperature(temperature: ArrayLike, returns: jax.Array) -> None:
+    """Refuses what is neither a positive number nor one for each group, and concrete ones below 0."""
     groups = returns.shape[:-1]
     numbers = as_float("temperature", temperature)
     if not groups or numbers.ndim == 0:

@@ -22,7 +22,7 @@ from haepo_jax.losses._arrays import (
     same_float,
 )
 from haepo_jax.losses.reductions import ReduceFn, check_reduce_fn, mean_over_groups, reduce_groups
-from haepo_jax.losses.targets import target_log_weights
+from haepo_jax.losses.targets import check_temperature, target_log_weights
 from haepo_jax.losses.weights import effective_sample_size
 
 
@@ -123,9 +123,9 @@ def vmpo_loss(
     if not (is_concrete(top_share) and 0 < float(top_share) <= 1):
         raise ValueError(f"top_share must be a number above 0 and at most 1, got {top_share}.")
     given = {"kl": kl, "kl_multiplier": kl_multiplier, "kl_bound": kl_bound}
-    missing = [name for name, value in given.items() if value is None]
-    if 0 < len(missing) < len(given):
-        raise ValueError(f"kl, kl_multiplier and kl_bound go together; {' and '.join(missing)} is missing.")
+    present = [name for name, value in given.items() if value is not None]
+    if 0 < len(present) < len(given):
+        raise ValueError(f"kl, kl_multiplier and kl_bound go together, got {' and '.join(present)} alone.")
     for name in ("kl_multiplier", "kl_bound"):
         if (number := given[name]) is not None:
             check_positive(name, number)
@@ -133,6 +133,7 @@ def vmpo_loss(
     arrays = {"log_likelihoods": log_likelihoods, "advantages": advantages} | ({} if kl is None else {"kl": kl})
     log_likelihoods, advantages, *divergences = same_float(**arrays)
     check_rank("log_likelihoods", log_likelihoods)
+    check_temperature(temperature, advantages)
     mask = as_mask(where, log_likelihoods, "log_likelihoods")
     advantages = lax.stop_gradient(jnp.where(mask, advantages, 0))
     num_valid = all_sum(mask.astype(jnp.int32), axis_name)

@@ -27,6 +27,8 @@ ORDER = st.permutations(range(6))
 relative = jax.jit(group_relative_advantages, static_argnames="scale")
 left_out = jax.jit(leave_one_out_advantages)
 generalized = jax.jit(generalized_advantages)
+whitened = jax.jit(reinforce_plus_plus_advantages, static_argnames="baseline")
+over_success = jax.jit(maxrl_advantages)
 
 OVER_TRAJECTORIES = {
     "scaled": lambda returns, where=None: relative(returns, where=where),
@@ -307,66 +309,70 @@ class TestGeneralized:
         assert "(2, 3)" in str(error.value) and f"{name} {shape}" in str(error.value)
 
 
+@pytest.mark.parametrize("baseline", [False, True])
 class TestReinforcePlusPlus:
-    @pytest.mark.parametrize("baseline", [False, True])
-    def test_is_whitened_over_all_groups(self, make_batch, baseline):
-        batch = make_batch((2, 3, 6), garbage=np.nan)
-        values = np.where(batch.where, batch.returns, 0)
+    @pytest.mark.parametrize("garbage", [None, *GARBAGE])
+    def test_is_whitened_over_all_groups(self, make_batch, baseline, garbage):
+        where = make_batch((3, 6)).where if garbage is not None else np.ones((3, 6), bool)
+        values = np.where(where, make_batch((3, 6)).returns, 0)
         if baseline:
-            values = values - values.sum(-1, keepdims=True) / batch.where.sum(-1, keepdims=True)
-        kept = values[batch.where]
-        expected = np.where(batch.where, (values - kept.mean()) / (kept.std() + 1e-8), 0)
-        got = reinforce_plus_plus_advantages(batch.returns, baseline=baseline, where=batch.where)
+            values = values - values.sum(-1, keepdims=True) / where.sum(-1, keepdims=True)
+        kept = values[where]
+        expected = np.where(where, (values - kept.mean()) / (kept.std() + 1e-8), 0)
+        got = whitened(make_batch((3, 6), garbage=garbage).returns, baseline=baseline, where=where)
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
-    def test_of_one_group_is_that_of_grpo_with_and_without_a_baseline(self, make_batch):
-        returns = make_batch((6,)).returns
-        for baseline in (False, True):
-            got = reinforce_plus_plus_advantages(returns, baseline=baseline)
-            np.testing.assert_allclose(got, group_relative_advantages(returns), rtol=1e-4, atol=1e-6)
+    def test_of_one_group_is_that_of_grpo(self, reference, make_batch, baseline):
+        batch = make_batch((3, 6))
+        batch.where[1:] = False
+        got = whitened(batch.returns, baseline=baseline, where=batch.where)
+        np.testing.assert_allclose(
+            got, reference.normalize(batch.returns, "zscore", batch.where), rtol=1e-4, atol=1e-6
+        )
 
-    def test_a_group_of_nearly_equal_returns_stays_small(self):
-        got = reinforce_plus_plus_advantages(jnp.array([[0.0, 0.01], [0.0, 1.0]]), baseline=True)
-        assert abs(got[0]).max() < 0.02
-        assert abs(got[1]).max() > 1
+    def test_equal_returns_and_masked_ones_give_exactly_zero(self, make_batch, baseline):
+        got = whitened(np.full((3, 6), 0.1), baseline=baseline, where=make_batch((3, 6)).where)
+        np.testing.assert_array_equal(got, np.zeros((3, 6)))
 
-    def test_equal_returns_and_masked_ones_give_exactly_zero(self):
-        where = jnp.array([[True, True], [True, False]])
-        np.testing.assert_array_equal(reinforce_plus_plus_advantages(jnp.full((2, 2), 0.1), where=where), 0)
-
-    def test_groups_spread_over_an_axis_give_the_same(self, make_batch):
-        returns = make_batch((4, 6)).returns.astype(np.float32)
-        for baseline in (False, True):
-            local = lambda x: reinforce_plus_plus_advantages(x, baseline=baseline, axis_name="g")  # noqa: B023, E731
-            got = jax.vmap(local, axis_name="g")(returns)
-            expected = reinforce_plus_plus_advantages(returns, baseline=baseline)
-            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    def test_groups_spread_over_an_axis_give_the_same(self, make_batch, baseline):
+        returns = make_batch((3, 6)).returns.astype(np.float32)
+        local = lambda x: reinforce_plus_plus_advantages(x, baseline=baseline, axis_name="g")  # noqa: E731
+        got = jax.jit(jax.vmap(local, axis_name="g"))(returns)
+        expected = whitened(returns, baseline=baseline, where=np.ones((3, 6), bool))
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 class TestMaxRl:
     def test_its_gradient_is_the_mean_score_of_the_successes(self):
-        successes = jnp.array([[1.0, 0, 0, 1, 0], [0, 0, 1, 0, 0]])
+        successes = np.array([[1.0, 0, 0, 1, 0], [0, 0, 1, 0, 0]])
         scores = np.random.default_rng(0).normal(size=(2, 5))
         scores -= scores.mean(-1, keepdims=True)  # the baseline's part, 0 in expectation
-        got = (maxrl_advantages(successes) * scores).mean(-1)
+        got = (over_success(successes) * scores).mean(-1)
         np.testing.assert_allclose(got, [scores[0, [0, 3]].mean(), scores[1, 2]], rtol=1e-5)
 
     def test_match_the_formula_where_masked(self, make_batch):
-        batch = make_batch((2, 3, 6), garbage=np.nan)
+        batch = make_batch((3, 6), garbage=np.nan)
         mean = np.where(batch.where, batch.returns, 0).sum(-1, keepdims=True) / batch.where.sum(-1, keepdims=True)
         expected = np.where(batch.where, batch.returns / mean - 1, 0)
-        got = maxrl_advantages(batch.returns, where=batch.where)
+        got = over_success(batch.returns, where=batch.where)
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
-    def test_a_group_without_success_or_of_successes_alone_gives_exactly_zero(self):
-        np.testing.assert_array_equal(maxrl_advantages(jnp.array([[0.0, 0, 0], [1, 1, 1]])), np.zeros((2, 3)))
+    def test_a_group_without_success_of_successes_alone_or_of_a_negative_mean_gives_exactly_zero(self):
+        for returns in ([[0.0] * 5, [1.0] * 5], [[-1.0, 0.5, 0, 0, 0], [0.1] * 5]):
+            np.testing.assert_array_equal(over_success(np.array(returns)), np.zeros((2, 5)))
 
-    def test_negative_returns_are_refused_and_where_traced_give_nothing(self):
+    def test_negative_returns_are_refused(self):
         with pytest.raises(ValueError, match=r"^returns must not be negative, as they are divided by .* got -1.0\.$"):
             maxrl_advantages(jnp.array([-1.0, 0.5]))
-        np.testing.assert_array_equal(jax.jit(maxrl_advantages)(jnp.array([-1.0, 0.5])), [0, 0])
 
     def test_trajectories_spread_over_an_axis_give_the_same(self):
-        returns = np.arange(6, dtype=np.float32)
-        got = jax.vmap(lambda x: maxrl_advantages(x, axis_name="m"), axis_name="m")(returns.reshape(3, 2))
-        np.testing.assert_allclose(got.ravel(), maxrl_advantages(returns), rtol=1e-6)
+        returns = np.arange(10, dtype=np.float32).reshape(2, 5)
+        local = jax.jit(jax.vmap(lambda x: maxrl_advantages(x[:, None], axis_name="m"), 1, 1, axis_name="m"))
+        np.testing.assert_allclose(local(returns)[..., 0], over_success(returns), rtol=1e-5)
+
+
+def test_whitening_over_the_batch_leaves_a_group_of_nearly_equal_returns_small():
+    returns = np.array([[0.0, 0.01] * 3, [0.0, 1.0] * 3, [0.0, 1.0] * 3])
+    got = whitened(returns, baseline=True, where=np.ones((3, 6), bool))
+    assert abs(got[0]).max() < 0.02
+    assert abs(got[1]).max() > 1

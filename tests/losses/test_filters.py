@@ -11,42 +11,51 @@ LOG_RATIO = np.log([[2.0, 0.5, 4.0], [0.25, 1.0, 1.0]])
 WHERE = np.array([[True, True, False], [True, True, True]])
 
 
+KINDS = {
+    "token": {"level": "token"},
+    "sequence": {"level": "sequence"},
+    "geometric_mean": {"level": "geometric_mean"},
+    "from_above": {"level": "token", "high": 1.5},
+    "both_sides": {"level": "token", "low": 0.5, "high": 3.0},
+    "mask_above": {"level": "token", "mode": "mask", "high": 1.5},
+    "mask_below": {"level": "token", "mode": "mask", "low": 0.5},
+}
+
+
+@jax.jit
+def weigh(log_ratio, where):
+    """Weights of all kinds, from one program."""
+    return {name: importance_weights(log_ratio, where=where, **options) for name, options in KINDS.items()}
+
+
 class TestImportanceWeights:
-    @pytest.mark.parametrize(
-        ("level", "expected"),
-        [
-            ("token", [[2, 0.5, 0], [0.25, 1, 1]]),
-            ("sequence", [[1, 1, 0], [0.25] * 3]),
-            ("geometric_mean", [[1, 1, 0], [0.25 ** (1 / 3)] * 3]),
-        ],
-    )
     @pytest.mark.parametrize("garbage", [0.0, np.nan, np.inf])
-    def test_by_hand_where_masked(self, level, expected, garbage):
-        got = importance_weights(np.where(WHERE, LOG_RATIO, garbage), level=level, where=WHERE)
-        np.testing.assert_allclose(got, expected, rtol=1e-6)
+    def test_by_hand_where_masked(self, garbage):
+        got = weigh(np.where(WHERE, LOG_RATIO, garbage), WHERE)
+        np.testing.assert_allclose(got["token"], [[2, 0.5, 0], [0.25, 1, 1]], rtol=1e-6)
+        np.testing.assert_allclose(got["sequence"], [[1, 1, 0], [0.25] * 3], rtol=1e-6)
+        np.testing.assert_allclose(got["geometric_mean"], [[1, 1, 0], [0.25 ** (1 / 3)] * 3], rtol=1e-6)
 
     @pytest.mark.parametrize(
-        ("mode", "bounds", "expected"),
+        ("kind", "expected"),
         [
-            ("truncate", {"high": 1.5}, [[1.5, 0.5, 1.5], [0.25, 1, 1]]),
-            ("truncate", {"low": 0.5, "high": 3.0}, [[2, 0.5, 3], [0.5, 1, 1]]),
-            ("mask", {"high": 1.5}, [[0, 0.5, 0], [0.25, 1, 1]]),
-            ("mask", {"low": 0.5}, [[2, 0.5, 4], [0, 1, 1]]),
+            ("from_above", [[1.5, 0.5, 1.5], [0.25, 1, 1]]),
+            ("both_sides", [[2, 0.5, 3], [0.5, 1, 1]]),
+            ("mask_above", [[0, 0.5, 0], [0.25, 1, 1]]),
+            ("mask_below", [[2, 0.5, 4], [0, 1, 1]]),
         ],
     )
-    def test_truncation_holds_and_a_mask_silences_what_is_out_of_bounds(self, mode, bounds, expected):
-        np.testing.assert_allclose(
-            importance_weights(LOG_RATIO, level="token", mode=mode, **bounds), expected, rtol=1e-6
-        )
+    def test_truncation_holds_and_a_mask_silences_what_is_out_of_bounds(self, kind, expected):
+        np.testing.assert_allclose(weigh(LOG_RATIO, np.ones((2, 3), bool))[kind], expected, rtol=1e-6)
 
-    def test_are_constants_and_finite_and_of_single_precision(self):
-        weights = lambda x: importance_weights(x, level="sequence").sum()  # noqa: E731
-        x = jnp.array([[1e4, 200.0]], jnp.bfloat16)
-        assert np.isfinite(weights(x)) and weights(x).dtype == jnp.float32 and not jax.grad(weights)(x).any()
+    def test_are_constants_and_finite_and_of_single_precision_under_traced_bounds_and_vmap(self):
+        def weights(x, high):
+            return importance_weights(x, level="sequence", high=high)
 
-    def test_jit_with_traced_bounds_and_vmap_give_the_same(self):
-        function = jax.jit(jax.vmap(lambda x, high: importance_weights(x, level="sequence", high=high), (0, None)))
-        np.testing.assert_allclose(function(LOG_RATIO, 1.5), importance_weights(LOG_RATIO, level="sequence", high=1.5))
+        x = jnp.array([[1e4, 200.0], [0, 0]], jnp.bfloat16)
+        got, slopes = jax.jit(jax.vmap(jax.value_and_grad(lambda x, high: weights(x, high).sum()), (0, None)))(x, 1e9)
+        np.testing.assert_allclose(got, [2e9, 2])
+        assert not slopes.any() and jax.eval_shape(weights, x, 1.0).dtype == jnp.float32
 
     def test_bounds_the_wrong_way_round_are_refused(self):
         with pytest.raises(ValueError, match=r"^low must not be above high, got 2 and 1\.$"):
@@ -62,14 +71,14 @@ class TestVariedGroups:
         where = np.ones((4, 3), bool)
         where[2, 1] = where[3, :] = False
         returns = np.where(where, self.RETURNS, np.nan)
-        got = varied_groups(returns, where=where)
+        both = jax.jit(lambda *x: (varied_groups(x[0], where=x[1]), group_relative_advantages(x[0], where=x[1])))
+        got, advantages = both(returns, where)
         np.testing.assert_array_equal(got, [False, True, False, False])
-        advantages = group_relative_advantages(returns, where=where)
         np.testing.assert_array_equal(got, (advantages != 0).any(-1))
 
     def test_trajectories_spread_over_an_axis_give_the_same(self):
         returns = np.array([0.1, 0.1, 0.1, 0.3], np.float32).reshape(2, 2)  # equal on one device, not on both
-        got = jax.vmap(lambda x: varied_groups(x, axis_name="m"), axis_name="m")(returns)
+        got = jax.jit(jax.vmap(lambda x: varied_groups(x, axis_name="m"), axis_name="m"))(returns)
         np.testing.assert_array_equal(got, [True, True])
 
 

@@ -375,87 +375,81 @@ class TestPairs:
         assert "returns (2, 3)" in str(error.value) and "where (3,)" in str(error.value)
 
 
-def lengths(shape):
-    return np.random.default_rng(1).integers(1, 9, size=(2, *shape))
+LENGTHS = np.random.default_rng(1).integers(1, 9, size=(2, 6)).astype(np.float32)
 
 
-RELATIVES = {
-    "ipo": lambda arrays, **options: ipo_loss(*arrays, beta=0.4, **options),
-    "simpo": lambda arrays, **options: simpo_loss(
-        *arrays[:2], *lengths(arrays[0].shape), beta=2.0, margin=0.5, **options
-    ),
-}
+@jax.jit
+def _relatives(arrays, where):
+    """Loss and metrics, slopes in chosen and rejected, losses of the pairs and their sum: of IPO and of SimPO."""
+
+    def run(loss):
+        (value, metrics), slopes = jax.value_and_grad(loss, (0, 1), has_aux=True)(*arrays[:2])
+        each, total = (loss(*arrays[:2], reduce_fn=reduce_fn)[0] for reduce_fn in (None, jnp.sum))
+        return value, metrics, slopes, each, total
+
+    return {
+        "ipo": run(lambda *x, **options: ipo_loss(*x, *arrays[2:], beta=0.4, where=where, **options)),
+        "simpo": run(lambda *x, **options: simpo_loss(*x, *LENGTHS, beta=2.0, margin=0.5, where=where, **options)),
+    }
 
 
-@pytest.mark.parametrize("name", RELATIVES)
+def relatives(arrays, where=True):
+    return _relatives([np.asarray(array, np.float32) for array in arrays], np.broadcast_to(where, 6))
+
+
+def losses_and_slopes(name, arrays):
+    """Of the pairs, the slopes those in the chosen's log-likelihoods."""
+    chosen, rejected, reference_chosen, reference_rejected = arrays
+    if name == "ipo":
+        excess = (chosen - reference_chosen) - (rejected - reference_rejected) - 1 / 0.8
+        return excess**2, 2 * excess
+    logits = 2 * (chosen / LENGTHS[0] - rejected / LENGTHS[1]) - 0.5
+    return np.log1p(np.exp(-logits)), -2 / (1 + np.exp(logits)) / LENGTHS[0]
+
+
+@pytest.mark.parametrize("name", ["ipo", "simpo"])
 class TestRelatives:
     """IPO and SimPO."""
 
-    @staticmethod
-    def expected(name, arrays):
-        """Losses of the pairs and their slopes in the chosen's log-likelihoods."""
-        chosen, rejected, reference_chosen, reference_rejected = arrays
-        if name == "ipo":
-            excess = (chosen - reference_chosen) - (rejected - reference_rejected) - 1 / 0.8
-            return excess**2, 2 * excess
-        of_chosen, of_rejected = lengths(chosen.shape)
-        logits = 2 * (chosen / of_chosen - rejected / of_rejected) - 0.5
-        return np.log1p(np.exp(-logits)), -2 / (1 + np.exp(logits)) / of_chosen
-
-    @pytest.mark.parametrize("garbage", [None, np.nan, -np.inf])
-    def test_match_the_reference(self, x64, name, garbage):
-        arrays, where = likelihoods((2, 3))
-        losses, slopes = self.expected(name, arrays)
-        if garbage is None:
-            where = np.ones((2, 3), bool)
-        spoilt = [jnp.where(where, array, 0 if garbage is None else garbage) for array in arrays]
-        loss = lambda x: RELATIVES[name]([x, *spoilt[1:]], where=where)  # noqa: E731
-        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(spoilt[0])
-        np.testing.assert_allclose(value, losses[where].mean(), rtol=1e-12)
-        np.testing.assert_allclose(gradient, np.where(where, slopes, 0) / where.sum(), rtol=1e-12)
+    @pytest.mark.parametrize("garbage", [None, *GARBAGE])
+    def test_match_the_reference(self, name, garbage):
+        arrays, where = likelihoods((6,))
+        losses, slopes = losses_and_slopes(name, arrays)
+        where = np.ones(6, bool) if garbage is None else where
+        spoilt = [np.where(where, array, garbage) for array in arrays] if garbage is not None else arrays
+        value, metrics, (up, down), each, total = relatives(spoilt, where)[name]
+        np.testing.assert_allclose(value, losses[where].mean(), rtol=1e-5)
+        np.testing.assert_allclose(total, losses[where].sum(), rtol=1e-5)
+        np.testing.assert_allclose(each, np.where(where, losses, 0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(up, np.where(where, slopes, 0) / where.sum(), rtol=1e-4, atol=1e-7)
+        steps = LENGTHS if name == "simpo" else np.ones((2, 6))
+        np.testing.assert_allclose(up * steps[0], -down * steps[1], rtol=1e-5)
         assert metrics.num_pairs == where.sum()
 
-    def test_the_chosen_and_the_rejected_have_opposite_slopes_a_step(self, name):
-        arrays, _ = likelihoods((5,))
-        loss = lambda *x: RELATIVES[name]([*x, *arrays[2:]])[0]  # noqa: E731
-        up, down = jax.grad(loss, argnums=(0, 1))(*map(jnp.asarray, arrays[:2]))
-        scale = lengths((5,)) if name == "simpo" else np.ones((2, 5))
-        np.testing.assert_allclose(up * scale[0], -down * scale[1], rtol=1e-5)
+    def test_all_masked_gives_loss_zero_and_gradient_zero(self, name):
+        value, metrics, slopes, each, _ = relatives(np.full((4, 6), np.nan), False)[name]
+        assert value == 0 and not any(metrics) and not each.any() and not any(slope.any() for slope in slopes)
 
-    def test_pieces_summed_add_up_and_without_a_reduction_each_pair_has_its_loss(self, name):
-        arrays, where = likelihoods((5,))
-        each, _ = RELATIVES[name](arrays, where=where, reduce_fn=None)
-        np.testing.assert_allclose(each, np.where(where, self.expected(name, arrays)[0], 0), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(RELATIVES[name](arrays, where=where, reduce_fn=jnp.sum)[0], each.sum(), rtol=1e-6)
-        np.testing.assert_allclose(RELATIVES[name](arrays, where=where)[0], each.sum() / where.sum(), rtol=1e-6)
 
-    def test_all_masked_gives_zero_and_half_precision_gives_float32(self, name):
-        arrays = [jnp.full(3, jnp.nan, jnp.bfloat16)] * 4
-        loss, metrics = RELATIVES[name](arrays, where=jnp.zeros(3, bool))
-        assert loss == 0 and loss.dtype == jnp.float32 and not any(metrics)
-
-    def test_jit_and_vmap_over_pairs_give_the_same(self, name):
-        arrays, _ = likelihoods((5,))
-        steps = lengths((5,))
-        one = {
-            "ipo": lambda arrays, steps: ipo_loss(*arrays, beta=0.4)[0],
-            "simpo": lambda arrays, steps: simpo_loss(*arrays[:2], *steps, beta=2.0, margin=0.5)[0],
-        }[name]
-        got = jax.jit(jax.vmap(one, (0, 1)))(jnp.stack(arrays, 1), steps)
-        np.testing.assert_allclose(got, self.expected(name, arrays)[0], rtol=1e-4, atol=1e-6)
+def test_narrow_input_of_ipo_and_simpo_gives_float32():
+    x = jnp.ones(3, jnp.bfloat16)
+    both = lambda x: (ipo_loss(x, x, x, x, beta=0.4), simpo_loss(x, x, x, x, beta=2.0, margin=0.5))  # noqa: E731
+    for loss, metrics in jax.eval_shape(both, x):
+        assert loss.dtype == metrics.margin.dtype == jnp.float32
 
 
 def test_the_margin_of_ipo_stops_at_its_target():
-    margin = 1 / (2 * 0.4)
-    gradient = jax.grad(lambda x: ipo_loss(x, *jnp.zeros((3, 1)), beta=0.4)[0])
-    assert gradient(jnp.array([margin])) == 0 > gradient(jnp.array([margin - 1])) and gradient(jnp.array([9.0])) > 0
+    chosen = 1 / (2 * 0.4) + np.array([0.0, -1, 9, 0, 0, 0])
+    _, _, (up, _), _, _ = relatives([chosen, *np.zeros((3, 6))])["ipo"]
+    assert up[0] == 0 > up[1] and up[2] > 0
 
 
 def test_simpo_of_single_steps_without_a_margin_is_dpo_without_a_reference():
-    arrays, _ = likelihoods((5,))
-    ones, zeros = np.ones(5), np.zeros(5)
-    expected = dpo_loss(*arrays[:2], zeros, zeros, beta=2.0)
-    close(simpo_loss(*arrays[:2], ones, ones, beta=2.0, margin=0.0), expected)
+    arrays, where = likelihoods((6,))
+    ones, zeros = np.ones(6), np.zeros(6)
+    options = {"where": where, "beta": 0.4}
+    got = jax.jit(lambda *x: simpo_loss(*x, ones, ones, margin=0.0, **options))(*arrays[:2])
+    close(got, dpo(*arrays[:2], zeros, zeros, where=where, label_smoothing=0.0)[0])
 
 
 def test_simpo_refuses_a_negative_margin():

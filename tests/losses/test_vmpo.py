@@ -9,122 +9,135 @@ import pytest
 
 from haepo_jax import target_temperature, vmpo_loss
 
-SETTINGS = {"temperature": 0.7, "temperature_bound": 0.2}
-loss_of = partial(vmpo_loss, **SETTINGS)
+SHAPE = (3, 6)
+
+
+@partial(jax.jit, static_argnames="share")
+def _evaluate(scores, advantages, kl, eta, multiplier, where, share):
+    def loss(scores, kl, eta, multiplier):
+        bounds = {"temperature_bound": 0.2, "kl_bound": 0.1, "kl_multiplier": multiplier}
+        return vmpo_loss(scores, advantages, kl, temperature=eta, where=where, top_share=share, **bounds)
+
+    return jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)(scores, kl, eta, multiplier)
+
+
+def evaluate(scores, advantages, kl=0.0, eta=0.7, multiplier=2.0, where=True, share=0.5):
+    """Loss and metrics, and the slopes in scores, divergences, temperatures and multiplier."""
+    scores, advantages, kl = (np.broadcast_to(x, SHAPE).astype(np.float32) for x in (scores, advantages, kl))
+    eta, where = np.broadcast_to(eta, SHAPE[:1]).astype(np.float32), np.broadcast_to(where, SHAPE)
+    return _evaluate(scores, advantages, kl, eta, np.float32(multiplier), where, share)
 
 
 @pytest.mark.parametrize("garbage", [None, np.nan, np.inf])
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_match_the_reference(reference, make_batch, x64, garbage, share):
-    clean, batch = make_batch((2, 3, 6)), make_batch((2, 3, 6), garbage=garbage)
-    where = np.ones((2, 3, 6), bool) if garbage is None else batch.where
+def test_match_the_reference(reference, make_batch, garbage, share):
+    clean, batch = make_batch(SHAPE), make_batch(SHAPE, garbage=garbage)
+    where = np.ones(SHAPE, bool) if garbage is None else batch.where
     expected = reference.vmpo(clean.scores, clean.returns, 0.7, 0.2, share, where)
-
-    def loss(scores, eta):
-        options = {"temperature": eta, "temperature_bound": 0.2, "top_share": share, "where": where}
-        return vmpo_loss(scores, batch.returns, **options)
-
-    (value, metrics), (slopes, slope) = jax.value_and_grad(loss, (0, 1), has_aux=True)(jnp.asarray(batch.scores), 0.7)
-    np.testing.assert_allclose(value, (expected.policy + expected.dual).mean(), rtol=1e-12)
-    np.testing.assert_allclose(metrics.policy_loss, expected.policy, rtol=1e-12)
-    np.testing.assert_allclose(metrics.temperature_loss, expected.dual, rtol=1e-12)
-    np.testing.assert_allclose(jnp.exp(metrics.log_weights), expected.weights, rtol=1e-12)
-    np.testing.assert_allclose(slopes, -expected.weights / 6, rtol=1e-12)
-    np.testing.assert_allclose(slope, expected.slope.mean(), rtol=1e-10)
-    np.testing.assert_allclose(metrics.weights_kl, 0.2 - expected.slope, rtol=1e-9, atol=1e-12)
+    kl = np.where(where, abs(clean.reference_scores), 0 if garbage is None else garbage)
+    (value, metrics), (slopes, of_kl, of_eta, of_multiplier) = evaluate(
+        batch.scores, batch.returns, kl, where=where, share=share
+    )
+    divergences = np.where(where, kl, 0).sum(-1) / where.sum(-1)
+    assert_close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    assert_close(value, (expected.policy + expected.dual + 0.2).mean())  # 2 times the bound 0.1, as KL cancels
+    assert_close(metrics.policy_loss, expected.policy)
+    assert_close(metrics.temperature_loss, expected.dual)
+    assert_close(metrics.kl_loss, 2 * 0.1)
+    assert_close(np.exp(metrics.log_weights), expected.weights)
+    assert_close(metrics.weights_kl, 0.2 - expected.slope)
+    assert_close(metrics.effective_sample_size, 1 / (expected.weights**2).sum(-1))
+    assert_close(slopes, -expected.weights / 3)
+    assert_close(of_eta, expected.slope / 3)
+    assert_close(of_kl, np.where(where, 2 / where.sum(-1, keepdims=True), 0) / 3)
+    assert_close(of_multiplier, (0.1 - divergences).mean())
     np.testing.assert_array_equal(metrics.num_selected, (expected.weights > 0).sum(-1))
     np.testing.assert_array_equal(metrics.num_valid, where.sum(-1))
 
 
 def test_at_the_duals_optimum_the_weights_are_worth_the_bound():
-    advantages = jnp.array([0.0, 1.0, 2.0, 5.0, -1.0, 0.5])
-    log_eta = jnp.zeros(())
-    loss = lambda x: vmpo_loss(jnp.zeros(6), advantages, temperature=jnp.exp(x), temperature_bound=0.2)  # noqa: E731
-    step = jax.jit(jax.grad(lambda x: loss(x)[0]))
-    for _ in range(200):
-        log_eta -= 0.5 * step(log_eta)
-    np.testing.assert_allclose(loss(log_eta)[1].weights_kl, 0.2, rtol=1e-3)
+    advantages, log_eta = np.random.default_rng(0).normal(size=SHAPE), np.zeros(3)
+    for _ in range(300):
+        (_, metrics), slopes = evaluate(0.0, advantages, eta=np.exp(log_eta), share=1.0)
+        log_eta -= 3 * np.exp(log_eta) * np.asarray(slopes[2])
+    np.testing.assert_allclose(metrics.weights_kl, 0.2, rtol=1e-3)
 
 
 def test_a_temperature_for_each_group_may_come_from_an_effective_sample_size():
-    returns = jnp.array([[0.0, 1, 2, 5], [0, 10, 20, 50]])
+    returns = np.array([[0.0, 1, 2, 5, 3, 4]]) * [[1], [10], [100]]
     temperature = target_temperature(returns, effective_sample_size=0.5)
-    _, metrics = vmpo_loss(returns, returns, temperature=temperature, temperature_bound=0.2, top_share=1.0)
-    np.testing.assert_allclose(metrics.effective_sample_size, [2, 2], rtol=1e-3)
-
-
-def test_the_bound_on_the_policys_move_pulls_the_policy_and_its_multiplier_apart():
-    scores, kl, where = jnp.zeros(4), jnp.array([0.3, 0.5, 9.0, 0.1]), jnp.array([True, True, False, True])
-
-    def loss(kl, multiplier):
-        bounds = {"kl_multiplier": multiplier, "kl_bound": 0.1}
-        return loss_of(scores, scores, kl, **bounds, where=where)
-
-    (value, metrics), (of_kl, of_multiplier) = jax.value_and_grad(loss, (0, 1), has_aux=True)(kl, 2.0)
-    np.testing.assert_allclose(of_kl, [2 / 3, 2 / 3, 0, 2 / 3], rtol=1e-6)
-    np.testing.assert_allclose(of_multiplier, 0.1 - 0.3, rtol=1e-5)
-    np.testing.assert_allclose(metrics.kl_loss, 2 * 0.1, rtol=1e-5)  # multiplier times the bound, as KL cancels
-    np.testing.assert_allclose(value, metrics.policy_loss + metrics.temperature_loss + metrics.kl_loss, rtol=1e-6)
+    (_, metrics), _ = evaluate(0.0, returns, eta=temperature, share=1.0)
+    np.testing.assert_allclose(metrics.effective_sample_size, [3, 3, 3], rtol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("advantages", "share", "selected"),
+    ("advantages", "selected"),
     [
-        ([1, 2, 3, 4, 5], 0.5, [2, 3, 4]),  # rounded up
-        ([4, 2, 3, 3, 5], 0.5, [0, 2, 3, 4]),  # a tie for the last place
-        ([1, 1, 1, 1], 0.25, [0, 1, 2, 3]),
-        (list(range(20)), 0.55, list(range(9, 20))),
+        ([1, 2, 3, 4, 5, 6], [3, 4, 5]),
+        ([1, 2, 3, 4, 5, None], [2, 3, 4]),  # half of five, rounded up
+        ([4, 2, 3, 3, 5, 0], [0, 2, 3, 4]),  # a tie for the last place
+        ([1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5]),
+        ([None, 7, None, None, None, None], [1]),
     ],
 )
-def test_the_best_are_a_share_with_all_that_tie_for_its_last_place(advantages, share, selected):
-    advantages = jnp.array(advantages, jnp.float32)
-    _, metrics = loss_of(jnp.zeros(advantages.shape), advantages, top_share=share)
-    np.testing.assert_array_equal(np.flatnonzero(metrics.log_weights > -np.inf), selected)
-    assert metrics.num_selected == len(selected)
+def test_the_best_are_half_with_all_that_tie_for_its_last_place(advantages, selected):
+    where = np.array([x is not None for x in advantages])
+    (_, metrics), _ = evaluate(0.0, [np.nan if x is None else x for x in advantages], where=where)
+    np.testing.assert_array_equal(np.flatnonzero(metrics.log_weights[1] > -np.inf), selected)
+    np.testing.assert_array_equal(metrics.num_selected, len(selected))
 
 
-def test_a_constant_in_the_advantages_changes_no_gradient_and_extremes_are_finite():
-    scores, advantages = jnp.array([-1.0, -2, -3, -jnp.inf]), jnp.array([3.0, 1, 2, -4])
-    slopes = [jax.grad(lambda x, a=a: loss_of(x, a)[0])(scores) for a in (advantages, advantages + 1024)]
-    np.testing.assert_allclose(*slopes, rtol=1e-5)
-    loss, metrics = loss_of(scores, 1e6 * advantages)
-    assert np.isfinite(loss) and metrics.effective_sample_size == 1
+def test_a_share_whose_product_rounds_up_takes_no_one_more():
+    advantages = jnp.arange(20.0)
+    count = jax.jit(lambda x: vmpo_loss(x, x, temperature=1.0, temperature_bound=0.1, top_share=0.55)[1].num_selected)
+    assert count(advantages) == 11
+
+
+def test_a_constant_in_the_advantages_changes_no_slope_and_extremes_are_finite():
+    scores, advantages = np.array([-1.0, -2, -3, -np.inf, -1, -1]), np.array([3.0, 1, 2, -4, 1, 0])
+    before, after = (evaluate(scores, x)[1] for x in (advantages, advantages + 1024))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), after, before)
+    (value, metrics), slopes = evaluate(scores, 1e6 * advantages)
+    assert np.isfinite(value) and (metrics.effective_sample_size == 1).all()
+    assert all(np.isfinite(slope).all() for slope in slopes)
 
 
 def test_a_group_without_a_valid_trajectory_contributes_nothing():
-    x = jnp.array([[1.0, 2.0], [jnp.nan, jnp.nan]])
-    where = jnp.array([[True, True], [False, False]])
-    bounds = {"kl_multiplier": 1.0, "kl_bound": 0.1}
-    (loss, metrics), slopes = jax.value_and_grad(lambda x: loss_of(x, x, x, where=where, **bounds), has_aux=True)(x)
-    assert loss == loss_of(x[0], x[0], x[0], **bounds)[0]
-    assert not slopes[1].any() and metrics.num_valid[1] == metrics.num_selected[1] == 0
-    assert all(value[1] == 0 for value in metrics[:3])
+    x = np.random.default_rng(0).normal(size=SHAPE)
+    where = np.ones(SHAPE, bool)
+    where[1] = False
+    (value, metrics), slopes = evaluate(*[np.where(where, x, np.nan)] * 3, where=where)
+    losses = metrics.policy_loss + metrics.temperature_loss + metrics.kl_loss
+    np.testing.assert_allclose(value, (losses[0] + losses[2]) / 2, rtol=1e-6)
+    assert all(slope[1].sum() == 0 for slope in slopes[:3])
+    assert all(term[1] == 0 for term in (*metrics[:3], metrics.num_valid, metrics.num_selected))
 
 
 def test_trajectories_spread_over_an_axis_give_the_same(make_batch):
-    batch = make_batch((3, 8), garbage=np.nan)
-    arrays = batch.scores.astype(np.float32), batch.returns.astype(np.float32)
-    bounds = {"kl_multiplier": 2.0, "kl_bound": 0.1}
-    losses, metrics = loss_of(*arrays, arrays[0], where=batch.where, reduce_fn=None, **bounds)
+    batch = make_batch(SHAPE, garbage=np.nan)
+    arrays = [x.astype(np.float32) for x in (batch.scores, batch.returns, batch.reference_scores)]
 
     @jax.jit
     def spread(*arrays):
-        def local(scores, advantages, where):
-            options = {"where": where, "reduce_fn": None, "axis_name": "m"}
-            return loss_of(scores, advantages, scores, **bounds, **options)
+        def local(*x):
+            numbers = {"temperature": 0.7, "temperature_bound": 0.2, "kl_multiplier": 2.0, "kl_bound": 0.1}
+            return vmpo_loss(*x[:-1], where=x[-1], reduce_fn=None, axis_name="m", **numbers)
 
-        return jax.vmap(local, 1, axis_name="m")(*(x.reshape(3, 4, 2) for x in arrays))
+        return jax.vmap(local, 1, axis_name="m")(*(x.reshape(3, 3, 2) for x in arrays))
 
-    got, terms = spread(*arrays, batch.where)
-    np.testing.assert_allclose(got, np.broadcast_to(losses, (4, 3)), rtol=1e-5)
-    weights = np.moveaxis(np.exp(terms.log_weights), 0, 1).reshape(3, 8)
+    losses, terms = spread(*arrays, batch.where)
+    (_, metrics), _ = evaluate(*arrays, where=batch.where)
+    expected = metrics.policy_loss + metrics.temperature_loss + metrics.kl_loss
+    np.testing.assert_allclose(losses, np.broadcast_to(expected, (3, 3)), rtol=1e-5)
+    weights = np.moveaxis(np.exp(terms.log_weights), 0, 1).reshape(SHAPE)
     np.testing.assert_allclose(weights, np.exp(metrics.log_weights), rtol=1e-4)
 
 
-def test_half_precision_gives_float32():
+def test_half_precision_gives_float32_and_without_divergences_there_is_no_bound_on_them():
     x = jnp.ones((2, 3), jnp.bfloat16)
-    loss, metrics = loss_of(x, x)
+    loss, metrics = jax.eval_shape(lambda x: vmpo_loss(x, x, temperature=1.0, temperature_bound=0.1), x)
     assert {leaf.dtype for leaf in (loss, *metrics[:6])} == {jnp.dtype(jnp.float32)}
+    assert metrics.kl_loss.shape == (2,)
 
 
 @pytest.mark.parametrize(
@@ -132,12 +145,12 @@ def test_half_precision_gives_float32():
     [
         ({"top_share": 0.0}, "top_share must be a number above 0 and at most 1, got 0.0."),
         ({"top_share": 1.5}, "top_share must be a number above 0 and at most 1, got 1.5."),
-        ({"kl_bound": 0.1}, "kl, kl_multiplier and kl_bound go together; kl and kl_multiplier is missing."),
+        ({"kl_bound": 0.1}, "kl, kl_multiplier and kl_bound go together, got kl_bound alone."),
         ({"temperature": -1.0}, "temperature must be positive, got -1.0."),
         ({"temperature_bound": 0}, "temperature_bound must be positive, got 0."),
     ],
 )
 def test_what_is_out_of_range_or_missing_is_named(options, sentence):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        vmpo_loss(jnp.zeros(3), jnp.zeros(3), **SETTINGS | options)
+        vmpo_loss(jnp.zeros(3), jnp.zeros(3), **{"temperature": 0.7, "temperature_bound": 0.2} | options)
     assert str(error.value) == sentence
