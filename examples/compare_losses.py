@@ -3,10 +3,9 @@
 python examples/compare_losses.py
 
 The four are responses to one prompt, two good ones (return 1) and two bad ones (return 0). The policy has moved since
-it sampled them: not on the first, and on the others by the ratio a step that stands in the column's head. The reference
-policy is the one that sampled. A number is minus the slope of the loss in the log-probability of a step, averaged over
-the trajectory's steps: positive makes the trajectory likelier. Each row is divided by its largest size. Takes a few
-seconds.
+it sampled them: not on the first, and on the others by the ratio of a step in the column's head. The reference
+is the policy that sampled. A number is minus the slope of the loss in the log-probability of a step, averaged over the
+trajectory's steps: positive makes the trajectory likelier. Each row is divided by its largest size. Takes seconds.
 """
 
 from collections.abc import Callable
@@ -69,19 +68,22 @@ def trajectory_losses() -> dict[str, Loss]:
     }
 
 
-def pushes() -> dict[str, list[float]]:
-    """Computes each loss's push on each trajectory, in shares of the loss's largest."""
+@jax.jit
+def slopes() -> dict[str, jax.Array]:
+    """Computes each loss's slope in the log-probability of a step, averaged over each trajectory."""
     found = {name: jax.grad(loss)(LOG_PROBS).sum(-1) / LENGTHS for name, loss in ratio_losses().items()}
     log_likelihoods = hj.trajectory_log_likelihood(LOG_PROBS, where=WHERE)
-    found |= {name: jax.grad(loss)(log_likelihoods) for name, loss in trajectory_losses().items()}
-    return {name: [float(push) for push in -slopes / jnp.abs(slopes).max()] for name, slopes in found.items()}
+    return found | {name: jax.grad(loss)(log_likelihoods) for name, loss in trajectory_losses().items()}
 
 
 def table() -> str:
-    """Writes the pushes as a table."""
+    """Writes minus the slopes, in shares of the loss's largest, as a table."""
     heads = [f"{name} ({ratio:.1f})" for name, ratio in zip(COLUMNS, RATIOS.tolist(), strict=True)]
     rows = [["loss", *heads], ["---"] * 5]
-    rows += [[name, *(f"{push + 0.0:.2f}".replace("-0.00", "0.00") for push in row)] for name, row in pushes().items()]
+    found = slopes()
+    for name in (*ratio_losses(), *trajectory_losses()):
+        pushes = (-found[name] / jnp.abs(found[name]).max()).tolist()
+        rows.append([name, *(f"{push:.2f}".replace("-0.00", "0.00") for push in pushes)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
