@@ -1,4 +1,4 @@
-"""`vmpo_loss`: its three losses, their gradients, who is among the best, masks, devices, errors."""
+"""`vmpo_loss`: its three losses, their gradients, rlax's, who is among the best, masks, devices, errors."""
 
 from functools import partial
 
@@ -53,6 +53,24 @@ def test_match_the_reference(reference, make_batch, garbage, share):
     assert_close(of_multiplier, (0.1 - divergences).mean())
     np.testing.assert_array_equal(metrics.num_selected, (expected.weights > 0).sum(-1))
     np.testing.assert_array_equal(metrics.num_valid, where.sum(-1))
+
+
+def test_agrees_with_rlax_whose_batch_is_one_group(rlax):
+    rng = np.random.default_rng(0)
+    scores, advantages = rng.normal(size=(2, *SHAPE[1:])).astype(np.float32)
+    kl = rng.exponential(size=SHAPE[1:]).astype(np.float32)
+
+    def theirs(scores, kl, eta, alpha):
+        penalty = rlax.LagrangePenalty
+        bounds = penalty(alpha=eta, epsilon=jnp.float32(0.2)), [(kl, penalty(alpha=alpha, epsilon=jnp.float32(0.1)))]
+        return rlax.vmpo_loss(scores, advantages, *bounds)[0].mean()
+
+    slopes = jax.jit(jax.grad(theirs, (0, 1, 2, 3)))(scores, kl, jnp.float32(0.7), jnp.float32(2))
+    _, ours = evaluate(scores, advantages, kl)  # three times the group, whose mean is the group's
+    expected = [slopes[0] / 3, slopes[1] / 3, slopes[2] / 3, slopes[3]]
+    got = [ours[0][0], ours[1][0], ours[2][0], ours[3]]
+    for mine, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-6)
 
 
 def test_at_the_duals_optimum_the_weights_are_worth_the_bound():
