@@ -295,8 +295,7 @@ def _vespo(
     gains = advantages >= 0
     power, rate = jnp.where(gains, power, other_power), jnp.where(gains, rate, other_rate)
     # Of an infinite ratio the kernel is 0, which the difference of two infinities would not say.
-    finite = jnp.where(log_ratio == jnp.inf, 0, log_ratio)
-    kernel = jnp.where(log_ratio == jnp.inf, 0, jnp.exp(power * finite + rate * (1 - exp_or_tangent(finite))))
+    kernel = jnp.where(log_ratio == jnp.inf, 0, jnp.exp(power * log_ratio + rate * (1 - ratio)))
     return Steps(_pushed(log_probs, advantages, kernel), ratio, jnp.zeros(ratio.shape, bool))
 
 

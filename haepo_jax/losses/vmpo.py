@@ -167,7 +167,7 @@ def _best(
 ) -> jax.Array:
     """Marks the trajectories of the largest advantages, with all that tie for the last place."""
     everywhere = all_gather(jnp.where(mask, advantages, -jnp.inf), axis_name)
-    # A little less than the share: 0.55 of 20 is 11, whatever the product rounds to.
+    # A little less than the share: 0.6 of 25 is 15, whatever the product rounds to.
     places = jnp.ceil(top_share * (1 - 1e-6) * num_valid.astype(advantages.dtype)).astype(jnp.int32)
     descending = -jnp.sort(-everywhere, axis=-1)
     last = jnp.take_along_axis(descending, jnp.maximum(places - 1, 0)[..., None], axis=-1)

@@ -239,6 +239,13 @@ class TestExtremes:
         for loss, _, slopes in everything(arrays, np.ones(SHAPE, bool)).values():
             assert loss == 0 and not slopes.any()
 
+    def test_an_impossible_step_adds_nothing_without_an_advantage_and_none_to_vespo_with_one(self):
+        arrays = np.full(SHAPE, -np.inf), np.zeros(SHAPE), np.zeros(SHAPE[:-1])
+        for loss, _, slopes in everything(arrays, np.ones(SHAPE, bool)).values():
+            assert loss == 0 and not slopes.any()
+        loss, _, slopes = everything((*arrays[:2], np.ones(SHAPE[:-1])), np.ones(SHAPE, bool))["vespo"]
+        assert loss == 0 and not slopes.any()
+
     def test_a_weight_of_0_silences_even_an_infinite_loss(self):
         (log_probs, behaviour, advantages), where = batch()
         log_probs[0, 0] = -np.inf
@@ -334,11 +341,13 @@ class TestTransforms:
         def losses(factor, log_probs, behaviour, advantages, where, axis_name=None):
             options = {"where": where > 0, "axis_name": axis_name, "level": "sequence"}
             of = partial(policy_ratio_loss, factor * log_probs, behaviour, advantages, **options)
-            return of(**TENTH)[0] + of(shape="none", aggregation="sequence_mean")[0]
+            loss, metrics = of(**TENTH)
+            return loss + of(shape="none", aggregation="sequence_mean")[0], metrics
 
         def local(factor, *arrays):
-            value, gradient = jax.value_and_grad(partial(losses, axis_name="devices"))(factor, *arrays)
-            return value, lax.pmean(gradient, "devices")
+            loss = partial(losses, axis_name="devices")
+            result, gradient = jax.value_and_grad(loss, has_aux=True)(factor, *arrays)
+            return result, lax.pmean(gradient, "devices")
 
         mapped = jax.shard_map(
             local,
@@ -348,7 +357,8 @@ class TestTransforms:
             check_vma=check_vma,
         )
         factor = np.float32(1.1)
-        close(jax.jit(mapped)(factor, *arrays), jax.jit(jax.value_and_grad(losses))(factor, *arrays))
+        expected = jax.jit(jax.value_and_grad(losses, has_aux=True))(factor, *arrays)
+        close(jax.jit(mapped)(factor, *arrays), expected)
 
     def test_gradients_flow_through_the_log_probs_alone_and_half_precision_is_computed_in_single(self):
         x, where = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((2, 3), bool)
