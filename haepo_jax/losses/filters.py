@@ -129,7 +129,7 @@ def varied_groups(returns: ArrayLike, *, where: ArrayLike | None = None, axis_na
       >>> print(varied_groups(jnp.array([[1.0, 0.0], [1.0, 1.0]])))
       [ True False]
 
-    Source: the dynamic sampling of DAPO (arXiv 2503.14476), section 3.2.
+    Source: the dynamic sampling of DAPO (arXiv 2503.14476), section 3.2. verl's `filter_groups` is the same test.
     """
     returns = as_float("returns", returns)
     check_rank("returns", returns)
@@ -164,7 +164,7 @@ def finished_mask(done: ArrayLike, *, where: ArrayLike | None = None) -> jax.Arr
       [[ True  True False]
        [False False False]]
 
-    Source: the overlong filtering of DAPO (arXiv 2503.14476), section 3.4.
+    Source: the overlong filtering of DAPO (arXiv 2503.14476), section 3.4. TRL's `mask_truncated_completions`.
     """
     flags = as_flags("done", done)
     check_rank("done", flags)

@@ -20,7 +20,7 @@ def _evaluate(policy, reference, returns, where):
 def evaluate(policy, reference, returns, where=True):
     """Loss, metrics, slopes, and losses of the groups."""
     arrays = (np.broadcast_to(x, SHAPE).astype(np.float32) for x in (policy, reference, returns))
-    return _evaluate(*arrays, np.broadcast_to(where, SHAPE))
+    return jax.device_get(_evaluate(*arrays, np.broadcast_to(where, SHAPE)))
 
 
 @pytest.mark.parametrize("garbage", [None, np.nan, -np.inf])

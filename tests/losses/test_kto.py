@@ -38,7 +38,9 @@ def _evaluate(policy, reference, desirable, where, kl):
 def evaluate(policy, reference, desirable, where=True, kl=0.3):
     """Loss, metrics, slopes in the policy and the divergence, losses of all responses, and their sum."""
     policy, reference = (np.asarray(x, np.float32) for x in (policy, reference))
-    return _evaluate(policy, reference, desirable, np.broadcast_to(where, policy.shape), np.float32(kl))
+    return jax.device_get(
+        _evaluate(policy, reference, desirable, np.broadcast_to(where, policy.shape), np.float32(kl))
+    )
 
 
 @pytest.mark.parametrize("garbage", [0.0, np.nan, np.inf])

@@ -394,7 +394,8 @@ def _relatives(arrays, where):
 
 
 def relatives(arrays, where=True):
-    return _relatives([np.asarray(array, np.float32) for array in arrays], np.broadcast_to(where, 6))
+    arrays = [np.asarray(array, np.float32) for array in arrays]
+    return jax.device_get(_relatives(arrays, np.broadcast_to(where, 6)))
 
 
 def losses_and_slopes(name, arrays):
