@@ -38,7 +38,7 @@ from haepo_jax.losses.segments import (
     segment_returns,
     take_starts,
 )
-from haepo_jax.losses.targets import target_log_weights, target_temperature
+from haepo_jax.losses.targets import TARGETS, target_log_weights, target_temperature
 from haepo_jax.losses.weights import (
     SCORES,
     effective_sample_size,
@@ -55,6 +55,7 @@ __all__ = [
     "PAIRS",
     "PROJECTIONS",
     "SCORES",
+    "TARGETS",
     "ClippedSurrogateMetrics",
     "ClippedValueMetrics",
     "DpoMetrics",

@@ -90,7 +90,8 @@ def target_log_weights(
       >>> halves = target_log_weights(jnp.array([0.0, 7.0, 7.0, 0.0]), effective_sample_size=0.5)
       >>> print(jnp.exp(halves).round(3))
       [0.  0.5 0.5 0. ]
-      >>> print(jnp.exp(target_log_weights(jnp.array([0.0, 0.0, 1.0, 3.0]), kind="linear", temperature=1.0)).round(3))
+      >>> linear = target_log_weights(jnp.array([0.0, 0.0, 1.0, 2.0]), kind="linear", temperature=0.5)
+      >>> print(jnp.exp(linear).round(3))
       [0.   0.   0.25 0.75]
 
     Source: the distribution of Peters et al. (2010), "Relative entropy policy search", within a group; `linear`:
@@ -175,8 +176,8 @@ def target_temperature(
     number = all_sum(ranked.present.astype(returns.dtype), axis_name)
     weigh = _WEIGH[kind]
 
-    def is_flatter(sharpness: jax.Array) -> jax.Array:
-        weights = jnp.where(ranked.present, weigh(ranked.places, sharpness[..., None]), 0)
+    def is_flatter(evenness: jax.Array) -> jax.Array:
+        weights = jnp.where(ranked.present, weigh(ranked.places, evenness[..., None]), 0)
         # Not as a quotient, which would be 0 / 0 in a group with no valid trajectory.
         return jnp.square(all_sum(weights, axis_name)) > share * number * all_sum(jnp.square(weights), axis_name)
 
@@ -202,7 +203,6 @@ def log_weights_of(
     # In units of the spread, so that no temperature or return of an extreme size overflows.
     unit = jnp.where(ranked.spread == 0, 1, ranked.spread)
     relative = jnp.asarray(temperature, returns.dtype) / unit
-    relative = jnp.where(relative < jnp.finfo(returns.dtype).eps, jnp.finfo(returns.dtype).eps, relative)
     of_kind = {"boltzmann": _boltzmann_log_weights, "linear": _linear_log_weights}[kind]
     return of_kind(ranked, reference_log_weights, relative, axis_name)
 
@@ -210,7 +210,8 @@ def log_weights_of(
 def _boltzmann_log_weights(
     ranked: "_Ranked", reference_log_weights: jax.Array | None, relative: jax.Array, axis_name: AxisName
 ) -> jax.Array:
-    scores = ranked.places / relative[..., None]
+    epsilon = jnp.finfo(relative.dtype).eps
+    scores = ranked.places / jnp.where(relative < epsilon, epsilon, relative)[..., None]
     if reference_log_weights is not None:
         scores += jnp.where(ranked.present, reference_log_weights, 0)
     return plackett_luce_log_weights(scores, where=ranked.present, axis_name=axis_name)
@@ -219,24 +220,29 @@ def _boltzmann_log_weights(
 def _linear_log_weights(
     ranked: "_Ranked", reference_log_weights: jax.Array | None, relative: jax.Array, axis_name: AxisName
 ) -> jax.Array:
-    """Log-weights `[..., M]` by how far each return is above the baseline, which is found from the temperature."""
-    flat = jnp.zeros_like(ranked.places) if reference_log_weights is None else reference_log_weights
-    prior = jnp.exp(plackett_luce_log_weights(flat, where=ranked.present, axis_name=axis_name))
+    """Log-weights `[..., M]` by how far each return is above the baseline, which is found from the temperature.
 
-    def mean_above(margin: jax.Array) -> jax.Array:
+    The margin is how far the baseline is below the best return: it is between the temperature and 1 more than that.
+    """
+    epsilon = jnp.finfo(relative.dtype).eps
+    relative = jnp.where(relative > 1 / epsilon, 1 / epsilon, relative)  # a target that rounds to the reference
+    flat = jnp.zeros_like(ranked.places) if reference_log_weights is None else reference_log_weights
+    log_prior = plackett_luce_log_weights(flat, where=ranked.present, axis_name=axis_name)
+    prior = jnp.exp(log_prior)
+    fixed_prior, wanted = lax.stop_gradient(prior), lax.stop_gradient(relative)
+
+    def mean_above(prior: jax.Array, margin: jax.Array) -> jax.Array:
         return all_sum(prior * jnp.maximum(ranked.places + margin[..., None], 0), axis_name)
 
-    margin = _bisect(lambda margin: mean_above(margin) > relative, ranked.spread)
-    fixed = lax.stop_gradient(margin)
+    near = _bisect(lambda margin: mean_above(fixed_prior, margin) > wanted, ranked.spread)
     # A step of Newton's method, exact between two returns, which the gradient goes through.
-    counted = lax.stop_gradient(prior) * (ranked.places + fixed[..., None] > 0)
-    slope = all_sum(counted, axis_name)
-    margin = fixed + (relative - mean_above(fixed)) / jnp.where(slope > 0, slope, 1)
-    above = jnp.where(ranked.present, ranked.places + margin[..., None], 0)
-    scores = jnp.log(jnp.where(above > 0, above, 1))
-    if reference_log_weights is not None:
-        scores += jnp.where(ranked.present, reference_log_weights, 0)
-    return plackett_luce_log_weights(scores, where=ranked.present & (above > 0), axis_name=axis_name)
+    slope = all_sum(fixed_prior * (ranked.places + near[..., None] > 0), axis_name)
+    margin = near + (relative - mean_above(prior, near)) / jnp.where(slope > 0, slope, 1)
+    margin = jnp.where(margin < epsilon, epsilon, margin)  # the best alone
+    above = ranked.places + margin[..., None]
+    counts = ranked.present & ~(above <= 0)  # of NaN too, which is to be seen
+    scores = jnp.log(jnp.where(counts, above, 1)) + jnp.where(counts, log_prior, 0)
+    return plackett_luce_log_weights(scores, where=counts, axis_name=axis_name)
 
 
 _WEIGH: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
