@@ -91,8 +91,8 @@ def target_log_weights(
       >>> print(jnp.exp(halves).round(3))
       [0.  0.5 0.5 0. ]
       >>> linear = target_log_weights(jnp.array([0.0, 0.0, 1.0, 2.0]), kind="linear", temperature=0.5)
-      >>> print(jnp.exp(linear).round(3))
-      [0.   0.   0.25 0.75]
+      >>> print((100 * jnp.exp(linear)).round())
+      [ 0.  0. 25. 75.]
 
     Source: the distribution of Peters et al. (2010), "Relative entropy policy search", within a group; `linear`:
     Belousov and Peters (2017), "f-Divergence constrained policy improvement" (arXiv 1801.00056), with Pearson's

