@@ -27,7 +27,6 @@ def kind(request):
     return request.param
 
 
-
 def found(returns, share, where, kind="boltzmann"):
     """Temperature, target and how many trajectories the target is worth, at a share. Compiled once for up to six."""
     number = np.shape(returns)[-1]
@@ -190,7 +189,9 @@ class TestTarget:
         np.testing.assert_allclose(np.exp(got), [0.7, 0.1, 0.1, 0.1], rtol=2 * tolerance)
 
     def test_at_a_temperature_of_nan_is_nan(self, kind):
-        got = at_temperature(np.arange(3.0, dtype=np.float32), np.zeros(3, np.float32), np.nan, everything([1] * 3), kind)
+        got = at_temperature(
+            np.arange(3.0, dtype=np.float32), np.zeros(3, np.float32), np.nan, everything([1] * 3), kind
+        )
         assert np.isnan(got).all()
 
     @PROPERTY

@@ -117,7 +117,7 @@ def test_the_target_is_unread_with_the_reverse_projection_and_with_segments():
 @pytest.mark.parametrize("projection", ["reverse", "forward"])
 def test_segments_keep_the_boltzmann_target(projection):
     config = from_config_dict({"haepo": {"segment_length": 8, "segment_projection": projection}}).haepo
-    group = dataclasses.replace(GROUP, valid=jnp.ones((2, 3), bool))
+    group = GROUP._replace(valid=jnp.ones((2, 3), bool))
     values = []
     for name in haepo.TARGETS:
         settings = dataclasses.replace(config, projection="forward", target=name)
