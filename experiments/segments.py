@@ -13,13 +13,11 @@ if __name__ == "__main__":
     launch.start()  # before what takes seconds to import
 
 import dataclasses
-import os
-import time
 from pathlib import Path
 
 from absl import flags
 
-from experiments.cli import command_line
+from experiments.cli import command_line, study_command
 
 command_line.define_workdir()
 flags.DEFINE_boolean("cnn", False, "The games with a convolutional network too, which takes hours.")
@@ -30,23 +28,17 @@ def main() -> int:
     """Does what is missing of the study, and writes the page."""
     workdir = command_line.read_workdir()
     if flags.FLAGS.quick:
-        # Compiling is most of a quick look's time, and takes a third less of it so.
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+        study_command.compile_quickly()
 
     from experiments.cli import closing
     from experiments.studies.runs import count_finished
     from experiments.studies.segments.scale import CNN_SEEDS, FULL, QUICK
     from experiments.studies.segments.study import run_study
-    from experiments.studies.study_folder import hold_folder
 
-    started = time.monotonic()
     scale = QUICK if flags.FLAGS.quick else FULL
     if flags.FLAGS.cnn:
         scale = dataclasses.replace(scale, cnn_seeds=CNN_SEEDS)
-    with hold_folder(workdir, count_finished):
-        page, headline = run_study(workdir, scale)
-    closing.print_sentence(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
-    closing.print_sentence(headline)
+    study_command.do_study(workdir, lambda: run_study(workdir, scale), count_finished)
     if flags.FLAGS.quick:
         closing.print_next_command("segments", Path("runs/segments"))  # whose seeds are enough to decide
     else:

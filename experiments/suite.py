@@ -9,13 +9,11 @@ from experiments.cli import launch
 if __name__ == "__main__":
     launch.start()  # before what takes seconds to import
 
-import os
-import time
 from pathlib import Path
 
 from absl import flags
 
-from experiments.cli import command_line
+from experiments.cli import command_line, study_command
 
 command_line.define_workdir()
 flags.DEFINE_boolean("quick", False, "Few tasks and seeds, and a tenth of the steps: a look, not a result.")
@@ -25,20 +23,14 @@ def main() -> int:
     """Does what is missing of the suite, and writes the page."""
     workdir = command_line.read_workdir()
     if flags.FLAGS.quick:
-        # Compiling is most of a quick look's time, and takes a third less of it so.
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+        study_command.compile_quickly()
 
     from experiments.cli import closing
     from experiments.studies.runs import count_finished
-    from experiments.studies.study_folder import hold_folder
     from experiments.studies.suite.scale import FULL, QUICK
     from experiments.studies.suite.study import run_suite
 
-    started = time.monotonic()
-    with hold_folder(workdir, count_finished):
-        page, headline = run_suite(workdir, QUICK if flags.FLAGS.quick else FULL)
-    closing.print_sentence(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
-    closing.print_sentence(headline)
+    study_command.do_study(workdir, lambda: run_suite(workdir, QUICK if flags.FLAGS.quick else FULL), count_finished)
     if flags.FLAGS.quick:
         closing.print_next_command("suite", Path("runs/suite"))  # whose seeds are enough to decide
     else:

@@ -9,12 +9,11 @@ from experiments.cli import launch
 if __name__ == "__main__":
     launch.start()  # before what takes seconds to import
 
-import time
 from pathlib import Path
 
 from absl import flags
 
-from experiments.cli import command_line
+from experiments.cli import command_line, study_command
 
 command_line.define_workdir()
 flags.DEFINE_boolean("quick", False, "Two seeds and a quarter of the updates, without memory: a look, not a result.")
@@ -26,16 +25,13 @@ def main() -> int:
     workdir = command_line.read_workdir()
 
     from experiments.cli import closing
-    from experiments.studies.study_folder import hold_folder
     from experiments.studies.tldr.reproduction import reproduce
     from experiments.studies.tldr.runs import count_finished
     from experiments.studies.tldr.scale import FULL, QUICK
 
-    started = time.monotonic()
-    with hold_folder(workdir, count_finished):
-        page, headline = reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology)
-    closing.print_sentence(f"Written to {page}, after {(time.monotonic() - started) / 60:.1f} minutes.")
-    closing.print_sentence(headline)
+    study_command.do_study(
+        workdir, lambda: reproduce(workdir, QUICK if flags.FLAGS.quick else FULL, flags.FLAGS.topology), count_finished
+    )
     if flags.FLAGS.quick:
         closing.print_next_command("tldr_report", Path("runs/tldr_report"))  # whose seeds are enough to decide
     else:

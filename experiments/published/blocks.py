@@ -57,7 +57,7 @@ def blocks(results: Results) -> dict[str, str]:
         CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
         **_study_with_targets(results.get(SUITE), SUITE, _OF_SUITE, _SUITE_FIGURES),
         **_study_with_targets(results.get(SEGMENTS), SEGMENTS, _OF_SEGMENTS, _SEGMENTS_FIGURES),
-        PBT: _pbt(results.get("pbt")),
+        PBT: _pbt(results.get(PBT)),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
         SPEED: _speed(results["speed"]),
@@ -234,7 +234,7 @@ def _study_with_targets(
 
 def _pbt(entry: Results | None) -> str:
     """What the comparison with random search came to."""
-    return _NO_NUMBERS if entry is None else f"{_from(entry)}\n{entry['headline']}\n"
+    return _NO_NUMBERS if entry is None else _study(entry, ("claim", "verdict"))
 
 
 def _quoted_table(entry: Results, name: str) -> str:

@@ -101,8 +101,8 @@ def test_a_sweep_that_diverges_as_a_whole_exits_3(tmp_path):
     [
         (("--config.sweep.haepo.score=sum", "--workdir=w"), "config.sweep.haepo.score must be a tuple of values"),
         (
-            ("--config.search.num_samples=none", "--workdir=w"),
-            "--config.search.num_samples=none cannot be used: it must be a whole number.",
+            ("--config.search.num_samples=many", "--workdir=w"),
+            "--config.search.num_samples=many cannot be used: it must be a whole number, or none.",
         ),
         (
             ("--tensorboard_members=a", "--workdir=w"),

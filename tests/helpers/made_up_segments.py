@@ -1,12 +1,11 @@
 """Studies of segments that nobody trained: how far every run gets is the test's."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 from helpers.made_up_runs import UPDATES, Trainer
-from helpers.made_up_studies import not_drawn
+from helpers.made_up_studies import MadeStudy, not_drawn
 
 from experiments.studies import run_data
 from experiments.studies import runs as study_runs
@@ -47,19 +46,8 @@ def without_training(patch, level, folder):
     return trainer
 
 
-class MadeStudy:
-    """What a study wrote."""
-
-    def __init__(self, folder, trainer):
-        self.folder = folder
-        self.configs = trainer.configs
-        self.verdicts = json.loads((folder / "verdicts.json").read_text())
-        self.tables = json.loads((folder / "tables.json").read_text())
-        self.page = (folder / "report.html").read_text()
-
-    def claim(self, words):
-        (found,) = [claim for claim in self.verdicts["claims"] if words in claim["text"]]
-        return found
+class MadeSegments(MadeStudy):
+    """What a study of segments wrote."""
 
     def row(self, section, name):
         """A row of a section's table, by the name of the column."""
@@ -74,4 +62,4 @@ def make_study(level, folder, scale=SMALL):
         patch.setattr(figures, "responsive", not_drawn)
         published = study.run_study(folder / "w", scale)
     assert published.page == folder / "w" / "report.html"
-    return MadeStudy(folder / "w", trainer)
+    return MadeSegments(folder / "w", trainer)

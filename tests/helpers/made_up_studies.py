@@ -85,8 +85,8 @@ def all_equal(config, member):
 STORIES = (haepo_first, recommended_first, haepo_never, some_diverge, all_equal)
 
 
-class MadeReport:
-    """What a reproduction wrote."""
+class MadeStudy:
+    """What a study wrote."""
 
     def __init__(self, folder, trainer):
         self.folder = folder
@@ -95,9 +95,17 @@ class MadeReport:
         self.tables = json.loads((folder / "tables.json").read_text())
         self.page = (folder / "report.html").read_text()
 
+    def claim(self, words):
+        (found,) = [claim for claim in self.verdicts["claims"] if words in claim["text"]]
+        return found
+
+
+class MadeReport(MadeStudy):
+    """What a reproduction wrote."""
+
     def words(self, words):
         """The verdicts on a claim: on the paper's form and on the recommended one."""
-        (claim,) = [claim for claim in self.verdicts["claims"] if words in claim["text"]]
+        claim = self.claim(words)
         return claim["verdict"], claim["recommended"]
 
 

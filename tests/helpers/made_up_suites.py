@@ -1,12 +1,11 @@
 """Suites that nobody trained: how far every run gets is the test's."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 from helpers.made_up_runs import UPDATES, Trainer
-from helpers.made_up_studies import not_drawn
+from helpers.made_up_studies import MadeStudy, not_drawn
 
 from experiments.studies import runs as study_runs
 from experiments.studies.suite import random_play
@@ -63,25 +62,10 @@ def without_training(patch, level, folder):
     return trainer
 
 
-class MadeSuite:
-    """What a suite wrote."""
-
-    def __init__(self, folder, trainer):
-        self.folder = folder
-        self.configs = trainer.configs
-        self.verdicts = json.loads((folder / "verdicts.json").read_text())
-        self.tables = json.loads((folder / "tables.json").read_text())
-        self.page = (folder / "report.html").read_text()
-
-    def claim(self, words):
-        (found,) = [claim for claim in self.verdicts["claims"] if words in claim["text"]]
-        return found
-
-
 def make_suite(level, folder, scale=SMALL):
     with pytest.MonkeyPatch.context() as patch:
         trainer = without_training(patch, level, folder)
         patch.setattr(figures, "responsive", not_drawn)
         published = run_suite(folder / "w", scale)
     assert published.page == folder / "w" / "report.html"
-    return MadeSuite(folder / "w", trainer)
+    return MadeStudy(folder / "w", trainer)
