@@ -67,8 +67,8 @@ def haepo_loss(
         `HaepoMetrics.returns_sum_not_positive`.
       projection: `reverse` or `forward`. `forward` needs a target: traced coefficients that are 0 give the limit, all
         the target on the best return, shared by those that tie for it.
-      target: `boltzmann` or, with projection `forward`, `linear`, see `target_log_weights`: a linear target does not
-        prefer trajectories for their luck.
+      target: `boltzmann` or, with projection `forward`, `linear`, see `target_log_weights`: a linear target prefers
+        what is risky less than an exponential one.
       target_effective_sample_size: scalar share between 0 and 1 of the valid trajectories that the returns' part of
         the target is worth, see `target_temperature`. Equal returns have b = 0: the `reverse` loss of such a group
         has no gradient, and the `forward` one draws the weights to the reference's share of the target alone.

@@ -50,8 +50,8 @@ def target_log_weights(
     ============ ====================================================== ===========================================
 
     The baseline c makes the linear weights sum to 1. Where chance decides much of a return, an exponential prefers
-    what is risky to what is good on average, as the best returns are the luckiest; a line does not, but for the
-    trajectories below c.
+    what is risky to what is good on average, as the best returns are the luckiest. A line does so only through what it
+    cuts off below c, which is the less the larger b is.
 
     Give either the temperature b or, as `effective_sample_size`, how many trajectories the returns are to pick:
     then `target_temperature` finds b for each group, and the target is the same for returns in any unit and from any

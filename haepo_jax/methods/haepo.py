@@ -74,7 +74,7 @@ class HaepoLossConfig:
     which is the paper's loss; or `forward`, that of the target's from the weights."""
     target: str = choice("boltzmann", TARGETS, only_with={"projection": PROJECTIONS[1:]})
     """How a return counts in the target's weights: `boltzmann`, exponentially; or `linear`, by how far it is above a
-    baseline, which does not prefer trajectories for their luck."""
+    baseline, which prefers what is risky less."""
     adapt: str = choice("fixed", OF_BATCH)
     """How the sharpness b of the target is set: `fixed` by entropy_coef + kl_coef, or for each group by `ess`, so that
     the returns pick a target_effective_sample_size of it; entropy_coef and kl_coef are then shares of b."""
