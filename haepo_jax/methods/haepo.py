@@ -99,6 +99,7 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
 
     temperature: float = number(4.0, above=0.0)
     projection: str = choice("forward", PROJECTIONS)
+    target: str = choice("linear", TARGETS, only_with={"projection": PROJECTIONS[1:]})
     kl_coef: float = number(0.0, low=0.0)
     reference: str = choice("none", REFERENCES)
     history: int = count(7, low=0)

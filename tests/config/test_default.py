@@ -29,6 +29,7 @@ ONE_SETTING = {
     "haepo.normalization": "zscore",
     "haepo.temperature": 4.0,
     "haepo.projection": "forward",
+    "haepo.target": "linear",
     "haepo.adapt": "ess",
     "haepo.target_effective_sample_size": 0.5,
     "haepo.kl_coef": 0.0,
