@@ -23,7 +23,7 @@ ONE_SETTING = {
     "num_trajectories": 4,
     "min_batch_steps": 512,
     "exploration.persistences": (1, 4, 8, 16, 32),
-    "optimizer.learning_rate": 6e-3,
+    "optimizer.learning_rate": 3e-3,
     "optimizer.schedule": "linear",
     "haepo.score": "log_ratio",
     "haepo.normalization": "zscore",
