@@ -16,6 +16,8 @@ from haepo_jax.losses.clipped import (
     clipped_value_loss,
     grpo_loss,
 )
+from haepo_jax.losses.episodes import SegmentEpisodes, episodes_in_segment
+from haepo_jax.losses.from_log_probs import haepo_from_log_probs
 from haepo_jax.losses.haepo import haepo_coefficients, haepo_loss
 from haepo_jax.losses.haepo_segments import haepo_segment_loss
 from haepo_jax.losses.likelihood import trajectory_log_likelihood
@@ -63,17 +65,20 @@ __all__ = [
     "HaepoMetrics",
     "ReinforceMetrics",
     "RlooMetrics",
+    "SegmentEpisodes",
     "approximate_kl",
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "dpo_loss",
     "effective_sample_size",
+    "episodes_in_segment",
     "first_episode_mask",
     "generalized_advantages",
     "group_relative_advantages",
     "group_segments",
     "grpo_loss",
     "haepo_coefficients",
+    "haepo_from_log_probs",
     "haepo_loss",
     "haepo_segment_loss",
     "label_states",
