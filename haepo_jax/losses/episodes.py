@@ -23,7 +23,7 @@ class SegmentEpisodes(NamedTuple):
 def episodes_in_segment(done: ArrayLike, max_episodes: int) -> SegmentEpisodes:
     """Splits the steps that N environments played in T steps into episodes, with a mask for each.
 
-    The mask is what `trajectory_log_likelihood` and the losses take as `where`, with E times N trajectories in a group:
+    The mask is what `trajectory_log_likelihood` and the losses take as `where`, with N * E trajectories in a group:
     `where.reshape(N * E, T)` beside log-probabilities `jnp.repeat(log_probs.T, E, axis=0)`.
 
     Args:
