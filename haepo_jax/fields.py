@@ -55,9 +55,9 @@ def count(
     )
 
 
-def choice(default: str, choices: tuple[str, ...]) -> Any:
+def choice(default: str, choices: tuple[str, ...], *, only_with: OnlyWith = MappingProxyType({})) -> Any:
     """One of these words."""
-    return dataclasses.field(default=default, metadata={"choices": choices})
+    return dataclasses.field(default=default, metadata={"choices": choices, "only_with": only_with})
 
 
 def text(default: str) -> Any:

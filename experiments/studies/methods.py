@@ -16,6 +16,7 @@ STATED: Mapping[str, Any] = {
     "haepo.normalization": "zscore",
     "haepo.temperature": 1.0,
     "haepo.projection": "reverse",
+    "haepo.target": "boltzmann",
     "haepo.adapt": "fixed",
     "haepo.target_effective_sample_size": 0.5,
     "haepo.entropy_coef": 5e-3,

@@ -66,7 +66,7 @@ class PolicyConfig:
 class OptimizerConfig:
     """What turns gradients into steps, after clipping them by their global norm."""
 
-    learning_rate: float = number(6e-3, above=0.0)
+    learning_rate: float = number(3e-3, above=0.0)
     """What the transformed gradient is multiplied by."""
     transform: str = component("adam", TRANSFORMS, takes_arguments=True)
     """What transforms the clipped gradient: `adam`, or `package.module:attribute`, a function that makes an

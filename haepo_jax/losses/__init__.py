@@ -23,7 +23,9 @@ from haepo_jax.losses.clipped import (
     clipped_value_loss,
     grpo_loss,
 )
+from haepo_jax.losses.episodes import SegmentEpisodes, episodes_in_segment
 from haepo_jax.losses.filters import IMPORTANCE_MODES, finished_mask, importance_weights, varied_groups
+from haepo_jax.losses.from_log_probs import haepo_from_log_probs
 from haepo_jax.losses.gvpo import GvpoMetrics, gvpo_loss
 from haepo_jax.losses.haepo import haepo_coefficients, haepo_loss
 from haepo_jax.losses.haepo_segments import haepo_segment_loss
@@ -50,7 +52,7 @@ from haepo_jax.losses.segments import (
     segment_returns,
     take_starts,
 )
-from haepo_jax.losses.targets import target_log_weights, target_temperature
+from haepo_jax.losses.targets import TARGETS, target_log_weights, target_temperature
 from haepo_jax.losses.vmpo import VmpoMetrics, vmpo_loss
 from haepo_jax.losses.weights import (
     SCORES,
@@ -71,6 +73,7 @@ __all__ = [
     "PROJECTIONS",
     "SCORES",
     "SHAPES",
+    "TARGETS",
     "ClippedSurrogateMetrics",
     "ClippedValueMetrics",
     "DpoMetrics",
@@ -82,12 +85,14 @@ __all__ = [
     "PolicyRatioMetrics",
     "ReinforceMetrics",
     "RlooMetrics",
+    "SegmentEpisodes",
     "VmpoMetrics",
     "approximate_kl",
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "dpo_loss",
     "effective_sample_size",
+    "episodes_in_segment",
     "finished_mask",
     "first_episode_mask",
     "generalized_advantages",
@@ -96,6 +101,7 @@ __all__ = [
     "grpo_loss",
     "gvpo_loss",
     "haepo_coefficients",
+    "haepo_from_log_probs",
     "haepo_loss",
     "haepo_segment_loss",
     "importance_weights",

@@ -23,7 +23,7 @@ from haepo_jax.losses._arrays import (
     unless_zero,
 )
 from haepo_jax.losses.returns import normalized, returns_sum_not_positive
-from haepo_jax.losses.targets import boltzmann_log_weights, target_temperature
+from haepo_jax.losses.targets import TARGETS, log_weights_of, target_temperature
 from haepo_jax.losses.weights import effective_sample_size, plackett_luce_log_weights, weights_entropy, weights_kl
 
 PROJECTIONS = ("reverse", "forward")
@@ -76,6 +76,7 @@ class Settings(NamedTuple):
     temperature: ArrayLike
     normalization: str
     projection: str
+    target: str
     target_effective_sample_size: ArrayLike | None
     where: ArrayLike | None
     axis_name: AxisName
@@ -139,7 +140,8 @@ def haepo_terms(
         not_positive = returns_sum_not_positive(returns, where=mask, axis_name=axis_name)
     else:
         not_positive = jnp.zeros(num_valid.shape, bool)
-    target = boltzmann_log_weights(normalized_returns, _tilt(share, reference_log_weights), b, present, axis_name)
+    tilt = _tilt(share, reference_log_weights)
+    target = log_weights_of(settings.target, normalized_returns, tilt, b, present, axis_name)
     fixed_target = lax.stop_gradient(target)
     forward = settings.projection == "forward"
     divergence = (fixed_target, fixed_log_weights) if forward else (fixed_log_weights, fixed_target)
@@ -178,6 +180,7 @@ def _temperature_and_share(
         return total, share
     found = target_temperature(
         normalized_returns,
+        kind=settings.target,
         effective_sample_size=settings.target_effective_sample_size,
         where=present,
         axis_name=settings.axis_name,
@@ -206,6 +209,12 @@ def _check(settings: Settings, reference_scores: ArrayLike | None) -> None:
     for name, coef in coefficients.items():
         check_coefficient(name, coef)
     check_choice("projection", settings.projection, PROJECTIONS)
+    check_choice("target", settings.target, TARGETS)
+    if settings.projection == "reverse" and settings.target != "boltzmann":
+        raise ValueError(
+            f"target {settings.target!r} goes with projection 'forward': the reverse one is the paper's loss, whose "
+            "target is 'boltzmann'."
+        )
     forward, share = settings.projection == "forward", settings.target_effective_sample_size
     if share is not None:
         check_share("target_effective_sample_size", share)

@@ -20,6 +20,7 @@ def haepo_loss(
     temperature: ArrayLike = 1.0,
     normalization: str = "zscore",
     projection: str = "reverse",
+    target: str = "boltzmann",
     target_effective_sample_size: ArrayLike | None = None,
     reduce_fn: ReduceFn | None = mean_over_groups,
     where: ArrayLike | None = None,
@@ -66,6 +67,8 @@ def haepo_loss(
         `HaepoMetrics.returns_sum_not_positive`.
       projection: `reverse` or `forward`. `forward` needs a target: traced coefficients that are 0 give the limit, all
         the target on the best return, shared by those that tie for it.
+      target: `boltzmann` or, with projection `forward`, `linear`, see `target_log_weights`: a linear target prefers
+        what is risky less than an exponential one.
       target_effective_sample_size: scalar share between 0 and 1 of the valid trajectories that the returns' part of
         the target is worth, see `target_temperature`. Equal returns have b = 0: the `reverse` loss of such a group
         has no gradient, and the `forward` one draws the weights to the reference's share of the target alone.
@@ -82,10 +85,10 @@ def haepo_loss(
 
     Raises:
       ValueError: `kl_coef` is not a concrete 0 and there are no `reference_scores`; `temperature` is not
-        positive; `normalization` or `projection` is unknown, or `normalization` is `sum` and the concrete returns do
-        not sum to a positive number; a coefficient is an array or NaN; `target_effective_sample_size` is not between
-        0 and 1; `projection` is `forward` and the coefficients are a concrete 0 without it; `reduce_fn` returns no
-        scalar; `axis_name` is not mapped.
+        positive; `normalization`, `projection` or `target` is unknown, or `target` is `linear` under the `reverse`
+        projection; `normalization` is `sum` and the concrete returns do not sum to a positive number; a coefficient
+        is an array or NaN; `target_effective_sample_size` is not between 0 and 1; `projection` is `forward` and the
+        coefficients are a concrete 0 without it; `reduce_fn` returns no scalar; `axis_name` is not mapped.
       TypeError: `where` is not boolean, `reduce_fn` no function, a coefficient no number, or an array holds no
         real numbers.
       AssertionError: arrays of different shapes; nothing broadcasts.
@@ -100,7 +103,15 @@ def haepo_loss(
     Source: HAEPO (arXiv 2508.18884), section 3; the target and its projections: docs/method.md.
     """
     settings = Settings(
-        entropy_coef, kl_coef, temperature, normalization, projection, target_effective_sample_size, where, axis_name
+        entropy_coef,
+        kl_coef,
+        temperature,
+        normalization,
+        projection,
+        target,
+        target_effective_sample_size,
+        where,
+        axis_name,
     )
     check_reduce_fn(reduce_fn)
     terms = haepo_terms(scores, returns, reference_scores, settings)
@@ -117,6 +128,7 @@ def haepo_coefficients(
     temperature: ArrayLike = 1.0,
     normalization: str = "zscore",
     projection: str = "reverse",
+    target: str = "boltzmann",
     target_effective_sample_size: ArrayLike | None = None,
     reduce_fn: ReduceFn | None = mean_over_groups,
     where: ArrayLike | None = None,
@@ -146,6 +158,7 @@ def haepo_coefficients(
       temperature: scalar.
       normalization: `zscore`, `sum` or `none`.
       projection: `reverse` or `forward`.
+      target: `boltzmann` or `linear`.
       target_effective_sample_size: scalar share, or None.
       reduce_fn: `reduce_fn(losses, where=valid)`; None gives the derivative of each group's own loss.
       where: `[..., M]` boolean.
@@ -170,7 +183,15 @@ def haepo_coefficients(
     Source: differentiate the loss of HAEPO (arXiv 2508.18884); the terms in d log w cancel as sum_k dw_k = 0.
     """
     settings = Settings(
-        entropy_coef, kl_coef, temperature, normalization, projection, target_effective_sample_size, where, axis_name
+        entropy_coef,
+        kl_coef,
+        temperature,
+        normalization,
+        projection,
+        target,
+        target_effective_sample_size,
+        where,
+        axis_name,
     )
     check_reduce_fn(reduce_fn)
     terms = haepo_terms(scores, returns, reference_scores, settings)

@@ -23,6 +23,7 @@ from haepo_jax.losses import (
     NORMALIZATIONS,
     PROJECTIONS,
     SCORES,
+    TARGETS,
     haepo_loss,
     mean_over_groups,
     trajectory_scores,
@@ -71,6 +72,9 @@ class HaepoLossConfig:
     projection: str = choice("reverse", PROJECTIONS)
     """Which divergence from the target's weights the loss lowers: `reverse`, that of the weights from the target's,
     which is the paper's loss; or `forward`, that of the target's from the weights."""
+    target: str = choice("boltzmann", TARGETS, only_with={"projection": PROJECTIONS[1:]})
+    """How a return counts in the target's weights: `boltzmann`, exponentially; or `linear`, by how far it is above a
+    baseline, which prefers what is risky less."""
     adapt: str = choice("fixed", OF_BATCH)
     """How the sharpness b of the target is set: `fixed` by entropy_coef + kl_coef, or for each group by `ess`, so that
     the returns pick a target_effective_sample_size of it; entropy_coef and kl_coef are then shares of b."""
@@ -95,6 +99,7 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
 
     temperature: float = number(4.0, above=0.0)
     projection: str = choice("forward", PROJECTIONS)
+    target: str = choice("linear", TARGETS, only_with={"projection": PROJECTIONS[1:]})
     kl_coef: float = number(0.0, low=0.0)
     reference: str = choice("none", REFERENCES)
     history: int = count(7, low=0)
@@ -198,6 +203,7 @@ def _objective(
             temperature=settings.temperature,
             normalization=settings.normalization,
             projection=settings.projection,
+            target=settings.target if settings.projection == "forward" else "boltzmann",
             target_effective_sample_size=settings.target_effective_sample_size if settings.adapt == "ess" else None,
             reduce_fn=reduce_fn,
             where=group.valid,
@@ -328,6 +334,7 @@ def _of_segments(
         settings,
         temperature=settings.segment_temperature,
         projection=settings.segment_projection,
+        target="boltzmann",
         adapt=settings.segment_adapt,
     )
     return _objective(own, group, reference_log_likelihoods, reduce_fn)
@@ -361,7 +368,7 @@ def _choose_record(settings: HaepoConfig) -> Method:
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of before these could be chosen."""
-    chosen_later: dict[str, Any] = {"projection": "reverse", "adapt": "fixed"}
+    chosen_later: dict[str, Any] = {"projection": "reverse", "target": "boltzmann", "adapt": "fixed"}
     if "reference" in settings:  # those of an environment; language models have no earlier batches
         chosen_later["history"] = 0
     return chosen_later | dict(settings)

@@ -118,7 +118,7 @@ def find_unread(settings: Any) -> dict[str, str | None]:
             *("policy_entropy_coef", "segment_temperature", "segment_projection", "segment_adapt", "target_policy_kl"),
         )
         return dict.fromkeys(of_segments, "config.{segment_length} is unset")
-    of_episodes = ("history", "target_kl", "meta_learning_rate", "temperature", "projection", "adapt")
+    of_episodes = ("history", "target_kl", "meta_learning_rate", "temperature", "projection", "target", "adapt")
     reasons: dict[str, str | None] = dict.fromkeys(
         of_episodes, "config.{segment_length} is set, and it belongs to whole episodes"
     )

@@ -73,6 +73,7 @@ CHOICES = {
     "haepo.score": config_module.SCORES,
     "haepo.normalization": config_module.NORMALIZATIONS,
     "haepo.projection": haepo.PROJECTIONS,
+    "haepo.target": haepo.TARGETS,
     "haepo.adapt": haepo.OF_BATCH + haepo.OVER_BATCHES,
     "haepo.reference": config_module.REFERENCES,
     "haepo.bootstrap": haepo_segments.BOOTSTRAPS,

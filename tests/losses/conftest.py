@@ -251,25 +251,48 @@ def _coefficients(scores, returns, reference_scores, *, entropy_coef, kl_coef, t
     return out / max(where.any(-1).sum(), 1)
 
 
-def _target_temperature(returns, share, where=None):
-    """The root in log b, where there is one: of a group with fewer ties for the best than its share."""
+def _target_temperature(returns, share, where=None, kind="boltzmann"):
+    """The root, where there is one: of a group with fewer ties for the best than its share.
+
+    In the logarithm of b or, of the linear kind, of how far the baseline is below the best return.
+    """
     where = _all(returns) if where is None else where
     out = np.zeros(returns.shape[:-1])
     for index, group in _vectors(returns):
         kept = group[where[index]].astype(np.float64)
 
-        def excess(log_b, kept=kept):
-            weights = np.exp((kept - kept.max()) / np.exp(log_b))
+        def weigh(log_of, kept=kept):
+            offsets = kept - kept.max()
+            return np.exp(offsets / np.exp(log_of)) if kind == "boltzmann" else np.maximum(offsets + np.exp(log_of), 0)
+
+        def excess(log_of, kept=kept, weigh=weigh):
+            weights = weigh(log_of)
             return weights.sum() ** 2 / (weights**2).sum() - share * kept.size
 
         if kept.size > 1:
-            out[index] = np.exp(brentq(excess, np.log(np.ptp(kept)) - 5, np.log(np.ptp(kept)) + 8, xtol=1e-14))
+            root = brentq(excess, np.log(np.ptp(kept)) - 5, np.log(np.ptp(kept)) + 8, xtol=1e-14)
+            out[index] = np.exp(root) if kind == "boltzmann" else weigh(root).mean()
     return out
 
 
-def _target_log_weights(returns, reference, temperature, where):
+def _target_log_weights(returns, reference, temperature, where, kind="boltzmann"):
     """With a temperature of each group, `[...]`."""
-    return _log_weights(returns / np.broadcast_to(temperature, returns.shape[:-1])[..., None] + reference, 1.0, where)
+    temperature = np.broadcast_to(temperature, returns.shape[:-1])
+    if kind == "boltzmann":
+        return _log_weights(returns / temperature[..., None] + reference, 1.0, where)
+    log_prior, out = _log_weights(reference, 1.0, where), np.full(returns.shape, -np.inf)
+    for index, group in _vectors(returns):
+        kept, b = where[index], temperature[index]
+        prior, values = np.exp(log_prior[index][kept]), group[kept].astype(np.float64)
+
+        def excess(baseline, prior=prior, values=values, b=b):
+            return (prior * np.maximum(values - baseline, 0)).sum() - b
+
+        if kept.any():
+            baseline = brentq(excess, values.min() - 2 * b, values.max(), xtol=1e-14)
+            with np.errstate(divide="ignore"):
+                out[index][kept] = np.log(prior * np.maximum(values - baseline, 0) / b)
+    return out
 
 
 def _tilt(reference_scores, shape, temperature, share, where):
@@ -279,15 +302,28 @@ def _tilt(reference_scores, shape, temperature, share, where):
     return share * np.where(where, _log_weights(reference_scores, temperature, where), 0)
 
 
-def _projected(scores, returns, reference_scores, *, entropy_coef, kl_coef, temperature, share, projection, where):
+def _projected(
+    scores,
+    returns,
+    reference_scores,
+    *,
+    entropy_coef,
+    kl_coef,
+    temperature,
+    share,
+    projection,
+    where,
+    target="boltzmann",
+):
     """Loss and coefficients of each group, and the target's log-weights, under `zscore` normalisation."""
+    kind = target
     normalized, log_weights = _normalize(returns, "zscore", where), _log_weights(scores, temperature, where)
     b = entropy_coef + kl_coef
     tilt = _tilt(reference_scores, returns.shape, temperature, kl_coef / b if b else 0, where)
     if share is not None:
-        b = _target_temperature(normalized, share, where)
+        b = _target_temperature(normalized, share, where, kind)
     b = np.broadcast_to(b, returns.shape[:-1])
-    target = _target_log_weights(normalized, tilt, np.where(b == 0, 1, b), where)
+    target = _target_log_weights(normalized, tilt, np.where(b == 0, 1, b), where, kind)
     losses, slopes = np.zeros(b.shape), np.zeros(returns.shape)
     for index, group in _vectors(log_weights):
         kept = where[index]

@@ -30,6 +30,7 @@ WHOLE = arrays(np.float32, 6, elements=st.integers(-20, 20).map(float))
 MASK = arrays(bool, 6)
 COEFFICIENTS = {"entropy_coef": 0.3, "kl_coef": 0.2}
 SHARES = [None, 0.5]
+LINEAR = "forward", "linear"
 
 close = partial(jax.tree.map, partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-6))
 
@@ -44,14 +45,17 @@ class Result(NamedTuple):
     coefficients: jax.Array
 
 
-@partial(jax.jit, static_argnames=("projection", "has_target"))
-def _evaluate(scores, returns, reference_scores, where, share, entropy_coef, kl_coef, projection, has_target):
+@partial(jax.jit, static_argnames=("projection", "has_target", "target"))
+def _evaluate(
+    scores, returns, reference_scores, where, share, entropy_coef, kl_coef, projection, has_target, target="boltzmann"
+):
     def options(entropy_coef, kl_coef):
         return {
             "entropy_coef": entropy_coef,
             "kl_coef": kl_coef,
             "temperature": 0.7,
             "projection": projection,
+            "target": target,
             "target_effective_sample_size": share if has_target else None,
             "reduce_fn": None,
             "where": where,
@@ -67,13 +71,13 @@ def _evaluate(scores, returns, reference_scores, where, share, entropy_coef, kl_
     return Result(losses, metrics, slopes[0], slopes[1:], coefficients)
 
 
-def evaluate(arrays, where, *, projection, share=None, entropy_coef=0.3, kl_coef=0.2):
+def evaluate(arrays, where, *, projection, share=None, entropy_coef=0.3, kl_coef=0.2, target="boltzmann"):
     """Each group's own loss, metrics, gradient and coefficients; share and coefficients are traced.
 
     A lone group of up to six is one of six groups, of which the others are all masked: all share one program.
     """
     given = 0.0 if share is None else share
-    options = {"projection": projection, "has_target": share is not None}
+    options = {"projection": projection, "has_target": share is not None, "target": target}
     size, lone = np.size(where), np.ndim(where) == 1
     if lone:
         arrays, where = [_in_a_batch(array, 0.0) for array in arrays[:3]], _in_a_batch(where, False)
@@ -254,6 +258,86 @@ class TestSaturation:
             np.testing.assert_allclose(getattr(got, name), getattr(clean, name), rtol=1e-6, atol=1e-7)
 
 
+class TestLinearTarget:
+    OPTIONS = {"projection": "forward", "target": "linear"}  # noqa: RUF012
+
+    def test_loss_coefficients_and_gradient_match_the_reference(self, x64, reference, make_batch, share):
+        batch = make_batch((2, 3, 6), garbage=np.nan)
+        got = evaluate(batch, batch.where, share=share, **self.OPTIONS)
+        options = {"share": share, **self.OPTIONS, **COEFFICIENTS}
+        expected = reference.projected(*batch[:3], temperature=0.7, where=batch.where, **options)
+        np.testing.assert_allclose(got.losses, expected.losses, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(got.coefficients, expected.slopes, rtol=1e-8, atol=1e-11)
+        np.testing.assert_allclose(got.gradient, expected.slopes, rtol=1e-8, atol=1e-11)
+        np.testing.assert_allclose(got.metrics.target_temperature, expected.b, rtol=1e-9)
+        sizes = reference.effective_sample_size(expected.target)
+        np.testing.assert_allclose(got.metrics.target_effective_sample_size, sizes, rtol=1e-8)
+
+    @PROPERTY
+    @given(SMALL, WHOLE, SMALL, MASK, st.sampled_from(SHARES), st.sampled_from([0.0, 0.2]))
+    def test_everything_is_finite_and_the_coefficients_are_the_gradient(
+        self, scores, returns, reference_scores, where, share, kl_coef
+    ):
+        arrays = scores, returns, reference_scores
+        got = evaluate(arrays, where, share=share, entropy_coef=kl_coef, kl_coef=kl_coef, **self.OPTIONS)
+        rest = got._replace(metrics=got.metrics._replace(log_weights=0))
+        assert all(np.isfinite(value).all() for value in jax.tree.leaves(rest))
+        np.testing.assert_allclose(got.coefficients, got.gradient, rtol=1e-4, atol=3e-5)
+        np.testing.assert_allclose(np.asarray(got.coefficients, np.float64).sum(), 0, atol=3e-5)
+        assert not np.asarray(got.coefficients)[~where].any()
+
+    def test_a_trajectory_below_the_baseline_is_pushed_down_by_all_of_its_weight(self):
+        arrays = jnp.array([0.0, 1.0, -1.0, 0.5]), jnp.array([0.0, 1.0, 2.0, 8.0]), jnp.zeros(4)
+        got = evaluate(arrays, np.ones(4, bool), share=0.3, kl_coef=0.0, **self.OPTIONS)
+        weights = np.exp(got.metrics.log_weights)
+        np.testing.assert_allclose(got.coefficients[:2], weights[:2] / 0.7, rtol=1e-5)
+        assert got.coefficients[3] < 0 < got.metrics.target_kl < np.inf
+
+    def test_the_slopes_by_the_coefficients_are_differences_of_the_loss(self, x64, make_batch):
+        batch = make_batch((2, 3, 6))
+        step, slopes = 1e-6, []
+        for name in ("entropy_coef", "kl_coef"):
+            ends = [{name: COEFFICIENTS[name] + sign * step} for sign in (1, -1)]
+            above, below = (evaluate(batch, batch.where, **self.OPTIONS, **end).losses.sum() for end in ends)
+            slopes.append((above - below) / (2 * step))
+        np.testing.assert_allclose(evaluate(batch, batch.where, **self.OPTIONS).of_settings, slopes, rtol=1e-6)
+
+    def test_vmap_over_members_equals_a_loop(self, make_batch):
+        batch, shares = make_batch((2, 3, 6)), np.array([0.3, 0.8], np.float32)
+        call = partial(_evaluate, has_target=True, **self.OPTIONS)
+        arguments = (*batch[:3], batch.where)
+        together = jax.vmap(lambda share: call(*arguments, share, 0.3, 0.2))(shares)
+        for member, share in enumerate(shares):
+            close(jax.tree.map(lambda value: value[member], together), call(*arguments, float(share), 0.3, 0.2))  # noqa: B023
+
+    @pytest.mark.parametrize("function", [haepo_loss, haepo_coefficients])
+    def test_under_the_reverse_projection_is_refused(self, function):
+        x = jnp.arange(3.0)
+        with pytest.raises(ValueError, match=r"^target 'linear' goes with projection 'forward': the reverse one is"):
+            function(x, x, x, target="linear", **COEFFICIENTS)
+
+
+class TestRisk:
+    @staticmethod
+    def pull_to_the_risky_arm(target):
+        """The mean step of its logit from even odds, over 500 groups of 16 episodes of one choice.
+
+        The safe arm gives 0.5, the risky one 1 with a chance of 0.4 and else 0.
+        """
+        rng = np.random.default_rng(0)
+        risky = rng.random((500, 16)) < 0.5
+        returns = np.where(risky, rng.random((500, 16)) < 0.4, 0.5).astype(np.float32)
+        options = {"projection": "forward", "target": target, "target_effective_sample_size": 0.7, "kl_coef": 0}
+        slopes = jax.jit(partial(haepo_coefficients, entropy_coef=1.0, **options))(np.zeros((500, 16)), returns)
+        return -np.sum(np.asarray(slopes) * (risky - 0.5))
+
+    def test_a_boltzmann_target_prefers_the_arm_of_the_luckiest_returns(self):
+        assert self.pull_to_the_risky_arm("boltzmann") > 0.02
+
+    def test_a_linear_target_prefers_the_arm_that_is_better_on_average(self):
+        assert self.pull_to_the_risky_arm("linear") < -0.02
+
+
 class TestMasks:
     @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
     def test_masked_garbage_does_not_matter(self, make_batch, projection, share, garbage):
@@ -262,10 +346,11 @@ class TestMasks:
         got = evaluate(spoilt, clean.where, projection=projection, share=share)
         jax.tree.map(np.testing.assert_array_equal, got, expected)
 
-    def test_an_all_masked_group_has_the_loss_zero_and_no_slope(self, make_batch, projection, share):
+    @pytest.mark.parametrize(("projection", "target"), [*((name, "boltzmann") for name in PROJECTIONS), LINEAR])
+    def test_an_all_masked_group_has_the_loss_zero_and_no_slope(self, make_batch, projection, target, share):
         batch = make_batch((2, 3, 6))
         batch.where[0, 1] = False
-        got = evaluate(batch, batch.where, projection=projection, share=share)
+        got = evaluate(batch, batch.where, projection=projection, target=target, share=share)
         names = ("target_temperature", "target_effective_sample_size", "target_kl")
         assert got.losses[0, 1] == 0 and not np.asarray([got.gradient[0, 1], got.coefficients[0, 1]]).any()
         assert [float(getattr(got.metrics, name)[0, 1]) for name in names] == [0, 0, 0]

@@ -94,6 +94,37 @@ def test_ess_is_the_loss_whose_coefficients_share_the_temperature_that_rho_asks_
     assert value == pytest.approx(np.mean(losses), rel=1e-4)
 
 
+def test_a_linear_target_is_the_loss_with_one_and_only_the_forward_projection_has_it():
+    settings = {"adapt": "ess", "target_effective_sample_size": 0.6, "entropy_coef": 0.1, "kl_coef": 0.0}
+    boltzmann, linear = (loss_and_slopes(projection="forward", target=name, **settings)[1] for name in haepo.TARGETS)
+    scores = LOG_LIKELIHOODS - BEHAVIOUR, GROUP.returns
+    options = {"entropy_coef": 0.1, "kl_coef": 0, "projection": "forward", "target_effective_sample_size": 0.6}
+    np.testing.assert_allclose(linear, haepo_coefficients(*scores, target="linear", **options), atol=1e-6)
+    assert np.abs(linear - boltzmann).max() > 1e-2
+    reverse = [loss_and_slopes(target=name, **settings)[1] for name in haepo.TARGETS]
+    np.testing.assert_array_equal(*reverse)
+
+
+def test_the_target_is_unread_with_the_reverse_projection_and_with_segments():
+    linear = {"haepo": {"target": "linear"}}
+    assert "haepo.target" not in unread(from_config_dict({"haepo": {"projection": "forward"}}))
+    reverse = unread(fixed_config(linear))["haepo.target"]
+    assert reverse == "config.haepo.projection is reverse; it belongs to forward"
+    in_segments = unread(from_config_dict({"haepo": {"target": "linear", "segment_length": 8}}))["haepo.target"]
+    assert in_segments == "config.haepo.segment_length is set, and it belongs to whole episodes"
+
+
+@pytest.mark.parametrize("projection", ["reverse", "forward"])
+def test_segments_keep_the_boltzmann_target(projection):
+    config = from_config_dict({"haepo": {"segment_length": 8, "segment_projection": projection}}).haepo
+    group = GROUP._replace(valid=jnp.ones((2, 3), bool))
+    values = []
+    for name in haepo.TARGETS:
+        settings = dataclasses.replace(config, projection="forward", target=name)
+        values.append(haepo._of_segments(settings, group, None, jnp.mean)(LOG_LIKELIHOODS)[0])
+    assert values[0] == values[1] != 0
+
+
 def test_fixed_is_the_loss_of_the_coefficients_to_the_last_bit():
     found = haepo.objective(HaepoLossConfig(entropy_coef=0.1, kl_coef=0.2), GROUP, 0.9 * LOG_LIKELIHOODS)
     scores = LOG_LIKELIHOODS - BEHAVIOUR, GROUP.returns, 0.9 * LOG_LIKELIHOODS - BEHAVIOUR

@@ -87,11 +87,18 @@ class TestDual:
         assert state.kl_coef is None and adapted.kl_coef == 0
 
 
-@pytest.mark.parametrize("rho", [0.3, pytest.param(0.5, marks=pytest.mark.slow), 0.8])
-def test_dual_holds_the_effective_sample_size_at_rho_whatever_it_begins_with(rho):
+LINEAR = {"projection": "forward", "target": "linear"}
+
+
+@pytest.mark.parametrize(
+    ("rho", "target"),
+    [(0.3, {}), pytest.param(0.5, {}, marks=pytest.mark.slow), (0.8, {}), (0.5, LINEAR)],
+    ids=["0.3", "0.5", "0.8", "0.5-linear"],
+)
+def test_dual_holds_the_effective_sample_size_at_rho_whatever_it_begins_with(rho, target):
     """Of what 30 steps on each of 300 batches come to; scores are free, so that nothing else holds them."""
     settings = dataclasses.replace(
-        SETTINGS, reference="none", kl_coef=0.0, target_effective_sample_size=rho, entropy_coef=1e-3
+        SETTINGS, reference="none", kl_coef=0.0, target_effective_sample_size=rho, entropy_coef=1e-3, **target
     )
     dual, members = make_dual(has_reference=False), 32
 
@@ -115,11 +122,13 @@ def test_dual_holds_the_effective_sample_size_at_rho_whatever_it_begins_with(rho
     assert jnp.abs(divergences / -np.log(rho) - 1).max() < 0.3
 
 
-@pytest.mark.parametrize("projection", ["reverse", "forward"])
+@pytest.mark.parametrize(
+    "projection", [{"projection": "reverse"}, {"projection": "forward"}, {"projection": "forward", "target": "linear"}]
+)
 class TestMeta:
     def effects(self, projection):
         """Settings, the state after a step at `LAST`, and the gradient of that step by the logarithms."""
-        meta, settings = make_meta(has_reference=True), dataclasses.replace(SETTINGS, projection=projection)
+        meta, settings = make_meta(has_reference=True), dataclasses.replace(SETTINGS, **projection)
         batch, evaluate = batch_of(LAST, settings, 0)
         state = meta.end(settings, meta.init(settings, LAST), batch, {})
 
@@ -157,7 +166,7 @@ class TestMeta:
         assert adapted.entropy_coef == pytest.approx(float(jnp.exp(moved.multipliers.entropy_coef)))
 
     def test_before_the_first_step_nothing_moves(self, projection):
-        meta, settings = make_meta(has_reference=True), dataclasses.replace(SETTINGS, projection=projection)
+        meta, settings = make_meta(has_reference=True), dataclasses.replace(SETTINGS, **projection)
         batch, _ = batch_of(LAST, settings, 0)
         _, state = meta.begin(settings, meta.init(settings, LAST), batch)
         assert state.multipliers == Multipliers(*map(jnp.log, (jnp.float32(0.2), jnp.float32(0.1))))

@@ -145,7 +145,7 @@ def test_a_traced_setting_that_came_after_a_checkpoint_has_its_default_for_every
     assert upgrade_arrays(of_a_language_model) == of_a_language_model
 
 
-OF_NO_CHOICE = {"projection": "reverse", "adapt": "fixed"}
+OF_NO_CHOICE = {"projection": "reverse", "target": "boltzmann", "adapt": "fixed"}
 
 
 def test_haepo_of_before_it_could_adapt_is_as_it_was_then_whatever_the_defaults_are():
@@ -155,6 +155,12 @@ def test_haepo_of_before_it_could_adapt_is_as_it_was_then_whatever_the_defaults_
     assert upgrade_config(now) == now
     on_language = upgrade_config({"algorithm": "haepo", "haepo": {"kl_coef": 0.1}, "rl": {}})
     assert on_language == {"algorithm": "haepo", "haepo": {"kl_coef": 0.1} | OF_NO_CHOICE, "rl": {}}
+
+
+def test_a_run_of_before_the_target_could_be_chosen_has_the_boltzmann_one():
+    for record in ({"algorithm": "haepo", "env": "CartPole-v1"}, {"algorithm": "haepo", "rl": {}}):
+        then = record | {"haepo": {"projection": "forward", "adapt": "ess", "history": 7}}
+        assert upgrade_config(then)["haepo"] == then["haepo"] | {"target": "boltzmann"}
 
 
 def test_a_run_of_0_1_plays_the_batches_that_it_played_then(workdir):
