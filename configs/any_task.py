@@ -6,9 +6,9 @@ Takes 45 seconds on 2 CPU cores for MountainCar-v0, 200 thousand environment ste
 short episodes takes longer. Expect -128 there, with seeds from -138 to -118, and on each task of the suite
 what docs/suite.md says of HAEPO adaptive with one setting.
 
-An episode ends as its environment says, or at its limit; every one of gymnax and ours has a limit, which for
-Catch-bsuite is 1000 steps and never met, as the ball lands after 9. One of your own without a limit needs
---config.horizon.
+Without --config.env it is CartPole-v1. An episode ends as its environment says, or at its limit; every one of gymnax
+and ours has a limit, which for Catch-bsuite is 1000 steps and never met, as the ball lands after 9. One of your own
+without a limit needs --config.horizon.
 """
 
 import ml_collections

@@ -32,8 +32,8 @@ def update_shares(
 
     - Where all returns are equal there is nothing to learn from: back to the first shares.
     - Where the best plain episode is as good as the best exploring one: towards 0.
-    - Else towards the weights of their episodes, each of which has that of HAEPO's target for its return. Those are
-      the same for returns in any unit and from any zero.
+    - Else towards the weights of their episodes, each of which has that of the Boltzmann target for its return.
+      Those are the same for returns in any unit and from any zero.
 
     Args:
       settings: of the member; its numbers may be tracers.

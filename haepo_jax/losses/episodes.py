@@ -1,5 +1,6 @@
 """Episodes that lie one after the other in rows of steps, as environments give them that reset by themselves."""
 
+import numbers
 from typing import NamedTuple
 
 import jax
@@ -52,13 +53,13 @@ def episodes_in_segment(done: ArrayLike, max_episodes: int) -> SegmentEpisodes:
     done = as_flags("done", done)
     if done.ndim != 2:
         raise ValueError(f"done must have the shape [T, N], got {done.shape}.")
-    if isinstance(max_episodes, bool) or not isinstance(max_episodes, int) or max_episodes < 1:
+    if isinstance(max_episodes, bool) or not isinstance(max_episodes, numbers.Integral) or max_episodes < 1:
         raise ValueError(f"max_episodes must be a whole number of at least 1, got {max_episodes!r}.")
     ended = jnp.cumsum(done.T, axis=-1, dtype=jnp.int32)
     episode_of_step = ended - done.T
-    numbers = jnp.arange(max_episodes, dtype=jnp.int32)
-    where = episode_of_step[:, None, :] == numbers[None, :, None]
+    places = jnp.arange(max_episodes, dtype=jnp.int32)
+    where = episode_of_step[:, None, :] == places[None, :, None]
     num_steps, num_environments = done.shape
     if num_steps == 0:
         return SegmentEpisodes(where, jnp.zeros(where.shape[:-1], bool), jnp.zeros(num_environments, jnp.int32))
-    return SegmentEpisodes(where, numbers[None] < ended[:, -1:], episode_of_step[:, -1] + 1)
+    return SegmentEpisodes(where, places[None] < ended[:, -1:], episode_of_step[:, -1] + 1)

@@ -22,12 +22,13 @@ def haepo_from_log_probs(
     where: ArrayLike | None = None,
     axis_name: AxisName = None,
 ) -> tuple[jax.Array, HaepoMetrics]:
-    r"""Computes the HAEPO loss with the settings that serve every task, which are those of the default config.
+    r"""Computes the HAEPO loss with the settings of the default config, which were chosen for tasks of every kind.
 
     The score is the `log_ratio` to the policy that sampled, divided by a temperature of 4; returns are z-scored; the
-    loss is the `forward` projection on a `linear` target that is worth half of the trajectories. There is nothing to
-    tune, and there is no reference: several gradient steps on one batch, four by default, stay near the policy that
-    sampled it. `trajectory_log_likelihood`, `trajectory_scores` and `haepo_loss` are the parts, with all settings.
+    loss is the `forward` projection on a `linear` target that is worth half of the trajectories. There is no number to
+    choose and no reference: several gradient steps on one batch stay near the policy that sampled it. The default
+    config takes four, lets the episodes of seven earlier batches compete again, and explores.
+    `trajectory_log_likelihood`, `trajectory_scores` and `haepo_loss` are the parts, with all settings.
 
     Args:
       log_probs: `[..., M, T]` log-probability of the action taken at each step, in nats, under the policy that is

@@ -134,10 +134,11 @@ def target_temperature(
 
     The left side rises with b, from the number of trajectories that tie for the best return to M, the number of valid
     ones: there is one answer, found by bisection in log b. It scales with the returns, and a constant added to them
-    does not change it. What it cannot be is less than the spread of the returns (largest less smallest) times the
-    dtype's epsilon, nor more than that spread over the root of epsilon; within the precision of the dtype the weights
-    are their limits beyond. So, where at least :math:`\rho M` trajectories tie for the best return, b is small, at
-    the lower bound if there are more of them, and the weights are equal among these and 0 elsewhere.
+    does not change it. What it (of `linear`: how far the baseline is below the best return) cannot be is less than the
+    spread of the returns (largest less smallest) times the dtype's epsilon, nor more than that spread over the root of
+    epsilon; within the precision of the dtype the weights are their limits beyond. So, where at least :math:`\rho M`
+    trajectories tie for the best return, b is small, at the lower bound if there are more of them, and the weights are
+    equal among these and 0 elsewhere.
 
     Args:
       normalized_returns: `[..., M]` returns :math:`\tilde R_k`. One of -inf counts as masked.

@@ -52,6 +52,10 @@ def test_no_steps_have_no_episodes():
     np.testing.assert_array_equal(number, [0, 0, 0])
 
 
+def test_a_number_of_episodes_may_be_numpys():
+    assert episodes_in_segment(jnp.zeros((3, 2), bool), np.int64(2)).where.shape == (2, 2, 3)
+
+
 @pytest.mark.parametrize("max_episodes", [0, -1, 1.0, True, "2"])
 def test_refuses_a_number_of_episodes_that_is_none(max_episodes):
     with pytest.raises(ValueError, match="max_episodes must be a whole number of at least 1, got"):
