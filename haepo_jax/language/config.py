@@ -28,7 +28,7 @@ from haepo_jax.config.reads import unread_arguments, unread_by_choices
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, component, count, leaves, number, static_arguments, traced_arguments
-from haepo_jax.methods import METHODS, LanguageMethodSettings, Method, OnLanguage
+from haepo_jax.methods import METHODS, Chosen, LanguageMethodSettings, Method, OnLanguage
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
 
 ON_LANGUAGE = {name: method.language for name, method in METHODS.items() if method.language is not None}
@@ -324,6 +324,11 @@ def _check_combinations(config: LanguageConfig) -> None:
             f"config.algorithm {name_method(config)} adapts its settings from update to update, which is for "
             "environments alone; choose settings that stay."
         )
+    rules = get_language_rules(config)
+    if rules.check is not None:
+        settings, name_of = get_method_settings(config), _make_name_of(config)
+        names = {leaf: name_of(leaf) for leaf, _, _ in leaves(settings)}
+        rules.check(Chosen(settings, {}, names, get_group_size(config)))
     for scheduled in list_scheduled(config):
         scheduled.check()
     model = config.model

@@ -261,13 +261,7 @@ def _check(chosen: Chosen) -> None:
     check_reference_acts(chosen)
     settings: HaepoConfig = chosen.settings
     in_segments = settings.segment_length is not None
-    projection, adapt = ("segment_projection", "segment_adapt") if in_segments else ("projection", "adapt")
-    is_fixed = getattr(settings, adapt) == "fixed"
-    if getattr(settings, projection) == "forward" and is_fixed and _may_both_be_0(chosen):
-        raise ConfigError(
-            f"{chosen.where('entropy_coef')} 0 with kl_coef 0 leaves the target of projection forward without a "
-            f"temperature, which is their sum; set one of them above 0, or {chosen.where(adapt)} to ess."
-        )
+    _check_target(chosen, of="segment_" if in_segments else "")
     if in_segments:
         haepo_segments.check(chosen)
     elif settings.adapt in OVER_BATCHES:
@@ -280,6 +274,17 @@ def _check(chosen: Chosen) -> None:
             positional=2,
             kwargs=settings.score_kwargs,
             params={**settings.score_params, **swept},
+        )
+
+
+def _check_target(chosen: Chosen, of: str = "") -> None:
+    """Refuses a forward projection without a temperature; `of` begins the names of settings of segments."""
+    settings: HaepoLossConfig = chosen.settings
+    is_fixed = getattr(settings, f"{of}adapt") == "fixed"
+    if getattr(settings, f"{of}projection") == "forward" and is_fixed and _may_both_be_0(chosen):
+        raise ConfigError(
+            f"{chosen.where('entropy_coef')} 0 with kl_coef 0 leaves the target of projection forward without a "
+            f"temperature, which is their sum; set one of them above 0, or {chosen.where(f'{of}adapt')} to ess."
         )
 
 
@@ -388,5 +393,5 @@ METHOD = Method(
     adaptation=_make_adaptation,
     variant=_choose_record,
     unread=haepo_segments.find_unread,
-    language=OnLanguage(HaepoLossConfig(), named_by=("score",)),
+    language=OnLanguage(HaepoLossConfig(), named_by=("score",), check=_check_target),
 )

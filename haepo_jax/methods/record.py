@@ -209,6 +209,8 @@ class OnLanguage[Settings]:
     """Its setting that weighs a KL divergence estimated from the samples."""
     named_by: tuple[str, ...] = ()
     """Its settings that stand in the name of a run."""
+    check: Callable[[Chosen], None] | None = None
+    """Refuses its settings there that cannot go together."""
 
     def __post_init__(self) -> None:
         """Adds the schedules of its coefficients."""

@@ -31,6 +31,10 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
             {"algorithm": "ppo"},
             "config.algorithm 'ppo' is not known; allowed: haepo, grpo, rloo, dpo, or one of your own",
         ),
+        (
+            {"haepo": {"projection": "forward", "entropy_coef": 0.0, "kl_coef": 0.0}},
+            "config.haepo.entropy_coef 0 with kl_coef 0 leaves the target of projection forward without a temperature",
+        ),
         ({"rl": {"num_sample": 3}}, "config.rl.num_sample is not a setting; did you mean num_samples?"),
         ({"rl": {"num_samples": 1}}, "config.rl.num_samples must be at least 2, got 1."),
         ({"rl": {"top_p": 0.0}}, "config.rl.top_p must be above 0.0 and at most 1.0, got 0.0."),
