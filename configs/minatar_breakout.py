@@ -23,9 +23,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
     config.discount = 0.99
     config.exploration.persistences = ()
-    config.optimizer.learning_rate = 2e-3
+    config.policy.activation = "relu"
+    config.optimizer.learning_rate = 5e-3
     config.optimizer.schedule = "linear"
     config.haepo.segment_length = 1
     config.haepo.bootstrap = "value"
-    config.haepo.target_effective_sample_size = 0.5
+    config.haepo.target_effective_sample_size = 0.7
     return config
