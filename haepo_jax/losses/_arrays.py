@@ -119,6 +119,11 @@ def all_gather(x: jax.Array, axis_name: AxisName) -> jax.Array:
     return _over(axis_name, lambda x, name: lax.all_gather(x, name, axis=x.ndim - 1, tiled=True), lax.stop_gradient(x))
 
 
+def reference_log_ratios(log_likelihoods: jax.Array, reference: jax.Array, mask: jax.Array) -> jax.Array:
+    """Computes log-ratios to a reference policy, which is a constant to the gradient; 0 where masked."""
+    return jnp.where(mask, log_likelihoods, 0) - lax.stop_gradient(jnp.where(mask, reference, 0))
+
+
 def mean_where(
     values: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] | None = None, axis_name: AxisName = None
 ) -> jax.Array:

@@ -1,5 +1,8 @@
 """The recommended form of the loss in one call, from what a training loop of one's own has at hand."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -10,8 +13,15 @@ from haepo_jax.losses.haepo import haepo_loss
 from haepo_jax.losses.likelihood import trajectory_log_likelihood
 from haepo_jax.losses.weights import trajectory_scores
 
-_TEMPERATURE = 4.0
-_EFFECTIVE_SAMPLE_SIZE = 0.5
+_SETTINGS: Mapping[str, Any] = {
+    "temperature": 4.0,
+    "normalization": "zscore",
+    "projection": "forward",
+    "target": "linear",
+    "target_effective_sample_size": 0.5,
+    "kl_coef": 0.0,
+}
+"""Those of the default config."""
 
 
 def haepo_from_log_probs(
@@ -72,12 +82,7 @@ def haepo_from_log_probs(
         scores,
         returns,
         entropy_coef=1.0,  # all of the found temperature
-        kl_coef=0.0,
-        temperature=_TEMPERATURE,
-        normalization="zscore",
-        projection="forward",
-        target="linear",
-        target_effective_sample_size=_EFFECTIVE_SAMPLE_SIZE,
+        **_SETTINGS,
         where=jnp.any(mask, axis=-1),
         axis_name=axis_name,
     )

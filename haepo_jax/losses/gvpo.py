@@ -14,6 +14,7 @@ from haepo_jax.losses._arrays import (
     check_positive,
     check_rank,
     deviations,
+    reference_log_ratios,
     same_float,
 )
 from haepo_jax.losses.reductions import ReduceFn, check_reduce_fn, mean_over_groups, reduce_groups
@@ -93,7 +94,7 @@ def gvpo_loss(
     )
     check_rank("log_likelihoods", log_likelihoods)
     mask = as_mask(where, log_likelihoods, "log_likelihoods")
-    ratios = jnp.where(mask, log_likelihoods, 0) - lax.stop_gradient(jnp.where(mask, reference, 0))
+    ratios = reference_log_ratios(log_likelihoods, reference, mask)
     rewards = jnp.asarray(beta, ratios.dtype) * ratios
     # Centred apart: their difference alone would hide that equal returns deviate by exactly 0.
     implicit, count = deviations(rewards, mask, axis_name)

@@ -14,6 +14,7 @@ from haepo_jax.losses._arrays import (
     check_positive,
     check_same_shape,
     mean_where,
+    reference_log_ratios,
     same_float,
 )
 from haepo_jax.losses.reductions import ReduceFn, check_reduce_fn, mean_over_groups, reduce_groups
@@ -102,7 +103,7 @@ def kto_loss(
     check_same_shape(log_likelihoods=log_likelihoods, desirable=wanted)
     mask = as_mask(where, log_likelihoods, "log_likelihoods")
     dtype = log_likelihoods.dtype
-    ratios = jnp.where(mask, log_likelihoods, 0) - lax.stop_gradient(jnp.where(mask, reference, 0))
+    ratios = reference_log_ratios(log_likelihoods, reference, mask)
     point = lax.stop_gradient(jnp.maximum(jnp.asarray(kl, dtype), 0))
     beta = jnp.asarray(beta, dtype)
     logits = beta * jnp.where(wanted, ratios - point, point - ratios)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from haepo_jax.losses._arrays import as_mask, check_positive, check_rank, mean_where, same_float
+from haepo_jax.losses._arrays import as_mask, check_positive, check_rank, mean_where, reference_log_ratios, same_float
 from haepo_jax.losses.preferences import preference_pairs
 from haepo_jax.losses.reductions import ReduceFn, check_reduce_fn, mean_over_groups, reduce_groups
 
@@ -84,7 +84,7 @@ def listwise_preference_loss(
     mask = as_mask(where, log_likelihoods, "log_likelihoods")
     worse = preference_pairs(returns, where=mask)
     beta = jnp.asarray(beta, log_likelihoods.dtype)
-    ratios = jnp.where(mask, log_likelihoods, 0) - lax.stop_gradient(jnp.where(mask, reference, 0))
+    ratios = reference_log_ratios(log_likelihoods, reference, mask)
     margins = jnp.where(worse, ratios[..., :, None] - ratios[..., None, :], 0)
     chosen = jnp.any(worse, axis=-1)
     above = _lead_of_the_worse(margins, worse, beta)

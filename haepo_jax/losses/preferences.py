@@ -18,6 +18,7 @@ from haepo_jax.losses._arrays import (
     is_concrete,
     is_concrete_zero,
     mean_where,
+    reference_log_ratios,
     same_float,
     unless_zero,
 )
@@ -95,20 +96,13 @@ def dpo_loss(
     check_scalar("label_smoothing", label_smoothing)
     if is_concrete(label_smoothing) and not 0 <= np.asarray(label_smoothing) < 0.5:
         raise ValueError(f"label_smoothing must be at least 0 and less than 0.5, got {label_smoothing}.")
-    arrays = same_float(
-        chosen=chosen, rejected=rejected, reference_chosen=reference_chosen, reference_rejected=reference_rejected
-    )
-    mask = as_mask(where, arrays[0], "chosen")
-    chosen, rejected, reference_chosen, reference_rejected = (jnp.where(mask, array, 0) for array in arrays)
-    beta = jnp.asarray(beta, chosen.dtype)
-    chosen_ratios = chosen - lax.stop_gradient(reference_chosen)
-    rejected_ratios = rejected - lax.stop_gradient(reference_rejected)
-    margins = chosen_ratios - rejected_ratios
+    pairs = _compare(chosen, rejected, reference_chosen, reference_rejected, where)
+    beta = jnp.asarray(beta, pairs.margins.dtype)
     # -log sigmoid(x) is softplus(-x), and -log sigmoid(-x) is that plus x.
-    losses = jax.nn.softplus(-beta * margins)
+    losses = jax.nn.softplus(-beta * pairs.margins)
     if not is_concrete_zero(label_smoothing):
-        losses += jnp.asarray(label_smoothing, chosen.dtype) * beta * unless_zero(label_smoothing, margins)
-    return mean_where(losses, mask), _metrics(chosen_ratios, rejected_ratios, margins, beta, mask)
+        losses += jnp.asarray(label_smoothing, beta.dtype) * beta * unless_zero(label_smoothing, pairs.margins)
+    return mean_where(losses, pairs.mask), _metrics(*pairs[:3], beta, pairs.mask)
 
 
 def ipo_loss(
@@ -159,18 +153,10 @@ def ipo_loss(
     """
     check_positive("beta", beta)
     check_reduce_fn(reduce_fn)
-    arrays = same_float(
-        chosen=chosen, rejected=rejected, reference_chosen=reference_chosen, reference_rejected=reference_rejected
-    )
-    mask = as_mask(where, arrays[0], "chosen")
-    chosen, rejected, reference_chosen, reference_rejected = (jnp.where(mask, array, 0) for array in arrays)
-    beta = jnp.asarray(beta, chosen.dtype)
-    chosen_ratios = chosen - lax.stop_gradient(reference_chosen)
-    rejected_ratios = rejected - lax.stop_gradient(reference_rejected)
-    margins = chosen_ratios - rejected_ratios
-    losses = jnp.where(mask, jnp.square(margins - 1 / (2 * beta)), 0)
-    metrics = _metrics(chosen_ratios, rejected_ratios, margins, beta, mask)
-    return reduce_groups(losses, mask, reduce_fn), metrics
+    pairs = _compare(chosen, rejected, reference_chosen, reference_rejected, where)
+    beta = jnp.asarray(beta, pairs.margins.dtype)
+    losses = jnp.where(pairs.mask, jnp.square(pairs.margins - 1 / (2 * beta)), 0)
+    return reduce_groups(losses, pairs.mask, reduce_fn), _metrics(*pairs[:3], beta, pairs.mask)
 
 
 def simpo_loss(
@@ -288,6 +274,30 @@ def preference_pairs(returns: ArrayLike, *, pairs: str = "all", where: ArrayLike
         is_best, is_worst = index == best, index == worst
         preferred &= is_best[..., :, None] & is_worst[..., None, :]
     return preferred
+
+
+class _Pairs(NamedTuple):
+    chosen_ratios: jax.Array
+    rejected_ratios: jax.Array
+    margins: jax.Array
+    """By how much more the policy than the reference prefers the chosen; 0 where masked, as the ratios are."""
+    mask: jax.Array
+
+
+def _compare(
+    chosen: ArrayLike,
+    rejected: ArrayLike,
+    reference_chosen: ArrayLike,
+    reference_rejected: ArrayLike,
+    where: ArrayLike | None,
+) -> _Pairs:
+    chosen, rejected, reference_chosen, reference_rejected = same_float(
+        chosen=chosen, rejected=rejected, reference_chosen=reference_chosen, reference_rejected=reference_rejected
+    )
+    mask = as_mask(where, chosen, "chosen")
+    chosen_ratios = reference_log_ratios(chosen, reference_chosen, mask)
+    rejected_ratios = reference_log_ratios(rejected, reference_rejected, mask)
+    return _Pairs(chosen_ratios, rejected_ratios, chosen_ratios - rejected_ratios, mask)
 
 
 def _metrics(
