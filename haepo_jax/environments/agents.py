@@ -107,12 +107,12 @@ def list_kinds(environment: MultiAgentEnvironment) -> dict[str, tuple[int, ...]]
 
 
 @functools.cache
-def as_lanes(agents: MultiAgentEnvironment, seen: Seen = Seen()) -> Environment:
+def as_lanes(agents: MultiAgentEnvironment, seen: Seen | None = None) -> Environment:
     """Makes the `Environment` whose lanes are agents.
 
     Args:
       agents: the environment.
-      seen: what observations hold.
+      seen: what observations hold; `Seen()` by default.
 
     Returns:
       It has `num_agents` N; observations `[N, *O]`, rewards, ends and info metrics `[N]` and actions `[N]` or
@@ -125,6 +125,7 @@ def as_lanes(agents: MultiAgentEnvironment, seen: Seen = Seen()) -> Environment:
       >>> lanes.num_agents, lanes.observation_shape, lanes.parts.number_size
       (4, (7,), 4)
     """
+    seen = Seen() if seen is None else seen
     number, own_size = agents.num_agents, math.prod(agents.observation_shape)
     world_size = (agents.world_size or number * own_size) if seen.world else 0
     groups = [members for _, members in sorted(list_kinds(agents).items())]

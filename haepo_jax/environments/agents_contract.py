@@ -97,8 +97,8 @@ def _check_mask_size(environment: MultiAgentEnvironment) -> None:
     wanted = 0 if isinstance(space, Box) else count_choices(space)
     if size not in (0, wanted):
         raise ConfigError(
-            f"env {environment.name} has the mask_size {quoted(size)} and the action_space {quoted(space)}; it must be "
-            f"{wanted or 'that of choices, as real actions have no mask'}{', or 0' if wanted else ''}."
+            f"env {environment.name} has the mask_size {quoted(size)} and the action_space {quoted(space)}; it must "
+            f"be {wanted or 'that of choices, as real actions have no mask'}{', or 0' if wanted else ''}."
         )
 
 

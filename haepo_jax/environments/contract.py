@@ -332,8 +332,8 @@ def check_state(name: str, before: Any, after: Any) -> None:
     for (path, old), new in zip(tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if (old.dtype, old.shape) != (jnp.result_type(new), jnp.shape(new)):
             raise ConfigError(
-                f"env {name}: state{keystr(path)} is {type_of(old)} after a reset and {type_of(new)} after a step; both "
-                "must have one dtype and one shape."
+                f"env {name}: state{keystr(path)} is {type_of(old)} after a reset and {type_of(new)} after a step; "
+                "both must have one dtype and one shape."
             )
 
 

@@ -50,7 +50,7 @@ def environment_names() -> tuple[str, ...]:
     return (*gymnax.registered_envs, *_OURS_OF_AGENTS)
 
 
-def make(name: Any, kwargs: Kwargs = (), seen: Seen = Seen()) -> Environment:
+def make(name: Any, kwargs: Kwargs = (), seen: Seen | None = None) -> Environment:
     """The environment with this id; the same object for the same arguments, so that compiled programs are shared.
 
     One of many agents is given as lanes (`environments.agents`).
@@ -60,7 +60,7 @@ def make(name: Any, kwargs: Kwargs = (), seen: Seen = Seen()) -> Environment:
         its prefix, such as `navix:Navix-DoorKey-8x8-v0`, or `package.module:attribute` of what makes a gymnax
         environment, an `Environment` or a `MultiAgentEnvironment`; or one of these four itself.
       kwargs: `(name, value)` pairs for the constructor of the environment: what decides shapes.
-      seen: what the observation of each of several agents holds beside its own.
+      seen: what the observation of each of several agents holds beside its own; `Seen()` by default.
 
     Returns:
       The `Environment`.

@@ -16,11 +16,11 @@ NAME = "Signals-haepo"
 def make_signals(num_agents: int = 3, num_choices: int = 3, num_steps: int = 8) -> MultiAgentEnvironment:
     """Makes `Signals-haepo`: agents that see one signal, and each its own right answer to it.
 
-    At each of `num_steps` steps a signal s, one of `num_choices`, is drawn evenly and shown to all. The right choice of
-    agent i is (s + i) mod `num_choices`, so that agents that share a network must know their number. An agent's
-    reward is `(1 - share)` times whether it is right plus `share` times the part of all agents that is; with the default
-    share of 1 all have the team's reward alone, and an agent's own part in it is one of N. Every return is at most
-    `num_steps`, and the mean over agents of even play is `num_steps / num_choices`.
+    At each of `num_steps` steps a signal s, one of `num_choices`, is drawn evenly and shown to all. The right choice
+    of agent i is (s + i) mod `num_choices`, so that agents that share a network must know their number. An agent's
+    reward is `(1 - share)` times whether it is right plus `share` times the part of all agents that is; with the
+    default share of 1 all have the team's reward alone, and an agent's own part in it is one of N. Every return is at
+    most `num_steps`, and the mean over agents of even play is `num_steps / num_choices`.
 
     Args:
       num_agents: N.
