@@ -42,6 +42,8 @@ class Experience(NamedTuple):
     """`[N, R]` as they were sampled, in nats; None for comparisons."""
     returns: jax.Array | None = None
     """`[N]` rewards with all penalties; None for comparisons, of which the first of two is preferred."""
+    counts: jax.Array | None = None
+    """`[N]` boolean, True for the responses that the loss counts; None where it counts all."""
 
 
 Score = Callable[[Decoder, Params, Sequences], jax.Array]
@@ -122,6 +124,8 @@ def _objective(config: LanguageConfig, settings: Any, experience: Experience, re
         return rows.reshape(-1, get_group_size(config), *rows.shape[1:])
 
     where = grouped(experience.sequences.valid[:, -response_length:])
+    if experience.counts is not None:
+        where &= grouped(experience.counts)[..., None]
     reference = grouped(experience.reference_log_probs)
 
     def sums(log_probs: jax.Array) -> jax.Array:
@@ -143,7 +147,11 @@ def _objective(config: LanguageConfig, settings: Any, experience: Experience, re
     if method.keeps_steps:
         of_tokens = held(method.objective)(settings, group, reference)
     else:
-        of_sums = held(method.objective)(settings, group.sum_over_steps(), sums(reference))
+        whole_group = group.sum_over_steps()
+        if experience.counts is not None:
+            counts = grouped(experience.counts)
+            whole_group = whole_group._replace(returns=jnp.where(counts, group.returns, 0), valid=counts)
+        of_sums = held(method.objective)(settings, whole_group, sums(reference))
 
         def of_tokens(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
             return of_sums(sums(log_probs))
