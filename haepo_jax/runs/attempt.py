@@ -103,7 +103,7 @@ class Attempt:
             self.loggers,
             self.workdir,
             population.members_here,
-            run_id=read_run_id(self.workdir),
+            run_id=read_run_id(self.workdir) or self.workdir.name,  # an old run has none
             config=read_record(self.workdir),
             first_update=first_update,
         )
