@@ -54,7 +54,7 @@ HAEPO = _make_method(
         "haepo.reference": "none",
         "haepo.kl_coef": 0.0,
     },
-    grid={"optimizer.learning_rate": _LEARNING_RATES, "haepo.target_effective_sample_size": (0.3, 0.5, 0.7)},
+    grid={"optimizer.learning_rate": _LEARNING_RATES, "haepo.target_effective_sample_size": (0.5, 0.7, 0.9)},
 )
 PPO = _make_method(
     name="ppo",
