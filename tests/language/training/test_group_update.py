@@ -98,3 +98,24 @@ def test_a_method_from_outside_learns_by_its_own_loss():
 def test_the_sampler_s_gap_is_that_before_the_policy_moves():
     _, metrics = learned(shipped(CONFIGS[0]))
     assert float(metrics["sampler_gap"]) < 1e-4
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "grpo", "rloo"])
+def test_a_group_that_does_not_count_changes_nothing_of_what_the_others_teach(algorithm):
+    config = dataclasses.replace(shipped(CONFIGS[0]), algorithm=algorithm)
+    rows, returns = sequences(2 * GROUPS * SAMPLES), jnp.arange(16.0) % 5
+    behaviour = -jnp.linspace(0.5, 2.0, 16 * RESPONSE).reshape(16, RESPONSE)
+    log_probs = behaviour + 0.3 * jnp.sin(jnp.arange(16.0))[:, None]
+
+    def learnt(count, counts):
+        first = jax.tree.map(lambda leaf: leaf[:count], (rows, behaviour, behaviour - 0.1, returns))
+        experience = Experience(first[0], first[2], first[1], first[3], counts)
+        objective = _open(config, experience, RESPONSE).make_loss(get_method_settings(config))
+        return jax.value_and_grad(objective, has_aux=True)(log_probs[:count])
+
+    (masked, metrics), slopes = learnt(16, jnp.arange(16) < 8)
+    (alone, wanted), expected = learnt(8, None)
+    np.testing.assert_allclose(masked, alone, rtol=1e-6)
+    np.testing.assert_allclose(slopes[:8], expected, rtol=1e-5, atol=1e-8)
+    assert not np.any(slopes[8:]) and np.any(slopes[:8])
+    assert metrics["sampler_gap"] == wanted["sampler_gap"]
