@@ -42,16 +42,20 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SOME = [pytest.param(name, marks=() if name in ("ipo", "kto") else pytest.mark.slow) for name in CASES]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_given_comparisons_have_the_loss_that_is_written_out(name):
     method, changes = CASES[name]
     settings = dataclasses.replace(method.language.settings, **changes)
     objective = method.language.comparisons(settings, jnp.asarray(REFERENCE), jnp.asarray(LENGTHS))
-    loss, metrics = objective(jnp.asarray(LIKELIHOODS))
+    loss, metrics = jax.jit(objective)(jnp.asarray(LIKELIHOODS))
     np.testing.assert_allclose(loss, by_hand(name), rtol=1e-5)
     assert metrics.keys() == set(method.metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_group_of_two_unequal_returns_is_such_a_comparison(name):
     method, changes = CASES[name]

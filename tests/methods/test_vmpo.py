@@ -15,6 +15,7 @@ def group():
     return Group(RETURNS, jnp.full((1, 4), 2), jnp.zeros((1, 4)))
 
 
+@pytest.mark.slow
 def test_only_the_best_are_raised_by_weights_of_their_returns():
     settings = dataclasses.replace(vmpo.METHOD.language.settings, normalization="none", temperature=2.0)
     _, metrics = vmpo.METHOD.objective(settings, group(), None)(jnp.full((1, 4), -1.0))

@@ -64,6 +64,4 @@ def test_a_stage_takes_the_same_step_whatever_its_microbatch(stage):
         after, metrics = jax.jit(of.make_update(config, DECODER, response_length=RESPONSE))(learner, None, batch)
         ends.append((after.optimizer_state, metrics))
     for state, metrics in ends[1:]:
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-6), (state, metrics), ends[0]
-        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-6), (state, metrics), ends[0])

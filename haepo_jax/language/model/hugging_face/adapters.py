@@ -61,12 +61,13 @@ def write_adapter(
     folder, flat = Path(folder), flatten_by_path(params)
     tensors: dict[str, np.ndarray] = {}
     ranks: dict[str, int] = {}
-    for name, paths in _list_modules(architecture).items():
+    kernels = _list_kernels(architecture)
+    for name, paths in _list_modules(kernels).items():
         inward, outward = (
             [np.asarray(flat[f"{path}/{which}"], np.float32) for path in paths] for which in (_IN, _OUT)
         )
         tensors |= _make_inward(name, inward)
-        tensors |= _make_outward(architecture, paths, outward)
+        tensors |= _make_outward(architecture, kernels, paths, outward)
         ranks[_last(name)] = len(paths) * adapter.rank
     if score is not None:
         tensors[f"{_PREFIX}{SCORE}"] = np.asarray(score, np.float32)[None]
@@ -122,7 +123,8 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
         tensors = safetensors.numpy.load_file(folder / WEIGHTS)
     except (safetensors.SafetensorError, OSError) as error:
         raise ConfigError(f"{folder / WEIGHTS} is damaged: {error}.") from error
-    scale_of, modules = _read_scales(folder), _list_modules(architecture)
+    scale_of, kernels = _read_scales(folder), _list_kernels(architecture)
+    modules = _list_modules(kernels)
     scales: dict[str, float] = {}
     found = {name: tensor for name, tensor in tensors.items() if name != f"{_PREFIX}{SCORE}"}
     adapted: dict[str, dict[str, np.ndarray]] = {}
@@ -132,7 +134,7 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
             continue
         if pair[0] is None or pair[1] is None:
             raise ConfigError(f"{folder / WEIGHTS} holds one matrix of two of {visible(name)}.")
-        adapted[name] = _take_apart(folder, architecture, name, paths, pair[0], pair[1])
+        adapted[name] = _take_apart(folder, architecture, kernels, name, paths, pair[0], pair[1])
         scales[name] = scale_of(name, pair[0].shape[1])
     if found:
         raise ConfigError(f"{folder / WEIGHTS} holds {visible(min(found))}, which this model has no place for.")
@@ -140,10 +142,10 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
         raise ConfigError(f"{folder / WEIGHTS} holds no adapter of a module of this model.")
     rank = max(leaf.shape[-1] for of in adapted.values() for path, leaf in of.items() if path.endswith(_IN))
     scale = next(iter(scales.values())) if len(set(scales.values())) == 1 else 1.0
-    leaves, params = list_leaves(architecture), dict[str, Any]()
+    params: dict[str, Any] = {}
     for name, paths in modules.items():
         for path in paths:
-            layers, size, features = leaves[f"{path}/{_KERNEL}"].shape
+            layers, size, features = kernels[path].shape
             inward, outward = (
                 np.zeros((layers, size, rank), np.float32),
                 np.zeros((layers, rank, features), np.float32),
@@ -156,10 +158,10 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
     return Adapter(rank, scale * rank), unflatten_dict(params, sep="/")
 
 
-def _list_modules(architecture: Architecture) -> dict[str, list[str]]:
+def _list_modules(kernels: Mapping[str, Leaf]) -> dict[str, list[str]]:
     """Lists the modules that an adapter adapts, by name with `{}` for the layer, each with the paths of ours in it."""
     modules: dict[str, list[str]] = {}
-    for path, leaf in _list_kernels(architecture).items():
+    for path, leaf in kernels.items():
         modules.setdefault(leaf.name.removesuffix(".weight"), []).append(path)
     return modules
 
@@ -184,9 +186,10 @@ def _make_inward(name: str, inward: list[np.ndarray]) -> dict[str, np.ndarray]:
     return {_named(name, layer, "A"): np.ascontiguousarray(each.T) for layer, each in enumerate(together)}
 
 
-def _make_outward(architecture: Architecture, paths: list[str], outward: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _make_outward(
+    architecture: Architecture, kernels: Mapping[str, Leaf], paths: list[str], outward: list[np.ndarray]
+) -> dict[str, np.ndarray]:
     """`lora_B` `[out, ranks]` of each layer: stored as a kernel of so many inputs, of which a part has its own."""
-    kernels = _list_kernels(architecture)
     rank, total = outward[0].shape[1], sum(part.shape[1] for part in outward)
     stored, params = {}, {}
     for index, (path, part) in enumerate(zip(paths, outward, strict=True)):
@@ -204,14 +207,14 @@ def _make_outward(architecture: Architecture, paths: list[str], outward: list[np
 def _take_apart(
     folder: Path,
     architecture: Architecture,
+    kernels: Mapping[str, Leaf],
     name: str,
     paths: list[str],
     inward: np.ndarray,
     outward: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Makes the leaves of the projections of a module of its matrices `[layers, rank, in]`, `[layers, out, rank]`."""
-    kernels, result = _list_kernels(architecture), {}
-    rank = inward.shape[1]
+    rank, result = inward.shape[1], {}
     wanted = kernels[paths[0]].tensor_shape
     if (outward.shape[1], inward.shape[2]) != wanted or outward.shape[2] != rank:
         raise ConfigError(
