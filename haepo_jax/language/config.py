@@ -168,12 +168,12 @@ class ImportanceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RlConfig:
-    """Learning from the reward model, or for DPO from the comparisons themselves."""
+    """Learning from the reward model, or by some methods from the comparisons themselves."""
 
     num_updates: int = count(80, low=1)
     """Updates of the run."""
     num_prompts: int = count(8, low=1)
-    """Groups of an update; for DPO its comparisons."""
+    """Groups of an update, or its comparisons."""
     num_samples: int = count(8, low=2)
     """M, the responses to each prompt, which compete with one another."""
     num_epochs: int = count(2, low=1)
@@ -187,7 +187,7 @@ class RlConfig:
     missing_eos_penalty: float = number(1.0, low=0.0, traced=False)
     """Taken off the reward of a response that does not end within its length."""
     kl_penalty: float = number(0.05, low=0.0, traced=False)
-    """Taken off the reward for each nat of log pi - log pi_sft of the response, in every method but DPO."""
+    """Taken off the reward for each nat of log pi - log pi_sft of the response, but by methods that learn from comparisons."""
     importance: ImportanceConfig = ImportanceConfig()
     evaluate_every: int = count(10, low=0)
     """Updates between two looks at the held-out posts; 0 for none."""
