@@ -187,7 +187,7 @@ class RlConfig:
     missing_eos_penalty: float = number(1.0, low=0.0, traced=False)
     """Taken off the reward of a response that does not end within its length."""
     kl_penalty: float = number(0.05, low=0.0, traced=False)
-    """Taken off the reward for each nat of log pi - log pi_sft of the response, but by methods that learn from comparisons."""
+    """Taken off the reward for each nat of log pi - log pi_sft of the response; not with comparisons."""
     importance: ImportanceConfig = ImportanceConfig()
     evaluate_every: int = count(10, low=0)
     """Updates between two looks at the held-out posts; 0 for none."""
