@@ -87,7 +87,8 @@ def _run(
     # Before the folder is made, as what a stage needs may not be there.
     with remove_data_if_refused(workdir):
         parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=batch_size))
-    with open_run(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
+    members = [{"index": 0, "seed": config.seed, "settings": {}}]
+    with open_run(folder, stage_settings(config, name), members, dataclasses.asdict(LanguageConfig())):
         if parts is None:
             return False
         stage, finish = parts
