@@ -6,6 +6,7 @@ run under one scan. Softmax, norms and logits are in float32 whatever the comput
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,7 +19,11 @@ from haepo_jax.language.model.rotary import compute_rotary_angles, get_attention
 
 _UNROLLED = 4
 """Up to how many layers the scan is unrolled: the gradient of two layers takes 15% less time so, on a CPU."""
-_ACTIVATIONS = {"silu": nn.silu, "gelu": functools.partial(nn.gelu, approximate=False), "gelu_tanh": nn.gelu}
+_ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "silu": nn.silu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_tanh": nn.gelu,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +246,7 @@ class _Attention(nn.Module):
         queries, keys = (rotate(leaf, view.angles, view.factor) for leaf in (queries, keys))
         scale = None if arch.query_scale is None else arch.query_scale**-0.5
         if cache is not None:
+            assert own.number is not None
             cache = _append(cache, Cache(keys, values), own.number, shared.start)
         if cache is None or (own.prefix is None and cache.keys.shape[-2] == states.shape[1]):  # all of it is new
             attended = attend(queries, keys, values, view.mask, scale=scale, softcap=arch.attention_softcap)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.tiny_decoder import DECODER, EOS, PAD, PROMPT, RESPONSE, VOCAB, params_of, prompts
 
+from haepo_jax.language.training import sampling
 from haepo_jax.language.training.sampling import append_to_prompts, sample
 from haepo_jax.language.training.scoring import response_log_probs
 
@@ -41,7 +42,7 @@ def test_a_response_ends_with_the_first_token_that_ends_one(samples):
 @pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 0.7])
 def test_log_probs_are_those_of_the_trainer(temperature):
     tokens, valid = prompts(40)
-    samples = drawn(PARAMS, tokens, valid, jax.random.key(1), num_samples=4, temperature=temperature)
+    samples = drawn(PARAMS, tokens, valid, jax.random.key(1), num_samples=8, temperature=temperature)
     scored = response_log_probs(
         DECODER, PARAMS, append_to_prompts(tokens, valid, samples), response_length=RESPONSE, temperature=temperature
     )
@@ -77,6 +78,23 @@ def test_top_p_draws_from_the_likeliest_and_scores_under_the_whole_policy():
     deviation = np.sqrt(4000 * expected * (1 - expected))
     assert np.all(np.abs(counts[kept] - 4000 * expected) <= 4.5 * deviation + 1)
     np.testing.assert_allclose(samples.log_probs[:, 0], np.log(probabilities)[samples.tokens[:, 0]], atol=1e-5)
+
+
+def test_neither_growing_caches_nor_leaving_out_what_has_ended_changes_a_sample(samples, monkeypatch):
+    assert [tuple(stage) for stage in sampling._plan(320, RESPONSE)] == [
+        (320, 1, 80),
+        (320, 5, 80),
+        (80, 5, 20),
+        (20, 5, 0),
+    ]
+    monkeypatch.setattr(sampling, "_MANY", 10**9)
+    assert [tuple(stage) for stage in sampling._plan(320, RESPONSE)] == [(320, 5, 0)]
+    options = {"num_samples": 8, "response_length": RESPONSE, "eos_ids": ENDS, "pad_id": PAD}
+    whole = jax.jit(functools.partial(sample, DECODER, **options))(PARAMS, *prompts(40), jax.random.key(0))
+    for name in ("tokens", "valid", "ended"):
+        np.testing.assert_array_equal(getattr(samples, name), getattr(whole, name))
+    np.testing.assert_allclose(samples.log_probs, whole.log_probs, atol=1e-5)
+    np.testing.assert_allclose(samples.entropy, whole.entropy, atol=1e-5)
 
 
 def test_samples_of_a_prompt_lie_together_and_differ(samples):

@@ -81,7 +81,7 @@ def make_config(
     """
     name = choose("family", architecture.family, tuple(FAMILIES))
     family = FAMILIES[name]
-    activations = {ours: theirs for theirs, ours in reversed(family.activations.items())}
+    activations = {ours: theirs for theirs, ours in [*family.activations.items()][::-1]}
     config = {
         "architectures": [family.stem + _get_suffix(family, classifier)],
         "model_type": name,
@@ -144,9 +144,11 @@ def _whole(value: float | None) -> float | int | None:
 
 def _make_rope(architecture: Architecture, family: Family) -> dict[str, Any]:
     share = architecture.rotated_dim, architecture.head_dim
-    rope = {"rope_scaling": _make_rope_scaling(architecture.rope_scaling), "rope_theta": architecture.rope_theta}
-    if family.rotary_field == "rotary_pct":
-        rope = {"rope_scaling": rope["rope_scaling"], "rotary_emb_base": architecture.rope_theta}
+    theta = "rotary_emb_base" if family.rotary_field == "rotary_pct" else "rope_theta"
+    rope: dict[str, Any] = {
+        "rope_scaling": _make_rope_scaling(architecture.rope_scaling),
+        theta: architecture.rope_theta,
+    }
     if family.rotary_field:
         rope[family.rotary_field] = _share(*share)
     if family.local_rope:

@@ -26,7 +26,8 @@ _TRANSPOSED = ("kernel", "head")
 class Part(NamedTuple):
     """The place of a leaf in a fused tensor."""
 
-    index: int
+    place: int
+    """Among its parts."""
     sizes: tuple[int, ...]
     """Rows of each part."""
     blocks: int = 1
@@ -82,8 +83,8 @@ def list_leaves(architecture: Architecture) -> dict[str, Leaf]:
         sizes = tuple(result[path].shape[-1] for path in paths)
         blocks = architecture.num_heads if family.by_head else 1
         if len(paths) > 1:
-            for index, path in enumerate(paths):
-                result[path] = result[path]._replace(part=Part(index, sizes, blocks))
+            for place, path in enumerate(paths):
+                result[path] = result[path]._replace(part=Part(place, sizes, blocks))
     return result
 
 
@@ -114,7 +115,7 @@ def make_leaf(leaf: Leaf, read: Callable[[str], np.ndarray], dtype: np.dtype) ->
 
 def _take(tensor: np.ndarray, part: Part) -> np.ndarray:
     """A part of a fused tensor."""
-    first, size = sum(part.sizes[: part.index]) // part.blocks, part.sizes[part.index] // part.blocks
+    first, size = sum(part.sizes[: part.place]) // part.blocks, part.sizes[part.place] // part.blocks
     blocks = tensor.reshape(part.blocks, -1, *tensor.shape[1:])
     return blocks[:, first : first + size].reshape(-1, *tensor.shape[1:])
 
@@ -152,6 +153,6 @@ def count_tensor_bytes(stored: Mapping[str, Leaf], dtype: np.dtype) -> list[int]
 def _sharing_tensors(stored: Mapping[str, Leaf]) -> list[list[str]]:
     """The paths of the leaves, those together that share tensors, in the order of their parts."""
     groups: dict[str, list[str]] = {}
-    for path, leaf in sorted(stored.items(), key=lambda item: 0 if item[1].part is None else item[1].part.index):
+    for path, leaf in sorted(stored.items(), key=lambda item: 0 if item[1].part is None else item[1].part.place):
         groups.setdefault(leaf.name, []).append(path)
     return list(groups.values())

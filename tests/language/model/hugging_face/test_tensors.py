@@ -82,8 +82,8 @@ def test_fused_and_expert_tensors_have_the_shapes_that_public_models_have():
 
 def test_rows_of_a_fused_tensor_lie_one_part_below_the_other():
     weight = np.arange(7 * 2, dtype=np.float32).reshape(7, 2)
-    for index, rows in enumerate(([0, 1, 2, 3], [4, 5], [6])):
-        leaf = Leaf("{}.w", (1, 2, len(rows)), True, Part(index, (4, 2, 1)))
+    for place, rows in enumerate(([0, 1, 2, 3], [4, 5], [6])):
+        leaf = Leaf("{}.w", (1, 2, len(rows)), True, Part(place, (4, 2, 1)))
         np.testing.assert_array_equal(make_leaf(leaf, lambda name: weight, FLOAT32)[0], weight[rows].T)
 
 
