@@ -82,6 +82,7 @@ def sample(
     top_p: float = 1.0,
     eos_ids: Sequence[int],
     pad_id: int,
+    greedy: bool = False,
 ) -> Samples:
     """Samples responses; stops when all have ended.
 
@@ -100,6 +101,7 @@ def sample(
       top_p: draws from the smallest set of likeliest tokens whose probabilities sum to at least this.
       eos_ids: the tokens that end a response.
       pad_id: the token that fills it up.
+      greedy: whether each token is the likeliest one, the first of several; nothing is drawn then.
 
     Returns:
       `Samples` of N x num_samples responses.
@@ -111,9 +113,11 @@ def sample(
     def draw(rows: _Rows, logits: jax.Array, numbers: jax.Array) -> _Rows:
         key, step_key = jax.random.split(rows.key)
         logits = logits / temperature
-        noise = jax.random.gumbel(step_key, (batch, logits.shape[-1]), logits.dtype)
-        noise = noise if numbers.shape[0] == batch else noise[numbers]  # a response's own, whatever else is left
-        drawn = jnp.argmax((logits if top_p == 1.0 else _nucleus(logits, top_p)) + noise, axis=-1)
+        likely = logits if top_p == 1.0 else _nucleus(logits, top_p)
+        if not greedy:
+            noise = jax.random.gumbel(step_key, (batch, logits.shape[-1]), logits.dtype)
+            likely += noise if numbers.shape[0] == batch else noise[numbers]  # its own, whatever else is left
+        drawn = jnp.argmax(likely, axis=-1)
         shifted = logits - jnp.max(logits, axis=-1, keepdims=True)
         weights = jnp.exp(shifted)
         total = jnp.sum(weights, axis=-1)
