@@ -110,7 +110,7 @@ def test_a_prompt_padded_further_gives_the_same_distribution():
     wide = jnp.pad(tokens, ((0, 0), (3, 0))), jnp.pad(valid, ((0, 0), (3, 0)))
     near, far = (drawn(PARAMS, *each, jax.random.key(4), num_samples=50) for each in ((tokens, valid), wide))
     np.testing.assert_array_equal(near.tokens, far.tokens)
-    np.testing.assert_allclose(near.log_probs, far.log_probs, atol=1e-5)
+    np.testing.assert_allclose(near.log_probs, far.log_probs, rtol=1e-5, atol=1e-5)
 
 
 def test_the_same_key_gives_the_same_samples_and_another_key_others(samples):
