@@ -14,6 +14,7 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.answering import make_answering
 from haepo_jax.language.stages.context import Finish, StageContext
+from haepo_jax.language.stages.fitting import fit_context
 from haepo_jax.language.stages.models import (
     find_policy_folder,
     fold_adapter,
@@ -66,16 +67,20 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
             response_length=texts.response_length,
         )
     frozen = Frozen(base, reference, reward_params)
+    learner = init_learner(
+        trained,
+        make_optimizer_of(config),
+        seed=config.seed,
+        mesh=context.mesh,
+        init_adaptation=make_init_adaptation(config),
+    )
+    context = fit_context(context, decoder, learner, frozen)
+    config = context.config
+    facts["microbatch"] = config.rl.microbatch
     ways = ("one_shot", "two_pass") if config.rl.gradient == "smallest" else (config.rl.gradient,)
     stage, facts["gradient"] = compile_stage(
         context,
-        init_learner(
-            trained,
-            make_optimizer_of(config),
-            seed=config.seed,
-            mesh=context.mesh,
-            init_adaptation=make_init_adaptation(config),
-        ),
+        learner,
         frozen,
         {
             way: make_update(dataclasses.replace(config, rl=dataclasses.replace(config.rl, gradient=way)))

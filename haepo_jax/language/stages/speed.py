@@ -1,9 +1,11 @@
 """How fast a stage learns: tokens of responses a second, and what share of the devices' arithmetic that takes."""
 
-from typing import Any
+import functools
+from collections.abc import Callable, Collection
 
 import jax
-import numpy as np
+
+from haepo_jax.types import Params
 
 _PEAKS = {
     "B200": 2250e12,
@@ -53,12 +55,24 @@ def find_peak(kind: str, dtype: str) -> float | None:
     return next((peak for name, peak in _PEAKS.items() if name.lower() in kind.lower()), None)
 
 
-def compute_utilisation(tokens_per_second: float, flops: int, devices: np.ndarray, dtype: str) -> float | None:
+def compute_utilisation(
+    tokens_per_second: float, flops: int, devices: Collection[jax.Device], dtype: str
+) -> float | None:
     """Computes the share of the devices' peak that `flops` operations a token take; None where that is not known."""
-    peak = find_peak(devices.flat[0].device_kind, dtype)
-    return None if peak is None else tokens_per_second * flops / (peak * devices.size)
+    peak = find_peak(next(iter(devices)).device_kind, dtype)
+    return None if peak is None else tokens_per_second * flops / (peak * len(devices))
 
 
-def count_parameters(params: Any) -> int:
-    """Counts the parameters of a tree."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+def make_utilisation(stage: str, base: Params | None, trained: Params, dtype: str) -> Callable[[float], float | None]:
+    """Makes `tokens a second -> share of the peak` for a stage, None where the peak is not known.
+
+    Args:
+      stage: its name.
+      base: the parameters that an adapter adapts; None where all are trained.
+      trained: what is trained, on the devices.
+      dtype: of the computation.
+    """
+    size = sum(leaf.size for leaf in jax.tree.leaves(trained if base is None else base))
+    flops = count_flops(stage, size, adapter=base is not None)
+    devices = jax.tree.leaves(trained)[0].sharding.device_set
+    return functools.partial(compute_utilisation, flops=flops, devices=devices, dtype=dtype)

@@ -2,14 +2,15 @@
 
 import types
 
-import numpy as np
+import jax.numpy as jnp
 import pytest
 
-from haepo_jax.language.stages.speed import compute_utilisation, count_flops, find_peak
+from haepo_jax.language.stages import speed
+from haepo_jax.language.stages.speed import compute_utilisation, count_flops, find_peak, make_utilisation
 
 
 def devices(kind, count=2):
-    return np.array([types.SimpleNamespace(device_kind=kind)] * count)
+    return [types.SimpleNamespace(device_kind=kind) for _ in range(count)]
 
 
 def test_an_update_takes_eight_operations_a_parameter_and_token():
@@ -22,6 +23,13 @@ def test_the_share_is_that_of_all_devices():
     # 8 x 0.6e9 operations at 50,000 tokens a second are 2.4e14, of two times 9.89e14.
     share = compute_utilisation(50_000, 4_800_000_000, devices("NVIDIA H100 80GB HBM3"), "bfloat16")
     assert share == pytest.approx(2.4e14 / (2 * 9.89e14))
+
+
+def test_a_stage_counts_the_parameters_that_its_adapter_adapts(monkeypatch):
+    monkeypatch.setattr(speed, "find_peak", lambda kind, dtype: 1e6)
+    trained, base = {"a": jnp.zeros((3, 4))}, {"b": jnp.zeros(100)}
+    assert make_utilisation("sft", None, trained, "bfloat16")(50.0) == pytest.approx(6 * 12 * 50 / 1e6)
+    assert make_utilisation("rl", base, trained, "bfloat16")(50.0) == pytest.approx(6 * 100 * 50 / 1e6)
 
 
 @pytest.mark.parametrize(
