@@ -190,7 +190,7 @@ def _plan(batch: int, length: int) -> list[_Stage]:
     if batch * length < _MANY:
         return [_Stage(batch, length - 1, 0)]
     sizes = [batch, *(size for size in (batch // 4, batch // 16) if size >= _FEW), 0]
-    slots = {length // part for part in ((4, 2) if length >= _LONG else (4,))}
+    slots = {length // part for part in ((4, 2) if length >= _LONG else (4,))} - {0}
     everyone = [_Stage(batch, count, sizes[1]) for count in (*sorted(slots), length - 1)]
     return everyone + [_Stage(size, length - 1, until) for size, until in itertools.pairwise(sizes[1:])]
 
