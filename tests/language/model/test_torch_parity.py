@@ -69,7 +69,8 @@ def outputs(architecture, params, score, tokens, valid):
 def assert_parity(folder, name):
     model = read_model(folder / name)
     given = np.load(folder / f"{name}.npz")
-    got = np.asarray(outputs(*model, jnp.asarray(given["tokens"], jnp.int32), given["valid"]))
+    batch = jnp.asarray(given["tokens"], jnp.int32), given["valid"]
+    got = np.asarray(outputs(model.architecture, model.params, model.score, *batch))
     expected = given["outputs"]
     if model.score is None:
         got, expected = got[given["valid"]], expected[given["valid"]]
