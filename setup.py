@@ -42,6 +42,7 @@ setup(
         "craftax": ["craftax>=1.6,<2"],
         "jumanji": ["jumanji>=1.1.2,<2"],
         "navix": ["navix>=4,<5"],
+        "pgx": ["pgx>=2.6,<3"],
         "playground": ["playground>=0.2,<0.3"],
         "tunix": ["google-tunix==0.1.7"],
         "language": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],

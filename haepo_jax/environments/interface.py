@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.games.interface import Game
+
 
 class Discrete(NamedTuple):
     """Actions 0, ..., n - 1."""
@@ -97,6 +99,8 @@ class Environment(NamedTuple):
     then vectors: the features, flattened, and the mask. 0 where all actions are always allowed."""
     masked_shape: tuple[int, ...] | None = None
     """Of the features before they were flattened, which is how a network gets them; where there is a mask, only."""
+    game: Game | None = None
+    """The two-player game whose learner it is made for, against random play; None of any other environment."""
 
     @property
     def feature_shape(self) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from haepo_jax.environments import gymnax_library as gymnax
 from haepo_jax.environments.adapter import adapt, with_params
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.contract import check_environment
+from haepo_jax.environments.games.against import play_against
+from haepo_jax.environments.games.lines import make_connect_four, make_tic_tac_toe
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries import aside, load_library
 from haepo_jax.environments.long_chain import LongChain
@@ -28,6 +30,8 @@ _OURS = {
     "RandomWalk-haepo": RandomWalk,
     "LongChain-haepo": LongChain,
 }
+_GAMES = {"TicTacToe-haepo": make_tic_tac_toe, "ConnectFour-haepo": make_connect_four}
+"""Two-player games, which gymnax has no place for."""
 
 
 def register_ours() -> None:
@@ -43,7 +47,7 @@ register_ours()
 
 def environment_names() -> tuple[str, ...]:
     """The ids that `make` accepts."""
-    return tuple(gymnax.registered_envs)
+    return (*gymnax.registered_envs, *_GAMES)
 
 
 def make(name: Any, kwargs: Kwargs = ()) -> Environment:
@@ -73,6 +77,8 @@ def make(name: Any, kwargs: Kwargs = ()) -> Environment:
     if components.is_outside(name):
         return _make_outside(name, kwargs)
     choose("env", name, environment_names())
+    if name in _GAMES:
+        return _make_game(name, kwargs)
     # Checked before the cache, which takes 12, 12.0 and True == 1 for the same key.
     return _make(name, _checked(name, kwargs) if kwargs else ())
 
@@ -102,6 +108,16 @@ def _not_made(name: str, kwargs: Kwargs, error: BaseException) -> ConfigError:
 
 def _reason(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
+
+
+def _make_game(name: str, kwargs: Kwargs) -> Environment:
+    components.check_arguments("env", _GAMES[name], kwargs=dict(kwargs))
+    return _made_game(name)
+
+
+@functools.cache
+def _made_game(name: str) -> Environment:
+    return _held(play_against(_GAMES[name]()))
 
 
 def _make_of_library(prefix: str, own: str, kwargs: Kwargs) -> Environment:

@@ -1,10 +1,10 @@
 """Population-based training: every few updates the worst members of a population copy its best ones.
 
 Truncation selection and perturbation, as of Jaderberg et al. 2017 (arXiv 1711.09846). A member that copies takes over
-all that its parent has learned (parameters, optimiser, reference) and the settings, and changes those that
-`config.pbt.perturb` names. Its key, its environment steps and its best policy stay its own. All of it follows from the
-number of updates done and from keys that fold in purpose and time, so that neither the chunks of a run nor the devices
-of its members decide a bit.
+all that its parent has learned (parameters, optimiser, reference), the pool of its opponents and the settings, and
+changes those that `config.pbt.perturb` names. Its key, its environment steps and its best policy stay its own. All of
+it follows from the number of updates done and from keys that fold in purpose and time, so that neither the chunks of a
+run nor the devices of its members decide a bit.
 """
 
 import dataclasses
@@ -72,8 +72,8 @@ def make_exchange(
         first = 0 if num_devices == 1 else jax.lax.axis_index(MEMBERS) * rows
         here = first + jnp.arange(rows)
         copies, is_open = parents[here] != here, is_open[here]
-        inherited = (state.learner, state.settings, score)
-        learner, copied, of_parent = fetch_rows(inherited, parents, first, num_devices=num_devices)
+        inherited = (state.learner, state.opponents, state.settings, score)
+        learner, opponents, copied, of_parent = fetch_rows(inherited, parents, first, num_devices=num_devices)
         changed = jax.vmap(lambda member, values: change_settings(config, member, values))(state, copied)
         fresh = Standing(
             standing.member,
@@ -85,6 +85,7 @@ def make_exchange(
         after = dataclasses.replace(
             state,
             learner=learner,
+            opponents=opponents,
             settings={name: _choose(copies, changed[name], value) for name, value in state.settings.items()},
             diverged=state.diverged & ~copies,
             diverged_at=jnp.where(copies, -1, state.diverged_at),

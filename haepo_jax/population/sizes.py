@@ -25,6 +25,7 @@ from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees, get_history, get_reference_rule, get_segment_plan
 from haepo_jax.population.member import make_environment
+from haepo_jax.population.self_play import POOL
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
 from haepo_jax.rollouts.rounds import RoundBounds
@@ -199,6 +200,8 @@ def _state_bytes(config: ExperimentConfig, environment: Environment, networks: N
     copies = (
         1 + moments + (get_reference_rule(get_method_settings(config)) != "none") + (config.evaluate_every is not None)
     )
+    if config.self_play.opponents == POOL:
+        copies += config.self_play.pool_size
     return copies * networks.params * _FLOAT + history * step_bytes(environment)
 
 
