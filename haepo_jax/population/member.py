@@ -109,7 +109,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     """
     config = with_components(config, components)
     environment = make_environment(config)
-    self_play = make_self_play(config, environment, make_algorithm(config, environment).policy)
+    self_play = make_self_play(config, environment)
     if self_play is not None:
         environment = self_play.environment
     algorithm = make_algorithm(config, environment)

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax import components
+from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import ExperimentConfig, SelfPlayConfig, TracedConfig
 from haepo_jax.environments import Environment
 from haepo_jax.environments.games.against import (
-    LINEUP,
     RANDOM,
     Lineup,
     Player,
@@ -132,9 +132,7 @@ class SelfPlay:
         every = self.settings.snapshot_every
         place, enters = updates_done // every % self.settings.pool_size, updates_done % every == 0
         fresh = OpponentPool(newest, updates_done, jnp.float32(0.5))
-        return jax.tree.map(
-            lambda kept, new: kept.at[place].set(jnp.where(enters, new, kept[place])), pool, fresh
-        )
+        return jax.tree.map(lambda kept, new: kept.at[place].set(jnp.where(enters, new, kept[place])), pool, fresh)
 
 
 def weigh_pool(pool: OpponentPool, draw: str) -> jax.Array:
@@ -154,13 +152,12 @@ def weigh_pool(pool: OpponentPool, draw: str) -> jax.Array:
     return weights / weights.sum()
 
 
-def make_self_play(config: ExperimentConfig, environment: Environment, policy: Policy) -> SelfPlay | None:
+def make_self_play(config: ExperimentConfig, environment: Environment) -> SelfPlay | None:
     """Makes the opponents of a config; None where they move at random, as they do without it.
 
     Args:
       config: the experiment.
       environment: a game against random play, or any other.
-      policy: that learns.
 
     Raises:
       ConfigError: the environment is no game, or opponents from outside cannot be made.
@@ -173,6 +170,7 @@ def make_self_play(config: ExperimentConfig, environment: Environment, policy: P
             f"config.self_play.opponents {components.show_name(settings.opponents)} belongs to a two-player game, such "
             f"as TicTacToe-haepo, and env {environment.name} is none; leave it at random."
         )
+    policy = make_algorithm(config, environment).policy  # which sees the same whoever the opponents are
     return SelfPlay(settings, play_against(environment.game, _make_player(settings, policy)))
 
 

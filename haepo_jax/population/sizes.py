@@ -25,9 +25,9 @@ from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.methods import Sees, get_history, get_reference_rule, get_segment_plan
 from haepo_jax.population.member import make_environment
-from haepo_jax.population.self_play import POOL
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
+from haepo_jax.population.self_play import POOL
 from haepo_jax.rollouts.rounds import RoundBounds
 from haepo_jax.runtime.host import in_words
 
