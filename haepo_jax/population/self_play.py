@@ -167,8 +167,8 @@ def make_self_play(config: ExperimentConfig, environment: Environment) -> SelfPl
         return None
     if environment.game is None:
         raise ConfigError(
-            f"config.self_play.opponents {components.show_name(settings.opponents)} belongs to a two-player game, such "
-            f"as TicTacToe-haepo, and env {environment.name} is none; leave it at random."
+            f"config.self_play.opponents {components.show_name(settings.opponents)} belongs to a two-player game, "
+            f"such as TicTacToe-haepo, and env {environment.name} is none; leave it at random."
         )
     policy = make_algorithm(config, environment).policy  # which sees the same whoever the opponents are
     return SelfPlay(settings, play_against(environment.game, _make_player(settings, policy)))

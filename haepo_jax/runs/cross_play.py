@@ -26,6 +26,7 @@ from haepo_jax.types import Params
 RANDOM, PERFECT = "random", "perfect"
 ALL = "all"
 """Every checkpoint that a run has kept."""
+_ENDS = (WIN_RATE, DRAW_RATE, LOSS_RATE)
 _AT_ONCE = 16
 """Pairs that play side by side."""
 _TIC_TAC_TOE = (27,)  # of the observations that the perfect player knows
@@ -120,9 +121,6 @@ def play_all(
                 found = _play_pairs(one, other, rows, columns, keys, games, greedy)
                 note(one.numbers[rows], other.numbers[columns], found)
     return CrossPlay(env, tuple(players), played, wins, draws)
-
-
-_ENDS = (WIN_RATE, DRAW_RATE, LOSS_RATE)
 
 
 def list_checkpoints(workdir: StrPath) -> list[int]:

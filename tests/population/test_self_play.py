@@ -183,7 +183,7 @@ def test_a_member_that_diverges_keeps_its_pool():
     [
         (
             {"env": "CartPole-v1", "self_play": {"opponents": "pool"}},
-            "opponents pool belongs to a two-player game, such as TicTacToe-haepo, and env CartPole-v1 is none; leave it",
+            "opponents pool belongs to a two-player game, such as TicTacToe-haepo, and env CartPole-v1 is none",
         ),
         (
             {"env": "CartPole-v1", "self_play": {"opponents": PERFECT}},

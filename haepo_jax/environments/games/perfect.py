@@ -12,7 +12,7 @@ from haepo_jax.errors import ConfigError
 
 _CELLS = 9
 _POWERS = 3 ** np.arange(_CELLS)
-"""A position is a number in base 3, a digit for each cell: 0 empty, 1 with a stone of who is to move, 2 of the other."""
+"""A position is a number in base 3, a digit for each cell: 0 empty, 1 a stone of who is to move, 2 of the other."""
 
 
 @functools.cache

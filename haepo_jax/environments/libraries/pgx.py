@@ -25,7 +25,7 @@ _MOST_MOVES = {
     "shogi": None,
     "tic_tac_toe": 9,
 }
-"""The games whose two players move strictly in turn, with the most moves of both where the rules bound them closely."""
+"""The games whose players move strictly in turn, with the most moves of both where the rules bound them closely."""
 
 
 def names() -> tuple[str, ...]:

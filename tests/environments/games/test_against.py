@@ -113,7 +113,7 @@ def test_the_opponent_sees_its_own_stones_first():
     environment = play_against(make_tic_tac_toe(), Player(lambda: (), act, ("beside",)))
     params = {LINEUP: Lineup(jnp.zeros(1), jnp.array([-jnp.inf, 0.0]))}
     key = jax.random.key(0)
-    state, observation = environment.reset(params, key)
+    state, _ = environment.reset(params, key)
     # The learner keeps away from cells 0 and 1.
     after = environment.step(params, key, state, jnp.int32(8))
     after = environment.step(params, key, after.state, jnp.int32(4))

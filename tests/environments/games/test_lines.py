@@ -73,7 +73,7 @@ def test_lines_are_those_of_the_rules():
 
 
 def test_a_board_is_drawn_in_the_colours_of_its_players():
-    state, first = play_moves(make_tic_tac_toe(), [0, 8])
+    state, _ = play_moves(make_tic_tac_toe(), [0, 8])
     picture = draw_board(jax.device_get(state))
     colours = {tuple(picture[8 + 16 * row, 8 + 16 * row]) for row in (0, 2)}
     assert picture.shape == (48, 48, 3) and len(colours) == 2 and tuple(picture[8, 24]) == (230, 230, 230)
@@ -83,7 +83,7 @@ def test_a_game_has_the_horizon_of_one_player_and_no_arguments():
     environment = make("ConnectFour-haepo")
     assert environment.max_steps == 21 and environment.action_space == Discrete(7)
     assert environment.feature_shape == (6, 7, 2) and environment.mask_size == 7
-    with pytest.raises(ConfigError, match="config.env_kwargs.rows is not an argument"):
+    with pytest.raises(ConfigError, match=r"config.env_kwargs.rows is not an argument"):
         make("ConnectFour-haepo", (("rows", 4),))
 
 
