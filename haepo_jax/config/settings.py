@@ -41,6 +41,8 @@ OPPONENTS = ("random", "newest", "pool")
 """Whom a learner meets in a two-player game."""
 OPPONENT_DRAWS = ("uniform", "newest", "win_rate")
 """How an episode's opponent is drawn from the pool."""
+SNAPSHOTS = ("own", "population")
+"""Whose policies enter the pool."""
 MEMORIES = ("auto", "store", "remat", "recompute")
 
 MAX_SEED = 2**32 - 1
@@ -165,6 +167,9 @@ class SelfPlayConfig:
     """Earlier policies in the pool; a newer one takes the place of the oldest."""
     snapshot_every: int = count(10, low=1, only_with=_OF_POOL)
     """Updates between two policies that enter the pool, which begins with the first policy."""
+    snapshots: str = choice("own", SNAPSHOTS, only_with=_OF_POOL)
+    """Whose policies enter the pool: the member's `own`, or each time that of another member of its `population`, which
+    goes with population-based training."""
     draw: str = choice("uniform", OPPONENT_DRAWS, only_with=_OF_POOL)
     """How an opponent is drawn from the pool: `uniform`ly, the `newest` of it, or by `win_rate`, those most often
     against whom the learner does worst."""

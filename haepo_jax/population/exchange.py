@@ -65,7 +65,7 @@ def make_exchange(
         standing = _standing(state)
         score = jnp.where(standing.count > 0, standing.total / jnp.maximum(standing.count, 1), standing.score)
         could_learn = jax.vmap(can_learn)(dataclasses.replace(state, diverged=jnp.zeros_like(state.diverged)))
-        own = (score, state.diverged, could_learn, standing.population, _draw_bits(state), standing.member)
+        own = (score, state.diverged, could_learn, standing.population, draw_bits(state, CHOOSE), standing.member)
         *known, members = own if num_devices == 1 else jax.lax.all_gather(own, MEMBERS, tiled=True)
         is_open, parents = choose_parents(*known, fraction=config.pbt.fraction)
         rows = state.diverged.shape[0]
@@ -116,11 +116,11 @@ def _count(standing: Standing, metrics: Metrics, name: str) -> Standing:
     )
 
 
-def _draw_bits(state: MemberState) -> jax.Array:
-    """`[members]` uint32, which choose among the best."""
+def draw_bits(state: MemberState, purpose: int) -> jax.Array:
+    """Draws `[members]` uint32 for one purpose, by which members choose one another after this update."""
 
     def draw(key: jax.Array, done: jax.Array) -> jax.Array:
-        return jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, CHOOSE), done), (), jnp.uint32)
+        return jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, purpose), done), (), jnp.uint32)
 
     return jax.vmap(draw)(state.key, state.updates_done)
 

@@ -36,7 +36,7 @@ from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
-_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT, CHOOSE, CHANGE = range(7)
+_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT, CHOOSE, CHANGE, VISIT = range(8)
 
 
 @flax.struct.dataclass

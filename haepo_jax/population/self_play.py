@@ -30,6 +30,7 @@ from haepo_jax.types import Metrics, Params
 
 NEWEST, POOL, FIXED = "newest", "pool", "fixed"
 """Kinds of opponents in the metrics, beside random play."""
+POPULATION = "population"
 _POINTS_RATE = 0.3
 """How far an update moves the points that the learner is known to make against one of the pool."""
 _LEAST_WEIGHT = 1e-3
@@ -115,7 +116,7 @@ class SelfPlay:
     def remember(
         self, pool: OpponentPool | None, newest: Params, points: jax.Array | None, updates_done: jax.Array
     ) -> OpponentPool | None:
-        """Lets the newest policy into the pool, if it is time, in the place of the oldest.
+        """Remembers an update: the points that were made, and the newest policy, if it enters the pool.
 
         Args:
           pool: as of `line_up`.
@@ -129,10 +130,20 @@ class SelfPlay:
             known = jnp.isfinite(points)
             moved = pool.points + _POINTS_RATE * (jnp.where(known, points, 0) - pool.points)
             pool = dataclasses.replace(pool, points=jnp.where(known, moved, pool.points))
-        every = self.settings.snapshot_every
-        place, enters = updates_done // every % self.settings.pool_size, updates_done % every == 0
-        fresh = OpponentPool(newest, updates_done, jnp.float32(0.5))
-        return jax.tree.map(lambda kept, new: kept.at[place].set(jnp.where(enters, new, kept[place])), pool, fresh)
+        return pool if takes_visitors(self.settings) else let_in(self.settings, pool, newest, updates_done)
+
+
+def takes_visitors(settings: SelfPlayConfig) -> bool:
+    """Returns whether policies of other members enter the pool, and none of its own."""
+    return settings.opponents == POOL and settings.snapshots == POPULATION
+
+
+def let_in(settings: SelfPlayConfig, pool: OpponentPool, params: Params, updates_done: jax.Array) -> OpponentPool:
+    """Lets a policy into the pool, if it is time, in the place of the oldest."""
+    every = settings.snapshot_every
+    place, enters = updates_done // every % settings.pool_size, updates_done % every == 0
+    fresh = OpponentPool(params, updates_done, jnp.float32(0.5))
+    return jax.tree.map(lambda kept, new: kept.at[place].set(jnp.where(enters, new, kept[place])), pool, fresh)
 
 
 def weigh_pool(pool: OpponentPool, draw: str) -> jax.Array:

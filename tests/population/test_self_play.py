@@ -193,6 +193,7 @@ def test_a_member_that_diverges_keeps_its_pool():
             GAME | {"self_play": {"opponents": "math:cos", "opponents_kwargs": {"x": 1.0}}},
             r"config.self_play.opponents_kwargs.x is not an argument of cos",
         ),
+        (GAME | {"self_play": {"opponents": "pool", "snapshots": "population"}}, r"set config.pbt.every \(config.pbt"),
         (
             GAME | {"self_play": {"opponents": "pol"}},
             "'pol' is not known; allowed: random, newest, pool, or one of your",
@@ -229,7 +230,7 @@ def test_settings_of_a_pool_are_read_where_there_is_one(opponents):
     names = {
         name for name in unread(from_config_dict({"self_play": {"opponents": opponents}})) if "self_play." in name
     }
-    of_pool = {f"self_play.{name}" for name in ("pool_size", "snapshot_every", "draw", "newest_share")}
+    of_pool = {f"self_play.{name}" for name in ("pool_size", "snapshot_every", "snapshots", "draw", "newest_share")}
     kwargs = set() if opponents == PERFECT else {"self_play.opponents_kwargs"}
     random = {"self_play.random_share"} if opponents == "random" else set()
     assert names == kwargs | random | (set() if opponents == "pool" else of_pool)
