@@ -164,7 +164,7 @@ def _check_self_play(config: ExperimentConfig) -> None:
     if (config.self_play.opponents, config.self_play.snapshots) == ("pool", "population") and config.pbt.every is None:
         raise ConfigError(
             "config.self_play.snapshots population takes policies of other members, whom a member sees in "
-            "population-based training alone; set config.pbt.every (config.pbt.fraction=0 copies nobody), or choose own."
+            "population-based training alone; set config.pbt.every (config.pbt.fraction=0 copies nobody), or take own."
         )
 
 

@@ -168,8 +168,8 @@ class SelfPlayConfig:
     snapshot_every: int = count(10, low=1, only_with=_OF_POOL)
     """Updates between two policies that enter the pool, which begins with the first policy."""
     snapshots: str = choice("own", SNAPSHOTS, only_with=_OF_POOL)
-    """Whose policies enter the pool: the member's `own`, or each time that of another member of its `population`, which
-    goes with population-based training."""
+    """Whose policies enter the pool: the member's `own`, or each time that of another member of its `population`,
+    which goes with population-based training."""
     draw: str = choice("uniform", OPPONENT_DRAWS, only_with=_OF_POOL)
     """How an opponent is drawn from the pool: `uniform`ly, the `newest` of it, or by `win_rate`, those most often
     against whom the learner does worst."""
