@@ -29,6 +29,7 @@ from haepo_jax.methods.record import (
     StepGroup,
     count_gradient_steps,
     get_history,
+    get_joint,
     get_reference_rule,
     get_segment_plan,
     make_scalars,
@@ -36,10 +37,13 @@ from haepo_jax.methods.record import (
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
+    ALL,
+    JOINT,
     REFERENCES,
     Chosen,
     EpochsConfig,
     HistoryConfig,
+    JointConfig,
     NoSettings,
     ReferenceConfig,
     SegmentConfig,
@@ -79,6 +83,8 @@ class LanguageMethodSettings:
 
 __all__ = [
     "ADVANTAGE_SCALES",
+    "ALL",
+    "JOINT",
     "METHODS",
     "REFERENCES",
     "Adaptation",
@@ -95,6 +101,7 @@ __all__ = [
     "HaepoConfig",
     "HaepoLossConfig",
     "HistoryConfig",
+    "JointConfig",
     "LanguageMethodSettings",
     "Method",
     "MethodSettings",
@@ -116,6 +123,7 @@ __all__ = [
     "check_reference_acts",
     "count_gradient_steps",
     "get_history",
+    "get_joint",
     "get_reference_rule",
     "get_segment_plan",
     "make_scalars",

@@ -14,7 +14,7 @@ from haepo_jax.fields import choice, number
 from haepo_jax.losses import PAIRS, dpo_loss, preference_pairs
 from haepo_jax.methods.record import ExtraMemory, Group, Method, Objective, OnLanguage, Sees, make_scalars
 from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import REFERENCES, Chosen, EpochsConfig, ReferenceConfig
+from haepo_jax.methods.settings import REFERENCES, Chosen, EpochsConfig, JointConfig, ReferenceConfig
 from haepo_jax.types import Metrics
 
 
@@ -31,7 +31,7 @@ class DpoLossConfig:
 
 @with_schedules
 @dataclasses.dataclass(frozen=True)
-class DpoConfig(EpochsConfig, DpoLossConfig, ReferenceConfig):
+class DpoConfig(EpochsConfig, JointConfig, DpoLossConfig, ReferenceConfig):
     """DPO on an environment: pairs of a batch's trajectories, the one of larger return preferred."""
 
     pairs: str = choice("all", PAIRS)
