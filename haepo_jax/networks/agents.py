@@ -76,6 +76,8 @@ def make_one_each[Network: (Policy, Value)](
         which = jnp.array(of_agent)[jnp.argmax(parts.take_number(observations), axis=-1)]
 
         def take_leaf(leaf: jax.Array) -> jax.Array:
+            if leaf.ndim - 1 < which.ndim:  # a constant of the distribution, the same in all
+                return leaf[0]
             index = which.reshape(1, *which.shape, *(1,) * (leaf.ndim - 1 - which.ndim))
             return jnp.take_along_axis(leaf, index, axis=0)[0]
 

@@ -230,8 +230,9 @@ def episode_metrics(
 
     Returns:
       float32 scalars, means over the episodes: `episode_return` (undiscounted; the mean over agents),
-      `episode_length`, and the sum of each of the environment's info metrics over an episode; `policy_entropy`, the mean over all steps; and
-      `env_steps`, int32. With `where` also `num_episodes`; with `persistences` also `plain_return`, the mean over
+      `episode_length`, and the sum of each of the environment's info metrics over an episode; `policy_entropy`, the
+      mean over all steps; and `env_steps`, int32. With `where` also `num_episodes`; with `persistences` also
+      `plain_return`, the mean over
       those of persistence 1, NaN where there is none.
     """
     stats = join_agents(stats, num_agents)
