@@ -5,8 +5,9 @@ central critic what all agents see.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import distrax
 import jax
 import jax.numpy as jnp
 
@@ -76,18 +77,17 @@ def make_one_each[Network: (Policy, Value)](
         which = jnp.array(of_agent)[jnp.argmax(parts.take_number(observations), axis=-1)]
 
         def take_leaf(leaf: jax.Array) -> jax.Array:
-            if leaf.ndim - 1 < which.ndim:  # a constant of the distribution, the same in all
-                return leaf[0]
             index = which.reshape(1, *which.shape, *(1,) * (leaf.ndim - 1 - which.ndim))
             return jnp.take_along_axis(leaf, index, axis=0)[0]
 
-        return jax.tree.map(take_leaf, found)
+        return _make_output(jax.tree.map(take_leaf, found))
 
     def init(key: jax.Array) -> Params:
         return jax.vmap(network.init)(jax.random.split(key, number))
 
     def apply(params: Params, observations: jax.Array) -> Any:
-        return take(jax.vmap(network.apply, in_axes=(0, None))(params, observations), observations)
+        found = jax.vmap(lambda one: _list_arrays(network.apply(one, observations)))(params)
+        return take(found, observations)
 
     changed: dict[str, Any] = {"init": init, "apply": apply}
     if network.recurrence is not None:
@@ -99,10 +99,33 @@ def _recur_each(
     recurrence: Recurrence, take: Callable[[Any, jax.Array], Any]
 ) -> Callable[[Params, jax.Array, Memory], tuple[Carry, Any]]:
     def recur(params: Params, observations: jax.Array, memory: Memory) -> tuple[Carry, Any]:
-        carries, outputs = jax.vmap(lambda one: recurrence.apply(one, observations, memory))(params)
+        def recur_one(params: Params) -> tuple[Carry, Any]:
+            carry, output = recurrence.apply(params, observations, memory)
+            return carry, _list_arrays(output)
+
+        carries, outputs = jax.vmap(recur_one)(params)
         # The carry after T steps is one a row; all its steps are of one agent.
         of_row = memory.resets is not None and not memory.keeps_all
         seen = observations[:, -1] if of_row else observations
         return take(carries, seen), take(outputs, observations)
 
     return recur
+
+
+class _Gaussian(NamedTuple):
+    """What a diagonal Gaussian is made of; the distribution itself keeps arrays where no tree shows them."""
+
+    mean: jax.Array
+    std: jax.Array
+
+
+def _list_arrays(output: Any) -> Any:
+    """Brings what a network gives to a tree of arrays that has nothing beside them."""
+    if isinstance(output, distrax.MultivariateNormalDiag):
+        return _Gaussian(output.loc, output.scale_diag)
+    return output
+
+
+def _make_output(arrays: Any) -> Any:
+    """Makes what a network gives of what `_list_arrays` has made of it."""
+    return distrax.MultivariateNormalDiag(*arrays) if isinstance(arrays, _Gaussian) else arrays

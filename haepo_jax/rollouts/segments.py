@@ -229,7 +229,7 @@ def _next(
 
 
 def _join_agents(last: Totals, has_ended: jax.Array, num_agents: int) -> tuple[Totals, jax.Array]:
-    """The newest episodes of teams, where all agents have ended one."""
+    """Puts the newest episodes of a team's agents together, where all have ended one."""
     if num_agents == 1:
         return last, has_ended
     last, has_ended = jax.tree.map(lambda leaf: leaf.reshape(-1, num_agents), (last, has_ended))

@@ -79,38 +79,43 @@ def test_steps_of_an_agent_are_in_a_group_of_its_own():
     assert group.packed.trajectory_of_step.tolist() == [[[0, 0, 1, 1]]] * 2
 
 
-@pytest.mark.parametrize("joint", ["joint", "own"])
+@pytest.mark.parametrize("joint", ["joint", pytest.param("own", marks=pytest.mark.slow)])
 def test_the_loss_is_that_of_the_agents_own_networks_put_together(joint):
     config = configured(haepo={"joint": joint, "history": 0, "normalization": "none"}, agents={"networks": "each"})
     member = make_member(config)
-    state = member.init(jax.random.key(0), traced_settings(config))
-    traced, learner = member.trace(state), state.learner
-    batch = jax.jit(member.collect)(state)
-    moved = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), learner.params)
-    loss, _ = member.algorithm.loss(traced, learner, batch)(moved)
 
-    def own_sums(params):
-        log_probs = member.algorithm.policy.apply(params, batch.observations).log_prob(batch.actions)
-        return jnp.where(batch.mask, log_probs, 0).sum(axis=1).reshape(4, 3)
+    @jax.jit
+    def both(key):
+        state = member.init(key, traced_settings(config))
+        traced, learner, batch = member.trace(state), state.learner, member.collect(state)
+        moved = jax.tree.map(
+            lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), learner.params
+        )
 
-    scores = own_sums(moved) - own_sums(learner.params)
-    returns = jnp.where(batch.mask, batch.rewards, 0).sum(axis=1).reshape(4, 3)
-    if joint == "joint":
-        scores, returns = scores.sum(axis=1), returns.mean(axis=1)
-    else:
-        scores, returns = scores.T, returns.T
-    own = traced.haepo
-    wanted, _ = haepo_loss(
-        scores,
-        returns,
-        entropy_coef=own.entropy_coef,
-        kl_coef=0,
-        temperature=own.temperature,
-        normalization="none",
-        projection="forward",
-        target="linear",
-        target_effective_sample_size=own.target_effective_sample_size,
-    )
+        def own_sums(params):
+            log_probs = member.algorithm.policy.apply(params, batch.observations).log_prob(batch.actions)
+            return jnp.where(batch.mask, log_probs, 0).sum(axis=1).reshape(4, 3)
+
+        scores = own_sums(moved) - own_sums(learner.params)
+        returns = jnp.where(batch.mask, batch.rewards, 0).sum(axis=1).reshape(4, 3)
+        if joint == "joint":
+            scores, returns = scores.sum(axis=1), returns.mean(axis=1)
+        else:
+            scores, returns = scores.T, returns.T
+        wanted, _ = haepo_loss(
+            scores,
+            returns,
+            entropy_coef=traced.haepo.entropy_coef,
+            kl_coef=0,
+            temperature=traced.haepo.temperature,
+            normalization="none",
+            projection="forward",
+            target="linear",
+            target_effective_sample_size=traced.haepo.target_effective_sample_size,
+        )
+        return member.algorithm.loss(traced, learner, batch)(moved)[0], wanted
+
+    loss, wanted = both(jax.random.key(0))
     np.testing.assert_allclose(loss, wanted, rtol=2e-4)
 
 

@@ -31,8 +31,10 @@ def policy(lanes):
 
 @pytest.fixture(scope="module")
 def episodes(lanes, policy):
-    params = policy.init(jax.random.key(0))
-    return collect(lanes, policy, params, jax.random.key(1), num_trajectories=NUM, horizon=5)
+    def play(key):
+        return collect(lanes, policy, policy.init(key), key, num_trajectories=NUM, horizon=5)
+
+    return jax.device_get(jax.jit(play)(jax.random.key(0)))
 
 
 def test_each_agent_has_an_episode_of_its_own_length(episodes):
@@ -62,11 +64,12 @@ def test_a_team_has_the_mean_return_and_the_longest_episode(episodes):
 
 
 def test_an_agent_that_is_done_waits_until_all_are_and_begins_anew_with_them(lanes, policy):
-    params = policy.init(jax.random.key(0))
-    running = start(lanes, {}, jax.random.key(2), NUM)
-    segment = collect_segment(
-        lanes, policy, params, running, jax.random.key(3), num_steps=7, horizon=10, env_params={}
-    )
+    @jax.jit
+    def play(key):
+        running = start(lanes, {}, key, NUM)
+        return collect_segment(lanes, policy, policy.init(key), running, key, num_steps=7, horizon=10, env_params={})
+
+    segment = play(jax.random.key(2))
     mask = np.asarray(segment.mask).reshape(NUM, NUM_AGENTS, 7)
     T, F = True, False
     for agent, counts in enumerate(([T, F, F, T, F, F, T], [T, T, F, T, T, F, T], [T] * 7)):
@@ -79,6 +82,7 @@ def test_an_agent_that_is_done_waits_until_all_are_and_begins_anew_with_them(lan
     assert (np.asarray(times) == [0, 1, 2, 0, 1, 2, 0]).all()
     assert segment.running.waits.tolist() == [T, F, F] * NUM
     metrics = segment_metrics(segment, num_agents=NUM_AGENTS)
-    returns = np.asarray(segment.rewards).reshape(NUM, NUM_AGENTS, 7)[..., 3:6].sum(axis=-1)
-    np.testing.assert_allclose(metrics["episode_return"], returns.mean(), rtol=1e-6)
+    rewards = np.asarray(segment.rewards).reshape(NUM, NUM_AGENTS, 7)
+    newest = np.stack([rewards[:, 0, 6], rewards[:, 1, 3:5].sum(axis=1), rewards[:, 2, 3:6].sum(axis=1)])
+    np.testing.assert_allclose(metrics["episode_return"], newest.mean(), rtol=1e-6)
     assert metrics["episode_length"] == 3 and metrics["env_steps"] == 7 * NUM and metrics["ticks"] == 3

@@ -1,6 +1,5 @@
 """JaxMARL (Rutherford et al. 2024): environments of many agents, by the steps that do not reset themselves."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -129,13 +128,19 @@ def _split_limit(env: Any) -> tuple[int | None, Any]:
         return int(env.num_inner_steps * env.num_outer_steps), None
     if not hasattr(env, "max_steps"):
         return None, env
-    unlimited = copy.copy(env)
-    holder = unlimited
-    if hasattr(env, "_env"):  # around another, whose limit it is
-        unlimited._env = holder = copy.copy(env._env)
-    holder.max_steps = _NEVER
+    unlimited = _copy(env)
+    if "_env" in vars(env):  # around another, whose limit it is
+        unlimited._env = _copy(env._env)
+    vars(unlimited).get("_env", unlimited).max_steps = _NEVER
     # MPE counts a step after it asks whether the time is over.
     return int(env.max_steps) + isinstance(env, SimpleMPE), unlimited
+
+
+def _copy(env: Any) -> Any:
+    """A copy with the same attributes; `copy.copy` asks those that hand attributes on without end."""
+    other = object.__new__(type(env))
+    vars(other).update(vars(env))
+    return other
 
 
 def _flatten_nested(observation: Any) -> jax.Array:

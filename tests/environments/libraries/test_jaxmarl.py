@@ -21,7 +21,8 @@ FORMS = {
     "MPE_simple_tag_v3": ({}, 4, (16,), Discrete(5), 0, 26),
     "MPE_simple_speaker_listener_v4": ({}, 2, (11,), Discrete(5), 5, 26),
     "MPE_simple_spread_v3 with real actions": ({"action_type": "Continuous"}, 3, (18,), Box(5), 0, 26),
-    "SMAX": ({"scenario": "3m"}, 6, None, Discrete(8), 8, 100),
+    "SMAX": ({"scenario": "3m"}, 6, (75,), Discrete(8), 8, 100),
+    "HeuristicEnemySMAX": ({"scenario": "3m"}, 3, (30,), Discrete(8), 8, 100),
     "hanabi": ({}, 2, (658,), Discrete(21), 21, None),
 }
 QUICK = ("switch_riddle", "MPE_simple_spread_v3", "MPE_simple_speaker_listener_v4")
@@ -33,7 +34,7 @@ def make_both(name, seen=None):
     environment = make_agents(f"jaxmarl:{own}", tuple(sorted(arguments.items())))
     if own == "overcooked":
         arguments = {**arguments, "layout": jaxmarl.environments.overcooked_layouts["cramped_room"]}
-    if own == "SMAX":
+    if own.endswith("SMAX"):
         arguments = {"scenario": jaxmarl.environments.smax.map_name_to_scenario("3m")}
     return environment, jaxmarl.make(own, **arguments)
 
@@ -57,7 +58,7 @@ def test_steps_are_those_of_the_library(name):
     _, number, shape, space, mask_size, limit = FORMS[name]
     found = (environment.num_agents, environment.action_space, environment.mask_size, environment.max_steps)
     assert found == (number, space, mask_size, limit)
-    assert shape is None or environment.observation_shape == shape
+    assert environment.observation_shape == shape
     ours, theirs, draw_actions = (
         jax.jit(environment.step),
         jax.jit(env.step_env),
