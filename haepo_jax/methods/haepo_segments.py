@@ -28,7 +28,7 @@ from haepo_jax.methods.record import (
     count_gradient_steps,
     make_scalars,
 )
-from haepo_jax.methods.settings import Chosen
+from haepo_jax.methods.settings import ALL, Chosen
 from haepo_jax.types import Metrics
 
 BOOTSTRAPS = ("none", "value")
@@ -138,9 +138,15 @@ def check(chosen: Chosen) -> None:
     """Refuses settings that make no sense with segments.
 
     Raises:
-      ConfigError: a temperature that follows a divergence that no gradient step would see.
+      ConfigError: a temperature that follows a divergence that no gradient step would see; a network that is to see
+        what one agent sees, and what all do.
     """
     settings = chosen.settings
+    if (settings.bootstrap, settings.critic, settings.critic_sees) == ("value", "shared", ALL):
+        raise ConfigError(
+            f"{chosen.where('critic')} shared has the policy's network, which sees what one agent sees, and "
+            f"{chosen.names['critic_sees']} is {ALL}; set one of the two to own."
+        )
     if settings.segment_adapt == "dual" and count_gradient_steps(settings) == 1:
         raise ConfigError(
             f"{chosen.where('segment_adapt')} dual holds how far the steps of an update move the policy, which the "
