@@ -16,6 +16,7 @@ from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import (
     ALL,
+    LANGUAGE_METHODS,
     METHODS,
     Chosen,
     Method,
@@ -38,7 +39,7 @@ def load_method(name: Any) -> Method[Any]:
       ConfigError: it is from outside and cannot be imported, or is no record.
     """
     if not is_outside(name):
-        return METHODS[name]
+        return METHODS[name] if name in METHODS else LANGUAGE_METHODS[name]
     return load("algorithm", name, lambda found: isinstance(found, Method), "a haepo_jax.methods.Method")
 
 

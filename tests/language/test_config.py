@@ -29,7 +29,7 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
     [
         (
             {"algorithm": "ppo"},
-            "config.algorithm 'ppo' is not known; allowed: haepo, grpo, rloo, dpo, or one of your own",
+            "config.algorithm 'ppo' is not known; did you mean dpo or ipo, or one of your own",
         ),
         (
             {"haepo": {"projection": "forward", "entropy_coef": 0.0, "kl_coef": 0.0}},
