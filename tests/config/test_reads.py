@@ -131,7 +131,7 @@ def test_what_belongs_to_several_agents_is_not_read_where_there_is_one():
     assert each["agents.sees_number"] == "config.agents.networks is each, so that no network has two agents"
     segments = unread(from_config_dict({"haepo": {"segment_length": 4}}))
     assert segments["haepo.joint"].endswith("the segments that compete are each agent's own")
-    assert "critic_sees" not in " ".join(unread(from_config_dict({"algorithm": "ppo"})))
+    assert "ppo.critic_sees" not in unread(from_config_dict({"algorithm": "ppo"}))
     assert unread(from_config_dict({"algorithm": "ppo"}), one_agent=True)["ppo.critic_sees"]
 
 
