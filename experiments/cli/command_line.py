@@ -59,12 +59,13 @@ def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "Run folder.")
 
 
-def define_loggers() -> None:
-    """Defines `--loggers` and `--logged_members`, which decide no number of a run."""
+def define_loggers(*, of_members: bool = True) -> None:
+    """Defines `--loggers`, and `--logged_members` where a run has several; they decide no number of a run."""
     flags.DEFINE_list(
         "loggers", [], "What shows metrics elsewhere too: tensorboard, wandb, mlflow, or package.module:attribute."
     )
-    flags.DEFINE_list("logged_members", ["0"], "Members, such as 0,5, whose metrics the loggers show.")
+    if of_members:
+        flags.DEFINE_list("logged_members", ["0"], "Members, such as 0,5, whose metrics the loggers show.")
 
 
 def read_loggers() -> dict[str, Any]:

@@ -78,6 +78,7 @@ def test_each_advantage_is_the_one_that_it_is_called(advantage, expected):
     np.testing.assert_allclose(slopes.ravel(), -np.ravel(expected) / 4, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_importance_weights_multiply_the_slopes_of_their_steps():
     log_probs, _, _ = arrays()
     weights = jnp.asarray(np.random.default_rng(1).uniform(0, 2, VALID.shape), jnp.float32)

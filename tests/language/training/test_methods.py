@@ -24,7 +24,7 @@ from haepo_jax.methods import Adaptation
 
 GROUPS, SAMPLES, RESPONSE, VOCAB = 3, 4, 5, 7
 ROWS = GROUPS * SAMPLES
-QUICK = ("dapo", "gvpo")
+QUICK = ("dapo",)
 EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ON_LANGUAGE]
 NO_PENALTY = {"kl_penalty": 0.0, "missing_eos_penalty": 0.0}
 
@@ -154,6 +154,7 @@ class TestWeightsOfTokens:
 
 
 class TestAdaptiveHaepo:
+    @pytest.mark.slow
     def test_the_sharpness_that_a_share_of_the_responses_gives_has_no_unit(self):
         settings = {"adapt": "ess", "normalization": "none", "projection": "forward", "kl_coef": 0.0}
         given = experience()
@@ -185,6 +186,7 @@ class TestAdaptiveHaepo:
         assert make_init_adaptation(config_of("vmpo")) is not None
 
 
+@pytest.mark.slow
 def test_an_adaptation_sees_the_gradient_of_what_the_method_takes():
     """Through the pull-back of a `SeenBatch`, in microbatches: of sums, and of log-probabilities token by token."""
     config = config_of("vmpo")
