@@ -139,7 +139,7 @@ def collect_segment(
         env_keys = jax.random.split(env_key, num)
         after = step_environments(environment, env_params, env_keys, running.state, action)
         done = after.done | (running.current.lengths + 1 >= horizon)
-        record = (
+        record: tuple[jax.Array, ...] = (
             running.observation,
             after.observation,
             action,
@@ -162,7 +162,8 @@ def collect_segment(
     # To draw the randomness of all steps at once costs a fraction of drawing it step by step.
     running, records = jax.lax.scan(step, running, draw(jax.random.split(key, num_steps)))
     by_environment: list[jax.Array] = [jnp.moveaxis(record, 0, 1) for record in records]
-    return Segment(*by_environment[:8], running, *by_environment[8:])
+    mask = by_environment.pop() if environment.ends_early else None
+    return Segment._make([*by_environment, running, mask])
 
 
 def segment_metrics(segment: Segment, *, num_agents: int = 1) -> dict[str, jax.Array]:
