@@ -138,13 +138,13 @@ def _reason(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
 
 
-def _make_game(name: str, kwargs: Kwargs) -> Environment:
+def _make_game(name: str, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:
     components.check_arguments("env", _GAMES[name], kwargs=dict(kwargs))
     return _made_game(name)
 
 
 @functools.cache
-def _made_game(name: str) -> Environment:
+def _made_game(name: str) -> Environment | MultiAgentEnvironment:
     return _held(play_against(_GAMES[name]()))
 
 

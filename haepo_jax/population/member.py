@@ -149,7 +149,8 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         if self_play is None:
             return traced
         lineup = self_play.line_up(traced, algorithm.policy_params(state.learner), state.opponents)
-        return TracedConfig(dataclasses.replace(traced, env_params={**traced.env_params, LINEUP: lineup}))
+        numbers: dict[str, Any] = {**traced.env_params, LINEUP: lineup}
+        return TracedConfig(dataclasses.replace(traced, env_params=numbers))
 
     def collect(state: MemberState) -> Any:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _TRAIN), state.updates_done)

@@ -35,6 +35,7 @@ def make_visit(settings: SelfPlayConfig, functions: MemberFunctions, *, num_devi
 
     def meet(state: MemberState, done: jax.Array) -> MemberState:
         assert state.standing is not None  # `Population.init` gives it
+        assert state.opponents is not None  # and `init` of a member this
         own = (state.standing.population, draw_bits(state, VISIT))
         populations, bits = own if num_devices == 1 else jax.lax.all_gather(own, MEMBERS, tiled=True)
         first = 0 if num_devices == 1 else jax.lax.axis_index(MEMBERS) * state.diverged.shape[0]

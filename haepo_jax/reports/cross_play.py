@@ -1,5 +1,6 @@
 """The games of the policies of a run against one another: files of games and ratings, and a figure of both."""
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ def write(workdir: StrPath, rated: Rated) -> Path:
     try:
         folder.mkdir(exist_ok=True)
         for name, table in tables.items():
-            write_file(folder / name, lambda path, table=table: parquet.write_table(table, path))
+            write_file(folder / name, functools.partial(parquet.write_table, table))
         write_file(folder / FIGURE, lambda path: path.write_bytes(draw_matrix(rated)))
     except OSError as error:
         raise StorageError(f"{folder} is not written: {error.strerror}.") from error

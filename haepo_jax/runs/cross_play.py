@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.environments.games.against import DRAW_RATE, LINEUP, LOSS_RATE, WIN_RATE, Lineup, Player, play_against
 from haepo_jax.environments.games.perfect import make_perfect_player
@@ -61,8 +62,9 @@ class CrossPlay(NamedTuple):
 
 
 class _Team(NamedTuple):
-    """Policies of one network."""
+    """Policies of one network, of all checkpoints, so that one program plays them."""
 
+    config: ExperimentConfig
     environment: Environment
     policy: Policy
     horizon: int
@@ -158,8 +160,16 @@ def _load(workdir: StrPath, checkpoints: Sequence[Checkpoint]) -> tuple[list[Con
                 named = f"member {own.index}" + (f", update {updates[row]}" if len(checkpoints) > 1 else "")
                 players.append(Contestant(named, own.index, own.seed, updates[row]))
             kept = jax.tree.map(lambda leaf, r=rows, p=population: p.here(leaf)[r], params)
-            team = _Team(functions.environment, functions.algorithm.policy, functions.horizon, kept, numbers)
-            teams.append(team)
+            same = next((k for k, team in enumerate(teams) if team.config == population.config), None)
+            if same is not None:
+                team = teams[same]
+                joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), team.params, kept)
+                teams[same] = team._replace(params=joined, numbers=np.concatenate([team.numbers, numbers]))
+                continue
+            algorithm = functions.algorithm
+            teams.append(
+                _Team(population.config, functions.environment, algorithm.policy, functions.horizon, kept, numbers)
+            )
     return players, teams, env
 
 

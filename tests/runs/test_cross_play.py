@@ -50,20 +50,20 @@ def test_all_members_and_checkpoints_play_against_one_another_and_those_that_sta
     names = [player.name for player in played.players]
     expected = [f"member {member}, update {update}" for update in checkpoints(finished) for member in range(2)]
     assert names == [*expected, "random", "perfect"]
-    assert [player.update for player in played.players[:2]] == [3, 3]
-    games = np.full((6, 6), 40)
+    assert {player.update for player in played.players[:-2]} == {1, 3, 6}
+    games = np.full((8, 8), 40)
     np.fill_diagonal(games, 0)
-    games[4, 5] = games[5, 4] = 0
+    games[6, 7] = games[7, 6] = 0
     np.testing.assert_array_equal(played.games, games)
     np.testing.assert_array_equal(played.wins + played.draws + played.wins.T, games)
     np.testing.assert_array_equal(played.draws, played.draws.T)
-    assert played.wins[:4, 5].sum() == 0 and played.wins[5, :4].sum() > 40  # nobody wins against the perfect player
+    assert played.wins[:6, 7].sum() == 0 and played.wins[7, :6].sum() > 60  # nobody wins against the perfect player
 
 
 def test_ratings_and_games_are_written_and_drawn(finished, played):
     folder = report.write(finished, report.rate_all(played))
     games, ratings = (pyarrow.parquet.read_table(folder / name).to_pydict() for name in (report.GAMES, report.RATINGS))
-    assert len(games["player"]) == 6 * 5 - 2
+    assert len(games["player"]) == 8 * 7 - 2
     row = games["player"].index("perfect")
     assert games["losses"][row] == 0 and games["games"][row] == 40
     assert ratings["player"][0] == "perfect" and ratings["elo"] == sorted(ratings["elo"], reverse=True)
