@@ -180,7 +180,7 @@ def _encode_own_preferences(
     preferences: Sequence[Preference], config: DataConfig, tokenizer: Tokenizer, path: str
 ) -> Sequences:
     texts = get_format(config)
-    *prompts, kept = encode_prompts(
+    tokens, valid, kept = encode_prompts(
         [(f"{path}, row {k}", row.prompt) for k, row in enumerate(preferences)],
         tokenizer,
         length=texts.query_length,
@@ -192,7 +192,7 @@ def _encode_own_preferences(
         encode_responses([row.prompt for row in rows], responses, tokenizer, texts.comparison_length)
         for responses in ([row.chosen for row in rows], [row.rejected for row in rows])
     )
-    return _stacked(_joined(*prompts, *chosen), _joined(*prompts, *rejected))
+    return _stacked(_joined(tokens, valid, *chosen), _joined(tokens, valid, *rejected))
 
 
 def _stacked(chosen: Sequences, rejected: Sequences) -> Sequences:

@@ -1,7 +1,7 @@
 """The reward functions that come with the package. They see texts alone, as those from outside do."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -131,7 +131,7 @@ def _get_column(columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any
     return columns[name]
 
 
-BUILT_IN = {
+BUILT_IN: dict[str, Callable[..., list[float]]] = {
     "exact_match": exact_match,
     "regular_expression": regular_expression,
     "format": match_format,

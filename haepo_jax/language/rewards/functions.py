@@ -116,7 +116,7 @@ def load_functions(settings: RewardFunctionSettings, columns: Collection[str], s
 def _load(
     name: str, weight: float, arguments: Mapping[str, Any], columns: Collection[str], source: str
 ) -> RewardFunction:
-    function = BUILT_IN[name] if name in BUILT_IN else components.load(SETTING, name)
+    function: Callable[..., Any] = BUILT_IN[name] if name in BUILT_IN else components.load(SETTING, name)
     short = name_short(name)
     try:
         parameters = list(inspect.signature(function).parameters.values())

@@ -21,6 +21,7 @@ from haepo_jax.language.training.rollout import (
     Rollout,
     Sampled,
     Scores,
+    join_scores,
     make_rollout,
     make_sampler,
     make_scorer,
@@ -102,7 +103,7 @@ def make_phases(
         rewards: jax.Array,
     ) -> tuple[LearnerState, Metrics]:
         key, _ = jax.random.split(learner.key)
-        parts = [Rollout(*one, *of) for one, of in zip(sampled, scores, strict=True)]
+        parts = [join_scores(one, of) for one, of in zip(sampled, scores, strict=True)]
         given: Rollout = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
         total = rewards if given.reward is None else rewards + given.reward
         return learn_from(learner, frozen, given, total, key)

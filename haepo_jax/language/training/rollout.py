@@ -60,6 +60,11 @@ class Scores(NamedTuple):
     reward: jax.Array | None
 
 
+def join_scores(sampled: Sampled, scores: Scores) -> Rollout:
+    """Joins responses and their scores."""
+    return Rollout(sampled.samples, sampled.sequences, scores.reference_log_probs, scores.drift, scores.reward)
+
+
 def make_rollout(
     config: LanguageConfig,
     decoder: Decoder,
@@ -81,7 +86,7 @@ def make_rollout(
 
     def rollout(params: Params, frozen: Frozen, prompts: Prompts, key: jax.Array) -> Rollout:
         sampled = sampled_from(params, prompts, key)
-        return Rollout(*sampled, *score(frozen, sampled))
+        return join_scores(sampled, score(frozen, sampled))
 
     return rollout
 
