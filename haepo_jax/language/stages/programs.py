@@ -10,7 +10,7 @@ from haepo_jax.language.data.buckets import find_width, trim
 from haepo_jax.language.model.sharding import shard_rows
 from haepo_jax.language.stages.context import StageContext
 from haepo_jax.language.stages.memory_check import check_room
-from haepo_jax.language.stages.run import Evaluation, Stage
+from haepo_jax.language.stages.run import Stage
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.progress import report_waiting
 from haepo_jax.types import Metrics
@@ -56,7 +56,6 @@ def compile_stage(
     batch_size: int,
     total: int,
     watched: str,
-    evaluation: Evaluation | None = None,
     prompt_length: int | None = None,
 ) -> tuple[Stage, str]:
     """Compiles the updates, and makes the stage with the one that needs the least memory; returns its name too.
@@ -96,7 +95,6 @@ def compile_stage(
         seed=context.config.seed,
         compile_seconds=time.monotonic() - clock,
         watched=watched,
-        evaluation=evaluation,
         prepare=update.prepare,
     )
     return stage, name

@@ -1,13 +1,18 @@
 """Responses as reward functions read them."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from helpers.small_tokenizers import characters
 
+from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.data.corpus import PromptSet
 from haepo_jax.language.data.prompt_rows import PromptRow
-from haepo_jax.language.stages.judged_update import ask_about
+from haepo_jax.language.stages.judged_update import JudgedUpdate, ask_about
 from haepo_jax.language.training.sampling import Samples
+from haepo_jax.language.training.scoring import Prompts
 
 ROWS = [PromptRow(f"a.jsonl, line {k}", f"prompt {k}", {"answer": k}, None) for k in (1, 2)]
 TOKENIZER = dataclasses.replace(characters(), other_eos_ids=(3,))  # 1 and 3 end a response, 0 is padding
@@ -40,3 +45,18 @@ def test_an_empty_completion_is_judged_as_an_empty_text():
 def test_padding_that_is_sampled_within_a_response_is_no_text_and_what_stands_behind_is():
     first, _ = ask([[A, 0, B, 1], [0, 0, 1], [A, 1], [A, 1]])
     assert first.completions == ["ab", ""] and first.num_tokens == [4, 3]
+
+
+@pytest.mark.parametrize(("lengths", "width"), [((3, 8), 8), ((3, 9), 16), ((64, 1), 64)])
+def test_a_batch_is_placed_in_parts_as_wide_as_its_longest_prompt_needs(lengths, width):
+    valid = np.arange(64) >= 64 - np.array(lengths)[:, None]
+    tokens = np.where(valid, np.arange(64) + 5, 0)
+    settings = {"rewards": "format", "num_prompts": 2, "sampling_parts": 2}
+    context = SimpleNamespace(config=from_config_dict({"rl": settings}), place=lambda part: part)
+    update = JudgedUpdate(context, {}, PromptSet(Prompts(tokens, valid), ROWS, "a.jsonl"), TOKENIZER, None, None)
+    examples = update.make_examples()
+    batch = update.place(examples)
+    assert batch.rows.tolist() == [0, 1] and len(set(examples.checksum.tolist())) == 2
+    assert [part.tokens.shape for part in batch.parts] == [(1, width)] * 2
+    for part, length in zip(batch.parts, lengths, strict=True):
+        assert part.valid.sum() == length and part.tokens[0, -1] == 68
