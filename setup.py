@@ -46,6 +46,8 @@ setup(
         "tunix": ["google-tunix==0.1.7"],
         "language": ["jinja2>=3.1,<4", "safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
         "tensorboard": ["tensorboardX>=2.6,<3"],
+        "wandb": ["wandb>=0.22,<1"],
+        "mlflow": ["mlflow-skinny>=3,<4"],
         "cuda": ["jax[cuda13]>=0.11.2,<0.12"],
         "tpu": ["jax[tpu]>=0.11.2,<0.12"],
         "test": [

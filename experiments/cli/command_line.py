@@ -58,6 +58,25 @@ def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "Run folder.")
 
 
+def define_loggers(*, of_members: bool = True) -> None:
+    """Defines `--loggers`, and `--logged_members` where a run has several; they decide no number of a run."""
+    flags.DEFINE_list(
+        "loggers", [], "What shows metrics elsewhere too: tensorboard, wandb, mlflow, or package.module:attribute."
+    )
+    if of_members:
+        flags.DEFINE_list("logged_members", ["0"], "Members, such as 0,5, whose metrics the loggers show.")
+
+
+def read_loggers() -> dict[str, Any]:
+    """Reads the two as arguments of a run.
+
+    Raises:
+      ConfigError: members that are no whole numbers.
+    """
+    members = arguments.parse_whole_numbers("--logged_members", FLAGS.logged_members, low=0)
+    return {"loggers": FLAGS.loggers, "logged_members": members}
+
+
 def make_console() -> Console:
     """Makes the console of tables: as wide as the terminal, and wide enough for them where there is none."""
     terminal = Console()

@@ -15,6 +15,7 @@ from haepo_jax.config.libraries import split_name
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import (
+    LANGUAGE_METHODS,
     METHODS,
     Chosen,
     Method,
@@ -37,7 +38,7 @@ def load_method(name: Any) -> Method[Any]:
       ConfigError: it is from outside and cannot be imported, or is no record.
     """
     if not is_outside(name):
-        return METHODS[name]
+        return METHODS[name] if name in METHODS else LANGUAGE_METHODS[name]
     return load("algorithm", name, lambda found: isinstance(found, Method), "a haepo_jax.methods.Method")
 
 

@@ -22,6 +22,9 @@ class Chosen(NamedTuple):
     num_trajectories: int
     changed: Container[str] = ()
     """Those that population-based training changes."""
+    steps_of_batch: int | None = None
+    """Gradient steps on a batch where they are none of the method's settings, as on language models; `names` has the
+    name of that setting under `num_epochs`."""
 
     def values(self, name: str) -> tuple[Any, ...]:
         """Every value that a setting has among the members, or the least and the largest that it may come to."""

@@ -23,13 +23,19 @@ from haepo_jax.language.rewards.judge import Judge
 from haepo_jax.language.stages.answering import make_answering
 from haepo_jax.language.stages.context import Finish, StageContext
 from haepo_jax.language.stages.judged_update import JudgedUpdate
-from haepo_jax.language.stages.models import find_policy_folder, fold_adapter, split_trainable, write_stage_model
+from haepo_jax.language.stages.models import (
+    find_policy_folder,
+    fold_adapter,
+    split_trainable,
+    write_stage_adapter,
+    write_stage_model,
+)
 from haepo_jax.language.stages.programs import check_update_room, compile_stage
 from haepo_jax.language.stages.reward import compute_accuracy, read_reward_model
 from haepo_jax.language.stages.run import Evaluation, Stage, StageResult
 from haepo_jax.language.stages.samples import SamplesWriter
 from haepo_jax.language.training import comparisons, rl
-from haepo_jax.language.training.group_update import make_optimizer_of
+from haepo_jax.language.training.group_update import make_init_adaptation, make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, init_learner, whole
 from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.types import Params
@@ -54,14 +60,21 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
     if get_language_rules(config).comparisons is None and has_reward_model(config):
         reward_decoder, reward_params = _read_judge(context, tokenizer, facts)
     frozen = Frozen(base, reference, reward_params)
-    learner = init_learner(trained, make_optimizer_of(config), seed=config.seed, mesh=context.mesh)
+    learner = init_learner(
+        trained,
+        make_optimizer_of(config),
+        seed=config.seed,
+        mesh=context.mesh,
+        init_adaptation=make_init_adaptation(config),
+    )
     evaluation = _make_evaluation(context, decoder, reward_decoder, tokenizer, frozen)
     make = _make_judged if is_judged_on_host(config) else _make_compiled
     stage, facts["gradient"] = make(context, decoder, reward_decoder, tokenizer, learner, frozen)
 
     def finish(result: StageResult, made: Path) -> dict[str, Any]:
-        params = fold_adapter(context, lambda: context.read(source).params, result.learner.trained)
+        params = fold_adapter(context.adapter, lambda: context.read(source).params, result.learner.trained)
         write_stage_model(made, architecture, params, tokenizer)
+        write_stage_adapter(made, architecture, context.adapter, result.learner.trained, base=str(source))
         return facts
 
     return stage._replace(evaluation=evaluation), finish
