@@ -121,7 +121,7 @@ def penalize_length(
     del prompts, completions
     if limit <= free:
         raise ValueError(f"limit must be above free, got {limit} and {free}")
-    return [-min(max(tokens - free, 0) / (limit - free), 1.0) for tokens in num_tokens]
+    return [min(max((free - tokens) / (limit - free), -1.0), 0.0) for tokens in num_tokens]
 
 
 def _get_column(columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
