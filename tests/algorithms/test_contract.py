@@ -37,8 +37,14 @@ from haepo_jax.population.member import make_member
 
 HANDED_IN = "examples.custom_algorithm:METHOD"
 ALL = (*METHODS, HANDED_IN)
+OF_LANGUAGE = (
+    *(f"haepo_jax.methods.policy_ratio:{preset}" for preset in ("DAPO", "GSPO", "GMPO", "CISPO", "SAPO", "VESPO")),
+    *(f"haepo_jax.methods.{name}:METHOD" for name in ("gvpo", "vmpo", "ipo", "simpo", "kto")),
+)
+"""Methods that are for language models first, from outside here."""
+EVERY = [*ALL, *(pytest.param(name, marks=pytest.mark.slow) for name in OF_LANGUAGE)]
 OF_EVERY_UPDATE = {"episode_return", "episode_length", "policy_entropy", "env_steps", "loss", "grad_norm"}
-SMALL = {"num_epochs": 3, "num_steps": 8, "num_minibatches": 2}
+SMALL = {"num_epochs": 3, "num_steps": 8, "num_minibatches": 2, "reference": "previous"}
 M, T = 4, 8
 
 
@@ -86,7 +92,7 @@ def member(name):
     return Member(name)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EVERY)
 class TestEveryMethod:
     def test_reports_what_every_run_does_and_what_its_record_names(self, name):
         one = member(name)
@@ -170,7 +176,7 @@ def test_a_batch_counted_in_steps_is_reported_by_every_method(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *OF_LANGUAGE])
 def test_every_method_learns_from_a_batch_counted_in_steps(name):
     config, update = update_counted_in_steps(name)
     state, metrics = jax.jit(update)(arrays_of(traced_settings(config)))
@@ -224,7 +230,7 @@ WITH_REFERENCE = [name for name in ALL if isinstance(get_method_settings(config_
 WITH_KL = [name for name in WITH_REFERENCE if hasattr(get_method_settings(config_of(name)), "kl_coef")]
 
 
-@pytest.mark.parametrize("name", OF_EPISODES)
+@pytest.mark.parametrize("name", [*OF_EPISODES, *(pytest.param(name, marks=pytest.mark.slow) for name in OF_LANGUAGE)])
 def test_garbage_in_masked_steps_changes_nothing(name):
     one = member(name)
     mask = one.batch.mask
