@@ -44,7 +44,7 @@ OF_LANGUAGE = (
 """Methods that are for language models first, from outside here."""
 EVERY = [*ALL, *(pytest.param(name, marks=pytest.mark.slow) for name in OF_LANGUAGE)]
 OF_EVERY_UPDATE = {"episode_return", "episode_length", "policy_entropy", "env_steps", "loss", "grad_norm"}
-SMALL = {"num_epochs": 3, "num_steps": 8, "num_minibatches": 2, "reference": "previous"}
+SMALL = {"num_epochs": 3, "num_steps": 8, "num_minibatches": 2}
 M, T = 4, 8
 
 
@@ -60,7 +60,11 @@ def config_of(name, **changes):
         "optimizer": {"learning_rate": 0.05},
     }
     config = fixed_config(basic | ({"ppo": SMALL} if name == "ppo" else {}))
-    own = {leaf: value for leaf, value in SMALL.items() if hasattr(get_method_settings(config), leaf)}
+    own = {
+        leaf: value
+        for leaf, value in (SMALL | {"reference": "previous"}).items()
+        if hasattr(get_method_settings(config), leaf)
+    }
     section, _, _ = name_setting(config, "num_epochs").partition(".")
     return fixed_config(basic | ({section: own} if own else {}) | changes)
 
