@@ -40,12 +40,16 @@ setup(
         # Libraries of environments: docs/environments.md has the versions that were run.
         "brax": ["brax>=0.14.2,<0.15"],
         "craftax": ["craftax>=1.6,<2"],
+        "jaxmarl": ["jaxmarl>=0.2,<0.3"],
         "jumanji": ["jumanji>=1.1.2,<2"],
+        "multi_agent": ["jaxmarl>=0.2,<0.3"],
         "navix": ["navix>=4,<5"],
         "playground": ["playground>=0.2,<0.3"],
         "tunix": ["google-tunix==0.1.7"],
         "language": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
         "tensorboard": ["tensorboardX>=2.6,<3"],
+        "wandb": ["wandb>=0.22,<1"],
+        "mlflow": ["mlflow-skinny>=3,<4"],
         "cuda": ["jax[cuda13]>=0.11.2,<0.12"],
         "tpu": ["jax[tpu]>=0.11.2,<0.12"],
         "test": [

@@ -1,4 +1,4 @@
-"""Measures what is around the gradient steps: guard, evaluation, adapting, metrics, checkpoints, compiling, devices.
+"""Measures what settings and a run's protocol cost: guard, evaluation, networks, metrics, checkpoints, compiling.
 
 python -m experiments.overheads --workdir=runs/overheads
 
@@ -27,6 +27,7 @@ _PARTS = {
     "guard": "The divergence guard: 32 seeds, 5 updates of 16 x 500 steps on CartPole",
     "evaluation": "Greedy evaluation in training, CPU seconds: 8 seeds, 40 such updates, 16 episodes each time",
     "adapt": "HAEPO's sharpness, CPU seconds: 32 seeds, 5 such updates of 4 gradient steps",
+    "network": "Networks of two layers of 64, the second a cell that remembers, CPU seconds: 32 seeds, 5 such updates",
     "run": "Metrics and progress: 32 seeds, 40 such updates",
     "checkpoints": "Checkpoints: configs/sweeps/beta_lambda.py, 1,152 members, 6 updates",
     "compile": "Compiling: configs/cartpole.py",
@@ -72,6 +73,8 @@ def _measure(part: str, workdir: Path) -> None:
                 config = _make_config(5)
                 haepo = dataclasses.replace(config.haepo, num_epochs=4)
                 rows = overheads.measure_adapting(dataclasses.replace(config, haepo=haepo), repeats=15)
+            case "network":
+                rows = overheads.measure_networks(_make_config(5), repeats=5)
             case "run":
                 rows = overheads.measure_run(_make_config(40), repeats=8)
             case "checkpoints":

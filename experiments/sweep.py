@@ -13,7 +13,7 @@ if __name__ == "__main__":
 import jax
 from absl import flags
 
-from experiments.cli import arguments, command_line
+from experiments.cli import command_line
 from haepo_jax.config.sweep import Sweep, from_values, sweep_settings, unread_of_search
 from haepo_jax.runs.files import read_summary
 from haepo_jax.runtime import processes
@@ -40,7 +40,7 @@ flags.DEFINE_float(
     "join_seconds", processes.JOIN_SECONDS, "How long processes wait for each other at the start.", lower_bound=1
 )
 flags.DEFINE_float("stall_seconds", 300.0, "Standstill after which a process ends itself.", lower_bound=1)
-flags.DEFINE_list("tensorboard_members", [], "Members, such as 0,5, whose metrics TensorBoard shows too.")
+command_line.define_loggers()
 flags.DEFINE_float("checkpoint_seconds", 60.0, "Least seconds between two checkpoints.", lower_bound=0)
 flags.DEFINE_integer(
     "keep_checkpoints_every", None, "Updates between two checkpoints that are never dropped.", lower_bound=1
@@ -52,7 +52,7 @@ def main() -> int:
     given = flags.FLAGS
     workdir = None if given.dry_run else command_line.read_workdir("runs/beta_lambda")
     sweep = from_values(command_line.read_config_values("configs/sweeps/beta_lambda.py"))
-    chosen = arguments.parse_whole_numbers("--tensorboard_members", given.tensorboard_members, low=0)
+    loggers = command_line.read_loggers()
     processes.initialize(
         given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds, given.join_seconds
     )
@@ -72,7 +72,7 @@ def main() -> int:
         placement=Placement(given.members_per_device, given.trajectory_devices),
         checkpoint_seconds=given.checkpoint_seconds,
         stall_seconds=given.stall_seconds,
-        tensorboard_members=chosen,
+        **loggers,
         keep_checkpoints_every=given.keep_checkpoints_every,
     )
     summary = read_summary(workdir)

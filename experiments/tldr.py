@@ -23,6 +23,7 @@ STAGES = ("sft", "reward", "rl", "evaluate", "memory")
 
 command_line.define_config(settings)
 command_line.define_workdir()
+command_line.define_loggers(of_members=False)
 flags.DEFINE_enum("stage", None, STAGES, "What to do; each stage builds on those before it.")
 flags.DEFINE_float(
     "checkpoint_seconds", 30.0, "Least seconds between two checkpoints; metrics are written with each.", lower_bound=0
@@ -59,7 +60,7 @@ def main() -> int:
         return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
     folder = stages.find_folder(stage, config, workdir)
-    done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
+    done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds, loggers=flags.FLAGS.loggers)
     update = status.find_divergence(folder)
     if done:
         print((folder / "summary.json").read_text(), end="")

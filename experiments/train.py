@@ -15,6 +15,7 @@ from haepo_jax.runs.files import read_summary
 
 command_line.define_config()
 command_line.define_workdir()
+command_line.define_loggers()
 flags.DEFINE_float(
     "checkpoint_seconds", 10.0, "Least seconds between two checkpoints; metrics are written with each.", lower_bound=0
 )
@@ -32,6 +33,7 @@ flags.DEFINE_integer(
 def main() -> int:
     """Runs the experiment, draws its learning curve and prints its table."""
     workdir, config = command_line.read_workdir(), command_line.read_config()
+    loggers = command_line.read_loggers()
     command_line.check_read([config])
 
     from haepo_jax.runs.experiment import run
@@ -42,6 +44,7 @@ def main() -> int:
         workdir,
         checkpoint_seconds=given.checkpoint_seconds,
         stall_seconds=given.stall_seconds,
+        **loggers,
         keep_checkpoints_every=given.keep_checkpoints_every,
     )
 

@@ -52,7 +52,7 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
     """Checks how a component is named; it is not loaded yet.
 
     Args:
-      path: the setting, such as `policy.network`.
+      path: the setting, such as `policy.network`, or the flag, such as `--loggers`.
       value: what it is set to.
       built_in: the names that are allowed beside `package.module:attribute`; any when there are none.
 
@@ -65,10 +65,10 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
     """
     if callable(value) or type(value).__module__ != "builtins":
         raise ConfigError(
-            f"config.{path} must be text, as config.json holds it, got {quoted(value)}{_name_of(value)}."
+            f"{_written(path)} must be text, as config.json holds it, got {quoted(value)}{_name_of(value)}."
         )
     if not isinstance(value, str):
-        raise ConfigError(f"config.{path} must be text, got {quoted(value)}.")
+        raise ConfigError(f"{_written(path)} must be text, got {quoted(value)}.")
     if is_outside(value):
         module, _, attribute = value.partition(":")
         if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
@@ -76,7 +76,7 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
     elif built_in and value not in built_in:
         near = nearest(value, built_in) if len(built_in) > _FEW else ""
         raise ConfigError(
-            f"config.{path} {quoted(value)} is not known"
+            f"{_written(path)} {quoted(value)} is not known"
             + (near[:-1] if near else f"; allowed: {', '.join(built_in)}")
             + ", or one of your own as package.module:attribute."
         )
@@ -86,9 +86,14 @@ def check_name(path: str, value: Any, built_in: Sequence[str] = ()) -> str:
 _FEW = 8  # names that a sentence can list
 
 
+def _written(path: str) -> str:
+    """A setting, or a flag of a command, as a sentence names it."""
+    return path if path.startswith("--") else f"config.{path}"
+
+
 def _no_name(path: str, value: str) -> ConfigError:
     return ConfigError(
-        f"config.{path} {quoted(value)} names nothing that can be imported; it is written as "
+        f"{_written(path)} {quoted(value)} names nothing that can be imported; it is written as "
         "package.module:attribute, such as my_project.maze:Maze."
     )
 
@@ -97,7 +102,7 @@ def load(path: str, name: Any, is_right: Callable[[Any], bool] = callable, kind:
     """Imports a component, or returns the one that the config holds itself.
 
     Args:
-      path: the setting that names it, for the sentence of an error.
+      path: the setting or the flag that names it, for the sentence of an error.
       name: `package.module:attribute`, or the component.
       is_right: whether it is of the kind that is asked for.
       kind: that kind, in words.
@@ -115,7 +120,7 @@ def load(path: str, name: Any, is_right: Callable[[Any], bool] = callable, kind:
     found = _find(path, name) if isinstance(name, str) else name
     if not is_right(found):
         named = f" {name}" if isinstance(name, str) else ""
-        raise ConfigError(f"config.{path}{named} is {quoted(found)}; it must be {kind}.")
+        raise ConfigError(f"{_written(path)}{named} is {quoted(found)}; it must be {kind}.")
     return found
 
 
@@ -130,7 +135,7 @@ def _find(path: str, name: str) -> Any:
         module = sys.modules[module_name]
         near = nearest(attribute, [known for known in vars(module) if not known.startswith("_")]) or "."
         where = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
-        raise ConfigError(f"config.{path} {name}: {module_name}{where} has no {attribute}{near}") from error
+        raise ConfigError(f"{_written(path)} {name}: {module_name}{where} has no {attribute}{near}") from error
 
 
 def _imported(path: str, name: str, module: str) -> ModuleType:
@@ -140,7 +145,7 @@ def _imported(path: str, name: str, module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"config.{path} {name} cannot be imported: there is no module {error.name}; {_HOW_TO_FIND}."
+                f"{_written(path)} {name} cannot be imported: there is no module {error.name}; {_HOW_TO_FIND}."
             ) from error
         raise _failed(path, name, module, error) from error
     except (Exception, SystemExit) as error:
@@ -151,7 +156,7 @@ def _failed(path: str, name: str, module: str, error: BaseException) -> ConfigEr
     where = f" at line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno is not None else ""
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:300].rstrip(".")
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return ConfigError(f"config.{path} {name} cannot be imported: {module} ends{where} with {reason}.")
+    return ConfigError(f"{_written(path)} {name} cannot be imported: {module} ends{where} with {reason}.")
 
 
 def call(

@@ -72,6 +72,22 @@ def measure_adapting(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     return _compare_times(measure_in_turn(measures, repeats))
 
 
+def measure_networks(config: ExperimentConfig, *, repeats: int) -> list[Row]:
+    """Measures all updates in one call with each built-in network of the same sizes, in CPU seconds.
+
+    The cell of those that remember is in the place of the last layer.
+    """
+
+    def with_network(network: str) -> ExperimentConfig:
+        return dataclasses.replace(config, policy=dataclasses.replace(config.policy, network=network))
+
+    measures = {
+        network: _make_one_call(make_population(with_network(network)), clock=time.process_time)
+        for network in ("mlp", "gru", "lstm")
+    }
+    return _compare_times(measure_in_turn(measures, repeats))
+
+
 def measure_run(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     """Measures all updates in one call against a run with its metrics, progress and checkpoints.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Set
+from types import MappingProxyType
 from typing import Any, NewType
 
 import ml_collections
@@ -201,20 +202,28 @@ def sweep_points(config: ExperimentConfig) -> Iterator[dict[str, float]]:
         yield dict(zip(config.sweep, values, strict=True))
 
 
-def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differing_fields(
+    old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> list[str]:
     """The dotted names of the fields in which two configurations (as `to_json`) differ, with both values.
 
     A setting that one of them leaves out has its default there: it came later than the run. What nothing reads in
     either is left out: sections of methods that do not learn, and what every point of a search replaces.
+
+    Args:
+      old: as a folder holds it.
+      new: that of the command.
+      defaults: nested as these, of settings that are none of an experiment's.
     """
     flat_old, flat_new = ({k: v for k, v in flatten(values).items() if v != {}} for values in (old, new))
+    known = flatten(defaults)
     found = []
     unread = _list_unread_sections(_list_algorithms(flat_old) | _list_algorithms(flat_new))
     replaced = _list_replaced(flat_old) & _list_replaced(flat_new)
     for name in sorted(flat_old.keys() | flat_new.keys()):
         if name.partition(".")[0] in unread or name in replaced:
             continue
-        was, now = (flat[name] if name in flat else _default(name) for flat in (flat_old, flat_new))
+        was, now = (flat[name] if name in flat else known.get(name, _default(name)) for flat in (flat_old, flat_new))
         if was != now:
             found.append(f"{name} (was {was}, now {now})")
     return found

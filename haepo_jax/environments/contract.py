@@ -212,9 +212,9 @@ def checked_state(
         _check_observation(name, what, observation, space)
     for what, number in (("reward", reward), *((f"measure {measure}", value) for measure, value in taken.items())):
         if not _is_array(number) or number.shape or not _is_real(number):
-            raise ConfigError(f"env {name} gives its {what} as {_kind(number)}; it must be one real number.")
-    _check_flags(name, {"terminated": terminated, "truncated": truncated})
-    _check_elements(name, state)
+            raise ConfigError(f"env {name} gives its {what} as {words_of(number)}; it must be one real number.")
+    check_flags(name, {"terminated": terminated, "truncated": truncated})
+    check_elements(name, state)
     if not _same_fields(state, after):
         check_state(name, state, after)
     types = jax.tree.map(_as_after, state, after)
@@ -235,12 +235,9 @@ def check_environment(environment: Environment) -> None:
     name, space, limit = environment.name, environment.action_space, environment.max_steps
     checked_info_metrics(name, environment.info_metrics)
     check_observation_shape(name, environment.observation_shape)
-    _check_action_space(name, space)
+    check_action_space(name, space)
     _check_mask(environment)
-    if limit is not None and not (type(limit) is int and 1 <= limit < 2**31):
-        raise ConfigError(
-            f"env {name} has max_steps {quoted(limit)}; it must be a whole number from 1 to {2**31 - 1}, or None."
-        )
+    check_limit(name, limit)
     if not isinstance(environment.params, Mapping):
         raise ConfigError(f"env {name} has params {quoted(environment.params)}; it must map names to numbers.")
 
@@ -253,29 +250,38 @@ def check_environment(environment: Environment) -> None:
     except (Exception, SystemExit) as error:
         raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     if not isinstance(step, Step):
-        raise ConfigError(f"env {name}: its step gives {_kind(step)}; it must be a haepo_jax.environments.Step.")
+        raise ConfigError(f"env {name}: its step gives {words_of(step)}; it must be a haepo_jax.environments.Step.")
     if not isinstance(step.info_metrics, Mapping) or set(step.info_metrics) != set(environment.info_metrics):
-        given = sorted(step.info_metrics) if isinstance(step.info_metrics, Mapping) else _kind(step.info_metrics)
+        given = sorted(step.info_metrics) if isinstance(step.info_metrics, Mapping) else words_of(step.info_metrics)
         raise ConfigError(
             f"env {name}: its step gives the info_metrics {quoted(given)}, and its attribute names "
             f"{quoted(sorted(environment.info_metrics))}; make them the same."
         )
     for what, observation in (("reset", first), ("step", step.observation)):
         wanted = f"float32[{', '.join(map(str, environment.observation_shape))}]"
-        if not _is_array(observation) or _type(observation) != wanted:
+        if not _is_array(observation) or type_of(observation) != wanted:
             raise ConfigError(
-                f"env {name}: the observation of its {what} is {_kind(observation)}; it must be {wanted}."
+                f"env {name}: the observation of its {what} is {words_of(observation)}; it must be {wanted}."
             )
     numbers_given = {"reward": step.reward} | {f"measure {key}": value for key, value in step.info_metrics.items()}
     for what, number in numbers_given.items():
-        if not _is_array(number) or _type(number) != "float32[]":
-            raise ConfigError(f"env {name} gives its {what} as {_kind(number)}; it must be float32[].")
-    _check_flags(name, {"done": step.done, "terminated": step.terminated})
-    _check_elements(name, state)
+        if not _is_array(number) or type_of(number) != "float32[]":
+            raise ConfigError(f"env {name} gives its {what} as {words_of(number)}; it must be float32[].")
+    check_flags(name, {"done": step.done, "terminated": step.terminated})
+    check_elements(name, state)
     check_state(name, state, step.state)
 
 
-def _check_action_space(name: str, space: Any) -> None:
+def check_limit(name: str, limit: Any) -> None:
+    """Refuses a limit on the length of an episode that is neither a number of steps nor None."""
+    if limit is not None and not (type(limit) is int and 1 <= limit < 2**31):
+        raise ConfigError(
+            f"env {name} has max_steps {quoted(limit)}; it must be a whole number from 1 to {2**31 - 1}, or None."
+        )
+
+
+def check_action_space(name: str, space: Any) -> None:
+    """Refuses what is no action space of the interface."""
     sizes: Any = ()
     if isinstance(space, Discrete | Box):
         sizes = space
@@ -326,8 +332,8 @@ def check_state(name: str, before: Any, after: Any) -> None:
     for (path, old), new in zip(tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if (old.dtype, old.shape) != (jnp.result_type(new), jnp.shape(new)):
             raise ConfigError(
-                f"env {name}: state{keystr(path)} is {_type(old)} after a reset and {_type(new)} after a step; both "
-                "must have one dtype and one shape."
+                f"env {name}: state{keystr(path)} is {type_of(old)} after a reset and {type_of(new)} after a step; "
+                "both must have one dtype and one shape."
             )
 
 
@@ -373,7 +379,9 @@ def _count(space: Any) -> int:
 
 def _check_observation(name: str, what: str, observation: Any, space: Any) -> None:
     if not _is_array(observation):
-        raise ConfigError(f"env {name}: the observation of its {what} is {_kind(observation)}; it must be one array.")
+        raise ConfigError(
+            f"env {name}: the observation of its {what} is {words_of(observation)}; it must be one array."
+        )
     shape = () if isinstance(space, spaces.Discrete) else tuple(space.shape)
     if observation.shape != shape:
         raise ConfigError(
@@ -384,21 +392,23 @@ def _check_observation(name: str, what: str, observation: Any, space: Any) -> No
     if not (jnp.issubdtype(observation.dtype, jnp.integer) if whole else _is_real(observation)):
         kind = "whole" if whole else "real"
         raise ConfigError(
-            f"env {name}: the observation of its {what} is {_type(observation)}; it must hold {kind} numbers."
+            f"env {name}: the observation of its {what} is {type_of(observation)}; it must hold {kind} numbers."
         )
 
 
-def _check_flags(name: str, given: Mapping[str, Any]) -> None:
+def check_flags(name: str, given: Mapping[str, Any]) -> None:
+    """Refuses what is not one truth value, by its name in the step."""
     for what, flag in given.items():
         if not _is_array(flag) or flag.shape or flag.dtype != bool:
-            raise ConfigError(f"env {name} gives {what} as {_kind(flag)}; it must be one boolean.")
+            raise ConfigError(f"env {name} gives {what} as {words_of(flag)}; it must be one boolean.")
 
 
-def _check_elements(name: str, state: Any) -> None:
+def check_elements(name: str, state: Any) -> None:
+    """Refuses a state that holds an array without elements."""
     for path, leaf in tree_leaves_with_path(state):
         if 0 in leaf.shape:  # XLA ends the process where such an array is spread over devices
             raise ConfigError(
-                f"env {name}: state{keystr(path)} is {_type(leaf)}, an array without elements; leave it out."
+                f"env {name}: state{keystr(path)} is {type_of(leaf)}, an array without elements; leave it out."
             )
 
 
@@ -435,17 +445,18 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, jax.ShapeDtypeStruct)
 
 
-def _kind(value: Any) -> str:
-    """What an environment has returned, in words."""
+def words_of(value: Any) -> str:
+    """Words what an environment has returned."""
     if value is None:
         return "None"
-    return _type(value) if _is_array(value) else f"a {type(value).__name__}"
+    return type_of(value) if _is_array(value) else f"a {type(value).__name__}"
 
 
 def _is_real(array: Any) -> bool:
     return array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
 
 
-def _type(array: Any) -> str:
+def type_of(array: Any) -> str:
+    """Words dtype and shape of an array."""
     shape = ", ".join(map(str, jnp.shape(array)))
     return f"{jnp.result_type(array)}[{shape}]"

@@ -1,5 +1,6 @@
 """What the rest of the package sees of an environment."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -62,6 +63,64 @@ class Step(NamedTuple):
     """`[]` float32 each: what is reported of the step beyond its reward, by `Environment.info_metrics`."""
 
 
+class ObservationParts(NamedTuple):
+    """Of what the observation of one of several agents is made: a vector of all of these, in this order."""
+
+    own_shape: tuple[int, ...]
+    """Of what the agent itself sees, flattened."""
+    world_size: int = 0
+    """Entries that a critic of all agents sees alone."""
+    number_size: int = 0
+    """Entries that say which agent it is: as many as there are agents, of which one is 1."""
+    mask_size: int = 0
+    """Entries of the action mask."""
+    kinds: tuple[int, ...] = (0,)
+    """The number of each agent's kind, from 0."""
+
+    @property
+    def own_size(self) -> int:
+        """Entries of what the agent itself sees."""
+        return math.prod(self.own_shape)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether there is more than the agent's own, which else keeps its shape."""
+        return bool(self.world_size or self.number_size or self.mask_size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the observation."""
+        size = self.own_size + self.world_size + self.number_size + self.mask_size
+        return (size,) if self.is_vector else self.own_shape
+
+    @property
+    def shape_before_mask(self) -> tuple[int, ...] | None:
+        """Of what stands before the action mask; None without one."""
+        if not self.mask_size:
+            return None
+        more = self.world_size + self.number_size
+        return (self.own_size + more,) if more else self.own_shape
+
+    def take_own(self, observations: jax.Array) -> jax.Array:
+        """Takes what the agent sees, `[..., *own_shape]`, from observations `[..., *shape]`."""
+        if not self.is_vector:
+            return observations
+        return observations[..., : self.own_size].reshape(*observations.shape[:-1], *self.own_shape)
+
+    def take_world(self, observations: jax.Array) -> jax.Array:
+        """Takes what a critic of all sees alone, `[..., world_size]`."""
+        return observations[..., self.own_size : self.own_size + self.world_size]
+
+    def take_number(self, observations: jax.Array) -> jax.Array:
+        """Takes what says which agent it is, `[..., number_size]`."""
+        start = self.own_size + self.world_size
+        return observations[..., start : start + self.number_size]
+
+    def take_mask(self, observations: jax.Array) -> jax.Array:
+        """Takes the action mask, `[..., mask_size]`."""
+        return observations[..., self.shape[-1] - self.mask_size :]
+
+
 class Environment(NamedTuple):
     """Pure functions of one environment, to be vmapped, and its shapes.
 
@@ -97,11 +156,23 @@ class Environment(NamedTuple):
     then vectors: the features, flattened, and the mask. 0 where all actions are always allowed."""
     masked_shape: tuple[int, ...] | None = None
     """Of the features before they were flattened, which is how a network gets them; where there is a mask, only."""
+    num_agents: int = 1
+    """N, how many agents act in it at once. Where there are several, the shapes above are those of one of them, and
+    observations, actions, rewards, ends and info metrics have a leading axis `[N]` (`environments.agents`)."""
+    ends_early: bool = False
+    """Whether the task may end for some agents before it does for others."""
+    parts: ObservationParts | None = None
+    """Of the observations of several agents; None where there is one."""
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """The shape of what a network gets of an observation: all of it but the action mask."""
         return self.observation_shape if self.masked_shape is None else self.masked_shape
+
+    @property
+    def num_flags(self) -> int:
+        """The last entries of an observation that are 0 or 1 and no features: an agent's number, and the mask."""
+        return self.mask_size + (0 if self.parts is None else self.parts.number_size)
 
     def __hash__(self) -> int:
         """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""

@@ -11,7 +11,10 @@ from jax.typing import ArrayLike
 from haepo_jax import components
 from haepo_jax.config.libraries import LIBRARIES, split_name
 from haepo_jax.environments import gymnax_library as gymnax
+from haepo_jax.environments import signals
 from haepo_jax.environments.adapter import adapt, with_params
+from haepo_jax.environments.agents import MultiAgentEnvironment, Seen, as_lanes
+from haepo_jax.environments.agents_contract import check_agents
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.contract import check_environment
 from haepo_jax.environments.interface import Environment
@@ -28,6 +31,7 @@ _OURS = {
     "RandomWalk-haepo": RandomWalk,
     "LongChain-haepo": LongChain,
 }
+_OURS_OF_AGENTS: dict[str, Callable[..., MultiAgentEnvironment]] = {signals.NAME: signals.make_signals}
 
 
 def register_ours() -> None:
@@ -43,17 +47,20 @@ register_ours()
 
 def environment_names() -> tuple[str, ...]:
     """The ids that `make` accepts."""
-    return tuple(gymnax.registered_envs)
+    return (*gymnax.registered_envs, *_OURS_OF_AGENTS)
 
 
-def make(name: Any, kwargs: Kwargs = ()) -> Environment:
+def make(name: Any, kwargs: Kwargs = (), seen: Seen | None = None) -> Environment:
     """The environment with this id; the same object for the same arguments, so that compiled programs are shared.
+
+    One of many agents is given as lanes (`environments.agents`).
 
     Args:
       name: a gymnax id, such as `CartPole-v1`, one of ours, such as `RandomWalk-haepo`, one of another library after
         its prefix, such as `navix:Navix-DoorKey-8x8-v0`, or `package.module:attribute` of what makes a gymnax
-        environment or an `Environment`; or one of these three itself.
+        environment, an `Environment` or a `MultiAgentEnvironment`; or one of these four itself.
       kwargs: `(name, value)` pairs for the constructor of the environment: what decides shapes.
+      seen: what the observation of each of several agents holds beside its own; `Seen()` by default.
 
     Returns:
       The `Environment`.
@@ -67,9 +74,30 @@ def make(name: Any, kwargs: Kwargs = ()) -> Environment:
       (4,)
       >>> make("DeepSea-bsuite", (("size", 12),)).observation_shape
       (12, 12)
+      >>> make("Signals-haepo", (("num_agents", 5),)).num_agents
+      5
     """
+    found = _find(name, kwargs)
+    return as_lanes(found, seen) if isinstance(found, MultiAgentEnvironment) else found
+
+
+def make_agents(name: Any, kwargs: Kwargs = ()) -> MultiAgentEnvironment:
+    """The environment of many agents with this id, before it is made lanes; arguments and errors as of `make`.
+
+    Raises:
+      ConfigError: also one of a single agent.
+    """
+    found = _find(name, kwargs)
+    if not isinstance(found, MultiAgentEnvironment):
+        raise ConfigError(f"env {found.name} has one agent; it must be an environment of many.")
+    return found
+
+
+def _find(name: Any, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:
     if (found := split_name(name)) is not None:
         return _make_of_library(*found, kwargs)
+    if isinstance(name, str) and name in _OURS_OF_AGENTS:
+        return _make_outside(_OURS_OF_AGENTS[name], kwargs, name)
     if components.is_outside(name):
         return _make_outside(name, kwargs)
     choose("env", name, environment_names())
@@ -104,7 +132,7 @@ def _reason(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
 
 
-def _make_of_library(prefix: str, own: str, kwargs: Kwargs) -> Environment:
+def _make_of_library(prefix: str, own: str, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:
     name = f"{prefix}:{own}"
     library = load_library(prefix, name)
     choose(f"env {prefix}:", own, library.names())
@@ -117,7 +145,7 @@ def _make_of_library(prefix: str, own: str, kwargs: Kwargs) -> Environment:
 @functools.cache
 def _made_of_library(
     prefix: str, own: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], types: str
-) -> Environment:
+) -> Environment | MultiAgentEnvironment:
     del types
     name = f"{prefix}:{own}"
     try:
@@ -129,12 +157,13 @@ def _made_of_library(
         raise _not_made(name, kwargs, error) from error
 
 
-def _make_outside(component: Any, kwargs: Kwargs) -> Environment:
-    if isinstance(component, Environment | gymnax.environment.Environment):
+def _make_outside(component: Any, kwargs: Kwargs, name: str | None = None) -> Environment | MultiAgentEnvironment:
+    if isinstance(component, Environment | MultiAgentEnvironment | gymnax.environment.Environment):
         return _adapted(type(component).__name__, component)
     factory = _load_outside(component)
     components.check_arguments("env", factory, kwargs=dict(kwargs))
-    name = component if isinstance(component, str) else getattr(component, "__qualname__", "environment")
+    if name is None:
+        name = component if isinstance(component, str) else getattr(component, "__qualname__", "environment")
     # With their types, as the cache takes 12, 12.0 and True == 1 for the same key.
     return _made_outside(name, factory, tuple(kwargs), repr(kwargs))
 
@@ -150,33 +179,38 @@ def _load_outside(component: Any) -> Any:
 
 
 @functools.cache
-def _made_outside(name: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], types: str) -> Environment:
+def _made_outside(
+    name: str, factory: Any, kwargs: tuple[tuple[str, Any], ...], types: str
+) -> Environment | MultiAgentEnvironment:
     del types
     try:
         made = factory(**dict(kwargs))
     except (Exception, SystemExit) as error:
         raise _not_made(name, kwargs, error) from error
-    if isinstance(made, Environment):
+    if isinstance(made, Environment | MultiAgentEnvironment):
         return _adapted(name, made._replace(name=name))
     if not isinstance(made, gymnax.environment.Environment):
         raise ConfigError(
             f"env {name} makes {quoted(made)}; it must make a gymnax environment or a "
-            "haepo_jax.environments.Environment."
+            "haepo_jax.environments Environment or MultiAgentEnvironment."
         )
     return _adapted(name, made)
 
 
-def _adapted(name: str, made: Any) -> Environment:
-    if isinstance(made, Environment):
+def _adapted(name: str, made: Any) -> Environment | MultiAgentEnvironment:
+    if isinstance(made, Environment | MultiAgentEnvironment):
         return _held(made)
     with components.failures_named(f"env {name}", type(made)):
         return adapt(name, made, made.default_params)
 
 
 @functools.cache
-def _held(made: Environment) -> Environment:
-    """An environment of the package's own interface, held to it."""
-    check_environment(made)
+def _held(made: Environment | MultiAgentEnvironment) -> Environment | MultiAgentEnvironment:
+    """An environment of the package's own interfaces, held to it."""
+    if isinstance(made, MultiAgentEnvironment):
+        check_agents(made)
+    else:
+        check_environment(made)
 
     def named(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -27,11 +27,21 @@ from haepo_jax.config.method import (
 from haepo_jax.config.reads import unread_arguments, unread_by_choices
 from haepo_jax.config.settings import MAX_SEED
 from haepo_jax.errors import ConfigError
-from haepo_jax.fields import choice, component, count, leaves, number, static_arguments, traced_arguments
-from haepo_jax.methods import METHODS, Chosen, LanguageMethodSettings, Method, OnLanguage
+from haepo_jax.fields import (
+    choice,
+    component,
+    count,
+    leaves,
+    number,
+    optional_number,
+    static_arguments,
+    traced_arguments,
+)
+from haepo_jax.losses import IMPORTANCE_MODES, LEVELS
+from haepo_jax.methods import LANGUAGE_METHODS, Chosen, LanguageMethodSettings, Method, OnLanguage
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
 
-ON_LANGUAGE = {name: method.language for name, method in METHODS.items() if method.language is not None}
+ON_LANGUAGE = {name: method.language for name, method in LANGUAGE_METHODS.items() if method.language is not None}
 """The methods that learn on language models, by name."""
 FAMILIES = ("llama", "qwen2", "qwen3", "gpt_neox")
 DTYPES = ("float32", "bfloat16")
@@ -114,6 +124,8 @@ class SftConfig:
     """Gradient steps."""
     batch_size: int = count(32, low=1)
     """Posts of a step."""
+    microbatch: int = count(0, low=0)
+    """Posts whose gradient is computed at a time, to the same gradient of the whole batch; 0 for all."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-3, schedule="cosine", max_grad_norm=1.0)
 
 
@@ -125,19 +137,43 @@ class RewardConfig:
     """Gradient steps."""
     batch_size: int = count(32, low=1)
     """Comparisons of a step."""
+    microbatch: int = count(0, low=0)
+    """Comparisons whose gradient is computed at a time, to the same gradient of the whole batch; 0 for all."""
+    adapter_rank: int = count(0, low=0, high=MOST)
+    """Rank of the LoRA adapters that are trained beside the score, instead of the decoder's parameters; 0 trains all
+    parameters."""
+    adapter_alpha: float = number(16.0, above=0.0, traced=False)
+    """Scale of these adapters, over their rank."""
     pooling: str = choice("sum", POOLINGS)
     """How a response's score comes from those of its tokens: their `sum`, `mean`, or the `last` token's."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, schedule="cosine", max_grad_norm=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
+class ImportanceConfig:
+    """Weights of tokens for what sampling and training make of the same policy differently."""
+
+    level: str = choice("none", ("none", *LEVELS))
+    """Which ratio of trainer to sampler is a token's weight: its own (`token`), the whole response's (`sequence`), or
+    that of the response's mean token (`geometric_mean`). `none` weighs nothing, and takes the sampler's
+    log-likelihoods for those of the policy before the update; else these are computed once more, as the trainer
+    does."""
+    mode: str = choice("truncate", IMPORTANCE_MODES)
+    """What becomes of a weight beyond the bounds: `truncate` puts it on the bound, `mask` makes it 0."""
+    low: float | None = optional_number(above=0.0)
+    """Lower bound of the weights; none when unset."""
+    high: float = number(2.0, above=0.0, traced=False)
+    """Upper bound of the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RlConfig:
-    """Learning from the reward model, or for DPO from the comparisons themselves."""
+    """Learning from the reward model, or by some methods from the comparisons themselves."""
 
     num_updates: int = count(80, low=1)
     """Updates of the run."""
     num_prompts: int = count(8, low=1)
-    """Groups of an update; for DPO its comparisons."""
+    """Groups of an update, or its comparisons."""
     num_samples: int = count(8, low=2)
     """M, the responses to each prompt, which compete with one another."""
     num_epochs: int = count(2, low=1)
@@ -151,7 +187,8 @@ class RlConfig:
     missing_eos_penalty: float = number(1.0, low=0.0, traced=False)
     """Taken off the reward of a response that does not end within its length."""
     kl_penalty: float = number(0.05, low=0.0, traced=False)
-    """Taken off the reward for each nat of log pi - log pi_sft of the response, in every method but DPO."""
+    """Taken off the reward for each nat of log pi - log pi_sft of the response; not with comparisons."""
+    importance: ImportanceConfig = ImportanceConfig()
     evaluate_every: int = count(10, low=0)
     """Updates between two looks at the held-out posts; 0 for none."""
     min_reward_accuracy: float = number(0.75, low=0.0, high=1.0, traced=False)
@@ -284,13 +321,16 @@ def unread(config: LanguageConfig) -> dict[str, str]:
     }
     reasons |= unread_by_choices(config, get_language_rules(config).settings)
     if get_language_rules(config).comparisons:
-        of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty")
+        of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty", "rl.importance.level")
         why = f"config.algorithm is {name_method(config)}, which learns from comparisons"
         reasons |= dict.fromkeys(of_samples, why)
     if config.model.path:
         reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
-    if not config.model.adapter_rank:
-        reasons["model.adapter_alpha"] = "config.model.adapter_rank is 0"
+    for section in ("model", "reward"):
+        if not getattr(config, section).adapter_rank:
+            reasons[f"{section}.adapter_alpha"] = f"config.{section}.adapter_rank is 0"
+    if config.rl.importance.level == "none":
+        reasons |= {f"rl.importance.{name}": "config.rl.importance.level is none" for name in ("mode", "low", "high")}
     return reasons | find_unread_schedules(get_method_settings(config), _make_name_of(config), (), reasons)
 
 
@@ -318,17 +358,12 @@ def name_run(config: LanguageConfig) -> str:
 
 def _check_combinations(config: LanguageConfig) -> None:
     check_own_settings(config, get_language_rules(config).settings, {})
-    adaptation = get_method(config).adaptation
-    if adaptation is not None and adaptation(get_method_settings(config)) is not None:
-        raise ConfigError(
-            f"config.algorithm {name_method(config)} adapts its settings from update to update, which is for "
-            "environments alone; choose settings that stay."
-        )
     rules = get_language_rules(config)
     if rules.check is not None:
         settings, name_of = get_method_settings(config), _make_name_of(config)
-        names = {leaf: name_of(leaf) for leaf, _, _ in leaves(settings)}
-        rules.check(Chosen(settings, {}, names, get_group_size(config)))
+        names = {leaf: name_of(leaf) for leaf, _, _ in leaves(settings)} | {"num_epochs": "rl.num_epochs"}
+        rules.check(Chosen(settings, {}, names, get_group_size(config), steps_of_batch=config.rl.num_epochs))
+    _check_rules(config, rules)
     for scheduled in list_scheduled(config):
         scheduled.check()
     model = config.model
@@ -355,12 +390,42 @@ def _check_combinations(config: LanguageConfig) -> None:
         raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
     if config.rl.top_p < 1.0 and not get_language_rules(config).comparisons:
         _check_penalties(config)
+    for section in ("sft", "reward"):
+        own = getattr(config, section)
+        if own.microbatch > own.batch_size:
+            raise ConfigError(
+                f"config.{section}.microbatch {own.microbatch} is more than the {own.batch_size} rows of a step."
+            )
     if config.rl.gradient != "two_pass":
         return
     rows = config.rl.num_prompts * get_group_size(config)
     if config.rl.microbatch > rows:
         raise ConfigError(
             f"config.rl.microbatch {config.rl.microbatch} is more than the {rows} responses of an update."
+        )
+
+
+def _check_rules(config: LanguageConfig, rules: OnLanguage[Any]) -> None:
+    """Refuses settings of the stage `rl` that the method has no use for, or could not learn with."""
+    if rules.comparisons is not None:
+        return
+    name, importance = name_method(config), config.rl.importance
+    if importance.level != "none" and not rules.weighs_steps:
+        able = ", ".join(other for other, of_other in ON_LANGUAGE.items() if of_other.weighs_steps)
+        raise ConfigError(
+            f"config.rl.importance.level {importance.level} weighs tokens, which config.algorithm {name} does not "
+            f"learn from one by one; set it to none, or choose one of {able}."
+        )
+    if importance.level != "none" and importance.low is not None and importance.low > importance.high:
+        raise ConfigError(
+            f"config.rl.importance.low {importance.low} is above config.rl.importance.high {importance.high}; it may "
+            "be at most that."
+        )
+    taken_off = [f"config.rl.{name}" for name in ("kl_penalty", "missing_eos_penalty") if getattr(config.rl, name) > 0]
+    if rules.wants_returns_from_0 and taken_off:
+        raise ConfigError(
+            f"{' and '.join(taken_off)} may make returns negative, and config.algorithm {name} learns from none that "
+            f"are: set {' and '.join(taken_off)} to 0."
         )
 
 

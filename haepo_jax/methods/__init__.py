@@ -7,10 +7,14 @@ A method of your own need not be here: see docs/components.md. To add one to the
 import dataclasses
 from typing import Any
 
-from haepo_jax.methods import dpo, grpo, haepo, ppo, reinforce, rloo
+from haepo_jax.methods import dpo, grpo, gvpo, haepo, ipo, kto, policy_ratio, ppo, reinforce, rloo, simpo, vmpo
 from haepo_jax.methods.dpo import DpoConfig, DpoLossConfig
 from haepo_jax.methods.grpo import ADVANTAGE_SCALES, GrpoConfig, GrpoLossConfig
-from haepo_jax.methods.haepo import HaepoConfig, HaepoLossConfig
+from haepo_jax.methods.gvpo import GvpoLossConfig
+from haepo_jax.methods.haepo import HaepoConfig, HaepoLanguageConfig, HaepoLossConfig
+from haepo_jax.methods.ipo import IpoLossConfig
+from haepo_jax.methods.kto import KtoLossConfig
+from haepo_jax.methods.policy_ratio import ClippedLossConfig, SapoLossConfig, VespoLossConfig
 from haepo_jax.methods.ppo import PpoConfig
 from haepo_jax.methods.record import (
     Adaptation,
@@ -29,17 +33,22 @@ from haepo_jax.methods.record import (
     StepGroup,
     count_gradient_steps,
     get_history,
+    get_joint,
     get_reference_rule,
     get_segment_plan,
+    make_language_section,
     make_scalars,
     make_section,
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
+    ALL,
+    JOINT,
     REFERENCES,
     Chosen,
     EpochsConfig,
     HistoryConfig,
+    JointConfig,
     NoSettings,
     ReferenceConfig,
     SegmentConfig,
@@ -47,6 +56,8 @@ from haepo_jax.methods.settings import (
     check_minibatches,
     check_reference_acts,
 )
+from haepo_jax.methods.simpo import SimpoLossConfig
+from haepo_jax.methods.vmpo import VmpoLossConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +80,43 @@ METHODS: dict[str, Method[Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class LanguageMethodSettings:
-    """Those of the built-in methods that learn on language models, each with its settings there: a line a method."""
+    """Those that learn on language models by name, each with its settings there: a line a method.
 
-    haepo: HaepoLossConfig = HaepoLossConfig()
-    grpo: GrpoLossConfig = GrpoLossConfig()
-    rloo: NoSettings = NoSettings()
-    dpo: DpoLossConfig = DpoLossConfig()
+    What is no built-in method of environments is one from outside there, such as
+    `config.algorithm=haepo_jax.methods.policy_ratio:GSPO`.
+    """
+
+    haepo: HaepoLanguageConfig = make_language_section(haepo.METHOD)
+    grpo: GrpoLossConfig = make_language_section(grpo.METHOD)
+    rloo: NoSettings = make_language_section(rloo.METHOD)
+    dpo: DpoLossConfig = make_language_section(dpo.METHOD)
+    dr_grpo: ClippedLossConfig = make_language_section(policy_ratio.DR_GRPO)
+    dapo: ClippedLossConfig = make_language_section(policy_ratio.DAPO)
+    gspo: ClippedLossConfig = make_language_section(policy_ratio.GSPO)
+    gmpo: ClippedLossConfig = make_language_section(policy_ratio.GMPO)
+    cispo: ClippedLossConfig = make_language_section(policy_ratio.CISPO)
+    sapo: SapoLossConfig = make_language_section(policy_ratio.SAPO)
+    vespo: VespoLossConfig = make_language_section(policy_ratio.VESPO)
+    reinforce_plus_plus: ClippedLossConfig = make_language_section(policy_ratio.REINFORCE_PLUS_PLUS)
+    maxrl: ClippedLossConfig = make_language_section(policy_ratio.MAXRL)
+    gvpo: GvpoLossConfig = make_language_section(gvpo.METHOD)
+    vmpo: VmpoLossConfig = make_language_section(vmpo.METHOD)
+    ipo: IpoLossConfig = make_language_section(ipo.METHOD)
+    simpo: SimpoLossConfig = make_language_section(simpo.METHOD)
+    kto: KtoLossConfig = make_language_section(kto.METHOD)
+
+
+LANGUAGE_METHODS: dict[str, Method[Any]] = {
+    field.name: field.metadata["method"] for field in dataclasses.fields(LanguageMethodSettings)
+}
+"""The built-in methods that learn on language models, by name."""
 
 
 __all__ = [
     "ADVANTAGE_SCALES",
+    "ALL",
+    "JOINT",
+    "LANGUAGE_METHODS",
     "METHODS",
     "REFERENCES",
     "Adaptation",
@@ -93,8 +131,10 @@ __all__ = [
     "GrpoConfig",
     "GrpoLossConfig",
     "HaepoConfig",
+    "HaepoLanguageConfig",
     "HaepoLossConfig",
     "HistoryConfig",
+    "JointConfig",
     "LanguageMethodSettings",
     "Method",
     "MethodSettings",
@@ -116,6 +156,7 @@ __all__ = [
     "check_reference_acts",
     "count_gradient_steps",
     "get_history",
+    "get_joint",
     "get_reference_rule",
     "get_segment_plan",
     "make_scalars",

@@ -4,14 +4,16 @@ On an environment the group is the batch: environments have no prompts, and all 
 """
 
 import dataclasses
+import functools
 
 import jax
 
 from haepo_jax.fields import choice, number
-from haepo_jax.losses import AGGREGATIONS, group_relative_advantages, grpo_loss
+from haepo_jax.losses import AGGREGATIONS, group_relative_advantages, presets
+from haepo_jax.methods.policy_ratio import make_ratio_objective
 from haepo_jax.methods.record import Method, Objective, OnLanguage, Sees, StepGroup, make_scalars
 from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.settings import Chosen, EpochsConfig, JointConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
 ADVANTAGE_SCALES = ("std", "none")
@@ -35,32 +37,27 @@ class GrpoLossConfig:
 
 @with_schedules
 @dataclasses.dataclass(frozen=True)
-class GrpoConfig(EpochsConfig, GrpoLossConfig, ReferenceConfig):
+class GrpoConfig(EpochsConfig, JointConfig, GrpoLossConfig, ReferenceConfig):
     """GRPO on an environment, where the batch is one group."""
 
 
 def objective(settings: GrpoLossConfig, group: StepGroup, reference_log_probs: jax.Array | None) -> Objective:
     """Makes GRPO's loss of log-probabilities `[..., M, T]`, with `clip_fraction`, `approx_kl` and `reference_kl`."""
-    advantages = group_relative_advantages(group.returns, scale=settings.advantage_scale == "std", where=group.valid)
-    packed = group.packed
+    epsilon = settings.clip_epsilon
+    loss_of = make_ratio_objective(
+        functools.partial(presets.grpo, clip_low=epsilon, clip_high=epsilon, aggregation=settings.aggregation),
+        group,
+        group_relative_advantages(group.returns, scale=settings.advantage_scale == "std", where=group.valid),
+        reference_log_probs,
+        kl_coef=settings.kl_coef,
+    )
 
-    def loss_of(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
-        loss, terms = grpo_loss(
-            log_probs,
-            group.behaviour_log_probs,
-            advantages,
-            reference_log_probs,
-            clip_epsilon=settings.clip_epsilon,
-            kl_coef=0 if reference_log_probs is None else settings.kl_coef,
-            where=group.where,
-            aggregation=settings.aggregation,
-            trajectory_of_step=None if packed is None else packed.trajectory_of_step,
-            max_steps=None if packed is None else packed.max_steps,
-        )
+    def with_metrics(log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
+        loss, terms = loss_of(log_probs)
         metrics = {"clip_fraction": terms.clip_fraction, "approx_kl": terms.approx_kl, "reference_kl": terms.kl}
         return loss, make_scalars(metrics)
 
-    return loss_of
+    return with_metrics
 
 
 def _why_unit_free(chosen: Chosen) -> str | None:
@@ -76,5 +73,5 @@ METHOD = Method(
     metrics=("clip_fraction", "approx_kl", "reference_kl"),
     check=check_reference_acts,
     why_unit_free=_why_unit_free,
-    language=OnLanguage(GrpoLossConfig(), sampled_kl="kl_coef"),
+    language=OnLanguage(GrpoLossConfig(), sampled_kl="kl_coef", weighs_steps=True),
 )

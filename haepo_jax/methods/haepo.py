@@ -38,6 +38,7 @@ from haepo_jax.methods.settings import (
     Chosen,
     EpochsConfig,
     HistoryConfig,
+    JointConfig,
     ReferenceConfig,
     SegmentConfig,
     SegmentPlan,
@@ -46,7 +47,8 @@ from haepo_jax.methods.settings import (
 )
 from haepo_jax.types import Metrics
 
-OF_BATCH, OVER_BATCHES = ("fixed", "ess"), ("dual", "meta")
+DUAL = "dual"
+OF_BATCH, OVER_BATCHES = ("fixed", "ess"), (DUAL, "meta")
 """How sharpness, entropy and the reference's strength are set: by the batch alone, or by what earlier ones gave."""
 
 _SCORE = "haepo.score"
@@ -91,7 +93,7 @@ class HaepoLossConfig:
 
 @with_schedules
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig, SegmentConfig):
+class HaepoConfig(EpochsConfig, HistoryConfig, JointConfig, HaepoLossConfig, ReferenceConfig, SegmentConfig):
     """HAEPO on an environment, where whole episodes compete, or segments of them.
 
     The defaults that differ from those of the loss are of the one setting for every task (docs/method.md).
@@ -174,6 +176,25 @@ class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig,
             shares_torso=self.critic == "shared",
             carries_on=self.segments_from == "continuing",
         )
+
+
+@with_schedules
+@dataclasses.dataclass(frozen=True)
+class HaepoLanguageConfig(HaepoLossConfig):
+    """HAEPO on language models, where a prompt's responses compete and the reference policy is the fine-tuned one."""
+
+    adapt: str = choice("fixed", (*OF_BATCH, DUAL))
+    """How the weights of the entropy and of the KL are set, whose sum is the sharpness b of the target: `fixed` by
+    entropy_coef and kl_coef. `ess` sets b for each group, so that the returns pick a target_effective_sample_size of
+    it; entropy_coef and kl_coef are then shares of b. `dual` begins with both and moves them after each update, so
+    that the weights keep a target_effective_sample_size and a target_kl."""
+    target_effective_sample_size: float = number(0.5, above=0.0, high=0.99, only_with={"adapt": ("ess", DUAL)})
+    """Rho, a share of a group's responses. `ess`: how many its returns pick; 0.05 keeps the best few, 0.9 nearly all,
+    whatever the unit of the rewards. `dual`: what the weights are worth at the last epoch, averaged over groups."""
+    target_kl: float = number(0.1, above=0.0, only_with={"adapt": (DUAL,)})
+    """Divergence from the reference's weights that `dual` allows the weights at the last epoch, in nats a group."""
+    dual_learning_rate: float = number(0.1, above=0.0, only_with={"adapt": (DUAL,)})
+    """The most by which the logarithm of a weight changes after an update, with adapt `dual`."""
 
 
 def objective(settings: HaepoLossConfig, group: Group, reference_log_likelihoods: jax.Array | None) -> Objective:
@@ -289,12 +310,13 @@ def _check_target(chosen: Chosen, of: str = "") -> None:
 
 
 def _check_multipliers(chosen: Chosen) -> None:
-    settings: HaepoConfig = chosen.settings
+    settings: Any = chosen.settings
     where = f"{chosen.where('adapt')} {settings.adapt}"
-    weights = ["entropy_coef"] + ["kl_coef"] * (settings.reference != "none")
+    weights = ["entropy_coef"] + ["kl_coef"] * _has_reference(settings)
     for name in weights:
         if 0 in chosen.values(name):
-            remedy = ", or reference to none" if name == "kl_coef" else ""
+            can_go = name == "kl_coef" and isinstance(settings, ReferenceConfig)
+            remedy = ", or reference to none" if can_go else ""
             raise ConfigError(
                 f"{where} begins with {chosen.where(name)} and multiplies it, so that 0 would stay 0; set it above "
                 f"0{remedy}."
@@ -313,7 +335,8 @@ def _check_multipliers(chosen: Chosen) -> None:
                 f"{chosen.where(schedule)} to {CONSTANT}."
             )
     acts = settings.adapt == "meta" and settings.projection == "forward"
-    if settings.score == "log_ratio" and settings.num_epochs == 1 and not acts:
+    num_epochs = settings.num_epochs if chosen.steps_of_batch is None else chosen.steps_of_batch
+    if settings.score == "log_ratio" and num_epochs == 1 and not acts:
         raise ConfigError(
             f"{where} learns from the weights at the last step on a batch, which are all equal with score log_ratio "
             f"and {chosen.where('num_epochs')} 1; take at least 2 epochs, or another score."
@@ -324,11 +347,22 @@ def _may_both_be_0(chosen: Chosen) -> bool:
     return 0 in chosen.values("entropy_coef") and 0 in chosen.values("kl_coef")
 
 
+def _check_on_language(chosen: Chosen) -> None:
+    _check_target(chosen)
+    if chosen.settings.adapt in OVER_BATCHES:
+        _check_multipliers(chosen)
+
+
+def _has_reference(settings: HaepoLossConfig) -> bool:
+    """Returns whether there is a reference policy, which language models always have."""
+    return not isinstance(settings, ReferenceConfig) or settings.reference != "none"
+
+
 def _make_adaptation(settings: HaepoLossConfig) -> Adaptation | None:
-    if not isinstance(settings, HaepoConfig) or settings.adapt in OF_BATCH:
+    if settings.adapt in OF_BATCH:
         return None
-    make = {"dual": make_dual, "meta": make_meta}[settings.adapt]
-    return make(has_reference=settings.reference != "none")
+    make = {DUAL: make_dual, "meta": make_meta}[settings.adapt]
+    return make(has_reference=_has_reference(settings))
 
 
 def _of_segments(
@@ -393,5 +427,5 @@ METHOD = Method(
     adaptation=_make_adaptation,
     variant=_choose_record,
     unread=haepo_segments.find_unread,
-    language=OnLanguage(HaepoLossConfig(), named_by=("score",), check=_check_target),
+    language=OnLanguage(HaepoLanguageConfig(), named_by=("score",), check=_check_on_language),
 )

@@ -115,6 +115,34 @@ def make_policy_dual(make_group: Callable[[Any, Blocks], Group], metric: str) ->
     return Adaptation(init, begin, end)
 
 
+def make_temperature_dual(metric: str) -> Adaptation:
+    """Makes the temperature of V-MPO's weights one at which they are worth `temperature_bound` nats.
+
+    It rises while the weights' divergence from even ones over the best is above the bound, and falls while it is
+    below: the direction of the slope of V-MPO's dual, in the logarithm. The state is that logarithm.
+
+    Args:
+      metric: of an objective, that divergence.
+
+    Source: V-MPO (arXiv 1909.12238), equation 5.
+    """
+
+    def init(settings: Any, params: Params) -> jax.Array:
+        del params
+        return jnp.log(jnp.asarray(settings.temperature, jnp.float32))
+
+    def begin(settings: Any, log_temperature: jax.Array, batch: SeenBatch) -> tuple[Any, jax.Array]:
+        del batch
+        return dataclasses.replace(settings, temperature=jnp.exp(log_temperature)), log_temperature
+
+    def end(settings: Any, log_temperature: jax.Array, batch: SeenBatch, metrics: Metrics) -> jax.Array:
+        del batch
+        excess = metrics[metric] / settings.temperature_bound - 1
+        return _move(log_temperature, excess, settings.dual_learning_rate)
+
+    return Adaptation(init, begin, end)
+
+
 def make_meta(*, has_reference: bool) -> Adaptation:
     r"""Makes multipliers that move along their meta-gradient: so that the last step makes the next batch's loss lower.
 

@@ -1,14 +1,17 @@
-"""What an objective from outside is held to while it is traced, so that a slip is a sentence that names its method."""
+"""What objective and adaptation of a method from outside are held to while they are traced, so that a slip is a
+sentence that names the method.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from haepo_jax.components import checked_numbers, failures_named
+from haepo_jax.components import check_same_arrays, checked_numbers, failures_named
 from haepo_jax.errors import ConfigError, quoted
-from haepo_jax.methods.record import Method, Objective, make_scalars
-from haepo_jax.types import Metrics
+from haepo_jax.methods.record import Adaptation, Method, Objective, SeenBatch, make_scalars
+from haepo_jax.types import Metrics, Params
 
 _PLACES = ("valid", "packed")
 """Fields of a `Group` and a `StepGroup` that say where the trajectories of a batch are."""
@@ -57,6 +60,54 @@ def hold_to_record(
         return checked
 
     return make
+
+
+def find_adaptation(who: str, method: Method[Any], settings: Any, *, is_outside: bool) -> Adaptation | None:
+    """Finds how a method sets some of its settings while it learns; None where they stay.
+
+    Args:
+      who: the name of the method, for the sentence of an error.
+      method: its record.
+      settings: its settings.
+      is_outside: whether what it gives is to be checked while it is traced.
+    """
+    if method.adaptation is None:
+        return None
+    if not is_outside:
+        return method.adaptation(settings)
+    who = f"config.algorithm {who}"
+    with failures_named(who, method.adaptation):
+        found = method.adaptation(settings)
+    if found is None or isinstance(found, Adaptation):
+        return None if found is None else _hold_to_types(who, found)
+    raise ConfigError(f"{who} has an adaptation that gives {quoted(found)}; it must give an Adaptation, or None.")
+
+
+def _hold_to_types(who: str, adaptation: Adaptation) -> Adaptation:
+    """Holds an adaptation from outside to the settings and the state that it was given."""
+
+    def init(settings: Any, params: Params) -> Any:
+        with failures_named(who, adaptation.init):
+            # As of optimisers: a loop carries the state, in which no number may change its dtype.
+            return jax.tree.map(
+                lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), adaptation.init(settings, params)
+            )
+
+    def begin(settings: Any, state: Any, batch: SeenBatch) -> tuple[Any, Any]:
+        with failures_named(who, adaptation.begin):
+            adapted, after = adaptation.begin(settings, state, batch)
+        if type(adapted) is not type(settings):
+            raise ConfigError(f"{who} adapts its settings to {quoted(adapted)}; they must stay what they are.")
+        check_same_arrays(f"{who} makes a state of its adaptation", "of the state before", state, after)
+        return adapted, after
+
+    def end(settings: Any, state: Any, batch: SeenBatch, metrics: Metrics) -> Any:
+        with failures_named(who, adaptation.end):
+            after = adaptation.end(settings, state, batch, metrics)
+        check_same_arrays(f"{who} makes a state of its adaptation", "of the state before", state, after)
+        return after
+
+    return Adaptation(init, begin, end)
 
 
 def _watch(batch: Any) -> tuple[Any, set[str]]:

@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods.schedules import add_schedules
 from haepo_jax.methods.settings import (
+    JOINT,
     Chosen,
     EpochsConfig,
     HistoryConfig,
+    JointConfig,
     NoSettings,
     ReferenceConfig,
     SegmentConfig,
@@ -85,18 +87,22 @@ class StepGroup(NamedTuple):
     """As in `Group`."""
     packed: Packed | None = None
     """Where M lanes hold N trajectories; then `returns` are `[..., N]`. None where lane k holds trajectory k."""
+    importance_weights: jax.Array | None = None
+    """`[..., M, T]` what the loss of each step is weighed by, as another program has sampled it; None without."""
+    counts: jax.Array | None = None
+    """`[..., M]` boolean, True for the trajectories that count, where they are not packed; None where all do."""
 
     @property
     def valid(self) -> jax.Array | None:
         """As in `Group`."""
-        return None if self.packed is None else self.packed.valid
+        return self.counts if self.packed is None else self.packed.valid
 
     def sum_over_steps(self) -> Group:
         """Computes what is left of trajectories that are not packed as wholes."""
         if self.packed is not None:
             raise ValueError("Trajectories that are packed are summed over their steps by packed.trajectory_of_step.")
         behaviour = trajectory_log_likelihood(self.behaviour_log_probs, where=self.where)
-        return Group(self.returns, self.where.sum(axis=-1), behaviour, self.is_reused)
+        return Group(self.returns, self.where.sum(axis=-1), behaviour, self.is_reused, self.valid)
 
 
 class Samples(NamedTuple):
@@ -110,6 +116,9 @@ class Samples(NamedTuple):
     """`[B]` generalised advantages, not normalised."""
     targets: jax.Array
     """`[B]` returns that the values are to come to."""
+    where: jax.Array | None = None
+    """`[B]` boolean, True for the steps that count, which those of an agent that waits for others do not; None where
+    all do."""
 
 
 class Blocks(NamedTuple):
@@ -202,13 +211,18 @@ class OnLanguage[Settings]:
 
     settings: Settings
     """Its settings there, with their defaults: those of its loss."""
-    comparisons: Callable[[Any, jax.Array], Objective] | None = None
+    comparisons: Callable[[Any, jax.Array, jax.Array], Objective] | None = None
     """For a method that learns from comparisons that are given, rather than from responses that it samples:
-    `(settings, reference log-likelihoods [..., 2]) -> objective` of log-likelihoods `[..., 2]`, the chosen first."""
+    `(settings, reference log-likelihoods [..., 2], lengths [..., 2]) -> objective` of log-likelihoods `[..., 2]`, the
+    chosen first."""
     sampled_kl: str | None = None
     """Its setting that weighs a KL divergence estimated from the samples."""
     named_by: tuple[str, ...] = ()
     """Its settings that stand in the name of a run."""
+    weighs_steps: bool = False
+    """Whether its loss takes importance weights of steps, `StepGroup.importance_weights`."""
+    wants_returns_from_0: bool = False
+    """Whether it learns from returns that are not negative alone, so that nothing may be taken off them."""
     check: Callable[[Chosen], None] | None = None
     """Refuses its settings there that cannot go together."""
 
@@ -241,8 +255,7 @@ class Method[Settings]:
     """Why it learns the same from rewards in any unit, which completes "has no effect, as ..."; None where it does
     not."""
     adaptation: Callable[[Any], Adaptation | None] | None = None
-    """`settings -> how some of them are set while it learns`, None where they stay as they are. Not on language
-    models."""
+    """`settings -> how some of them are set while it learns`, None where they stay as they are."""
     variant: Callable[[Any], "Method[Settings]"] | None = None
     """`settings -> the record that holds with them`, of a method that sees its batches otherwise with some; its
     settings are the same kind. None where this one always does."""
@@ -277,6 +290,12 @@ def make_section[Settings](method: Method[Settings]) -> Settings:
     return dataclasses.field(default=method.settings, metadata={"method": method})
 
 
+def make_language_section(method: Method[Any]) -> Any:
+    """Makes the field of a config that holds a method's settings on language models; as `make_section` does."""
+    assert method.language is not None
+    return dataclasses.field(default=method.language.settings, metadata={"method": method})
+
+
 def count_gradient_steps(settings: Any) -> int:
     """Counts the gradient steps that a method with these settings takes in an update."""
     if isinstance(settings, SegmentConfig) and settings.segment_plan is not None:
@@ -292,6 +311,11 @@ def get_reference_rule(settings: Any) -> str:
 def get_segment_plan(settings: Any) -> SegmentPlan | None:
     """Returns how a method with these settings cuts and plays segments; None where it sees complete episodes."""
     return settings.segment_plan if isinstance(settings, SegmentConfig) else None
+
+
+def get_joint(settings: Any) -> str:
+    """Returns whose trajectories compete where several agents play: `joint`, unless the settings choose."""
+    return settings.joint if isinstance(settings, JointConfig) else JOINT
 
 
 def get_history(settings: Any) -> int:

@@ -1,7 +1,7 @@
 """One attempt at a run: the provenance, the watchdog, the programs and the clocks that its groups and waves share."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,9 @@ from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import Interrupted
 from haepo_jax.population.population import Population
 from haepo_jax.runs.component_files import Described
+from haepo_jax.runs.files import read_record
 from haepo_jax.runs.identity import read_run_id
+from haepo_jax.runs.loggers import MemberLoggers, Request
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.progress import report_waiting
 from haepo_jax.runs.provenance import Provenance
@@ -47,7 +49,7 @@ class Attempt:
         *,
         checkpoint_seconds: float,
         stall_seconds: float,
-        tensorboard_members: Collection[int],
+        loggers: Request,
         keep_checkpoints_every: int | None,
     ) -> None:
         """Adds the attempt to the provenance of the run.
@@ -59,12 +61,12 @@ class Attempt:
           components: those from outside that it is made with.
           checkpoint_seconds: see `run_sweep`, as the others.
           stall_seconds: see there.
-          tensorboard_members: see there.
+          loggers: those that show the metrics of some members elsewhere.
           keep_checkpoints_every: see there.
         """
         self.workdir = workdir
         self.checkpoint_seconds = checkpoint_seconds
-        self.tensorboard_members = tensorboard_members
+        self.loggers = loggers
         self.keep_checkpoints_every = keep_checkpoints_every
         with processes.all_or_none():
             self.provenance = Provenance(workdir, jax.local_devices(), jax.process_index(), components)
@@ -93,6 +95,17 @@ class Attempt:
             text=self._text,
             process=jax.process_index(),
             run=read_run_id(self.workdir),
+        )
+
+    def make_loggers(self, population: Population, *, first_update: int) -> MemberLoggers:
+        """Makes the loggers of those chosen members that are on this process."""
+        return MemberLoggers(
+            self.loggers,
+            self.workdir,
+            population.members_here,
+            run_id=read_run_id(self.workdir) or self.workdir.name,  # an old run has none
+            config=read_record(self.workdir),
+            first_update=first_update,
         )
 
     def begin_compiling(self, population: Population) -> None:

@@ -25,7 +25,7 @@ from haepo_jax.runs.component_files import Described, add_recorded_folders, desc
 from haepo_jax.runs.files import StrPath, read_summary
 from haepo_jax.runs.folder import lock_folder, set_aside, storage_errors, write_json
 from haepo_jax.runs.identity import check_run, rewrite_lost_members, write_identity
-from haepo_jax.runs.loggers import check_request
+from haepo_jax.runs.loggers import MakeLogger, make_request
 from haepo_jax.runs.placement import Placement, place_groups
 from haepo_jax.runs.programs import check_programs, record_programs
 from haepo_jax.runs.restore import check_resumable, describe_next_start, set_foreign_parts_aside
@@ -45,6 +45,8 @@ def run(
     *,
     checkpoint_seconds: float = 10.0,
     stall_seconds: float = STALL_SECONDS,
+    loggers: Sequence[str | MakeLogger] = (),
+    logged_members: Collection[int] = (0,),
     keep_checkpoints_every: int | None = None,
 ) -> bool:
     """Runs an experiment, or resumes it, until its folder is complete; see `run_sweep`.
@@ -61,6 +63,8 @@ def run(
         workdir,
         checkpoint_seconds=checkpoint_seconds,
         stall_seconds=stall_seconds,
+        loggers=loggers,
+        logged_members=logged_members,
         keep_checkpoints_every=keep_checkpoints_every,
     )
 
@@ -72,7 +76,8 @@ def run_sweep(
     placement: Placement = _PLACEMENT,
     checkpoint_seconds: float = 60.0,
     stall_seconds: float = STALL_SECONDS,
-    tensorboard_members: Collection[int] = (),
+    loggers: Sequence[str | MakeLogger] = (),
+    logged_members: Collection[int] = (0,),
     keep_checkpoints_every: int | None = None,
 ) -> bool:
     """Runs a sweep, or resumes it, until its folder is complete. All processes of a run call it.
@@ -85,7 +90,9 @@ def run_sweep(
         wave and its last one always end with a checkpoint.
       stall_seconds: a process in which nothing has moved for so long ends itself, but never before a chunk of
         updates has taken ten times as long as was to be expected, nor while one process alone does the first update.
-      tensorboard_members: indices of the members whose metrics TensorBoard shows too.
+      loggers: what shows metrics elsewhere too: `tensorboard`, `wandb`, `mlflow`, `package.module:attribute`, or what
+        makes a `haepo_jax.runs.loggers.Logger` itself. They decide no number, and one that fails stops nothing.
+      logged_members: the numbers of the members that they show.
       keep_checkpoints_every: updates between two checkpoints that are never dropped, also by later attempts; by
         default the newest three of a wave alone stay. It decides no number.
 
@@ -110,7 +117,7 @@ def run_sweep(
             words = sizes.describe_long_updates(group.config, len(group.members))
             if words is not None and processes.is_first():
                 print(words, flush=True)
-        check_request(tensorboard_members, len(sweep.members))
+        requested = make_request(loggers, logged_members, len(sweep.members))
     with agreement.one_folder(workdir), _hold(workdir, sweep), signals.leaving(lambda: describe_next_start(workdir)):
         with processes.all_or_none():
             components = describe_components(group.config for group in sweep.groups)
@@ -126,7 +133,7 @@ def run_sweep(
             components,
             checkpoint_seconds=checkpoint_seconds,
             stall_seconds=stall_seconds,
-            tensorboard_members=tensorboard_members,
+            loggers=requested,
             keep_checkpoints_every=keep_checkpoints_every,
         )
         _train(sweep, populations, attempt)

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -37,31 +38,43 @@ FLAGS = (  # of JAX, that decide numbers whatever the program
 
 
 @contextlib.contextmanager
-def open_run(workdir: StrPath, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+def open_run(
+    workdir: StrPath,
+    config: Mapping[str, Any],
+    members: Sequence[Mapping[str, Any]],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[None]:
     """Holds the run folder for this run alone, after making it or checking that it holds this very run.
 
     Args:
       workdir: the run folder.
       config: what its `config.json` holds.
       members: what its `members.json` holds.
+      defaults: see `check_run`.
 
     Raises:
       ConfigError: see `lock_folder` and `check_run`.
     """
     workdir = Path(workdir)
     with lock_folder(workdir):
-        check_run(workdir, config, members)
+        check_run(workdir, config, members, defaults)
         write_identity(workdir, config, members)
         yield
 
 
-def check_run(workdir: Path, config: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
+def check_run(
+    workdir: Path,
+    config: Mapping[str, Any],
+    members: Sequence[Mapping[str, Any]],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Makes sure that the folder holds this very run, or none; changes nothing.
 
     Args:
       workdir: a folder that this process holds.
       config: what `config.json` holds.
       members: what `members.json` holds.
+      defaults: those of settings that are none of an experiment's, which one that came later than the run has in it.
 
     Raises:
       ConfigError: it holds a run with another config (the differing fields are named), other members, or one begun
@@ -78,7 +91,7 @@ def check_run(workdir: Path, config: Mapping[str, Any], members: Sequence[Mappin
                 "back, or use another folder."
             )
         return
-    differences = differing_fields(read_record(workdir), config)
+    differences = differing_fields(read_record(workdir), config, defaults)
     if differences:
         raise ConfigError(
             f"--workdir {workdir} holds a run with another config: {', '.join(differences)}; "

@@ -20,7 +20,6 @@ from haepo_jax.population.member import MemberState, total_steps
 from haepo_jax.population.population import Population
 from haepo_jax.runs.attempt import Attempt
 from haepo_jax.runs.folder import storage_errors
-from haepo_jax.runs.loggers import Scalars
 from haepo_jax.runs.progress import ProgressReport, count_updates_within
 from haepo_jax.runs.recorder import Recorder, Rows, resume_recording
 from haepo_jax.runs.waves import Wave
@@ -85,9 +84,7 @@ class WaveRun:
         with storage_errors(attempt.workdir):
             self._state, self._recorder = self._start(wave)
             self._done = self._recorder.done
-        self._scalars = Scalars(
-            attempt.workdir / "tensorboard", population.members_here, attempt.tensorboard_members, self._done
-        )
+        self._loggers = attempt.make_loggers(population, first_update=self._done)
         arrays = population.to_arrays(self._state)
         self._env_steps = total_steps(population.here(arrays.env_steps))
         self._share = max(1, len(self._env_steps)) / len(population.members)  # of the members, in this process
@@ -111,7 +108,7 @@ class WaveRun:
             raise
         finally:
             attempt.watchdog.pause()
-            self._scalars.close()
+            self._loggers.close()
 
     def _agree(self, *, seconds: float = 0.0, state: MemberState | None = None, due: bool = False) -> _Decision:
         """Decides, for all processes alike, what they do next, from what each of them sees."""
@@ -267,7 +264,7 @@ class WaveRun:
             arrays,
             rows,
             note=attempt.note,
-            beside=lambda: self._scalars.write(first, metrics, ran),
+            beside=lambda: self._loggers.write(first, metrics, ran),
             keep=self._is_kept(),
         )
         attempt.saving_seconds += time.monotonic() - clock

@@ -23,7 +23,15 @@ from haepo_jax.config.method import list_fields
 from haepo_jax.config.reads import unread
 from haepo_jax.environments.contract import BY_EVERY_RUN
 from haepo_jax.errors import ConfigError
-from haepo_jax.methods import METHODS, EpochsConfig, LanguageMethodSettings, MethodSettings, ReferenceConfig, Sees
+from haepo_jax.methods import (
+    LANGUAGE_METHODS,
+    METHODS,
+    EpochsConfig,
+    LanguageMethodSettings,
+    MethodSettings,
+    ReferenceConfig,
+    Sees,
+)
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.population.member import make_member
 
@@ -275,6 +283,7 @@ def test_a_method_without_a_reference_keeps_none():
 def test_the_sections_of_the_configs_are_those_of_the_records():
     for name, method in METHODS.items():
         assert getattr(MethodSettings(), name) == method.settings
-    expected = {name: method.language.settings for name, method in METHODS.items() if method.language is not None}
-    sections = LanguageMethodSettings()
-    assert {field.name: getattr(sections, field.name) for field in dataclasses.fields(sections)} == expected
+    of_both = {name: method for name, method in METHODS.items() if method.language is not None}
+    assert {**LANGUAGE_METHODS, **of_both} == LANGUAGE_METHODS
+    for name, method in LANGUAGE_METHODS.items():
+        assert getattr(LanguageMethodSettings(), name) == method.language.settings

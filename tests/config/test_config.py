@@ -791,6 +791,13 @@ class TestArgumentsOfComponents:
 
 
 class TestDifferingFields:
+    def test_a_setting_of_others_that_came_later_has_the_default_that_is_given(self):
+        old, new = {"sft": {"num_steps": 3}}, {"sft": {"num_steps": 3, "microbatch": 0, "names": ["a"]}}
+        assert differing_fields(old, new, {"sft": {"microbatch": 0, "names": ("a",)}}) == []
+        assert differing_fields(old, new, {"sft": {"microbatch": 4, "names": ("a",)}}) == [
+            "sft.microbatch (was 4, now 0)"
+        ]
+
     def test_equal_configs_have_no_differing_fields(self):
         assert differing_fields(to_json(OTHER), json.loads(json.dumps(to_json(OTHER)))) == []
 

@@ -21,7 +21,8 @@ def finished(tmp_path_factory):
     arguments = last_of_each(
         (
             *(*FEW, '--config.sweep.haepo.score=("sum","mean")', "--config.sweep.haepo.kl_coef=(0.0,0.02)"),
-            *("--config.sweep.haepo.entropy_coef=(0.1,)", "--tensorboard_members=1", "--members_per_device=2"),
+            *("--config.sweep.haepo.entropy_coef=(0.1,)", "--members_per_device=2"),
+            *("--loggers=tensorboard", "--logged_members=1"),
         )
     )
     ended = sweep(*arguments, f"--workdir={workdir}")
@@ -105,8 +106,8 @@ def test_a_sweep_that_diverges_as_a_whole_exits_3(tmp_path):
             "--config.search.num_samples=many cannot be used: it must be a whole number, or none.",
         ),
         (
-            ("--tensorboard_members=a", "--workdir=w"),
-            "--tensorboard_members must be whole numbers with commas between, from 0 to 2147483647; got 'a'.",
+            ("--logged_members=a", "--workdir=w"),
+            "--logged_members must be whole numbers with commas between, from 0 to 2147483647; got 'a'.",
         ),
         (("--trajectory_devices=0", "--workdir=w"), "--trajectory_devices=0 cannot be used"),
         (("--coordinator=localhost:1", "--workdir=w"), "go together; missing: --num_processes, --process_id."),

@@ -46,13 +46,15 @@ def call(command, folder, settings=None, **changes):
         trajectory_devices=None,
         keep_checkpoints_every=None,
         checkpoint="last",
-        tensorboard_members=[],
+        loggers=[],
+        logged_members=["0"],
         **dict.fromkeys(("coordinator", "num_processes", "process_id", "heartbeat_seconds", "join_seconds")),
     )
     vars(given).update(changes)
     main, out = _module(command).main, io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         patch.setattr(flags, "FLAGS", given)
+        patch.setattr(command_line, "FLAGS", given)
         patch.setattr(command_line, "read_workdir", lambda *_: folder)
         patch.setattr(command_line, "read_config", lambda: fixed_config(settings))
         patch.setattr(command_line, "read_config_values", lambda *_: settings)

@@ -29,12 +29,39 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
     [
         (
             {"algorithm": "ppo"},
-            "config.algorithm 'ppo' is not known; allowed: haepo, grpo, rloo, dpo, or one of your own",
+            "config.algorithm 'ppo' is not known; did you mean dpo or ipo, or one of your own",
         ),
         (
             {"haepo": {"projection": "forward", "entropy_coef": 0.0, "kl_coef": 0.0}},
             "config.haepo.entropy_coef 0 with kl_coef 0 leaves the target of projection forward without a temperature",
         ),
+        (
+            {"rl": {"importance": {"level": "token"}}},
+            "config.rl.importance.level token weighs tokens, which config.algorithm haepo does not learn from one by "
+            "one; set it to none, or choose one of grpo, dr_grpo, dapo, gspo, gmpo, cispo, sapo, reinforce_plus_plus, "
+            "maxrl.",
+        ),
+        (
+            {"algorithm": "grpo", "rl": {"importance": {"level": "token", "low": 3.0}}},
+            "config.rl.importance.low 3.0 is above config.rl.importance.high 2.0; it may be at most that.",
+        ),
+        (
+            {"algorithm": "maxrl"},
+            "config.rl.kl_penalty and config.rl.missing_eos_penalty may make returns negative, and config.algorithm "
+            "maxrl learns from none that are: set config.rl.kl_penalty and config.rl.missing_eos_penalty to 0.",
+        ),
+        (
+            {"haepo": {"adapt": "dual"}, "rl": {"num_epochs": 1}},
+            "config.haepo.adapt dual learns from the weights at the last step on a batch, which are all equal with "
+            "score log_ratio and config.rl.num_epochs 1; take at least 2 epochs, or another score.",
+        ),
+        (
+            {"haepo": {"adapt": "dual", "kl_coef": 0.0}},
+            "config.haepo.adapt dual begins with config.haepo.kl_coef and multiplies it, so that 0 would stay 0; set "
+            "it above 0.",
+        ),
+        ({"haepo": {"adapt": "meta"}}, "config.haepo.adapt 'meta' is not known; allowed: fixed, ess, dual."),
+        ({"reward": {"microbatch": 33}}, "config.reward.microbatch 33 is more than the 32 rows of a step."),
         ({"rl": {"num_sample": 3}}, "config.rl.num_sample is not a setting; did you mean num_samples?"),
         ({"rl": {"num_samples": 1}}, "config.rl.num_samples must be at least 2, got 1."),
         ({"rl": {"top_p": 0.0}}, "config.rl.top_p must be above 0.0 and at most 1.0, got 0.0."),
@@ -98,6 +125,16 @@ def test_a_wrong_setting_is_refused_in_a_sentence(values, sentence):
 )
 def test_what_harms_nothing_is_allowed(values):
     from_config_dict(values)
+
+
+def test_what_nothing_reads_of_samples_of_weights_and_of_adapters_is_named():
+    reasons = unread(from_config_dict({"algorithm": "kto"}))
+    for name in ("rl.kl_penalty", "rl.importance.level"):
+        assert reasons[name] == "config.algorithm is kto, which learns from comparisons"
+    reasons = unread(from_config_dict({"algorithm": "sapo"}))
+    assert reasons["rl.importance.high"] == "config.rl.importance.level is none"
+    assert reasons["reward.adapter_alpha"] == "config.reward.adapter_rank is 0"
+    assert reasons["dapo.clip_high"] == "config.algorithm is sapo" and "sapo.temperature" not in reasons
 
 
 def test_the_record_of_a_stage_holds_the_settings_that_the_stage_reads():

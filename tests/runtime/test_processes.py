@@ -162,7 +162,7 @@ OF_THE_LAST = {
     "sweep": (["--config.sweep.haepo.kl_coef=(0.0,0.5)"], "config.sweep.haepo.kl_coef is [0.0, 0.02] on process 0, "),
     "members of a device": (["--members_per_device=4"], "--members_per_device is 3 on process 0, 4 on process 1"),
     "plan": (["--dry_run"], "--dry_run is false on process 0, true on process 1"),
-    "members in TensorBoard": (["--tensorboard_members=99"], "--tensorboard_members=99 is no member"),
+    "logged members": (["--loggers=tensorboard", "--logged_members=99"], "--logged_members=99 is no member"),
     "number of processes": (["--num_processes=3"], "Process 1 was started with --num_processes=3, process 0 with"),
     "folder": (["--workdir={other}"], "is another folder on process 1 than on process 0"),
     "a setting that is not allowed": (["--config.seed=-1"], "config.seed must be"),

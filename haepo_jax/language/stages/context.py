@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.config import LanguageConfig, ModelConfig, RewardConfig
 from haepo_jax.language.data.corpus import locate_data
 from haepo_jax.language.model.architecture import Architecture
 from haepo_jax.language.model.decoder import Adapter, Decoder
@@ -42,8 +42,7 @@ class StageContext(NamedTuple):
     @property
     def adapter(self) -> Adapter | None:
         """The adapter that is trained instead of all parameters, if any."""
-        model = self.config.model
-        return Adapter(model.adapter_rank, model.adapter_alpha) if model.adapter_rank else None
+        return make_adapter(self.config.model)
 
     def decoder(self, architecture: Architecture, adapter: Adapter | None = None) -> Decoder:
         """Makes a decoder that computes as the config says."""
@@ -61,6 +60,11 @@ class StageContext(NamedTuple):
     def place(self, examples: Any) -> Any:
         """Places examples as a batch on the devices."""
         return jax.device_put(examples, shard_rows(self.mesh))
+
+
+def make_adapter(settings: ModelConfig | RewardConfig) -> Adapter | None:
+    """Makes the adapter that these settings ask for; None where they ask for none."""
+    return Adapter(settings.adapter_rank, settings.adapter_alpha) if settings.adapter_rank else None
 
 
 def make_context(config: LanguageConfig, workdir: Path, *, batch_size: int = _HELD_OUT_ROWS) -> StageContext:

@@ -13,7 +13,8 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.architecture import Architecture, make_architecture
-from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.model.decoder import Adapter, Decoder
+from haepo_jax.language.model.hugging_face.adapters import write_adapter
 from haepo_jax.language.model.hugging_face.config import TokenIds
 from haepo_jax.language.model.hugging_face.folder import Model, write_model
 from haepo_jax.language.model.hugging_face.tensors import list_leaves
@@ -25,6 +26,9 @@ from haepo_jax.language.stages.status import MODEL, find_divergence
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runtime import paths
 from haepo_jax.types import Params
+
+ADAPTER = "adapter"
+"""The folder of a stage that holds its adapter alone, in PEFT's format."""
 
 _BYTES_TRAINED, _BYTES_FROZEN = 16, 2
 """The least that a parameter takes: in float32 with its gradient and Adam's two moments, or held in bfloat16."""
@@ -120,15 +124,33 @@ def split_trainable(context: StageContext, decoder: Decoder, params: Params) -> 
     return base, init_adapter(decoder, jax.random.key(context.config.seed))
 
 
-def fold_adapter(context: StageContext, read: Callable[[], Params], trained: Params) -> Params:
+def fold_adapter(adapter: Adapter | None, read: Callable[[], Params], trained: Params) -> Params:
     """Folds what a stage has trained into the parameters of a plain model, in float32.
 
     Args:
-      context: of the stage.
+      adapter: that was trained; None where all parameters were.
       read: reads again what the adapter adapts, as that may be held in fewer digits.
       trained: the parameters, or the adapter alone.
     """
-    return trained if context.adapter is None else fold(join(read(), trained), context.adapter)
+    return trained if adapter is None else fold(join(read(), trained), adapter)
+
+
+def write_stage_adapter(
+    made: Path, architecture: Architecture, adapter: Adapter | None, trained: Params, *, base: str, score: Any = None
+) -> None:
+    """Writes the adapter that a stage has trained beside its model, into `adapter`; nothing where there is none.
+
+    Args:
+      made: the folder of the model, which is no adapter's where the stage diverged.
+      architecture: of the model.
+      adapter: how it is applied.
+      trained: its parameters.
+      base: the model that it adapts, as PEFT looks for it.
+      score: of a reward model.
+    """
+    if adapter is not None and made.name == MODEL:
+        with storage_errors(made.parent):
+            write_adapter(made.with_name(ADAPTER), architecture, trained, adapter, base=base, score=score)
 
 
 def write_stage_model(

@@ -12,9 +12,16 @@ from haepo_jax.language.data import corpus
 from haepo_jax.language.data.prompts import get_prompt_format
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
-from haepo_jax.language.stages.context import Finish, StageContext
+from haepo_jax.language.stages.context import Finish, StageContext, make_adapter
 from haepo_jax.language.stages.held_out import average_over_batches
-from haepo_jax.language.stages.models import find_policy_folder, find_reward_folder, write_stage_model
+from haepo_jax.language.stages.models import (
+    find_policy_folder,
+    find_reward_folder,
+    fold_adapter,
+    split_trainable,
+    write_stage_adapter,
+    write_stage_model,
+)
 from haepo_jax.language.stages.programs import compile_stage
 from haepo_jax.language.stages.run import Stage, StageResult
 from haepo_jax.language.training import reward
@@ -33,14 +40,16 @@ def make_reward(context: StageContext) -> tuple[Stage, Finish]:
     source = find_policy_folder(config, context.workdir)
     tokenizer, model = Tokenizer.from_folder(source), context.read(source)
     architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
-    params = reward.init_reward_params({name: leaf for name, leaf in model.params.items() if name != "head"})
     decoder = context.decoder(architecture)
+    adapted = decoder.clone(adapter=make_adapter(config.reward))
+    held, trained = split_trainable(context, adapted, _drop_head(model.params))
+    base, trained = reward.init_reward_params(held, trained)
     held_out = corpus.read_comparisons(config.data, tokenizer, held_out=True)
     stage, _ = compile_stage(
         context,
-        init_learner(params, reward.make_optimizer_of(config), seed=config.seed, mesh=context.mesh),
-        None,
-        {"reward": reward.make_update(config, decoder, response_length=length)},
+        init_learner(trained, reward.make_optimizer_of(config), seed=config.seed, mesh=context.mesh),
+        base,
+        {"reward": reward.make_update(config, adapted, response_length=length)},
         corpus.read_comparisons(config.data, tokenizer, held_out=False),
         config.data.comparisons,
         batch_size=config.reward.batch_size,
@@ -49,12 +58,19 @@ def make_reward(context: StageContext) -> tuple[Stage, Finish]:
     )
 
     def finish(result: StageResult, made: Path) -> dict[str, Any]:
-        params = result.learner.trained
+        trained, score = (result.learner.trained[name] for name in ("decoder", "score"))
+        folded = fold_adapter(adapted.adapter, lambda: _drop_head(context.read(source).params), trained)
+        params = {"decoder": folded, "score": score}
         facts = {"pooling": config.reward.pooling}
-        write_stage_model(made, architecture, params["decoder"], tokenizer, score=params["score"], facts=facts)
+        write_stage_model(made, architecture, folded, tokenizer, score=score, facts=facts)
+        write_stage_adapter(made, architecture, adapted.adapter, trained, base=str(source), score=score)
         return facts | {"held_out_accuracy": compute_accuracy(context, decoder, params, held_out)}
 
     return stage, finish
+
+
+def _drop_head(params: Params) -> Params:
+    return {name: leaf for name, leaf in params.items() if name != "head"}
 
 
 def read_reward_model(context: StageContext, tokenizer: Tokenizer) -> tuple[Decoder, Params]:

@@ -14,12 +14,18 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.answering import make_answering
 from haepo_jax.language.stages.context import Finish, StageContext
-from haepo_jax.language.stages.models import find_policy_folder, fold_adapter, split_trainable, write_stage_model
+from haepo_jax.language.stages.models import (
+    find_policy_folder,
+    fold_adapter,
+    split_trainable,
+    write_stage_adapter,
+    write_stage_model,
+)
 from haepo_jax.language.stages.programs import compile_stage
 from haepo_jax.language.stages.reward import compute_accuracy, read_reward_model
 from haepo_jax.language.stages.run import Evaluation, Stage, StageResult
 from haepo_jax.language.training import comparisons, rl
-from haepo_jax.language.training.group_update import make_optimizer_of
+from haepo_jax.language.training.group_update import make_init_adaptation, make_optimizer_of
 from haepo_jax.language.training.learner import LearnerState, Update, init_learner, whole
 from haepo_jax.language.training.rollout import Frozen
 
@@ -63,7 +69,13 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
     ways = ("one_shot", "two_pass") if config.rl.gradient == "smallest" else (config.rl.gradient,)
     stage, facts["gradient"] = compile_stage(
         context,
-        init_learner(trained, make_optimizer_of(config), seed=config.seed, mesh=context.mesh),
+        init_learner(
+            trained,
+            make_optimizer_of(config),
+            seed=config.seed,
+            mesh=context.mesh,
+            init_adaptation=make_init_adaptation(config),
+        ),
         frozen,
         {
             way: make_update(dataclasses.replace(config, rl=dataclasses.replace(config.rl, gradient=way)))
@@ -78,8 +90,9 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
     )
 
     def finish(result: StageResult, made: Path) -> dict[str, Any]:
-        params = fold_adapter(context, lambda: context.read(source).params, result.learner.trained)
+        params = fold_adapter(context.adapter, lambda: context.read(source).params, result.learner.trained)
         write_stage_model(made, architecture, params, tokenizer)
+        write_stage_adapter(made, architecture, context.adapter, result.learner.trained, base=str(source))
         return facts
 
     return stage, finish

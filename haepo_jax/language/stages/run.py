@@ -19,8 +19,10 @@ from haepo_jax.language.data import batches
 from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.component_files import Described
+from haepo_jax.runs.files import read_record
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.identity import read_run_id
+from haepo_jax.runs.loggers import MemberLoggers, Request
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.progress import ProgressReport
 from haepo_jax.runs.provenance import Provenance
@@ -28,6 +30,8 @@ from haepo_jax.runs.recorder import Recorder, Rows, resume_recording
 from haepo_jax.runs.restore import Source, check_resumable, describe_next_start, set_foreign_parts_aside
 from haepo_jax.runtime import signals
 from haepo_jax.runtime.watchdog import STALL_SECONDS, Watchdog
+
+NO_LOGGERS = Request({}, ())
 
 
 class Evaluation(NamedTuple):
@@ -92,6 +96,7 @@ def run(
     components: Described,
     *,
     checkpoint_seconds: float,
+    loggers: Request = NO_LOGGERS,
     stall_seconds: float = STALL_SECONDS,
 ) -> StageResult:
     """Trains from where the folder stands to the last update.
@@ -102,6 +107,7 @@ def run(
       components: those from outside that it is made with.
       checkpoint_seconds: least time between two checkpoints; metrics are written with each. The first update of an
         attempt and its last one always end with a checkpoint.
+      loggers: those that show its metrics elsewhere too; its only member is 0.
       stall_seconds: the process ends itself when an update, but for the first, takes so long and ten times as long as
         the one before it.
 
@@ -113,20 +119,29 @@ def run(
     check_frozen(stage.frozen, workdir)
     check_examples(stage.examples, stage.source, workdir)
     with signals.leaving(lambda: describe_next_start(workdir)):
-        return _StageRun(stage, workdir, components).run(checkpoint_seconds, stall_seconds)
+        return _StageRun(stage, workdir, components, loggers).run(checkpoint_seconds, stall_seconds)
 
 
 class _StageRun:
     """One attempt at a stage, from where its checkpoints stand to its last update."""
 
-    def __init__(self, stage: Stage, workdir: Path, components: Described) -> None:
+    def __init__(self, stage: Stage, workdir: Path, components: Described, loggers: Request) -> None:
         self._stage, self._workdir, self._components = stage, workdir, components
         self._rows: list[dict[str, np.ndarray]] = []
+        self._member = Member(0, stage.seed, {})
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
         self._diverged_at: int | None = None
         with storage_errors(workdir):
             (workdir / "metrics").mkdir(exist_ok=True)
             self._saved, self._recorder = self._start()
+        self._loggers = MemberLoggers(
+            loggers,
+            workdir,
+            [self._member],
+            run_id=read_run_id(workdir) or workdir.name,  # an old run has none
+            config=read_record(workdir),
+            first_update=self._recorder.done,
+        )
 
     def _start(self) -> tuple[_State, Recorder]:
         """Restores the newest state, and what records the updates after it; nothing later stays in the folder."""
@@ -137,8 +152,7 @@ class _StageRun:
         set_foreign_parts_aside(workdir)
         self._provenance = Provenance(workdir, jax.devices(), components=self._components)
         self._provenance.update(compile_seconds=stage.compile_seconds)
-        member = Member(0, stage.seed, {})
-        writer = MetricsWriter(workdir / "metrics", [member], counter="tokens", run=read_run_id(workdir))
+        writer = MetricsWriter(workdir / "metrics", [self._member], counter="tokens", run=read_run_id(workdir))
         begun, recorder = resume_recording(
             workdir, self._provenance, sources, state, only, writer, directory=directory, total=stage.total
         )
@@ -154,6 +168,7 @@ class _StageRun:
         finally:
             progress.close()
             self._recorder.close()
+            self._loggers.close()
         self._provenance.update(outcome="complete" if self._diverged_at is None else "diverged")
         if self._diverged_at is not None:
             learner, _ = _from_host(self._saved, stage.learner)
@@ -211,10 +226,15 @@ class _StageRun:
         """Writes the pending metrics, then the checkpoint that makes them count."""
         metrics = {name: np.stack([row[name] for row in self._rows])[:, None] for name in self._rows[0]}
         tokens = self._saved.tokens + np.cumsum(metrics.pop("tokens").astype(np.int64), axis=0)
-        state, done = _to_host(learner, cursor, tokens[-1]), self._recorder.done + len(self._rows)
+        first = self._recorder.done
+        state, done = _to_host(learner, cursor, tokens[-1]), first + len(self._rows)
         rows = Rows(metrics, tokens, where=np.ones_like(tokens, bool), diverged=np.zeros_like(tokens, bool))
         self._recorder.commit(
-            done, state, rows, note=lambda: self._provenance.update(run_seconds=self._run_seconds), beside=lambda: None
+            done,
+            state,
+            rows,
+            note=lambda: self._provenance.update(run_seconds=self._run_seconds),
+            beside=lambda: self._loggers.write(first, metrics | {"tokens": tokens}, rows.where),
         )
         self._recorder.wait()
         self._saved = state

@@ -10,7 +10,13 @@ from haepo_jax.language.data import corpus
 from haepo_jax.language.data.prompts import get_prompt_format
 from haepo_jax.language.stages.context import Finish, StageContext
 from haepo_jax.language.stages.held_out import average_over_batches
-from haepo_jax.language.stages.models import fold_adapter, make_first_model, split_trainable, write_stage_model
+from haepo_jax.language.stages.models import (
+    fold_adapter,
+    make_first_model,
+    split_trainable,
+    write_stage_adapter,
+    write_stage_model,
+)
 from haepo_jax.language.stages.programs import compile_stage
 from haepo_jax.language.stages.run import Stage, StageResult
 from haepo_jax.language.training import sft
@@ -42,8 +48,9 @@ def make_sft(context: StageContext) -> tuple[Stage, Finish]:
     )
 
     def finish(result: StageResult, made: Path) -> dict[str, Any]:
-        params = fold_adapter(context, lambda: make_first_model(context)[0].params, result.learner.trained)
+        params = fold_adapter(context.adapter, lambda: make_first_model(context)[0].params, result.learner.trained)
         write_stage_model(made, architecture, params, tokenizer)
+        write_stage_adapter(made, architecture, context.adapter, result.learner.trained, base=config.model.path)
         nll = jax.jit(functools.partial(sft.compute_nll, context.decoder(architecture), response_length=length))
         return {"held_out_nll": average_over_batches(context, lambda rows: nll(params, rows), held_out)}
 

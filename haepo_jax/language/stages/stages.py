@@ -5,7 +5,7 @@ The modules `sft`, `reward` and `rl` put each stage together, and `run` runs it.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from haepo_jax.language.config import LanguageConfig, get_group_size, name_run, stage_settings
@@ -21,6 +21,7 @@ from haepo_jax.runs.component_files import add_recorded_folders, describe_compon
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
 from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.loggers import MakeLogger, make_request
 from haepo_jax.runs.programs import record_programs
 from haepo_jax.runtime import startup
 
@@ -33,13 +34,20 @@ def find_folder(stage: str, config: LanguageConfig, workdir: StrPath) -> Path:
     return workdir / "rl" / name_run(config) if stage == "rl" else workdir / stage
 
 
-def run_sft(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_sft(
+    config: LanguageConfig,
+    workdir: StrPath,
+    *,
+    checkpoint_seconds: float = 30.0,
+    loggers: Sequence[str | MakeLogger] = (),
+) -> bool:
     """Fine-tunes the model on reference summaries; writes `WORKDIR/sft/model`.
 
     Args:
       config: the settings.
       workdir: holds the folders of all stages.
       checkpoint_seconds: least time between two checkpoints.
+      loggers: what shows metrics elsewhere too, as `haepo_jax.runs.loggers.make_request` takes it.
 
     Returns:
       False if it was finished already, or had diverged, and nothing was done. Where its summary or its model is
@@ -50,24 +58,36 @@ def run_sft(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: flo
       StorageError: the folder could not be written any more.
       Interrupted: SIGTERM or SIGINT.
     """
-    return _run("sft", config, workdir, make_sft, checkpoint_seconds)
+    return _run("sft", config, workdir, make_sft, checkpoint_seconds, loggers)
 
 
-def run_reward(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_reward(
+    config: LanguageConfig,
+    workdir: StrPath,
+    *,
+    checkpoint_seconds: float = 30.0,
+    loggers: Sequence[str | MakeLogger] = (),
+) -> bool:
     """Trains the reward model on comparisons, from the fine-tuned policy; writes `WORKDIR/reward/model`.
 
     Arguments, result and errors as of `run_sft`.
     """
-    return _run("reward", config, workdir, make_reward, checkpoint_seconds)
+    return _run("reward", config, workdir, make_reward, checkpoint_seconds, loggers)
 
 
-def run_rl(config: LanguageConfig, workdir: StrPath, *, checkpoint_seconds: float = 30.0) -> bool:
+def run_rl(
+    config: LanguageConfig,
+    workdir: StrPath,
+    *,
+    checkpoint_seconds: float = 30.0,
+    loggers: Sequence[str | MakeLogger] = (),
+) -> bool:
     """Trains the fine-tuned policy by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
 
     Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
     `config.rl.min_reward_accuracy` is refused, before anything is written.
     """
-    return _run("rl", config, workdir, make_rl, checkpoint_seconds)
+    return _run("rl", config, workdir, make_rl, checkpoint_seconds, loggers)
 
 
 def _run(
@@ -76,7 +96,9 @@ def _run(
     workdir: StrPath,
     make: Callable[[StageContext], tuple[Stage, Finish]],
     checkpoint_seconds: float,
+    loggers: Sequence[str | MakeLogger],
 ) -> bool:
+    requested = make_request(loggers, (0,), 1)
     startup.check_flags()
     workdir = Path(workdir)
     folder = find_folder(name, config, workdir)
@@ -87,14 +109,15 @@ def _run(
     # Before the folder is made, as what a stage needs may not be there.
     with remove_data_if_refused(workdir):
         parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=batch_size))
-    with open_run(folder, stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]):
+    members = [{"index": 0, "seed": config.seed, "settings": {}}]
+    with open_run(folder, stage_settings(config, name), members, dataclasses.asdict(LanguageConfig())):
         if parts is None:
             return False
         stage, finish = parts
         report_changes(folder, components)
         with storage_errors(folder):
             record_programs(folder, {}, components)
-        result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds)
+        result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds, loggers=requested)
         made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,

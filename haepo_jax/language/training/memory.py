@@ -18,7 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import ON_LANGUAGE, LanguageConfig
+from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.model.architecture import Architecture, make_architecture
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, Score, make_learn, make_optimizer_of, make_score
@@ -31,6 +31,9 @@ from haepo_jax.runs.json_files import read_json
 from haepo_jax.types import Metrics, Params
 
 PROMPT_LENGTH = 64
+METHODS = ("haepo", "grpo", "rloo", "dpo")
+"""One for each way in which methods see responses: as wholes that couple or not, token by token, and in pairs. The
+losses of all others hold what one of these does."""
 WAYS = ("naive", "remat", "chunked", "two_pass")
 """`naive` keeps everything that the gradient reads, logits of all positions among it; `remat` keeps the layers' inputs
 alone, and logits of the response; `chunked` besides has the logits of 1024 tokens at a time; `two_pass` besides goes
@@ -90,7 +93,7 @@ BASE = {"40M": Case("40M", "haepo", "", 32, 512, 32_768), "0.6B": Case("0.6B", "
 
 def list_method_cases(shape: str) -> Iterator[Case]:
     """Lists every method in every way at the base of a shape."""
-    yield from (BASE[shape]._replace(method=method, way=way) for method in ON_LANGUAGE for way in WAYS)
+    yield from (BASE[shape]._replace(method=method, way=way) for method in METHODS for way in WAYS)
 
 
 def list_cases(shape: str) -> Iterator[Case]:

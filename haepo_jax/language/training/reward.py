@@ -6,16 +6,26 @@ import optax
 
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.model.decoder import Decoder
-from haepo_jax.language.training.learner import Update, make_supervised_update
+from haepo_jax.language.training.learner import Update, make_supervised_update, whole
 from haepo_jax.language.training.scoring import Sequences, flatten_comparisons
 from haepo_jax.losses import dpo_loss
 from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
 
-def init_reward_params(decoder_params: Params) -> Params:
-    """Makes `{"decoder": the decoder's parameters, "score": [D]}`, a reward model whose rewards are all 0."""
-    return {"decoder": decoder_params, "score": jnp.zeros(decoder_params["embedding"].shape[1], jnp.float32)}
+def init_reward_params(held: Params | None, trained: Params) -> tuple[Params | None, Params]:
+    """Makes the parameters of a reward model whose rewards are all 0.
+
+    Args:
+      held: those of a decoder that an adapter adapts, or None.
+      trained: the decoder's parameters, or its adapter's.
+
+    Returns:
+      `(base, trained)`, `{"decoder": ...}` or None, and `{"decoder": ..., "score": [D]}`.
+    """
+    (size,) = (trained if held is None else held)["embedding"].shape[1:]
+    score = jnp.zeros(size, jnp.float32)
+    return None if held is None else {"decoder": held}, {"decoder": trained, "score": score}
 
 
 def compute_rewards(
@@ -64,11 +74,20 @@ def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
 
 
 def judge(
-    config: LanguageConfig, decoder: Decoder, params: Params, comparisons: Sequences, *, response_length: int
+    config: LanguageConfig,
+    decoder: Decoder,
+    params: Params,
+    comparisons: Sequences,
+    *,
+    response_length: int,
+    where: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes loss and accuracy on comparisons, `[B, 2, P + R]`, the preferred response first."""
+    """Computes loss and accuracy on comparisons, `[B, 2, P + R]`, the preferred response first.
+
+    `where` `[B]` is True for the comparisons that count; all do when it is None.
+    """
     given = _given(config, decoder, params, comparisons, response_length)
-    return bradley_terry_loss(given[0::2], given[1::2])
+    return bradley_terry_loss(given[0::2], given[1::2], where)
 
 
 def compute_held_out_accuracy(
@@ -89,18 +108,26 @@ def _given(
 
 
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
-    """Makes an update `(learner, None, comparisons) -> (learner, metrics)`, on comparisons `[B, 2, P + R]`.
+    """Makes an update `(learner, base, comparisons) -> (learner, metrics)`, on comparisons `[B, 2, P + R]`.
 
-    All parameters are trained. Metrics: `loss`, `accuracy`, `grad_norm` and `tokens`.
+    Without an adapter all parameters are trained, and `base` is None. Metrics: `loss`, `accuracy`, `grad_norm` and
+    `tokens`.
     """
 
-    def loss(params: Params, frozen: None, comparisons: Sequences) -> tuple[jax.Array, Metrics]:
-        del frozen
-        value, accuracy = judge(config, decoder, params, comparisons, response_length=response_length)
+    def loss(
+        trained: Params, base: Params | None, comparisons: Sequences, where: jax.Array | None
+    ) -> tuple[jax.Array, Metrics]:
+        params = whole(base, trained)
+        value, accuracy = judge(config, decoder, params, comparisons, response_length=response_length, where=where)
         return value, {"accuracy": accuracy}
+
+    def count(comparisons: Sequences, where: jax.Array | None) -> jax.Array:
+        return jnp.int32(len(comparisons.tokens)) if where is None else jnp.sum(where, dtype=jnp.int32)
 
     return make_supervised_update(
         loss,
+        count,
         lambda comparisons: jnp.sum(comparisons.valid[..., -response_length:], dtype=jnp.int32),
         make_optimizer_of(config),
+        microbatch=config.reward.microbatch,
     )

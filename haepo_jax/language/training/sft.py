@@ -12,11 +12,27 @@ from haepo_jax.optimizer import make_optimizer
 from haepo_jax.types import Metrics, Params
 
 
-def compute_nll(decoder: Decoder, params: Params, sequences: Sequences, *, response_length: int) -> jax.Array:
-    """Computes the mean negative log-likelihood of the responses' tokens, in nats."""
+def compute_nll(
+    decoder: Decoder,
+    params: Params,
+    sequences: Sequences,
+    *,
+    response_length: int,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Computes the mean negative log-likelihood of the responses' tokens, in nats.
+
+    `where` `[B]` is True for the responses that count; all do when it is None.
+    """
     log_probs = response_log_probs(decoder, params, sequences, response_length=response_length)
-    valid = sequences.valid[:, -response_length:]
+    valid = _counted(sequences, response_length, where)
     return -jnp.sum(jnp.where(valid, log_probs, 0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def _counted(sequences: Sequences, response_length: int, where: jax.Array | None) -> jax.Array:
+    """`[B, R]` boolean, True for the tokens that count."""
+    valid = sequences.valid[:, -response_length:]
+    return valid if where is None else valid & where[:, None]
 
 
 def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
@@ -27,11 +43,13 @@ def make_optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
 def make_update(config: LanguageConfig, decoder: Decoder, *, response_length: int) -> Update:
     """Makes an update `(learner, base, batch) -> (learner, metrics)`; metrics `loss`, `grad_norm`, `tokens`."""
 
-    def loss(trained: Params, base: Params | None, batch: Sequences) -> tuple[jax.Array, Metrics]:
-        return compute_nll(decoder, whole(base, trained), batch, response_length=response_length), {}
+    def loss(
+        trained: Params, base: Params | None, batch: Sequences, where: jax.Array | None
+    ) -> tuple[jax.Array, Metrics]:
+        params = whole(base, trained)
+        return compute_nll(decoder, params, batch, response_length=response_length, where=where), {}
 
-    return make_supervised_update(
-        loss,
-        lambda batch: jnp.sum(batch.valid[:, -response_length:], dtype=jnp.int32),
-        make_optimizer_of(config),
-    )
+    def count(batch: Sequences, where: jax.Array | None = None) -> jax.Array:
+        return jnp.sum(_counted(batch, response_length, where), dtype=jnp.int32)
+
+    return make_supervised_update(loss, count, count, make_optimizer_of(config), microbatch=config.sft.microbatch)

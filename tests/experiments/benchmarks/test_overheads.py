@@ -57,6 +57,8 @@ def test_each_part_compares_the_programs_that_it_names(tmp_path):
     twice = dataclasses.replace(CONFIG, haepo=dataclasses.replace(CONFIG.haepo, num_epochs=2))
     adapting = overheads.measure_adapting(twice, repeats=1)
     assert names(adapting) == ["fixed", "ess", "dual", "meta"]
+    networks = overheads.measure_networks(CONFIG, repeats=1)
+    assert names(networks) == ["mlp", "gru", "lstm"]
     one_call, run = overheads.measure_run(CONFIG, repeats=1)
     assert one_call["ratio"] == 1 and 0 < run["share_of_checkpoints"] < 1
     few, many = overheads.measure_checkpoints(of_experiment(dataclasses.replace(CONFIG, num_updates=40)), repeats=1)

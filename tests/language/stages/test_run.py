@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from haepo_jax.language.training.learner import LearnerState
 from haepo_jax.runs.checkpoints import list_saved
 from haepo_jax.runs.files import read_attempts
 from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.loggers import make_request
 
 TOTAL = 4
 
@@ -32,9 +34,10 @@ def stage(**changes):
     return plain._replace(**changes)
 
 
-def train(workdir, changed=None, checkpoint_seconds=0.0):
+def train(workdir, changed=None, checkpoint_seconds=0.0, loggers=()):
     with open_run(workdir, {"seed": 0}, [{"index": 0, "seed": 0, "settings": {}}]):
-        return run(changed or stage(), workdir, {}, checkpoint_seconds=checkpoint_seconds)
+        requested = make_request(loggers, (0,), 1)
+        return run(changed or stage(), workdir, {}, checkpoint_seconds=checkpoint_seconds, loggers=requested)
 
 
 def stopped_after(updates, monkeypatch):
@@ -66,6 +69,37 @@ def test_a_stage_that_was_stopped_resumes_to_the_end_of_one_that_was_not(tmp_pat
     first, second = read_attempts(tmp_path / "stopped")
     assert (first["resumed_after_update"], second["resumed_after_update"]) == (0, 2)
     assert second["outcome"] == "complete" and result.compile_seconds == 3.0
+
+
+class Listing:
+    """A logger that keeps what it gets."""
+
+    made: ClassVar = []
+
+    def __init__(self, run):
+        self.run, self.rows, self.closed = run, [], False
+        Listing.made.append(self)
+
+    def write(self, update, metrics):
+        self.rows.append((update, metrics))
+
+    def close(self):
+        self.closed = True
+
+
+def test_loggers_see_every_update_once_also_of_a_stage_that_was_stopped(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        with pytest.raises(Interrupted):
+            train(tmp_path, loggers=[Listing])
+    train(tmp_path, loggers=[Listing])
+    first, second = Listing.made
+    assert (first.run.first_update, second.run.first_update) == (0, 2) and first.run.id == second.run.id
+    assert first.closed and second.closed and first.run.config == {"seed": 0}
+    assert [update for update, _ in first.rows + second.rows] == [0, 1, 2, 3]
+    losses = table(tmp_path)["loss"].to_pylist()
+    assert [row["loss"] for _, row in first.rows + second.rows] == losses
+    assert [row["tokens"] for _, row in first.rows + second.rows] == [5, 10, 15, 20]
 
 
 def test_the_first_update_and_the_last_one_end_with_a_checkpoint(tmp_path):

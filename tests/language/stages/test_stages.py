@@ -1,6 +1,7 @@
 """The stages end to end, on a tiny model and a little of the generated task."""
 
 import contextlib
+import json
 import shutil
 
 import jax
@@ -14,7 +15,9 @@ from haepo_jax.language.config import ON_LANGUAGE, from_config_dict, name_run
 from haepo_jax.language.data import corpus, generated_task
 from haepo_jax.language.data.prompts import get_prompt_format
 from haepo_jax.language.data.tokenizer import Tokenizer
+from haepo_jax.language.model.hugging_face.adapters import read_adapter
 from haepo_jax.language.model.hugging_face.folder import read_model
+from haepo_jax.language.model.lora import fold, join
 from haepo_jax.language.stages import context, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
 from haepo_jax.language.training.reward import compute_rewards
@@ -145,6 +148,16 @@ def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
     assert not stages.run_sft(config_with(rl={"num_updates": 9}), made)
 
 
+def test_a_setting_that_came_later_than_a_run_has_its_default_there(workdir):
+    path = workdir / "sft" / "config.json"
+    record = read_json(path)
+    del record["sft"]["microbatch"]
+    path.write_text(json.dumps(record))
+    assert not stages.run_sft(config_with(), workdir)
+    with pytest.raises(ConfigError, match=r"sft.microbatch \(was 0, now 4\)"):
+        stages.run_sft(config_with(sft={"microbatch": 4}), workdir)
+
+
 HANDED_IN = "helpers.own_methods:ON_LANGUAGE"
 
 
@@ -153,26 +166,30 @@ HANDED_IN = "helpers.own_methods:ON_LANGUAGE"
     [pytest.param(name, marks=() if name == "haepo" else pytest.mark.slow) for name in (*ON_LANGUAGE, HANDED_IN)],
 )
 def test_every_method_learns_from_what_the_stages_before_it_made(workdir, algorithm):
-    config = config_with(algorithm=algorithm)
+    rl = {"kl_penalty": 0.0, "missing_eos_penalty": 0.0} if algorithm == "maxrl" else {}
+    config = config_with(algorithm=algorithm, rl=rl)
     assert stages.run_rl(config, workdir)
     folder = workdir / "rl" / name_run(config)
     metrics = metrics_of(folder)
     assert len(metrics["loss"]) == 3 and np.isfinite(metrics["loss"]).all()
-    if algorithm != "dpo":
+    samples = algorithm not in ON_LANGUAGE or ON_LANGUAGE[algorithm].comparisons is None
+    if samples:
         assert max(metrics["sampler_gap"]) < 1e-3
         assert abs(metrics["reference_kl"][0]) < 1e-3  # the policy begins as the reference
         assert min(metrics["response_length"]) >= 1
     assert np.isfinite(metrics["held_out_gold"]).tolist() == [False, True, False]
     assert np.isfinite(metrics["held_out_reference_kl"][1]) and metrics["held_out_length"][1] >= 1
-    assert ("held_out_reward" in metrics) == (algorithm != "dpo")
+    assert ("held_out_reward" in metrics) == samples
     moved = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), params_of(folder), params_of(workdir / "sft"))
     assert max(jax.tree.leaves(moved)) > 1e-5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["haepo", "dpo"])
+@pytest.mark.parametrize("algorithm", ["haepo", "dpo", "haepo, its weights moved by a dual"])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(workdir, monkeypatch, algorithm):
-    whole, stopped = (config_with(algorithm=algorithm, name=name) for name in ("whole", "stopped"))
+    name, _, moved = algorithm.partition(",")
+    own = {"haepo": {"adapt": "dual"}} if moved else {}
+    whole, stopped = (config_with(algorithm=name, name=run, **own) for run in ("whole", "stopped"))
     stages.run_rl(whole, workdir)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
@@ -364,6 +381,43 @@ def test_an_adapter_learns_and_is_folded_into_what_is_written(workdir):
     assert np.abs(change).max() > 1e-6
     assert np.all(np.linalg.matrix_rank(change, tol=1e-7) <= 2)
     assert abs(metrics_of(workdir / "rl" / "adapted")["reference_kl"][0]) < 1e-3
+    assert_adapter_is_the_change(workdir / "rl" / "adapted", before, after)
+
+
+def assert_adapter_is_the_change(folder, before, after):
+    """What the folder `adapter` holds is what the merged model differs by."""
+    adapter, params = read_adapter(folder / "adapter", read_model(folder / "model").architecture)
+    assert (adapter.rank, adapter.alpha) == (2, 16.0)
+    assert_same(fold(join({"layers": before["layers"]}, params), adapter)["layers"], after["layers"], tolerance=1e-6)
+
+
+@pytest.mark.slow
+def test_a_reward_model_may_be_an_adapter_with_a_score_and_learn_in_pieces(workdir):
+    shutil.rmtree(workdir / "reward")
+    own = {"adapter_rank": 2, "microbatch": 3}
+    stages.run_reward(config_with(reward=own, model={"frozen_dtype": "bfloat16"}), workdir)
+    before, after = params_of(workdir / "sft"), params_of(workdir / "reward")
+    np.testing.assert_array_equal(after["embedding"], before["embedding"])
+    assert np.abs(after["layers"]["mlp"]["up"]["kernel"] - before["layers"]["mlp"]["up"]["kernel"]).max() > 1e-6
+    assert np.abs(read_model(workdir / "reward" / "model").score).max() > 1e-6
+    assert_adapter_is_the_change(workdir / "reward", before, after)
+    tensors = safetensors.numpy.load_file(workdir / "reward" / "adapter" / "adapter_model.safetensors")
+    np.testing.assert_array_equal(
+        tensors["base_model.model.score.weight"][0], read_model(workdir / "reward" / "model").score
+    )
+    stages.run_rl(config_with(reward={"adapter_rank": 2}, rl={"num_updates": 1}, name="judged"), workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["sft", "reward", "rl"])
+def test_a_stage_computes_in_bfloat16(workdir, stage):
+    if stage != "rl":
+        shutil.rmtree(workdir / stage)
+    config = config_with(model={"dtype": "bfloat16"}, name="low")
+    {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage](config, workdir)
+    folder = workdir / "rl" / "low" if stage == "rl" else workdir / stage
+    assert np.isfinite(metrics_of(folder)["loss"]).all()
+    assert {leaf.dtype for leaf in jax.tree.leaves(params_of(folder))} == {np.dtype("float32")}
 
 
 @pytest.mark.slow

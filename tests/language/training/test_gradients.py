@@ -72,7 +72,9 @@ LOSSES = {
     "haepo_log_ratio": lambda: haepo("log_ratio"),
     "rloo": lambda: on_sums("rloo", NoSettings()),
     "grpo": grpo,
-    "dpo": lambda: of_sums(METHODS["dpo"].language.comparisons(DpoLossConfig(), sums(reference()))),
+    "dpo": lambda: of_sums(
+        METHODS["dpo"].language.comparisons(DpoLossConfig(), sums(reference()), VALID.sum(axis=-1))
+    ),
 }
 """Made by the tests, as modules that are imported should compile nothing."""
 

@@ -12,7 +12,7 @@ from helpers.tiny_decoder import DECODER, RESPONSE, params_of, sequences
 
 from haepo_jax.language.config import from_config_dict, get_method_settings
 from haepo_jax.language.model.sharding import make_mesh
-from haepo_jax.language.training.group_update import Experience, _objective, make_learn, make_optimizer_of, make_score
+from haepo_jax.language.training.group_update import Experience, _open, make_learn, make_optimizer_of, make_score
 from haepo_jax.language.training.learner import init_learner
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("tldr_*.py"))
@@ -70,7 +70,7 @@ def test_a_response_counts_by_its_importance_ratio_in_a_later_epoch_of_rloo(move
     rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
     behaviour = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
     experience = Experience(rows, behaviour, behaviour, returns)
-    objective = _objective(config, get_method_settings(config), experience, RESPONSE)
+    objective = _open(config, experience, RESPONSE).make_loss(get_method_settings(config))
     log_probs = behaviour + moved * jnp.linspace(-1, 1, RESPONSE)
     gradient = jax.grad(lambda log_probs: objective(log_probs)[0])(log_probs)
     valid = np.asarray(rows.valid[:, -RESPONSE:])
@@ -87,7 +87,7 @@ def test_a_method_from_outside_learns_by_its_own_loss():
     rows, returns = sequences(GROUPS * SAMPLES), jnp.arange(8.0) % 3
     log_probs = -jnp.linspace(0.5, 2.0, 8 * RESPONSE).reshape(8, RESPONSE)
     experience = Experience(rows, log_probs, log_probs, returns)
-    objective = _objective(config, get_method_settings(config), experience, RESPONSE)
+    objective = _open(config, experience, RESPONSE).make_loss(get_method_settings(config))
     (_, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(log_probs)
     valid = np.asarray(rows.valid[:, -RESPONSE:])
     np.testing.assert_allclose(gradient, -2.0 * np.asarray(returns)[:, None] * valid / 8, rtol=1e-6)
@@ -98,3 +98,24 @@ def test_a_method_from_outside_learns_by_its_own_loss():
 def test_the_sampler_s_gap_is_that_before_the_policy_moves():
     _, metrics = learned(shipped(CONFIGS[0]))
     assert float(metrics["sampler_gap"]) < 1e-4
+
+
+@pytest.mark.parametrize("algorithm", ["haepo", "grpo", "rloo"])
+def test_a_group_that_does_not_count_changes_nothing_of_what_the_others_teach(algorithm):
+    config = dataclasses.replace(shipped(CONFIGS[0]), algorithm=algorithm)
+    rows, returns = sequences(2 * GROUPS * SAMPLES), jnp.arange(16.0) % 5
+    behaviour = -jnp.linspace(0.5, 2.0, 16 * RESPONSE).reshape(16, RESPONSE)
+    log_probs = behaviour + 0.3 * jnp.sin(jnp.arange(16.0))[:, None]
+
+    def learnt(count, counts):
+        first = jax.tree.map(lambda leaf: leaf[:count], (rows, behaviour, behaviour - 0.1, returns))
+        experience = Experience(first[0], first[2], first[1], first[3], counts)
+        objective = _open(config, experience, RESPONSE).make_loss(get_method_settings(config))
+        return jax.value_and_grad(objective, has_aux=True)(log_probs[:count])
+
+    (masked, metrics), slopes = learnt(16, jnp.arange(16) < 8)
+    (alone, wanted), expected = learnt(8, None)
+    np.testing.assert_allclose(masked, alone, rtol=1e-6)
+    np.testing.assert_allclose(slopes[:8], expected, rtol=1e-5, atol=1e-8)
+    assert not np.any(slopes[8:]) and np.any(slopes[:8])
+    assert metrics["sampler_gap"] == wanted["sampler_gap"]

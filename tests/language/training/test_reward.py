@@ -50,7 +50,7 @@ def test_an_empty_response_gets_nothing(pooling):
 
 
 def test_begins_with_every_reward_0():
-    assert np.all(of_rows(ROWS, "sum", init_reward_params(PARAMS["decoder"])) == 0)
+    assert np.all(of_rows(ROWS, "sum", init_reward_params(None, PARAMS["decoder"])[1]) == 0)
 
 
 def test_comparisons_without_a_token_do_not_count():
