@@ -40,7 +40,9 @@ setup(
         # Libraries of environments: docs/environments.md has the versions that were run.
         "brax": ["brax>=0.14.2,<0.15"],
         "craftax": ["craftax>=1.6,<2"],
+        "jaxmarl": ["jaxmarl>=0.2,<0.3"],
         "jumanji": ["jumanji>=1.1.2,<2"],
+        "multi_agent": ["jaxmarl>=0.2,<0.3"],
         "navix": ["navix>=4,<5"],
         "playground": ["playground>=0.2,<0.3"],
         "tunix": ["google-tunix==0.1.7"],

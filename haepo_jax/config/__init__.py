@@ -27,6 +27,7 @@ from haepo_jax.config.method import (
     has_critic,
     name_setting,
     normalizes_rewards,
+    sees_all,
 )
 from haepo_jax.config.settings import (
     ACTIVATIONS,
@@ -98,6 +99,7 @@ __all__ = [
     "has_critic",
     "name_setting",
     "normalizes_rewards",
+    "sees_all",
     "setting_names",
     "sweep_points",
     "to_config_dict",

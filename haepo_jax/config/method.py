@@ -15,6 +15,7 @@ from haepo_jax.config.libraries import split_name
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import (
+    ALL,
     LANGUAGE_METHODS,
     METHODS,
     Chosen,
@@ -144,6 +145,11 @@ def has_critic(config: ExperimentConfig) -> bool:
     """Returns whether a value function learns beside the policy."""
     plan = get_segment_plan(get_method_settings(config))
     return plan is not None and plan.has_critic
+
+
+def sees_all(config: ExperimentConfig) -> bool:
+    """Returns whether the value function of an agent sees what all agents see."""
+    return has_critic(config) and get_method_settings(config).critic_sees == ALL
 
 
 def find_need_of_steps(config: ExperimentConfig) -> str | None:

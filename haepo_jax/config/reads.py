@@ -33,13 +33,18 @@ OFFERED = ("hidden_sizes", "activation")
 
 
 def unread(
-    config: ExperimentConfig, *, discrete_actions: bool = False, network_arguments: Sequence[str] = OFFERED
+    config: ExperimentConfig,
+    *,
+    discrete_actions: bool = False,
+    one_agent: bool = False,
+    network_arguments: Sequence[str] = OFFERED,
 ) -> dict[str, str]:
     """Finds the settings that nothing reads.
 
     Args:
       config: an experiment.
       discrete_actions: whether its environment has such, as far as the caller knows.
+      one_agent: whether its environment has one, likewise.
       network_arguments: of a network from outside, those that it names, as far as the caller knows.
 
     Returns:
@@ -84,7 +89,17 @@ def unread(
     )
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
+    if config.agents.networks == "each":
+        reasons["agents.sees_number"] = "config.agents.networks is each, so that no network has two agents"
+    if one_agent:
+        reasons |= dict.fromkeys(list_of_agents(config), f"{config.env} has one agent")
     return reasons
+
+
+def list_of_agents(config: ExperimentConfig) -> list[str]:
+    """Lists the settings that nothing reads where one agent plays, by dotted name."""
+    own = [chosen for leaf, chosen in make_chosen(config).names.items() if leaf in ("joint", "critic_sees")]
+    return [*(f"agents.{name}" for name, _, _ in leaves(config.agents)), *own]
 
 
 def _unread_by_method(config: ExperimentConfig) -> dict[str, str | None]:

@@ -118,6 +118,18 @@ class ExplorationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AgentsConfig:
+    """Several agents in one environment."""
+
+    networks: str = choice("shared", ("shared", "kind", "each"))
+    """Which networks agents have: one `shared` by all, one for each `kind` of agents that the environment tells
+    apart, or one `each`. It holds for policies and value functions."""
+    sees_number: bool = True
+    """Whether a network that several agents have sees which of them it acts for, as one entry for each agent of which
+    one is 1."""
+
+
+@dataclasses.dataclass(frozen=True)
 class PbtConfig:
     """Population-based training: members that do badly copy members that do well, and change their settings."""
 
@@ -210,6 +222,7 @@ class _General:
     optimizer: OptimizerConfig = OptimizerConfig()
     normalization: NormalizationConfig = NormalizationConfig()
     exploration: ExplorationConfig = ExplorationConfig()
+    agents: AgentsConfig = AgentsConfig()
     pbt: PbtConfig = PbtConfig()
 
 

@@ -169,6 +169,11 @@ class Environment(NamedTuple):
         """The shape of what a network gets of an observation: all of it but the action mask."""
         return self.observation_shape if self.masked_shape is None else self.masked_shape
 
+    @property
+    def num_flags(self) -> int:
+        """The last entries of an observation that are 0 or 1 and no features: an agent's number, and the mask."""
+        return self.mask_size + (0 if self.parts is None else self.parts.number_size)
+
     def __hash__(self) -> int:
         """By identity of the functions, for use as the key of a cache: a tuple with a dict in it has no hash."""
         return hash((self.name, self.reset, self.step))

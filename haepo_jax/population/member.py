@@ -18,12 +18,13 @@ from haepo_jax.config import (
     carries_on,
     count_steps_of_update,
     get_method,
+    sees_all,
     with_components,
     with_settings,
 )
 from haepo_jax.config.checks import check_minibatches_of_episodes, check_rounds, check_update_steps
 from haepo_jax.config.reads import list_scheduled
-from haepo_jax.environments import Environment, check_param, make
+from haepo_jax.environments import Environment, Seen, check_param, make
 from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
 from haepo_jax.population.extra_metrics import make_extra_metrics
@@ -202,7 +203,9 @@ def make_environment(config: ExperimentConfig) -> Environment:
       ConfigError: an environment that does not exist, that has no such parameters, or not of such values, or that
         needs a horizon.
     """
-    environment = make(config.env, tuple(sorted(config.env_kwargs.items())))
+    tells_apart = config.agents.sees_number or config.agents.networks != "shared"
+    seen = Seen(number=tells_apart, world=sees_all(config))
+    environment = make(config.env, tuple(sorted(config.env_kwargs.items())), seen)
     _check_steps(config, environment)
     _check_params(config, environment)
     return environment

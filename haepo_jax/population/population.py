@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.stages import Compiled, Wrapped
 
+from haepo_jax.algorithms.agents import count_lanes
 from haepo_jax.config import (
     ExperimentConfig,
     get_method,
@@ -342,7 +343,7 @@ def make_population(
         batch_steps=steps // trajectory_devices,
     )
     if functions is None:
-        slots = config.num_trajectories // trajectory_devices * lane_steps(config, environment)
+        slots = count_lanes(config, environment) // trajectory_devices * lane_steps(config, environment)
         config = with_memory(config, environment, layout.played_together * slots)
         functions = make_member(config)
     if trajectory_devices > 1 and config.min_batch_steps is not None and get_method(config).sees is not Sees.SEGMENTS:
