@@ -295,6 +295,12 @@ def check_value(path: str, value: Any, field: dataclasses.Field) -> Any:
         if field.name == "env":
             return check_environment_name(path, value)
         return check_name(path, value, field.metadata.get("choices", ()))
+    if field.metadata.get("components"):
+        names = tuple(value) if isinstance(value, tuple | list) else (value,)
+        return tuple(check_name(path, name, field.metadata["choices"]) for name in names)
+    if field.metadata.get("numbers"):
+        values = tuple(value) if isinstance(value, tuple | list) else (value,)
+        return tuple(_check_bounds(path, _as_float(path, number), _NO_BOUNDS) for number in values)
     if "choices" in field.metadata:
         return choose(f"config.{path}", value, field.metadata["choices"])
     if value is None and field.type in (int | None, float | None):

@@ -47,6 +47,7 @@ def sample(
     top_p: float = 1.0,
     eos_ids: Sequence[int],
     pad_id: int,
+    greedy: bool = False,
 ) -> Samples:
     """Samples responses; stops when all have ended.
 
@@ -62,6 +63,7 @@ def sample(
       top_p: draws from the smallest set of likeliest tokens whose probabilities sum to at least this.
       eos_ids: the tokens that end a response.
       pad_id: the token that fills it up.
+      greedy: whether each token is the likeliest one, the first of several; nothing is drawn then.
 
     Returns:
       `Samples` of N x num_samples responses.
@@ -84,7 +86,10 @@ def sample(
     def advance(carry: _Carry) -> _Carry:
         key, step_key = jax.random.split(carry.key)
         logits = carry.logits / temperature
-        drawn = jax.random.categorical(step_key, logits if top_p == 1.0 else _nucleus(logits, top_p))
+        if greedy:
+            drawn = jnp.argmax(logits, axis=-1)
+        else:
+            drawn = jax.random.categorical(step_key, logits if top_p == 1.0 else _nucleus(logits, top_p))
         every = jax.nn.log_softmax(logits)
         log_probs = jnp.take_along_axis(every, drawn[:, None], axis=-1)[:, 0]
         entropy = -jnp.sum(jnp.exp(every) * every, axis=-1)
