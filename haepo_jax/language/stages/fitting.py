@@ -3,7 +3,7 @@
 import jax
 
 from haepo_jax.language.config import LanguageConfig, get_language_rules
-from haepo_jax.language.data.prompts import get_prompt_format
+from haepo_jax.language.data.corpus import get_format
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.model.sharding import shard_rows
 from haepo_jax.language.stages.context import StageContext
@@ -29,7 +29,7 @@ def fit_context(context: StageContext, decoder: Decoder, learner: LearnerState, 
     """
     if context.config.rl.microbatch:
         return context
-    texts = get_prompt_format(context.config.data.prompt)
+    texts = get_format(context.config.data)
     sampled = get_language_rules(context.config).comparisons is None
     length = texts.response_length if sampled else texts.comparison_length
 

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from haepo_jax.language.config import LanguageConfig, get_group_size, name_run, stage_settings
-from haepo_jax.language.data.prompts import get_prompt_format
+from haepo_jax.language.config import LanguageConfig, count_sampling_parts, get_group_size, name_run, stage_settings
+from haepo_jax.language.data.corpus import get_format
 from haepo_jax.language.stages.context import Finish, StageContext, make_context, remove_data_if_refused
 from haepo_jax.language.stages.memory_check import check_room
 from haepo_jax.language.stages.reward import make_reward
@@ -84,7 +84,7 @@ def run_rl(
     checkpoint_seconds: float = 30.0,
     loggers: Sequence[str | MakeLogger] = (),
 ) -> bool:
-    """Trains the fine-tuned policy by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
+    """Trains the fine-tuned policy or the first model by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
 
     Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
     `config.rl.min_reward_accuracy` is refused, before anything is written.
@@ -106,11 +106,12 @@ def _run(
     folder = find_folder(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     _check_batch(config, batch_size * _count_responses(config, name))
+    shared = batch_size // count_sampling_parts(config) if name == "rl" else batch_size
     add_recorded_folders(folder)
     components = describe_components([_config_of_stage(config, name)])
     # Before the folder is made, as what a stage needs may not be there.
     with remove_data_if_refused(workdir):
-        parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=batch_size))
+        parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=shared))
     members = [{"index": 0, "seed": config.seed, "settings": {}}]
     with open_run(folder, stage_settings(config, name), members, dataclasses.asdict(LanguageConfig())):
         if parts is None:
@@ -157,6 +158,6 @@ def _count_responses(config: LanguageConfig, stage: str) -> int:
 
 def _check_batch(config: LanguageConfig, responses: int) -> None:
     """Refuses a batch whose tokens alone do not fit, as no program can be compiled for it."""
-    texts = get_prompt_format(config.data.prompt)
+    texts = get_format(config.data)
     length = texts.query_length + texts.response_length
     check_room(responses * length * _BYTES_A_TOKEN, f"A batch of {responses} responses", "make it smaller")

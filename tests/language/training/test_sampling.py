@@ -14,7 +14,7 @@ PARAMS = params_of()
 ENDS = (EOS, 7)
 
 
-@functools.partial(jax.jit, static_argnames=("num_samples", "temperature", "top_p", "response_length"))
+@functools.partial(jax.jit, static_argnames=("num_samples", "temperature", "top_p", "response_length", "greedy"))
 def drawn(params, tokens, valid, key, **kwargs):
     kwargs = {"response_length": RESPONSE} | kwargs
     return sample(DECODER, params, tokens, valid, key, **{"eos_ids": ENDS, "pad_id": PAD, **kwargs})
@@ -120,3 +120,13 @@ def test_the_same_key_gives_the_same_samples_and_another_key_others(samples):
     jax.tree.map(np.testing.assert_array_equal, again, samples)
     other = drawn(PARAMS, *prompts(40), jax.random.key(9), num_samples=8)
     assert np.any(other.tokens != samples.tokens)
+
+
+def test_a_greedy_response_is_the_likeliest_token_each_time_whatever_the_key():
+    tokens, valid = prompts(40)
+    first, second = (drawn(PARAMS, tokens, valid, jax.random.key(seed), greedy=True) for seed in (0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    whole = append_to_prompts(tokens, valid, first)
+    logits = DECODER.apply({"params": PARAMS}, whole.tokens, whole.valid)[:, -RESPONSE - 1 : -1]
+    likeliest = np.where(first.valid, np.argmax(logits, axis=-1), PAD)
+    np.testing.assert_array_equal(first.tokens, likeliest)
