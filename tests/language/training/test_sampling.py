@@ -108,7 +108,7 @@ def test_prompts_that_are_spread_over_devices_are_answered_as_on_one(samples):
     again = drawn(jax.device_put(PARAMS, replicated(mesh)), *spread, jax.random.key(0), num_samples=8)
     for name in ("tokens", "valid", "ended"):
         np.testing.assert_array_equal(getattr(again, name), getattr(samples, name))
-    np.testing.assert_allclose(again.log_probs, samples.log_probs, atol=1e-5)
+    np.testing.assert_allclose(again.log_probs, samples.log_probs, atol=5e-5)  # products of other sizes
 
 
 def test_samples_of_a_prompt_lie_together_and_differ(samples):
