@@ -313,6 +313,7 @@ def test_bandits_of_few_pulls_have_verdicts(tmp_path):
     assert "bandits" in {claim["section"] for claim in made.verdicts["claims"]}
 
 
+@pytest.mark.slow
 def test_all_runs_of_the_full_studies_have_a_valid_config(tmp_path):
     few = {"seeds": 2, "tuning_seeds": 1, "instances": 2, "instance_seeds": 2}
     scale = dataclasses.replace(FULL, **few, tuning_instances=1, tuning_instance_seeds=1)
