@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.games.interface import Game
+
 
 class Discrete(NamedTuple):
     """Actions 0, ..., n - 1."""
@@ -163,6 +165,8 @@ class Environment(NamedTuple):
     """Whether the task may end for some agents before it does for others."""
     parts: ObservationParts | None = None
     """Of the observations of several agents; None where there is one."""
+    game: Game | None = None
+    """The two-player game whose learner it is made for, against random play; None of any other environment."""
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
