@@ -12,6 +12,8 @@ import numpy as np
 from haepo_jax.environments import Box, Discrete, Seen, make, make_agents
 from haepo_jax.errors import ConfigError
 
+pytestmark = pytest.mark.filterwarnings("ignore:OvercookedV2 is now released:DeprecationWarning")
+
 # By id: arguments, agents, shape of an observation, space, entries of the mask, limit.
 FORMS = {
     "switch_riddle": ({}, 3, (2,), Discrete(3), 0, 6),
