@@ -37,6 +37,7 @@ RUN = {
     ("docs/environments.md", 0): (),
     ("README.md", 0): (),
     ("README.md", 1): (),
+    **{("docs/language_models.md", k): () for k in range(2)},
     ("docs/method.md", 0): (),
     **{("docs/policies.md", k): () for k in range(2)},
     ("docs/sweeps.md", 0): (),

@@ -185,6 +185,8 @@ def normalizes_rewards(config: ExperimentConfig) -> bool:
 def list_components(config: Any) -> dict[str, Any]:
     """Lists the settings that name a component, with what they name; None where one of a method has its default.
 
+    One that names several is listed by number, as `rl.rewards[0]`.
+
     Args:
       config: of an experiment or of language models.
 
@@ -192,6 +194,8 @@ def list_components(config: Any) -> dict[str, Any]:
       ConfigError: as of `load_method`.
     """
     named = {name: value for name, value, field in leaves(config) if field.metadata.get("component")}
+    several = ((name, value) for name, value, field in leaves(config) if field.metadata.get("components"))
+    named |= {f"{name}[{k}]": value for name, values in several for k, value in enumerate(values)}
     if is_outside(config.algorithm):
         method = load_method(config.algorithm)
         parts = [method.settings] if method.language is None else [method.settings, method.language.settings]

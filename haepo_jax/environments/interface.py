@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.games.interface import Game
+
 
 class Discrete(NamedTuple):
     """Actions 0, ..., n - 1."""
@@ -170,6 +172,8 @@ class Environment(NamedTuple):
     """Of the observations of several agents; None where there is one."""
     kinds: Mapping[str, tuple[int, ...]] = {}
     """The numbers of the agents of each kind, by its name; empty where all are alike."""
+    game: Game | None = None
+    """The two-player game whose learner it is made for, against random play; None of any other environment."""
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
