@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.tiny_decoder import DECODER, EOS, PAD, PROMPT, RESPONSE, VOCAB, params_of, prompts
 
+from haepo_jax.language.model.sharding import make_mesh, replicated, shard_rows
 from haepo_jax.language.training import sampling
 from haepo_jax.language.training.sampling import append_to_prompts, sample
 from haepo_jax.language.training.scoring import response_log_probs
@@ -97,6 +98,17 @@ def test_neither_growing_caches_nor_leaving_out_what_has_ended_changes_a_sample(
         np.testing.assert_array_equal(getattr(samples, name), getattr(whole, name))
     np.testing.assert_allclose(samples.log_probs, whole.log_probs, atol=1e-5)
     np.testing.assert_allclose(samples.entropy, whole.entropy, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_prompts_that_are_spread_over_devices_are_answered_as_on_one(samples):
+    mesh = make_mesh(1, 40)
+    assert mesh.size == 8
+    spread = jax.device_put(prompts(40), shard_rows(mesh))
+    again = drawn(jax.device_put(PARAMS, replicated(mesh)), *spread, jax.random.key(0), num_samples=8)
+    for name in ("tokens", "valid", "ended"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(samples, name))
+    np.testing.assert_allclose(again.log_probs, samples.log_probs, atol=5e-5)  # products of other sizes
 
 
 def test_samples_of_a_prompt_lie_together_and_differ(samples):
