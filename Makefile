@@ -37,12 +37,14 @@ format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-# What users and tests install: one call of pip each, as each looks at everything that is needed anew.
+# What users and tests install: one call of pip each, as each looks at everything that is needed anew. Files are compiled
+# to bytecode on all cores, which pip does on one, and without the tests of the libraries; what fails here, imports do.
 define install
 	@test -n "$(PYTHON)" || { echo "haepo_jax needs Python 3.12 or newer, and none was found (python3 is \
 	$$(python3 --version 2>&1)). Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.$(1)'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.$(1)'
+	$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
 	touch $@
 endef
 

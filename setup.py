@@ -40,11 +40,14 @@ setup(
         # Libraries of environments: docs/environments.md has the versions that were run.
         "brax": ["brax>=0.14.2,<0.15"],
         "craftax": ["craftax>=1.6,<2"],
+        "jaxmarl": ["jaxmarl>=0.2,<0.3"],
         "jumanji": ["jumanji>=1.1.2,<2"],
+        "multi_agent": ["jaxmarl>=0.2,<0.3"],
         "navix": ["navix>=4,<5"],
+        "pgx": ["pgx>=2.6,<3"],
         "playground": ["playground>=0.2,<0.3"],
         "tunix": ["google-tunix==0.1.7"],
-        "language": ["safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
+        "language": ["jinja2>=3.1,<4", "safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],
         "tensorboard": ["tensorboardX>=2.6,<3"],
         "wandb": ["wandb>=0.22,<1"],
         "mlflow": ["mlflow-skinny>=3,<4"],
@@ -53,6 +56,7 @@ setup(
         "test": [
             "duckdb>=1.3,<3",
             "hypothesis>=6.130,<7",
+            "jinja2>=3.1,<4",
             "mypy>=2,<3",
             "optuna>=4.5,<6",
             "pandas>=2.3,<4",

@@ -1,16 +1,19 @@
-"""Fine-tunes a language model to summarise, stage by stage, in one folder.
+"""Fine-tunes a language model, stage by stage, in one folder.
 
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=sft
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=reward
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=rl --config.algorithm=grpo
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=evaluate
 python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
+python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=samples
 """
 
 from experiments.cli import launch
 
 if __name__ == "__main__":
     launch.start()  # before what takes seconds to import
+
+from pathlib import Path
 
 from absl import flags
 
@@ -19,7 +22,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import from_config_dict, settings, unread
 from haepo_jax.runs.folder import lock_folder, refuse_run
 
-STAGES = ("sft", "reward", "rl", "evaluate", "memory")
+STAGES = ("sft", "reward", "rl", "evaluate", "memory", "samples")
 
 command_line.define_config(settings)
 command_line.define_workdir()
@@ -58,6 +61,9 @@ def main() -> int:
         with lock_folder(workdir):
             print(reproduction.report_memory(workdir, flags.FLAGS.topology))
         return 0
+    if stage == "samples":
+        _write_page(stages.find_folder("rl", config, workdir))
+        return 0
     run = {"sft": stages.run_sft, "reward": stages.run_reward, "rl": stages.run_rl}[stage]
     folder = stages.find_folder(stage, config, workdir)
     done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds, loggers=flags.FLAGS.loggers)
@@ -68,7 +74,18 @@ def main() -> int:
         print(f"{folder} is complete already; nothing to do.")
     else:
         print(f"{folder} diverged at update {update} already; nothing to do.")
+    if stage == "rl" and (folder / "samples").is_dir():
+        _write_page(folder)
     return 0 if update is None else command_line.ALL_DIVERGED
+
+
+def _write_page(folder: Path) -> None:
+    """Writes the page of the samples of a run."""
+    from experiments.cli import closing
+    from haepo_jax.reports.samples import write_samples_page
+
+    with lock_folder(folder):
+        closing.print_sentence(f"Written to {write_samples_page(folder)}.")
 
 
 if __name__ == "__main__":

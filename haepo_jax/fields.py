@@ -79,6 +79,16 @@ def component(default: str, built_in: tuple[str, ...] = (), *, takes_arguments: 
     return dataclasses.field(default=default, metadata={"component": True, "takes_arguments": takes_arguments} | names)
 
 
+def components(built_in: tuple[str, ...]) -> Any:
+    """Any number of components, each as of `component`; none by default."""
+    return dataclasses.field(default=(), metadata={"components": True, "choices": built_in})
+
+
+def numbers() -> Any:
+    """Any number of finite real numbers, which decide the program; none by default."""
+    return dataclasses.field(default=(), metadata={"numbers": True})
+
+
 def static_arguments(*, hold_groups: bool = False) -> Any:
     """A group of arguments of a component, of any name, that decide the program: numbers, texts, tuples of such.
 

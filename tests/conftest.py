@@ -1,6 +1,7 @@
-"""Settings for all tests: eight virtual CPU devices, and programs that compile fast."""
+"""Settings for all tests: eight virtual CPU devices, and programs that compile fast and once for all workers."""
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -8,6 +9,7 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 
 import jax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 FULLY_OPTIMIZED = ("model/test_decoder", "training/test_gradients")
 """Where a tolerance needs programs as users have them."""
@@ -22,6 +24,32 @@ def pytest_addoption(parser):
     )
 
 
+PROGRAMS = pytest.StashKey[str]()
+"""The folder of the programs that this run of pytest has compiled, which all its processes share."""
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        config.stash[PROGRAMS] = config.workerinput["programs"]
+    else:
+        folder = tempfile.TemporaryDirectory(prefix="haepo_jax_programs_")
+        config.add_cleanup(folder.cleanup)
+        config.stash[PROGRAMS] = folder.name
+    _share_programs(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Gives the folder to a worker of pytest-xdist."""
+    node.workerinput["programs"] = node.config.stash[PROGRAMS]
+
+
+def _share_programs(config):
+    jax.config.update("jax_compilation_cache_dir", config.stash[PROGRAMS])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    reset_cache()  # JAX looks for a folder once
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compilation(request):
     optimized = request.config.option.optimized or f"{request.path.parent.name}/{request.path.stem}" in FULLY_OPTIMIZED
@@ -29,3 +57,13 @@ def _compilation(request):
     jax.config.update("jax_disable_most_optimizations", not optimized)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+    _share_programs(request.config)  # tests of caches use others
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _disk(request):
+    """Quick tests do not wait for the disk, which a power cut alone would show; the commands that they start do."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.config.option.optimized:
+            patch.setattr(os, "fsync", lambda descriptor: None)
+        yield

@@ -33,9 +33,11 @@ def blocks(document):
 
 RUN = {
     **{("docs/components.md", k): () for k in range(9)},
+    ("docs/agents.md", 0): (),
     ("docs/environments.md", 0): (),
     ("README.md", 0): (),
     ("README.md", 1): (),
+    **{("docs/language_models.md", k): () for k in range(2)},
     ("docs/method.md", 0): (),
     **{("docs/policies.md", k): () for k in range(2)},
     ("docs/sweeps.md", 0): (),

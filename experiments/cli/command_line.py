@@ -7,7 +7,7 @@ process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -17,10 +17,11 @@ from rich.console import Console
 
 from experiments.cli import arguments, config_file, flag_help, launch
 from haepo_jax import components
-from haepo_jax.config import ExperimentConfig, PolicyConfig, from_config_dict
+from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
-from haepo_jax.config.reads import OFFERED, set_and_unread, unread, unread_by_all, why_unread
+from haepo_jax.config.reads import OFFERED, list_of_agents, set_and_unread, unread, unread_by_all, why_unread
 from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
+from haepo_jax.fields import leaves
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
 from haepo_jax.text import add_row, make_table, visible
@@ -171,26 +172,34 @@ def check_read(
     Raises:
       ConfigError: an argument gives such a setting, or it is swept; an environment that does not exist.
     """
-    log_std = "policy.initial_log_std"
-    if log_std in {*swept, *(override.name for override in _given.overrides)} or any(
-        config.policy.initial_log_std != PolicyConfig.initial_log_std for config in configs
-    ):
-        # Only now, as the environments take a second to import.
-        from haepo_jax.environments import Box
-        from haepo_jax.population.member import make_environment
-
-        discrete = [not isinstance(make_environment(config).action_space, Box) for config in configs]
-    else:
-        discrete = [False] * len(configs)
+    given = {*swept, *(override.name for override in _given.overrides)}
     of_each = [
-        unread(config, discrete_actions=is_so, network_arguments=_network_arguments(config))
-        for config, is_so in zip(configs, discrete, strict=True)
+        unread(config, **_read_environment(config, given), network_arguments=_network_arguments(config))
+        for config in configs
     ]
     for name in swept:
         for reasons in of_each:
             if (reason := why_unread(name, reasons)) is not None:
                 raise ConfigError(f"config.sweep.{name} has no effect, as {reason}.")
     report_unread(configs[0], unread_by_all(of_each) | dict(besides))
+
+
+def _read_environment(config: ExperimentConfig, given: Container[str]) -> dict[str, bool]:
+    """Finds what `unread` is to know of the environment, where a setting is given or changed that depends on it."""
+    defaults = {name: value for name, value, _ in leaves(ExperimentConfig())}
+    values = {name: value for name, value, _ in leaves(config)}
+    asked = ["policy.initial_log_std", *list_of_agents(config)]
+    if not any(name in given or values.get(name) != defaults.get(name) for name in asked):
+        return {}
+    # Only now, as the environments take a second to import.
+    from haepo_jax.environments import Box
+    from haepo_jax.population.member import make_environment
+
+    environment = make_environment(config)
+    return {
+        "discrete_actions": not isinstance(environment.action_space, Box),
+        "one_agent": environment.num_agents == 1,
+    }
 
 
 def _network_arguments(config: ExperimentConfig) -> Sequence[str]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from haepo_jax import components
+from haepo_jax.algorithms.agents import count_lanes, feature_shape_of, for_agents
 from haepo_jax.algorithms.base import Algorithm, LearnerState, Loss, gradient_step, horizon_of, policy_for
 from haepo_jax.algorithms.blocks import Judged, cut_into_units, in_units, make_blocks, make_samples, rows_of
 from haepo_jax.algorithms.normalization import Normalizer
@@ -97,7 +98,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return make_optimizer(traced.optimizer, config.num_updates * count_steps_of_update(config))
 
     def start_carries() -> tuple[Carry, Carry]:
-        number = config.num_trajectories
+        number = count_lanes(config, environment)
         return policy.start(number), () if critic is None else critic.start(number)
 
     def init(traced: TracedConfig, key: jax.Array) -> LearnerState:
@@ -171,6 +172,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         samples: Samples | Blocks
         if plan.length is None:
             samples = make_samples(rows, judged, *numbers)
+            if isinstance(batch, Segment):
+                samples = samples._replace(where=batch.mask)
         else:
             samples = make_blocks(rows, judged, plan, *numbers)
         if remembers:
@@ -266,7 +269,12 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         )
         return learner, metrics
 
-    return Algorithm(policy, normalizer.policy_params, init, collect_batch, batch_loss, learn, _measure)
+    def measure(batch: Batch) -> Metrics:
+        if isinstance(batch, Segment):
+            return segment_metrics(batch, environment=environment)
+        return episode_metrics(episode_stats_of(batch), environment=environment)
+
+    return Algorithm(policy, normalizer.policy_params, init, collect_batch, batch_loss, learn, measure)
 
 
 def _make_networks(
@@ -279,13 +287,15 @@ def _make_networks(
     actor = policy_for(config, environment)
     if not plan.has_critic:
         return actor, None
-    shape = environment.feature_shape
+    shape = feature_shape_of(config, environment, of_critic=True)
     torso = make_torso(config.policy, shape)
-    critic = make_value(shape, make_torso=torso, mask_size=environment.mask_size)
+    # Of several agents it is given the features alone.
+    critic = make_value(shape, make_torso=torso, mask_size=0 if environment.parts else environment.mask_size)
     policy = actor.map_inputs(lambda params, observations: (params["policy"], observations))
     if plan.shares_torso:
-        value = share_torso(critic, torso)
+        value = for_agents(config, environment, share_torso(critic, torso), of_critic=True)
     else:
+        critic = for_agents(config, environment, critic, of_critic=True)
         value = critic.map_inputs(lambda params, observations: (params["value"], observations))
 
     def init(key: jax.Array) -> Params:
@@ -313,7 +323,3 @@ def _check_rows(config: ExperimentConfig, plan: SegmentPlan) -> None:
             f"{remembers} holds whole environments: {name} {number} leaves one to each, whose segments of a time have "
             f"none to compete with; it may be at most {number // 2}."
         )
-
-
-def _measure(batch: Batch) -> Metrics:
-    return segment_metrics(batch) if isinstance(batch, Segment) else episode_metrics(episode_stats_of(batch))

@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import optax
 
+from haepo_jax.algorithms.agents import count_lanes, feature_shape_of, for_agents
 from haepo_jax.config import ExperimentConfig, TracedConfig
 from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
@@ -66,13 +67,15 @@ class Algorithm(NamedTuple):
 
 def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
     """The policy that the config describes, for this environment."""
-    return make_policy(
-        environment.feature_shape,
+    shape = feature_shape_of(config, environment)
+    policy = make_policy(
+        shape,
         environment.action_space,
-        make_torso=make_torso(config.policy, environment.feature_shape),
+        make_torso=make_torso(config.policy, shape),
         initial_log_std=config.policy.initial_log_std,
         mask_size=environment.mask_size,
     )
+    return for_agents(config, environment, policy)
 
 
 def horizon_of(config: ExperimentConfig, environment: Environment) -> int:
@@ -106,7 +109,14 @@ def round_bounds_of(config: ExperimentConfig, environment: Environment) -> Round
             f"num_trajectories {config.num_trajectories:,} episodes of at most {horizon:,} steps may take; give at "
             "least as many, or take fewer episodes or a shorter horizon."
         )
-    return RoundBounds(config.num_trajectories, horizon, config.min_batch_steps, config.max_batch_steps)
+    # In lanes: of several agents each step of an environment is one of each.
+    number, most = environment.num_agents, config.max_batch_steps
+    return RoundBounds(
+        count_lanes(config, environment),
+        horizon,
+        config.min_batch_steps * number,
+        None if most is None else most * number,
+    )
 
 
 def horizon_without_effect(config: ExperimentConfig, environment: Environment) -> str | None:

@@ -52,7 +52,7 @@ def rows_of(batch: Segment | Trajectories) -> Rows:
         batch.log_probs,
         batch.terminated,
         batch.done if isinstance(batch, Segment) else None,
-        jnp.ones(batch.rewards.shape, bool) if isinstance(batch, Segment) else batch.mask,
+        batch.where if isinstance(batch, Segment) else batch.mask,
     )
 
 

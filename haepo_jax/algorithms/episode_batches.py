@@ -7,7 +7,6 @@ resolve, is `remat` here.
 A batch is M episodes or, where `config.min_batch_steps` counts it in steps, rounds of M.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.algorithms import recompute, replay
+from haepo_jax.algorithms.agents import count_lanes, group_agents
 from haepo_jax.algorithms.base import LearnerState, horizon_of, round_bounds_of
 from haepo_jax.algorithms.history import Episodes, History, join, join_log_likelihoods, no_history, remember
 from haepo_jax.algorithms.normalization import Normalizer
@@ -76,12 +76,23 @@ def make_batches(
       normalizer: of what learns.
     """
     if get_history(get_method_settings(config)):
-        return _with_history(config, environment, policy, normalizer)
-    if config.memory == "recompute":
-        return _recomputed(config, environment, policy, normalizer)
-    if config.min_batch_steps is not None:
-        return _packed(config, environment, policy, normalizer)
-    return _kept(config, environment, policy, normalizer)
+        make = _with_history
+    elif config.memory == "recompute":
+        make = _recomputed
+    else:
+        make = _kept if config.min_batch_steps is None else _packed
+    batches = make(config, environment, policy, normalizer)
+
+    def open_batch(traced: TracedConfig, learner: LearnerState, batch: Batch) -> OpenBatch:
+        opened = batches.open(traced, learner, batch)
+        group, regroup = group_agents(config, environment, opened.group)
+        return OpenBatch(
+            group,
+            None if opened.reference is None else regroup(opened.reference),
+            lambda params, fresh: regroup(opened.evaluate(params, fresh)),
+        )
+
+    return batches if environment.num_agents == 1 else batches._replace(open=open_batch)
 
 
 def _kept(config: ExperimentConfig, environment: Environment, policy: Policy, normalizer: Normalizer) -> Batches:
@@ -98,7 +109,9 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy, no
             num_trajectories=config.num_trajectories,
             horizon=horizon_of(config, environment),
             env_params=traced.env_params,
-            persistences=None if learner.exploration is None else _persistences(config, learner.exploration)(key),
+            persistences=(
+                None if learner.exploration is None else _persistences(config, environment, learner.exploration)(key)
+            ),
         )
 
     def returns_of(traced: TracedConfig, batch: Trajectories) -> jax.Array:
@@ -106,7 +119,7 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy, no
         return episode_stats_of(learnt_from, traced.discount).discounted_returns
 
     def measure(batch: Trajectories) -> Metrics:
-        return episode_metrics(episode_stats_of(batch), persistences=batch.persistences)
+        return episode_metrics(episode_stats_of(batch), persistences=batch.persistences, environment=environment)
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> OpenBatch:
         returns = normalizer.scale_returns(learner.normalization, returns_of(traced, batch))
@@ -135,9 +148,6 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy, 
     def returns_of(traced: TracedConfig, batch: PackedEpisodes) -> jax.Array:
         return batch.discounted_returns(rewards_of(traced, batch), traced.discount)
 
-    def measure(batch: PackedEpisodes) -> Metrics:
-        return episode_metrics(batch.stats(), batch.is_valid, batch.persistences)
-
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: PackedEpisodes) -> OpenBatch:
         def sums(values: jax.Array) -> jax.Array:
             return group_rounds(batch.sum_over_steps(values))
@@ -160,7 +170,14 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy, 
         )
         return _opened(normalizer, learner, group, judge)
 
-    return Batches(collect_batch, open_batch, measure, returns_of)
+    return Batches(collect_batch, open_batch, _measure_packed(environment), returns_of)
+
+
+def _measure_packed(environment: Environment) -> Callable[[PackedEpisodes], Metrics]:
+    def measure(batch: PackedEpisodes) -> Metrics:
+        return episode_metrics(batch.stats(), batch.is_valid, batch.persistences, environment=environment)
+
+    return measure
 
 
 def _with_history(
@@ -209,7 +226,7 @@ def _with_history(
     return Batches(
         collect_batch,
         open_batch,
-        lambda batch: episode_metrics(batch.stats(), batch.is_valid, batch.persistences),
+        _measure_packed(environment),
         returns_of,
         before_all,
         lambda traced, learner, batch: remember(learner.history, *kept_of(traced, batch)),
@@ -243,7 +260,7 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
         return batch.stats.discounted_returns
 
     def measure(batch: recompute.RecomputedBatch) -> Metrics:
-        return episode_metrics(batch.stats, batch.is_valid, batch.persistences)
+        return episode_metrics(batch.stats, batch.is_valid, batch.persistences, environment=environment)
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> OpenBatch:
         del traced  # the reference has judged the batch while it was played
@@ -301,7 +318,7 @@ def _make_unroll(config: ExperimentConfig, environment: Environment, policy: Pol
     def make_unroll(
         params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float], shares: jax.Array | None
     ) -> EpisodeUnroll:
-        persistences = None if shares is None else _persistences(config, shares)(key)
+        persistences = None if shares is None else _persistences(config, environment, shares)(key)
         return EpisodeUnroll(
             environment, policy, params, key, num_trajectories, horizon, env_params, persistences=persistences
         )
@@ -313,22 +330,25 @@ def _make_rounds(config: ExperimentConfig, environment: Environment, policy: Pol
     """Makes `(params, key, environment's numbers, shares of persistences) -> rounds of M episodes`."""
     make_unroll, bounds = _make_unroll(config, environment, policy), round_bounds_of(config, environment)
     if bounds is None:  # the batch is not counted in steps
-        bounds = RoundBounds(config.num_trajectories, horizon_of(config, environment), 1, None)
+        bounds = RoundBounds(count_lanes(config, environment), horizon_of(config, environment), 1, None)
 
     def make_rounds(
         params: Params, key: jax.Array, env_params: Mapping[str, jax.Array | float], shares: jax.Array | None
     ) -> Rounds:
-        draw = None if shares is None else _persistences(config, shares)
+        draw = None if shares is None else _persistences(config, environment, shares)
         return Rounds(make_unroll(params, key, env_params, shares), bounds, draw)
 
     return make_rounds
 
 
-def _persistences(config: ExperimentConfig, shares: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """Makes `key -> persistences [M]` of a round."""
-    return functools.partial(
-        draw_persistences,
-        choices=config.exploration.persistences,
-        shares=shares,
-        num_episodes=config.num_trajectories,
-    )
+def _persistences(
+    config: ExperimentConfig, environment: Environment, shares: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+    """Makes `key -> persistences [M]` of a round; all agents of an episode have the same."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        choices = config.exploration.persistences
+        drawn = draw_persistences(key, choices, shares, config.num_trajectories)
+        return jnp.repeat(drawn, environment.num_agents)
+
+    return draw

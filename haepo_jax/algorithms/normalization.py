@@ -11,6 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from haepo_jax.algorithms.agents import count_lanes
 from haepo_jax.algorithms.base import LearnerState
 from haepo_jax.algorithms.rewards import make_rewards
 from haepo_jax.algorithms.running_statistics import (
@@ -67,7 +68,7 @@ class Normalizer:
             observations = no_statistics(self.environment.observation_shape)
         if self._scales_rewards:
             returns = no_statistics(())
-            so_far = jnp.zeros(config.num_trajectories) if carries_on(config) else None
+            so_far = jnp.zeros(count_lanes(config, self.environment)) if carries_on(config) else None
         if observations is None and returns is None:
             return None
         return Normalization(observations, returns, so_far)
@@ -89,7 +90,7 @@ class Normalizer:
         mean, scale = jax.lax.stop_gradient((given.mean, given.scale))
         clip = self.config.normalization.clip_observations
         normalized = jnp.clip((observations - mean) * scale, -clip, clip)
-        if size := self.environment.mask_size:  # an action mask is no feature
+        if size := self.environment.num_flags:
             normalized = jnp.concatenate([normalized[..., :-size], observations[..., -size:]], axis=-1)
         return given.params, normalized
 

@@ -193,7 +193,7 @@ def _backward(make_unroll: MakeUnroll, policy: Policy, saved: tuple, slopes: jax
     def add_episodes(slopes: jax.Array, unroll: EpisodeUnroll, so_far: Partial) -> Partial:
         if policy.recurrence is None:
             return unroll.fold(functools.partial(add, slopes), so_far)
-        carry = policy.start(unroll.num_trajectories)
+        carry = policy.start(unroll.num_lanes)
         start = (so_far, jax.tree.map(jnp.zeros_like, carry))
         return unroll.fold_back(pass_on, carry, functools.partial(add_before, slopes), start)[0]
 

@@ -27,6 +27,7 @@ from haepo_jax.config.method import (
     has_critic,
     name_setting,
     normalizes_rewards,
+    sees_all,
 )
 from haepo_jax.config.settings import (
     ACTIVATIONS,
@@ -39,6 +40,7 @@ from haepo_jax.config.settings import (
     OptimizerConfig,
     PbtConfig,
     PolicyConfig,
+    SelfPlayConfig,
 )
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
 from haepo_jax.methods import (
@@ -81,6 +83,7 @@ __all__ = [
     "PpoConfig",
     "ReferenceConfig",
     "ReinforceConfig",
+    "SelfPlayConfig",
     "TracedConfig",
     "carries_on",
     "checked_settings",
@@ -98,6 +101,7 @@ __all__ = [
     "has_critic",
     "name_setting",
     "normalizes_rewards",
+    "sees_all",
     "setting_names",
     "sweep_points",
     "to_config_dict",

@@ -17,6 +17,7 @@ _KINDS: dict[Any, str] = {
     bool: "true or false",
     str: "text",
     tuple[int, ...]: "whole numbers",
+    tuple[float, ...]: "numbers",
 }
 _INT32_MAX = 2**31 - 1
 
@@ -45,6 +46,8 @@ class Setting(NamedTuple):
     def allowed(self) -> str:
         """Describes the values that it may have."""
         choices = f"one of {', '.join(self.field.metadata.get('choices', ()))}"
+        if self.field.metadata.get("components"):
+            return f"any of {', '.join(self.field.metadata['choices'])}, or package.module:attribute"
         if self.field.metadata.get("component"):
             return f"{choices if 'choices' in self.field.metadata else 'an id'}, or package.module:attribute"
         if "choices" in self.field.metadata:

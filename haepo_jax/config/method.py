@@ -15,6 +15,7 @@ from haepo_jax.config.libraries import split_name
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.fields import leaves
 from haepo_jax.methods import (
+    ALL,
     LANGUAGE_METHODS,
     METHODS,
     Chosen,
@@ -146,6 +147,11 @@ def has_critic(config: ExperimentConfig) -> bool:
     return plan is not None and plan.has_critic
 
 
+def sees_all(config: ExperimentConfig) -> bool:
+    """Returns whether the value function of an agent sees what all agents see."""
+    return has_critic(config) and get_method_settings(config).critic_sees == ALL
+
+
 def find_need_of_steps(config: ExperimentConfig) -> str | None:
     """Returns what needs the steps of a batch to be kept until it is learnt from, in words; None if nothing does."""
     if get_method(config).keeps_steps:
@@ -179,6 +185,8 @@ def normalizes_rewards(config: ExperimentConfig) -> bool:
 def list_components(config: Any) -> dict[str, Any]:
     """Lists the settings that name a component, with what they name; None where one of a method has its default.
 
+    One that names several is listed by number, as `rl.rewards[0]`.
+
     Args:
       config: of an experiment or of language models.
 
@@ -186,6 +194,8 @@ def list_components(config: Any) -> dict[str, Any]:
       ConfigError: as of `load_method`.
     """
     named = {name: value for name, value, field in leaves(config) if field.metadata.get("component")}
+    several = ((name, value) for name, value, field in leaves(config) if field.metadata.get("components"))
+    named |= {f"{name}[{k}]": value for name, values in several for k, value in enumerate(values)}
     if is_outside(config.algorithm):
         method = load_method(config.algorithm)
         parts = [method.settings] if method.language is None else [method.settings, method.language.settings]

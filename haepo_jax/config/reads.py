@@ -23,7 +23,7 @@ from haepo_jax.config.method import (
     normalizes_rewards,
     why_unit_free,
 )
-from haepo_jax.config.settings import RECURRENT, ExperimentConfig, PolicyConfig
+from haepo_jax.config.settings import RECURRENT, ExperimentConfig, PolicyConfig, SelfPlayConfig
 from haepo_jax.fields import find_unread, leaves
 from haepo_jax.methods import METHODS, Sees
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
@@ -33,13 +33,18 @@ OFFERED = ("hidden_sizes", "activation")
 
 
 def unread(
-    config: ExperimentConfig, *, discrete_actions: bool = False, network_arguments: Sequence[str] = OFFERED
+    config: ExperimentConfig,
+    *,
+    discrete_actions: bool = False,
+    one_agent: bool = False,
+    network_arguments: Sequence[str] = OFFERED,
 ) -> dict[str, str]:
     """Finds the settings that nothing reads.
 
     Args:
       config: an experiment.
       discrete_actions: whether its environment has such, as far as the caller knows.
+      one_agent: whether its environment has one, likewise.
       network_arguments: of a network from outside, those that it names, as far as the caller knows.
 
     Returns:
@@ -80,11 +85,22 @@ def unread(
     reasons |= (
         _unread_normalization(config)
         | _unread_exploration(config)
+        | _unread_self_play(config.self_play)
         | _unread_by_network(config.policy, network_arguments)
     )
     if discrete_actions:
         reasons["policy.initial_log_std"] = f"the actions of {config.env} are discrete"
+    if config.agents.networks == "each":
+        reasons["agents.sees_number"] = "config.agents.networks is each, so that no network has two agents"
+    if one_agent:
+        reasons |= dict.fromkeys(list_of_agents(config), f"{config.env} has one agent")
     return reasons
+
+
+def list_of_agents(config: ExperimentConfig) -> list[str]:
+    """Lists the settings that nothing reads where one agent plays, by dotted name."""
+    own = [chosen for leaf, chosen in make_chosen(config).names.items() if leaf in ("joint", "critic_sees")]
+    return [*(f"agents.{name}" for name, _, _ in leaves(config.agents)), *own]
 
 
 def _unread_by_method(config: ExperimentConfig) -> dict[str, str | None]:
@@ -141,6 +157,18 @@ def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:
         return {}
     others = (name for name in every if name != "exploration.persistences")
     return dict.fromkeys(others, "config.exploration.persistences has none above 1")
+
+
+def _unread_self_play(self_play: SelfPlayConfig) -> dict[str, str]:
+    """Finds the settings of self-play that belong to other opponents."""
+    is_the = f"config.self_play.opponents is {self_play.opponents}"
+    reasons = {
+        f"self_play.{leaf}": f"{is_the}; it belongs to {' or '.join(values)}"
+        for leaf, (_, values) in find_unread(self_play).items()
+    }
+    if self_play.opponents == "random":
+        reasons["self_play.random_share"] = f"{is_the}, in all episodes"
+    return reasons
 
 
 def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ the run folders of the others valid.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -26,7 +26,7 @@ from haepo_jax.config.method import (
 )
 from haepo_jax.config.reads import unread_arguments, unread_by_choices
 from haepo_jax.config.settings import MAX_SEED
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, quoted, suggestion
 from haepo_jax.fields import (
     choice,
     component,
@@ -37,6 +37,9 @@ from haepo_jax.fields import (
     static_arguments,
     traced_arguments,
 )
+from haepo_jax.language.prompt_settings import PromptSettings
+from haepo_jax.language.reward_settings import ResponseSettings, RewardFunctionSettings
+from haepo_jax.language.rewards.functions import name_short
 from haepo_jax.losses import IMPORTANCE_MODES, LEVELS
 from haepo_jax.methods import LANGUAGE_METHODS, Chosen, LanguageMethodSettings, Method, OnLanguage
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
@@ -93,8 +96,8 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Where posts, summaries and comparisons come from; the generated task when no path is given."""
+class DataConfig(PromptSettings):
+    """Where posts, summaries and comparisons, or one's own prompts come from; the generated task without a path."""
 
     demonstrations: str = ""
     """File, folder or pattern of posts with reference summaries: `sft` learns from them, `rl` takes their posts."""
@@ -167,8 +170,8 @@ class ImportanceConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RlConfig:
-    """Learning from the reward model, or by some methods from the comparisons themselves."""
+class RlConfig(ResponseSettings, RewardFunctionSettings):
+    """Learning from reward functions or the reward model, or by some methods from the comparisons themselves."""
 
     num_updates: int = count(80, low=1)
     """Updates of the run."""
@@ -195,10 +198,21 @@ class RlConfig:
     """`rl` refuses a reward model whose held-out accuracy is below this."""
     gradient: str = choice("smallest", GRADIENTS)
     """`two_pass` goes `microbatch` responses at a time; `smallest` takes what needs less memory at these shapes."""
-    microbatch: int = count(8, low=1)
-    """Responses whose gradient, or score, is computed at a time."""
+    microbatch: int = count(8, low=0)
+    """Responses whose gradient, or score, is computed at a time. 0 takes as many as memory holds, which is fastest,
+    and with `smallest` one pass where it fits."""
     chunk_size: int = count(0, low=0)
     """Tokens whose logits exist at a time; 0 for all of a microbatch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How the stage `evaluate` lets policies answer."""
+
+    temperature: float | None = optional_number(low=0.0)
+    """Divides logits when answers are sampled; 0 takes the likeliest token each time. That of training when unset."""
+    num_samples: int = count(1, low=1)
+    """Answers to each prompt."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +246,7 @@ class _General:
     sft: SftConfig = SftConfig()
     reward: RewardConfig = RewardConfig()
     rl: RlConfig = RlConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     mesh: MeshConfig = MeshConfig()
 
 
@@ -324,6 +339,7 @@ def unread(config: LanguageConfig) -> dict[str, str]:
         of_samples = ("rl.kl_penalty", "rl.missing_eos_penalty", "rl.importance.level")
         why = f"config.algorithm is {name_method(config)}, which learns from comparisons"
         reasons |= dict.fromkeys(of_samples, why)
+    reasons |= _find_unread_data(config) | _find_unread_rewards(config)
     if config.model.path:
         reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
     for section in ("model", "reward"):
@@ -332,6 +348,52 @@ def unread(config: LanguageConfig) -> dict[str, str]:
     if config.rl.importance.level == "none":
         reasons |= {f"rl.importance.{name}": "config.rl.importance.level is none" for name in ("mode", "low", "high")}
     return reasons | find_unread_schedules(get_method_settings(config), _make_name_of(config), (), reasons)
+
+
+def _find_unread_data(config: LanguageConfig) -> dict[str, str]:
+    own = ("prompt_column", "completion_column", "long_prompts")
+    if not has_own_prompts(config.data):
+        return {f"data.{name}": "config.data.prompts is empty" for name in own}
+    tldr = ("demonstrations_schema", "prompt")
+    reasons = {f"data.{name}": "the prompts are those of config.data.prompts" for name in tldr}
+    if not config.data.held_out_prompts:
+        reasons["rl.evaluate_every"] = "config.data.held_out_prompts is empty"
+    return reasons
+
+
+def _find_unread_rewards(config: LanguageConfig) -> dict[str, str]:
+    every = [field.name for field in dataclasses.fields(RewardFunctionSettings)]
+    if get_language_rules(config).comparisons:
+        names = ["sampling_parts", *(field.name for field in dataclasses.fields(ResponseSettings))]
+        why = f"config.algorithm is {name_method(config)}, which learns from comparisons"
+        return {f"rl.{name}": why for name in names}
+    if not config.rl.rewards:
+        return {f"rl.{name}": "config.rl.rewards is empty" for name in every if name != "rewards"}
+    if not config.reward_path:
+        return {
+            "rl.min_reward_accuracy": "config.rl.rewards gives the rewards, and config.reward_path no reward model"
+        }
+    return {}
+
+
+def has_own_prompts(data: DataConfig) -> bool:
+    """Returns whether the data are prompts of one's own, with any columns, rather than posts with summaries."""
+    return bool(data.prompts or data.held_out_prompts or data.test_prompts)
+
+
+def is_judged_on_host(config: LanguageConfig) -> bool:
+    """Returns whether updates of the stage `rl` stop for the host, to compute rewards or to write responses down."""
+    return get_language_rules(config).comparisons is None and bool(config.rl.rewards or config.rl.write_samples_every)
+
+
+def count_sampling_parts(config: LanguageConfig) -> int:
+    """Counts the parts in which the prompts of an update of the stage `rl` are sampled."""
+    return config.rl.sampling_parts if config.rl.rewards and is_judged_on_host(config) else 1
+
+
+def has_reward_model(config: LanguageConfig) -> bool:
+    """Returns whether responses are judged by the reward model, alone or beside reward functions."""
+    return not config.rl.rewards or bool(config.reward_path)
 
 
 def list_scheduled(config: LanguageConfig) -> tuple[Scheduled, ...]:
@@ -385,9 +447,8 @@ def _check_combinations(config: LanguageConfig) -> None:
         "held_out_comparisons",
     )
     _check_name(config.name)
-    missing = [f"config.data.{name}" for name in paths if not getattr(config.data, name)]
-    if 0 < len(missing) < len(paths):
-        raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
+    _check_paths(config, paths)
+    _check_rewards(config)
     if config.rl.top_p < 1.0 and not get_language_rules(config).comparisons:
         _check_penalties(config)
     for section in ("sft", "reward"):
@@ -402,6 +463,57 @@ def _check_combinations(config: LanguageConfig) -> None:
     if config.rl.microbatch > rows:
         raise ConfigError(
             f"config.rl.microbatch {config.rl.microbatch} is more than the {rows} responses of an update."
+        )
+
+
+def _check_paths(config: LanguageConfig, paths: Sequence[str]) -> None:
+    """Refuses data that are given in part."""
+    missing = [f"config.data.{name}" for name in paths if not getattr(config.data, name)]
+    if not has_own_prompts(config.data):
+        if 0 < len(missing) < len(paths):
+            raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
+        return
+    given = [f"config.data.{name}" for name in paths if getattr(config.data, name)]
+    if posts := [name for name in given if "demonstrations" in name]:
+        raise ConfigError(
+            f"{posts[0]} and prompts of your own (config.data.prompts and its like) are two sources of prompts; give "
+            "one of them."
+        )
+    if len(given) == 1:
+        raise ConfigError(f"{given[0]} needs {next(name for name in missing if 'comparisons' in name)} too.")
+    if given and config.data.comparisons_schema != "trl_tldr_preference":
+        raise ConfigError(
+            f"config.data.comparisons_schema {config.data.comparisons_schema} is of posts; comparisons beside prompts "
+            "of your own have the fields prompt, chosen, rejected: give trl_tldr_preference."
+        )
+
+
+def _check_rewards(config: LanguageConfig) -> None:
+    """Refuses reward functions that cannot be told apart, or whose settings do not fit them."""
+    rl = config.rl
+    names = [name_short(name) for name in rl.rewards]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(
+            f"config.rl.rewards has two functions {twice[0]}, and metrics and arguments go by that name; give one of "
+            "them another name."
+        )
+    if rl.reward_weights and len(rl.reward_weights) != len(names):
+        raise ConfigError(
+            f"config.rl.reward_weights has {len(rl.reward_weights)} numbers, and config.rl.rewards {len(names)} "
+            "functions; give a number for each, or none for 1 each."
+        )
+    for name, arguments in rl.reward_kwargs.items():
+        if name not in names and rl.rewards:
+            raise ConfigError(
+                f"config.rl.reward_kwargs.{name} is of no function of config.rl.rewards{suggestion(name, names)}"
+            )
+        if not isinstance(arguments, Mapping):
+            raise ConfigError(
+                f"config.rl.reward_kwargs.{name} is a group of arguments of that function, got {quoted(arguments)}."
+            )
+    if rl.num_prompts % rl.sampling_parts:
+        raise ConfigError(
+            f"config.rl.sampling_parts {rl.sampling_parts} does not divide config.rl.num_prompts {rl.num_prompts}."
         )
 
 
@@ -441,6 +553,8 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"config.name {name[:20]!r}... has {len(name.encode())} bytes, and at most {_LONGEST_NAME}.")
     if name == "sft":
         raise ConfigError("config.name 'sft' is how the fine-tuned policy is called where policies are compared.")
+    if name == "model.path":
+        raise ConfigError("config.name 'model.path' is how the first model is called where policies are compared.")
 
 
 def _check_penalties(config: LanguageConfig) -> None:

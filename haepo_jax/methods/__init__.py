@@ -33,6 +33,7 @@ from haepo_jax.methods.record import (
     StepGroup,
     count_gradient_steps,
     get_history,
+    get_joint,
     get_reference_rule,
     get_segment_plan,
     make_language_section,
@@ -41,10 +42,13 @@ from haepo_jax.methods.record import (
 )
 from haepo_jax.methods.reinforce import ReinforceConfig
 from haepo_jax.methods.settings import (
+    ALL,
+    JOINT,
     REFERENCES,
     Chosen,
     EpochsConfig,
     HistoryConfig,
+    JointConfig,
     NoSettings,
     ReferenceConfig,
     SegmentConfig,
@@ -110,6 +114,8 @@ LANGUAGE_METHODS: dict[str, Method[Any]] = {
 
 __all__ = [
     "ADVANTAGE_SCALES",
+    "ALL",
+    "JOINT",
     "LANGUAGE_METHODS",
     "METHODS",
     "REFERENCES",
@@ -128,6 +134,7 @@ __all__ = [
     "HaepoLanguageConfig",
     "HaepoLossConfig",
     "HistoryConfig",
+    "JointConfig",
     "LanguageMethodSettings",
     "Method",
     "MethodSettings",
@@ -149,6 +156,7 @@ __all__ = [
     "check_reference_acts",
     "count_gradient_steps",
     "get_history",
+    "get_joint",
     "get_reference_rule",
     "get_segment_plan",
     "make_scalars",

@@ -11,7 +11,7 @@ from haepo_jax.fields import number
 from haepo_jax.losses import DpoMetrics, dpo_loss
 from haepo_jax.methods.preferences import Pairs, PairsConfig, make_method
 from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import EpochsConfig, ReferenceConfig
+from haepo_jax.methods.settings import EpochsConfig, JointConfig, ReferenceConfig
 
 
 @with_schedules
@@ -27,7 +27,7 @@ class DpoLossConfig:
 
 @with_schedules
 @dataclasses.dataclass(frozen=True)
-class DpoConfig(EpochsConfig, DpoLossConfig, ReferenceConfig, PairsConfig):
+class DpoConfig(EpochsConfig, JointConfig, DpoLossConfig, ReferenceConfig, PairsConfig):
     """DPO on an environment: pairs of a batch's trajectories, the one of larger return preferred."""
 
 

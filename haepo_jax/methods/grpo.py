@@ -13,7 +13,7 @@ from haepo_jax.losses import AGGREGATIONS, group_relative_advantages, presets
 from haepo_jax.methods.policy_ratio import make_ratio_objective
 from haepo_jax.methods.record import Method, Objective, OnLanguage, Sees, StepGroup, make_scalars
 from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import Chosen, EpochsConfig, ReferenceConfig, check_reference_acts
+from haepo_jax.methods.settings import Chosen, EpochsConfig, JointConfig, ReferenceConfig, check_reference_acts
 from haepo_jax.types import Metrics
 
 ADVANTAGE_SCALES = ("std", "none")
@@ -37,7 +37,7 @@ class GrpoLossConfig:
 
 @with_schedules
 @dataclasses.dataclass(frozen=True)
-class GrpoConfig(EpochsConfig, GrpoLossConfig, ReferenceConfig):
+class GrpoConfig(EpochsConfig, JointConfig, GrpoLossConfig, ReferenceConfig):
     """GRPO on an environment, where the batch is one group."""
 
 

@@ -38,6 +38,7 @@ from haepo_jax.methods.settings import (
     Chosen,
     EpochsConfig,
     HistoryConfig,
+    JointConfig,
     ReferenceConfig,
     SegmentConfig,
     SegmentPlan,
@@ -92,7 +93,7 @@ class HaepoLossConfig:
 
 @with_schedules
 @dataclasses.dataclass(frozen=True)
-class HaepoConfig(EpochsConfig, HistoryConfig, HaepoLossConfig, ReferenceConfig, SegmentConfig):
+class HaepoConfig(EpochsConfig, HistoryConfig, JointConfig, HaepoLossConfig, ReferenceConfig, SegmentConfig):
     """HAEPO on an environment, where whole episodes compete, or segments of them.
 
     The defaults that differ from those of the loss are of the one setting for every task (docs/method.md).

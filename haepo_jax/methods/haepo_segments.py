@@ -28,7 +28,7 @@ from haepo_jax.methods.record import (
     count_gradient_steps,
     make_scalars,
 )
-from haepo_jax.methods.settings import Chosen
+from haepo_jax.methods.settings import ALL, Chosen
 from haepo_jax.types import Metrics
 
 BOOTSTRAPS = ("none", "value")
@@ -114,7 +114,7 @@ def find_unread(settings: Any) -> dict[str, str | None]:
     if settings.segment_length is None:
         of_segments = (
             *("bootstrap", "group_by", "segments_from", "num_steps", "num_minibatches", "gae_lambda"),
-            *("critic", "value_coef"),
+            *("critic", "critic_sees", "value_coef"),
             *("policy_entropy_coef", "segment_temperature", "segment_projection", "segment_adapt", "target_policy_kl"),
         )
         return dict.fromkeys(of_segments, "config.{segment_length} is unset")
@@ -122,12 +122,13 @@ def find_unread(settings: Any) -> dict[str, str | None]:
     reasons: dict[str, str | None] = dict.fromkeys(
         of_episodes, "config.{segment_length} is set, and it belongs to whole episodes"
     )
+    reasons["joint"] = "config.{segment_length} is set, and the segments that compete are each agent's own"
     is_fixed = settings.segment_adapt == "fixed"
     reasons["target_effective_sample_size"] = "config.{segment_adapt} is fixed" if is_fixed else None
     holds_kl = settings.segment_adapt == "dual"
     reasons["dual_learning_rate"] = None if holds_kl else f"config.{{segment_adapt}} is {settings.segment_adapt}"
     if settings.bootstrap == "none":
-        reasons |= dict.fromkeys(("gae_lambda", "critic", "value_coef"), "config.{bootstrap} is none")
+        reasons |= dict.fromkeys(("gae_lambda", "critic", "critic_sees", "value_coef"), "config.{bootstrap} is none")
     if settings.segments_from == "episodes":
         reasons["num_steps"] = "config.{segments_from} is episodes"
     return reasons
@@ -137,9 +138,15 @@ def check(chosen: Chosen) -> None:
     """Refuses settings that make no sense with segments.
 
     Raises:
-      ConfigError: a temperature that follows a divergence that no gradient step would see.
+      ConfigError: a temperature that follows a divergence that no gradient step would see; a network that is to see
+        what one agent sees, and what all do.
     """
     settings = chosen.settings
+    if (settings.bootstrap, settings.critic, settings.critic_sees) == ("value", "shared", ALL):
+        raise ConfigError(
+            f"{chosen.where('critic')} shared has the policy's network, which sees what one agent sees, and "
+            f"{chosen.names['critic_sees']} is {ALL}; set one of the two to own."
+        )
     if settings.segment_adapt == "dual" and count_gradient_steps(settings) == 1:
         raise ConfigError(
             f"{chosen.where('segment_adapt')} dual holds how far the steps of an update move the policy, which the "

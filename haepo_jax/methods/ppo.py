@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from haepo_jax.fields import number, optional_number
 from haepo_jax.losses import clipped_surrogate_loss, clipped_value_loss
@@ -36,16 +37,22 @@ def objective(settings: PpoConfig, samples: Samples) -> Objective:
     """Makes PPO's loss of a minibatch, whose advantages it normalises, with `policy_loss`, `value_loss`,
     `clip_fraction` and `approx_kl`.
     """
-    centred = samples.advantages - samples.advantages.mean()
-    advantages = centred / (samples.advantages.std() + 1e-8)
+    where = samples.where
+    centred = samples.advantages - _average(samples.advantages, where)
+    spread = samples.advantages.std() if where is None else jnp.sqrt(_average(centred**2, where))
+    advantages = centred / (spread + 1e-8)
 
     def loss_of(evaluated: Evaluated) -> tuple[jax.Array, Metrics]:
         assert evaluated.values is not None
         policy_loss, terms = clipped_surrogate_loss(
-            evaluated.log_probs, samples.log_probs, advantages, clip_epsilon=settings.clip_epsilon
+            evaluated.log_probs, samples.log_probs, advantages, clip_epsilon=settings.clip_epsilon, where=where
         )
         value_loss, _ = clipped_value_loss(
-            evaluated.values, samples.values, samples.targets, clip_epsilon=settings.value_clip_epsilon
+            evaluated.values,
+            samples.values,
+            samples.targets,
+            clip_epsilon=settings.value_clip_epsilon,
+            where=where,
         )
         metrics = {
             "policy_loss": policy_loss,
@@ -53,11 +60,18 @@ def objective(settings: PpoConfig, samples: Samples) -> Objective:
             "clip_fraction": terms.clip_fraction,
             "approx_kl": terms.approx_kl,
         }
-        entropy = evaluated.entropies.mean()
+        entropy = _average(evaluated.entropies, where)
         loss = policy_loss + settings.value_coef * value_loss - settings.entropy_coef * entropy
         return loss, make_scalars(metrics)
 
     return loss_of
+
+
+def _average(values: jax.Array, where: jax.Array | None) -> jax.Array:
+    """Averages over the steps that count; 0 if none does."""
+    if where is None:
+        return values.mean()
+    return jnp.sum(jnp.where(where, values, 0)) / jnp.maximum(jnp.sum(where), 1)
 
 
 def _upgrade(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from haepo_jax.losses import trajectory_log_likelihood
 from haepo_jax.methods.schedules import add_schedules
 from haepo_jax.methods.settings import (
+    JOINT,
     Chosen,
     EpochsConfig,
     HistoryConfig,
+    JointConfig,
     NoSettings,
     ReferenceConfig,
     SegmentConfig,
@@ -114,6 +116,9 @@ class Samples(NamedTuple):
     """`[B]` generalised advantages, not normalised."""
     targets: jax.Array
     """`[B]` returns that the values are to come to."""
+    where: jax.Array | None = None
+    """`[B]` boolean, True for the steps that count, which those of an agent that waits for others do not; None where
+    all do."""
 
 
 class Blocks(NamedTuple):
@@ -306,6 +311,11 @@ def get_reference_rule(settings: Any) -> str:
 def get_segment_plan(settings: Any) -> SegmentPlan | None:
     """Returns how a method with these settings cuts and plays segments; None where it sees complete episodes."""
     return settings.segment_plan if isinstance(settings, SegmentConfig) else None
+
+
+def get_joint(settings: Any) -> str:
+    """Returns whose trajectories compete where several agents play: `joint`, unless the settings choose."""
+    return settings.joint if isinstance(settings, JointConfig) else JOINT
 
 
 def get_history(settings: Any) -> int:

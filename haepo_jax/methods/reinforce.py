@@ -7,12 +7,12 @@ import jax
 from haepo_jax.fields import choice
 from haepo_jax.losses import NORMALIZATIONS, normalize_returns, reinforce_loss
 from haepo_jax.methods.record import Group, Method, Objective, Sees
-from haepo_jax.methods.settings import why_normalization_is_unit_free
+from haepo_jax.methods.settings import JointConfig, why_normalization_is_unit_free
 from haepo_jax.types import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class ReinforceConfig:
+class ReinforceConfig(JointConfig):
     """REINFORCE with the group's returns as its baseline."""
 
     normalization: str = choice("zscore", NORMALIZATIONS)

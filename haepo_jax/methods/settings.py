@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, count, number
 
+JOINT, OWN, ALL = "joint", "own", "all"
 REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
 
 
@@ -75,6 +76,15 @@ class HistoryConfig:
     """Batches before the newest whose episodes compete again with its own."""
 
 
+@dataclasses.dataclass(frozen=True)
+class JointConfig:
+    """For a method whose trajectories compete, where several agents play in one environment."""
+
+    joint: str = choice(JOINT, (JOINT, OWN))
+    """Whose trajectories compete: `joint`, those of teams, each with the sum of its agents' log-likelihoods and the
+    mean of their returns; or each agent's `own`, with its own of other episodes."""
+
+
 class SegmentPlan(NamedTuple):
     """How a method that sees segments cuts them, and what plays them."""
 
@@ -104,6 +114,9 @@ class SegmentConfig:
     """Gradient steps of an epoch, each on its own share of the segments' steps."""
     gae_lambda: float = number(0.95, low=0.0, high=1.0)
     """Decay of generalised advantages: 0 looks one step ahead, 1 to the end."""
+    critic_sees: str = choice(OWN, (OWN, ALL))
+    """Where several agents play in one environment, what the value function of one sees: its `own` observation, or
+    `all`, as a central critic: the state that the environment shows such, or what all agents see."""
 
     @property
     def segment_plan(self) -> SegmentPlan | None:

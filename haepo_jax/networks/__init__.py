@@ -5,6 +5,7 @@ This is the only part of the package that knows distrax. A torso is a Flax modul
 memory of `recurrent`, others from outside.
 """
 
+from haepo_jax.networks.agents import get_seen_shape, make_one_each, see_as_agent
 from haepo_jax.networks.interface import Policy, Recurrence, Value, action_log_probs, unroll_log_probs
 from haepo_jax.networks.loading import is_cell, make_torso
 from haepo_jax.networks.making import make_policy, make_value, share_torso
@@ -18,11 +19,14 @@ __all__ = [
     "Recurrence",
     "Value",
     "action_log_probs",
+    "get_seen_shape",
     "is_cell",
+    "make_one_each",
     "make_policy",
     "make_torso",
     "make_value",
     "mask_logits",
+    "see_as_agent",
     "share_torso",
     "split_mask",
     "unroll_log_probs",

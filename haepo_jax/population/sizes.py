@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from haepo_jax.algorithms.agents import count_lanes
 from haepo_jax.algorithms.base import horizon_of, round_bounds_of
 from haepo_jax.components import is_outside
 from haepo_jax.config import (
@@ -27,6 +28,7 @@ from haepo_jax.methods import Sees, get_history, get_reference_rule, get_segment
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
+from haepo_jax.population.self_play import POOL
 from haepo_jax.rollouts.rounds import RoundBounds
 from haepo_jax.runtime.host import in_words
 
@@ -105,7 +107,7 @@ def _needs(
     method = get_method(config)
     observation = math.prod(environment.observation_shape)
     played_together = min(members_per_device, LEAST)  # the others may have their turn after them
-    trajectories = -(-config.num_trajectories // trajectory_devices)
+    trajectories = -(-count_lanes(config, environment) // trajectory_devices)
     activations = max(played_together * max(networks.widths), sum(networks.widths))
     episodes = trajectories * (played_together * observation + activations) * _FLOAT
     if config.memory in ("store", "remat") or find_need_of_steps(config) is not None:
@@ -157,7 +159,7 @@ def _count_competitors(config: ExperimentConfig, environment: Environment) -> in
         return config.num_trajectories
     steps = lane_steps(config, environment)
     length = min(plan.length, steps)
-    places = config.num_trajectories * -(-steps // length) * (length if plan.carries_on else 1)
+    places = count_lanes(config, environment) * -(-steps // length) * (length if plan.carries_on else 1)
     sees_all = method.adaptation is not None and method.adaptation(settings) is not None
     return places if sees_all else places // settings.num_minibatches
 
@@ -174,13 +176,14 @@ def _name_competitors(config: ExperimentConfig) -> str:
 
 
 def batch_steps(config: ExperimentConfig, environment: Environment) -> int:
-    """Computes the most steps that a member plays in an update."""
+    """Computes the most steps that a member plays in an update; of several agents those of each count."""
     bounds = _bounds(config, environment)
-    return config.num_trajectories * lane_steps(config, environment) if bounds is None else bounds.most_env_steps
+    lanes = count_lanes(config, environment)
+    return lanes * lane_steps(config, environment) if bounds is None else bounds.most_env_steps
 
 
 def lane_steps(config: ExperimentConfig, environment: Environment) -> int:
-    """Computes the most steps of an update in each of its `num_trajectories` lanes, steps that wait included."""
+    """Computes the most steps of an update in each of its lanes, steps that wait included."""
     if carries_on(config):
         return count_segment_steps(config)
     bounds = _bounds(config, environment)
@@ -194,11 +197,14 @@ def _bounds(config: ExperimentConfig, environment: Environment) -> RoundBounds |
 
 def _state_bytes(config: ExperimentConfig, environment: Environment, networks: NetworkSizes) -> int:
     """Computes the least bytes of a member between updates."""
-    history = get_history(get_method_settings(config)) * config.num_trajectories * lane_steps(config, environment)
+    steps = count_lanes(config, environment) * lane_steps(config, environment)
+    history = get_history(get_method_settings(config)) * steps
     moments = 0 if is_outside(config.optimizer.transform) else _ADAM
     copies = (
         1 + moments + (get_reference_rule(get_method_settings(config)) != "none") + (config.evaluate_every is not None)
     )
+    if config.self_play.opponents == POOL:
+        copies += config.self_play.pool_size
     return copies * networks.params * _FLOAT + history * step_bytes(environment)
 
 
@@ -230,6 +236,7 @@ def check_episodes(config: ExperimentConfig, environment: Environment, episodes:
       ConfigError: they need more memory than a device has.
     """
     of_each = math.prod(environment.observation_shape) + max(network_sizes(config, environment).widths)
+    of_each *= environment.num_agents
     needed = members * episodes * of_each * _FLOAT
     there = device_bytes()
     if needed > there:

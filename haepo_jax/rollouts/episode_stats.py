@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.interface import Environment
 from haepo_jax.losses import trajectory_log_likelihood, trajectory_returns
 from haepo_jax.networks import Policy, unroll_log_probs
 from haepo_jax.networks.recurrent import Carry
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
+from haepo_jax.rollouts.lanes import average_by_kind
 from haepo_jax.types import Params
 
 NUM_EPISODES = "num_episodes"
@@ -56,18 +58,51 @@ class Measure(NamedTuple):
 
     of: Callable[[jax.Array, Trajectories, Any], tuple[Any, Any]]
     """`(first time of a chunk, its steps, memory) -> (arrays [M], which are summed over the chunks, memory)`."""
-    start: Callable[[int], Any] = lambda num_trajectories: ()
+    start: Callable[[int], Any] = lambda num_lanes: ()
     """`M -> memory` before the first chunk."""
 
 
 def play(unroll: EpisodeUnroll, discount: ArrayLike = 1.0) -> EpisodeStats:
-    """Plays M episodes, in memory that does not grow with their horizon.
+    """Plays episodes, in memory that does not grow with their horizon.
 
     Args:
-      unroll: M episodes.
+      unroll: of the episodes.
       discount: of the discounted returns.
+
+    Returns:
+      Their statistics; of several agents those of `join_agents`.
     """
-    return sum_over_chunks(unroll, measure_stats(discount))
+    return join_agents(sum_over_chunks(unroll, measure_stats(discount)), unroll.environment.num_agents)
+
+
+def join_agents(stats: EpisodeStats, num_agents: int) -> EpisodeStats:
+    """Computes the statistics of the episodes of teams from those of agents.
+
+    Args:
+      stats: `[..., M N]`, of N agents each of M teams.
+      num_agents: N.
+
+    Returns:
+      `[..., M]`: returns and discounted returns, the mean over agents; log-likelihoods, the sum; lengths, those of the
+      agent that lasted longest, whose info metrics stand for all; entropies such that entropy divided by length is
+      the mean over all steps of all agents.
+    """
+    if num_agents == 1:
+        return stats
+    by_team: EpisodeStats = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], -1, num_agents), stats)
+    longest, lengths = jnp.argmax(by_team.lengths, axis=-1, keepdims=True), by_team.lengths.max(axis=-1)
+    share = lengths / jnp.maximum(by_team.lengths.sum(axis=-1), 1)
+    return EpisodeStats(
+        returns=by_team.returns.mean(axis=-1),
+        discounted_returns=by_team.discounted_returns.mean(axis=-1),
+        log_likelihoods=by_team.log_likelihoods.sum(axis=-1),
+        lengths=lengths,
+        entropies=by_team.entropies.sum(axis=-1) * share,
+        info_metrics={
+            name: jnp.take_along_axis(values, longest, axis=-1)[..., 0]
+            for name, values in by_team.info_metrics.items()
+        },
+    )
 
 
 def measure_stats(discount: ArrayLike) -> Measure:
@@ -98,7 +133,7 @@ def measure_both(one: Measure, other: Measure) -> Measure:
         (first, of_one), (second, of_other) = one.of(t, steps, memories[0]), other.of(t, steps, memories[1])
         return (first, second), (of_one, of_other)
 
-    return Measure(measure, lambda num_trajectories: (one.start(num_trajectories), other.start(num_trajectories)))
+    return Measure(measure, lambda num_lanes: (one.start(num_lanes), other.start(num_lanes)))
 
 
 def _stats_of_steps(discount: ArrayLike, t: jax.Array, steps: Trajectories) -> EpisodeStats:
@@ -139,14 +174,14 @@ def sum_and_watch(unroll: EpisodeUnroll, measure: Measure, watch: Watch, seen: A
         return jax.tree.map(_add, sums, measured, is_leaf=_is_sum), memory, watch(steps, seen)
 
     nothing = jax.tree.map(_zero, measured_shapes(unroll, measure))
-    sums, _, seen = unroll.fold(add_chunk, (nothing, measure.start(unroll.num_trajectories), seen))
+    sums, _, seen = unroll.fold(add_chunk, (nothing, measure.start(unroll.num_lanes), seen))
     return jax.tree.map(_total, sums, is_leaf=_is_sum), seen
 
 
 def measured_shapes(unroll: EpisodeUnroll, measure: Measure) -> Any:
     """Computes shapes and dtypes of what a measure gives of an unroll."""
     return jax.eval_shape(
-        lambda steps: measure.of(jnp.int32(0), steps, measure.start(unroll.num_trajectories))[0],
+        lambda steps: measure.of(jnp.int32(0), steps, measure.start(unroll.num_lanes))[0],
         unroll.chunk_shapes(),
     )
 
@@ -180,28 +215,42 @@ def _total(total: _Sum) -> jax.Array:
 
 
 def episode_metrics(
-    stats: EpisodeStats, where: jax.Array | None = None, persistences: jax.Array | None = None
+    stats: EpisodeStats,
+    where: jax.Array | None = None,
+    persistences: jax.Array | None = None,
+    *,
+    environment: Environment | None = None,
 ) -> dict[str, jax.Array]:
     """Computes the metrics that any batch of episodes reports.
 
     Args:
-      stats: of M episodes.
+      stats: of M episodes; of N agents, M = E N of them in E episodes.
       where: `[M]` boolean, True for the episodes that there are, of a batch that may have fewer; it then reports their
         number too. The others are all 0.
       persistences: `[M]` int32, steps for which the noise of each episode's actions lasts, if it lasts in some.
+      environment: of N agents; None where there is one.
 
     Returns:
-      float32 scalars, means over the episodes: `episode_return` (undiscounted), `episode_length`, and the sum of
-      each of the environment's info metrics over an episode; `policy_entropy`, the mean over all steps; and
-      `env_steps`, int32. With `where` also `num_episodes`; with `persistences` also `plain_return`, the mean over
-      those of persistence 1, NaN where there is none.
+      float32 scalars, means over the episodes: `episode_return` (undiscounted; the mean over agents),
+      `episode_length`, and the sum of each of the environment's info metrics over an episode; `policy_entropy`, the
+      mean over all steps; and `env_steps`, int32. With `where` also `num_episodes`; with `persistences` also
+      `plain_return`, the mean over those of persistence 1, NaN where there is none; of agents of several kinds also
+      the return of each.
     """
+    by_kind: dict[str, jax.Array] = {}
+    num_agents = 1
+    if environment is not None:
+        num_agents = environment.num_agents
+        by_kind = average_by_kind(environment, stats.returns)
+    stats = join_agents(stats, num_agents)
+    # One of a team stands for all.
+    where, persistences = jax.tree.map(lambda leaf: leaf[..., ::num_agents], (where, persistences))
     metrics = {
         "episode_return": jnp.mean(stats.returns, where=where),
         "episode_length": jnp.mean(stats.lengths, dtype=jnp.float32, where=where),
         "policy_entropy": stats.entropies.sum() / stats.lengths.sum(),
         "env_steps": stats.lengths.sum(dtype=jnp.int32),
-    } | {name: jnp.mean(values, where=where) for name, values in stats.info_metrics.items()}
+    } | {name: jnp.mean(values, where=where) for name, values in {**stats.info_metrics, **by_kind}.items()}
     if where is not None:
         metrics[NUM_EPISODES] = where.sum(dtype=jnp.float32)
     if persistences is not None:

@@ -11,6 +11,7 @@ from haepo_jax.environments.interface import Environment
 from haepo_jax.networks import Policy
 from haepo_jax.networks.recurrent import Carry
 from haepo_jax.parallel import TRAJECTORIES, max_over_members
+from haepo_jax.rollouts.lanes import choose, of_environments, reset_environments, step_environments
 from haepo_jax.rollouts.persistence import draw_noise
 from haepo_jax.types import Params
 
@@ -18,7 +19,10 @@ _MOST_STEPS = 25  # of a chunk, after which it is checked that an episode is ali
 
 
 class Trajectories(NamedTuple):
-    """M episodes, each from its own reset, cut at T steps. Steps after an episode's end are masked."""
+    """M episodes, each from its own reset, cut at T steps. Steps after an episode's end are masked.
+
+    Where several agents play, an episode is that of one of them: there are N of each environment (`rollouts.lanes`).
+    """
 
     observations: jax.Array
     """`[M, T, *O]` as the policy saw them; after the end the last valid observation repeated, then zeros."""
@@ -70,7 +74,7 @@ def collect(
       policy: who plays.
       params: the policy's parameters.
       key: typed PRNG key.
-      num_trajectories: M.
+      num_trajectories: how many environments are played: M, or of N agents M / N.
       horizon: T.
       env_params: numbers of the environment, by name; its defaults for those left out.
       greedy: take the mode of each distribution instead of a sample.
@@ -90,7 +94,7 @@ def collect(
 
     padded = -(-horizon // unroll.chunk) * unroll.chunk
     nothing = jax.tree.map(
-        lambda leaf: jnp.zeros((num_trajectories, padded, *leaf.shape[2:]), leaf.dtype), unroll.chunk_shapes()
+        lambda leaf: jnp.zeros((unroll.num_lanes, padded, *leaf.shape[2:]), leaf.dtype), unroll.chunk_shapes()
     )
     episodes = jax.tree.map(lambda record: record[:, :horizon], unroll.fold(keep, nothing))
     return episodes._replace(persistences=persistences)
@@ -137,6 +141,11 @@ class EpisodeUnroll:
     """boolean scalar, False where nothing is to be played: then all steps are masked. None as True."""
     keeps_ends: bool = False
     """As of `collect`."""
+
+    @property
+    def num_lanes(self) -> int:
+        """M."""
+        return self.num_trajectories * self.environment.num_agents
 
     @property
     def chunk(self) -> int:
@@ -241,17 +250,17 @@ class EpisodeUnroll:
             return self._step(self._start(), randomness)[1]
 
         def with_time(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((self.num_trajectories, self.chunk, *leaf.shape[1:]), leaf.dtype)
+            return jax.ShapeDtypeStruct((self.num_lanes, self.chunk, *leaf.shape[1:]), leaf.dtype)
 
         return jax.tree.map(with_time, jax.eval_shape(one_step))
 
     def _start(self) -> Playing:
         reset_key, _ = jax.random.split(self.key)
-        reset = jax.vmap(self.environment.reset, in_axes=(None, 0))
-        state, observation = reset(self.env_params, jax.random.split(reset_key, self.num_trajectories))
-        alive = jnp.ones((self.num_trajectories,), bool)
+        keys = jax.random.split(reset_key, self.num_trajectories)
+        state, observation = reset_environments(self.environment, self.env_params, keys)
+        alive = jnp.ones((self.num_lanes,), bool)
         alive = alive if self.plays is None else alive & self.plays
-        return Playing(state, observation, alive, self.policy.start(self.num_trajectories))
+        return Playing(state, observation, alive, self.policy.start(self.num_lanes))
 
     def _draw(self, times: jax.Array) -> _Randomness:
         """Draws the randomness of steps `[S]`: all of a chunk at once costs a fraction of drawing it step by step."""
@@ -261,7 +270,7 @@ class EpisodeUnroll:
             act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
             if self.persistences is not None:
                 return _Randomness(draw_noise(self.policy, self.key, self.persistences, t), env_key)
-            return _Randomness(self.policy.noise(act_key, (self.num_trajectories,)), env_key)
+            return _Randomness(self.policy.noise(act_key, (self.num_lanes,)), env_key)
 
         return jax.vmap(draw_step)(times)
 
@@ -271,16 +280,13 @@ class EpisodeUnroll:
         next_carry, distribution = self.policy.step(self.params, carry, observation)
         action = distribution.mode() if self.greedy else self.policy.act(distribution, randomness.noise)
         env_keys = jax.random.split(randomness.environment_key, self.num_trajectories)
-        step = jax.vmap(self.environment.step, in_axes=(None, 0, 0, 0))
-        after = step(self.env_params, env_keys, state, action)
+        after = step_environments(self.environment, self.env_params, env_keys, state, action)
         still_alive = alive & ~after.done
         # An ended episode stands still at its last valid step: later ones could hold infinities, which
         # reach the gradient through the policy though the step is masked.
-        next_state, next_observation, next_carry = jax.tree.map(
-            lambda new, old: jnp.where(still_alive.reshape(still_alive.shape + (1,) * (new.ndim - 1)), new, old),
-            (after.state, after.observation, next_carry),
-            (state, observation, carry),
-        )
+        goes_on = ~of_environments(self.environment, ~still_alive)
+        next_state = choose(goes_on, after.state, state)
+        next_observation, next_carry = choose(still_alive, (after.observation, next_carry), (observation, carry))
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
         record = Trajectories(observation, action, log_prob, after.reward, alive, entropy, after.info_metrics)
         if self.keeps_ends:

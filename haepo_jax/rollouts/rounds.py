@@ -31,7 +31,7 @@ class RoundBounds(NamedTuple):
     """When a batch of rounds ends, and what follows for its size."""
 
     num_trajectories: int
-    """M, the episodes of a round."""
+    """M, the episodes of a round; of several agents those of each."""
     horizon: int
     """T, the steps at which an episode is cut."""
     min_steps: int

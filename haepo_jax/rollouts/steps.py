@@ -14,7 +14,8 @@ class Steps(NamedTuple):
     """T steps of each of N episodes, or of N environments whose episodes follow one another.
 
     The latter are the segments of PPO and the lanes of a batch that is counted in steps (`config.min_batch_steps`), in
-    which masked steps may lie between two episodes.
+    which masked steps may lie between two episodes. Where several agents play, an episode is that of one of them, and
+    those of an environment follow one another (`haepo_jax.rollouts.lanes`).
     """
 
     observations: jax.Array
@@ -41,14 +42,13 @@ def steps_of(batch: Any) -> Steps | None:
       batch: of an algorithm.
     """
     if isinstance(batch, Segment):
-        mask = jnp.ones(batch.rewards.shape, bool)
         return Steps(
             batch.observations,
             batch.next_observations,
             batch.actions,
             batch.log_probs,
             batch.rewards,
-            mask,
+            batch.where,
             batch.done,
         )
     if isinstance(batch, Trajectories):

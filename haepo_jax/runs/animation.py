@@ -113,14 +113,14 @@ def _play(policy: LoadedPolicy, key: jax.Array) -> tuple[list[Any], int]:
         carry, action = policy.step(carry, observation, greedy=True)
         return environment.step(params, jax.random.fold_in(step_key, t), state, action), carry
 
-    carry = policy.start()
     state, observation = environment.reset(params, reset_key)
+    carry = policy.start(*observation.shape[: observation.ndim - len(environment.observation_shape)])
     states, every = [jax.device_get(state)], 1
     steps, done = 0, False
     while not done:
         after, carry = step(state, observation, carry, np.int32(steps))
         state, observation, steps = after.state, after.observation, steps + 1
-        done = bool(after.done) or steps >= policy.horizon
+        done = bool(np.all(after.done)) or steps >= policy.horizon
         if done or steps % every == 0:
             states.append(jax.device_get(state))
         if len(states) > _MOST and not done:

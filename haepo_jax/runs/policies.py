@@ -29,7 +29,7 @@ class LoadedPolicy:
     """What `apply` takes, NumPy arrays: parameters, with what observations are normalised by as `NormalizedParams`."""
     apply: Callable[[Params, jax.Array], Any]
     """Pure: `(params, observations [..., *observation_shape]) -> distribution` of distrax, of batch shape `[...]`; of
-    a policy that remembers, at the first step of an episode."""
+    a policy that remembers, at the first step of an episode. Several agents are the last axis of a batch."""
     member: Member
     """Its index, seed and swept settings."""
     update: int

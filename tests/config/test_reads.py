@@ -121,6 +121,27 @@ def test_exploration_belongs_to_persistences_above_1_and_to_whole_episodes():
         assert of_ppo[f"exploration.{name}"] == f"config.algorithm is ppo, {reason}"
 
 
+def test_what_belongs_to_several_agents_is_not_read_where_there_is_one():
+    one = unread(from_config_dict({}), one_agent=True)
+    of_agents = ("agents.networks", "agents.sees_number", "haepo.joint")
+    assert [one[name] for name in of_agents] == ["CartPole-v1 has one agent"] * 3
+    several = unread(from_config_dict({}))
+    assert not any(name in several for name in of_agents)
+    each = unread(from_config_dict({"agents": {"networks": "each"}}))
+    assert each["agents.sees_number"] == "config.agents.networks is each, so that no network has two agents"
+    segments = unread(from_config_dict({"haepo": {"segment_length": 4}}))
+    assert segments["haepo.joint"].endswith("the segments that compete are each agent's own")
+    assert "ppo.critic_sees" not in unread(from_config_dict({"algorithm": "ppo"}))
+    assert unread(from_config_dict({"algorithm": "ppo"}), one_agent=True)["ppo.critic_sees"]
+
+
+def test_what_belongs_to_several_agents_is_refused_as_an_argument_where_there_is_one(monkeypatch):
+    given(monkeypatch, haepo__joint="own")
+    with pytest.raises(ConfigError, match=r"--config.haepo.joint=own has no effect, as CartPole-v1 has one agent"):
+        command_line.check_read([from_config_dict({"haepo": {"joint": "own"}})])
+    command_line.check_read([from_config_dict({"haepo": {"joint": "own"}, "env": "Signals-haepo"})])
+
+
 def test_what_one_of_several_experiments_reads_is_read():
     haepo, ppo = (unread(from_config_dict({"algorithm": name})) for name in ("haepo", "ppo"))
     together = unread_by_all([haepo, ppo])

@@ -1,6 +1,10 @@
+import dataclasses
+import json
+
 import pytest
 from helpers import own_methods
 
+from haepo_jax.config import differing_fields
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import (
     LanguageConfig,
@@ -11,6 +15,8 @@ from haepo_jax.language.config import (
     stage_settings,
     unread,
 )
+from haepo_jax.language.prompt_settings import PromptSettings
+from haepo_jax.language.reward_settings import ResponseSettings, RewardFunctionSettings
 from haepo_jax.methods.schedules import add_schedules
 
 
@@ -60,6 +66,11 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
             "config.haepo.adapt dual begins with config.haepo.kl_coef and multiplies it, so that 0 would stay 0; set "
             "it above 0.",
         ),
+        (
+            {"algorithm": "vmpo", "vmpo": {"temperature_schedule": "linear"}},
+            "config.vmpo.temperature is moved by its dual, so that it takes no schedule; set "
+            "config.vmpo.temperature_schedule to constant.",
+        ),
         ({"haepo": {"adapt": "meta"}}, "config.haepo.adapt 'meta' is not known; allowed: fixed, ess, dual."),
         ({"reward": {"microbatch": 33}}, "config.reward.microbatch 33 is more than the 32 rows of a step."),
         ({"rl": {"num_sample": 3}}, "config.rl.num_sample is not a setting; did you mean num_samples?"),
@@ -102,6 +113,44 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
         ),
         ({"data": {"comparisons": "x"}}, "config.data.demonstrations and config.data.held_out_demonstrations and"),
         (
+            {"rl": {"rewards": ("exact",)}},
+            "config.rl.rewards 'exact' is not known; allowed: exact_match, regular_expr",
+        ),
+        ({"rl": {"rewards": 3}}, "config.rl.rewards must be text, got 3."),
+        (
+            {"rl": {"rewards": ("a:judge", "b.c:judge")}},
+            "config.rl.rewards has two functions judge, and metrics and arguments go by that name; give one of them",
+        ),
+        (
+            {"rl": {"rewards": "format", "reward_weights": (1.0, 2.0)}},
+            "config.rl.reward_weights has 2 numbers, and config.rl.rewards 1 functions; give a number for each",
+        ),
+        ({"rl": {"reward_weights": ("x",)}}, "config.rl.reward_weights must be a number, got 'x'."),
+        (
+            {"rl": {"rewards": "format", "reward_kwargs": {"formt": {"pattern": "x"}}}},
+            "config.rl.reward_kwargs.formt is of no function of config.rl.rewards; did you mean format?",
+        ),
+        (
+            {"rl": {"rewards": "format", "reward_kwargs": {"format": "x"}}},
+            "config.rl.reward_kwargs.format is a group of arguments of that function, got 'x'.",
+        ),
+        ({"rl": {"sampling_parts": 3}}, "config.rl.sampling_parts 3 does not divide config.rl.num_prompts 8."),
+        (
+            {"data": {"prompts": "a", "demonstrations": "b"}},
+            "config.data.demonstrations and prompts of your own (config.data.prompts and its like) are two sources of",
+        ),
+        (
+            {"data": {"prompts": "a", "comparisons": "b"}},
+            "config.data.comparisons needs config.data.held_out_comparisons too.",
+        ),
+        (
+            {"data": {"prompts": "a", "comparisons": "b", "held_out_comparisons": "c"}},
+            "config.data.comparisons_schema openai_comparisons is of posts; comparisons beside prompts of your own",
+        ),
+        ({"data": {"prompt_length": 0}}, "config.data.prompt_length must be at least 1, got 0."),
+        ({"evaluation": {"temperature": -1.0}}, "config.evaluation.temperature must be at least 0.0, got -1.0."),
+        ({"name": "model.path"}, "config.name 'model.path' is how the first model is called where policies are"),
+        (
             {"rl": {"gradient": "two_pass", "microbatch": 65}},
             "config.rl.microbatch 65 is more than the 64 responses of an update.",
         ),
@@ -142,6 +191,40 @@ def test_the_record_of_a_stage_holds_the_settings_that_the_stage_reads():
     assert set(stage_settings(config, "sft")) == {"seed", "model", "data", "sft", "mesh"}
     rl = stage_settings(config, "rl")
     assert "grpo" in rl and "haepo" not in rl and "sft" not in rl
+
+
+def test_a_folder_of_before_there_were_reward_functions_stays_valid():
+    now = stage_settings(from_config_dict({}), "rl")
+    own = [("data", PromptSettings()), ("rl", ResponseSettings()), ("rl", RewardFunctionSettings())]
+    old = json.loads(json.dumps(now))
+    for section, settings in own:
+        for field in dataclasses.fields(settings):
+            del old[section][field.name]
+    defaults = dataclasses.asdict(LanguageConfig())
+    assert differing_fields(old, now, defaults) == []
+    new = stage_settings(from_config_dict({"rl": {"rewards": "format"}, "data": {"prompt_length": 9}}), "rl")
+    assert differing_fields(old, new, defaults) == [
+        "data.prompt_length (was None, now 9)",
+        "rl.rewards (was [], now ['format'])",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "reason"),
+    [
+        ({}, "rl.reward_weights", "config.rl.rewards is empty"),
+        ({}, "data.prompt_column", "config.data.prompts is empty"),
+        ({"rl": {"rewards": "format"}}, "rl.min_reward_accuracy", "config.rl.rewards gives the rewards, and config"),
+        ({"rl": {"rewards": "format"}, "reward_path": "x"}, "rl.min_reward_accuracy", None),
+        ({"data": {"prompts": "x"}}, "data.prompt", "the prompts are those of config.data.prompts"),
+        ({"data": {"prompts": "x"}}, "rl.evaluate_every", "config.data.held_out_prompts is empty"),
+        ({"algorithm": "dpo"}, "rl.filter_groups", "config.algorithm is dpo, which learns from comparisons"),
+        ({"algorithm": "dpo"}, "rl.rewards", None),
+    ],
+)
+def test_what_nothing_reads_of_rewards_and_prompts_is_known(values, name, reason):
+    found = unread(from_config_dict(values)).get(name)
+    assert found is None if reason is None else found.startswith(reason)
 
 
 def test_runs_have_names_of_their_own():

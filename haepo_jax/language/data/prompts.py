@@ -251,7 +251,7 @@ def encode_queries(
         raise ConfigError("There are no examples to encode.")
     length, rows = prompt_format.query_length, list[list[int]]()
     for prompt, text_ids in zip(prompts, tokenizer.encode(prompts), strict=True):
-        ids = _begun(text_ids, tokenizer)
+        ids = begin_text(text_ids, tokenizer)
         if not ids:
             raise ConfigError(f"Prompt {len(rows)} (the first is 0) is empty.")
         rows.append(ids if len(ids) <= length else _cut(prompt, tokenizer, prompt_format))
@@ -316,8 +316,8 @@ def _behind_something(text: str, tokenizer: Tokenizer) -> list[int]:
     return tokenizer.encode([text])[0]
 
 
-def _begun(ids: list[int], tokenizer: Tokenizer) -> list[int]:
-    """Ids behind those of `begin_ids` that they do not begin with."""
+def begin_text(ids: list[int], tokenizer: Tokenizer) -> list[int]:
+    """Puts those of `begin_ids` before the ids of a text that they do not begin with."""
     begin = list(tokenizer.begin_ids)
     missing = next(n for n in range(len(begin) + 1) if ids[: len(begin) - n] == begin[n:])
     return begin[:missing] + ids
@@ -328,7 +328,7 @@ def _cut(prompt: str, tokenizer: Tokenizer, prompt_format: PromptFormat) -> list
     head, body, tail = prompt_format.parts(prompt)
 
     def encoded(end: int) -> list[int]:
-        return _begun(tokenizer.encode([head + body[:end] + tail])[0], tokenizer)
+        return begin_text(tokenizer.encode([head + body[:end] + tail])[0], tokenizer)
 
     def fits(end: int) -> bool:
         return len(encoded(end)) <= prompt_format.query_length

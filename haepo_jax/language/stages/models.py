@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.config import LanguageConfig, has_own_prompts
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.architecture import Architecture, make_architecture
 from haepo_jax.language.model.decoder import Adapter, Decoder
@@ -35,12 +35,23 @@ _BYTES_TRAINED, _BYTES_FROZEN = 16, 2
 
 
 def find_policy_folder(config: LanguageConfig, workdir: Path) -> Path:
-    """Finds the folder of the fine-tuned policy.
+    """Finds the folder of the policy that `rl` begins with: the fine-tuned one, or the first model.
 
     Raises:
       ConfigError: it holds no model, as its stage is not finished or diverged, or as the config names another folder.
     """
+    if begins_with_first_model(config, workdir):
+        return _check_model(_check_given("--config.model.path", config.model.path), "it holds no config.json")
     return _find_made_by("sft", config.sft_path, workdir)
+
+
+def begins_with_first_model(config: LanguageConfig, workdir: Path) -> bool:
+    """Returns whether no stage `sft` comes before `rl`, whose policy is then that of `config.model.path`.
+
+    So it is where there is such a path and no fine-tuned policy, and prompts are one's own or programs reward.
+    """
+    without_sft = bool(config.model.path) and not config.sft_path and not (workdir / "sft").exists()
+    return without_sft and (has_own_prompts(config.data) or bool(config.rl.rewards))
 
 
 def find_reward_folder(config: LanguageConfig, workdir: Path) -> Path:
@@ -56,8 +67,13 @@ def _find_made_by(stage: str, path: str, workdir: Path) -> Path:
             f"The stage {stage} in {workdir / stage} diverged at update {update}, so that there is no model to start "
             f"from; try it in another --workdir, with a smaller config.{stage}.optimizer.learning_rate."
         )
+    instead = " or config.rl.rewards" if stage == "reward" else ""
+    advice = "it holds no config.json" if path else f"run --stage={stage} first, or give config.{stage}_path{instead}"
+    return _check_model(folder, advice)
+
+
+def _check_model(folder: Path, advice: str) -> Path:
     if not (folder / "config.json").is_file():
-        advice = "it holds no config.json" if path else f"run --stage={stage} first, or give config.{stage}_path"
         raise ConfigError(f"There is no model in {folder}: {advice}.")
     return folder
 

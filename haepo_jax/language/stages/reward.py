@@ -9,7 +9,6 @@ import jax
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.data import corpus
-from haepo_jax.language.data.prompts import get_prompt_format
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.stages.context import Finish, StageContext, make_adapter
@@ -36,7 +35,7 @@ def make_reward(context: StageContext) -> tuple[Stage, Finish]:
     Raises:
       ConfigError: there is no fine-tuned policy, data cannot be read, or the devices cannot hold an update.
     """
-    config, length = context.config, get_prompt_format(context.config.data.prompt).comparison_length
+    config, length = context.config, corpus.get_format(context.config.data).comparison_length
     source = find_policy_folder(config, context.workdir)
     tokenizer, model = Tokenizer.from_folder(source), context.read(source)
     architecture = dataclasses.replace(model.architecture, tie_embeddings=True)  # it needs no head of its own
@@ -97,7 +96,7 @@ def read_reward_model(context: StageContext, tokenizer: Tokenizer) -> tuple[Deco
 
 def compute_accuracy(context: StageContext, decoder: Decoder, params: Params, held_out: Sequences) -> float:
     """Computes the share of the held-out comparisons that the reward model decides as people did."""
-    length = get_prompt_format(context.config.data.prompt).comparison_length
+    length = corpus.get_format(context.config.data).comparison_length
     accuracy = jax.jit(
         functools.partial(reward.compute_held_out_accuracy, context.config, decoder, response_length=length)
     )

@@ -15,8 +15,10 @@ import jax
 import numpy as np
 
 from haepo_jax.config.members import Member
+from haepo_jax.errors import ConfigError
 from haepo_jax.language.data import batches
 from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
+from haepo_jax.language.stages.samples import SamplesWriter
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.component_files import Described
 from haepo_jax.runs.files import read_record
@@ -54,7 +56,7 @@ class Stage(NamedTuple):
     frozen: Any
     """Parameters that the updates read and do not change, on the devices."""
     update: Update
-    """Compiled, and donates the learner."""
+    """Compiled, and donates the learner. A `ConfigError` leaves the learner as it was."""
     examples: Any
     """A pytree of NumPy arrays `[N, ...]`."""
     source: str
@@ -67,6 +69,12 @@ class Stage(NamedTuple):
     watched: str
     """The metric that the progress of the run shows."""
     evaluation: Evaluation | None = None
+    prepare: Callable[[LearnerState, Any, Any], float] | None = None
+    """`(learner, frozen, batch on the devices) -> seconds`: compiles the update for batches of a shape that is new."""
+    samples: SamplesWriter | None = None
+    """Keeps the responses of updates, which are written with the metrics."""
+    utilisation: Callable[[float], float | None] | None = None
+    """`tokens a second -> share of the devices' peak`, None where that is not known."""
 
 
 class StageResult(NamedTuple):
@@ -130,6 +138,7 @@ class _StageRun:
         self._rows: list[dict[str, np.ndarray]] = []
         self._member = Member(0, stage.seed, {})
         self._run_seconds, self._tokens = 0.0, 0  # of this attempt
+        self._compile_seconds = stage.compile_seconds
         self._diverged_at: int | None = None
         with storage_errors(workdir):
             (workdir / "metrics").mkdir(exist_ok=True)
@@ -156,6 +165,8 @@ class _StageRun:
         begun, recorder = resume_recording(
             workdir, self._provenance, sources, state, only, writer, directory=directory, total=stage.total
         )
+        if stage.samples is not None:
+            stage.samples.begin(workdir, begun.update)
         return state if begun.tree is None else begun.tree, recorder
 
     def run(self, checkpoint_seconds: float, stall_seconds: float) -> StageResult:
@@ -188,11 +199,20 @@ class _StageRun:
         learner, cursor = _from_host(self._saved, stage.learner)
         seconds: float | None = None  # that an update takes
         while done < stage.total and not received:
+            examples, ahead = batches.next_batch(stage.examples, cursor, stage.batch_size)
+            batch = stage.place(examples)
+            self._prepare(learner, batch)
             if seconds is not None:  # nobody knows how long the first one takes
                 watchdog.alive(seconds)
             clock = time.monotonic()
-            examples, cursor = batches.next_batch(stage.examples, cursor, stage.batch_size)
-            learner, metrics = stage.update(learner, stage.frozen, stage.place(examples))
+            try:
+                learner, metrics = stage.update(learner, stage.frozen, batch)
+            except ConfigError:  # of a reward function; what was learnt before it is kept
+                watchdog.pause()
+                if self._rows:
+                    self._save(learner, cursor)
+                raise
+            cursor = ahead
             row = {name: np.asarray(value) for name, value in metrics.items()}
             seconds = time.monotonic() - clock
             watchdog.pause()
@@ -203,12 +223,21 @@ class _StageRun:
             done += 1
             self._rows.append(row | self._evaluate(learner, done))
             self._tokens += int(row["tokens"])
-            progress.show(done, self._tokens, self._note(row))
+            progress.show(done, self._tokens, self._note(row, seconds))
             if self._recorder.is_due(checkpoint_seconds):
                 self._save(learner, cursor)
         if self._rows:
             self._save(learner, cursor)
         return learner
+
+    def _prepare(self, learner: LearnerState, batch: Any) -> None:
+        """Compiles for batches of a shape that is new; its time is not counted among the run's."""
+        if self._stage.prepare is None:
+            return
+        seconds = self._stage.prepare(learner, self._stage.frozen, batch)
+        if seconds:
+            self._compile_seconds += seconds
+            self._provenance.update(compile_seconds=self._compile_seconds)
 
     def _evaluate(self, learner: LearnerState, done: int) -> dict[str, np.ndarray]:
         """Looks at the state after this update; its time is not counted among the run's."""
@@ -218,9 +247,11 @@ class _StageRun:
         seen = evaluation.means(learner) if done % evaluation.every == 0 else dict.fromkeys(evaluation.names, np.nan)
         return {f"held_out_{name}": np.asarray(seen[name], np.float32) for name in evaluation.names}
 
-    def _note(self, row: dict[str, np.ndarray]) -> str:
-        watched = self._stage.watched
-        return f"{watched.replace('_', ' ')} {float(row[watched]):.4g}"
+    def _note(self, row: dict[str, np.ndarray], seconds: float) -> str:
+        watched, utilisation = self._stage.watched, self._stage.utilisation
+        note = f"{watched.replace('_', ' ')} {float(row[watched]):.4g}"
+        share = None if utilisation is None else utilisation(int(row["tokens"]) / seconds)
+        return note if share is None else f"{note}  {share:.0%} of the peak"
 
     def _save(self, learner: LearnerState, cursor: batches.Cursor) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""
@@ -234,11 +265,17 @@ class _StageRun:
             state,
             rows,
             note=lambda: self._provenance.update(run_seconds=self._run_seconds),
-            beside=lambda: self._loggers.write(first, metrics | {"tokens": tokens}, rows.where),
+            beside=lambda: self._write_beside(first, metrics | {"tokens": tokens}, rows.where),
         )
         self._recorder.wait()
         self._saved = state
         self._rows.clear()
+
+    def _write_beside(self, first: int, metrics: dict[str, np.ndarray], where: np.ndarray) -> None:
+        """Writes what goes with the rows of updates from `first` on: to loggers, and responses."""
+        self._loggers.write(first, metrics, where)
+        if self._stage.samples is not None:
+            self._stage.samples.write(self._workdir)
 
 
 def _to_host(learner: LearnerState, cursor: batches.Cursor, tokens: np.ndarray) -> _State:

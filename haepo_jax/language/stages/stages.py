@@ -8,15 +8,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from haepo_jax.language.config import LanguageConfig, get_group_size, name_run, stage_settings
-from haepo_jax.language.data.prompts import get_prompt_format
+from haepo_jax.language.config import LanguageConfig, count_sampling_parts, get_group_size, name_run, stage_settings
+from haepo_jax.language.data.corpus import get_format
 from haepo_jax.language.stages.context import Finish, StageContext, make_context, remove_data_if_refused
 from haepo_jax.language.stages.memory_check import check_room
 from haepo_jax.language.stages.reward import make_reward
 from haepo_jax.language.stages.rl import make_rl
 from haepo_jax.language.stages.run import Stage, run
 from haepo_jax.language.stages.sft import make_sft
+from haepo_jax.language.stages.speed import make_utilisation
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
+from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
@@ -82,7 +84,7 @@ def run_rl(
     checkpoint_seconds: float = 30.0,
     loggers: Sequence[str | MakeLogger] = (),
 ) -> bool:
-    """Trains the fine-tuned policy by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
+    """Trains the fine-tuned policy or the first model by the config's algorithm; writes `WORKDIR/rl/NAME/model`.
 
     Arguments, result and errors as of `run_sft`; besides, a reward model whose held-out accuracy is below
     `config.rl.min_reward_accuracy` is refused, before anything is written.
@@ -104,20 +106,25 @@ def _run(
     folder = find_folder(name, config, workdir)
     batch_size = {"sft": config.sft.batch_size, "reward": config.reward.batch_size, "rl": config.rl.num_prompts}[name]
     _check_batch(config, batch_size * _count_responses(config, name))
+    shared = batch_size // count_sampling_parts(config) if name == "rl" else batch_size
     add_recorded_folders(folder)
     components = describe_components([_config_of_stage(config, name)])
     # Before the folder is made, as what a stage needs may not be there.
     with remove_data_if_refused(workdir):
-        parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=batch_size))
+        parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=shared))
     members = [{"index": 0, "seed": config.seed, "settings": {}}]
     with open_run(folder, stage_settings(config, name), members, dataclasses.asdict(LanguageConfig())):
         if parts is None:
             return False
         stage, finish = parts
+        base = stage.frozen.base if isinstance(stage.frozen, Frozen) else stage.frozen
+        utilisation = make_utilisation(name, base, stage.learner.trained, config.model.dtype)
+        stage = stage._replace(utilisation=utilisation)
         report_changes(folder, components)
         with storage_errors(folder):
             record_programs(folder, {}, components)
         result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds, loggers=requested)
+        rate = result.tokens / result.run_seconds if result.run_seconds else None
         made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
@@ -126,6 +133,8 @@ def _run(
             "updates": int(result.learner.updates_done),
             "tokens": result.tokens,
             "wall_clock": {"compile_seconds": result.compile_seconds, "run_seconds": result.run_seconds},
+            "tokens_per_second": rate,
+            "flop_utilisation": None if rate is None else utilisation(rate),
             **finish(result, made),
         }
         with storage_errors(folder):
@@ -149,6 +158,6 @@ def _count_responses(config: LanguageConfig, stage: str) -> int:
 
 def _check_batch(config: LanguageConfig, responses: int) -> None:
     """Refuses a batch whose tokens alone do not fit, as no program can be compiled for it."""
-    texts = get_prompt_format(config.data.prompt)
+    texts = get_format(config.data)
     length = texts.query_length + texts.response_length
     check_room(responses * length * _BYTES_A_TOKEN, f"A batch of {responses} responses", "make it smaller")

@@ -26,7 +26,7 @@ class Frozen(NamedTuple):
     reference: Params | None
     """Of the reference policy, for the decoder without adapter; None where that is `base`."""
     reward: Params | None
-    """Of the reward model; None for a method that learns from comparisons."""
+    """Of the reward model; None where there is none."""
 
 
 class Rollout(NamedTuple):
@@ -44,6 +44,27 @@ class Rollout(NamedTuple):
     """`[N]` by the reward model, before penalties; None where there is no reward model."""
 
 
+class Sampled(NamedTuple):
+    """N = prompts x samples responses, those of a prompt adjacent."""
+
+    samples: Samples
+    sequences: Sequences
+    """`[N, P + R]`, with their prompts."""
+
+
+class Scores(NamedTuple):
+    """Of the responses that were sampled; see `Rollout`."""
+
+    reference_log_probs: jax.Array
+    drift: jax.Array
+    reward: jax.Array | None
+
+
+def join_scores(sampled: Sampled, scores: Scores) -> Rollout:
+    """Joins responses and their scores."""
+    return Rollout(sampled.samples, sampled.sequences, scores.reference_log_probs, scores.drift, scores.reward)
+
+
 def make_rollout(
     config: LanguageConfig,
     decoder: Decoder,
@@ -52,15 +73,74 @@ def make_rollout(
     *,
     num_samples: int,
     response_length: int,
+    greedy: bool = False,
 ) -> Callable[[Params, Frozen, Prompts, jax.Array], Rollout]:
     """Makes `(parameters, frozen, prompts, key) -> rollout`, at the temperature of training.
+
+    It is `make_sampler`, then `make_scorer`, whose arguments it takes.
+    """
+    sampled_from = make_sampler(
+        config, decoder, tokenizer, num_samples=num_samples, response_length=response_length, greedy=greedy
+    )
+    score = make_scorer(config, decoder, reward_decoder, response_length=response_length)
+
+    def rollout(params: Params, frozen: Frozen, prompts: Prompts, key: jax.Array) -> Rollout:
+        sampled = sampled_from(params, prompts, key)
+        return join_scores(sampled, score(frozen, sampled))
+
+    return rollout
+
+
+def make_sampler(
+    config: LanguageConfig,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    *,
+    num_samples: int,
+    response_length: int,
+    greedy: bool = False,
+) -> Callable[[Params, Prompts, jax.Array], Sampled]:
+    """Makes `(parameters, prompts, key) -> sampled`.
+
+    Args:
+      config: the settings.
+      decoder: of the policy.
+      tokenizer: gives end-of-sequence and padding.
+      num_samples: responses to each prompt.
+      response_length: R.
+      greedy: whether each token is the likeliest one.
+    """
+    rl = config.rl
+
+    def sampled_from(params: Params, prompts: Prompts, key: jax.Array) -> Sampled:
+        samples = sample(
+            decoder,
+            params,
+            prompts.tokens,
+            prompts.valid,
+            key,
+            num_samples=num_samples,
+            response_length=response_length,
+            temperature=rl.temperature,
+            top_p=rl.top_p,
+            eos_ids=tokenizer.eos_ids,
+            pad_id=tokenizer.pad_id,
+            greedy=greedy,
+        )
+        return Sampled(samples, append_to_prompts(prompts.tokens, prompts.valid, samples))
+
+    return sampled_from
+
+
+def make_scorer(
+    config: LanguageConfig, decoder: Decoder, reward_decoder: Decoder | None, *, response_length: int
+) -> Callable[[Frozen, Sampled], Scores]:
+    """Makes `(frozen, sampled) -> scores`.
 
     Args:
       config: the settings.
       decoder: of the policy.
       reward_decoder: of the reward model, which shares the tokenizer; None where there is none.
-      tokenizer: gives end-of-sequence and padding.
-      num_samples: responses to each prompt.
       response_length: R.
     """
     rl = config.rl
@@ -77,28 +157,15 @@ def make_rollout(
             rl.microbatch,
         )
 
-    def rollout(params: Params, frozen: Frozen, prompts: Prompts, key: jax.Array) -> Rollout:
-        samples = sample(
-            decoder,
-            params,
-            prompts.tokens,
-            prompts.valid,
-            key,
-            num_samples=num_samples,
-            response_length=response_length,
-            temperature=rl.temperature,
-            top_p=rl.top_p,
-            eos_ids=tokenizer.eos_ids,
-            pad_id=tokenizer.pad_id,
-        )
-        sequences = append_to_prompts(prompts.tokens, prompts.valid, samples)
+    def score(frozen: Frozen, sampled: Sampled) -> Scores:
+        samples, sequences = sampled
         reference = reference_log_probs(frozen, sequences)
         drift = trajectory_log_likelihood(samples.log_probs - reference, where=samples.valid)
         if rl.top_p < 1.0:  # the samples are not the policy's
             drift = jnp.full_like(drift, jnp.nan)
-        return Rollout(samples, sequences, reference, drift, reward_of(frozen, sequences))
+        return Scores(reference, drift, reward_of(frozen, sequences))
 
-    return rollout
+    return score
 
 
 def make_reference(

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from helpers.run_folders import table
 
-from haepo_jax.errors import Interrupted
+from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language.stages import run as module
 from haepo_jax.language.stages.run import Evaluation, Stage, run
+from haepo_jax.language.stages.samples import SamplesWriter, read_samples
 from haepo_jax.language.training.learner import LearnerState
 from haepo_jax.runs.checkpoints import list_saved
 from haepo_jax.runs.files import read_attempts
@@ -135,3 +136,33 @@ def test_updates_after_the_first_are_watched_and_what_is_between_them_is_not(tmp
     train(tmp_path, stage(total=2, evaluation=Evaluation(1, evaluate, ("accuracy",))))
     assert seen == ["paused", "evaluated", "watched", "paused", "evaluated"]
     np.testing.assert_array_equal(table(tmp_path)["held_out_accuracy"], [0.5, 0.5])
+
+
+def test_what_was_learnt_before_an_update_that_is_refused_is_kept(tmp_path):
+    def refuses(learner, frozen, batch):
+        if int(learner.updates_done) == 2:
+            raise ConfigError("no reward")
+        return update(learner, frozen, batch)
+
+    train(tmp_path / "whole")
+    with pytest.raises(ConfigError, match="no reward"):
+        train(tmp_path / "refused", stage(update=refuses), checkpoint_seconds=1000)
+    assert [saved.update for saved in list_saved(tmp_path / "refused" / "checkpoints")] == [2, 1]
+    train(tmp_path / "refused")
+    assert table(tmp_path / "refused").equals(table(tmp_path / "whole"))
+
+
+def test_the_time_to_compile_for_new_shapes_counts_as_that_of_compiling(tmp_path):
+    assert train(tmp_path, stage(prepare=lambda learner, frozen, batch: 0.25)).compile_seconds == 2.5
+
+
+def test_responses_are_written_before_the_checkpoint_that_makes_their_update_count(tmp_path):
+    samples = SamplesWriter(2)
+
+    def writes(learner, frozen, batch):
+        if samples.wants(int(learner.updates_done)):
+            samples.add(int(learner.updates_done), {"completion": ["a", "b"]})
+        return update(learner, frozen, batch)
+
+    train(tmp_path, stage(update=writes, samples=samples))
+    assert read_samples(tmp_path).to_pydict() == {"update": [1, 1, 3, 3], "completion": ["a", "b", "a", "b"]}

@@ -1,0 +1,139 @@
+"""Reward functions of a config: what they get, and one sentence for all that can be wrong with them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.language.reward_settings import RewardFunctionSettings
+from haepo_jax.language.rewards.functions import Asked, load_functions
+
+ASKED = Asked(
+    "data.jsonl, line 3", "What is 2 + 2? " * 9, {"answer": "4", "level": 2}, ["4", "5"], [2, 3], [True, False]
+)
+ROW = "data.jsonl, line 3 ('What is 2 + 2? What is 2 + 2? What is 2 '...)"
+
+
+def load(*names, columns=("answer", "level"), **settings):
+    return load_functions(RewardFunctionSettings(rewards=names, **settings), columns, "data.jsonl")
+
+
+def own(monkeypatch, function, **settings):
+    """The function as one that a module of the user's has."""
+    monkeypatch.setattr("helpers.own_model.judge", function, raising=False)
+    return load("helpers.own_model:judge", **settings)[0]
+
+
+def test_a_function_gets_prompts_completions_and_the_columns_that_it_names_as_lists(monkeypatch):
+    seen = []
+
+    def judge(prompts, completions, level, num_tokens, ended, answer="none", absent=7):
+        seen.append((prompts, completions, level, num_tokens, ended, answer, absent))
+        return [1, True]
+
+    assert own(monkeypatch, judge).compute(ASKED) == [1.0, 1.0]
+    assert seen == [([ASKED.prompt] * 2, ["4", "5"], [2, 2], [2, 3], [True, False], ["4", "4"], 7)]
+
+
+def test_a_function_that_takes_any_column_gets_all_and_an_argument_of_the_config_comes_first(monkeypatch):
+    seen = []
+
+    def judge(prompts, completions, **columns):
+        seen.append(columns)
+        return np.array([0.5, -1.0], np.float32)
+
+    function = own(monkeypatch, judge, reward_kwargs={"judge": {"level": 9, "more": "x"}})
+    assert function.compute(ASKED) == [0.5, -1.0]
+    assert seen == [{"answer": ["4", "4"], "level": 9, "more": "x"}]
+
+
+def test_a_row_without_a_column_that_others_have_gives_none(monkeypatch):
+    function = own(monkeypatch, lambda prompts, completions, level: [float(one is None) for one in level])
+    assert function.compute(dataclasses.replace(ASKED, columns={})) == [1.0, 1.0]
+
+
+def test_weights_are_1_or_those_of_the_config():
+    assert [one.weight for one in load("exact_match", "format")] == [1.0, 1.0]
+    assert [one.weight for one in load("exact_match", "format", reward_weights=(1.0, 0.2))] == [1.0, 0.2]
+
+
+NUMBERS = "; it must give a list of 2 numbers, one for each completion."
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ([1.0], f"gives 1 values{NUMBERS}"),
+        ([1.0, 2.0, 3.0], f"gives 3 values{NUMBERS}"),
+        (None, f"gives None{NUMBERS}"),
+        (1.0, f"gives 1.0{NUMBERS}"),
+        ("ab", f"gives 'ab'{NUMBERS}"),
+        ([1.0, float("nan")], "gives nan for completion 1, '5'; a reward is a finite number."),
+        ([1.0, float("inf")], "gives inf for completion 1, '5'; a reward is a finite number."),
+        ([None, 1.0], "gives None for completion 0, '4'; a reward is a finite number."),
+        (["1", 1.0], "gives '1' for completion 0, '4'; a reward is a finite number."),
+        ([1 + 1j, 1.0], "gives (1+1j) for completion 0, '4'; a reward is a finite number."),
+        ([[1.0], 1.0], "gives [1.0] for completion 0, '4'; a reward is a finite number."),
+    ],
+)
+def test_what_is_no_reward_is_refused_with_the_row(found, sentence, monkeypatch):
+    function = own(monkeypatch, lambda prompts, completions: found)
+    with pytest.raises(ConfigError) as error:
+        function.compute(ASKED)
+    assert str(error.value) == f"config.rl.rewards helpers.own_model:judge on {ROW} {sentence}"
+
+
+def test_what_a_function_raises_is_one_sentence_with_its_line_and_the_row(monkeypatch):
+    def judge(prompts, completions):
+        raise ZeroDivisionError("division by zero.\nMore of it")
+
+    with pytest.raises(ConfigError) as error:
+        own(monkeypatch, judge).compute(ASKED)
+    line = judge.__code__.co_firstlineno + 1
+    expected = f"config.rl.rewards helpers.own_model:judge on {ROW} fails at line {line} of {__file__}: "
+    assert str(error.value) == f"{expected}ZeroDivisionError: division by zero."
+    (built_in,) = load("exact_match", reward_kwargs={"exact_match": {"column": "no"}})
+    with pytest.raises(
+        ConfigError, match=r"\.\.\.\) fails: ValueError: the data have no column no; there are: answer, "
+    ):
+        built_in.compute(ASKED)
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "sentence"),
+    [
+        (["nowhere:judge"], {}, "config.rl.rewards nowhere:judge cannot be imported: there is no module nowhere; it"),
+        (["math:pi"], {}, "config.rl.rewards math:pi is 3.14"),
+        (
+            ["helpers.own_model:write_rows"],
+            {"columns": (), "reward_kwargs": {"write_rows": {"x": 1}}},
+            "config.rl.reward_kwargs.write_rows.x is not an argument of helpers.own_model:write_rows, which has none.",
+        ),
+        (
+            ["format"],
+            {"reward_kwargs": {"format": {"patern": "x"}}},
+            "config.rl.reward_kwargs.format.patern is not an argument of format; did you mean pattern?",
+        ),
+        (
+            ["length"],
+            {},
+            "config.rl.rewards length takes free, which is no column of data.jsonl (answer, level); give it as "
+            "config.rl.reward_kwargs.length.free, or add the column.",
+        ),
+        (
+            ["math:sqrt"],
+            {},
+            "config.rl.rewards math:sqrt takes x; a reward function is (prompts, completions, **columns) -> list of",
+        ),
+        (
+            ["format"],
+            {"columns": ("ended",)},
+            "data.jsonl has a column ended, under which reward functions get something else; rename it.",
+        ),
+    ],
+)
+def test_what_cannot_judge_is_refused_before_anything_is_sampled(names, settings, sentence):
+    with pytest.raises(ConfigError) as error:
+        load(*names, **settings)
+    assert str(error.value).startswith(sentence)
