@@ -93,8 +93,8 @@ def play_against(
         carry = match.carry
         lineup: Lineup | None = params.get(LINEUP)
         if lineup is not None and player.kinds:
-            # All N choose, and one of them plays: over episodes these are N products of matrices. With the parameters of
-            # each episode's own opponent they would be a product of a matrix and a vector for each, 10 times as slow.
+            # All N choose, and one of them plays: over episodes these are N products of matrices. With the parameters
+            # of each episode's own opponent it would be a product of a matrix and a vector each, 10 times as slow.
             carries, actions = jax.vmap(lambda own: player.act(own, match.carry, own_key, observation))(lineup.params)
             number = jnp.maximum(match.opponent - 1, 0)
             carry, chosen = jax.tree.map(lambda leaf: leaf[number], (carries, actions))
