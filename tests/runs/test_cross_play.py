@@ -32,6 +32,7 @@ def load_arrays(folder, checkpoint):
     return population.to_host(state)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_pool_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path):
     folder = cut_off(finished, tmp_path / "run", 4)
     assert run(fixed_config(CONFIG), folder)
