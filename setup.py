@@ -44,6 +44,7 @@ setup(
         "jumanji": ["jumanji>=1.1.2,<2"],
         "multi_agent": ["jaxmarl>=0.2,<0.3"],
         "navix": ["navix>=4,<5"],
+        "pgx": ["pgx>=2.6,<3"],
         "playground": ["playground>=0.2,<0.3"],
         "tunix": ["google-tunix==0.1.7"],
         "language": ["jinja2>=3.1,<4", "safetensors>=0.6,<0.9", "tokenizers>=0.22,<0.24"],

@@ -40,6 +40,7 @@ from haepo_jax.config.settings import (
     OptimizerConfig,
     PbtConfig,
     PolicyConfig,
+    SelfPlayConfig,
 )
 from haepo_jax.losses import AGGREGATIONS, NORMALIZATIONS, PAIRS, SCORES
 from haepo_jax.methods import (
@@ -82,6 +83,7 @@ __all__ = [
     "PpoConfig",
     "ReferenceConfig",
     "ReinforceConfig",
+    "SelfPlayConfig",
     "TracedConfig",
     "carries_on",
     "checked_settings",

@@ -68,6 +68,7 @@ def check_combinations(config: ExperimentConfig, swept: str = "config.sweep.") -
         raise ConfigError(f"config.memory recompute keeps no steps, which {needed_by} learns from; {goes_with}.")
     _check_counts(config)
     _check_exploration(config)
+    _check_self_play(config)
     _check_batch_steps(config)
     if carries_on(config):
         played = dataclasses.replace(chosen.settings, num_steps=count_segment_steps(config))
@@ -156,6 +157,14 @@ def _check_batch_steps(config: ExperimentConfig) -> None:
             f"config.max_batch_steps {most:,} is less than the {steps:,} steps of an update of {name_method(config)} "
             f"(num_trajectories {config.num_trajectories:,} times {count_segment_steps(config):,}); give at least as "
             f"many, or a smaller {name_setting(config, 'num_steps')}."
+        )
+
+
+def _check_self_play(config: ExperimentConfig) -> None:
+    if (config.self_play.opponents, config.self_play.snapshots) == ("pool", "population") and config.pbt.every is None:
+        raise ConfigError(
+            "config.self_play.snapshots population takes policies of other members, whom a member sees in "
+            "population-based training alone; set config.pbt.every (config.pbt.fraction=0 copies nobody), or take own."
         )
 
 

@@ -21,6 +21,7 @@ LIBRARIES = {
     "jaxmarl": Library("jaxmarl", "'haepo_jax[jaxmarl]'"),
     "jumanji": Library("jumanji", "'haepo_jax[jumanji]'"),
     "navix": Library("navix", "'haepo_jax[navix]'"),
+    "pgx": Library("pgx", "'haepo_jax[pgx]'"),
     "playground": Library("mujoco_playground", "'haepo_jax[playground]'"),
     "popjym": Library("popjym", "git+https://github.com/FLAIROx/popjym"),
 }

@@ -23,7 +23,7 @@ from haepo_jax.config.method import (
     normalizes_rewards,
     why_unit_free,
 )
-from haepo_jax.config.settings import RECURRENT, ExperimentConfig, PolicyConfig
+from haepo_jax.config.settings import RECURRENT, ExperimentConfig, PolicyConfig, SelfPlayConfig
 from haepo_jax.fields import find_unread, leaves
 from haepo_jax.methods import METHODS, Sees
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
@@ -85,6 +85,7 @@ def unread(
     reasons |= (
         _unread_normalization(config)
         | _unread_exploration(config)
+        | _unread_self_play(config.self_play)
         | _unread_by_network(config.policy, network_arguments)
     )
     if discrete_actions:
@@ -156,6 +157,18 @@ def _unread_exploration(config: ExperimentConfig) -> dict[str, str]:
         return {}
     others = (name for name in every if name != "exploration.persistences")
     return dict.fromkeys(others, "config.exploration.persistences has none above 1")
+
+
+def _unread_self_play(self_play: SelfPlayConfig) -> dict[str, str]:
+    """Finds the settings of self-play that belong to other opponents."""
+    is_the = f"config.self_play.opponents is {self_play.opponents}"
+    reasons = {
+        f"self_play.{leaf}": f"{is_the}; it belongs to {' or '.join(values)}"
+        for leaf, (_, values) in find_unread(self_play).items()
+    }
+    if self_play.opponents == "random":
+        reasons["self_play.random_share"] = f"{is_the}, in all episodes"
+    return reasons
 
 
 def _unread_by_network(policy: PolicyConfig, arguments: Sequence[str]) -> dict[str, str]:

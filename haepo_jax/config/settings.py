@@ -37,6 +37,12 @@ NETWORKS = ("mlp", "cnn", *RECURRENT)
 TRANSFORMS = ("adam",)
 NOTHING = ("none",)
 """Of a component that need not be there."""
+OPPONENTS = ("random", "newest", "pool")
+"""Whom a learner meets in a two-player game."""
+OPPONENT_DRAWS = ("uniform", "newest", "win_rate")
+"""How an episode's opponent is drawn from the pool."""
+SNAPSHOTS = ("own", "population")
+"""Whose policies enter the pool."""
 MEMORIES = ("auto", "store", "remat", "recompute")
 
 MAX_SEED = 2**32 - 1
@@ -152,6 +158,35 @@ class PbtConfig:
     """What a setting is multiplied or divided by when it changes, either with equal chance."""
 
 
+_OF_POOL = {"opponents": ("pool",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfPlayConfig:
+    """Whom the learner of a two-player game plays against; each episode draws its opponent."""
+
+    opponents: str = component("random", OPPONENTS)
+    """Who plays against the learner: `random` moves; `newest`, its own policy as it is in that update; `pool`, its
+    earlier selves, and its newest one; or `package.module:attribute`, a function that makes
+    `(observation, key) -> action`, such as `haepo_jax.environments.games.perfect:make_perfect_player`."""
+    opponents_kwargs: Mapping[str, Any] = static_arguments()
+    """Arguments of opponents from outside."""
+    random_share: float = number(0.1, low=0.0, high=1.0)
+    """Share of the episodes whose opponent moves at random, whoever the others are."""
+    newest_share: float = number(0.5, low=0.0, high=1.0, only_with=_OF_POOL)
+    """Share of the other episodes whose opponent is the newest policy, and none of the pool."""
+    pool_size: int = count(8, low=1, only_with=_OF_POOL)
+    """Earlier policies in the pool; a newer one takes the place of the oldest."""
+    snapshot_every: int = count(10, low=1, only_with=_OF_POOL)
+    """Updates between two policies that enter the pool, which begins with the first policy."""
+    snapshots: str = choice("own", SNAPSHOTS, only_with=_OF_POOL)
+    """Whose policies enter the pool: the member's `own`, or each time that of another member of its `population`,
+    which goes with population-based training."""
+    draw: str = choice("uniform", OPPONENT_DRAWS, only_with=_OF_POOL)
+    """How an opponent is drawn from the pool: `uniform`ly, the `newest` of it, or by `win_rate`, those most often
+    against whom the learner does worst."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _General:
     """What does not belong to a method; it stands first in the config."""
@@ -224,6 +259,7 @@ class _General:
     exploration: ExplorationConfig = ExplorationConfig()
     agents: AgentsConfig = AgentsConfig()
     pbt: PbtConfig = PbtConfig()
+    self_play: SelfPlayConfig = SelfPlayConfig()
 
 
 @dataclasses.dataclass(frozen=True)

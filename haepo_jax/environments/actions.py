@@ -35,12 +35,13 @@ def draw_action(environment: Environment, key: jax.Array, observation: jax.Array
         starts = [sum(space.nvec[:k]) for k in range(len(space.nvec))]
         keys = jax.random.split(key, len(space.nvec))
         chosen = [
-            _draw_allowed(own, mask[start : start + n]) for own, start, n in zip(keys, starts, space.nvec, strict=True)
+            draw_allowed(own, mask[start : start + n]) for own, start, n in zip(keys, starts, space.nvec, strict=True)
         ]
         return jnp.stack(chosen)
-    return _draw_allowed(key, mask)
+    return draw_allowed(key, mask)
 
 
-def _draw_allowed(key: jax.Array, mask: jax.Array) -> jax.Array:
+def draw_allowed(key: jax.Array, mask: jax.Array) -> jax.Array:
+    """Draws one of the choices that a mask `[n]` of 0 and 1 allows, evenly; of all where it allows none."""
     logits = jnp.where((mask > 0.5) | ~jnp.any(mask > 0.5), 0.0, -jnp.inf)
     return jax.random.categorical(key, logits).astype(jnp.int32)

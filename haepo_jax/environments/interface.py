@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.games.interface import Game
+
 
 class Discrete(NamedTuple):
     """Actions 0, ..., n - 1."""
@@ -45,6 +47,11 @@ def action_type(space: ActionSpace) -> jax.ShapeDtypeStruct:
 def count_choices(space: Discrete | MultiDiscrete) -> int:
     """Counts the entries of an action mask: those of all choices, one choice after the other."""
     return sum(space.nvec) if isinstance(space, MultiDiscrete) else space.n
+
+
+def name_return(kind: str) -> str:
+    """Names the metric that is the mean return of agents of a kind."""
+    return f"return_{kind}"
 
 
 class Step(NamedTuple):
@@ -163,6 +170,10 @@ class Environment(NamedTuple):
     """Whether the task may end for some agents before it does for others."""
     parts: ObservationParts | None = None
     """Of the observations of several agents; None where there is one."""
+    kinds: Mapping[str, tuple[int, ...]] = {}
+    """The numbers of the agents of each kind, by its name; empty where all are alike."""
+    game: Game | None = None
+    """The two-player game whose learner it is made for, against random play; None of any other environment."""
 
     @property
     def feature_shape(self) -> tuple[int, ...]:

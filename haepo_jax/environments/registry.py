@@ -17,6 +17,8 @@ from haepo_jax.environments.agents import MultiAgentEnvironment, Seen, as_lanes
 from haepo_jax.environments.agents_contract import check_agents
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.contract import check_environment
+from haepo_jax.environments.games.against import play_against
+from haepo_jax.environments.games.lines import make_connect_four, make_tic_tac_toe
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries import aside, load_library
 from haepo_jax.environments.long_chain import LongChain
@@ -31,6 +33,8 @@ _OURS = {
     "RandomWalk-haepo": RandomWalk,
     "LongChain-haepo": LongChain,
 }
+_GAMES = {"TicTacToe-haepo": make_tic_tac_toe, "ConnectFour-haepo": make_connect_four}
+"""Two-player games, which gymnax has no place for."""
 _OURS_OF_AGENTS: dict[str, Callable[..., MultiAgentEnvironment]] = {signals.NAME: signals.make_signals}
 
 
@@ -47,7 +51,7 @@ register_ours()
 
 def environment_names() -> tuple[str, ...]:
     """The ids that `make` accepts."""
-    return (*gymnax.registered_envs, *_OURS_OF_AGENTS)
+    return (*gymnax.registered_envs, *_OURS_OF_AGENTS, *_GAMES)
 
 
 def make(name: Any, kwargs: Kwargs = (), seen: Seen | None = None) -> Environment:
@@ -101,6 +105,8 @@ def _find(name: Any, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:
     if components.is_outside(name):
         return _make_outside(name, kwargs)
     choose("env", name, environment_names())
+    if name in _GAMES:
+        return _make_game(name, kwargs)
     # Checked before the cache, which takes 12, 12.0 and True == 1 for the same key.
     return _make(name, _checked(name, kwargs) if kwargs else ())
 
@@ -130,6 +136,16 @@ def _not_made(name: str, kwargs: Kwargs, error: BaseException) -> ConfigError:
 
 def _reason(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
+
+
+def _make_game(name: str, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:
+    components.check_arguments("env", _GAMES[name], kwargs=dict(kwargs))
+    return _made_game(name)
+
+
+@functools.cache
+def _made_game(name: str) -> Environment | MultiAgentEnvironment:
+    return _held(play_against(_GAMES[name]()))
 
 
 def _make_of_library(prefix: str, own: str, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:

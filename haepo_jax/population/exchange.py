@@ -1,10 +1,10 @@
 """Population-based training: every few updates the worst members of a population copy its best ones.
 
 Truncation selection and perturbation, as of Jaderberg et al. 2017 (arXiv 1711.09846). A member that copies takes over
-all that its parent has learned (parameters, optimiser, reference) and the settings, and changes those that
-`config.pbt.perturb` names. Its key, its environment steps and its best policy stay its own. All of it follows from the
-number of updates done and from keys that fold in purpose and time, so that neither the chunks of a run nor the devices
-of its members decide a bit.
+all that its parent has learned (parameters, optimiser, reference), the pool of its opponents and the settings, and
+changes those that `config.pbt.perturb` names. Its key, its environment steps and its best policy stay its own. All of
+it follows from the number of updates done and from keys that fold in purpose and time, so that neither the chunks of a
+run nor the devices of its members decide a bit.
 """
 
 import dataclasses
@@ -65,15 +65,15 @@ def make_exchange(
         standing = _standing(state)
         score = jnp.where(standing.count > 0, standing.total / jnp.maximum(standing.count, 1), standing.score)
         could_learn = jax.vmap(can_learn)(dataclasses.replace(state, diverged=jnp.zeros_like(state.diverged)))
-        own = (score, state.diverged, could_learn, standing.population, _draw_bits(state), standing.member)
+        own = (score, state.diverged, could_learn, standing.population, draw_bits(state, CHOOSE), standing.member)
         *known, members = own if num_devices == 1 else jax.lax.all_gather(own, MEMBERS, tiled=True)
         is_open, parents = choose_parents(*known, fraction=config.pbt.fraction)
         rows = state.diverged.shape[0]
         first = 0 if num_devices == 1 else jax.lax.axis_index(MEMBERS) * rows
         here = first + jnp.arange(rows)
         copies, is_open = parents[here] != here, is_open[here]
-        inherited = (state.learner, state.settings, score)
-        learner, copied, of_parent = fetch_rows(inherited, parents, first, num_devices=num_devices)
+        inherited = (state.learner, state.opponents, state.settings, score)
+        learner, opponents, copied, of_parent = fetch_rows(inherited, parents, first, num_devices=num_devices)
         changed = jax.vmap(lambda member, values: change_settings(config, member, values))(state, copied)
         fresh = Standing(
             standing.member,
@@ -85,6 +85,7 @@ def make_exchange(
         after = dataclasses.replace(
             state,
             learner=learner,
+            opponents=opponents,
             settings={name: _choose(copies, changed[name], value) for name, value in state.settings.items()},
             diverged=state.diverged & ~copies,
             diverged_at=jnp.where(copies, -1, state.diverged_at),
@@ -115,11 +116,11 @@ def _count(standing: Standing, metrics: Metrics, name: str) -> Standing:
     )
 
 
-def _draw_bits(state: MemberState) -> jax.Array:
-    """`[members]` uint32, which choose among the best."""
+def draw_bits(state: MemberState, purpose: int) -> jax.Array:
+    """Draws `[members]` uint32 for one purpose, by which members choose one another after this update."""
 
     def draw(key: jax.Array, done: jax.Array) -> jax.Array:
-        return jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, CHOOSE), done), (), jnp.uint32)
+        return jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, purpose), done), (), jnp.uint32)
 
     return jax.vmap(draw)(state.key, state.updates_done)
 

@@ -25,17 +25,19 @@ from haepo_jax.config import (
 from haepo_jax.config.checks import check_minibatches_of_episodes, check_rounds, check_update_steps
 from haepo_jax.config.reads import list_scheduled
 from haepo_jax.environments import Environment, Seen, check_param, make
+from haepo_jax.environments.games.against import LINEUP
 from haepo_jax.methods import Sees
 from haepo_jax.optimizer import at_step
 from haepo_jax.population.extra_metrics import make_extra_metrics
 from haepo_jax.population.held_out import BestPolicy, no_best
+from haepo_jax.population.self_play import OpponentPool, make_self_play
 from haepo_jax.population.standing import Standing
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
 from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
-_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT, CHOOSE, CHANGE = range(7)
+_INIT, _TRAIN, EVALUATE, _LEARN, _HELD_OUT, CHOOSE, CHANGE, VISIT = range(8)
 
 
 @flax.struct.dataclass
@@ -60,6 +62,8 @@ class MemberState:
     """None where nothing is evaluated in training."""
     standing: Standing | None = None
     """None without population-based training."""
+    opponents: OpponentPool | None = None
+    """None without a pool of earlier policies to play against."""
 
 
 class MemberFunctions(NamedTuple):
@@ -82,7 +86,7 @@ class MemberFunctions(NamedTuple):
     """`state -> boolean`, False once the member has stopped: diverged, or at its `max_env_steps`."""
     trace: Callable[[MemberState], TracedConfig]
     """`state -> the config with the member's own settings in place`, each coefficient as its schedule has it in the
-    next update."""
+    next update, and the opponents of a game among the environment's numbers."""
     algorithm: Algorithm
     environment: Environment
     horizon: int
@@ -106,6 +110,9 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
     """
     config = with_components(config, components)
     environment = make_environment(config)
+    self_play = make_self_play(config, environment)
+    if self_play is not None:
+        environment = self_play.environment
     algorithm = make_algorithm(config, environment)
     more_metrics = make_extra_metrics(config)
     scheduled = list_scheduled(config)
@@ -123,6 +130,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
             diverged=jnp.bool_(False),
             diverged_at=jnp.int32(-1),
             best=None if config.evaluate_every is None else no_best(algorithm.policy_params(learner)),
+            opponents=None if self_play is None else self_play.init(algorithm.policy_params(learner)),
         )
 
     def steps_done(state: MemberState, each: int) -> jax.Array:
@@ -137,7 +145,12 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         return {name: state.settings[name] * factor(steps_done(state, 1)) for name, factor in factors.items()}
 
     def trace(state: MemberState) -> TracedConfig:
-        return with_settings(config, state.settings | compute_scheduled(state))
+        traced = with_settings(config, state.settings | compute_scheduled(state))
+        if self_play is None:
+            return traced
+        lineup = self_play.line_up(traced, algorithm.policy_params(state.learner), state.opponents)
+        numbers: dict[str, Any] = {**traced.env_params, LINEUP: lineup}
+        return TracedConfig(dataclasses.replace(traced, env_params=numbers))
 
     def collect(state: MemberState) -> Any:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _TRAIN), state.updates_done)
@@ -160,6 +173,11 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         traced = trace(state)
         learner, metrics = algorithm.learn(traced, with_schedule_of_budget(state), batch, state.updates_done, key)
         metrics = algorithm.measure(batch) | metrics
+        opponents = state.opponents
+        if self_play is not None:
+            metrics, points = self_play.measure(metrics)
+            newest = algorithm.policy_params(learner)
+            opponents = self_play.remember(opponents, newest, points, state.updates_done + 1)
         metrics |= more_metrics(traced, batch, metrics)
         metrics |= {of.column: value for of, value in zip(scheduled, compute_scheduled(state).values(), strict=True)}
         return dataclasses.replace(
@@ -167,6 +185,7 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
             learner=learner,
             updates_done=state.updates_done + 1,
             env_steps=_add_steps(state.env_steps, metrics["env_steps"]),
+            opponents=opponents,
         ), metrics
 
     def learn(state: MemberState, batch: Any) -> tuple[MemberState, Metrics]:
@@ -176,9 +195,15 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
             finite &= jnp.all(jnp.isfinite(leaf))
         running = runs(state)
         keep, diverges = running & finite, running & ~finite
+        learner, opponents = jax.tree.map(
+            lambda new, old: jnp.where(keep, new, old),
+            (after.learner, after.opponents),
+            (state.learner, state.opponents),
+        )
         return dataclasses.replace(
             after,
-            learner=jax.tree.map(lambda new, old: jnp.where(keep, new, old), after.learner, state.learner),
+            learner=learner,
+            opponents=opponents,
             env_steps=jnp.where(running, after.env_steps, state.env_steps),
             diverged=state.diverged | diverges,
             diverged_at=jnp.where(diverges, state.updates_done, state.diverged_at),

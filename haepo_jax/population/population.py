@@ -35,10 +35,12 @@ from haepo_jax.population.held_out import EVAL_RETURN, BestPolicy
 from haepo_jax.population.layout import EVERYWHERE, OVER_MEMBERS, Layout, check_placement, make_layout, rows_here
 from haepo_jax.population.member import MemberFunctions, MemberState, make_environment, make_member
 from haepo_jax.population.memory import with_memory
+from haepo_jax.population.self_play import takes_visitors
 from haepo_jax.population.sizes import batch_steps, lane_steps
 from haepo_jax.population.standing import Standing, no_standing
 from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
+from haepo_jax.population.visitors import make_visit
 from haepo_jax.types import Metrics, Params
 
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
@@ -399,7 +401,11 @@ def _make_exchange(
     if not is_population_based(config):
         return None
     settings = changing_settings(config, tuple(members[0].settings))
-    return make_exchange(config, functions.runs, settings, num_devices=num_devices)
+    exchange = make_exchange(config, functions.runs, settings, num_devices=num_devices)
+    if not takes_visitors(config.self_play):
+        return exchange
+    visit = make_visit(config.self_play, functions, num_devices=num_devices)
+    return lambda state, metrics, done: exchange(visit(state, done), metrics, done)
 
 
 def _is_key(leaf: Any) -> bool:

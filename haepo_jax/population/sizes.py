@@ -28,6 +28,7 @@ from haepo_jax.methods import Sees, get_history, get_reference_rule, get_segment
 from haepo_jax.population.member import make_environment
 from haepo_jax.population.memory import device_bytes, step_bytes
 from haepo_jax.population.network_sizes import NetworkSizes, network_sizes
+from haepo_jax.population.self_play import POOL
 from haepo_jax.rollouts.rounds import RoundBounds
 from haepo_jax.runtime.host import in_words
 
@@ -202,6 +203,8 @@ def _state_bytes(config: ExperimentConfig, environment: Environment, networks: N
     copies = (
         1 + moments + (get_reference_rule(get_method_settings(config)) != "none") + (config.evaluate_every is not None)
     )
+    if config.self_play.opponents == POOL:
+        copies += config.self_play.pool_size
     return copies * networks.params * _FLOAT + history * step_bytes(environment)
 
 

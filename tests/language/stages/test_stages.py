@@ -18,7 +18,7 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.hugging_face.adapters import read_adapter
 from haepo_jax.language.model.hugging_face.folder import read_model
 from haepo_jax.language.model.lora import fold, join
-from haepo_jax.language.stages import context, models, run, stages
+from haepo_jax.language.stages import context, fitting, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
 from haepo_jax.language.stages.samples import read_samples
 from haepo_jax.language.training.reward import compute_rewards
@@ -373,6 +373,17 @@ def test_a_policy_is_no_reward_model(workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(("there", "way", "size"), [(2**40, "one_shot", 32), (2**10, "two_pass", 1)])
+def test_a_microbatch_of_zero_takes_what_memory_holds(workdir, monkeypatch, there, way, size):
+    monkeypatch.setattr(fitting, "device_bytes", lambda: there)
+    config = config_with(rl={"microbatch": 0, "gradient": "smallest", "num_updates": 1}, name="fitted")
+    stages.run_rl(config, workdir)
+    summary = read_json(workdir / "rl" / "fitted" / "summary.json")
+    assert (summary["gradient"], summary["microbatch"]) == (way, size)
+    assert summary["tokens_per_second"] == summary["tokens"] / summary["wall_clock"]["run_seconds"]
+
+
 def test_an_adapter_learns_and_is_folded_into_what_is_written(workdir):
     config = config_with(model={"adapter_rank": 2}, name="adapted")
     stages.run_rl(config, workdir)

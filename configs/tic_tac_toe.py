@@ -1,0 +1,27 @@
+"""Tic-tac-toe by self-play with HAEPO: a learner against earlier selves, itself and random play.
+
+python -m experiments.train --config=configs/tic_tac_toe.py --workdir=runs/tic_tac_toe
+python -m experiments.cross_play --workdir=runs/tic_tac_toe --greedy
+
+Takes the time of 5 million games, 300 thousand for each of 16 seeds.
+Expect no number here, as none has been measured yet.
+
+Ours has the rules and observations of pgx's: --config.env=pgx:tic_tac_toe plays that one.
+"""
+
+import ml_collections
+
+from haepo_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """16 seeds of 600 updates of 512 games each."""
+    config = default_config()
+    config.env = "TicTacToe-haepo"
+    config.num_seeds = 16
+    config.num_trajectories = 512
+    config.min_batch_steps = None  # all games of an update at once
+    config.num_updates = 600
+    config.exploration.persistences = ()  # a move that is right now need not be so next time
+    config.self_play.opponents = "pool"
+    return config

@@ -1,0 +1,110 @@
+"""Runs of self-play: they resume to the same bits, and their policies play against one another."""
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from helpers.command_runner import run as run_command
+from helpers.run_folders import TINY, assert_same_end, checkpoints, cut_off, table
+from helpers.settings import fixed_config
+
+from haepo_jax.errors import ConfigError
+from haepo_jax.reports import cross_play as report
+from haepo_jax.runs.cross_play import ALL, play_all
+from haepo_jax.runs.experiment import run
+from haepo_jax.runs.states import load_states
+
+SELF_PLAY = {"opponents": "pool", "pool_size": 2, "snapshot_every": 2, "draw": "win_rate", "random_share": 0.3}
+CONFIG = TINY | {"env": "TicTacToe-haepo", "num_updates": 6, "num_trajectories": 8, "self_play": SELF_PLAY}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("self_play") / "run"
+    run(fixed_config(CONFIG), folder, checkpoint_seconds=0, keep_checkpoints_every=3)
+    return folder
+
+
+def test_a_run_with_a_pool_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path):
+    folder = cut_off(finished, tmp_path / "run", 3)
+    assert run(fixed_config(CONFIG), folder)
+    assert_same_end(finished, folder)
+    ((population, state, _),) = load_states(folder)
+    pool = population.to_host(state).opponents
+    assert pool.update.tolist() == [[4, 6]] * 2 and (pool.points != 0.5).any()
+
+
+def test_its_rows_say_how_games_ended_and_against_whom(finished):
+    rows = table(finished)
+    ends = [rows[name].to_numpy() for name in ("win_rate", "draw_rate", "loss_rate")]
+    np.testing.assert_allclose(sum(ends), 1, rtol=1e-6)
+    assert {"points_random", "points_pool", "points_newest"} <= set(rows.column_names)
+    assert not any(name.startswith("games_") for name in rows.column_names)
+
+
+@pytest.fixture(scope="module")
+def played(finished):
+    return play_all(finished, games=40, checkpoints=[ALL])
+
+
+def test_all_members_and_checkpoints_play_against_one_another_and_those_that_stay_the_same(finished, played):
+    names = [player.name for player in played.players]
+    expected = [f"member {member}, update {update}" for update in checkpoints(finished) for member in range(2)]
+    assert names == [*expected, "random", "perfect"]
+    assert {player.update for player in played.players[:-2]} == {1, 3, 6}
+    games = np.full((8, 8), 40)
+    np.fill_diagonal(games, 0)
+    games[6, 7] = games[7, 6] = 0
+    np.testing.assert_array_equal(played.games, games)
+    np.testing.assert_array_equal(played.wins + played.draws + played.wins.T, games)
+    np.testing.assert_array_equal(played.draws, played.draws.T)
+    assert played.wins[:6, 7].sum() == 0 and played.wins[7, :6].sum() > 60  # nobody wins against the perfect player
+
+
+def test_ratings_and_games_are_written_and_drawn(finished, played):
+    folder = report.write(finished, report.rate_all(played))
+    games, ratings = (pyarrow.parquet.read_table(folder / name).to_pydict() for name in (report.GAMES, report.RATINGS))
+    assert len(games["player"]) == 8 * 7 - 2
+    row = games["player"].index("perfect")
+    assert games["losses"][row] == 0 and games["games"][row] == 40
+    assert ratings["player"][0] == "perfect" and ratings["elo"] == sorted(ratings["elo"], reverse=True)
+    assert ratings["elo"][ratings["player"].index("random")] == 0 and min(ratings["elo_error"]) > 0
+    assert (folder / report.FIGURE).read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.slow
+def test_greedy_games_and_other_seeds_are_others_and_the_same_ones_are_the_same(finished, played):
+    again, other, greedy = (
+        play_all(finished, games=40, checkpoints=[ALL]),
+        play_all(finished, games=40, checkpoints=[ALL], seed=1),
+        play_all(finished, games=40, checkpoints=[ALL], greedy=True),
+    )
+    np.testing.assert_array_equal(again.wins, played.wins)
+    assert (other.wins != played.wins).any() and (greedy.wins != played.wins).any()
+    assert np.isin(greedy.wins[0, 1], range(41))
+
+
+@pytest.mark.slow
+def test_the_command_prints_ratings_and_a_run_of_another_task_is_refused(finished, tmp_path):
+    done = run_command("experiments.cross_play", f"--workdir={finished}", "--games=10")
+    assert done.code == 0, done.err
+    assert "The strongest is perfect" in done.out and "won, drawn, lost against random" in done.out
+    other = tmp_path / "bandit"
+    run(fixed_config(TINY), other)
+    refused = run_command("experiments.cross_play", f"--workdir={other}")
+    assert refused.code == 2 and refused.err.count("\n") == 1
+    assert "a run of GaussianBandit-haepo, in which nobody plays against another one" in refused.err
+
+
+@pytest.mark.slow
+def test_a_policy_of_another_run_is_an_opponent(finished, tmp_path):
+    fixed = {
+        "opponents": "haepo_jax.runs.opponents:make_trained_player",
+        "opponents_kwargs": {"workdir": str(finished)},
+    }
+    run(fixed_config(CONFIG | {"self_play": fixed | {"random_share": 0.0}}), tmp_path / "run")
+    assert np.isfinite(table(tmp_path / "run")["points_fixed"].to_numpy()).all()
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no good checkpoint"):
+        play_all(tmp_path, games=1, checkpoints=[ALL])
