@@ -1,16 +1,21 @@
 """Measures environment steps a second on CartPole: random play, play by a policy, training, and other codes.
 
 python -m experiments.benchmark --workdir=runs/benchmark
+python -m experiments.benchmark --workdir=runs/benchmark_language --language
 python -m experiments.benchmark --workdir=runs/benchmark --peer="NAME=COMMAND"
 
 The machine must have nothing else to do. A command of --peer is run by the shell and prints, as its last line,
-{"env_steps": ..., "seconds": ..., "compile_seconds": ...}.
+{"env_steps": ..., "seconds": ..., "compile_seconds": ...}. With --language it measures tokens a second of sampling,
+scoring and learning instead, for decoders of 40M and 0.6B parameters; what the memory does not hold is left out, with
+a word.
 """
 
 from experiments.cli import launch
 
 if __name__ == "__main__":
     launch.start()  # before what takes seconds to import
+
+from pathlib import Path
 
 import jax
 from absl import flags
@@ -21,13 +26,20 @@ command_line.define_workdir()
 flags.DEFINE_list("seeds", ["1", "32", "256", "1024"], "Numbers of seeds to measure.")
 flags.DEFINE_multi_string("peer", [], "NAME=COMMAND of another code to measure in turn with ours; repeatable.")
 flags.DEFINE_integer("peer_seeds", 32, "Seeds of our training beside the peers.", lower_bound=1)
+flags.DEFINE_bool("language", False, "Measure language models instead.")
+flags.DEFINE_list("shapes", ["40M", "0.6B"], "Language models to measure.")
+flags.DEFINE_integer("responses", 64, "Responses to one prompt, of a language model.", lower_bound=1)
+flags.DEFINE_integer("response_length", 512, "Tokens of each.", lower_bound=2)
+flags.DEFINE_enum("dtype", "", ["", "float32", "bfloat16"], "Of the computation; float32 on CPUs, else bfloat16.")
 flags.DEFINE_integer("repeats", 5, "Measurements of each; their median counts.", lower_bound=1)
 
 
 def main() -> int:
-    """Measures, prints the table, and writes `benchmark.json` and `benchmark.svg`."""
+    """Measures, prints the table, and writes `benchmark.json` and `benchmark.svg`, or `language.json`."""
     given = flags.FLAGS
     workdir = command_line.read_workdir("runs/benchmark")
+    if given.language:
+        return _measure_language(workdir)
     seeds = arguments.parse_whole_numbers("--seeds", given.seeds, low=1)
 
     from experiments.benchmarks import peers, report, speed
@@ -49,6 +61,31 @@ def main() -> int:
         Provenance(workdir, jax.devices()).update(outcome="complete")
     command_line.print_table(result["title"], report.COLUMNS, report.format_rows(rows))
     print(report.describe_floor(result))
+    return 0
+
+
+def _measure_language(workdir: Path) -> int:
+    given = flags.FLAGS
+    from experiments.benchmarks import language
+    from haepo_jax.errors import choose
+    from haepo_jax.language.training.memory import BASE
+    from haepo_jax.runs.folder import lock_folder_without_run
+    from haepo_jax.runs.provenance import Provenance
+
+    shapes = [choose("--shapes", shape, language.list_shapes()) for shape in given.shapes]
+    jax.config.update("jax_enable_compilation_cache", False)  # what compiling takes is measured too
+    dtype = jax.numpy.dtype(given.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
+    rows: list[language.Row] = []
+    with lock_folder_without_run(workdir, "a benchmark"):
+        rate = language.measure_matrix_rate(dtype, given.repeats)
+        for shape in shapes:
+            case = BASE[shape]._replace(
+                way="chunked", num_responses=given.responses, response_length=given.response_length
+            )
+            rows += language.measure_rows(case, dtype, repeats=given.repeats, matrix_rate=rate)
+            result = language.write_rows(workdir, rows, rate)  # already now: the next one may be ended
+        Provenance(workdir, jax.devices()).update(outcome="complete")
+    command_line.print_table(result["title"], language.COLUMNS, language.format_rows(rows))
     return 0
 
 

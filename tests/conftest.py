@@ -58,3 +58,12 @@ def _compilation(request):
     yield
     jax.config.update("jax_disable_most_optimizations", before)
     _share_programs(request.config)  # tests of caches use others
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _disk(request):
+    """Quick tests do not wait for the disk, which a power cut alone would show; the commands that they start do."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.config.option.optimized:
+            patch.setattr(os, "fsync", lambda descriptor: None)
+        yield

@@ -270,10 +270,9 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return learner, metrics
 
     def measure(batch: Batch) -> Metrics:
-        number = environment.num_agents
         if isinstance(batch, Segment):
-            return segment_metrics(batch, num_agents=number)
-        return episode_metrics(episode_stats_of(batch), num_agents=number)
+            return segment_metrics(batch, environment=environment)
+        return episode_metrics(episode_stats_of(batch), environment=environment)
 
     return Algorithm(policy, normalizer.policy_params, init, collect_batch, batch_loss, learn, measure)
 

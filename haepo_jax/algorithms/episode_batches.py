@@ -119,9 +119,7 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy, no
         return episode_stats_of(learnt_from, traced.discount).discounted_returns
 
     def measure(batch: Trajectories) -> Metrics:
-        return episode_metrics(
-            episode_stats_of(batch), persistences=batch.persistences, num_agents=environment.num_agents
-        )
+        return episode_metrics(episode_stats_of(batch), persistences=batch.persistences, environment=environment)
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: Trajectories) -> OpenBatch:
         returns = normalizer.scale_returns(learner.normalization, returns_of(traced, batch))
@@ -177,7 +175,7 @@ def _packed(config: ExperimentConfig, environment: Environment, policy: Policy, 
 
 def _measure_packed(environment: Environment) -> Callable[[PackedEpisodes], Metrics]:
     def measure(batch: PackedEpisodes) -> Metrics:
-        return episode_metrics(batch.stats(), batch.is_valid, batch.persistences, num_agents=environment.num_agents)
+        return episode_metrics(batch.stats(), batch.is_valid, batch.persistences, environment=environment)
 
     return measure
 
@@ -262,7 +260,7 @@ def _recomputed(config: ExperimentConfig, environment: Environment, policy: Poli
         return batch.stats.discounted_returns
 
     def measure(batch: recompute.RecomputedBatch) -> Metrics:
-        return episode_metrics(batch.stats, batch.is_valid, batch.persistences, num_agents=environment.num_agents)
+        return episode_metrics(batch.stats, batch.is_valid, batch.persistences, environment=environment)
 
     def open_batch(traced: TracedConfig, learner: LearnerState, batch: recompute.RecomputedBatch) -> OpenBatch:
         del traced  # the reference has judged the batch while it was played

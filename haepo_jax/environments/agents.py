@@ -180,6 +180,7 @@ def as_lanes(agents: MultiAgentEnvironment, seen: Seen | None = None) -> Environ
         num_agents=number,
         ends_early=agents.ends_early,
         parts=parts,
+        kinds=agents.kinds if len(agents.kinds) > 1 else {},
     )
 
 

@@ -14,12 +14,13 @@ from haepo_jax.environments.contract import (
     check_flags,
     check_limit,
     check_observation_shape,
+    check_reported_name,
     check_state,
     checked_info_metrics,
     type_of,
     words_of,
 )
-from haepo_jax.environments.interface import Box, action_type, count_choices
+from haepo_jax.environments.interface import Box, action_type, count_choices, name_return
 from haepo_jax.errors import ConfigError, quoted
 
 
@@ -110,3 +111,10 @@ def _check_kinds(environment: MultiAgentEnvironment) -> None:
             f"env {environment.name} has kinds {quoted(kinds)}; they must hold each number of its "
             f"{environment.num_agents} agents once."
         )
+    for kind in kinds:
+        check_reported_name(f"env {environment.name}", name_return(kind))
+        if name_return(kind) in environment.info_metrics:
+            raise ConfigError(
+                f"env {environment.name} has a measure {name_return(kind)}, which is what a run reports of its kind "
+                f"{kind}; give it another name."
+            )

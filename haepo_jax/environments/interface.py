@@ -49,6 +49,11 @@ def count_choices(space: Discrete | MultiDiscrete) -> int:
     return sum(space.nvec) if isinstance(space, MultiDiscrete) else space.n
 
 
+def name_return(kind: str) -> str:
+    """Names the metric that is the mean return of agents of a kind."""
+    return f"return_{kind}"
+
+
 class Step(NamedTuple):
     """One transition of one environment."""
 
@@ -165,6 +170,8 @@ class Environment(NamedTuple):
     """Whether the task may end for some agents before it does for others."""
     parts: ObservationParts | None = None
     """Of the observations of several agents; None where there is one."""
+    kinds: Mapping[str, tuple[int, ...]] = {}
+    """The numbers of the agents of each kind, by its name; empty where all are alike."""
     game: Game | None = None
     """The two-player game whose learner it is made for, against random play; None of any other environment."""
 

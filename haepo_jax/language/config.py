@@ -198,8 +198,9 @@ class RlConfig(ResponseSettings, RewardFunctionSettings):
     """`rl` refuses a reward model whose held-out accuracy is below this."""
     gradient: str = choice("smallest", GRADIENTS)
     """`two_pass` goes `microbatch` responses at a time; `smallest` takes what needs less memory at these shapes."""
-    microbatch: int = count(8, low=1)
-    """Responses whose gradient, or score, is computed at a time."""
+    microbatch: int = count(8, low=0)
+    """Responses whose gradient, or score, is computed at a time. 0 takes as many as memory holds, which is fastest,
+    and with `smallest` one pass where it fits."""
     chunk_size: int = count(0, low=0)
     """Tokens whose logits exist at a time; 0 for all of a microbatch."""
 

@@ -58,8 +58,6 @@ class RatioLossConfig:
     aggregation: str = choice("token_mean", AGGREGATIONS)
     """How the loss is averaged: `sequence_mean` over the steps of each trajectory first, `token_mean` over all steps
     of a group alike, `constant` by the most steps that there can be."""
-    only_varied_groups: bool = False
-    """Leave out the groups whose returns are all equal; else they count, with a loss of 0, in the mean over groups."""
     kl_coef: float = number(0.0, low=0.0)
     """Weight of the divergence from the reference policy, a step's, which the loss lowers."""
 
@@ -212,10 +210,15 @@ def objective(
     reference_log_probs: jax.Array | None,
     *,
     preset: functools.partial[tuple[jax.Array, PolicyRatioMetrics]],
+    only_varied_groups: bool = False,
 ) -> Objective:
-    """Makes the loss of a preset, with these settings, of log-probabilities `[..., M, T]`, with the `METRICS`."""
+    """Makes the loss of a preset, with these settings, of log-probabilities `[..., M, T]`, with the `METRICS`.
+
+    With `only_varied_groups` those whose returns are all equal are left out; else they count, with a loss of 0, in the
+    mean over groups.
+    """
     varied = varied_groups(group.returns, where=group.valid)
-    where = group.where & varied[..., None, None] if settings.only_varied_groups else group.where
+    where = group.where & varied[..., None, None] if only_varied_groups else group.where
     numbers = _KINDS[_shape_of(preset)].to_arguments(settings)
     loss_of = make_ratio_objective(
         functools.partial(preset, **numbers, aggregation=settings.aggregation),
@@ -263,11 +266,10 @@ def _make(
     settings = kind.to_settings(preset.keywords) | {
         "aggregation": preset.keywords["aggregation"],
         "advantage": advantage,
-        "only_varied_groups": only_varied_groups,
     }
     of_loss = {"sampled_kl": "kl_coef", "weighs_steps": True, **others}
     return Method(
-        functools.partial(objective, preset=preset),
+        functools.partial(objective, preset=preset, only_varied_groups=only_varied_groups),
         Sees.STEPS,
         kind.on_environments(**settings),
         metrics=METRICS,

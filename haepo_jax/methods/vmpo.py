@@ -9,12 +9,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, number
 from haepo_jax.losses import NORMALIZATIONS, normalize_returns, vmpo_loss
 from haepo_jax.methods.multipliers import make_temperature_dual
 from haepo_jax.methods.record import Group, Method, Objective, OnLanguage, Sees, make_scalars
-from haepo_jax.methods.schedules import with_schedules
-from haepo_jax.methods.settings import EpochsConfig, why_normalization_is_unit_free
+from haepo_jax.methods.schedules import CONSTANT, SCHEDULE, with_schedules
+from haepo_jax.methods.settings import Chosen, EpochsConfig, why_normalization_is_unit_free
 from haepo_jax.types import Metrics
 
 
@@ -65,12 +66,22 @@ def objective(settings: VmpoLossConfig, group: Group, reference_log_likelihoods:
     return loss_of
 
 
+def _check(chosen: Chosen) -> None:
+    schedule = "temperature" + SCHEDULE
+    if getattr(chosen.settings, schedule) != CONSTANT:
+        raise ConfigError(
+            f"{chosen.where('temperature')} is moved by its dual, so that it takes no schedule; set "
+            f"{chosen.where(schedule)} to {CONSTANT}."
+        )
+
+
 METHOD = Method(
     objective,
     Sees.SUMS,
     VmpoConfig(),
     metrics=("effective_sample_size", "weights_kl", "target_temperature"),
+    check=_check,
     why_unit_free=why_normalization_is_unit_free,
     adaptation=lambda settings: make_temperature_dual("weights_kl"),
-    language=OnLanguage(VmpoLossConfig()),
+    language=OnLanguage(VmpoLossConfig(), check=_check),
 )

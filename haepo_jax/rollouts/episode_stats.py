@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from haepo_jax.environments.interface import Environment
 from haepo_jax.losses import trajectory_log_likelihood, trajectory_returns
 from haepo_jax.networks import Policy, unroll_log_probs
 from haepo_jax.networks.recurrent import Carry
 from haepo_jax.rollouts.episodes import EpisodeUnroll, Trajectories
+from haepo_jax.rollouts.lanes import average_by_kind
 from haepo_jax.types import Params
 
 NUM_EPISODES = "num_episodes"
@@ -217,7 +219,7 @@ def episode_metrics(
     where: jax.Array | None = None,
     persistences: jax.Array | None = None,
     *,
-    num_agents: int = 1,
+    environment: Environment | None = None,
 ) -> dict[str, jax.Array]:
     """Computes the metrics that any batch of episodes reports.
 
@@ -226,15 +228,20 @@ def episode_metrics(
       where: `[M]` boolean, True for the episodes that there are, of a batch that may have fewer; it then reports their
         number too. The others are all 0.
       persistences: `[M]` int32, steps for which the noise of each episode's actions lasts, if it lasts in some.
-      num_agents: N.
+      environment: of N agents; None where there is one.
 
     Returns:
       float32 scalars, means over the episodes: `episode_return` (undiscounted; the mean over agents),
       `episode_length`, and the sum of each of the environment's info metrics over an episode; `policy_entropy`, the
       mean over all steps; and `env_steps`, int32. With `where` also `num_episodes`; with `persistences` also
-      `plain_return`, the mean over
-      those of persistence 1, NaN where there is none.
+      `plain_return`, the mean over those of persistence 1, NaN where there is none; of agents of several kinds also
+      the return of each.
     """
+    by_kind: dict[str, jax.Array] = {}
+    num_agents = 1
+    if environment is not None:
+        num_agents = environment.num_agents
+        by_kind = average_by_kind(environment, stats.returns)
     stats = join_agents(stats, num_agents)
     # One of a team stands for all.
     where, persistences = jax.tree.map(lambda leaf: leaf[..., ::num_agents], (where, persistences))
@@ -243,7 +250,7 @@ def episode_metrics(
         "episode_length": jnp.mean(stats.lengths, dtype=jnp.float32, where=where),
         "policy_entropy": stats.entropies.sum() / stats.lengths.sum(),
         "env_steps": stats.lengths.sum(dtype=jnp.int32),
-    } | {name: jnp.mean(values, where=where) for name, values in stats.info_metrics.items()}
+    } | {name: jnp.mean(values, where=where) for name, values in {**stats.info_metrics, **by_kind}.items()}
     if where is not None:
         metrics[NUM_EPISODES] = where.sum(dtype=jnp.float32)
     if persistences is not None:

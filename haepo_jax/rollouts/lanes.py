@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from haepo_jax.environments.interface import Environment, Step
+from haepo_jax.environments.interface import Environment, Step, name_return
 
 
 def reset_environments(
@@ -51,6 +52,17 @@ def step_environments(
 def of_environments(environment: Environment, are_over: jax.Array) -> jax.Array:
     """Brings what holds for lanes `[L]`, boolean, to environments `[E]`: it holds where it does for all agents."""
     return are_over if environment.num_agents == 1 else are_over.reshape(-1, environment.num_agents).all(axis=-1)
+
+
+def average_by_kind(environment: Environment, returns: jax.Array) -> dict[str, jax.Array]:
+    """Averages returns `[..., L]` over the agents of each kind, to `[..., E]` by the name of a metric.
+
+    There is none where all agents are alike.
+    """
+    by_team = returns.reshape(*returns.shape[:-1], -1, environment.num_agents)
+    return {
+        name_return(kind): by_team[..., np.array(members)].mean(axis=-1) for kind, members in environment.kinds.items()
+    }
 
 
 def choose(condition: jax.Array, yes: Any, no: Any) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from haepo_jax.environments.interface import Environment, Step
 from haepo_jax.networks import Policy
 from haepo_jax.networks.recurrent import Carry
-from haepo_jax.rollouts.lanes import choose, of_environments, reset_environments, step_environments
+from haepo_jax.rollouts.lanes import average_by_kind, choose, of_environments, reset_environments, step_environments
 from haepo_jax.types import Params
 
 
@@ -166,19 +166,24 @@ def collect_segment(
     return Segment._make([*by_environment, running, mask])
 
 
-def segment_metrics(segment: Segment, *, num_agents: int = 1) -> dict[str, jax.Array]:
+def segment_metrics(segment: Segment, *, environment: Environment | None = None) -> dict[str, jax.Array]:
     """Computes the metrics that any segment reports.
 
     Args:
       segment: N environments or lanes, S steps.
-      num_agents: lanes of an environment.
+      environment: of several agents; None where there is one.
 
     Returns:
-      float32 scalars: `episode_return` (undiscounted; the mean over agents), `episode_length` and the
-      environment's info metrics, each the
-      mean over the newest ended episodes of the environments in which one has ended, NaN before there is any;
-      `policy_entropy`, the mean over all steps; and `env_steps`, int32.
+      float32 scalars: `episode_return` (undiscounted; the mean over agents), `episode_length`, the environment's info
+      metrics and the returns of agents of several kinds, each the mean over the newest ended episodes of the
+      environments in which one has ended, NaN before there is any; `policy_entropy`, the mean over all steps; and
+      `env_steps`, int32.
     """
+    by_kind: dict[str, jax.Array] = {}
+    num_agents = 1
+    if environment is not None:
+        num_agents = environment.num_agents
+        by_kind = average_by_kind(environment, segment.running.last.returns)
     last, has_ended = _join_agents(segment.running.last, segment.running.has_ended, num_agents)
 
     def mean(values: jax.Array) -> jax.Array:
@@ -190,7 +195,7 @@ def segment_metrics(segment: Segment, *, num_agents: int = 1) -> dict[str, jax.A
         "episode_length": mean(last.lengths),
         "policy_entropy": segment.entropies.mean(dtype=jnp.float32, where=segment.mask),
         "env_steps": jnp.int32(segment.rewards.size // num_agents),
-    } | {name: mean(values) for name, values in last.info_metrics.items()}
+    } | {name: mean(values) for name, values in {**last.info_metrics, **by_kind}.items()}
 
 
 def _reset(

@@ -90,6 +90,10 @@ def changed_step(**fields):
         (make_relay()._replace(action_space=Box(2)), "it must be that of choices, as real actions have no mask"),
         (make_relay()._replace(action_space=Discrete(0)), "has the action_space"),
         (make_relay()._replace(kinds={"one": (0, 1)}), "must hold each number of its 3 agents once"),
+        (
+            make_relay()._replace(info_metrics=("return_last",)),
+            "has a measure return_last, which is what a run reports",
+        ),
         (make_relay()._replace(observation_shape=(3,)), r"observations of its reset as float32\[3, 2\]; it must be "),
         (make_relay()._replace(world_size=0), "world of its reset as .* it must be None, as world_size says"),
         (make_relay(ends_early=False)._replace(ends_early=True), r"agents_done as None; it must be bool\[3\]"),

@@ -15,6 +15,7 @@ from helpers.command_runner import run
         ("benchmark", ["--seeds=0"], "got '0'"),
         ("benchmark", ["--peer=rejax"], "--peer must be NAME=COMMAND, such as 'rejax=python rejax.py'; got 'rejax'."),
         ("benchmark", ["--repeats=0"], "--repeats=0"),
+        ("benchmark", ["--language", "--shapes=3B"], "--shapes '3B' is not known"),
         ("race", ["--peer=rejax"], "--peer must be NAME=COMMAND, such as 'rejax=python rejax.py'; got 'rejax'."),
         ("race", ["--seeds=0"], "--seeds=0"),
         ("overheads", ["--part=gard"], "--part=gard"),

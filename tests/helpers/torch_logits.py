@@ -5,7 +5,8 @@ Needs nothing of haepo_jax: any interpreter that has torch and transformers can 
     python torch_logits.py THEIRS OURS
 
 writes the models of CASES to THEIRS/NAME, and their inputs and outputs to THEIRS/NAME.npz; and it reads the models
-OURS/NAME, and adds their outputs to the inputs in OURS/NAME.npz.
+OURS/NAME, and adds their outputs to the inputs in OURS/NAME.npz: logits, and the tokens that greedy decoding with a
+cache gives.
 """
 
 import sys
@@ -31,6 +32,7 @@ _LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 CASES = {
     "llama": {"num_key_value_heads": 2, "rope_theta": 1000.0, "rope_scaling": _LLAMA3},
     "llama_biased": {
@@ -55,11 +57,56 @@ CASES = {
         "attention_bias": False,
         "tie_word_embeddings": True,
     },
+    "mistral": {"num_key_value_heads": 2, "head_dim": 12, "sliding_window": 4, "rope_theta": 1000.0},
+    "mistral_yarn": {"num_key_value_heads": 2, "sliding_window": None, "rope_theta": 100.0, "rope_scaling": _YARN},
+    "qwen2_windowed": {
+        "num_key_value_heads": 2,
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "max_window_layers": 1,
+    },
+    "qwen3_moe": {
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "norm_topk_prob": True,
+    },
+    "gemma2": {
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "sliding_window": 4,
+        "query_pre_attn_scalar": 20,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma3_text": {
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "sliding_window": 4,
+        "sliding_window_pattern": 3,
+        "query_pre_attn_scalar": 16,
+        "rope_theta": 1000.0,
+        "rope_local_base_freq": 50.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "olmo2": {"num_key_value_heads": 2, "rope_theta": 500.0},
+    "smollm3": {"num_key_value_heads": 2, "no_rope_layer_interval": 2, "rope_theta": 700.0},
+    "phi3": {"num_key_value_heads": 2, "sliding_window": 6, "partial_rotary_factor": 0.5},
+    "mistral_classifier": {"num_key_value_heads": 2, "sliding_window": 3},
     "llama_classifier": {"num_key_value_heads": 2, "rope_theta": 200.0},
     "qwen3_classifier": {"num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": True},
     "gpt_neox_classifier": {"rotary_pct": 0.5},
 }
 """Of each model what differs from the sizes that all have; its name begins with its `model_type`."""
+
+
+FAMILIES = (
+    *("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "olmo2", "smollm3", "phi3"),
+    "gpt_neox",
+)
+NEW_TOKENS = 6
 
 
 def inputs(vocab_size=_SIZES["vocab_size"]):
@@ -75,7 +122,7 @@ def _make(folder):
 
     torch.manual_seed(0)
     for name, options in CASES.items():
-        family = next(family for family in ("llama", "qwen2", "qwen3", "gpt_neox") if name.startswith(family))
+        family = max((family for family in FAMILIES if name.startswith(family)), key=len)
         config = transformers.AutoConfig.for_model(family, **(_SIZES | options))
         if name.endswith("classifier"):
             config.num_labels = 1
@@ -106,13 +153,17 @@ def _add_outputs(path):
     if wrong:
         sys.exit(f"{folder}: {wrong}")
     valid = torch.from_numpy(given["valid"])
+    tokens = torch.from_numpy(given["tokens"])
+    model = model.float().eval()
     with torch.no_grad():
-        result = model.float().eval()(
-            input_ids=torch.from_numpy(given["tokens"]),
-            attention_mask=valid.long(),
-            position_ids=(valid.long().cumsum(-1) - 1).clamp(min=0),
-        )
-    np.savez(path, **given, outputs=result.logits.numpy())
+        positions = (valid.long().cumsum(-1) - 1).clamp(min=0)
+        given["outputs"] = model(input_ids=tokens, attention_mask=valid.long(), position_ids=positions).logits.numpy()
+        if architecture.endswith("ForCausalLM"):
+            options = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "use_cache": True}
+            answers = model.generate(input_ids=tokens, attention_mask=valid.long(), **options)[:, tokens.shape[1] :]
+            room = NEW_TOKENS - answers.shape[1]
+            given["answers"] = np.pad(answers.numpy(), ((0, 0), (0, room)))
+    np.savez(path, **given)
 
 
 if __name__ == "__main__":

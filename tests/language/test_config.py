@@ -66,6 +66,11 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
             "config.haepo.adapt dual begins with config.haepo.kl_coef and multiplies it, so that 0 would stay 0; set "
             "it above 0.",
         ),
+        (
+            {"algorithm": "vmpo", "vmpo": {"temperature_schedule": "linear"}},
+            "config.vmpo.temperature is moved by its dual, so that it takes no schedule; set "
+            "config.vmpo.temperature_schedule to constant.",
+        ),
         ({"haepo": {"adapt": "meta"}}, "config.haepo.adapt 'meta' is not known; allowed: fixed, ess, dual."),
         ({"reward": {"microbatch": 33}}, "config.reward.microbatch 33 is more than the 32 rows of a step."),
         ({"rl": {"num_sample": 3}}, "config.rl.num_sample is not a setting; did you mean num_samples?"),

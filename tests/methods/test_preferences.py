@@ -74,6 +74,6 @@ def test_a_group_of_two_unequal_returns_is_such_a_comparison(name):
 def test_trajectories_of_equal_return_are_neither_good_nor_bad():
     group = Group(jnp.array([[1.0, 1.0], [0.0, 2.0]]), jnp.asarray(LENGTHS), jnp.zeros((2, 2)))
     objective = kto.METHOD.objective(kto.METHOD.settings, group, jnp.asarray(REFERENCE))
-    slopes, metrics = jax.grad(objective, has_aux=True)(jnp.asarray(LIKELIHOODS))
+    slopes, metrics = jax.jit(jax.grad(objective, has_aux=True))(jnp.asarray(LIKELIHOODS))
     assert not slopes[0].any() and slopes[1].all()
     assert (metrics["num_desirable"], metrics["num_undesirable"]) == (1, 1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_the_temperature_rises_while_the_weights_are_worth_more_than_the_bound(d
 def test_the_residual_is_what_implicit_rewards_and_returns_differ_by():
     settings = dataclasses.replace(gvpo.METHOD.language.settings, beta=0.5)
     ratios = np.array([[1.0, -1.0, 2.0, 0.0]])
-    _, metrics = gvpo.METHOD.objective(settings, group(), jnp.zeros((1, 4)))(jnp.asarray(ratios))
+    _, metrics = jax.jit(gvpo.METHOD.objective(settings, group(), jnp.zeros((1, 4))))(jnp.asarray(ratios))
     returns = np.asarray(RETURNS)
     difference = 0.5 * (ratios - ratios.mean()) - (returns - returns.mean())
     np.testing.assert_allclose(metrics["residual"], np.sqrt(np.mean(difference**2)), rtol=1e-5)

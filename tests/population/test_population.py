@@ -211,10 +211,10 @@ def test_many_devices_give_the_numbers_of_one(spread, on_one_device):
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"])
 
 
-def test_members_per_device_decide_the_bits_and_the_number_of_devices_does_not():
+def test_members_per_device_decide_the_bits_and_the_number_of_devices_does_not(spread):
     two = make_population(config(num_seeds=4), devices=jax.devices()[:2])
-    four = make_population(config(num_seeds=8), devices=jax.devices()[:4])
-    few, many = trained(two, 6)[0], trained(four, 6)[0]
+    assert (two.members_per_device, two.mesh.size, spread.members_per_device, spread.mesh.size) == (2, 2, 2, 3)
+    few, many = trained(two, 6)[0], trained(spread, 6)[0]
     assert_identical(few, jax.tree.map(lambda leaf: leaf[:4], many))
 
 
@@ -288,10 +288,10 @@ def limited_one_by_one():
     return laid_out(one_by_one=True, config=config(max_env_steps=LIMIT), devices=ONE)
 
 
-@pytest.fixture(params=["together", "one by one"])
-def limited(request, limited_on_one_device, limited_one_by_one):
+@pytest.fixture(params=["on_one_device", pytest.param("one_by_one", marks=pytest.mark.slow)])
+def limited(request):
     """The five members in both layouts, each with the most environment steps that it may take."""
-    return {"together": limited_on_one_device, "one by one": limited_one_by_one}[request.param]
+    return request.getfixturevalue(f"limited_{request.param}")
 
 
 def ends_of(population):
@@ -301,9 +301,9 @@ def ends_of(population):
 
 
 @pytest.fixture
-def free(limited, limited_one_by_one, on_one_device, one_by_one):
+def free(request, limited):
     """The same population without the limit."""
-    return one_by_one if limited is limited_one_by_one else on_one_device
+    return request.getfixturevalue(request.node.callspec.params["limited"])
 
 
 class TestMaxEnvSteps:

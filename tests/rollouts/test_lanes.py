@@ -52,14 +52,17 @@ def test_each_agent_acts_within_its_own_mask_and_earns_by_its_own_action(episode
     np.testing.assert_array_equal(rewards[mask], (10.0 * (agent + 1) + actions)[mask])
 
 
-def test_a_team_has_the_mean_return_and_the_longest_episode(episodes):
+def test_a_team_has_the_mean_return_and_the_longest_episode(lanes, episodes):
     stats = episode_stats_of(episodes)
     teams = join_agents(stats, NUM_AGENTS)
     np.testing.assert_allclose(teams.returns, stats.returns.reshape(NUM, 3).mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(teams.log_likelihoods, stats.log_likelihoods.reshape(NUM, 3).sum(axis=1), rtol=1e-6)
     assert teams.lengths.tolist() == [3] * NUM and teams.info_metrics["ticks"].tolist() == [3] * NUM
-    metrics = episode_metrics(stats, jnp.ones(NUM * 3, bool), num_agents=NUM_AGENTS)
+    metrics = episode_metrics(stats, jnp.ones(NUM * 3, bool), environment=lanes)
     assert metrics["env_steps"] == 3 * NUM and metrics["num_episodes"] == NUM and metrics["episode_length"] == 3
+    returns = stats.returns.reshape(NUM, 3)
+    np.testing.assert_allclose(metrics["return_first"], returns[:, :2].mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["return_last"], returns[:, 2].mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["policy_entropy"], stats.entropies.sum() / stats.lengths.sum(), rtol=1e-5)
 
 
@@ -81,8 +84,9 @@ def test_an_agent_that_is_done_waits_until_all_are_and_begins_anew_with_them(lan
     times = segment.observations.reshape(NUM, NUM_AGENTS, 7, -1)[..., 0]
     assert (np.asarray(times) == [0, 1, 2, 0, 1, 2, 0]).all()
     assert segment.running.waits.tolist() == [T, F, F] * NUM
-    metrics = segment_metrics(segment, num_agents=NUM_AGENTS)
+    metrics = segment_metrics(segment, environment=lanes)
     rewards = np.asarray(segment.rewards).reshape(NUM, NUM_AGENTS, 7)
     newest = np.stack([rewards[:, 0, 6], rewards[:, 1, 3:5].sum(axis=1), rewards[:, 2, 3:6].sum(axis=1)])
     np.testing.assert_allclose(metrics["episode_return"], newest.mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["return_last"], newest[2].mean(), rtol=1e-6)
     assert metrics["episode_length"] == 3 and metrics["env_steps"] == 7 * NUM and metrics["ticks"] == 3

@@ -84,7 +84,7 @@ def segments(environment, number, horizon=NEVER, scale=None, seed=0):
 def joined(parts):
     """One long segment, as it ends."""
     return type(parts[0])(
-        *(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in parts[0]._fields[:-1]),
+        *(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in parts[0]._fields[:-2]),
         parts[-1].running,
     )
 

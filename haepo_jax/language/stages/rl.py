@@ -22,6 +22,7 @@ from haepo_jax.language.rewards.functions import load_functions
 from haepo_jax.language.rewards.judge import Judge
 from haepo_jax.language.stages.answering import make_answering
 from haepo_jax.language.stages.context import Finish, StageContext
+from haepo_jax.language.stages.fitting import fit_context
 from haepo_jax.language.stages.judged_update import JudgedUpdate
 from haepo_jax.language.stages.models import (
     find_policy_folder,
@@ -67,6 +68,8 @@ def make_rl(context: StageContext) -> tuple[Stage, Finish]:
         mesh=context.mesh,
         init_adaptation=make_init_adaptation(config),
     )
+    context = fit_context(context, decoder, learner, frozen)
+    facts["microbatch"] = context.config.rl.microbatch
     evaluation = _make_evaluation(context, decoder, reward_decoder, tokenizer, frozen)
     make = _make_judged if is_judged_on_host(config) else _make_compiled
     stage, facts["gradient"] = make(context, decoder, reward_decoder, tokenizer, learner, frozen)

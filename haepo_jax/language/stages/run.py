@@ -73,6 +73,8 @@ class Stage(NamedTuple):
     """`(learner, frozen, batch on the devices) -> seconds`: compiles the update for batches of a shape that is new."""
     samples: SamplesWriter | None = None
     """Keeps the responses of updates, which are written with the metrics."""
+    utilisation: Callable[[float], float | None] | None = None
+    """`tokens a second -> share of the devices' peak`, None where that is not known."""
 
 
 class StageResult(NamedTuple):
@@ -221,7 +223,7 @@ class _StageRun:
             done += 1
             self._rows.append(row | self._evaluate(learner, done))
             self._tokens += int(row["tokens"])
-            progress.show(done, self._tokens, self._note(row))
+            progress.show(done, self._tokens, self._note(row, seconds))
             if self._recorder.is_due(checkpoint_seconds):
                 self._save(learner, cursor)
         if self._rows:
@@ -245,9 +247,11 @@ class _StageRun:
         seen = evaluation.means(learner) if done % evaluation.every == 0 else dict.fromkeys(evaluation.names, np.nan)
         return {f"held_out_{name}": np.asarray(seen[name], np.float32) for name in evaluation.names}
 
-    def _note(self, row: dict[str, np.ndarray]) -> str:
-        watched = self._stage.watched
-        return f"{watched.replace('_', ' ')} {float(row[watched]):.4g}"
+    def _note(self, row: dict[str, np.ndarray], seconds: float) -> str:
+        watched, utilisation = self._stage.watched, self._stage.utilisation
+        note = f"{watched.replace('_', ' ')} {float(row[watched]):.4g}"
+        share = None if utilisation is None else utilisation(int(row["tokens"]) / seconds)
+        return note if share is None else f"{note}  {share:.0%} of the peak"
 
     def _save(self, learner: LearnerState, cursor: batches.Cursor) -> None:
         """Writes the pending metrics, then the checkpoint that makes them count."""

@@ -16,7 +16,9 @@ from haepo_jax.language.stages.reward import make_reward
 from haepo_jax.language.stages.rl import make_rl
 from haepo_jax.language.stages.run import Stage, run
 from haepo_jax.language.stages.sft import make_sft
+from haepo_jax.language.stages.speed import make_utilisation
 from haepo_jax.language.stages.status import LAST_FINITE, MODEL, is_finished
+from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
@@ -115,10 +117,14 @@ def _run(
         if parts is None:
             return False
         stage, finish = parts
+        base = stage.frozen.base if isinstance(stage.frozen, Frozen) else stage.frozen
+        utilisation = make_utilisation(name, base, stage.learner.trained, config.model.dtype)
+        stage = stage._replace(utilisation=utilisation)
         report_changes(folder, components)
         with storage_errors(folder):
             record_programs(folder, {}, components)
         result = run(stage, folder, components, checkpoint_seconds=checkpoint_seconds, loggers=requested)
+        rate = result.tokens / result.run_seconds if result.run_seconds else None
         made = folder / (MODEL if result.diverged_at is None else LAST_FINITE)
         summary = {
             "stage": name,
@@ -127,6 +133,8 @@ def _run(
             "updates": int(result.learner.updates_done),
             "tokens": result.tokens,
             "wall_clock": {"compile_seconds": result.compile_seconds, "run_seconds": result.run_seconds},
+            "tokens_per_second": rate,
+            "flop_utilisation": None if rate is None else utilisation(rate),
             **finish(result, made),
         }
         with storage_errors(folder):

@@ -115,7 +115,7 @@ def accumulate_gradient(
 
 
 def map_in_microbatches(function: Callable[[Rows], jax.Array], rows: Rows, size: int) -> jax.Array:
-    """Computes `function(rows)` for `size` rows at a time; each result must come from its row alone."""
+    """Computes `function(rows)` for `size` rows at a time, all when 0; each result must come from its row alone."""
     count = jax.tree.leaves(rows)[0].shape[0]
     return _join(jax.lax.map(function, _split(rows, size)), count)
 
@@ -138,7 +138,8 @@ def _split(rows: Rows, size: int, fill: float | bool | None = None) -> Rows:
     Row i goes to piece i modulo the number of pieces: rows that are spread over devices in blocks stay where they
     are, and each piece is spread over all devices.
     """
-    size = min(size, jax.tree.leaves(rows)[0].shape[0])
+    count = jax.tree.leaves(rows)[0].shape[0]
+    size = min(size or count, count)
 
     def split(leaf: jax.Array) -> jax.Array:
         missing = -leaf.shape[0] % size

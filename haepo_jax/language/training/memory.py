@@ -8,7 +8,7 @@ are the same for all methods and left out. All methods get the same weights, dty
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig
+from haepo_jax.language.config import LanguageConfig, get_group_size, get_language_rules
 from haepo_jax.language.model.architecture import Architecture, make_architecture
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.training.group_update import Experience, Score, make_learn, make_optimizer_of, make_score
@@ -130,32 +130,98 @@ def measure(case: Case, device: jax.Device | None = None) -> Memory | None:
     Returns:
       None where the compiler finds that the device's memory does not hold it.
     """
-    config = _config(case)
-    decoder = Decoder(make_architecture_of_shape(case.shape, case.vocab_size), remat=case.way != "naive")
-    score = (
-        _score_all_positions(case.response_length) if case.way == "naive" else make_score(config, case.response_length)
-    )
-    learn = make_learn(config, decoder, case.response_length, score=score)
-    reference_of = make_reference(config, decoder, score=score)
-
-    def update(
-        learner: LearnerState, frozen: Frozen, sequences: Sequences, behaviour: jax.Array, returns: jax.Array
-    ) -> tuple[LearnerState, Metrics]:
-        reference = reference_of(frozen, sequences)
-        learner, metrics = learn(learner, None, Experience(sequences, reference, behaviour, returns))
-        # Every method reports it, and so holds the reference, though RLOO's loss does not read it.
-        return learner, metrics | {"reference_kl": jnp.mean(jnp.sum(behaviour - reference, axis=-1))}
-
-    shapes = _shapes(case, config, decoder)
+    update, shapes = make_case_update(case)
     if device is not None:
         sharding = SingleDeviceSharding(device)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    return _compile(update, shapes)
+
+
+def make_case_update(case: Case, dtype: jnp.dtype = jnp.float32) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Makes the update of a case, which computes in `dtype`, and the shapes of what it takes.
+
+    Returns:
+      `(learner, frozen, sequences, behaviour_log_probs, returns) -> (learner, metrics)`, and those five as
+      `jax.ShapeDtypeStruct`.
+    """
+    config = _config(case)
+    architecture = make_architecture_of_shape(case.shape, case.vocab_size)
+    decoder = Decoder(architecture, dtype, remat=case.way != "naive")
+    score = (
+        _score_all_positions(case.response_length) if case.way == "naive" else make_score(config, case.response_length)
+    )
+    update = _make_update(config, decoder, case.response_length, score)
+    return update, _shapes(case, config, decoder)
+
+
+def count_update_bytes(
+    config: LanguageConfig,
+    decoder: Decoder,
+    learner: LearnerState,
+    frozen: Frozen,
+    *,
+    prompt_length: int,
+    response_length: int,
+    rows: jax.sharding.Sharding,
+) -> int | None:
+    """Counts the bytes that an update on given responses needs on each device.
+
+    Args:
+      config: the settings; gradient and microbatch must be decided.
+      decoder: of the policy.
+      learner: the state, placed as in training.
+      frozen: as in training.
+      prompt_length: P.
+      response_length: R.
+      rows: how batches are spread over the devices.
+
+    Returns:
+      None where the compiler finds that the memory does not hold it; 0 where the backend does not say.
+    """
+    count = config.rl.num_prompts * get_group_size(config)
+
+    def shape(size: int | None, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count,) if size is None else (count, size), dtype, sharding=rows)
+
+    sequences = Sequences(*(shape(prompt_length + response_length, dtype) for dtype in (jnp.int32, bool)))
+    sampled = get_language_rules(config).comparisons is None
+    given = (shape(response_length, jnp.float32), shape(None, jnp.float32)) if sampled else (None, None)
+    update = _make_update(config, decoder, response_length, make_score(config, response_length))
+    memory = _compile(update, (learner, frozen, sequences, *given))
+    return None if memory is None else memory.total
+
+
+def _make_update(config: LanguageConfig, decoder: Decoder, response_length: int, score: Score) -> Callable[..., Any]:
+    """Makes the update that learns from given responses, the reference policy's look at them included."""
+    learn = make_learn(config, decoder, response_length, score=score)
+    reference_of = make_reference(config, decoder, score=score)
+
+    def update(
+        learner: LearnerState,
+        frozen: Frozen,
+        sequences: Sequences,
+        behaviour: jax.Array | None,
+        returns: jax.Array | None,
+    ) -> tuple[LearnerState, Metrics]:
+        reference = reference_of(frozen, sequences)
+        learner, metrics = learn(learner, frozen.base, Experience(sequences, reference, behaviour, returns))
+        if behaviour is not None:
+            # Every method reports it, and so holds the reference, though RLOO's loss does not read it.
+            metrics |= {"reference_kl": jnp.mean(jnp.sum(behaviour - reference, axis=-1))}
+        return learner, metrics
+
+    return update
+
+
+def _compile(update: Callable[..., Any], given: tuple[Any, ...]) -> Memory | None:
     try:
-        analysis: Any = jax.jit(update, donate_argnums=0).lower(*shapes).compile().memory_analysis()
+        analysis: Any = jax.jit(update, donate_argnums=0).lower(*given).compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return None
+    if analysis is None:
+        return Memory(0, 0, 0, 0)
     return Memory(
         analysis.argument_size_in_bytes,
         analysis.output_size_in_bytes,

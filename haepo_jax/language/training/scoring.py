@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.model.decoder import Decoder, compute_logits
 from haepo_jax.types import Params
 
 Array = Any
@@ -40,7 +40,13 @@ def flatten_comparisons(comparisons: Sequences) -> Sequences:
 
 
 def token_log_probs(
-    states: jax.Array, head: jax.Array, tokens: jax.Array, *, temperature: float = 1.0, chunk_size: int | None = None
+    states: jax.Array,
+    head: jax.Array,
+    tokens: jax.Array,
+    *,
+    temperature: float = 1.0,
+    chunk_size: int | None = None,
+    softcap: float | None = None,
 ) -> jax.Array:
     """Computes log-probabilities of tokens, given the states that they are predicted from.
 
@@ -50,6 +56,7 @@ def token_log_probs(
       tokens: `[...]` int32.
       temperature: divides the logits, as in sampling.
       chunk_size: how many tokens' logits exist at a time; all when None. The gradient computes each chunk again.
+      softcap: `Architecture.final_softcap` of the model.
 
     Returns:
       `[...]` float32, in nats.
@@ -57,7 +64,7 @@ def token_log_probs(
 
     def score(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
         states, tokens = chunk
-        logits = jnp.matmul(states, head.astype(states.dtype), preferred_element_type=jnp.float32) / temperature
+        logits = compute_logits(states, head, softcap) / temperature
         chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
         return chosen - jax.nn.logsumexp(logits, axis=-1)
 
@@ -103,4 +110,5 @@ def response_log_probs(
         sequences.tokens[:, -response_length:],
         temperature=temperature,
         chunk_size=chunk_size,
+        softcap=decoder.architecture.final_softcap,
     )

@@ -12,6 +12,8 @@ import numpy as np
 from haepo_jax.environments import Box, Discrete, Seen, make, make_agents
 from haepo_jax.errors import ConfigError
 
+pytestmark = pytest.mark.filterwarnings("ignore:OvercookedV2 is now released:DeprecationWarning")
+
 # By id: arguments, agents, shape of an observation, space, entries of the mask, limit.
 FORMS = {
     "switch_riddle": ({}, 3, (2,), Discrete(3), 0, 6),
@@ -22,7 +24,7 @@ FORMS = {
     "MPE_simple_speaker_listener_v4": ({}, 2, (11,), Discrete(5), 5, 26),
     "MPE_simple_spread_v3 with real actions": ({"action_type": "Continuous"}, 3, (18,), Box(5), 0, 26),
     "SMAX": ({"scenario": "3m"}, 6, (75,), Discrete(8), 8, 100),
-    "HeuristicEnemySMAX": ({"scenario": "3m"}, 3, (30,), Discrete(8), 8, 100),
+    "HeuristicEnemySMAX": ({"scenario": "3m"}, 3, (75,), Discrete(8), 8, 100),
     "hanabi": ({}, 2, (658,), Discrete(21), 21, None),
 }
 QUICK = ("switch_riddle", "MPE_simple_spread_v3", "MPE_simple_speaker_listener_v4")

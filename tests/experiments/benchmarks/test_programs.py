@@ -13,7 +13,10 @@ def _short(monkeypatch):
     monkeypatch.setattr(speed, "_SECONDS", 0.01)
 
 
-@pytest.mark.parametrize("measure", programs.MEASURES)
+@pytest.mark.parametrize(
+    "measure",
+    [pytest.param(name, marks=pytest.mark.slow if "short" in name else ()) for name in programs.MEASURES],
+)
 def test_every_valid_step_counts_and_padding_does_not(measure):
     """Three members, of which devices hold an even number: no pole falls in 40 steps."""
     steps = 25 if measure == "training_on_short_episodes" else 40

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from helpers.numpy_decoder import ARCHITECTURES, random_params, reference_logits
+from helpers.numpy_decoder import ARCHITECTURES, NEWER, random_params, reference_logits
 
 from haepo_jax.language.model.decoder import Adapter, Decoder, make_cache
 from haepo_jax.language.model.lora import init_adapter, join
@@ -19,7 +19,7 @@ LENGTHS = (9, 4, 1)
 
 @functools.cache
 def decoder_and_params(name, **options):
-    decoder = Decoder(ARCHITECTURES[name], **options)
+    decoder = Decoder((ARCHITECTURES | NEWER)[name], **options)
     return decoder, random_params(decoder)
 
 
@@ -30,6 +30,8 @@ def applied(decoder):
 
 OFTEN = ("llama", "gpt_neox")
 """Of the architectures, the two that differ most: what the others differ in is in the tests of their logits."""
+SELDOM = [name if name in ("gemma2", "qwen3_moe") else pytest.param(name, marks=pytest.mark.slow) for name in NEWER]
+"""The newer ones, all but two of them in the slow tests."""
 
 
 def rows(seed=0, lengths=LENGTHS):
@@ -43,7 +45,7 @@ def left_padded(sequences, length, fill=0):
     return jnp.asarray(tokens, jnp.int32), jnp.asarray(valid)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *SELDOM])
 def test_logits_are_those_of_the_reference(name):
     decoder, params = decoder_and_params(name)
     got = applied(decoder)({"params": params}, *left_padded(rows(), 11))
@@ -100,7 +102,11 @@ def test_later_tokens_do_not_change_earlier_logits():
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
+    "name",
+    [
+        name if name in (*OFTEN, "gemma2") else pytest.param(name, marks=pytest.mark.slow)
+        for name in (*ARCHITECTURES, *NEWER)
+    ],
 )
 @pytest.mark.parametrize("prefill", [0, 7])
 def test_a_cache_gives_the_logits_of_the_whole_sequence(name, prefill):
@@ -125,6 +131,30 @@ def test_a_cache_gives_the_logits_of_the_whole_sequence(name, prefill):
     got = jnp.concatenate(got, axis=1)
     filled = valid[:, :length]
     np.testing.assert_allclose(got[filled], whole[filled], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gemma2", pytest.param("qwen3", marks=pytest.mark.slow)])
+def test_rows_that_share_a_prompt_share_its_keys(name):
+    decoder, params = decoder_and_params(name)
+    arch, variables, count = decoder.architecture, {"params": params}, 3
+    prompts, filled = left_padded(rows(lengths=(5, 2)), 6)
+    answers = jnp.asarray(np.random.default_rng(1).integers(0, 19, (2 * count, 4)), jnp.int32)
+    repeated, valid = (jnp.repeat(leaf, count, axis=0) for leaf in (prompts, filled))
+    valid = jnp.pad(valid, ((0, 0), (0, 4)), constant_values=True)
+    whole = applied(decoder)(variables, jnp.concatenate([repeated, answers], axis=1), valid)
+
+    @jax.jit
+    def in_two(prompts, answers):
+        _, prefix = decoder.apply(variables, prompts, filled, make_cache(arch, 2, 6, jnp.float32), method="hidden")
+        cache, states = make_cache(arch, 2 * count, 4, jnp.float32), []
+        for at in (slice(0, 3), slice(3, 4)):
+            some, cache = decoder.apply(
+                variables, answers[:, at], valid, cache, at.start, prefix=prefix, method="hidden"
+            )
+            states.append(some)
+        return decoder.apply(variables, jnp.concatenate(states, axis=1), method="logits")
+
+    np.testing.assert_allclose(in_two(prompts, answers), whole[:, 6:], atol=1e-5)
 
 
 @pytest.mark.slow

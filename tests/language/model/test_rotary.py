@@ -5,9 +5,10 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.numpy_decoder import ARCHITECTURES, turned, wave_lengths
+from helpers.numpy_decoder import ARCHITECTURES, NEWER, turned, wave_lengths
 
-from haepo_jax.language.model.rotary import compute_rotary_angles, rotate
+from haepo_jax.language.model.architecture import RopeScaling
+from haepo_jax.language.model.rotary import compute_rotary_angles, get_attention_factor, rotate
 
 PLAIN = dataclasses.replace(ARCHITECTURES["qwen2"], rope_theta=100.0)  # heads of 4: frequencies 1 and 1/10
 
@@ -48,6 +49,32 @@ def test_llama3_scaling_by_hand():
     np.testing.assert_allclose(
         compute_rotary_angles(ARCHITECTURES["llama"], jnp.array([[1]]))[0, 0], expected, rtol=1e-6
     )
+
+
+def test_yarn_scaling_by_hand():
+    # Heads of 8, theta 1e4, a context of 64 tokens, which holds 10.2, 1.02, 0.10 and 0.01 turns of the frequencies
+    # 1, 1/10, 1/100 and 1/1000. The ramp from 32 turns to 1 begins at dimension -0.5 and ends at 1.01: cut to whole
+    # dimensions at 0 and 2, so that the second of the four is half way.
+    scaling = RopeScaling("yarn", 4.0, 1.0, 32.0, 64, attention_factor=1.5)
+    arch = dataclasses.replace(PLAIN, head_dim=8, rope_theta=1e4, rope_scaling=scaling)
+    expected = [1, (0.1 + 0.025) / 2, 0.01 / 4, 0.001 / 4]
+    np.testing.assert_allclose(compute_rotary_angles(arch, jnp.array([[1]]))[0, 0], expected, rtol=1e-6)
+    assert get_attention_factor(arch.layer_kinds[0]) == 1.5
+    whole = dataclasses.replace(arch, rope_scaling=dataclasses.replace(scaling, truncate=False))
+    angles = compute_rotary_angles(whole, jnp.array([[1]]))[0, 0]
+    kept = 1 - 1 / (4 * np.log(64 / (2 * np.pi)) / np.log(1e4))
+    np.testing.assert_allclose(angles[1], 0.1 * kept + 0.025 * (1 - kept), rtol=1e-5)
+
+
+def test_each_kind_of_layer_has_its_angles():
+    local, whole = NEWER["gemma3_text"].layer_kinds
+    at = jnp.array([[8]])
+    np.testing.assert_allclose(compute_rotary_angles(NEWER["gemma3_text"], at, local)[0, 0, 1], 8 * 30 ** (-1 / 3))
+    np.testing.assert_allclose(
+        compute_rotary_angles(NEWER["gemma3_text"], at, whole)[0, 0, 1], 1000 ** (-1 / 3), rtol=1e-6
+    )
+    _, without = NEWER["smollm3"].layer_kinds
+    assert not compute_rotary_angles(NEWER["smollm3"], at, without).any()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -32,7 +32,7 @@ def weigh(batch, where=None):
     return jnp.sum(batch[1] if where is None else jnp.where(where, batch[1], 0))
 
 
-@pytest.mark.parametrize("microbatch", [1, 2, 3, 7, 20])
+@pytest.mark.parametrize("microbatch", [3, 20, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 2, 7))])
 def test_rows_in_pieces_count_by_their_tokens(microbatch):
     optimizer, start = optax.sgd(0.1), jnp.array([0.5, -0.3, 0.2])
     learner = init_learner(start, optimizer, seed=0, mesh=make_mesh(1, rows=8))

@@ -14,7 +14,9 @@ from haepo_jax.runs.json_files import read_json
 def tiny(monkeypatch):
     """Every shape is a decoder of a few thousand parameters."""
     monkeypatch.setattr(
-        memory, "architecture", lambda shape, vocab: dataclasses.replace(ARCHITECTURE, vocab_size=vocab)
+        memory,
+        "make_architecture_of_shape",
+        lambda shape, vocab: dataclasses.replace(ARCHITECTURE, vocab_size=vocab),
     )
 
 

@@ -55,7 +55,8 @@ def experience(response=RESPONSE):
     return Experience(sequences, jnp.asarray(reference), jnp.asarray(behaviour), returns)
 
 
-@pytest.mark.parametrize("algorithm", EVERY)
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ON_LANGUAGE)
 def test_padding_changes_neither_the_loss_nor_its_slopes(algorithm):
     own = {"aggregation": "token_mean"} if algorithm in ("dr_grpo", "maxrl") else {}
     config = config_of(algorithm, **own)  # theirs divides by the length that there may be

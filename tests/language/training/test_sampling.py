@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from helpers.tiny_decoder import DECODER, EOS, PAD, PROMPT, RESPONSE, VOCAB, params_of, prompts
 
+from haepo_jax.language.model.sharding import make_mesh, replicated, shard_rows
+from haepo_jax.language.training import sampling
 from haepo_jax.language.training.sampling import append_to_prompts, sample
 from haepo_jax.language.training.scoring import response_log_probs
 
@@ -41,7 +43,7 @@ def test_a_response_ends_with_the_first_token_that_ends_one(samples):
 @pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 0.7])
 def test_log_probs_are_those_of_the_trainer(temperature):
     tokens, valid = prompts(40)
-    samples = drawn(PARAMS, tokens, valid, jax.random.key(1), num_samples=4, temperature=temperature)
+    samples = drawn(PARAMS, tokens, valid, jax.random.key(1), num_samples=8, temperature=temperature)
     scored = response_log_probs(
         DECODER, PARAMS, append_to_prompts(tokens, valid, samples), response_length=RESPONSE, temperature=temperature
     )
@@ -79,6 +81,36 @@ def test_top_p_draws_from_the_likeliest_and_scores_under_the_whole_policy():
     np.testing.assert_allclose(samples.log_probs[:, 0], np.log(probabilities)[samples.tokens[:, 0]], atol=1e-5)
 
 
+def test_neither_growing_caches_nor_leaving_out_what_has_ended_changes_a_sample(samples, monkeypatch):
+    assert [tuple(stage) for stage in sampling._plan(320, RESPONSE)] == [
+        (320, 1, 80),
+        (320, 5, 80),
+        (80, 5, 20),
+        (20, 5, 0),
+    ]
+    assert sampling._plan(2000, 1) == []
+    assert tuple(sampling._plan(2000, 3)[0]) == (2000, 2, 500)
+    monkeypatch.setattr(sampling, "_MANY", 10**9)
+    assert [tuple(stage) for stage in sampling._plan(320, RESPONSE)] == [(320, 5, 0)]
+    options = {"num_samples": 8, "response_length": RESPONSE, "eos_ids": ENDS, "pad_id": PAD}
+    whole = jax.jit(functools.partial(sample, DECODER, **options))(PARAMS, *prompts(40), jax.random.key(0))
+    for name in ("tokens", "valid", "ended"):
+        np.testing.assert_array_equal(getattr(samples, name), getattr(whole, name))
+    np.testing.assert_allclose(samples.log_probs, whole.log_probs, atol=1e-5)
+    np.testing.assert_allclose(samples.entropy, whole.entropy, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_prompts_that_are_spread_over_devices_are_answered_as_on_one(samples):
+    mesh = make_mesh(1, 40)
+    assert mesh.size == 8
+    spread = jax.device_put(prompts(40), shard_rows(mesh))
+    again = drawn(jax.device_put(PARAMS, replicated(mesh)), *spread, jax.random.key(0), num_samples=8)
+    for name in ("tokens", "valid", "ended"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(samples, name))
+    np.testing.assert_allclose(again.log_probs, samples.log_probs, atol=5e-5)  # products of other sizes
+
+
 def test_samples_of_a_prompt_lie_together_and_differ(samples):
     tokens, valid = prompts(40)
     sequences = append_to_prompts(tokens, valid, samples)
@@ -92,7 +124,7 @@ def test_a_prompt_padded_further_gives_the_same_distribution():
     wide = jnp.pad(tokens, ((0, 0), (3, 0))), jnp.pad(valid, ((0, 0), (3, 0)))
     near, far = (drawn(PARAMS, *each, jax.random.key(4), num_samples=50) for each in ((tokens, valid), wide))
     np.testing.assert_array_equal(near.tokens, far.tokens)
-    np.testing.assert_allclose(near.log_probs, far.log_probs, atol=1e-5)
+    np.testing.assert_allclose(near.log_probs, far.log_probs, rtol=1e-5, atol=1e-5)
 
 
 def test_the_same_key_gives_the_same_samples_and_another_key_others(samples):

@@ -1,29 +1,32 @@
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.tiny_decoder import DECODER, RESPONSE, VOCAB, params_of, sequences
+from helpers.tiny_decoder import ARCHITECTURE, DECODER, RESPONSE, VOCAB, params_of, sequences
 
 from haepo_jax.language.training.scoring import response_log_probs, token_log_probs
 
 PARAMS = params_of()
 
 
-@functools.partial(jax.jit, static_argnames=("temperature", "dtype"))
-def of_rows(rows, temperature=1.0, dtype=jnp.float32):
-    decoder = DECODER.clone(dtype=dtype)
+@functools.partial(jax.jit, static_argnames=("temperature", "dtype", "softcap"))
+def of_rows(rows, temperature=1.0, dtype=jnp.float32, softcap=None):
+    decoder = DECODER.clone(dtype=dtype, architecture=dataclasses.replace(ARCHITECTURE, final_softcap=softcap))
     return response_log_probs(decoder, PARAMS, rows, response_length=RESPONSE, temperature=temperature)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_are_the_log_softmax_of_the_logits_before_each_token(temperature):
+@pytest.mark.parametrize(("temperature", "softcap"), [(1.0, None), (0.5, None), (0.5, 2.0)])
+def test_are_the_log_softmax_of_the_logits_before_each_token(temperature, softcap):
     rows = sequences(7)
-    logits = np.asarray(DECODER.apply({"params": PARAMS}, rows.tokens, rows.valid), np.float64) / temperature
+    logits = np.asarray(DECODER.apply({"params": PARAMS}, rows.tokens, rows.valid), np.float64)
+    logits = (logits if softcap is None else softcap * np.tanh(logits / softcap)) / temperature
     log_softmax = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     expected = np.take_along_axis(log_softmax[:, :-1], np.asarray(rows.tokens)[:, 1:, None], axis=-1)[..., 0]
-    np.testing.assert_allclose(of_rows(rows, temperature=temperature), expected[:, -RESPONSE:], rtol=1e-5, atol=1e-5)
+    got = of_rows(rows, temperature=temperature, softcap=softcap)
+    np.testing.assert_allclose(got, expected[:, -RESPONSE:], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from haepo_jax.text import visible
 from haepo_jax.types import Params
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_NOT_ADAPTED = ("layers/mlp/router/kernel",)
 _PREFIX = "base_model.model."
 _KERNEL, _IN, _OUT = "kernel", "adapter_in", "adapter_out"
 _CHANGED_BY = ("use_dora", "fan_in_fan_out", "lora_bias")
@@ -67,7 +68,7 @@ def write_adapter(
             [np.asarray(flat[f"{path}/{which}"], np.float32) for path in paths] for which in (_IN, _OUT)
         )
         tensors |= _make_inward(name, inward)
-        tensors |= _make_outward(architecture, kernels, paths, outward)
+        tensors |= _make_outward(kernels, paths, outward)
         ranks[_last(name)] = len(paths) * adapter.rank
     if score is not None:
         tensors[f"{_PREFIX}{SCORE}"] = np.asarray(score, np.float32)[None]
@@ -134,7 +135,7 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
             continue
         if pair[0] is None or pair[1] is None:
             raise ConfigError(f"{folder / WEIGHTS} holds one matrix of two of {visible(name)}.")
-        adapted[name] = _take_apart(folder, architecture, kernels, name, paths, pair[0], pair[1])
+        adapted[name] = _take_apart(folder, kernels, name, paths, pair[0], pair[1])
         scales[name] = scale_of(name, pair[0].shape[1])
     if found:
         raise ConfigError(f"{folder / WEIGHTS} holds {visible(min(found))}, which this model has no place for.")
@@ -171,13 +172,16 @@ def _list_kernels(architecture: Architecture) -> dict[str, Leaf]:
     kernels = {
         path.removesuffix(f"/{_KERNEL}"): leaf
         for path, leaf in list_leaves(architecture).items()
-        if path.startswith("layers/") and path.endswith(f"/{_KERNEL}") and leaf.name.count("{}") == 1
+        if path.startswith("layers/")
+        and path.endswith(f"/{_KERNEL}")
+        and leaf.name.count("{}") == 1
+        and path not in _NOT_ADAPTED
     }
     return dict(sorted(kernels.items(), key=lambda item: (item[1].name, _place(item[1]))))
 
 
 def _place(leaf: Leaf) -> int:
-    return 0 if leaf.part is None else leaf.part
+    return 0 if leaf.part is None else leaf.part.place
 
 
 def _make_inward(name: str, inward: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -186,9 +190,7 @@ def _make_inward(name: str, inward: list[np.ndarray]) -> dict[str, np.ndarray]:
     return {_named(name, layer, "A"): np.ascontiguousarray(each.T) for layer, each in enumerate(together)}
 
 
-def _make_outward(
-    architecture: Architecture, kernels: Mapping[str, Leaf], paths: list[str], outward: list[np.ndarray]
-) -> dict[str, np.ndarray]:
+def _make_outward(kernels: Mapping[str, Leaf], paths: list[str], outward: list[np.ndarray]) -> dict[str, np.ndarray]:
     """`lora_B` `[out, ranks]` of each layer: stored as a kernel of so many inputs, of which a part has its own."""
     rank, total = outward[0].shape[1], sum(part.shape[1] for part in outward)
     stored, params = {}, {}
@@ -198,15 +200,11 @@ def _make_outward(
         wide[:, index * rank : (index + 1) * rank] = part
         stored[path] = kernels[path]._replace(shape=wide.shape)
         params[path] = wide
-    return {
-        _of_weight(name, "B"): tensor
-        for name, tensor in iterate_tensors(stored, params, architecture.num_heads, np.dtype(np.float32))
-    }
+    return {_of_weight(name, "B"): tensor for name, tensor in iterate_tensors(stored, params, np.dtype(np.float32))}
 
 
 def _take_apart(
     folder: Path,
-    architecture: Architecture,
     kernels: Mapping[str, Leaf],
     name: str,
     paths: list[str],
@@ -225,7 +223,7 @@ def _take_apart(
     for path in paths:
         leaf = kernels[path]
         narrow = leaf._replace(shape=(leaf.shape[0], rank, leaf.shape[2]))
-        result[f"{path}/{_OUT}"] = make_leaf(narrow, by_name.__getitem__, architecture.num_heads, np.dtype(np.float32))
+        result[f"{path}/{_OUT}"] = make_leaf(narrow, by_name.__getitem__, np.dtype(np.float32))
         result[f"{path}/{_IN}"] = np.moveaxis(inward, 1, 2)
     return result
 

@@ -15,6 +15,7 @@ class Fields:
     def __init__(self, path: Path, values: Mapping[str, Any], section: str = "") -> None:
         """Takes the values; one that is null counts as missing."""
         self.path = path
+        self._nulls = frozenset(name for name, value in values.items() if value is None)
         self._values = {name: value for name, value in values.items() if value is not None}
         self._section = section
 
@@ -49,6 +50,14 @@ class Fields:
             raise self.refusal(name, f"it must be at most {LARGEST:g}")
         return float(value)
 
+    def optional_count(self, name: str, default: int | None) -> int | None:
+        """Reads a whole number above 0, or None where it is null."""
+        return None if name in self._nulls or (name not in self and default is None) else self.count(name, default)
+
+    def optional_number(self, name: str, default: float | None) -> float | None:
+        """Reads a number above 0, or None where it is null."""
+        return None if name in self._nulls or (name not in self and default is None) else self.number(name, default)
+
     def flag(self, name: str, default: bool) -> bool:
         """Reads a boolean."""
         value = self._values.get(name, default)
@@ -70,13 +79,24 @@ class Fields:
             raise self.refusal(name, "it must be a list of strings")
         return value
 
-    def section(self, name: str, known: Sequence[str]) -> "Fields":
-        """Reads the object of this name, empty where there is none; it may have no other fields than `known`."""
+    def flags(self, name: str, count: int) -> tuple[bool, ...] | None:
+        """Reads a list of so many truth values, written as booleans or as 0 and 1; None where there is none."""
+        if name not in self:
+            return None
+        values = self._values[name]
+        if not isinstance(values, list) or len(values) != count or any(value not in (0, 1) for value in values):
+            raise self.refusal(name, f"it must be a list of {count} times 0 or 1, one for each layer")
+        return tuple(bool(value) for value in values)
+
+    def section(self, name: str) -> "Fields":
+        """Reads the object of this name, empty where there is none."""
         values = self._values.get(name, {})
         if not isinstance(values, dict):
             raise self.refusal(name, "it must be an object")
-        inner = Fields(self.path, values, f"{name}.")
-        for field in values:
-            if field in inner and field not in known:
-                raise inner.refusal(field, f"fields that are supported here: {', '.join(known)}")
-        return inner
+        return Fields(self.path, values, f"{self._section}{name}.")
+
+    def allow(self, known: Sequence[str]) -> None:
+        """Refuses fields that are not among these."""
+        for name in self._values:
+            if name not in known:
+                raise self.refusal(name, f"fields that are supported here: {', '.join(known)}")

@@ -88,7 +88,7 @@ def read_model(
         places = dict.fromkeys(shapes) if shardings is None else shardings(shapes)
         params = {}
         for path, leaf in stored.items():
-            array = make_leaf(leaf, tensors.read, architecture.num_heads, dtype)
+            array = make_leaf(leaf, tensors.read, dtype)
             params[path] = _on_devices(array, places[path])
     score = params.pop("score", None)
     return Model(architecture, unflatten_dict(params, sep="/"), score, facts)
@@ -139,7 +139,7 @@ def write_model(
     shards = (path.name for path in folder.glob("model-*-of-*.safetensors"))
     for old in ("config.json", SEAL, _INDEX, _WEIGHTS, *shards):
         (folder / old).unlink(missing_ok=True)
-    tensors = iterate_tensors(stored, flat, architecture.num_heads, dtype)
+    tensors = iterate_tensors(stored, flat, dtype)
     files = _write_weights(folder, tensors, count_tensor_bytes(stored, dtype), max_shard_bytes)
     if tokenizer is not None:
         files += tokenizer.save(folder)

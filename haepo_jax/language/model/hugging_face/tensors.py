@@ -1,7 +1,8 @@
 """The leaves of a decoder's parameters as the tensors of a Hugging Face folder, and back.
 
-A folder has a tensor for each layer, `[out, in]`; our leaves hold all layers, `[layers, in, out]`. GPT-NeoX fuses
-queries, keys and values: of its `[3 * D, D]` each head's three come one after the other.
+A folder has a tensor for each layer (and each expert), `[out, in]`; our leaves hold all layers, `[layers, in, out]`.
+Some families fuse projections of the same input: Phi-3 puts their rows one below the other, and GPT-NeoX those of
+each head's query, key and value.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,87 +14,77 @@ import numpy as np
 
 from haepo_jax.language.model.architecture import Architecture
 from haepo_jax.language.model.decoder import Decoder
+from haepo_jax.language.model.hugging_face.families import FAMILIES
 from haepo_jax.types import Params
 
 SCORE = "score.weight"
 """The reward head of a classifier with one label, in every family."""
 
-_LLAMA_NAMES = {
-    "embedding": "model.embed_tokens",
-    "final_norm": "model.norm",
-    "head": "lm_head",
-    "layers/attention_norm": "model.layers.{}.input_layernorm",
-    "layers/mlp_norm": "model.layers.{}.post_attention_layernorm",
-    "layers/attention/query": "model.layers.{}.self_attn.q_proj",
-    "layers/attention/key": "model.layers.{}.self_attn.k_proj",
-    "layers/attention/value": "model.layers.{}.self_attn.v_proj",
-    "layers/attention/output": "model.layers.{}.self_attn.o_proj",
-    "layers/attention/query_norm": "model.layers.{}.self_attn.q_norm",
-    "layers/attention/key_norm": "model.layers.{}.self_attn.k_norm",
-    "layers/mlp/gate": "model.layers.{}.mlp.gate_proj",
-    "layers/mlp/up": "model.layers.{}.mlp.up_proj",
-    "layers/mlp/down": "model.layers.{}.mlp.down_proj",
-}
-_FUSED = "gpt_neox.layers.{}.attention.query_key_value"
-_NEOX_NAMES = {
-    "embedding": "gpt_neox.embed_in",
-    "final_norm": "gpt_neox.final_layer_norm",
-    "head": "embed_out",
-    "layers/attention_norm": "gpt_neox.layers.{}.input_layernorm",
-    "layers/mlp_norm": "gpt_neox.layers.{}.post_attention_layernorm",
-    "layers/attention/query": _FUSED,
-    "layers/attention/key": _FUSED,
-    "layers/attention/value": _FUSED,
-    "layers/attention/output": "gpt_neox.layers.{}.attention.dense",
-    "layers/mlp/up": "gpt_neox.layers.{}.mlp.dense_h_to_4h",
-    "layers/mlp/down": "gpt_neox.layers.{}.mlp.dense_4h_to_h",
-}
-_PARTS = ("query", "key", "value")
 _TRANSPOSED = ("kernel", "head")
+
+
+class Part(NamedTuple):
+    """The place of a leaf in a fused tensor."""
+
+    place: int
+    """Among its parts."""
+    sizes: tuple[int, ...]
+    """Rows of each part."""
+    blocks: int = 1
+    """The tensor has so many blocks of rows, and each its share of every part, one after the other."""
 
 
 class Leaf(NamedTuple):
     """One leaf of the parameters, as it is stored."""
 
     name: str
-    """Of the tensor, with `{}` for the layer where each layer has its own."""
+    """Of the tensor, with `{}` for the layer where each layer has its own, and another for the expert."""
     shape: tuple[int, ...]
     """Of the leaf."""
     transposed: bool = False
-    part: int | None = None
+    part: Part | None = None
     """Its place in a fused tensor."""
 
     @property
-    def by_layer(self) -> bool:
-        """Whether each layer has a tensor."""
-        return "{}" in self.name
+    def stacked(self) -> tuple[int, ...]:
+        """The leading axes along which each index has a tensor of its own."""
+        return self.shape[: self.name.count("{}")]
 
     @property
     def tensor_names(self) -> list[str]:
-        """The names of its tensors."""
-        return [self.name.format(layer) for layer in range(self.shape[0])] if self.by_layer else [self.name]
+        """The names of its tensors, in the order of its stacked axes."""
+        return [self.name.format(*index) for index in np.ndindex(*self.stacked)]
 
     @property
     def tensor_shape(self) -> tuple[int, ...]:
         """The shape of each of its tensors."""
         if self.name == SCORE:
             return (1, *self.shape)
-        shape = self.shape[1:] if self.by_layer else self.shape
+        shape = self.shape[len(self.stacked) :]
         shape = shape[::-1] if self.transposed else shape
-        return shape if self.part is None else (len(_PARTS) * shape[0], *shape[1:])
+        return shape if self.part is None else (sum(self.part.sizes), *shape[1:])
 
 
 def list_leaves(architecture: Architecture) -> dict[str, Leaf]:
     """Lists every leaf of a decoder's parameters by its path, such as `layers/mlp/up/kernel`."""
-    names = _NEOX_NAMES if architecture.family == "gpt_neox" else _LLAMA_NAMES
+    family = FAMILIES[architecture.family]
     tokens, valid = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, 1), bool)
     shapes = jax.eval_shape(Decoder(architecture).init, jax.random.key(0), tokens, valid)["params"]
-    result = {}
+    result: dict[str, Leaf] = {}
+    fused: dict[str, list[str]] = {}
     for path, leaf in flatten_by_path(shapes).items():
         module, _, kind = path.rpartition("/")
-        name = names[module or kind]
-        part = _PARTS.index(module.rpartition("/")[2]) if name == _FUSED else None
-        result[path] = Leaf(name + (".bias" if kind == "bias" else ".weight"), leaf.shape, kind in _TRANSPOSED, part)
+        name = family.names[module or kind] + (".bias" if kind == "bias" else ".weight")
+        result[path] = Leaf(name, leaf.shape, kind in _TRANSPOSED)
+        fused.setdefault(name, []).append(path)
+    order = list(family.names)  # in which a fused tensor has its parts
+    for paths in fused.values():
+        paths.sort(key=lambda path: order.index(path.rpartition("/")[0] or path))
+        sizes = tuple(result[path].shape[-1] for path in paths)
+        blocks = architecture.num_heads if family.by_head else 1
+        if len(paths) > 1:
+            for place, path in enumerate(paths):
+                result[path] = result[path]._replace(part=Part(place, sizes, blocks))
     return result
 
 
@@ -105,34 +96,38 @@ def flatten_by_path(params: Params) -> dict[str, Any]:
     }
 
 
-def make_leaf(leaf: Leaf, read: Callable[[str], np.ndarray], num_heads: int, dtype: np.dtype) -> np.ndarray:
+def make_leaf(leaf: Leaf, read: Callable[[str], np.ndarray], dtype: np.dtype) -> np.ndarray:
     """Makes a leaf from its tensors.
 
     Args:
       leaf: how it is stored.
       read: gives the tensor of a name, which has the leaf's `tensor_shape`.
-      num_heads: of the attention.
       dtype: of the leaf.
     """
     result = np.empty(leaf.shape, dtype)
-    for row, name in zip(result if leaf.by_layer else result[None], leaf.tensor_names, strict=True):
+    for index, name in zip(np.ndindex(*leaf.stacked), leaf.tensor_names, strict=True):
         tensor = read(name)
         if leaf.part is not None:
-            by_head = tensor.reshape(num_heads, len(_PARTS), -1, *tensor.shape[1:])
-            tensor = by_head[:, leaf.part].reshape(-1, *tensor.shape[1:])
-        row[...] = tensor.T if leaf.transposed else tensor
+            tensor = _take(tensor, leaf.part)
+        result[index] = tensor.T if leaf.transposed else tensor
     return result
 
 
+def _take(tensor: np.ndarray, part: Part) -> np.ndarray:
+    """A part of a fused tensor."""
+    first, size = sum(part.sizes[: part.place]) // part.blocks, part.sizes[part.place] // part.blocks
+    blocks = tensor.reshape(part.blocks, -1, *tensor.shape[1:])
+    return blocks[:, first : first + size].reshape(-1, *tensor.shape[1:])
+
+
 def iterate_tensors(
-    stored: Mapping[str, Leaf], params: Mapping[str, Any], num_heads: int, dtype: np.dtype
+    stored: Mapping[str, Leaf], params: Mapping[str, Any], dtype: np.dtype
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields every tensor of some parameters, in the order of `count_tensor_bytes`.
 
     Args:
       stored: how each leaf is stored, by its path.
       params: the leaves by their paths.
-      num_heads: of the attention.
       dtype: of the tensors.
 
     Yields:
@@ -141,12 +136,11 @@ def iterate_tensors(
     for paths in _sharing_tensors(stored):
         leaf = stored[paths[0]]
         arrays = [np.asarray(params[path]).astype(dtype, copy=False) for path in paths]
-        for layer, name in enumerate(leaf.tensor_names):
-            rows = [array[layer] if leaf.by_layer else array for array in arrays]
-            tensor, *others = [row.T if leaf.transposed else row for row in rows]
-            if others:
-                heads = [row.reshape(num_heads, -1, *row.shape[1:]) for row in (tensor, *others)]
-                tensor = np.stack(heads, axis=1)
+        for index, name in zip(np.ndindex(*leaf.stacked), leaf.tensor_names, strict=True):
+            tensor, *others = [array[index].T if leaf.transposed else array[index] for array in arrays]
+            if leaf.part is not None:
+                rows = [row.reshape(leaf.part.blocks, -1, *row.shape[1:]) for row in (tensor, *others)]
+                tensor = np.concatenate(rows, axis=1)
             yield name, np.ascontiguousarray(tensor).reshape(leaf.tensor_shape)
 
 
@@ -159,6 +153,6 @@ def count_tensor_bytes(stored: Mapping[str, Leaf], dtype: np.dtype) -> list[int]
 def _sharing_tensors(stored: Mapping[str, Leaf]) -> list[list[str]]:
     """The paths of the leaves, those together that share tensors, in the order of their parts."""
     groups: dict[str, list[str]] = {}
-    for path, leaf in sorted(stored.items(), key=lambda item: item[1].part or 0):
+    for path, leaf in sorted(stored.items(), key=lambda item: 0 if item[1].part is None else item[1].part.place):
         groups.setdefault(leaf.name, []).append(path)
     return list(groups.values())

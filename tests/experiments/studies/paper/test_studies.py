@@ -34,8 +34,8 @@ from haepo_jax.reports import figures
 
 DRAWN = ["bandits", "random-walk", "cartpole", "deep-sea", "ablations", "references", "gradients"]
 SLUGS = [*DRAWN, "sharpness"]
-OFTEN = (haepo_first, some_diverge)
-"""Of the stories, those that every run of the tests makes the page of."""
+OFTEN = (haepo_first, paper_form_never)
+"""Of the stories, those of which every run of the tests makes the page, as tests of one story ask for it."""
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,7 @@ def test_the_sharpness_of_the_target_is_a_table_with_a_row_for_each_task_and_nor
     assert len(cells) == 8
 
 
+@pytest.mark.slow
 def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(report_of):
     story = report_of(recommended_first)
     assert "score log_ratio, chosen on tuning seeds" in story.verdicts["headline"]
@@ -210,6 +211,7 @@ def test_the_verdict_on_the_recommended_form_stands_beside_that_on_the_papers(re
     assert "HAEPO, paper's form, z-scored, size 4 against PPO: no seed of either finds it" in html.unescape(story.page)
 
 
+@pytest.mark.slow
 def test_a_worse_result_is_contradicted_and_never_against_never_is_undecided(report_of):
     story = report_of(haepo_never)
     assert story.words("converges faster") == ("undecided", "undecided")  # PPO's middle seeds never get there either
@@ -249,6 +251,7 @@ def test_a_quick_look_decides_nothing_however_many_seeds(quick):
     assert {claim[word] for claim in quick.verdicts["claims"] for word in ("verdict", "recommended")} == {"undecided"}
 
 
+@pytest.mark.slow
 def test_seeds_that_never_get_there_are_reported_in_words(report_of):
     story = report_of(haepo_never)
     assert "PPO: 3 of 6 seeds end below 475, the worst at " in story.page
@@ -270,6 +273,7 @@ def test_seeds_that_diverged_count_as_failed(report_of):
     assert {row[walk["columns"].index("worst seed")] for row in walk["rows"]} == {"0.00"}
 
 
+@pytest.mark.slow
 def test_where_nothing_differs_no_difference_is_shown(report_of):
     story = report_of(all_equal)
     for words in ("less regret than", "ahead of PPO and DPO", "smoother", "entropy term", "soft KL"):
@@ -309,6 +313,7 @@ def test_bandits_of_few_pulls_have_verdicts(tmp_path):
     assert "bandits" in {claim["section"] for claim in made.verdicts["claims"]}
 
 
+@pytest.mark.slow
 def test_all_runs_of_the_full_studies_have_a_valid_config(tmp_path):
     few = {"seeds": 2, "tuning_seeds": 1, "instances": 2, "instance_seeds": 2}
     scale = dataclasses.replace(FULL, **few, tuning_instances=1, tuning_instance_seeds=1)

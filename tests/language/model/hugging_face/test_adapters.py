@@ -19,7 +19,7 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from helpers import peft_logits
-from helpers.numpy_decoder import ARCHITECTURES, random_params
+from helpers.numpy_decoder import ARCHITECTURES, NEWER, random_params
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.model.decoder import Adapter, Decoder
@@ -33,7 +33,7 @@ QWEN = ARCHITECTURES["qwen3"]
 
 @functools.cache
 def adapter_of(name):
-    return split_adapter(random_params(Decoder(ARCHITECTURES[name], adapter=ADAPTER)))[1]
+    return split_adapter(random_params(Decoder((ARCHITECTURES | NEWER)[name], adapter=ADAPTER)))[1]
 
 
 def changes(adapter, params):
@@ -62,11 +62,13 @@ def written(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", [pytest.param("qwen3", marks=pytest.mark.slow), "gpt_neox"])
+@pytest.mark.parametrize(
+    "name", ["gpt_neox", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3", "qwen3_moe", "phi3"))]
+)
 def test_what_is_written_is_read_back(name, tmp_path):
     params = adapter_of(name)
-    write_adapter(tmp_path, ARCHITECTURES[name], params, ADAPTER, base="")
-    adapter, got = read_adapter(tmp_path, ARCHITECTURES[name])
+    write_adapter(tmp_path, (ARCHITECTURES | NEWER)[name], params, ADAPTER, base="")
+    adapter, got = read_adapter(tmp_path, (ARCHITECTURES | NEWER)[name])
     before, after = changes(ADAPTER, params), changes(adapter, got)
     assert before.keys() == after.keys()
     for path, change in before.items():

@@ -5,11 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from helpers.numpy_decoder import ARCHITECTURES
+from helpers.numpy_decoder import ARCHITECTURES, NEWER
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.model.architecture import Architecture, RopeScaling
+from haepo_jax.language.model.architecture import Architecture, Experts, RopeScaling
 from haepo_jax.language.model.hugging_face.config import TokenIds, make_config, read_architecture
+from haepo_jax.language.model.hugging_face.families import FAMILIES
 from haepo_jax.language.model.hugging_face.tensors import list_leaves
 
 IDS = TokenIds(eos=2, pad=3)
@@ -96,6 +97,128 @@ LLAMA = {
     "vocab_size": 128256,
 }
 LLAMA3_ROPE = LLAMA["rope_scaling"]
+MISTRAL = {
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 32768,
+    "model_type": "mistral",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "sliding_window": 4096,
+    "tie_word_embeddings": False,
+    "vocab_size": 32000,
+}
+GEMMA2 = {
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+    "head_dim": 256,
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "max_position_embeddings": 8192,
+    "model_type": "gemma2",
+    "num_attention_heads": 8,
+    "num_hidden_layers": 26,
+    "num_key_value_heads": 4,
+    "query_pre_attn_scalar": 256,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 10000.0,
+    "sliding_window": 4096,
+    "vocab_size": 256000,
+}
+GEMMA3 = {
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 1152,
+    "intermediate_size": 6912,
+    "max_position_embeddings": 32768,
+    "model_type": "gemma3_text",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 26,
+    "num_key_value_heads": 1,
+    "query_pre_attn_scalar": 256,
+    "rms_norm_eps": 1e-06,
+    "rope_local_base_freq": 10000,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "vocab_size": 262144,
+}
+QWEN3_MOE = QWEN3 | {
+    "decoder_sparse_step": 1,
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "mlp_only_layers": [],
+    "model_type": "qwen3_moe",
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
+    "num_attention_heads": 32,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "num_hidden_layers": 48,
+    "num_key_value_heads": 4,
+    "tie_word_embeddings": False,
+}
+OLMO2 = {
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 4096,
+    "model_type": "olmo2",
+    "num_attention_heads": 16,
+    "num_hidden_layers": 16,
+    "num_key_value_heads": 16,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 500000,
+    "tie_word_embeddings": False,
+    "vocab_size": 100352,
+}
+SMOLLM3 = {
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 65536,
+    "mlp_bias": False,
+    "model_type": "smollm3",
+    "no_rope_layers": [1, 1, 1, 0] * 9,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 5000000.0,
+    "sliding_window": None,
+    "use_sliding_window": False,
+    "vocab_size": 128256,
+}
+PHI3 = {
+    "hidden_act": "silu",
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 4096,
+    "model_type": "phi3",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "original_max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "sliding_window": 2047,
+    "tie_word_embeddings": False,
+    "vocab_size": 32064,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+SUPPORTED = "supported: llama, mistral, qwen2, qwen3, qwen3_moe, gemma2, gemma3_text, olmo2, smollm3, phi3, gpt_neox"
 
 
 def read(folder, values):
@@ -109,8 +232,20 @@ def without(values, *names):
 
 @pytest.mark.parametrize(
     ("values", "parameters"),
-    [(PYTHIA, 1_011_781_632), (QWEN2, 494_032_768), (QWEN3, 596_049_920), (LLAMA, 1_235_814_400)],
-    ids=["pythia-1b", "qwen2.5-0.5b", "qwen3-0.6b", "llama-3.2-1b"],
+    [
+        (PYTHIA, 1_011_781_632),
+        (QWEN2, 494_032_768),
+        (QWEN3, 596_049_920),
+        (LLAMA, 1_235_814_400),
+        (MISTRAL, 7_241_732_096),
+        (GEMMA2, 2_614_341_888),
+        (GEMMA3, 999_885_952),
+        (QWEN3_MOE, 30_532_122_624),
+        (OLMO2, 1_484_916_736),
+        (SMOLLM3, 3_075_098_624),
+        (PHI3, 3_821_079_552),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
 )
 def test_a_public_model_has_as_many_parameters_as_published(tmp_path, values, parameters):
     arch = read(tmp_path, values)
@@ -135,13 +270,55 @@ def test_fields_of_public_models(tmp_path):
     )
     pythia = read(tmp_path, PYTHIA)
     assert (pythia.head_dim, pythia.rotary_dim, pythia.num_kv_heads) == (256, 64, 8)
-    assert pythia.parallel_residual and pythia.layer_norm and pythia.exact_gelu and not pythia.gated_mlp
+    assert pythia.parallel_residual and pythia.layer_norm and pythia.activation == "gelu" and not pythia.gated_mlp
     assert pythia.qkv_bias and pythia.output_bias and pythia.mlp_bias and not pythia.tie_embeddings
     qwen2 = read(tmp_path, QWEN2)
     assert (qwen2.head_dim, qwen2.rope_theta) == (64, 1e6)
-    assert qwen2.qkv_bias and not qwen2.output_bias and not qwen2.mlp_bias and not qwen2.query_key_norm
+    assert qwen2.qkv_bias and not qwen2.output_bias and not qwen2.mlp_bias and qwen2.query_key_norm == "none"
     qwen3 = read(tmp_path, QWEN3)
-    assert qwen3.query_key_norm and not qwen3.qkv_bias and qwen3.head_dim == 128
+    assert qwen3.query_key_norm == "head" and not qwen3.qkv_bias and qwen3.head_dim == 128
+
+
+def test_fields_of_newer_public_models(tmp_path):
+    assert (read(tmp_path, MISTRAL).window, read(tmp_path, MISTRAL).windowed_layers) == (4096, ())
+    gemma2 = read(tmp_path, GEMMA2)
+    assert (gemma2.attention_softcap, gemma2.final_softcap, gemma2.query_scale) == (50.0, 30.0, 256.0)
+    assert gemma2.windowed_layers == (True, False) * 13 and gemma2.tie_embeddings and gemma2.norm_plus_one
+    gemma3 = read(tmp_path, GEMMA3)
+    assert gemma3.windowed_layers == ((True,) * 5 + (False,)) * 4 + (True, True) and gemma3.window == 512
+    assert (gemma3.rope_theta, gemma3.local_rope_theta, gemma3.attention_softcap) == (1e6, 1e4, None)
+    assert gemma3.query_key_norm == "head" and gemma3.pre_norm and gemma3.post_norm
+    moe = read(tmp_path, QWEN3_MOE)
+    assert (moe.experts, moe.intermediate_size) == (Experts(128, 8, normalized=True), 768)
+    olmo2 = read(tmp_path, OLMO2)
+    assert olmo2.query_key_norm == "joint" and olmo2.post_norm and not olmo2.pre_norm
+    smollm3 = read(tmp_path, SMOLLM3)
+    assert smollm3.rotated_layers == (True, True, True, False) * 9 and smollm3.tie_embeddings
+    assert (smollm3.window, smollm3.rope_theta) == (None, 5e6)
+    assert (read(tmp_path, PHI3).window, read(tmp_path, PHI3).rotary_dim) == (2047, None)
+
+
+def test_yarn_scaling_as_public_models_write_it(tmp_path):
+    arch = read(tmp_path, QWEN3 | {"rope_scaling": YARN})
+    assert arch.rope_scaling == RopeScaling("yarn", 4.0, 1.0, 32.0, 32768, 0.1 * np.log(4.0) + 1)
+    scaled = read(tmp_path, QWEN3 | {"rope_scaling": YARN | {"mscale": 2.0, "mscale_all_dim": 1.0}}).rope_scaling
+    assert scaled.attention_factor == (0.2 * np.log(4.0) + 1) / (0.1 * np.log(4.0) + 1)
+    bare = {"type": "yarn", "factor": 2.0, "attention_factor": 1.5, "beta_fast": 16, "truncate": False}
+    assert read(tmp_path, QWEN3 | {"rope_scaling": bare}).rope_scaling == RopeScaling(
+        "yarn", 2.0, 1.0, 16.0, 40960, 1.5, truncate=False
+    )
+
+
+def test_windows_of_qwens_are_switched_on(tmp_path):
+    assert read(tmp_path, QWEN2).window is None
+    on = QWEN2 | {"use_sliding_window": True, "max_window_layers": 21}
+    assert (read(tmp_path, on).window, read(tmp_path, on).windowed_layers) == (32768, (False,) * 21 + (True,) * 3)
+    assert read(tmp_path, on | {"max_window_layers": 24}).window is None
+    by_name = QWEN3 | {"use_sliding_window": True, "sliding_window": 9}
+    kinds = ["sliding_attention", "full_attention"] * 14
+    assert read(tmp_path, by_name | {"layer_types": kinds}).windowed_layers == (True, False) * 14
+    assert read(tmp_path, MISTRAL | {"sliding_window": None}).window is None
+    assert read(tmp_path, without(MISTRAL, "sliding_window")).window == 4096
 
 
 @pytest.mark.parametrize(
@@ -160,6 +337,19 @@ def test_fields_of_public_models(tmp_path):
         ),
         (QWEN3, QWEN3 | {"layer_types": ["full_attention"] * 28, "dtype": "bfloat16"}),
         (PYTHIA, PYTHIA | {"rope_theta": 10000, "head_dim": None}),
+        (
+            GEMMA3,
+            without(GEMMA3, "rope_theta", "rope_local_base_freq", "sliding_window_pattern")
+            | {
+                "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 4 + ["sliding_attention"] * 2,
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                },
+            },
+        ),
+        (SMOLLM3, without(SMOLLM3, "no_rope_layers")),
+        (QWEN3_MOE, without(QWEN3_MOE, "num_experts") | {"num_local_experts": 128}),
     ],
 )
 def test_both_ways_of_writing_mean_the_same(tmp_path, old, new):
@@ -172,28 +362,28 @@ def test_what_a_config_leaves_out_has_the_familys_default(tmp_path):
     assert not read(tmp_path, without(QWEN2, "tie_word_embeddings")).tie_embeddings
     assert read(tmp_path, without(QWEN3, "head_dim")).head_dim == 128
     neox = read(tmp_path, without(PYTHIA, "rotary_pct", "rotary_emb_base", "use_parallel_residual", "hidden_act"))
-    assert (neox.rotary_dim, neox.rope_theta, neox.parallel_residual, neox.exact_gelu) == (64, 10_000.0, True, True)
+    assert (neox.rotary_dim, neox.rope_theta, neox.parallel_residual, neox.activation) == (64, 10_000.0, True, "gelu")
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_fast", "gelu_pytorch_tanh"])
 def test_tanh_forms_of_gelu(tmp_path, activation):
-    assert not read(tmp_path, PYTHIA | {"hidden_act": activation}).exact_gelu
+    assert read(tmp_path, PYTHIA | {"hidden_act": activation}).activation == "gelu_tanh"
 
 
 def test_a_classifier_has_no_head(tmp_path):
     assert read(tmp_path, PYTHIA | {"architectures": ["GPTNeoXForSequenceClassification"]}).tie_embeddings
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *NEWER])
 @pytest.mark.parametrize("classifier", [False, True])
 def test_what_is_written_is_read_back(tmp_path, name, classifier):
-    arch = ARCHITECTURES[name]
+    arch = (ARCHITECTURES | NEWER)[name]
     config = make_config(arch, token_ids=TokenIds(eos=5, pad=6, bos=7), dtype="bfloat16", classifier=classifier)
     assert read(tmp_path, config) == (dataclasses.replace(arch, tie_embeddings=True) if classifier else arch)
     assert (config["eos_token_id"], config["pad_token_id"], config["bos_token_id"]) == (5, 6, 7)
     assert make_config(arch, token_ids=TokenIds((5, 8), 6), dtype="bfloat16")["eos_token_id"] == [5, 8]
     assert config["torch_dtype"] == "bfloat16"
-    stem = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt_neox": "GPTNeoX"}[arch.family]
+    stem = FAMILIES[arch.family].stem + "Text" * (classifier and name == "gemma3_text")
     assert config["architectures"] == [stem + ("ForSequenceClassification" if classifier else "ForCausalLM")]
     assert ("id2label" in config) == classifier
 
@@ -212,7 +402,13 @@ def test_every_share_of_rotated_dimensions_is_read_back_as_it_was(tmp_path):
     [
         ("qwen2", {"qkv_bias": False}, "qkv_bias"),
         ("qwen2", {"output_bias": True}, "output_bias"),
-        ("llama", {"query_key_norm": True}, "query_key_norm"),
+        ("llama", {"query_key_norm": "head"}, "query_key_norm"),
+        ("llama", {"window": 5}, "window"),
+        ("mistral", {"windowed_layers": (True, False)}, "windowed_layers"),
+        ("qwen3", {"attention_softcap": 5.0}, "attention_softcap"),
+        ("gemma2", {"local_rope_theta": 5.0}, "local_rope_theta"),
+        ("gemma2", {"query_scale": None}, "query_scale"),
+        ("olmo2", {"post_norm": False}, "post_norm"),
         ("llama", {"rotary_dim": 4}, "rotary_dim"),
         ("qwen3", {"layer_norm": True, "gated_mlp": False}, "layer_norm and gated_mlp"),
         ("gpt_neox", {"num_kv_heads": 2}, "num_kv_heads"),
@@ -220,14 +416,14 @@ def test_every_share_of_rotated_dimensions_is_read_back_as_it_was(tmp_path):
     ],
 )
 def test_what_a_family_cannot_store_is_refused(name, changes, named):
-    arch = dataclasses.replace(ARCHITECTURES[name], **changes)
+    arch = dataclasses.replace((ARCHITECTURES | NEWER)[name], **changes)
     with pytest.raises(ValueError, match=rf"^A {arch.family} cannot be stored with this .*{named}.*\.$"):
         make_config(arch, token_ids=IDS, dtype="float32")
 
 
 def test_another_family_cannot_be_written():
-    arch = dataclasses.replace(ARCHITECTURES["llama"], family="llamas")
-    with pytest.raises(ConfigError, match=r"^family 'llamas' is not known; allowed: llama, qwen2, qwen3, gpt_neox\.$"):
+    arch = dataclasses.replace(ARCHITECTURES["llama"], family="falcon")
+    with pytest.raises(ConfigError, match=r"^family 'falcon' is not known; .*llama, mistral, .*, gpt_neox\.$"):
         make_config(arch, token_ids=IDS, dtype="float32")
 
 
@@ -236,17 +432,57 @@ def test_another_family_cannot_be_written():
     [
         ("{", r"config\.json is not valid JSON: .*\.$"),
         ([1], r"config\.json does not hold a JSON object\.$"),
-        ({}, r"config\.json: model_type is missing; supported: llama, qwen2, qwen3, gpt_neox\.$"),
-        (LLAMA | {"model_type": "mistral"}, r"model_type is 'mistral'; supported: llama, qwen2, qwen3, gpt_neox\.$"),
+        ({}, rf"config\.json: model_type is missing; {SUPPORTED}\.$"),
+        (LLAMA | {"model_type": "falcon"}, rf"model_type is 'falcon'; {SUPPORTED}\.$"),
         (LLAMA | {"model_type": ["llama"]}, r"model_type is \['llama'\]; supported: "),
         (
             LLAMA | {"quantization_config": {"bits": 4}},
             r"quantization_config is {'bits': 4}; quantised weights are not supported\.$",
         ),
-        (QWEN2 | {"use_sliding_window": True}, r"use_sliding_window is True; attention within a window is not "),
+        (LLAMA | {"use_sliding_window": True}, r"use_sliding_window is True; llama is supported without a window\.$"),
         (
-            QWEN3 | {"layer_types": ["full_attention", "sliding_attention"]},
-            r"layer_types is \['full_attention', 'sliding_attention'\]; full_attention alone is supported\.$",
+            QWEN3 | {"layer_types": ["chunked_attention"] * 28},
+            r"layer_types is \['chunked_attention.*; supported: full_attention, sliding_attention\.$",
+        ),
+        (
+            QWEN3 | {"layer_types": ["full_attention"]},
+            r"layer_types is \['full_attention'\]; it must name the type of ",
+        ),
+        (
+            QWEN3 | {"layer_types": ["sliding_attention"] * 28},
+            r"layer_types is .*; sliding_attention needs a sliding_window that is in use\.$",
+        ),
+        (
+            MISTRAL | {"layer_types": ["full_attention"] * 32},
+            r"layer_types is .*; mistral has its sliding_window in every layer\.$",
+        ),
+        (
+            GEMMA3 | {"use_bidirectional_attention": True},
+            r"use_bidirectional_attention is True; attention to later tokens is not supported\.$",
+        ),
+        (GEMMA2 | {"attn_logit_softcapping": 0}, r"attn_logit_softcapping is 0; it must be a number above 0\.$"),
+        (without(GEMMA2, "num_key_value_heads"), r"num_key_value_heads is missing; it must be a whole number above 0"),
+        (
+            QWEN3_MOE | {"decoder_sparse_step": 2},
+            r"decoder_sparse_step is 2; a mixture of experts in every layer is supported, which is 1\.$",
+        ),
+        (QWEN3_MOE | {"mlp_only_layers": [0]}, r"mlp_only_layers is \[0\]; a mixture of experts in every layer is "),
+        (
+            QWEN3_MOE | {"num_experts_per_tok": 129},
+            r"num_experts_per_tok is 129; it must be at most the number of experts, 128\.$",
+        ),
+        (SMOLLM3 | {"no_rope_layers": [1, 0]}, r"no_rope_layers is \[1, 0\]; it must be a list of 36 times 0 or 1, "),
+        (
+            PHI3 | {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}},
+            r"rope_scaling\.type is 'longrope'; supported: default\.$",
+        ),
+        (
+            GEMMA3 | {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}},
+            r"rope_parameters\.sliding_attention\.rope_type is 'linear'; supported: default\.$",
+        ),
+        (
+            QWEN3 | {"rope_scaling": YARN | {"beta_fast": 0.5}},
+            r"rope_scaling\.beta_fast is 0\.5; it must be above beta_slow, 1\.0\.$",
         ),
         (QWEN3 | {"layer_types": 3}, r"layer_types is 3; it must be a list of strings\.$"),
         (LLAMA | {"architectures": 3}, r"architectures is 3; it must be a list of strings\.$"),
@@ -267,12 +503,12 @@ def test_another_family_cannot_be_written():
         (LLAMA | {"rope_theta": 0}, r"rope_theta is 0; it must be a number above 0\.$"),
         (QWEN2 | {"rope_scaling": 2.0}, r"rope_scaling is 2\.0; it must be an object\.$"),
         (
-            QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}},
-            r"rope_scaling\.type is 'yarn'; supported: default, linear, llama3\.$",
+            QWEN2 | {"rope_scaling": {"type": "longrope", "factor": 4.0}},
+            r"rope_scaling\.type is 'longrope'; supported: default, linear, llama3, yarn\.$",
         ),
         (
             LLAMA | {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
-            r"rope_scaling\.rope_type is 'dynamic'; supported: default, linear, llama3\.$",
+            r"rope_scaling\.rope_type is 'dynamic'; supported: default, linear, llama3, yarn\.$",
         ),
         (
             without(LLAMA, "rope_scaling") | {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}},

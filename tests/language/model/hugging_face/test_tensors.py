@@ -5,12 +5,13 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.numpy_decoder import ARCHITECTURES, random_params
+from helpers.numpy_decoder import ARCHITECTURES, NEWER, random_params
 
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.model.hugging_face.tensors import (
     SCORE,
     Leaf,
+    Part,
     count_tensor_bytes,
     flatten_by_path,
     iterate_tensors,
@@ -67,21 +68,41 @@ def test_names_and_shapes_of_a_gpt_neox():
     }
 
 
+def test_fused_and_expert_tensors_have_the_shapes_that_public_models_have():
+    names = stored_names(dataclasses.replace(NEWER["phi3"], num_layers=1))
+    assert names["model.layers.0.self_attn.qkv_proj.weight"] == (16 + 2 * 8, 16)
+    assert names["model.layers.0.mlp.gate_up_proj.weight"] == (2 * 24, 16)
+    names = stored_names(dataclasses.replace(NEWER["qwen3_moe"], num_layers=1))
+    assert names["model.layers.0.mlp.gate.weight"] == (3, 16)
+    assert names["model.layers.0.mlp.experts.2.down_proj.weight"] == (16, 24)
+    names = stored_names(dataclasses.replace(NEWER["olmo2"], num_layers=1))
+    assert "model.layers.0.input_layernorm.weight" not in names
+    assert names["model.layers.0.self_attn.k_norm.weight"] == (8,)
+
+
+def test_rows_of_a_fused_tensor_lie_one_part_below_the_other():
+    weight = np.arange(7 * 2, dtype=np.float32).reshape(7, 2)
+    for place, rows in enumerate(([0, 1, 2, 3], [4, 5], [6])):
+        leaf = Leaf("{}.w", (1, 2, len(rows)), True, Part(place, (4, 2, 1)))
+        np.testing.assert_array_equal(make_leaf(leaf, lambda name: weight, FLOAT32)[0], weight[rows].T)
+
+
 @pytest.mark.parametrize(("part", "outputs"), [(0, [0, 1, 6, 7]), (1, [2, 3, 8, 9]), (2, [4, 5, 10, 11])])
 def test_fused_projections_are_taken_apart_head_by_head(part, outputs):
     # Two heads of two dimensions. Of the twelve outputs the first head has six: two of its query, two of its key,
     # two of its value; then the second head.
     weight = np.arange(12 * 4, dtype=np.float32).reshape(12, 4)
     bias = 100 + np.arange(12, dtype=np.float32)
-    kernel = make_leaf(Leaf("{}.w", (1, 4, 4), True, part), lambda name: weight, 2, FLOAT32)
+    place = Part(part, (4, 4, 4), blocks=2)
+    kernel = make_leaf(Leaf("{}.w", (1, 4, 4), True, place), lambda name: weight, FLOAT32)
     np.testing.assert_array_equal(kernel, weight[outputs].T[None])
-    got = make_leaf(Leaf("{}.b", (1, 4), False, part), lambda name: bias, 2, FLOAT32)
+    got = make_leaf(Leaf("{}.b", (1, 4), False, place), lambda name: bias, FLOAT32)
     np.testing.assert_array_equal(got, bias[None, outputs])
 
 
 def test_a_layer_each_has_its_tensor_and_kernels_are_transposed():
     params = flatten_by_path(random_params(Decoder(ARCHITECTURES["qwen3"])))
-    tensors = dict(iterate_tensors(list_leaves(ARCHITECTURES["qwen3"]), params, 4, FLOAT32))
+    tensors = dict(iterate_tensors(list_leaves(ARCHITECTURES["qwen3"]), params, FLOAT32))
     kernel = params["layers/attention/key/kernel"]
     for layer in range(2):
         np.testing.assert_array_equal(tensors[f"model.layers.{layer}.self_attn.k_proj.weight"], kernel[layer].T)
@@ -89,22 +110,29 @@ def test_a_layer_each_has_its_tensor_and_kernels_are_transposed():
     np.testing.assert_array_equal(tensors["lm_head.weight"], params["head"].T)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *ARCHITECTURES,
+        *(name if name in ("qwen3_moe", "phi3") else pytest.param(name, marks=pytest.mark.slow) for name in NEWER),
+    ],
+)
 def test_to_tensors_and_back(name):
-    stored, params = list_leaves(ARCHITECTURES[name]), flatten_by_path(random_params(Decoder(ARCHITECTURES[name])))
-    tensors = list(iterate_tensors(stored, params, 4, FLOAT32))
+    arch = (ARCHITECTURES | NEWER)[name]
+    stored, params = list_leaves(arch), flatten_by_path(random_params(Decoder(arch)))
+    tensors = list(iterate_tensors(stored, params, FLOAT32))
     assert [tensor.nbytes for _, tensor in tensors] == count_tensor_bytes(stored, FLOAT32)
     assert all(tensor.flags.c_contiguous for _, tensor in tensors)
     named = dict(tensors)
     assert len(named) == len(tensors)
     for path, leaf in stored.items():
         assert all(named[name].shape == leaf.tensor_shape for name in leaf.tensor_names)
-        np.testing.assert_array_equal(make_leaf(leaf, named.get, 4, FLOAT32), params[path])
+        np.testing.assert_array_equal(make_leaf(leaf, named.get, FLOAT32), params[path])
 
 
 def test_a_reward_head_is_a_row():
     stored = {"score": Leaf(SCORE, (3,))}
-    ((name, tensor),) = iterate_tensors(stored, {"score": jnp.array([1.0, 2.0, 3.0])}, 4, FLOAT32)
+    ((name, tensor),) = iterate_tensors(stored, {"score": jnp.array([1.0, 2.0, 3.0])}, FLOAT32)
     assert name == "score.weight"
     np.testing.assert_array_equal(tensor, [[1, 2, 3]])
-    np.testing.assert_array_equal(make_leaf(stored["score"], lambda name: tensor, 4, FLOAT32), [1, 2, 3])
+    np.testing.assert_array_equal(make_leaf(stored["score"], lambda name: tensor, FLOAT32), [1, 2, 3])
