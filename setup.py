@@ -42,7 +42,7 @@ setup(
         "craftax": ["craftax>=1.6,<2"],
         "jaxmarl": ["jaxmarl>=0.2,<0.3"],
         "jumanji": ["jumanji>=1.1.2,<2"],
-        "multi_agent": ["jaxmarl>=0.2,<0.3"],
+        "multi_agent": ["jaxmarl>=0.2,<0.3", "pgx>=2.6,<3"],
         "navix": ["navix>=4,<5"],
         "pgx": ["pgx>=2.6,<3"],
         "playground": ["playground>=0.2,<0.3"],
