@@ -84,7 +84,7 @@ class SelfPlay:
         """
         random = jnp.asarray(traced.self_play.random_share, jnp.float32)
         if self.settings.opponents not in (NEWEST, POOL):
-            return Lineup((), jnp.log(jnp.stack([random, 1 - random])))
+            return Lineup(jnp.zeros(1), jnp.log(jnp.stack([random, 1 - random])))  # whose player takes none
         own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], newest)
         if pool is None:
             return Lineup(own, jnp.log(jnp.stack([random, 1 - random])))

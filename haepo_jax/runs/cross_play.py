@@ -213,7 +213,7 @@ def _play_fixed(team: _Team, name: str, keys: jax.Array, games: int, greedy: boo
     if name == PERFECT:
         perfect = make_perfect_player()
         player = Player(lambda: (), lambda params, carry, key, seen: (carry, perfect(seen, key)), (PERFECT,))
-        environment, lineup = _against(team, player), Lineup((), jnp.array([-jnp.inf, 0.0]))
+        environment, lineup = _against(team, player), Lineup(jnp.zeros(1), jnp.array([-jnp.inf, 0.0]))
 
     @jax.jit
     def play_each(params: Params, keys: jax.Array) -> dict[str, jax.Array]:

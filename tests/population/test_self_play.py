@@ -90,33 +90,6 @@ def test_points_by_kind_take_the_place_of_the_counts_that_they_are_made_of():
     np.testing.assert_allclose(points, [0.2, np.nan], rtol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """A population that plays against its pool alone; the state after each of its updates, and the metrics."""
-    settings = {"opponents": "pool", "pool_size": 2, "snapshot_every": 2, "newest_share": 0.5, "random_share": 0.0}
-    population = make_population(fixed_config(TINY | GAME | {"num_updates": 4, "self_play": settings}))
-    state, states, rows = population.init(), [], []
-    for _ in range(4):
-        state, metrics = population.advance(state, np.int32(1))
-        states.append(population.to_host(state))
-        rows.append({name: population.here(values, axis=1)[0] for name, values in metrics.items()})
-    return states, rows
-
-
-def test_the_pool_of_a_member_holds_its_own_policies_as_they_were(trained):
-    states, rows = trained
-    newest = states[-1].opponents
-    assert newest.update.tolist() == [[4, 2], [4, 2]]
-    for place, number in ((0, 3), (1, 1)):
-        for kept, was in zip(
-            jax.tree.leaves(newest.params), jax.tree.leaves(states[number].learner.params), strict=True
-        ):
-            np.testing.assert_array_equal(kept[:, place], was)
-    assert all(np.isnan(row["points_random"]).all() for row in rows)
-    shares = np.array([row["win_rate"] + row["draw_rate"] + row["loss_rate"] for row in rows])
-    np.testing.assert_allclose(shares, 1, rtol=1e-6)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",

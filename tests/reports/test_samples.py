@@ -37,7 +37,7 @@ def test_every_so_many_updates_are_wanted():
 
 def test_the_parts_of_updates_that_are_done_again_go_when_a_run_begins(tmp_path):
     write(tmp_path, (1, 3, 5))
-    SamplesWriter(2).begin(tmp_path, 4)
+    SamplesWriter(2).begin(tmp_path, 5)  # updates 0 to 4 are done
     assert [update for update, _ in list_parts(tmp_path)] == [1, 3]
     assert read_samples(tmp_path)["update"].to_pylist() == [1] * 4 + [3] * 4
 

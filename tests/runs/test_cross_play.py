@@ -1,15 +1,17 @@
 """Runs of self-play: they resume to the same bits, and their policies play against one another."""
 
+import jax
 import numpy as np
-import pyarrow.parquet
 import pytest
 from helpers.command_runner import run as run_command
 from helpers.run_folders import TINY, assert_same_end, checkpoints, cut_off, table
 from helpers.settings import fixed_config
+from pyarrow import parquet
 
+from haepo_jax.analysis.ratings import ELO, rate
 from haepo_jax.errors import ConfigError
 from haepo_jax.reports import cross_play as report
-from haepo_jax.runs.cross_play import ALL, play_all
+from haepo_jax.runs.cross_play import ALL, Contestant, CrossPlay, play_all
 from haepo_jax.runs.experiment import run
 from haepo_jax.runs.states import load_states
 
@@ -20,17 +22,32 @@ CONFIG = TINY | {"env": "TicTacToe-haepo", "num_updates": 6, "num_trajectories":
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("self_play") / "run"
-    run(fixed_config(CONFIG), folder, checkpoint_seconds=0, keep_checkpoints_every=3)
+    run(fixed_config(CONFIG), folder, checkpoint_seconds=0, keep_checkpoints_every=2)
     return folder
 
 
+def load_arrays(folder, checkpoint):
+    ((population, state, update),) = load_states(folder, checkpoint)
+    assert update == checkpoint
+    return population.to_host(state)
+
+
+@pytest.mark.slow
 def test_a_run_with_a_pool_that_was_cut_off_resumes_to_the_same_bits(finished, tmp_path):
-    folder = cut_off(finished, tmp_path / "run", 3)
+    folder = cut_off(finished, tmp_path / "run", 4)
     assert run(fixed_config(CONFIG), folder)
     assert_same_end(finished, folder)
-    ((population, state, _),) = load_states(folder)
-    pool = population.to_host(state).opponents
-    assert pool.update.tolist() == [[4, 6]] * 2 and (pool.points != 0.5).any()
+
+
+def test_the_pool_of_a_member_holds_its_own_policies_as_they_were(finished):
+    states = {update: load_arrays(finished, update) for update in (2, 4, 6)}
+    pool = states[6].opponents
+    assert pool.update.tolist() == [[4, 6]] * 2 and (states[4].opponents.update == [[4, 2]] * 2).all()
+    assert (states[2].opponents.points[:, 0] != 0.5).any()  # of the first policy, which has been met
+    for place, update in ((0, 4), (1, 6)):
+        pairs = zip(jax.tree.leaves(pool.params), jax.tree.leaves(states[update].learner.params), strict=True)
+        for kept, was in pairs:
+            np.testing.assert_array_equal(kept[:, place], was)
 
 
 def test_its_rows_say_how_games_ended_and_against_whom(finished):
@@ -41,34 +58,50 @@ def test_its_rows_say_how_games_ended_and_against_whom(finished):
     assert not any(name.startswith("games_") for name in rows.column_names)
 
 
+def test_ratings_and_games_are_written_and_drawn(tmp_path):
+    """Games of one member, random play and the perfect player, of which the last two did not meet."""
+    players = (
+        Contestant("member 0", 0, 7, 6),
+        *(Contestant(name, None, None, None) for name in ("random", "perfect")),
+    )
+    games, wins, draws = np.zeros((3, 3, 3), np.int64)
+    games[0, 1:] = games[1:, 0] = 10
+    wins[0, 1], wins[1, 0], wins[2, 0] = 7, 1, 6
+    draws[0, 1], draws[1, 0], draws[0, 2], draws[2, 0] = 2, 2, 4, 4
+    rated = report.rate_all(CrossPlay("TicTacToe-haepo", players, games, wins, draws))
+    folder = report.write(tmp_path, rated)
+    rows, ratings = (parquet.read_table(folder / name).to_pylist() for name in (report.GAMES, report.RATINGS))
+    assert len(rows) == 4
+    assert rows[0] == {"player": "member 0", "opponent": "random", "games": 10, "wins": 7, "draws": 2, "losses": 1}
+    assert rows[3] == {"player": "perfect", "opponent": "member 0", "games": 10, "wins": 6, "draws": 4, "losses": 0}
+    assert [row["player"] for row in ratings] == ["perfect", "member 0", "random"] and ratings[2]["elo"] == 0
+    assert [row["points"] for row in ratings] == [0.8, (8 + 2) / 20, 0.2] and ratings[1]["seed"] == 7
+    np.testing.assert_allclose(ratings[1]["elo"], ELO * np.subtract(*rate(wins + draws / 2).values[:2]))
+    assert (folder / report.FIGURE).read_bytes().startswith(b"<?xml")
+    table = report.make_ratings_table(rated)
+    assert list(table.columns[4].cells)[1].plain == "70.0% 20.0% 10.0%"
+
+
 @pytest.fixture(scope="module")
 def played(finished):
     return play_all(finished, games=40, checkpoints=[ALL])
 
 
+@pytest.mark.slow
 def test_all_members_and_checkpoints_play_against_one_another_and_those_that_stay_the_same(finished, played):
     names = [player.name for player in played.players]
     expected = [f"member {member}, update {update}" for update in checkpoints(finished) for member in range(2)]
     assert names == [*expected, "random", "perfect"]
-    assert {player.update for player in played.players[:-2]} == {1, 3, 6}
-    games = np.full((8, 8), 40)
+    num = len(names)
+    games = np.full((num, num), 40)
     np.fill_diagonal(games, 0)
-    games[6, 7] = games[7, 6] = 0
+    games[-2:, -2:] = 0
     np.testing.assert_array_equal(played.games, games)
     np.testing.assert_array_equal(played.wins + played.draws + played.wins.T, games)
     np.testing.assert_array_equal(played.draws, played.draws.T)
-    assert played.wins[:6, 7].sum() == 0 and played.wins[7, :6].sum() > 60  # nobody wins against the perfect player
-
-
-def test_ratings_and_games_are_written_and_drawn(finished, played):
-    folder = report.write(finished, report.rate_all(played))
-    games, ratings = (pyarrow.parquet.read_table(folder / name).to_pydict() for name in (report.GAMES, report.RATINGS))
-    assert len(games["player"]) == 8 * 7 - 2
-    row = games["player"].index("perfect")
-    assert games["losses"][row] == 0 and games["games"][row] == 40
-    assert ratings["player"][0] == "perfect" and ratings["elo"] == sorted(ratings["elo"], reverse=True)
-    assert ratings["elo"][ratings["player"].index("random")] == 0 and min(ratings["elo_error"]) > 0
-    assert (folder / report.FIGURE).read_bytes().startswith(b"<?xml")
+    assert (
+        played.wins[:-2, -1].sum() == 0 and played.wins[-1, :-2].sum() > 60
+    )  # nobody wins against the perfect player
 
 
 @pytest.mark.slow

@@ -93,8 +93,11 @@ def play_against(
         carry = match.carry
         lineup: Lineup | None = params.get(LINEUP)
         if lineup is not None and player.kinds:
-            own = jax.tree.map(lambda leaf: leaf[jnp.maximum(match.opponent - 1, 0)], lineup.params)
-            carry, chosen = player.act(own, carry, own_key, observation)
+            # All N choose, and one of them plays: over episodes these are N products of matrices. With the parameters
+            # of each episode's own opponent it would be a product of a matrix and a vector each, 10 times as slow.
+            carries, actions = jax.vmap(lambda own: player.act(own, match.carry, own_key, observation))(lineup.params)
+            number = jnp.maximum(match.opponent - 1, 0)
+            carry, chosen = jax.tree.map(lambda leaf: leaf[number], (carries, actions))
             action = jnp.where(match.opponent > 0, chosen, action)
         after = match._replace(position=game.move(match.position, action), carry=carry)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), after, match), moves

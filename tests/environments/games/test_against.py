@@ -67,7 +67,8 @@ def test_random_play_wins_draws_and_loses_as_often_as_all_games_say(at_random):
 
 def test_the_opponent_has_moved_once_more_or_as_often_when_the_learner_is_to_move():
     environment = make("TicTacToe-haepo")
-    state, observation = jax.vmap(environment.reset, (None, 0))({}, jax.random.split(jax.random.key(1), 400))
+    reset = jax.jit(jax.vmap(lambda key: environment.reset({}, key)))
+    state, observation = reset(jax.random.split(jax.random.key(1), 400))
     stones = np.asarray(state.position.cells != EMPTY).sum((1, 2))
     assert set(stones) == {0, 1} and 150 < stones.sum() < 250
     assert (np.asarray(state.position.player) == LEARNER).all()
@@ -113,9 +114,10 @@ def test_the_opponent_sees_its_own_stones_first():
     environment = play_against(make_tic_tac_toe(), Player(lambda: (), act, ("beside",)))
     params = {LINEUP: Lineup(jnp.zeros(1), jnp.array([-jnp.inf, 0.0]))}
     key = jax.random.key(0)
-    state, _ = environment.reset(params, key)
+    step = jax.jit(lambda key, state, action: environment.step(params, key, state, action))
+    state, _ = jax.jit(lambda key: environment.reset(params, key))(key)
     # The learner keeps away from cells 0 and 1.
-    after = environment.step(params, key, state, jnp.int32(8))
-    after = environment.step(params, key, after.state, jnp.int32(4))
+    after = step(key, state, jnp.int32(8))
+    after = step(key, after.state, jnp.int32(4))
     theirs = np.flatnonzero(np.asarray(after.state.position.cells).ravel() == OPPONENT)
     assert {0, 1} <= set(theirs.tolist())

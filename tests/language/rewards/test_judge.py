@@ -75,6 +75,9 @@ def test_a_call_that_takes_too_long_is_one_sentence_with_its_row():
     with pytest.raises(ConfigError) as error:
         judge.ask(PROMPTS).wait()
     held.set()
+    for thread in threading.enumerate():
+        if thread.name == "rewards":
+            thread.join()
     assert str(error.value) == (
         "config.rl.rewards mine:judge has given no rewards on rows.jsonl, line 2 ('prompt 2') within "
         "config.rl.reward_timeout 0.05 s; let it give up earlier, or allow it more."

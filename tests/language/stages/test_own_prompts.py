@@ -221,9 +221,9 @@ def test_prompts_alone_are_evaluated_greedily_or_by_several_samples(trained, tmp
 def test_rl_begins_with_what_sft_has_made_of_completions(trained, tmp_path):
     changes = {"data": {**config_data(trained), "completion_column": "answer", "prompt_length": 64}}
     sft = {"num_steps": 2, "batch_size": 8}
-    config = config_of(
-        trained, sft=sft, rl={"num_updates": 1, "mask_truncated": True, "filter_groups": True}, **changes
-    )
+    parts = {"num_prompts": 2, "sampling_parts": 2, "reward_threads": 2}
+    rl = {"num_updates": 1, "mask_truncated": True, "filter_groups": True, **parts}
+    config = config_of(trained, sft=sft, rl=rl, **changes)
     assert stages.run_sft(config, tmp_path) and stages.run_rl(config, tmp_path)
     assert read_json(tmp_path / "sft" / "summary.json")["updates"] == 2
     (counted,) = metrics_of(tmp_path / "rl" / "haepo-log_ratio-seed0")["counted"]

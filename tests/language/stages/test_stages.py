@@ -20,6 +20,7 @@ from haepo_jax.language.model.hugging_face.folder import read_model
 from haepo_jax.language.model.lora import fold, join
 from haepo_jax.language.stages import context, fitting, models, run, stages
 from haepo_jax.language.stages.evaluation import evaluate
+from haepo_jax.language.stages.samples import read_samples
 from haepo_jax.language.training.reward import compute_rewards
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.runs.json_files import read_json
@@ -449,6 +450,34 @@ def test_a_batch_that_not_all_devices_can_share_is_shared_by_as_many_as_can(work
     said = capsys.readouterr().err
     for prompts in (6, 7, 1):
         assert f"Uses {prompts} of 8 devices, as more cannot share a batch of {prompts} evenly." in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("functions", [(), ("length",)])
+def test_a_reward_model_and_reward_functions_add_and_responses_are_written_with_both(workdir, functions):
+    rl = {
+        "rewards": functions,
+        "reward_kwargs": {"length": {"free": 2, "limit": 40}},
+        "reward_weights": (0.5,)[: len(functions)],
+    }
+    config = config_with(
+        name="both",
+        reward_path=str(workdir / "reward" / "model"),
+        rl=rl | {"num_updates": 2, "write_samples_every": 1, "evaluate_every": 1},
+    )
+    assert stages.run_rl(config, workdir)
+    metrics = metrics_of(workdir / "rl" / "both")
+    expected = np.array(metrics["reward/reward_model"])
+    if functions:
+        assert max(metrics["reward/length"]) < 0
+        expected = expected + 0.5 * np.array(metrics["reward/length"])
+        assert np.all(np.array(metrics["held_out_reward/length"]) < 0)
+    np.testing.assert_allclose(metrics["reward"], expected, rtol=1e-4, atol=1e-5)
+    samples = read_samples(workdir / "rl" / "both").to_pandas()
+    np.testing.assert_allclose(samples.groupby("update")["reward"].mean(), metrics["reward"], rtol=1e-4, atol=1e-5)
+    assert len(samples) == 2 * 32 and samples["prompt"].str.startswith("SUBREDDIT: r/").all()
+    judged = evaluate(config, workdir)
+    assert set(judged["policies"]["both"]) >= {"gold", "reward", *(f"reward/{name}" for name in functions)}
 
 
 def test_data_of_ones_own_need_a_model(little_data, tmp_path):
