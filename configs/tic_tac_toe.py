@@ -4,7 +4,9 @@ python -m experiments.train --config=configs/tic_tac_toe.py --workdir=runs/tic_t
 python -m experiments.cross_play --workdir=runs/tic_tac_toe --greedy
 
 Takes the time of 5 million games, 300 thousand for each of 16 seeds.
-Expect no number here, as none has been measured yet.
+Expect no perfect play. Of 4 seeds from 1000 on, trained for 300 of the 600 updates, the likeliest moves lost 8 to 10%
+of all games against random play, over both seats, and 50 to 99% of those against the perfect player. Entropy fell to
+0.12 nats, and against itself whoever moved first won. Settings that lose less than 1% were not found yet.
 
 Ours has the rules and observations of pgx's: --config.env=pgx:tic_tac_toe plays that one.
 """

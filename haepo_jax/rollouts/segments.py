@@ -193,7 +193,7 @@ def segment_metrics(segment: Segment, *, environment: Environment | None = None)
     return {
         "episode_return": mean(last.returns),
         "episode_length": mean(last.lengths),
-        "policy_entropy": segment.entropies.mean(dtype=jnp.float32, where=segment.mask),
+        "policy_entropy": jnp.mean(segment.entropies, dtype=jnp.float32, where=segment.mask),
         "env_steps": jnp.int32(segment.rewards.size // num_agents),
     } | {name: mean(values) for name, values in {**last.info_metrics, **by_kind}.items()}
 

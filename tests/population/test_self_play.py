@@ -140,7 +140,7 @@ def test_a_member_that_copies_takes_over_the_pool_of_its_parent():
 @pytest.mark.slow
 def test_a_member_that_diverges_keeps_its_pool():
     settings = {"opponents": "pool", "pool_size": 2, "snapshot_every": 1}
-    config = fixed_config(TINY | GAME | {"optimizer": {"learning_rate": 1e37}, "self_play": settings})
+    config = fixed_config(TINY | GAME | {"optimizer": {"learning_rate": 3e38}, "self_play": settings})
     functions = make_member(dataclasses.replace(config, memory="store"))
     settings = {name: jnp.asarray(value) for name, value in traced_settings(config).items()}
     state = functions.init(jax.random.key(0), settings)
