@@ -33,6 +33,11 @@ def test_step_and_environment_have_these_fields():
         "render",
         "mask_size",
         "masked_shape",
+        "num_agents",
+        "ends_early",
+        "parts",
+        "kinds",
+        "game",
     )
 
 

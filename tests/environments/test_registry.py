@@ -31,11 +31,17 @@ ALL = environments(name for name in environment_names() if name not in DOWNLOADS
 REAL_ACTIONS = environments(["MountainCarContinuous-v0", "Pendulum-v1", "PointRobot-misc", "Reacher-misc"])
 
 
+def lanes(environment):
+    """The axis of agents, where there are several."""
+    return () if environment.num_agents == 1 else (environment.num_agents,)
+
+
 def actions_for(environment):
     """The last action, or the middle of the range."""
+    shape = (NUM_ENVS, *lanes(environment))
     if isinstance(environment.action_space, Discrete):
-        return jnp.full((NUM_ENVS,), environment.action_space.n - 1, jnp.int32)
-    return jnp.zeros((NUM_ENVS, environment.action_space.size))
+        return jnp.full(shape, environment.action_space.n - 1, jnp.int32)
+    return jnp.zeros((*shape, environment.action_space.size))
 
 
 def types_of(tree):
@@ -59,7 +65,8 @@ def test_resets_and_steps_under_jit_and_vmap_with_one_compilation(name):
     again = step(keys, after.state, actions_for(environment))
 
     assert environment.name == name and environment.max_steps >= 1
-    assert observations.shape == (NUM_ENVS, *environment.observation_shape)
+    shape = (NUM_ENVS, *lanes(environment))
+    assert observations.shape == (*shape, *environment.observation_shape)
     assert types_of(states) == types_of(after.state) == types_of(again.state)
     assert tree_structure(states) == tree_structure(after.state)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((states, after)))
@@ -68,14 +75,14 @@ def test_resets_and_steps_under_jit_and_vmap_with_one_compilation(name):
         assert values.shape == observations.shape and values.dtype == jnp.float32
         assert np.isfinite(values).all()
     for result in (after, again):
-        assert result.reward.shape == (NUM_ENVS,) and result.reward.dtype == jnp.float32
-        assert result.done.shape == result.terminated.shape == (NUM_ENVS,)
+        assert result.reward.shape == shape and result.reward.dtype == jnp.float32
+        assert result.done.shape == result.terminated.shape == shape
         assert result.done.dtype == result.terminated.dtype == bool
         assert (result.done | ~result.terminated).all()
         assert np.isfinite(result.reward).all()
         assert set(result.info_metrics) == set(environment.info_metrics)
         for measure in result.info_metrics.values():
-            assert measure.shape == (NUM_ENVS,) and measure.dtype == jnp.float32
+            assert measure.shape == shape and measure.dtype == jnp.float32
             assert np.isfinite(measure).all()
 
 
@@ -94,8 +101,9 @@ def test_takes_each_number_traced_and_its_own_for_each_member(name):
     keys = jax.random.split(jax.random.key(0), members)
     state, after = jax.eval_shape(jax.vmap(one, in_axes=(0 if params else None, 0)), params, keys)
     assert types_of(state) == types_of(after.state)
-    assert after.observation.shape == (members, *environment.observation_shape)
-    assert after.reward.shape == after.done.shape == after.terminated.shape == (members,)
+    shape = (members, *lanes(environment))
+    assert after.observation.shape == (*shape, *environment.observation_shape)
+    assert after.reward.shape == after.done.shape == after.terminated.shape == shape
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(after))
 
 
@@ -606,7 +614,11 @@ def test_a_parameter_that_a_step_decides_by_in_python_is_refused_where_it_is_tra
         ("types_of", {}, "types_of needs the argument tree: give config.env_kwargs.tree."),
         ("dict", {}, "config.env my_project:dict: my_project"),
         ("NUM_ENVS", {}, "config.env my_project:NUM_ENVS is 2; it must be a function or a class that makes"),
-        ("environment_names", {}, "it must make a gymnax environment or a haepo_jax.environments.Environment."),
+        (
+            "environment_names",
+            {},
+            "environment or a haepo_jax.environments Environment or MultiAgentEnvironment.",
+        ),
     ],
 )
 def test_what_makes_no_environment_is_refused(outside, name, kwargs, sentence):

@@ -206,9 +206,10 @@ def test_each_adapt_reads_its_own_settings():
     assert unread(without)["haepo.target_kl"].startswith("config.haepo.reference is none; it belongs to frozen or")
 
 
-def test_a_language_model_is_offered_what_a_batch_decides_alone():
+def test_a_language_model_is_offered_all_but_meta():
     from haepo_jax.language.config import from_config_dict as of_language
 
-    assert of_language({"haepo": {"adapt": "ess", "projection": "forward"}}).haepo.adapt == "ess"
-    with pytest.raises(ConfigError, match=r"config\.haepo\.adapt 'dual' is not known; allowed: fixed, ess"):
-        of_language({"haepo": {"adapt": "dual"}})
+    for adapt in ("ess", "dual"):
+        assert of_language({"haepo": {"adapt": adapt, "projection": "forward"}}).haepo.adapt == adapt
+    with pytest.raises(ConfigError, match=r"config\.haepo\.adapt 'meta' is not known; allowed: fixed, ess, dual"):
+        of_language({"haepo": {"adapt": "meta"}})

@@ -76,8 +76,9 @@ def test_no_module_starts_devices_on_import_and_forked_workers_compute():
         import importlib, os, pkgutil, warnings
         import haepo_jax
         for module in pkgutil.walk_packages(haepo_jax.__path__, "haepo_jax."):
-            # Imported when an environment of theirs is made, which starts the devices anyway.
-            if module.name.startswith("haepo_jax.environments.libraries."):
+            # Imported when an environment of theirs is made, which starts the devices anyway, or with a logger.
+            of_libraries = ("haepo_jax.environments.libraries.", "haepo_jax.runs.loggers.")
+            if module.name.startswith(of_libraries):
                 continue
             try:
                 importlib.import_module(module.name)

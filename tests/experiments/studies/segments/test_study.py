@@ -24,7 +24,7 @@ def spread(member):
 
 
 def ours_first(config, member):
-    """Segments are ahead of PPO, most so where half of the batch counts; a fixed b is worse the farther it is from right."""
+    """Segments are ahead of PPO, most so with a share of a half; a fixed b is worse the farther it is from right."""
     if config.algorithm == "ppo":
         return 0.5 + spread(member)
     if config.env == "MemoryChain-bsuite":
