@@ -5,7 +5,7 @@ import pytest
 from haepo_jax.language.training import sampling
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_shape_of_sampling():
     """Sampling in one shape, whatever the batch: others draw the same (`test_sampling.py`) and take seconds more."""
     with pytest.MonkeyPatch.context() as patch:
