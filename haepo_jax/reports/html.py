@@ -40,7 +40,6 @@ def render(report: Report) -> str:
       HTML without references to anything outside, apart from the link to the paper. The same report gives the same
       text.
     """
-    style = resources.files("haepo_jax.reports").joinpath("page.css").read_text()
     chapters = [
         _render_verdicts(report.sections, report.claims),
         _render_contents(report),
@@ -49,6 +48,19 @@ def render(report: Report) -> str:
         _render_configs(report.configs),
         _render_provenance(report.provenance),
     ]
+    return render_document(report.title, _render_header(report), filter(None, chapters))
+
+
+def render_document(title: str, header: str, parts: Iterable[str], more_style: str = "") -> str:
+    """Renders a whole HTML file in the style of all pages.
+
+    Args:
+      title: of the window, not escaped yet.
+      header: HTML of what stands first.
+      parts: HTML of what follows it.
+      more_style: CSS of this page, after that of all.
+    """
+    style = resources.files("haepo_jax.reports").joinpath("page.css").read_text() + more_style
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -56,13 +68,13 @@ def render(report: Report) -> str:
             "<head>",
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(report.title)}</title>",
+            f"<title>{escape(title)}</title>",
             f"<style>\n{style}</style>",
             "</head>",
             "<body>",
-            _render_header(report),
+            header,
             "<main>",
-            *filter(None, chapters),
+            *parts,
             "</main>",
             "</body>",
             "</html>",

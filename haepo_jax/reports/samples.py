@@ -1,7 +1,6 @@
 """The page of a language model's samples: what it wrote as it learned, and what rewards that earned."""
 
 from html import escape as escape_markup
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from haepo_jax.language.stages.samples import read_samples
-from haepo_jax.reports.html import escape
+from haepo_jax.reports.html import escape, render_document
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.text import visible
@@ -45,7 +44,6 @@ def render_samples(name: str, samples: pa.Table) -> str:
       name: of the run.
       samples: as `read_samples` gives them.
     """
-    style = resources.files("haepo_jax.reports").joinpath("page.css").read_text() + _STYLE
     updates = np.unique(samples["update"].to_numpy())
     shown = updates[::-1][:NEWEST]
     columns = {column: samples[column].to_numpy(zero_copy_only=False) for column in samples.column_names}
@@ -54,26 +52,9 @@ def render_samples(name: str, samples: pa.Table) -> str:
         f"The responses to the first {PROMPTS} prompts of the last {len(shown)} of {len(updates)} updates that were "
         "written, the newest first, and those of a prompt by their reward; samples/ holds all."
     )
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>Samples of {escape(name)}</title>",
-            f"<style>\n{style}</style>",
-            "</head>",
-            "<body>",
-            f'<header><h1>Samples of {escape(name)}</h1><p class="lead">{escape(lead)}</p></header>',
-            "<main>",
-            *sections,
-            "</main>",
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    title = f"Samples of {name}"
+    header = f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p></header>'
+    return render_document(title, header, sections, _STYLE)
 
 
 def _take(columns: dict[str, np.ndarray], which: Any) -> dict[str, np.ndarray]:

@@ -13,9 +13,8 @@ from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import Interrupted
 from haepo_jax.population.population import Population
 from haepo_jax.runs.component_files import Described
-from haepo_jax.runs.files import read_record
 from haepo_jax.runs.identity import read_run_id
-from haepo_jax.runs.loggers import MemberLoggers, Request
+from haepo_jax.runs.loggers import MemberLoggers, Request, open_loggers
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.progress import report_waiting
 from haepo_jax.runs.provenance import Provenance
@@ -99,14 +98,7 @@ class Attempt:
 
     def make_loggers(self, population: Population, *, first_update: int) -> MemberLoggers:
         """Makes the loggers of those chosen members that are on this process."""
-        return MemberLoggers(
-            self.loggers,
-            self.workdir,
-            population.members_here,
-            run_id=read_run_id(self.workdir) or self.workdir.name,  # an old run has none
-            config=read_record(self.workdir),
-            first_update=first_update,
-        )
+        return open_loggers(self.loggers, self.workdir, population.members_here, first_update=first_update)
 
     def begin_compiling(self, population: Population) -> None:
         """Begins to compile the program of a group, which its waves share, beside what else there is to do."""

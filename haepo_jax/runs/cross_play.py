@@ -208,16 +208,15 @@ def _play_pairs(
 
 def _play_fixed(team: _Team, name: str, keys: jax.Array, games: int, greedy: bool) -> dict[str, jax.Array]:
     """Plays all of a team against a player that stays the same; the shares of each end, `[n]`."""
-    lineup = None
-    environment = _against(team, Player(lambda: (), lambda params, carry, key, seen: (carry, jnp.int32(0)), ()))
+    player, numbers = Player(lambda: (), lambda params, carry, key, seen: (carry, jnp.int32(0)), ()), {}
     if name == PERFECT:
         perfect = make_perfect_player()
         player = Player(lambda: (), lambda params, carry, key, seen: (carry, perfect(seen, key)), (PERFECT,))
-        environment, lineup = _against(team, player), Lineup(jnp.zeros(1), jnp.array([-jnp.inf, 0.0]))
+        numbers = {LINEUP: Lineup(jnp.zeros(1), jnp.array([-jnp.inf, 0.0]))}
+    environment = _against(team, player)
 
     @jax.jit
     def play_each(params: Params, keys: jax.Array) -> dict[str, jax.Array]:
-        numbers = {} if lineup is None else {LINEUP: lineup}
         return jax.lax.map(
             lambda pair: _play(environment, team, pair[0], pair[1], games, greedy, numbers),
             (params, keys),

@@ -1,10 +1,10 @@
 import json
 import subprocess
 import sys
-from typing import ClassVar
 
 import numpy as np
 import pytest
+from helpers.listing_logger import Listing
 
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
@@ -12,22 +12,6 @@ from haepo_jax.runs.loggers import MemberLoggers, make_request
 
 MEMBERS = [Member(index, seed, {"haepo.temperature": 0.5}) for index, seed in ((4, 0), (5, 1), (6, 2))]
 CONFIG = {"env": "Catch-bsuite", "haepo": {"score": "sum"}, "sweep": {}}
-
-
-class Listing:
-    """A logger of a user's own, which keeps what it gets."""
-
-    made: ClassVar = []
-
-    def __init__(self, run):
-        self.run, self.rows, self.closed = run, [], False
-        Listing.made.append(self)
-
-    def write(self, update, metrics):
-        self.rows.append((update, metrics))
-
-    def close(self):
-        self.closed = True
 
 
 class Failing(Listing):

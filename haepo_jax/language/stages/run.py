@@ -21,10 +21,9 @@ from haepo_jax.language.stages.frozen_inputs import check_examples, check_frozen
 from haepo_jax.language.stages.samples import SamplesWriter
 from haepo_jax.language.training.learner import LearnerState, Update
 from haepo_jax.runs.component_files import Described
-from haepo_jax.runs.files import read_record
 from haepo_jax.runs.folder import storage_errors
 from haepo_jax.runs.identity import read_run_id
-from haepo_jax.runs.loggers import MemberLoggers, Request
+from haepo_jax.runs.loggers import Request, open_loggers
 from haepo_jax.runs.metrics.writer import MetricsWriter
 from haepo_jax.runs.progress import ProgressReport
 from haepo_jax.runs.provenance import Provenance
@@ -143,14 +142,7 @@ class _StageRun:
         with storage_errors(workdir):
             (workdir / "metrics").mkdir(exist_ok=True)
             self._saved, self._recorder = self._start()
-        self._loggers = MemberLoggers(
-            loggers,
-            workdir,
-            [self._member],
-            run_id=read_run_id(workdir) or workdir.name,  # an old run has none
-            config=read_record(workdir),
-            first_update=self._recorder.done,
-        )
+        self._loggers = open_loggers(loggers, workdir, [self._member], first_update=self._recorder.done)
 
     def _start(self) -> tuple[_State, Recorder]:
         """Restores the newest state, and what records the updates after it; nothing later stays in the folder."""

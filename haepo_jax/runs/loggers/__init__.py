@@ -5,6 +5,6 @@ continues: the metrics of record are those of the run folder.
 """
 
 from haepo_jax.runs.loggers.interface import LoggedRun, Logger
-from haepo_jax.runs.loggers.members import BUILT_IN, MakeLogger, MemberLoggers, Request, make_request
+from haepo_jax.runs.loggers.members import BUILT_IN, MakeLogger, MemberLoggers, Request, make_request, open_loggers
 
-__all__ = ["BUILT_IN", "LoggedRun", "Logger", "MakeLogger", "MemberLoggers", "Request", "make_request"]
+__all__ = ["BUILT_IN", "LoggedRun", "Logger", "MakeLogger", "MemberLoggers", "Request", "make_request", "open_loggers"]

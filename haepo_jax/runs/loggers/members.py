@@ -12,6 +12,8 @@ import numpy as np
 from haepo_jax.components import check_name, is_outside, load, reason_of, show_name
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
+from haepo_jax.runs.files import read_record
+from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.loggers.interface import LoggedRun, Logger
 
 
@@ -71,6 +73,13 @@ def _load(logger: str | MakeLogger) -> MakeLogger:
             raise ConfigError(f"--loggers={logger} needs {package}: pip install -e '.[{extra}]'.")
         return getattr(importlib.import_module(f"haepo_jax.runs.loggers.{logger}"), name)
     return load("--loggers", logger)
+
+
+def open_loggers(request: Request, workdir: Path, members: Sequence[Member], *, first_update: int) -> "MemberLoggers":
+    """Makes the loggers of the chosen ones of some members of a run folder, from `first_update` on."""
+    run_id = read_run_id(workdir) or workdir.name  # an old run has none
+    config = read_record(workdir)
+    return MemberLoggers(request, workdir, members, run_id=run_id, config=config, first_update=first_update)
 
 
 class MemberLoggers:

@@ -1,6 +1,5 @@
 """Prompts of one's own and rewards that programs compute: what docs/language_models.md shows, on a tiny model."""
 
-import contextlib
 import os
 import re
 import shlex
@@ -14,12 +13,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from helpers.own_model import write_own_model, write_rows
+from helpers.stopped_stages import stop_after
 
 from haepo_jax import components
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.model.hugging_face.folder import read_model
-from haepo_jax.language.stages import run, stages
+from haepo_jax.language.stages import stages
 from haepo_jax.language.stages.evaluation import evaluate
 from haepo_jax.language.stages.samples import list_parts, read_samples
 from haepo_jax.reports.samples import write_samples_page
@@ -125,19 +125,6 @@ def test_another_reward_is_another_run(trained):
         ConfigError, match=r"holds a run with another config: rl.reward_weights \(was \[1.0, 0.1\], now"
     ):
         stages.run_rl(config_of(trained, rl={"reward_weights": (1.0, 0.2)}), trained / "work")
-
-
-def stop_after(monkeypatch, updates):
-    class Received(list):
-        asked = 0
-
-        def __bool__(self):
-            self.asked += 1
-            if self.asked > updates and not len(self):
-                self.append(15)
-            return len(self) > 0
-
-    monkeypatch.setattr(run.signals, "collected", lambda: contextlib.nullcontext(Received()))
 
 
 @pytest.mark.slow

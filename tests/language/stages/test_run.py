@@ -1,13 +1,13 @@
 """The run of a stage, with an update that adds up its examples in place of a language model."""
 
-import contextlib
 import dataclasses
-from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
+from helpers.listing_logger import Listing
 from helpers.run_folders import table
+from helpers.stopped_stages import stop_after
 
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language.stages import run as module
@@ -41,25 +41,10 @@ def train(workdir, changed=None, checkpoint_seconds=0.0, loggers=()):
         return run(changed or stage(), workdir, {}, checkpoint_seconds=checkpoint_seconds, loggers=requested)
 
 
-def stopped_after(updates, monkeypatch):
-    """Signals as if one came after so many updates."""
-    seen = []
-
-    class Received(list):
-        def __bool__(self):
-            seen.append(None)
-            return len(seen) > updates
-
-        def __getitem__(self, index):
-            return 15
-
-    monkeypatch.setattr(module.signals, "collected", lambda: contextlib.nullcontext(Received()))
-
-
 def test_a_stage_that_was_stopped_resumes_to_the_end_of_one_that_was_not(tmp_path, monkeypatch, capsys):
     whole = train(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        stopped_after(2, patch)
+        stop_after(patch, 2)
         with pytest.raises(Interrupted, match="Stopped after update 2 of 4"):
             train(tmp_path / "stopped")
     assert read_attempts(tmp_path / "stopped")[0]["outcome"] == "SIGTERM"
@@ -72,25 +57,9 @@ def test_a_stage_that_was_stopped_resumes_to_the_end_of_one_that_was_not(tmp_pat
     assert second["outcome"] == "complete" and result.compile_seconds == 3.0
 
 
-class Listing:
-    """A logger that keeps what it gets."""
-
-    made: ClassVar = []
-
-    def __init__(self, run):
-        self.run, self.rows, self.closed = run, [], False
-        Listing.made.append(self)
-
-    def write(self, update, metrics):
-        self.rows.append((update, metrics))
-
-    def close(self):
-        self.closed = True
-
-
 def test_loggers_see_every_update_once_also_of_a_stage_that_was_stopped(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        stopped_after(2, patch)
+        stop_after(patch, 2)
         with pytest.raises(Interrupted):
             train(tmp_path, loggers=[Listing])
     train(tmp_path, loggers=[Listing])

@@ -1,6 +1,5 @@
 """The stages end to end, on a tiny model and a little of the generated task."""
 
-import contextlib
 import json
 import shutil
 
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow.dataset
 import pytest
 import safetensors.numpy
+from helpers.stopped_stages import stop_after
 
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language.config import ON_LANGUAGE, from_config_dict, name_run
@@ -18,7 +18,7 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.hugging_face.adapters import read_adapter
 from haepo_jax.language.model.hugging_face.folder import read_model
 from haepo_jax.language.model.lora import fold, join
-from haepo_jax.language.stages import context, fitting, models, run, stages
+from haepo_jax.language.stages import context, fitting, models, stages
 from haepo_jax.language.stages.evaluation import evaluate
 from haepo_jax.language.stages.samples import read_samples
 from haepo_jax.language.training.reward import compute_rewards
@@ -85,22 +85,6 @@ def params_of(folder):
 
 def assert_same(a, b, tolerance=0.0):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
-
-
-def stop_after(monkeypatch, updates):
-    """Lets the next run be asked to stop after some updates."""
-
-    class Received(list):
-        asked = 0
-
-        def __bool__(self):
-            """Asked once before each update."""
-            self.asked += 1
-            if self.asked > updates and not len(self):
-                self.append(15)
-            return len(self) > 0
-
-    monkeypatch.setattr(run.signals, "collected", lambda: contextlib.nullcontext(Received()))
 
 
 def test_fine_tuning_leaves_a_model_and_its_metrics(made):
