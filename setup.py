@@ -53,6 +53,17 @@ setup(
         "mlflow": ["mlflow-skinny>=3,<4"],
         "cuda": ["jax[cuda13]>=0.11.2,<0.12"],
         "tpu": ["jax[tpu]>=0.11.2,<0.12"],
+        "docs": [
+            "equinox>=0.13.8,<0.14",  # of a tutorial
+            "furo>=2025.12,<2027",
+            "jinja2>=3.1,<4",
+            "latex2mathml>=3.81,<4",
+            "myst-nb>=1.4,<2",
+            "safetensors>=0.6,<0.9",
+            "sphinx>=9.1,<10",
+            "sphinx-copybutton>=0.5.2,<0.6",
+            "tokenizers>=0.22,<0.24",
+        ],
         "test": [
             "duckdb>=1.3,<3",
             "hypothesis>=6.130,<7",
