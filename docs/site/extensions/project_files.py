@@ -18,7 +18,6 @@ PLACE = "files"
 """The folder of the site that these pages are in."""
 _DATA = {".json", ".gif", ".png", ".svg"}
 """What is opened as it is."""
-_HIDDEN = {"__pycache__"}
 
 
 class ProjectFiles(SphinxTransform):
@@ -65,15 +64,12 @@ def make_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yields the pages of all that is linked to, and of the files of linked folders."""
     root, shown = Path(app.srcdir), _shown(app.env)
     for folder in [path for path in shown if (root / path).is_dir()]:
-        files = sorted(path for path in (root / folder).iterdir() if path.name not in _HIDDEN)
-        shown |= {path.relative_to(root).as_posix() for path in files if path.is_file() and path.suffix == ".py"}
-        items = "".join(
-            f'<li><a href="{path.name}.html"><code>{path.name}</code></a></li>'
-            for path in files
-            if path.suffix == ".py"
+        names = sorted(path.name for path in (root / folder).glob("*.py"))
+        shown |= {f"{folder}/{name}" for name in names}
+        links = "".join(
+            f'<li><a href="{Path(folder).name}/{name}.html"><code>{name}</code></a></li>' for name in names
         )
-        items = items.replace('href="', f'href="{Path(folder).name}/')
-        yield f"{PLACE}/{folder}", {"title": folder, "body": f"<h1>{folder}</h1><ul>{items}</ul>"}, "page.html"
+        yield f"{PLACE}/{folder}", {"title": folder, "body": f"<h1>{folder}</h1><ul>{links}</ul>"}, "page.html"
     for path in sorted(path for path in shown if (root / path).is_file()):
         text = (root / path).read_text(encoding="utf-8")
         language = {".py": "python", "": "make"}.get(Path(path).suffix, "text")

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from docutils.statemachine import StringList
 from jax.typing import ArrayLike
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
@@ -63,7 +62,7 @@ class PublicNames(SphinxDirective):
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """Lists the names of `__all__` that no other module offers as its own, or those that a module without it defines."""
+    """Lists the names of `__all__` that no other package offers as its own; without it, what a module defines."""
     if not hasattr(module, "__all__"):
         return [
             name

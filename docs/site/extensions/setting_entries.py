@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class SettingEntries(SphinxDirective):
-    """Writes the entries of a config class, given as `package.module:Class`, in sections by the first part of the name."""
+    """Writes the entries of a config class, `package.module:Class`, in sections by the first part of their names."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Callable[[str], Any]]] = {"prefix": str}
@@ -32,9 +32,9 @@ class SettingEntries(SphinxDirective):
                 continue  # said once, in words, on the page
             if not setting.meaning:
                 _log.warning("The setting %s has no meaning.", setting.name, location=self.get_location())
-            of, _, own = setting.name.rpartition(".")
-            if of.partition(".")[0] != section:
-                section = of.partition(".")[0]
+            first = setting.name.rpartition(".")[0].partition(".")[0]
+            if first != section:
+                section = first
                 title = f"``{section}``" if section else "The run"
                 lines += [title, "-" * len(title), ""]
             has_schedule = f"{setting.name}{SCHEDULE}" in schedules
