@@ -38,7 +38,8 @@ test-faults: $(VENV)/.installed-test
 	$(RUN) -m pytest -m faults --optimized --timeout=1800 -s tests/faults
 
 docs: $(DOCS)/.installed
-	$(DOCS)/bin/sphinx-build --fail-on-warning --keep-going --quiet -c docs/site -d build/site_cache . build/site
+	rm -rf build/site  # and nothing is remembered, as a warning is shown for what is read alone
+	$(DOCS)/bin/sphinx-build --fail-on-warning --fresh-env --quiet -c docs/site -d build/site_cache . build/site
 	@echo "The site is there: build/site/index.html"
 
 format: $(VENV)/.installed-test

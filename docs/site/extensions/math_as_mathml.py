@@ -11,6 +11,9 @@ from sphinx.writers.html5 import HTML5Translator
 
 _log = logging.getLogger(__name__)
 
+_SPACE = '<mspace width="0.17em"/>'
+_FUNCTION = re.compile(r"(<mi>(?:log|exp|max|min)</mi>)")
+
 
 def to_mathml(latex: str, *, display: bool) -> str:
     """Converts LaTeX to a `math` element.
@@ -27,7 +30,7 @@ def to_mathml(latex: str, *, display: bool) -> str:
     mathml = convert(latex, display="block" if display else "inline")
     if unknown := re.search(r"\\[a-zA-Z]+", re.sub(r"<annotation.*?</annotation>", "", mathml)):
         raise ValueError(f"{unknown[0]} is no command of LaTeX that can be converted.")
-    return mathml
+    return _FUNCTION.sub(rf"{_SPACE}\1{_SPACE}", mathml)
 
 
 def _convert(node: nodes.Element, *, display: bool) -> str:

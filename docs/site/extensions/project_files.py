@@ -21,37 +21,28 @@ _DATA = {".json", ".gif", ".png", ".svg"}
 
 
 class ProjectFiles(SphinxTransform):
-    """Turns downloads of code, which links to it are to MyST, into links to its page."""
+    """Turns links to code, which are downloads to MyST, and those to folders, unknown to it, into links to pages."""
 
     default_priority = 900
 
     def apply(self, **kwargs: Any) -> None:
         """Replaces them in one document."""
-        for node in list(self.document.findall(addnodes.download_reference)):
-            path = Path(self.env.relfn2path(node["reftarget"], self.env.docname)[0])
-            if path.suffix not in _DATA:
-                node.replace_self(_make_reference(self.env, path, node.children))
+        root = Path(self.env.srcdir).resolve()
+        for node in list(self.document.findall(_may_lead_to_a_page)):
+            path = Path(self.env.relfn2path(node["reftarget"], self.env.docname)[1]).resolve()
+            if path.exists() and path.suffix not in _DATA:
+                node.replace_self(self._make_reference(path.relative_to(root).as_posix(), node.children))
+
+    def _make_reference(self, path: str, children: list[nodes.Node]) -> nodes.reference:
+        _shown(self.env).add(path)
+        uri = relative_uri(f"{self.env.docname}.html", f"{PLACE}/{path}.html")
+        return nodes.reference("", "", *(child.deepcopy() for child in children), refuri=uri, internal=True)
 
 
-def link_to_folder(
-    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element
-) -> nodes.reference | None:
-    """Resolves a link to a folder of the project, which MyST knows nothing of."""
-    if node.get("reftype") != "myst":
-        return None
-    document = node.get("refdoc", env.docname)
-    path = (Path(app.srcdir) / document).parent.joinpath(node["reftarget"]).resolve()
-    if not path.is_dir() or not path.is_relative_to(app.srcdir):
-        return None
-    return _make_reference(env, path.relative_to(app.srcdir), [content], document)
-
-
-def _make_reference(
-    env: BuildEnvironment, path: Path, children: list[nodes.Node], document: str | None = None
-) -> nodes.reference:
-    _shown(env).add(path.as_posix())
-    uri = relative_uri(f"{document or env.docname}.html", f"{PLACE}/{path.as_posix()}.html")
-    return nodes.reference("", "", *(child.deepcopy() for child in children), refuri=uri, internal=True)
+def _may_lead_to_a_page(node: nodes.Node) -> bool:
+    if isinstance(node, addnodes.pending_xref):
+        return node.get("reftype") == "myst" and not node.get("refdomain") and "#" not in node["reftarget"]
+    return isinstance(node, addnodes.download_reference)
 
 
 def _shown(env: BuildEnvironment) -> set[str]:
@@ -79,8 +70,7 @@ def make_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Registers the transform, the resolver and the pages."""
+    """Registers the transform and the pages."""
     app.add_transform(ProjectFiles)
-    app.connect("missing-reference", link_to_folder)
     app.connect("html-collect-pages", make_pages)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

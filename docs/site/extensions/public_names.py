@@ -79,7 +79,7 @@ def public_names(module: ModuleType) -> list[str]:
 def find_sections(module: ModuleType) -> dict[str, list[str]]:
     """Sorts the public names of a module by the first sentence of the file that defines each."""
     sections: dict[str, list[str]] = {}
-    for name in public_names(module):
+    for name in sorted(public_names(module), key=lambda name: _rank(getattr(module, name))):
         home = find_home(module, name)
         title = (inspect.getdoc(home) or home.__name__).partition("\n")[0].partition(": ")[0].rstrip(".")
         sections.setdefault(title, []).append(name)
@@ -133,6 +133,11 @@ def _is_offered_elsewhere(module: ModuleType, name: str) -> bool:
     """Whether a name comes from another package of ours, which offers it too."""
     package = sys.modules[".".join(find_home(module, name).__name__.split(".")[:2])]
     return package.__name__ != module.__name__ and name in getattr(package, "__all__", ())
+
+
+def _rank(value: Any) -> int:
+    """Functions first, then classes, then constants."""
+    return 0 if inspect.isroutine(value) else 1 if inspect.isclass(value) else 2
 
 
 def _is_config(value: type) -> bool:
