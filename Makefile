@@ -50,7 +50,7 @@ define install
 endef
 
 $(VENV)/.installed: setup.py
-	$(call install)
+	$(call install,[train])
 
 $(VENV)/.installed-test: setup.py
 	$(call install,[test])

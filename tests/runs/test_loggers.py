@@ -109,7 +109,9 @@ def test_what_cannot_be_is_refused(loggers, members, sentence):
 @pytest.mark.parametrize(("logger", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, logger, package):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=rf"--loggers={logger} needs {package}: pip install -e '\.\[{logger}\]'\."):
+    with pytest.raises(
+        ConfigError, match=rf"--loggers={logger} needs {package}: pip install 'haepo_jax\[{logger}\]'\."
+    ):
         make_request([logger], (0,), 7)
 
 

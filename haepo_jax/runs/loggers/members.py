@@ -70,7 +70,7 @@ def _load(logger: str | MakeLogger) -> MakeLogger:
     if isinstance(logger, str) and not is_outside(check_name("--loggers", logger, tuple(BUILT_IN))):
         package, extra, name = BUILT_IN[logger]
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"--loggers={logger} needs {package}: pip install -e '.[{extra}]'.")
+            raise ConfigError(f"--loggers={logger} needs {package}: pip install 'haepo_jax[{extra}]'.")
         return getattr(importlib.import_module(f"haepo_jax.runs.loggers.{logger}"), name)
     return load("--loggers", logger)
 
