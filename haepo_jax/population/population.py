@@ -264,7 +264,7 @@ class Population:
         if exchange is None:
             return fingerprint(jax.make_jaxpr(update)(member))
         pair = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), member)
-        learned: Metrics = {name: jax.ShapeDtypeStruct((2,), leaf.dtype) for name, leaf in traced.metrics.items()}
+        learned: dict[str, Any] = {name: jax.ShapeDtypeStruct((2,), leaf.dtype) for name, leaf in traced.metrics.items()}
         if member.best is not None:
             learned |= {EVAL_RETURN: jax.ShapeDtypeStruct((2,), jnp.float32)}
         return fingerprint(
