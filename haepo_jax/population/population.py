@@ -263,10 +263,12 @@ class Population:
 
         if exchange is None:
             return fingerprint(jax.make_jaxpr(update)(member))
-        pair = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), member)
-        learned: dict[str, Any] = {name: jax.ShapeDtypeStruct((2,), leaf.dtype) for name, leaf in traced.metrics.items()}
+        learned: dict[str, Any] = dict(traced.metrics)
         if member.best is not None:
-            learned |= {EVAL_RETURN: jax.ShapeDtypeStruct((2,), jnp.float32)}
+            learned[EVAL_RETURN] = jax.ShapeDtypeStruct((), jnp.float32)
+        pair, learned = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), (member, learned)
+        )
         return fingerprint(
             jax.make_jaxpr(lambda one, two, metrics: (update(one), exchange(two, metrics, jnp.int32(1))))(
                 member, pair, learned
