@@ -2,6 +2,7 @@
 # make test   style, types and tests, which are compiled with few optimisations; types are checked while tests run.
 #             make test-fast runs the tests of the losses, config, reports and analysis alone; make test-slow those
 #             that take minutes, and all others compiled as for users; make test-faults those that disturb runs.
+#             Files are handed out in their order, so that the last are those of the docstrings, which are short.
 #
 # make docs   builds the documentation site into build/site, in an environment of its own (.venv-docs); a broken link, a
 #             public name without a docstring or any other warning fails.
@@ -23,7 +24,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy >$(VENV)/types.txt 2>&1 & mypy=$$!; $(RUN) -m pytest -n 3 --dist loadfile; tests=$$?; \
+	$(VENV)/bin/mypy >$(VENV)/types.txt 2>&1 & mypy=$$!; $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$mypy; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
 
 test-fast: $(VENV)/.installed-test
@@ -32,7 +33,7 @@ test-fast: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m 'slow and not faults' --optimized
-	$(RUN) -m pytest -n 3 --dist loadfile --optimized
+	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --optimized
 
 test-faults: $(VENV)/.installed-test
 	$(RUN) -m pytest -m faults --optimized --timeout=1800 -s tests/faults
@@ -58,7 +59,7 @@ define install
 endef
 
 $(VENV)/.installed: setup.py
-	$(call install)
+	$(call install,[train])
 
 $(VENV)/.installed-test: setup.py
 	$(call install,[test])
