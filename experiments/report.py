@@ -19,8 +19,10 @@ def main() -> int:
 
     from experiments.cli import closing
     from haepo_jax.reports.sweep.page import publish_report
+    from haepo_jax.runs.progress import QUIET_SECONDS, report_waiting
 
-    page, finding = publish_report(workdir)
+    with report_waiting("Drawing", "Drawn", quiet_seconds=QUIET_SECONDS):
+        page, finding = publish_report(workdir)
     closing.print_skipped_parts(workdir)
     closing.print_sentence(f"Written to {page}.")
     closing.print_sentence(finding)
