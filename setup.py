@@ -135,7 +135,7 @@ setup(
             "polars>=1.31,<3",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
-            "pytest-xdist>=3.6,<4",
+            "pytest-xdist>=3.7,<4",
             "rlax>=0.1.9,<0.2",
             "ruff>=0.17,<0.18",
         ],

@@ -4,6 +4,7 @@ Imports the standard library alone, as this comes before imports that take secon
 """
 
 import contextlib
+import gc
 import importlib.util
 import os
 import signal
@@ -20,6 +21,9 @@ TRAINING = (
 )
 """What the extra `train` installs beside what the losses need, as it is imported."""
 _NOTICE_SECONDS = 1.0
+_OBJECTS = 10_000
+"""New objects after which Python looks for those that only refer to one another; by default 700. Imports and tracing
+make hundreds of thousands that stay, and looking took a sixth of their time."""
 BAD_INPUT = 2
 """The exit code."""
 
@@ -36,6 +40,7 @@ def start(*, prints_results: bool = False) -> None:
       prints_results: whether the command prints its result alone, so that the notice is for terminals only.
     """
     _open_missing_streams()
+    gc.set_threshold(_OBJECTS)
     # Figures go to files alone; matplotlib could not even be imported where this names a backend that is not there.
     os.environ.pop("MPLBACKEND", None)
     for number in (signal.SIGINT, signal.SIGTERM):

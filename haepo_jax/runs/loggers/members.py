@@ -77,6 +77,8 @@ def _load(logger: str | MakeLogger) -> MakeLogger:
 
 def open_loggers(request: Request, workdir: Path, members: Sequence[Member], *, first_update: int) -> "MemberLoggers":
     """Makes the loggers of the chosen ones of some members of a run folder, from `first_update` on."""
+    if not request.makers or not any(member.index in request.members for member in members):
+        return MemberLoggers(request, workdir, (), run_id="", config={}, first_update=first_update)  # reads no file
     run_id = read_run_id(workdir) or workdir.name  # an old run has none
     config = read_record(workdir)
     return MemberLoggers(request, workdir, members, run_id=run_id, config=config, first_update=first_update)
