@@ -4,11 +4,11 @@ python -m experiments.train --config=configs/tic_tac_toe.py --workdir=runs/tic_t
 python -m experiments.cross_play --workdir=runs/tic_tac_toe --greedy
 
 Takes the time of 9.6 million environment steps, 600 thousand for each of 16 seeds.
-Expect no number here yet: this form has not been measured. Its bonus of entropy is what PPO of the same network needed.
-After 594 thousand steps against its newest self, the likeliest moves of 2 seeds from 1000 on lost with 0.03 0.1 and 0.2%
-of all games against random play and 2 and 7% against the perfect player; with 0.1 and with 0.2 neither ever lost, and
-nobody can beat them. HAEPO with segments and a bonus of 0.01 lost 2.3 to 2.7% against random play, and whole games that
-compete (haepo.segment_length unset) 8 to 10%.
+Expect no number here yet: this form has not been measured. Its bonus of entropy is what PPO of the same network
+needed. After 594 thousand steps against its newest self, the likeliest moves of 2 seeds from 1000 on lost with 0.03
+0.1 and 0.2% of all games against random play and 2 and 7% against the perfect player; with 0.1 and with 0.2 neither
+ever lost, and nobody can beat them. HAEPO with segments and a bonus of 0.01 lost 2.3 to 2.7% against random play, and
+whole games that compete (haepo.segment_length unset) 8 to 10%.
 
 Ours has the rules and observations of pgx's: --config.env=pgx:tic_tac_toe plays that one.
 """
