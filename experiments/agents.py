@@ -14,10 +14,14 @@ if __name__ == "__main__":
     launch.start()  # before what takes seconds to import
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.cli import command_line, study_command
+
+if TYPE_CHECKING:
+    from haepo_jax.reports.publishing import PublishedReport
 
 _PARTS = ("ranking", "self_play", "switch_riddle", "simple_spread")
 

@@ -1,6 +1,7 @@
 """Teams of ever more agents: one score for all of them, or one for each, beside IPPO and MAPPO."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -137,7 +138,7 @@ def _describe_weights(ranking: Ranking, least: int, most: int) -> str:
 def _draw_returns(ranking: Ranking, scale: Scale) -> Figure:
     return draw(
         figures.curves,
-        [_make_series(method, scale, lambda n, m=method: ranking.finals(n, m)) for method in ON_SIGNALS],
+        [_make_series(method, scale, functools.partial(ranking.finals, method=method)) for method in ON_SIGNALS],
         x_label="agents",
         y_label="return at the end",
         x_log=True,
@@ -150,7 +151,7 @@ def _draw_returns(ranking: Ranking, scale: Scale) -> Figure:
 def _draw_shares(ranking: Ranking, scale: Scale) -> Figure:
     return draw(
         figures.curves,
-        [_make_series(method, scale, lambda n, m=method: ranking.shares(n, m)) for method in RANKINGS],
+        [_make_series(method, scale, functools.partial(ranking.shares, method=method)) for method in RANKINGS],
         x_label="agents",
         y_label="effective sample size, share",
         x_log=True,
