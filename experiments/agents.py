@@ -48,7 +48,7 @@ def main() -> int:
 
     scale = QUICK if given.quick else FULL
 
-    def study():
+    def study() -> "PublishedReport":
         peers.keep(workdir, given.baseline)
         return run_study(workdir, scale, given.part)
 
