@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["haepo_jax", "haepo_jax.*", "experiments", "experiments.*"]),
-    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css"]},
+    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css", "page.js"]},
     # Older jaxlibs give wrong numbers or deadlock: docs/decisions/python_and_jax_versions.md.
     python_requires=">=3.12",
     install_requires=[

@@ -98,12 +98,14 @@ class Figure:
       alt: what is to be seen, for those who do not see it.
       caption: what is drawn, over which runs, and what bands and bars mean.
       narrow: the same drawn for a phone; `image` itself is scaled down there when there is none.
+      folded: whether it is shown on demand only, with the folded figures beside it.
     """
 
     image: bytes | str | Path
     alt: str
     caption: str
     narrow: bytes | str | Path | None = None
+    folded: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +182,7 @@ class Report:
       judged: the form of the method that the verdicts on claims are on, in words; empty where they are on none.
       quick: whether this is the quick version, with fewer seeds, which is not to be cited.
       claims: how the chapter of the claims is worded.
+      overview: a figure of all claims, which stands before their table.
     """
 
     title: str
@@ -191,6 +194,7 @@ class Report:
     judged: str = ""
     quick: bool = False
     claims: ClaimsChapter = ClaimsChapter()
+    overview: Figure | None = None
 
     def __post_init__(self) -> None:
         """Refuses sections that share a slug."""

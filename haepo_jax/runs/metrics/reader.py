@@ -111,6 +111,21 @@ def read_metric(workdir: StrPath, name: str) -> np.ndarray:
     return result
 
 
+def list_metrics(workdir: StrPath) -> list[str]:
+    """Lists the metrics that a run writes, by the names of their columns; none before its first rows.
+
+    Raises:
+      ConfigError: as of `read_rows`.
+    """
+    besides = {"member", "seed", "update", "env_steps", "diverged", *read_members(workdir)[0]["settings"]}
+    with _sentences(Path(workdir) / "metrics"):
+        parts = list_parts(workdir)
+        if not parts.own:
+            return []
+        schema = open_dataset(workdir, parts=parts).schema
+    return [field.name for field in schema if field.name not in besides and pa.types.is_floating(field.type)]
+
+
 @contextlib.contextmanager
 def _sentences(directory: Path) -> Iterator[None]:
     """Turns what pyarrow raises of a part that it cannot read into a sentence."""
