@@ -29,7 +29,7 @@ RULE = (
     "reached only if each is."
 )
 """For readers of a page."""
-CHAPTER = ClaimsChapter("What became of the targets", "Target", RULE, WORDS)
+CHAPTER = ClaimsChapter("What became of the targets", "Target", RULE, WORDS, forms=None)
 
 
 def judge_target(
@@ -54,7 +54,8 @@ def judge_target(
     verdicts = {label: UNDECIDED if quick else decide(made) for label, made in comparisons.items()}
     numbers = [f"{label}: {shown(made)} ({WORDS[verdicts[label]]})" for label, made in comparisons.items()]
     evidence = f"{measured}: {'; '.join(numbers) or 'nothing to compare'}."
-    return Claim(text, source, decide_all(verdicts.values()), evidence)
+    made = () if quick else tuple(comparisons.values())
+    return Claim(text, source, decide_all(verdicts.values()), evidence, comparisons=made)
 
 
 def count_targets(claims: Iterable[Claim]) -> str:
