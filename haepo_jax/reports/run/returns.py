@@ -28,7 +28,7 @@ def describe_final(sweep: Sweep, scores: Scores) -> str:
         f"{seeds}; the worst has {format_number(float(finals.min()))}, the best {format_number(float(finals.max()))}."
     )
     if gone:
-        text += f" {format_count(gone, 'member')} diverged and count as the worst final return."
+        text += f" {format_count(gone, 'member')} diverged, counted as the worst final return."
     if not sweep.done.all():
         text += f" The run is not complete: this is after {format_count(scores.updates, 'update')}."
     return text
