@@ -51,9 +51,9 @@ def draw_claims(sections: Iterable[Section], chapter: ClaimsChapter) -> Figure |
         + ", ".join(f"{counts[word]} {chapter.words.get(word, word)}" for word in VERDICTS if counts[word])
         + ("." if forms is None else f", on {forms[0]}."),
         caption="Every claim at once: how far the comparison that speaks least for it is from a tie, right of the "
-        "line in the direction of the claim, in half-widths of its own 95% interval, so that claims in unlike units share "
-        "an axis. An interval that crosses the line shows no difference. The lane at an end holds what is more than "
-        f"{_FAR:g} half-widths away.",
+        "line in the direction of the claim, in half-widths of its own 95% interval, so that claims in unlike units "
+        "share an axis. An interval that crosses the line shows no difference. The lane at an end holds what is more "
+        f"than {_FAR:g} half-widths away.",
     )
 
 

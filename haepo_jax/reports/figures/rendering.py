@@ -100,6 +100,8 @@ def _shorten_svg(svg: bytes) -> str:
 
     text = re.sub(r">\s+<", "><", svg.decode())
     text = re.sub(r'(?<=\s)(?:d|x|y)="[^"]*"', rounded, text)
+    # Where a marker is used it has its whole style; that of its definition would win, and not turn dark.
+    text = re.sub(r'(<path id="m\w+" d="[^"]*") style="[^"]*"', r"\1", text)
     return re.sub(
         r'<g( clip-path="[^"]*")>(<use [^>]* style="([^"]*)"/>(?:<use [^>]* style="\3"/>)*)</g>', grouped, text
     )
