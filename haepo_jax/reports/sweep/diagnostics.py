@@ -161,17 +161,19 @@ def _draw_group(
         return None
     return Drawing(
         functools.partial(figures.panels, charts, x_label=x_label, y_label=""),
-        alt=f"The {group} against {x_label}: " + "; ".join(_say_panel(*chart) for chart in charts) + ".",
+        alt=f"The {group} against {x_label}: "
+        + "; ".join(_say_panel(*chart, len(found) > 1) for chart in charts)
+        + ".",
         caption=f"The {group}: interquartile mean over the seeds that have not diverged, at each point on its own, "
         f"with its 95% bootstrap band where there are {FEWEST_SEEDS} seeds or more.",
         folded=group == _OTHERS,
     )
 
 
-def _say_panel(title: str, series: Sequence[figures.Series]) -> str:
+def _say_panel(title: str, series: Sequence[figures.Series], several: bool) -> str:
     name = title.partition(" (")[0]
     return f"{name} " + ", ".join(
-        f"{'' if len(series) == 1 else f'of {curve.label} '}{_say_change(curve.centre)}" for curve in series
+        f"{f'of {curve.label} ' if several else ''}{_say_change(curve.centre)}" for curve in series
     )
 
 
