@@ -44,9 +44,9 @@ def test_a_drawing_says_its_finding_to_those_who_do_not_see_it(written):
 
 
 def test_the_finding_counts_those_that_diverged_as_the_worst(written):
-    assert written[2].startswith("The final return is 78.")
-    assert written[2].endswith(
-        "the worst has 25, the best 81.5. 1 member diverged, counted as the worst final return."
+    assert written[2] == (
+        "The final return is 79 [51.5, 80.8], the interquartile mean over 6 seeds; the worst has 25, the best 81.5. "
+        "1 member diverged, counted as the worst final return."
     )
 
 
