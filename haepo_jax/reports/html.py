@@ -64,7 +64,7 @@ def render_document(title: str, header: str, parts: Iterable[str], more_style: s
       header: HTML of what stands first.
       parts: HTML of what follows it.
       more_style: CSS of this page, after that of all.
-      contents: HTML of the contents, which stay in view.
+      contents: HTML of the contents, which stay in view; a page of chapters has the script besides.
     """
     files = resources.files("haepo_jax.reports")
     style = files.joinpath("page.css").read_text() + write_dark_rules("figure svg") + more_style
@@ -84,7 +84,7 @@ def render_document(title: str, header: str, parts: Iterable[str], more_style: s
             "<main>",
             *parts,
             "</main>",
-            f"<script>{files.joinpath('page.js').read_text()}</script>",
+            *([f"<script>{files.joinpath('page.js').read_text()}</script>"] if contents else []),
             "</body>",
             "</html>",
             "",

@@ -36,7 +36,7 @@
     if (numbers[0] !== numbers[1]) return numbers[0] ? -1 : 1;
     return numbers[0] ? (one === other ? 0 : one < other ? -1 : 1) : one.localeCompare(other);
   };
-  all(".scroll > table").forEach((table) => {
+  all(".scroll > table, .claims").forEach((table) => {
     const body = table.tBodies[0], headings = table.tHead ? [...table.tHead.rows[0].cells] : [];
     if (body.rows.length < 2) return;
     headings.forEach((heading, column) => {

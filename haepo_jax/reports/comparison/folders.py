@@ -14,7 +14,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.reports.configs import find_differing
 from haepo_jax.reports.sweep.folder import Sweep, read_sweep
 from haepo_jax.reports.sweep.ranking import Scores, score_members
-from haepo_jax.runs.files import is_complete, read_identity
+from haepo_jax.runs.files import find_exchange_interval, is_complete, read_identity
 from haepo_jax.text import format_value
 
 _TASK = ("env", "env_kwargs", "env_params")
@@ -76,7 +76,7 @@ def _read_run(workdir: Path) -> Sweep:
             f"--workdir {workdir} holds {len(sweep.points)} swept combinations of settings; runs of one setting each "
             "are compared, and the page of a sweep compares its own."
         )
-    if sweep.config.get("pbt", {}).get("every") is not None:
+    if find_exchange_interval(sweep.config) is not None:
         raise ConfigError(
             f"--workdir {workdir} holds a run with population-based training, whose members are no independent "
             "seeds; only runs without it are compared."

@@ -47,7 +47,7 @@ def make_time_chapter(sweep: Sweep, attempts: Sequence[Attempt]) -> Chapter:
         rows = [
             (
                 str(member),
-                str(sweep.config["seed"] + member),
+                str(sweep.seed[member]),
                 f"{int(sweep.rows[member]):,}",
                 f"{int(sweep.env_steps[member].max()):,}",
                 format_number(float(sweep.returns[member, sweep.rows[member] - 1])),

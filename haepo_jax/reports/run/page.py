@@ -14,13 +14,13 @@ from haepo_jax.reports.sweep.folder import Sweep, read_sweep
 from haepo_jax.reports.sweep.page import list_config, publish_report
 from haepo_jax.reports.sweep.provenance import Attempt, describe_provenance, read_attempts_so_far
 from haepo_jax.reports.sweep.ranking import Scores, score_members
-from haepo_jax.runs.files import StrPath, read_members, read_record
+from haepo_jax.runs.files import StrPath, find_exchange_interval, read_members, read_record
 from haepo_jax.runs.metrics.reader import list_metrics, read_metric
 
 
 def publish_page(workdir: StrPath, directory: StrPath | None = None) -> PublishedReport:
     """Writes the page of a run, that of a sweep where settings vary; arguments and errors as of `publish_run`."""
-    varied = read_record(workdir).get("pbt", {}).get("every") is not None or read_members(workdir)[0]["settings"]
+    varied = find_exchange_interval(read_record(workdir)) is not None or read_members(workdir)[0]["settings"]
     return publish_report(workdir, directory) if varied else publish_run(workdir, directory)
 
 

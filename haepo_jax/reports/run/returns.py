@@ -88,7 +88,7 @@ def _name_final(scores: Scores) -> str:
 
 
 def _make_members_table(sweep: Sweep, scores: Scores) -> Table:
-    config, returns = sweep.config, np.where(np.isfinite(sweep.returns), sweep.returns, -np.inf)
+    returns = np.where(np.isfinite(sweep.returns), sweep.returns, -np.inf)
     rows = []
     for member in range(len(sweep.point)):
         done = int(sweep.rows[member])
@@ -97,7 +97,7 @@ def _make_members_table(sweep: Sweep, scores: Scores) -> Table:
         rows.append(
             (
                 str(member),
-                str(config["seed"] + member),
+                str(sweep.seed[member]),
                 format_number(float(final)),
                 format_number(best) if np.isfinite(best) else "no value",
                 f"{int(sweep.env_steps[member].max()):,}",

@@ -27,6 +27,7 @@ class Sweep:
       config: its `config.json`.
       points: the settings of each point, by dotted name.
       settings: the swept settings.
+      seed: `[members]` of each.
       point: `[members]` index of each member's point.
       groups: the names of the compiled programs.
       group: `[members]` index of each member's group.
@@ -40,6 +41,7 @@ class Sweep:
     config: Mapping[str, Any]
     points: tuple[Mapping[str, Any], ...]
     settings: tuple[Setting, ...]
+    seed: np.ndarray
     point: np.ndarray
     groups: tuple[str, ...]
     group: np.ndarray
@@ -96,6 +98,7 @@ def read_sweep(workdir: StrPath) -> Sweep:
         config=config,
         points=tuple(points),
         settings=tuple(make_setting(name, [p[name] for p in points], choices.get(name)) for name in points[0]),
+        seed=np.array([member["seed"] for member in members]),
         point=point,
         groups=tuple(groups),
         group=group,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_members, read_record
+from haepo_jax.runs.files import StrPath, find_exchange_interval, read_members, read_record
 from haepo_jax.runs.metrics.parts import list_parts, open_dataset
 from haepo_jax.text import format_settings, format_value
 
@@ -154,8 +154,7 @@ def _find_fixed_updates(workdir: StrPath) -> int | None:
     """Finds for how many updates the settings of members stay as they are; None where they never change."""
     if not (Path(workdir) / "config.json").exists():
         return None
-    pbt = read_record(workdir).get("pbt")
-    return pbt.get("every") if isinstance(pbt, dict) else None
+    return find_exchange_interval(read_record(workdir))
 
 
 def _check_rows(
