@@ -31,18 +31,18 @@ def draw_claims(sections: Iterable[Section], chapter: ClaimsChapter) -> Figure |
     if not claims:
         return None
     names, forms = [claim.text for claim in claims], chapter.forms
-    judged = np.array([_find_weakest(claim.comparisons) for claim in claims])
+    places = [_find_weakest(claim.comparisons) for claim in claims]
     axis: dict[str, Any] = {
         "x_label": "distance from a tie, in half-widths of the 95% interval",
         "reference": 0.0,
         "never": "far",
     }
     if forms is None:
-        rows = [(name, *map(float, row)) for name, row in zip(names, judged, strict=True)]
+        rows = [(name, *place) for name, place in zip(names, places, strict=True)]
         draw = functools.partial(figures.intervals, rows, style=figures.NEUTRAL, **axis)
     else:
         recommended = np.array([_find_weakest(claim.recommended_comparisons) for claim in claims])
-        points = np.stack([judged, recommended], axis=1)
+        points = np.stack([np.array(places), recommended], axis=1)
         draw = functools.partial(figures.grouped_intervals, names, forms, *np.moveaxis(points, -1, 0), **axis)
     counts = Counter(claim.verdict for claim in claims)
     return figures.responsive(

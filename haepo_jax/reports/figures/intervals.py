@@ -1,7 +1,7 @@
 """A point and its interval in each row."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import matplotlib
 import numpy as np
@@ -54,7 +54,9 @@ def intervals(
                 _draw_interval(axes, lanes, number, values[number], looks[label])
         name_rows(axes, names)
         axes.set_xlabel(wrap(x_label, 0.7 * frame.width))
-        read = read_rows((number, f"{row[0]}: {say(*row[1:], never)}") for number, row in enumerate(rows))
+        read = read_rows(
+            (number, f"{row[0]}: {say(row[1], row[2], row[3], never)}") for number, row in enumerate(rows)
+        )
         return render(canvas, frame, readings=[read_axes(axes, 0, rows=read)])
 
 
@@ -111,7 +113,9 @@ def grouped_intervals(
                     drawn = _draw_interval(axes, lanes, place, points[group, number], looks[arm])
                     for part, artist in enumerate(drawn):
                         name_part(artist, number, f"mark-{group}-{part}")
-                    read.append((place, f"{groups[group]}, {arm}: {say(*points[group, number], never)}"))
+                    read.append(
+                        (place, f"{groups[group]}, {arm}: {say(*map(float, points[group, number]), never=never)}")
+                    )
         name_rows(axes, names)
         axes.set_xlabel(wrap(x_label, 0.7 * frame.width))
         handles = [make_handle(arm, style, line=False) for arm, style in looks.items()]
@@ -127,5 +131,11 @@ def _draw_interval(axes: Axes, lanes: Lanes, row: float, values: np.ndarray, sty
         if np.isinf(end) and not np.isinf(value):
             drawn += axes.plot(lanes.place(end), row, color=style.colour, marker=arrow, markersize=5, zorder=2)
     marker = style.marker if np.isfinite(value) else ">" if value > 0 else "<"
-    point = {"color": style.colour, "marker": marker, "markersize": 6.5, "markeredgewidth": 0, "zorder": 3}
+    point: dict[str, Any] = {
+        "color": style.colour,
+        "marker": marker,
+        "markersize": 6.5,
+        "markeredgewidth": 0,
+        "zorder": 3,
+    }
     return drawn + axes.plot(lanes.place(value), row, **point)
