@@ -222,4 +222,4 @@ def test_few_seeds_have_no_best_and_no_interval(tmp_path, seeds):
 
 
 def test_the_best_stands_before_the_progress(tmp_path):
-    assert [*chapters(tmp_path, "one setting")] == ["best", "sensitivity", "values", "progress"]
+    assert [*chapters(tmp_path, "one setting")] == ["best", "values", "progress"]
