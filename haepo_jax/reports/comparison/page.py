@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from haepo_jax.reports.comparison.differences import compare_pairs, make_differe
 from haepo_jax.reports.comparison.folders import Compared, collect_finals, read_runs
 from haepo_jax.reports.configs import find_differing, write_value
 from haepo_jax.reports.formatting import format_interval_cell, format_number
-from haepo_jax.reports.page import Report, Section, Table
+from haepo_jax.reports.page import ConfigListing, Report, Section, Table
 from haepo_jax.reports.publishing import PublishedReport
 from haepo_jax.reports.run.page import name_algorithm
 from haepo_jax.reports.sweep.analysis import format_count
@@ -50,7 +51,8 @@ def publish_comparison(workdirs: Sequence[Path], directory: Path | None = None) 
 
 
 def _make_report(runs: Sequence[Compared]) -> Report:
-    configs, provenance = [], {}
+    configs: list[ConfigListing] = []
+    provenance: dict[str, Any] = {}
     for run in runs:
         attempts = read_attempts_so_far(run.workdir)
         listing = list_config(run.workdir, run.sweep, attempts, name_algorithm(run.sweep))

@@ -113,14 +113,17 @@ def grouped_intervals(
                     drawn = _draw_interval(axes, lanes, place, points[group, number], looks[arm])
                     for part, artist in enumerate(drawn):
                         name_part(artist, number, f"mark-{group}-{part}")
-                    read.append(
-                        (place, f"{groups[group]}, {arm}: {say(*map(float, points[group, number]), never=never)}")
-                    )
+                    read.append((place, f"{groups[group]}, {arm}: {_say_point(points[group, number], never)}"))
         name_rows(axes, names)
         axes.set_xlabel(wrap(x_label, 0.7 * frame.width))
         handles = [make_handle(arm, style, line=False) for arm, style in looks.items()]
         readings = [read_axes(axes, 0, rows=read_rows(read))]
         return render(canvas, frame, handles, readings=readings, series=len(handles))
+
+
+def _say_point(point: np.ndarray, never: str) -> str:
+    value, low, high = map(float, point)
+    return say(value, low, high, never)
 
 
 def _draw_interval(axes: Axes, lanes: Lanes, row: float, values: np.ndarray, style: Style) -> list[Line2D]:

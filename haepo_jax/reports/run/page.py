@@ -1,5 +1,6 @@
 """The page of a run without swept settings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def read_evaluations(workdir: Path) -> np.ndarray | None:
     return read_metric(workdir, "eval_return") if "eval_return" in list_metrics(workdir) else None
 
 
-def _make_chapters(workdir: Path, sweep: Sweep, scores: Scores, attempts: list[Attempt]) -> tuple[Chapter, ...]:
+def _make_chapters(workdir: Path, sweep: Sweep, scores: Scores, attempts: Sequence[Attempt]) -> tuple[Chapter, ...]:
     arm = Arm("all", sweep, scores, 0, read_metrics(workdir))
     chapters = (
         make_returns_chapter(sweep, scores, read_evaluations(workdir)),
