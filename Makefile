@@ -2,6 +2,7 @@
 # make test   style, types and tests, which are compiled with few optimisations; types are checked while tests run.
 #             make test-fast runs the tests of the losses, config, reports and analysis alone; make test-slow those
 #             that take minutes, and all others compiled as for users; make test-faults those that disturb runs.
+#             Files are handed out in their order, so that the last are those of the docstrings, which are short.
 #
 # Each makes its own virtual environment in .venv first and needs nothing but Python 3.12 or newer, which
 # is looked for, or named: make test PYTHON=/usr/local/bin/python3.13
@@ -19,7 +20,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy >$(VENV)/types.txt 2>&1 & mypy=$$!; $(RUN) -m pytest -n 3 --dist loadfile; tests=$$?; \
+	$(VENV)/bin/mypy >$(VENV)/types.txt 2>&1 & mypy=$$!; $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$mypy; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
 
 test-fast: $(VENV)/.installed-test
@@ -28,7 +29,7 @@ test-fast: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m 'slow and not faults' --optimized
-	$(RUN) -m pytest -n 3 --dist loadfile --optimized
+	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --optimized
 
 test-faults: $(VENV)/.installed-test
 	$(RUN) -m pytest -m faults --optimized --timeout=1800 -s tests/faults
@@ -49,7 +50,7 @@ define install
 endef
 
 $(VENV)/.installed: setup.py
-	$(call install)
+	$(call install,[train])
 
 $(VENV)/.installed-test: setup.py
 	$(call install,[test])

@@ -38,7 +38,7 @@ def main() -> int:
     if given.gif is not None:
         animation.check_gif(given.gif, workdir, checkpoint)
     result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
-    command_line.make_console().print(tables.make_evaluation_table(result))
+    command_line.show_table(tables.make_evaluation_table(result))
     code = 0
     try:
         closing.print_sentence(f"Written to {evaluation.write(workdir, result)}.")

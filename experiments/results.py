@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.cli import command_line
+from haepo_jax.errors import ConfigError
 from haepo_jax.runtime.paths import folder
 
 _ROOT = Path(__file__).parent.parent
@@ -36,6 +37,11 @@ def main() -> int:
     given = flags.FLAGS
 
     from experiments.published import publish  # only now: a wrong flag is refused at once
+
+    if not (_ROOT / "docs").is_dir():
+        raise ConfigError(
+            "experiments.results writes the documents of a clone of the project, and is installed without them."
+        )
 
     folders = {
         name: folder(f"--{name}", value) for name in publish.SOURCES if (value := given[name].value) is not None

@@ -51,7 +51,7 @@ def main() -> int:
     """Runs the sweep or plans it, and prints its best settings."""
     given = flags.FLAGS
     workdir = None if given.dry_run else command_line.read_workdir("runs/beta_lambda")
-    sweep = from_values(command_line.read_config_values("configs/sweeps/beta_lambda.py"))
+    sweep = from_values(command_line.read_config_values("sweeps/beta_lambda"))
     loggers = command_line.read_loggers()
     processes.initialize(
         given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds, given.join_seconds

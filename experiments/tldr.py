@@ -41,7 +41,7 @@ flags.DEFINE_string(
 def main() -> int:
     """Runs the stage and prints its summary."""
     workdir = command_line.read_workdir()
-    config = from_config_dict(command_line.read_config_values("configs/tldr_generated.py"))
+    config = from_config_dict(command_line.read_config_values("tldr_generated"))
     stage = flags.FLAGS.stage
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from absl import flags, logging
 from rich.console import Console
+from rich.table import Table
 
 from experiments.cli import arguments, config_file, flag_help, launch
 from haepo_jax import components
@@ -24,9 +25,9 @@ from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.fields import leaves
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
-from haepo_jax.text import add_row, make_table, visible
+from haepo_jax.text import add_row, fit_table, make_table, visible
 
-BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
+BAD_INPUT, ALL_DIVERGED, STORAGE = launch.BAD_INPUT, 3, 4
 
 FLAGS = flags.FLAGS
 
@@ -50,7 +51,9 @@ def define_config(
     global _settings_of_config  # noqa: PLW0603
     _settings_of_config = settings
     flags.DEFINE_string(
-        "config", None, "Config file, such as configs/cartpole.py; FILE:TEXT gives its get_config an argument."
+        "config",
+        None,
+        "A shipped config by name, such as cartpole, or a config file; NAME:TEXT gives its get_config an argument.",
     )
 
 
@@ -94,7 +97,13 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     table = make_table(title, headings)
     for cells in rows:
         add_row(table, cells)
-    make_console().print(table)
+    show_table(table)
+
+
+def show_table(table: Table) -> None:
+    """Prints a table, row by row as blocks where the terminal is too narrow for it."""
+    console = make_console()
+    console.print(fit_table(table, console))
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -150,7 +159,7 @@ def read_config() -> ExperimentConfig:
     return from_config_dict(read_config_values())
 
 
-def read_config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
+def read_config_values(example: str = "cartpole") -> dict[str, Any]:
     """Reads the settings of `--config` with its overrides, not yet validated.
 
     Raises:
@@ -160,7 +169,7 @@ def read_config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
     if FLAGS.config is None:
         if given:
             raise ConfigError(f"--config.{given[0].name} needs --config=FILE, the config that it changes.")
-        raise ConfigError(f"--config is missing: give a config file, such as --config={example}.")
+        raise ConfigError(f"--config is missing: give a shipped config or a config file, such as --config={example}.")
     return config_file.load(FLAGS.config, given, _settings())
 
 

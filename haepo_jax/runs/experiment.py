@@ -37,6 +37,7 @@ from haepo_jax.runtime.watchdog import STALL_SECONDS
 from haepo_jax.text import visible
 
 _PLACEMENT = Placement()
+_MANY_MEMBERS = 100_000  # which take seconds to list
 
 
 def run(
@@ -56,7 +57,8 @@ def run(
     """
     check_config(config)
     folder = _check_folder(workdir)
-    sizes.check(config, number_of_members(config), workdir=folder)  # before they are listed
+    if (members := number_of_members(config)) > _MANY_MEMBERS:  # `run_sweep` checks too, but has them listed
+        sizes.check(config, members, workdir=folder)
     sweep = of_experiment(config)
     return run_sweep(
         sweep,

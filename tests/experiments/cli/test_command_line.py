@@ -14,9 +14,9 @@ from haepo_jax.language.config import setting_names as language_setting_names
 CARTPOLE = "--config=configs/cartpole.py"
 
 BAD = {
-    "no config": (["--workdir=W"], "--config is missing: give a config file"),
+    "no config": (["--workdir=W"], "--config is missing: give a shipped config or a config file"),
     "no workdir": ([CARTPOLE], "--workdir is missing: give the run a folder"),
-    "a config that does not exist": (["--config=configs/cartpol.py", "--workdir=W"], "is not a file"),
+    "a config that does not exist": (["--config=configs/cartpol.py", "--workdir=W"], "did you mean cartpole?"),
     "an unknown flag": ([CARTPOLE, "--wrkdir=W"], "--wrkdir is not a flag; did you mean workdir?"),
     "an unknown setting": (
         [CARTPOLE, "--workdir=W", "--config.num_sedes=3"],

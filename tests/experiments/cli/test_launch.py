@@ -41,3 +41,8 @@ def test_figures_need_no_backend_of_the_users(backend):
     )
     finished = run("", then, MPLBACKEND=backend)
     assert (finished.returncode, finished.stdout.splitlines()[-1:]) == (0, ["False"]), finished.stderr
+
+
+def test_python_looks_for_garbage_seldom_while_a_command_loads_and_traces():
+    finished = run("prints_results=True", "import gc; launch.cancel_notice(); print(gc.get_threshold()[0])")
+    assert (finished.returncode, finished.stdout) == (0, "10000\n")
