@@ -15,7 +15,7 @@ SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "bench
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
-_FIGURES = {
+FIGURES = {
     "paper": {
         "bandits.svg": "bandits-1.svg",
         "cartpole_returns.svg": "cartpole-1.svg",
@@ -119,9 +119,7 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
         results[name] = {"command": _COMMANDS[name]} | gather.study(source, quoted)
         if name in folders:
             texts |= {docs / name / file: _read(source / file) for file in _SAME}
-            texts |= {
-                docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in _FIGURES[name].items()
-            }
+            texts |= {docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in FIGURES[name].items()}
     if "benchmark" in folders:
         results["speed"] |= gather.speed(folders["benchmark"])
         results["peers"] |= gather.peers(folders["benchmark"]) or {}

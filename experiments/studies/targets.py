@@ -31,7 +31,7 @@ RULE = (
     "reached only if each is. One that so many seeds are to reach is reached if they do and missed if they do not."
 )
 """For readers of a page."""
-CHAPTER = ClaimsChapter("What became of the targets", "Target", RULE, WORDS)
+CHAPTER = ClaimsChapter("What became of the targets", "Target", RULE, WORDS, forms=None)
 
 
 def judge_target(
@@ -56,7 +56,8 @@ def judge_target(
     verdicts = {label: UNDECIDED if quick else decide(made) for label, made in comparisons.items()}
     numbers = [f"{label}: {shown(made)} ({WORDS[verdicts[label]]})" for label, made in comparisons.items()]
     evidence = f"{measured}: {'; '.join(numbers) or 'nothing to compare'}."
-    return Claim(text, source, decide_all(verdicts.values()), evidence)
+    made = () if quick else tuple(comparisons.values())
+    return Claim(text, source, decide_all(verdicts.values()), evidence, comparisons=made)
 
 
 def judge_count(
