@@ -98,7 +98,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["haepo_jax", "haepo_jax.*", "experiments", "experiments.*"]),
-    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css"]},
+    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css", "page.js"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["haepo = experiments.cli.console:main"]},
     python_requires=">=3.12",
@@ -123,6 +123,16 @@ setup(
         "mlflow": [WITH_TRAIN, "mlflow-skinny>=3,<4"],
         "cuda": [WITH_TRAIN, f"jax[cuda13]{JAX}"],
         "tpu": [WITH_TRAIN, f"jax[tpu]{JAX}"],
+        "docs": [
+            WITH_TRAIN,
+            *LANGUAGE,
+            "equinox>=0.13.8,<0.14",  # of a tutorial
+            "furo>=2025.12,<2027",
+            "latex2mathml>=3.81,<4",
+            "myst-nb>=1.4,<2",
+            "sphinx>=9.1,<10",
+            "sphinx-copybutton>=0.5.2,<0.6",
+        ],
         "test": [
             WITH_TRAIN,
             *LANGUAGE,

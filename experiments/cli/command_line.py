@@ -66,6 +66,11 @@ def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "Run folder.")
 
 
+def define_workdirs() -> None:
+    """Defines `--workdir` of a command that takes several."""
+    flags.DEFINE_multi_string("workdir", [], "Run folder; given more than once, its runs are compared.")
+
+
 def define_loggers(*, of_members: bool = True) -> None:
     """Defines `--loggers`, and `--logged_members` where a run has several; they decide no number of a run."""
     flags.DEFINE_list(
@@ -253,6 +258,26 @@ def read_workdir(example: str = "runs/cartpole") -> Path:
     if not FLAGS.workdir:
         raise ConfigError(f"--workdir is missing: give the run a folder, such as --workdir={example}.")
     return folder("--workdir", FLAGS.workdir)
+
+
+def read_workdirs(example: str = "runs/cartpole") -> list[Path]:
+    """Reads the folders of all `--workdir`.
+
+    Raises:
+      ConfigError: none is given, or one is no folder.
+    """
+    if not any(FLAGS.workdir):
+        raise ConfigError(f"--workdir is missing: give the run a folder, such as --workdir={example}.")
+    return [folder("--workdir", given) for given in FLAGS.workdir]
+
+
+def read_folder(flag: str, given: str | None) -> Path | None:
+    """Reads the folder of a flag that need not be given; it need not be there yet.
+
+    Raises:
+      ConfigError: it is no folder.
+    """
+    return None if given is None else folder(flag, given)
 
 
 def _settings() -> dict[str, Setting]:
