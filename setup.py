@@ -98,7 +98,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["haepo_jax", "haepo_jax.*", "experiments", "experiments.*"]),
-    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css"]},
+    package_data={"haepo_jax": ["py.typed"], "haepo_jax.reports": ["page.css", "page.js"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["haepo = experiments.cli.console:main"]},
     python_requires=">=3.12",
