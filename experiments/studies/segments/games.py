@@ -53,7 +53,7 @@ class Games:
         return self.tried[method.name].chosen
 
     def on_breakout(self, method: Method) -> Learned:
-        """Returns what a method came to on the game that settings were chosen on."""
+        """Returns what a method came to on Breakout."""
         return next(by[method.name] for by in self.learned[MLP] if by[method.name].task == BREAKOUT)
 
     def together(self, network: str, method: Method) -> np.ndarray:
