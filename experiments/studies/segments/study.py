@@ -73,7 +73,8 @@ def _describe_fairness(of_games: games.Games, scale: Scale) -> Fairness:
             "networks. So few seeds choose noisily, and on a single game it may not be the best of either.",
             f"Reported are {scale.seeds} seeds from 0 up, {name_bands(scale.seeds, '95% bootstrap intervals')}"
             + (f"; with the convolutional network {scale.cnn_seeds}." if scale.cnn_seeds else "."),
-            "HAEPO got more attention than PPO: what is not chosen here was found on Breakout, on other seeds. "
+            "HAEPO got more attention than PPO: its share of the effective sample size, 0.7, was the best of 0.5, 0.7 "
+            "and 0.9 on the tuning seeds, and what else is not chosen here was found on Breakout, on other seeds. "
             "Lengths and sharpness are compared with the setting that was chosen for segments of one step.",
             "Policies that remember have the default config on MemoryChain, and segments of one step on POPGym; "
             "nothing was tuned for them.",
