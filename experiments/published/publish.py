@@ -11,11 +11,11 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "segments", "pbt", "tldr", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
-_FIGURES = {
+FIGURES = {
     "paper": {
         "bandits.svg": "bandits-1.svg",
         "cartpole_returns.svg": "cartpole-1.svg",
@@ -30,6 +30,12 @@ _FIGURES = {
         "games.svg": "games-1.svg",
         "lengths.svg": "lengths-1.svg",
         "sharpness.svg": "sharpness-1.svg",
+    },
+    "agents": {
+        "returns.svg": "ranking-1.svg",
+        "sample_sizes.svg": "ranking-2.svg",
+        "exploitability.svg": "self-play-1.svg",
+        "ratings.svg": "self-play-2.svg",
     },
     "pbt": {},
     "tldr": {
@@ -60,6 +66,14 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.SEGMENTS_SHARPNESS: ("sharpness", 0, ()),
         blocks.SEGMENTS_MEMORY: ("memory", 0, ()),
     },
+    "agents": {
+        blocks.AGENTS_RETURNS: ("ranking", 0, ()),
+        blocks.AGENTS_WEIGHTS: ("ranking", 1, ()),
+        blocks.AGENTS_SELF_PLAY: ("self-play", 0, ()),
+        blocks.AGENTS_REFERENCES: ("self-play", 1, ()),
+        blocks.AGENTS_RIDDLE: ("switch-riddle", 0, ()),
+        blocks.AGENTS_SPREAD: ("simple-spread", 0, ()),
+    },
     "pbt": {},
     "tldr": {
         blocks.POLICIES: ("comparison", 0, ()),
@@ -72,6 +86,7 @@ _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
     "suite": "python -m experiments.suite --workdir=runs/suite",
     "segments": "python -m experiments.segments --workdir=runs/segments",
+    "agents": "python -m experiments.agents --workdir=runs/agents",
     "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
 }
@@ -104,9 +119,7 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
         results[name] = {"command": _COMMANDS[name]} | gather.study(source, quoted)
         if name in folders:
             texts |= {docs / name / file: _read(source / file) for file in _SAME}
-            texts |= {
-                docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in _FIGURES[name].items()
-            }
+            texts |= {docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in FIGURES[name].items()}
     if "benchmark" in folders:
         results["speed"] |= gather.speed(folders["benchmark"])
         results["peers"] |= gather.peers(folders["benchmark"]) or {}

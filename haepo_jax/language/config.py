@@ -67,6 +67,8 @@ class ModelConfig:
 
     path: str = ""
     """Folder with `config.json`, `*.safetensors` and `tokenizer.json`; when empty, the sizes below."""
+    tokenizer: str = ""
+    """Folder with the `tokenizer.json` of a model that starts from random parameters on data of one's own."""
     family: str = choice("qwen3", FAMILIES)
     """Architecture of the decoder."""
     hidden_size: int = count(64, low=2, high=MOST)
@@ -341,7 +343,9 @@ def unread(config: LanguageConfig) -> dict[str, str]:
         reasons |= dict.fromkeys(of_samples, why)
     reasons |= _find_unread_data(config) | _find_unread_rewards(config)
     if config.model.path:
-        reasons |= {f"model.{name}": "config.model.path gives the model" for name in _SIZES}
+        reasons |= {f"model.{name}": "config.model.path gives the model" for name in ("tokenizer", *_SIZES)}
+    elif is_generated(config.data):
+        reasons["model.tokenizer"] = "the generated task has a tokenizer of its own"
     for section in ("model", "reward"):
         if not getattr(config, section).adapter_rank:
             reasons[f"{section}.adapter_alpha"] = f"config.{section}.adapter_rank is 0"
@@ -379,6 +383,11 @@ def _find_unread_rewards(config: LanguageConfig) -> dict[str, str]:
 def has_own_prompts(data: DataConfig) -> bool:
     """Returns whether the data are prompts of one's own, with any columns, rather than posts with summaries."""
     return bool(data.prompts or data.held_out_prompts or data.test_prompts)
+
+
+def is_generated(data: DataConfig) -> bool:
+    """Returns whether the data are the generated task, for want of any of one's own."""
+    return not data.demonstrations and not has_own_prompts(data)
 
 
 def is_judged_on_host(config: LanguageConfig) -> bool:

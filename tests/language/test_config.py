@@ -193,13 +193,14 @@ def test_the_record_of_a_stage_holds_the_settings_that_the_stage_reads():
     assert "grpo" in rl and "haepo" not in rl and "sft" not in rl
 
 
-def test_a_folder_of_before_there_were_reward_functions_stays_valid():
+def test_a_folder_of_before_there_were_reward_functions_and_own_tokenizers_stays_valid():
     now = stage_settings(from_config_dict({}), "rl")
     own = [("data", PromptSettings()), ("rl", ResponseSettings()), ("rl", RewardFunctionSettings())]
     old = json.loads(json.dumps(now))
     for section, settings in own:
         for field in dataclasses.fields(settings):
             del old[section][field.name]
+    del old["model"]["tokenizer"]
     defaults = dataclasses.asdict(LanguageConfig())
     assert differing_fields(old, now, defaults) == []
     new = stage_settings(from_config_dict({"rl": {"rewards": "format"}, "data": {"prompt_length": 9}}), "rl")
@@ -220,6 +221,9 @@ def test_a_folder_of_before_there_were_reward_functions_stays_valid():
         ({"data": {"prompts": "x"}}, "rl.evaluate_every", "config.data.held_out_prompts is empty"),
         ({"algorithm": "dpo"}, "rl.filter_groups", "config.algorithm is dpo, which learns from comparisons"),
         ({"algorithm": "dpo"}, "rl.rewards", None),
+        ({}, "model.tokenizer", "the generated task has a tokenizer of its own"),
+        ({"model": {"path": "x"}}, "model.tokenizer", "config.model.path gives the model"),
+        ({"data": {"prompts": "x"}}, "model.tokenizer", None),
     ],
 )
 def test_what_nothing_reads_of_rewards_and_prompts_is_known(values, name, reason):

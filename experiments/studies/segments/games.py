@@ -8,10 +8,10 @@ import numpy as np
 from experiments.studies.drawing import draw, make_curve
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
-from experiments.studies.segments.learning import Learned, learn, measure_random
 from experiments.studies.segments.methods import HAEPO, METHODS, PPO, change
 from experiments.studies.segments.scale import Scale
 from experiments.studies.segments.tasks import BREAKOUT, ELSEWHERE, ELSEWHERE_STEPS
+from experiments.studies.suite.learning import Learned, learn, measure_random
 from experiments.studies.suite.sections import estimate_together
 from experiments.studies.suite.selection import Setting, Tried, choose_one, tune
 from experiments.studies.targets import judge_target

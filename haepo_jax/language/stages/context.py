@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.config import LanguageConfig, ModelConfig, RewardConfig, has_own_prompts
+from haepo_jax.language.config import LanguageConfig, ModelConfig, RewardConfig, is_generated
 from haepo_jax.language.data.corpus import locate_data
 from haepo_jax.language.model.architecture import Architecture
 from haepo_jax.language.model.decoder import Adapter, Decoder
@@ -82,8 +82,7 @@ def make_context(config: LanguageConfig, workdir: Path, *, batch_size: int = _HE
     mesh = make_mesh(config.mesh.fsdp, batch_size)
     with storage_errors(workdir):
         data = locate_data(config.data, workdir / "data")
-    generated = not config.data.demonstrations and not has_own_prompts(config.data)
-    return StageContext(dataclasses.replace(config, data=data), workdir, mesh, generated)
+    return StageContext(dataclasses.replace(config, data=data), workdir, mesh, is_generated(config.data))
 
 
 @contextlib.contextmanager

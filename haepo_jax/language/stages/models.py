@@ -94,15 +94,14 @@ def make_first_model(context: StageContext) -> tuple[Model, Tokenizer]:
     """Makes the model that fine-tuning begins with, and its tokenizer: read from a folder, or a random one.
 
     Raises:
-      ConfigError: the config names no model, and its data are not the generated task, which has a tokenizer.
+      ConfigError: the config names neither model nor tokenizer, and its data are not the generated task, which has a
+        tokenizer.
     """
     model, seed = context.config.model, context.config.seed
     if model.path:
         folder = _check_given("--config.model.path", model.path)
         return context.read(folder), Tokenizer.from_folder(folder)
-    if not context.generated:
-        raise ConfigError("config.model.path is empty: data of your own need a model with its tokenizer.")
-    tokenizer = Tokenizer.from_folder(context.workdir / "data")
+    tokenizer = Tokenizer.from_folder(_find_tokenizer(context))
     architecture = make_architecture(
         model.family,
         head_dim=model.hidden_size // model.num_heads,
@@ -130,6 +129,19 @@ def make_first_model(context: StageContext) -> tuple[Model, Tokenizer]:
 
     params = jax.jit(init, out_shardings=shard_parameters(context.mesh, jax.eval_shape(init)))()
     return Model(architecture, params, None, {}), tokenizer
+
+
+def _find_tokenizer(context: StageContext) -> Path:
+    """Finds the folder of the tokenizer of a model that starts from random parameters."""
+    if context.generated:
+        return context.workdir / "data"
+    given = context.config.model.tokenizer
+    if not given:
+        raise ConfigError(
+            "config.model.path is empty: data of your own need a model with its tokenizer, or for a model that starts "
+            "from random parameters the folder of one as config.model.tokenizer."
+        )
+    return _check_given("--config.model.tokenizer", given)
 
 
 def split_trainable(context: StageContext, decoder: Decoder, params: Params) -> tuple[Params | None, Params]:

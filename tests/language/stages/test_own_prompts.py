@@ -18,9 +18,12 @@ from helpers.stopped_stages import stop_after
 from haepo_jax import components
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language.config import from_config_dict
+from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.hugging_face.folder import read_model
 from haepo_jax.language.stages import stages
+from haepo_jax.language.stages.context import make_context
 from haepo_jax.language.stages.evaluation import evaluate
+from haepo_jax.language.stages.models import make_first_model
 from haepo_jax.language.stages.samples import list_parts, read_samples
 from haepo_jax.reports.samples import write_samples_page
 from haepo_jax.runs.json_files import read_json
@@ -113,6 +116,30 @@ def test_responses_are_written_with_their_rewards_one_part_an_update(trained):
         assert len(text) <= tokens - ended <= 16  # a token is a letter, or a special one that is no text
     page = write_samples_page(folder).read_text()
     assert page.count('<p class="reward">') == 8 and "Update 1</h2>" in page
+
+
+def test_a_model_can_start_from_random_parameters_with_a_tokenizer_alone(trained, tmp_path):
+    tokenizer = str(trained / "models" / "my_model")
+    config = from_config_dict({"data": config_data(trained), "model": {"tokenizer": tokenizer, "num_layers": 1}})
+    model, read = make_first_model(make_context(config, tmp_path))
+    assert len(model.params["embedding"]) == read.vocab_size == Tokenizer.from_folder(tokenizer).vocab_size
+    assert model.architecture.num_layers == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            {},
+            "config.model.path is empty: data of your own need a model with its tokenizer, or for a model that starts",
+        ),
+        ({"tokenizer": "nowhere"}, "nowhere holds no tokenizer.json"),
+    ],
+)
+def test_data_of_ones_own_without_model_or_tokenizer_are_refused(trained, tmp_path, model, words):
+    config = from_config_dict({"data": config_data(trained), "model": model})
+    with pytest.raises(ConfigError, match=words):
+        make_first_model(make_context(config, tmp_path))
 
 
 def config_data(trained):
