@@ -75,6 +75,7 @@
   const addEntries = (figure) => all("svg", figure).forEach((drawing) => {
     if (drawing.ready || !drawing.getBoundingClientRect().width) return;
     drawing.ready = true;
+    if (drawing.querySelector(".name")) drawing.setAttribute("role", "group"); // what is in an img is read to no one
     all(".name", drawing).forEach((name) => {
       const series = number(name), sign = drawing.querySelector(`.${series}.key`);
       const boxes = [name, sign].filter(Boolean).map((part) => part.getBBox());
