@@ -23,7 +23,7 @@
   }
 
   // Tables: a click on a heading sorts by it, another one the other way round.
-  const infinite = /^(never|infinite|inf|∞)/;
+  const infinite = /^(never|infinite|inf|\u221e)/;
   const key = (cell) => {
     const text = cell.textContent.replace(/[✓\s]+/g, " ").trim();
     if (infinite.test(text)) return Infinity;
