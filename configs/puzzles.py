@@ -29,12 +29,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.sft.num_steps = 400
     config.sft.batch_size = 64
     config.rl.rewards = ("haepo_jax.language.rewards.puzzles:puzzle",)
-    config.rl.num_updates = 150
+    config.rl.num_updates = 120
     config.rl.num_prompts = 16
     config.rl.optimizer.learning_rate = 1e-3
     config.rl.missing_eos_penalty = 0.0  # a wrong answer earns nothing already
     config.rl.kl_penalty = 0.0
-    config.rl.evaluate_every = 15
+    config.rl.evaluate_every = 12
     config.rl.gradient = "one_shot"
     config.rl.microbatch = 128  # all at once
     return config

@@ -114,9 +114,7 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
         results[name] = {"command": _COMMANDS[name]} | gather.study(source, quoted)
         if name in folders:
             texts |= {docs / name / file: _read(source / file) for file in _SAME}
-            texts |= {
-                docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in FIGURES[name].items()
-            }
+            texts |= {docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in FIGURES[name].items()}
     if "benchmark" in folders:
         results["speed"] |= gather.speed(folders["benchmark"])
         results["peers"] |= gather.peers(folders["benchmark"]) or {}

@@ -9,10 +9,12 @@ from experiments.studies.methods import Method
 from experiments.studies.puzzles.methods import SETTINGS_PER_METHOD
 from experiments.studies.puzzles.scale import Scale
 from experiments.studies.puzzles.task import EXAMPLES, REWARD, SETTINGS, locate_puzzles
+from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.data import puzzles
 from haepo_jax.runs.files import StrPath
-from haepo_jax.runs.folder import storage_errors
+from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.runs.json_files import read_json
 
 PASSED = f"reward/{REWARD}"
 """The share of right answers, among the measures of held-out puzzles."""
@@ -30,12 +32,21 @@ class Runs(LanguageRuns):
         super().__init__(directory, settings, tuning + scale.seeds * (1 + len(scale.methods)))
 
     def write_puzzles(self) -> None:
-        """Writes the puzzles, unless all of them are there."""
-        done = self.data / "complete"
+        """Writes the puzzles, unless all of them are there.
+
+        Raises:
+          ConfigError: those that are there are not as many as this study asks for.
+        """
+        done, numbers = self.data / "complete.json", dict(self.scale.puzzles)
         if not done.exists():
             with storage_errors(self.data):
-                puzzles.write(self.data, **self.scale.puzzles)
-                done.touch()
+                puzzles.write(self.data, **numbers)
+                write_json(done, numbers)
+        elif read_json(done, dict) != numbers:
+            raise ConfigError(
+                f"{self.data} holds the puzzles of a {'full' if self.scale.quick else 'quick'} study, and this one is "
+                f"{'quick' if self.scale.quick else 'full'}; give it another --workdir."
+            )
 
     def place(self, name: str) -> tuple[Path, str]:
         """Returns where a run is done: the work folder of its seed, and its name there."""

@@ -10,6 +10,7 @@ from experiments.studies.puzzles.methods import DAPO, HAEPO
 from experiments.studies.puzzles.runs import Runs
 from experiments.studies.puzzles.scale import FULL, QUICK
 from haepo_jax.config.members import Member
+from haepo_jax.errors import ConfigError
 from haepo_jax.language.stages import stages
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.writer import MetricsWriter
@@ -103,3 +104,5 @@ def test_puzzles_are_written_once(tmp_path):
     path.write_text("kept")
     runs.write_puzzles()
     assert path.read_text() == "kept"
+    with pytest.raises(ConfigError, match="holds the puzzles of a quick study, and this one is full; give it another"):
+        Runs(tmp_path, FULL).write_puzzles()
