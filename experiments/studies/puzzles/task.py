@@ -13,7 +13,7 @@ SETTINGS: Mapping[str, Any] = {
     "data.prompt_length": 12,
     "data.response_length": 12,
     "data.num_held_out": 1024,
-    "sft.num_steps": 400,
+    "sft.num_steps": 700,
     "sft.batch_size": 64,
     "rl.rewards": (f"haepo_jax.language.rewards.puzzles:{REWARD}",),
     "rl.num_updates": 120,

@@ -28,7 +28,7 @@ LEVELS: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (2, 3), COUNTDOWN: (3,)}
 HARDER: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (4,), COUNTDOWN: (4,)}
 """Of each puzzle, those that it is judged on alone."""
 
-_HARDER_FILE = "test/harder"
+_LEARNT_FROM, _HARDER_FILE = ("examples", "train"), "test/harder"
 _LARGEST_NUMBER, _LARGEST_TARGET = 9, 99
 _CHARACTERS = "0123456789+-*/()=,>:"
 _TRIES = 500  # for a puzzle that is new; more mean that there are hardly any left
@@ -64,7 +64,7 @@ def write(
     folder: str | Path,
     *,
     seed: int = 0,
-    num_examples: int = 4000,
+    num_examples: int = 6000,
     num_train: int = 4000,
     num_held_out: int = 256,
     num_test: int = 256,
@@ -82,9 +82,9 @@ def write(
     tokenizer/           `tokenizer.json` and its settings
     ==================== ==================================== ==============
 
-    No puzzle stands in two files, not even with the numbers of countdown in another order, and no prompt twice in one.
-    Half of each file is arithmetic. A row has the columns `prompt`, `completion` (an answer that is right),
-    `puzzle`, `level`, and in arithmetic `answer`, in countdown `numbers` and `target`.
+    No prompt stands twice, and no puzzle of one of the last three files in another one, not even with the numbers of
+    countdown in another order. Half of each file is arithmetic. A row has the columns `prompt`, `completion` (an
+    answer that is right), `puzzle`, `level`, and in arithmetic `answer`, in countdown `numbers` and `target`.
 
     Args:
       folder: is made if need be.
@@ -112,10 +112,10 @@ def write(
     make_tokenizer().save(folder / "tokenizer")
     (folder / "test").mkdir(exist_ok=True)
     for file, (_, count) in files.items():
-        rng = random.Random(f"{seed} puzzles {file}")
+        rng, owner = random.Random(f"{seed} puzzles {file}"), "learnt from" if file in _LEARNT_FROM else file
 
-        def is_new(drawn: _Drawn, file: str = file) -> bool:
-            if drawn.row["prompt"] in prompts or owners.setdefault(drawn.key, file) != file:
+        def is_new(drawn: _Drawn, owner: str = owner) -> bool:
+            if drawn.row["prompt"] in prompts or owners.setdefault(drawn.key, owner) != owner:
                 return False
             prompts.add(drawn.row["prompt"])
             return True
