@@ -7,7 +7,8 @@ python -m experiments.tldr --config=configs/puzzles.py --workdir=runs/puzzle --s
 python -m experiments.tldr --config=configs/puzzles.py --workdir=runs/puzzle --stage=evaluate \
     --config.evaluation.num_samples=16 --config.data.test_prompts=runs/puzzles/data/test/learnt.jsonl
 
-Takes TODO. Expect TODO.
+Takes about 1 minute for `sft` and 1 for `rl` on 2 idle CPU cores. Expect that `sft` solves a fifth of the test puzzles
+by its likeliest answers; what each method makes of that is in docs/puzzles.md.
 """
 
 import ml_collections
@@ -31,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.rl.rewards = ("haepo_jax.language.rewards.puzzles:puzzle",)
     config.rl.num_updates = 120
     config.rl.num_prompts = 16
-    config.rl.optimizer.learning_rate = 1e-3
+    config.rl.optimizer.learning_rate = 2e-4
     config.rl.missing_eos_penalty = 0.0  # a wrong answer earns nothing already
     config.rl.kl_penalty = 0.0
     config.rl.evaluate_every = 12
