@@ -2,6 +2,10 @@
 # make test   style, types and tests, which are compiled with few optimisations; types are checked while tests run.
 #             make test-fast runs the tests of the losses, config, reports and analysis alone; make test-slow those
 #             that take minutes, and all others compiled as for users; make test-faults those that disturb runs.
+#             Files are handed out in their order, so that the last are those of the docstrings, which are short.
+#
+# make docs   builds the documentation site into build/site, in an environment of its own (.venv-docs); a broken link, a
+#             public name without a docstring or any other warning fails.
 #
 # Each makes its own virtual environment in .venv first and needs nothing but Python 3.12 or newer, which
 # is looked for, or named: make test PYTHON=/usr/local/bin/python3.13
@@ -10,8 +14,9 @@ PYTHON ?= $(shell for python in python3.12 python3.13 python3.14 python3 python;
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 && echo $$python && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
+DOCS := .venv-docs
 
-.PHONY: demo test test-fast test-slow test-faults format
+.PHONY: demo docs test test-fast test-slow test-faults format
 
 demo: $(VENV)/.installed
 	$(RUN) -m experiments.train --config=configs/cartpole.py --workdir=runs/demo
@@ -19,7 +24,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy >$(VENV)/types.txt 2>&1 & mypy=$$!; $(RUN) -m pytest -n 3 --dist loadfile; tests=$$?; \
+	$(VENV)/bin/mypy >$(VENV)/types.txt 2>&1 & mypy=$$!; $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$mypy; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
 
 test-fast: $(VENV)/.installed-test
@@ -28,10 +33,15 @@ test-fast: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m 'slow and not faults' --optimized
-	$(RUN) -m pytest -n 3 --dist loadfile --optimized
+	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --optimized
 
 test-faults: $(VENV)/.installed-test
 	$(RUN) -m pytest -m faults --optimized --timeout=1800 -s tests/faults
+
+docs: $(DOCS)/.installed
+	rm -rf build/site  # and nothing is remembered, as a warning is shown for what is read alone
+	$(DOCS)/bin/sphinx-build --fail-on-warning --fresh-env --quiet -c docs/site -d build/site_cache . build/site
+	@echo "The site is there: build/site/index.html"
 
 format: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check --fix .
@@ -42,15 +52,18 @@ format: $(VENV)/.installed-test
 define install
 	@test -n "$(PYTHON)" || { echo "haepo_jax needs Python 3.12 or newer, and none was found (python3 is \
 	$$(python3 --version 2>&1)). Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.$(1)'
-	$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.$(1)'
+	$(@D)/bin/python -m compileall -qq -j 0 -x '/tests/' $(@D)/lib || true
 	touch $@
 endef
 
 $(VENV)/.installed: setup.py
-	$(call install)
+	$(call install,[train])
 
 $(VENV)/.installed-test: setup.py
 	$(call install,[test])
 	touch $(VENV)/.installed
+
+$(DOCS)/.installed: setup.py
+	$(call install,[docs])

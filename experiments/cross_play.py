@@ -36,7 +36,7 @@ def main() -> int:
         workdir, games=given.games, seed=given.seed, checkpoints=checkpoints, greedy=given.greedy
     )
     rated = report.rate_all(result)
-    command_line.make_console().print(report.make_ratings_table(rated))
+    command_line.show_table(report.make_ratings_table(rated))
     folder = report.write(workdir, rated)
     best = rated.result.players[rated.order[0]]
     closing.print_sentence(f"Written to {folder}: {report.GAMES}, {report.RATINGS} and {report.FIGURE}.")

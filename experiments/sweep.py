@@ -1,6 +1,6 @@
 """Runs a sweep, settings x seeds, on all devices of all processes, or resumes one that was stopped.
 
-python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=runs/beta_lambda
+python -m experiments.sweep --config=sweeps/beta_lambda --workdir=runs/beta_lambda
 
 Of a run of several processes the same command is started once on every host: docs/sweeps.md.
 """
@@ -51,7 +51,7 @@ def main() -> int:
     """Runs the sweep or plans it, and prints its best settings."""
     given = flags.FLAGS
     workdir = None if given.dry_run else command_line.read_workdir("runs/beta_lambda")
-    sweep = from_values(command_line.read_config_values("configs/sweeps/beta_lambda.py"))
+    sweep = from_values(command_line.read_config_values("sweeps/beta_lambda"))
     loggers = command_line.read_loggers()
     processes.initialize(
         given.coordinator, given.num_processes, given.process_id, given.heartbeat_seconds, given.join_seconds

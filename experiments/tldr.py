@@ -1,11 +1,11 @@
 """Fine-tunes a language model, stage by stage, in one folder.
 
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=sft
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=reward
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=rl --config.algorithm=grpo
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=evaluate
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=samples
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=sft
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=reward
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=rl --config.algorithm=grpo
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=evaluate
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=memory
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=samples
 """
 
 from experiments.cli import launch
@@ -41,7 +41,7 @@ flags.DEFINE_string(
 def main() -> int:
     """Runs the stage and prints its summary."""
     workdir = command_line.read_workdir()
-    config = from_config_dict(command_line.read_config_values("configs/tldr_generated.py"))
+    config = from_config_dict(command_line.read_config_values("tldr_generated"))
     stage = flags.FLAGS.stage
     if stage is None:
         raise ConfigError(f"--stage is missing: choose one of {', '.join(STAGES)}.")

@@ -1,6 +1,6 @@
 """Trains a population of seeds on an environment, or resumes a run that was stopped.
 
-python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
+python -m experiments.train --config=cartpole --workdir=runs/cartpole
 """
 
 from experiments.cli import launch
@@ -62,7 +62,7 @@ def main() -> int:
         closing.print_sentence(f"{workdir} is complete already; nothing to do{drawn}.")
     else:
         make = tables.make_populations_table if "populations" in summary else tables.make_returns_table
-        command_line.make_console().print(make(summary, f"{config.env}, {config.algorithm}"))
+        command_line.show_table(make(summary, f"{config.env}, {config.algorithm}"))
         closing.print_sentence(f"{tables.describe_speed(summary)} Learning curve: {figure}")
     if summary["rows_with_returns_sum_not_positive"]:
         closing.print_sentence(

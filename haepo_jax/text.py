@@ -3,8 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+_UNLIMITED = 10**6  # columns
 
 
 def visible(text: object) -> str:
@@ -101,3 +105,33 @@ def make_table(title: str, headings: Sequence[str]) -> Table:
 def add_row(table: Table, cells: Sequence[str]) -> None:
     """Adds a row of plain text."""
     table.add_row(*map(make_cell, cells))
+
+
+def fit_table(table: Table, console: Console) -> RenderableType:
+    """Returns a table as it is where the console holds it, else each of its rows as a block of one cell a line.
+
+    Example:
+      >>> table = make_table("Last updates", ("setting", "mean"))
+      >>> add_row(table, ("all", "500"))
+      >>> narrow = Console(width=16)
+      >>> narrow.print(fit_table(table, narrow))
+      Last updates
+      setting  all
+      mean     500
+    """
+    first = [str(cell) for cell in (table.columns[0].header, *table.columns[0].cells)]
+    could_give_way = max(map(cell_len, first)) - max(cell_len(word) for text in first for word in text.split() or [""])
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    if console.measure(table, options=unlimited).maximum - could_give_way <= console.width:
+        return table
+    headings = [str(column.header) for column in table.columns]
+    blocks: list[RenderableType] = [make_cell(table.title)]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        if len(blocks) > 1:
+            blocks.append("")
+        block = Table.grid("", "", padding=(0, 2))
+        block.columns[0].no_wrap, block.columns[1].overflow = True, "fold"
+        for heading, cell in zip(headings, cells, strict=True):
+            block.add_row(make_cell(heading), cell)
+        blocks.append(block)
+    return Group(*blocks)

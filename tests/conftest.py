@@ -1,5 +1,6 @@
 """Settings for all tests: eight virtual CPU devices, and programs that compile fast and once for all workers."""
 
+import gc
 import os
 import tempfile
 
@@ -29,6 +30,7 @@ PROGRAMS = pytest.StashKey[str]()
 
 
 def pytest_configure(config):
+    gc.set_threshold(10_000)  # as commands have it, `experiments/cli/launch.py`
     if hasattr(config, "workerinput"):
         config.stash[PROGRAMS] = config.workerinput["programs"]
     else:
@@ -42,6 +44,12 @@ def pytest_configure(config):
 def pytest_configure_node(node):
     """Gives the folder to a worker of pytest-xdist."""
     node.workerinput["programs"] = node.config.stash[PROGRAMS]
+
+
+def pytest_collection_finish(session):
+    """What is imported stays to the end, and need not be looked through for what can be freed again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _share_programs(config):

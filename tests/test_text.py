@@ -1,6 +1,9 @@
-import pytest
+import io
 
-from haepo_jax.text import format_settings, format_value, shorten_keys, visible
+import pytest
+from rich.console import Console
+
+from haepo_jax.text import add_row, fit_table, format_settings, format_value, make_table, shorten_keys, visible
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,36 @@ def test_settings_are_formatted_as_name_and_value():
 def test_names_are_shortened_only_where_no_two_of_them_share_the_last_part():
     shortened = shorten_keys({"haepo.kl_coef": 1, "haepo.num_epochs": 2, "ppo.num_epochs": 3})
     assert shortened == {"kl_coef": 1, "haepo.num_epochs": 2, "ppo.num_epochs": 3}
+
+
+ROWS = (
+    ("learning_rate=0.003, kl_coef=0.3", "16", "499.9", "0.1234", "497.8", "500.0", "0"),
+    ("learning_rate=0.001, kl_coef=0.1", "16", "12,345,678.9", "0.1", "9.5", "12,345,679.25", "1"),
+)
+
+
+def show(columns):
+    table = make_table("CartPole-v1: mean return", ("setting", "seeds", "mean", "std", "worst", "best", "diverged"))
+    for row in ROWS:
+        add_row(table, row)
+    console = Console(file=io.StringIO(), width=columns)
+    console.print(fit_table(table, console))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("columns", [30, 40, 80, 120])
+def test_no_cell_of_a_table_is_cut_in_a_narrow_terminal(columns):
+    shown = show(columns)
+    assert max(map(len, shown.splitlines())) <= columns
+    assert all(cell in shown for row in ROWS for cell in row[1:])
+    assert "…" not in shown and "diverged" in shown
+
+
+def test_a_table_that_fits_is_a_table_and_else_each_row_is_a_block():
+    assert "┃" in show(120)
+    assert [line.rstrip() for line in show(40).splitlines()][:4] == [
+        "CartPole-v1: mean return",
+        "setting   learning_rate=0.003,",
+        "          kl_coef=0.3",
+        "seeds     16",
+    ]

@@ -153,7 +153,8 @@ def measure_compiling(config: ExperimentConfig, *, repeats: int) -> list[Row]:
 
     def trace() -> float:
         jax.clear_caches()
-        return seconds(lambda: population.advance.lower(state, jnp.int32(1)))
+        fresh = make_population(config)  # as one keeps what it has traced
+        return seconds(lambda: fresh.advance.lower(state, jnp.int32(1)))
 
     def compile_it(cached: bool) -> float:
         jax.clear_caches()

@@ -28,7 +28,7 @@ from haepo_jax.runs.metrics.reader import read_metric
 from haepo_jax.runs.provenance import Provenance
 
 SOLVED = 475.0
-CONFIG = "configs/cartpole.py"
+CONFIG = "cartpole"
 """Of our training: an update has 16 episodes, and so stands for itself."""
 COLUMNS = ("code", "seeds at 475", "seconds until all are", "least to most", "whole command", "ours takes")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cli import command_line
+from experiments.cli import command_line, launch
 from haepo_jax.analysis.tables import describe_populations, describe_returns
 from haepo_jax.population.divergence import find_cause
 from haepo_jax.runs.component_files import load_sweep
@@ -29,7 +29,7 @@ def print_skipped_parts(workdir: Path) -> None:
 
 def print_next_command(command: str, workdir: Path, *arguments: str) -> None:
     """Prints the command that comes next, to be copied."""
-    line = shlex.join(["python", "-m", f"experiments.{command}", f"--workdir={workdir}", *arguments])
+    line = shlex.join([*launch.call_of(command), f"--workdir={workdir}", *arguments])
     print_sentence(f"Next: {line}")
 
 

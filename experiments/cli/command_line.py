@@ -5,6 +5,7 @@ process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -14,8 +15,10 @@ from typing import Any, NoReturn
 
 from absl import flags, logging
 from rich.console import Console
+from rich.table import Table
 
 from experiments.cli import arguments, config_file, flag_help, launch
+from experiments.cli.shipped_configs import list_configs
 from haepo_jax import components
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
@@ -24,9 +27,9 @@ from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
 from haepo_jax.fields import leaves
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
-from haepo_jax.text import add_row, make_table, visible
+from haepo_jax.text import add_row, fit_table, make_table, visible
 
-BAD_INPUT, ALL_DIVERGED, STORAGE = 2, 3, 4
+BAD_INPUT, ALL_DIVERGED, STORAGE = launch.BAD_INPUT, 3, 4
 
 FLAGS = flags.FLAGS
 
@@ -36,6 +39,8 @@ _given = arguments.Arguments((), asks_for_help=False)
 """The arguments of the command besides its own flags."""
 
 
+_SHARED = ("loggers", "logged_members")
+"""Flags that several commands take, beside config and workdir."""
 _NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
 
 
@@ -50,13 +55,20 @@ def define_config(
     global _settings_of_config  # noqa: PLW0603
     _settings_of_config = settings
     flags.DEFINE_string(
-        "config", None, "Config file, such as configs/cartpole.py; FILE:TEXT gives its get_config an argument."
+        "config",
+        None,
+        "A shipped config by name, such as cartpole, or a config file; NAME:TEXT gives its get_config an argument.",
     )
 
 
 def define_workdir() -> None:
     """Defines `--workdir`."""
     flags.DEFINE_string("workdir", None, "Run folder.")
+
+
+def define_workdirs() -> None:
+    """Defines `--workdir` of a command that takes several."""
+    flags.DEFINE_multi_string("workdir", [], "Run folder; given more than once, its runs are compared.")
 
 
 def define_loggers(*, of_members: bool = True) -> None:
@@ -89,7 +101,13 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     table = make_table(title, headings)
     for cells in rows:
         add_row(table, cells)
-    make_console().print(table)
+    show_table(table)
+
+
+def show_table(table: Table) -> None:
+    """Prints a table, row by row as blocks where the terminal is too narrow for it."""
+    console = make_console()
+    console.print(fit_table(table, console))
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -145,7 +163,7 @@ def read_config() -> ExperimentConfig:
     return from_config_dict(read_config_values())
 
 
-def read_config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
+def read_config_values(example: str = "cartpole") -> dict[str, Any]:
     """Reads the settings of `--config` with its overrides, not yet validated.
 
     Raises:
@@ -155,7 +173,7 @@ def read_config_values(example: str = "configs/cartpole.py") -> dict[str, Any]:
     if FLAGS.config is None:
         if given:
             raise ConfigError(f"--config.{given[0].name} needs --config=FILE, the config that it changes.")
-        raise ConfigError(f"--config is missing: give a config file, such as --config={example}.")
+        raise ConfigError(f"--config is missing: give a shipped config or a config file, such as --config={example}.")
     return config_file.load(FLAGS.config, given, _settings())
 
 
@@ -242,6 +260,26 @@ def read_workdir(example: str = "runs/cartpole") -> Path:
     return folder("--workdir", FLAGS.workdir)
 
 
+def read_workdirs(example: str = "runs/cartpole") -> list[Path]:
+    """Reads the folders of all `--workdir`.
+
+    Raises:
+      ConfigError: none is given, or one is no folder.
+    """
+    if not any(FLAGS.workdir):
+        raise ConfigError(f"--workdir is missing: give the run a folder, such as --workdir={example}.")
+    return [folder("--workdir", given) for given in FLAGS.workdir]
+
+
+def read_folder(flag: str, given: str | None) -> Path | None:
+    """Reads the folder of a flag that need not be given; it need not be there yet.
+
+    Raises:
+      ConfigError: it is no folder.
+    """
+    return None if given is None else folder(flag, given)
+
+
 def _settings() -> dict[str, Setting]:
     return {setting.name: setting for setting in _settings_of_config()} if "config" in FLAGS else {}
 
@@ -252,8 +290,10 @@ def _parse(argv: list[str]) -> None:
     settings = _settings()
     _given = arguments.parse(argv, FLAGS, settings)
     if _given.asks_for_help:
-        own = [FLAGS[name] for name in ("config", "workdir", *_list_own_flags()) if name in FLAGS]
-        print(flag_help.format_help(sys.modules["__main__"].__doc__ or "", own, settings))
+        own = [FLAGS[name] for name in ("config", "workdir", *_list_own_flags(), *_SHARED) if name in FLAGS]
+        purpose = launch.word_calls(sys.modules["__main__"].__doc__ or "")
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else flag_help.WIDEST
+        print(flag_help.format_help(purpose, own, settings, list_configs() if settings else (), width))
         sys.exit(0)
 
 

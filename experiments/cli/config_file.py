@@ -1,4 +1,4 @@
-"""Config files: Python files whose `get_config` returns a ConfigDict, and the settings that override theirs."""
+"""Configs: Python files whose `get_config` returns a ConfigDict, and the settings that override theirs."""
 
 import importlib.machinery
 import importlib.util
@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from experiments.cli.arguments import Override, group_of
+from experiments.cli.shipped_configs import find_config, suggest_config
 from haepo_jax.components import make_importable
 from haepo_jax.config.checks import without
 from haepo_jax.config.meanings import Setting
@@ -22,10 +23,10 @@ _MODULE = "config_file"
 
 
 def load(given: str, overrides: Sequence[Override], settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """Loads a config file and puts the overrides in place.
+    """Loads a config and puts the overrides in place.
 
     Args:
-      given: a path, or `FILE:ARGUMENT` for a `get_config` that takes one.
+      given: a path or the name of a shipped config; with `:ARGUMENT` behind it for a `get_config` that takes one.
       overrides: settings by dotted name.
       settings: all by dotted name.
 
@@ -70,16 +71,23 @@ def _group(holder: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
 
 
 def _split_argument(given: str) -> tuple[Path, str | None]:
+    """Returns the file, and the argument behind it; what lies here goes before what is shipped under its name."""
     ends = [*(k for k, character in enumerate(given) if character == ":"), len(given)]
-    for end in reversed(ends):
-        path = Path(given[:end])
-        try:
-            found = path.is_file()
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"--config={quoted(given)[1:-1]} is no path: {_reason(error)}.") from error
-        if found:
-            return path, given[end + 1 :] if end < len(given) else None
-    raise ConfigError(f"--config={quoted(given)[1:-1]} is not a file; configs/ holds those that are shipped.")
+    for find in (_find_file, find_config):
+        for end in reversed(ends):
+            path = find(given[:end])
+            if path is not None:
+                return path, given[end + 1 :] if end < len(given) else None
+    name = given.partition(":")[0]
+    raise ConfigError(f"--config={quoted(given)[1:-1]} is neither a file nor a shipped config{suggest_config(name)}")
+
+
+def _find_file(given: str) -> Path | None:
+    path = Path(given)
+    try:
+        return path if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config={quoted(given)[1:-1]} is no path: {_reason(error)}.") from error
 
 
 def _call_get_config(path: Path, argument: str | None) -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "segments", "pbt", "tldr", "puzzles", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "puzzles", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -30,6 +30,12 @@ FIGURES = {
         "games.svg": "games-1.svg",
         "lengths.svg": "lengths-1.svg",
         "sharpness.svg": "sharpness-1.svg",
+    },
+    "agents": {
+        "returns.svg": "ranking-1.svg",
+        "sample_sizes.svg": "ranking-2.svg",
+        "exploitability.svg": "self-play-1.svg",
+        "ratings.svg": "self-play-2.svg",
     },
     "pbt": {},
     "tldr": {
@@ -64,6 +70,14 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.SEGMENTS_SHARPNESS: ("sharpness", 0, ()),
         blocks.SEGMENTS_MEMORY: ("memory", 0, ()),
     },
+    "agents": {
+        blocks.AGENTS_RETURNS: ("ranking", 0, ()),
+        blocks.AGENTS_WEIGHTS: ("ranking", 1, ()),
+        blocks.AGENTS_SELF_PLAY: ("self-play", 0, ()),
+        blocks.AGENTS_REFERENCES: ("self-play", 1, ()),
+        blocks.AGENTS_RIDDLE: ("switch-riddle", 0, ()),
+        blocks.AGENTS_SPREAD: ("simple-spread", 0, ()),
+    },
     "pbt": {},
     "tldr": {
         blocks.POLICIES: ("comparison", 0, ()),
@@ -81,6 +95,7 @@ _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
     "suite": "python -m experiments.suite --workdir=runs/suite",
     "segments": "python -m experiments.segments --workdir=runs/segments",
+    "agents": "python -m experiments.agents --workdir=runs/agents",
     "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
     "puzzles": "python -m experiments.puzzles --workdir=runs/puzzles",

@@ -59,7 +59,8 @@ def _judge_one(
         for label, made in by.items()
     ]
     paper, recommended = (decide_all(words[form].values()) for form in shown)
-    return Claim(text, source, paper, f"{measured}: {'; '.join(numbers)}.", recommended)
+    made = ((), ()) if quick else tuple(tuple(forms[form].values()) for form in shown)
+    return Claim(text, source, paper, f"{measured}: {'; '.join(numbers)}.", recommended, *made)
 
 
 def count_verdicts(sections: Iterable[Section], judged: str) -> str:

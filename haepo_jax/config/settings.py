@@ -26,6 +26,7 @@ from haepo_jax.methods import METHODS, MethodSettings
 from haepo_jax.methods.schedules import SCHEDULES, WITH_END
 
 ALGORITHMS = tuple(METHODS)
+"""The methods of the package, by name."""
 ACTIVATIONS = (
     *("tanh", "relu", "silu", "swish", "gelu", "elu", "selu", "celu", "leaky_relu", "relu6", "mish", "softplus"),
     *("sigmoid", "soft_sign", "log_sigmoid", "squareplus", "sparse_plus", "sparse_sigmoid", "identity"),
@@ -44,6 +45,7 @@ OPPONENT_DRAWS = ("uniform", "newest", "win_rate")
 SNAPSHOTS = ("own", "population")
 """Whose policies enter the pool."""
 MEMORIES = ("auto", "store", "remat", "recompute")
+"""How an update gets the log-probabilities of its steps for the gradient."""
 
 MAX_SEED = 2**32 - 1
 """A PRNG key holds 32 bits of its seed; beyond, seeds would repeat."""

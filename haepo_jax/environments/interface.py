@@ -30,6 +30,7 @@ class MultiDiscrete(NamedTuple):
 
 
 ActionSpace = Discrete | Box | MultiDiscrete
+"""What an agent may choose from."""
 
 
 def action_type(space: ActionSpace) -> jax.ShapeDtypeStruct:

@@ -27,6 +27,7 @@ from haepo_jax.losses.targets import TARGETS, log_weights_of, target_temperature
 from haepo_jax.losses.weights import effective_sample_size, plackett_luce_log_weights, weights_entropy, weights_kl
 
 PROJECTIONS = ("reverse", "forward")
+"""Which divergence of the weights from their target the loss is."""
 
 
 class HaepoMetrics(NamedTuple):

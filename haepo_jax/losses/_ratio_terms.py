@@ -30,8 +30,11 @@ from haepo_jax.losses._arrays import (
 )
 
 AGGREGATIONS = ("sequence_mean", "token_mean", "constant")
+"""What a group's sum over steps is divided by."""
 LEVELS = ("token", "sequence", "geometric_mean")
+"""What has a ratio: a step, the mean step of a trajectory, or the mean of its clipped steps."""
 SHAPES = ("clip", "cispo", "sapo", "vespo", "none")
+"""How a loss bounds the ratio."""
 _CLIPPED = ("clip", "cispo")
 _LARGEST_LOG_RATIO = 20.0
 """Above it exp continues as its tangent. exp(20) is 5e8: no policy that is trained on its own samples comes near."""

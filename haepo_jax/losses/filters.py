@@ -21,6 +21,7 @@ from haepo_jax.losses._arrays import (
 from haepo_jax.losses._ratio_terms import LEVELS, exp_or_tangent
 
 IMPORTANCE_MODES = ("truncate", "mask")
+"""What becomes of an importance weight beyond its bound: it is cut to the bound, or made 0."""
 
 
 def importance_weights(

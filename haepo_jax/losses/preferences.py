@@ -25,6 +25,7 @@ from haepo_jax.losses._arrays import (
 from haepo_jax.losses.reductions import ReduceFn, check_reduce_fn, mean_over_groups, reduce_groups
 
 PAIRS = ("all", "best_worst")
+"""Which pairs of a group are compared: all of unequal return, or the best with the worst."""
 
 
 class DpoMetrics(NamedTuple):

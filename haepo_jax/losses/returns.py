@@ -18,6 +18,7 @@ from haepo_jax.losses._arrays import (
 )
 
 NORMALIZATIONS = ("zscore", "sum", "none")
+"""How the returns of a group are normalised, see `normalize_returns`."""
 _EPSILON = 1e-8
 
 

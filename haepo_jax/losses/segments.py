@@ -27,6 +27,7 @@ from haepo_jax.losses.advantages import generalized_advantages
 from haepo_jax.losses.returns import trajectory_returns
 
 GROUPINGS = ("minibatch", "time", "start_state")
+"""Which segments compete with one another."""
 
 
 def segment_log_likelihoods(

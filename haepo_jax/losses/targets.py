@@ -28,6 +28,7 @@ from haepo_jax.losses._arrays import (
 from haepo_jax.losses.weights import plackett_luce_log_weights
 
 TARGETS = ("boltzmann", "linear")
+"""The kinds of target that the weights are drawn to, see `target_log_weights`."""
 
 
 def target_log_weights(

@@ -23,6 +23,7 @@ from haepo_jax.losses._arrays import (
 )
 
 SCORES = ("sum", "mean", "log_ratio")
+"""What the softmax ranks, see `trajectory_scores`."""
 
 
 def trajectory_scores(

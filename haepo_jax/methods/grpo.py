@@ -17,6 +17,7 @@ from haepo_jax.methods.settings import Chosen, EpochsConfig, JointConfig, Refere
 from haepo_jax.types import Metrics
 
 ADVANTAGE_SCALES = ("std", "none")
+"""What a centred return is divided by: the standard deviation of its group, or nothing."""
 
 
 @with_schedules

@@ -21,6 +21,7 @@ from haepo_jax.fields import component, is_coefficient, static_arguments
 
 CONSTANT = "constant"
 SCHEDULES = (CONSTANT, "linear", "cosine")
+"""How the learning rate or a coefficient goes from its value over a run."""
 ARGUMENTS = "_kwargs"
 """Ends the name of the arguments of a schedule."""
 SCHEDULE = "_schedule"

@@ -8,7 +8,9 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.fields import choice, count, number
 
 JOINT, OWN, ALL = "joint", "own", "all"
+"""Of several agents: their team's together, each one's own, or that of all, see `JointConfig`."""
 REFERENCES = ("none", "frozen", "periodic", "ema", "previous")
+"""How the reference policy lags behind the policy that is trained."""
 
 
 class Chosen(NamedTuple):

@@ -16,6 +16,10 @@ from haepo_jax.networks.recurrent import RecurrentTorso
 from haepo_jax.networks.torso_checks import check_cell, check_torso
 from haepo_jax.networks.torsos import MLP, TORSOS, Activation, MakeTorso
 
+_FIT: set[str] = set()
+"""Torsos of ours, with their arguments and observations, that were found to fit: a run makes its policy several times.
+Those from outside are tried each time, as their files may change."""
+
 _KIND = "the class of a flax.linen.Module, or a function that makes one"
 
 
@@ -57,12 +61,19 @@ def make_torso(config: PolicyConfig, observation_shape: tuple[int, ...]) -> Make
     components.check_arguments(path, make, kwargs=config.network_kwargs)
     make_module: Callable[[], Any] = functools.partial(make, **config.network_kwargs)
     where = f"config.{path} {components.show_name(name)}"
+    is_ours = not components.is_outside(name) and not components.is_outside(config.activation)
+    described = repr((name, sizes, config.activation, config.network_kwargs, observation_shape))
+    is_new = not is_ours or described not in _FIT
     if is_cell(factory):
         encoder = functools.partial(MLP, observation_shape, sizes[:-1], activation)
         input_size = sizes[-2] if len(sizes) > 1 else math.prod(observation_shape)
-        check_cell(where, factory, make_module, input_size)
+        if is_new:
+            check_cell(where, factory, make_module, input_size)
         make_module = functools.partial(RecurrentTorso, observation_shape, encoder, input_size, make_module)
-    check_torso(where, factory, make_module, observation_shape)
+    if is_new:
+        check_torso(where, factory, make_module, observation_shape)
+    if is_ours:
+        _FIT.add(described)
     return make_module
 
 

@@ -58,18 +58,19 @@ class Layout:
         """Of arrays `[capacity, ...]`."""
         return NamedSharding(self.mesh, OVER_MEMBERS)
 
-    def over_devices(
-        self, function: Callable, in_specs: Any, out_specs: Any, *, donate: tuple[int, ...] = ()
-    ) -> Wrapped:
-        """Spreads a function of one device's members over all devices, and jits it.
+    def over_devices(self, function: Callable, in_specs: Any, out_specs: Any) -> Wrapped:
+        """Spreads a function of one device's members over all devices, and jits it; arguments as of `spread`."""
+        return jax.jit(self.spread(function, in_specs, out_specs))
+
+    def spread(self, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        """Spreads a function of one device's members over all devices.
 
         Args:
           function: of arrays `[members_per_device, ...]`. Where devices share trajectories, the compiler divides them.
           in_specs: see `jax.shard_map`.
           out_specs: see `jax.shard_map`.
-          donate: see `jax.jit`.
         """
-        mapped = jax.shard_map(
+        return jax.shard_map(
             with_empty_constants_inside(function),
             mesh=self.mesh,
             in_specs=in_specs,
@@ -77,12 +78,9 @@ class Layout:
             check_vma=False,
             axis_names={MEMBERS} if self.trajectory_devices > 1 else {MEMBERS, TRAJECTORIES},
         )
-        return jax.jit(mapped, donate_argnums=donate)
 
     def share_trajectories(self, batch: Any) -> Any:
         """Asks the compiler to divide a batch, arrays `[members_per_device, M, ...]`, by its trajectories."""
-        if self.trajectory_devices == 1:
-            return batch
         shares = PartitionSpec(None, TRAJECTORIES)
         return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, shares), batch)
 

@@ -88,14 +88,16 @@ def place_group(
 
 def _is_small(population: Population) -> bool:
     """Says whether memory holds it by far, so that the compiler need not be asked."""
-    state = population.abstract_state()
-    batch = jax.eval_shape(jax.vmap(population.functions.collect), state)
-    arrays = jax.tree.leaves((population.template(), batch))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
+    batch = population.traced_update().batch
+    size = _count_bytes(population.template()) + population.capacity * _count_bytes(batch)
     if population.config.evaluate_every is not None:
         size *= 1 + population.config.evaluate_episodes // population.config.num_trajectories
     size += population.capacity * sizes.extra_bytes(population.config, population.functions.environment)
     return _MANY_TIMES * size / population.mesh.shape[MEMBERS] < device_bytes()
+
+
+def _count_bytes(shapes: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def _bytes_per_device(population: Population) -> int | None:

@@ -38,6 +38,7 @@ from haepo_jax.population.memory import with_memory
 from haepo_jax.population.self_play import takes_visitors
 from haepo_jax.population.sizes import batch_steps, lane_steps
 from haepo_jax.population.standing import Standing, no_standing
+from haepo_jax.population.traced_update import TracedUpdate, TraceUpdate, make_trace_update, one_member
 from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
 from haepo_jax.population.visitors import make_visit
@@ -70,6 +71,7 @@ class Population:
     """`(seeds, settings, whether a member) -> state`. Jitted."""
     still_runs: Wrapped
     """`state -> [capacity] boolean`, False once a member has stopped. Jitted."""
+    trace_update: TraceUpdate
 
     def run(self, settings: Iterable[Mapping[str, float]], seeds: Iterable[int]) -> Trained:
         """Trains each setting with each seed from the first update to the last, and writes nothing.
@@ -238,15 +240,22 @@ class Population:
         """The settings of the members that change while they train, which are metrics too."""
         return changing_settings(self.config, tuple(self.members[0].settings))
 
+    def traced_update(self) -> TracedUpdate:
+        """Traces the update of one member; `advance` is made of the same trace."""
+        return self.trace_update(self.abstract_state())
+
     def compiled(self) -> Compiled:
         """Compiles `advance` for any state of this population."""
         return self.advance.lower(self.abstract_state(), jnp.int32(1)).compile()
 
     def fingerprint(self) -> str:
         """Computes a text that is another one where the update of a member is: by loss, environment or constants."""
-        state = self.abstract_state()
-        member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
+        traced = self.traced_update()
         exchange = _make_exchange(self.config, self.members, self.functions, num_devices=1)
+        if exchange is None and self.config.evaluate_every is None:
+            return fingerprint(traced.program)
+        state = self.abstract_state()
+        member = one_member(state)
 
         def update(state: MemberState) -> Any:
             learned = self.functions.learn(state, self.functions.collect(state))
@@ -254,21 +263,17 @@ class Population:
 
         if exchange is None:
             return fingerprint(jax.make_jaxpr(update)(member))
-        pair = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), state)
-        metrics = {name: jax.ShapeDtypeStruct((2,), leaf.dtype) for name, leaf in self._learned_shapes(member).items()}
+        learned: dict[str, Any] = dict(traced.metrics)
+        if member.best is not None:
+            learned[EVAL_RETURN] = jax.ShapeDtypeStruct((), jnp.float32)
+        pair, learned = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), (member, learned)
+        )
         return fingerprint(
             jax.make_jaxpr(lambda one, two, metrics: (update(one), exchange(two, metrics, jnp.int32(1))))(
-                member, pair, metrics
+                member, pair, learned
             )
         )
-
-    def _learned_shapes(self, member: MemberState) -> Metrics:
-        """Computes the shapes of the metrics of a member's update, and of its evaluation."""
-        functions = self.functions
-        metrics = jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), member)[1]
-        if member.best is not None:
-            metrics = metrics | {EVAL_RETURN: jax.ShapeDtypeStruct((), jnp.float32)}
-        return metrics
 
     @property
     def members_here(self) -> tuple[Member, ...]:
@@ -373,6 +378,12 @@ def _assemble(
     max_chunk = max(1, min(config.num_updates, _MAX_ROWS // layout.capacity))
 
     exchange = _make_exchange(config, members, functions, num_devices=layout.mesh.shape[MEMBERS])
+    trace_update = make_trace_update(functions)
+
+    def advance(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
+        on_device = make_advance(functions, trace_update(state), layout, max_chunk, config.evaluate_every, exchange)
+        spread = layout.spread(on_device, (OVER_MEMBERS, EVERYWHERE), (OVER_MEMBERS, PartitionSpec(None, MEMBERS)))
+        return spread(state, num_updates)
 
     def start(seeds: jax.Array, settings: dict[str, jax.Array], is_member: jax.Array) -> MemberState:
         state = jax.vmap(functions.init)(jax.vmap(jax.random.key)(seeds), settings)
@@ -384,14 +395,10 @@ def _assemble(
         functions,
         layout,
         max_chunk,
-        advance=layout.over_devices(
-            make_advance(functions, layout, max_chunk, config.evaluate_every, exchange),
-            (OVER_MEMBERS, EVERYWHERE),
-            (OVER_MEMBERS, PartitionSpec(None, MEMBERS)),
-            donate=(0,),
-        ),
+        advance=jax.jit(advance, donate_argnums=0),
         start=layout.over_devices(start, OVER_MEMBERS, OVER_MEMBERS),
         still_runs=layout.over_devices(jax.vmap(functions.runs), OVER_MEMBERS, OVER_MEMBERS),
+        trace_update=trace_update,
     )
 
 

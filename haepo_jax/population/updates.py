@@ -11,6 +11,7 @@ from haepo_jax.population.exchange import Exchange
 from haepo_jax.population.held_out import EVAL_RETURN, evaluate_members
 from haepo_jax.population.layout import Layout
 from haepo_jax.population.member import MemberFunctions, MemberState, missing
+from haepo_jax.population.traced_update import TracedUpdate
 from haepo_jax.types import Metrics
 
 Advance = Callable[[MemberState, jax.Array], tuple[MemberState, Metrics]]
@@ -18,6 +19,7 @@ Advance = Callable[[MemberState, jax.Array], tuple[MemberState, Metrics]]
 
 def make_advance(
     functions: MemberFunctions,
+    traced: TracedUpdate,
     layout: Layout,
     max_chunk: int,
     evaluate_every: int | None = None,
@@ -27,6 +29,7 @@ def make_advance(
 
     Args:
       functions: of one member.
+      traced: their update.
       layout: how members lie on devices.
       max_chunk: the most updates of a call.
       evaluate_every: updates between two evaluations on held-out episodes; none by default.
@@ -39,8 +42,7 @@ def make_advance(
     """
 
     def advance(state: MemberState, num_updates: jax.Array) -> tuple[MemberState, Metrics]:
-        shapes = _metrics_shapes(functions, state)
-        recorded: dict[str, Any] = dict(shapes)
+        recorded: dict[str, Any] = dict(traced.metrics)
         if evaluate_every is not None:
             recorded[EVAL_RETURN] = jax.ShapeDtypeStruct((), jnp.float32)
         learned = dict(recorded)
@@ -56,7 +58,7 @@ def make_advance(
             return (i < num_updates) & (any_runs(state) if exchange is None else True)
 
         def learn(state: MemberState, i: jax.Array) -> tuple[MemberState, Metrics]:
-            state, metrics = _update(functions, layout, state, shapes)
+            state, metrics = _update(functions, traced, layout, state)
             if evaluate_every is not None:
                 state, metrics = evaluate_members(functions, evaluate_every, state, metrics, first[0] + i + 1)
             return state, metrics
@@ -85,10 +87,12 @@ def make_advance(
 
 
 def _update(
-    functions: MemberFunctions, layout: Layout, state: MemberState, shapes: Metrics
+    functions: MemberFunctions, traced: TracedUpdate, layout: Layout, state: MemberState
 ) -> tuple[MemberState, Metrics]:
     if layout.tile is not None:
-        return _update_in_tiles(functions, state, _no_metrics(shapes, layout.members_per_device), layout.tile)
+        return _update_in_tiles(functions, state, _no_metrics(traced.metrics, layout.members_per_device), layout.tile)
+    if layout.trajectory_devices == 1:
+        return jax.vmap(traced.update)(state)
     batch = layout.share_trajectories(jax.vmap(functions.collect)(state))
     return jax.vmap(functions.learn)(state, batch)
 
@@ -135,12 +139,6 @@ def _update_one_by_one(
     # The members that work, in order, come first: the others are never reached.
     order = jnp.argsort(~works, stable=True)
     return jax.lax.fori_loop(0, works.sum(), learn, (state, metrics))
-
-
-def _metrics_shapes(functions: MemberFunctions, state: MemberState) -> Metrics:
-    """Computes the shapes of the metrics of one member's update."""
-    member = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], state))
-    return jax.eval_shape(lambda state: functions.learn(state, functions.collect(state)), member)[1]
 
 
 def _exchanged_shapes(exchange: Exchange, state: MemberState, metrics: Metrics) -> Metrics:

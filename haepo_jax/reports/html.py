@@ -4,16 +4,20 @@
 """
 
 import base64
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape as escape_markup
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from haepo_jax.analysis.verdicts import CONTRADICTED, NO_DIFFERENCE, REPRODUCED, UNDECIDED, VERDICTS
+from haepo_jax.reports.colours import write_dark_rules
+from haepo_jax.reports.configs import find_changed, write_value
+from haepo_jax.reports.inline_svg import inline
 from haepo_jax.reports.page import Claim, ClaimsChapter, ConfigListing, Fairness, Figure, Report, Section, Table
 from haepo_jax.text import visible
 
@@ -21,8 +25,7 @@ PAPER = "https://arxiv.org/abs/2508.18884"
 
 _SIGNS = {REPRODUCED: "✓", CONTRADICTED: "✗", NO_DIFFERENCE: "=", UNDECIDED: "?"}
 _MARK = '<span aria-label="marked">✓</span>&nbsp;'
-_MEDIA_TYPES = {b"\x89PNG": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
-_NARROW = "(max-width: 640px)"
+_PNG = b"\x89PNG"
 # A sign, a number with its unit, and perhaps an interval or a share: "0.93 [0.90, 0.95]", "12k", "3 of 64", "+4.1%".
 _DIGITS = r"\d[\d.,  ]*(?:[eE][+−-]?\d+)?"
 _NUMBER = rf"[<>≤≥~≈]?\s*[+−-]?(?:{_DIGITS}|∞|inf(?:inite)?|never)\s*(?:%|k|M|G|s|ms|min|h|x|×)?"
@@ -40,18 +43,20 @@ def render(report: Report) -> str:
       HTML without references to anything outside, apart from the link to the paper. The same report gives the same
       text.
     """
+    numbers = itertools.count(1)
     chapters = [
-        _render_verdicts(report.sections, report.claims),
-        _render_contents(report),
-        *(_render_section(section, report.claims) for section in report.sections),
+        _render_verdicts(report, numbers),
+        *(_render_section(section, report.claims, numbers) for section in report.sections),
         _render_fairness(report.fairness),
         _render_configs(report.configs),
         _render_provenance(report.provenance),
     ]
-    return render_document(report.title, _render_header(report), filter(None, chapters))
+    return render_document(
+        report.title, _render_header(report), filter(None, chapters), contents=_render_contents(report)
+    )
 
 
-def render_document(title: str, header: str, parts: Iterable[str], more_style: str = "") -> str:
+def render_document(title: str, header: str, parts: Iterable[str], more_style: str = "", *, contents: str = "") -> str:
     """Renders a whole HTML file in the style of all pages.
 
     Args:
@@ -59,8 +64,10 @@ def render_document(title: str, header: str, parts: Iterable[str], more_style: s
       header: HTML of what stands first.
       parts: HTML of what follows it.
       more_style: CSS of this page, after that of all.
+      contents: HTML of the contents, which stay in view; a page of chapters has the script besides.
     """
-    style = resources.files("haepo_jax.reports").joinpath("page.css").read_text() + more_style
+    files = resources.files("haepo_jax.reports")
+    style = files.joinpath("page.css").read_text() + write_dark_rules("figure svg") + more_style
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -71,11 +78,13 @@ def render_document(title: str, header: str, parts: Iterable[str], more_style: s
             f"<title>{escape(title)}</title>",
             f"<style>\n{style}</style>",
             "</head>",
-            "<body>",
+            '<body class="chapters">' if contents else "<body>",
             header,
+            *([contents] if contents else []),
             "<main>",
             *parts,
             "</main>",
+            *([f"<script>{files.joinpath('page.js').read_text()}</script>"] if contents else []),
             "</body>",
             "</html>",
             "",
@@ -118,8 +127,9 @@ def _render_verdict(claim: Claim, words: Mapping[str, str]) -> str:
     return f'{badge} <span class="source">recommended form: {_render_badge(claim.recommended, words)}</span>'
 
 
-def _render_verdicts(sections: Sequence[Section], chapter: ClaimsChapter) -> str:
-    pairs = [(section, claim) for section in sections for claim in section.claims]
+def _render_verdicts(report: Report, numbers: Iterator[int]) -> str:
+    chapter = report.claims
+    pairs = [(section, claim) for section in report.sections for claim in section.claims]
     if not pairs:
         return ""
     counts = Counter(claim.verdict for _, claim in pairs)
@@ -138,6 +148,7 @@ def _render_verdicts(sections: Sequence[Section], chapter: ClaimsChapter) -> str
             '<section id="verdicts">',
             f"<h2>{escape(chapter.title)}</h2>",
             f'<ul class="tally">{tally}</ul>',
+            *([_render_figure(report.overview, numbers)] if report.overview else []),
             f'<p class="note">{escape(chapter.rule)}</p>',
             '<table class="claims">',
             f"<thead><tr><th>{escape(chapter.column)}</th><th>Verdict</th><th>Evidence</th><th>Study</th></tr></thead>",
@@ -163,6 +174,8 @@ def _render_evidence(text: str) -> str:
 
 def _render_contents(report: Report) -> str:
     entries = [(section.slug, section.title) for section in report.sections]
+    if any(section.claims for section in report.sections):
+        entries.insert(0, ("verdicts", report.claims.title))
     if report.fairness != Fairness():
         entries.append(("fairness", "Fairness: budgets and tuning"))
     if report.configs:
@@ -170,10 +183,22 @@ def _render_contents(report: Report) -> str:
     if report.provenance:
         entries.append(("provenance", "Provenance"))
     items = [f'<li><a href="#{slug}">{escape(title)}</a></li>' for slug, title in entries]
-    return "\n".join(['<nav aria-label="Contents">', "<h2>Contents</h2>", "<ol>", *items, "</ol>", "</nav>"])
+    if not items:
+        return ""
+    return "\n".join(
+        [
+            '<nav aria-label="Contents">',
+            "<details open><summary>Contents</summary>",
+            "<ol>",
+            *items,
+            "</ol>",
+            "</details>",
+            "</nav>",
+        ]
+    )
 
 
-def _render_section(section: Section, chapter: ClaimsChapter) -> str:
+def _render_section(section: Section, chapter: ClaimsChapter, numbers: Iterator[int]) -> str:
     claims = [
         f"<li>{_render_verdict(claim, chapter.words)} {escape(claim.text)} "
         f'<span class="source">{escape(claim.source)}</span></li>'
@@ -186,7 +211,7 @@ def _render_section(section: Section, chapter: ClaimsChapter) -> str:
             f'<p class="question">{escape(section.question)}</p>',
             *_render_list(map(escape, section.findings), "findings"),
             *([f'<ul class="verdict-list">{"".join(claims)}</ul>'] if claims else []),
-            *map(_render_figure, section.figures),
+            *_render_figures(section.figures, numbers),
             *map(_render_table, section.tables),
             '<p class="back"><a href="#verdicts">All claims</a></p>' if claims else "",
             "</section>",
@@ -199,26 +224,36 @@ def _render_list(items: Iterable[str], name: str) -> list[str]:
     return [f'<ul class="{name}">', *entries, "</ul>"] if entries else []
 
 
-def _render_figure(figure: Figure) -> str:
-    narrow = ""
-    if figure.narrow is not None:
-        narrow = f'<source media="{_NARROW}" srcset="{_make_data_uri(figure.narrow)}">'
-    return "\n".join(
-        [
-            "<figure>",
-            f'<picture>{narrow}<img src="{_make_data_uri(figure.image)}" alt="{escape(figure.alt)}"></picture>',
-            f"<figcaption>{escape(figure.caption)}</figcaption>",
-            "</figure>",
+def _render_figures(figures: Iterable[Figure], numbers: Iterator[int]) -> Iterator[str]:
+    for folded, group in itertools.groupby(figures, key=lambda figure: figure.folded):
+        drawn = [_render_figure(figure, numbers) for figure in group]
+        if folded:
+            more = f"{len(drawn)} more figure{'' if len(drawn) == 1 else 's'}"
+            yield "\n".join([f"<details><summary>{more}</summary>", *drawn, "</details>"])
+        else:
+            yield from drawn
+
+
+def _render_figure(figure: Figure, numbers: Iterator[int]) -> str:
+    """Renders a figure: a drawing as elements of the page, which a script can read, and a picture as it is."""
+    number = next(numbers)
+    wide, narrow = _read_image(figure.image), None if figure.narrow is None else _read_image(figure.narrow)
+    if wide.startswith(_PNG):
+        drawn = [f'<img src="data:image/png;base64,{base64.b64encode(wide).decode()}" alt="{escape(figure.alt)}">']
+    else:
+        kinds = {"wide has-narrow": wide, "narrow": narrow} if narrow is not None else {"wide": wide}
+        drawn = [
+            inline(image, f"figure-{number}-{kind.partition(' ')[0]}-", figure.alt, kind)
+            for kind, image in kinds.items()
         ]
-    )
+    return "\n".join(["<figure>", *drawn, f"<figcaption>{escape(figure.caption)}</figcaption>", "</figure>"])
 
 
-def _make_data_uri(image: bytes | str | Path) -> str:
+def _read_image(image: bytes | str | Path) -> bytes:
     data = image if isinstance(image, bytes) else Path(image).read_bytes()
-    for start, media_type in _MEDIA_TYPES.items():
-        if data.startswith(start):
-            return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-    raise ValueError(f"A figure is an SVG or a PNG, and this is neither: it starts with {data[:8]!r}.")
+    if not data.startswith((_PNG, b"<?xml", b"<svg")):
+        raise ValueError(f"A figure is an SVG or a PNG, and this is neither: it starts with {data[:8]!r}.")
+    return data
 
 
 def _render_table(table: Table) -> str:
@@ -280,42 +315,79 @@ def _render_configs(configs: Sequence[ConfigListing]) -> str:
             "<h2>Exact configurations</h2>",
             "<p>Of each run, what differs from the defaults, the command that runs it again, and its whole "
             "configuration.</p>",
-            *map(_render_config, configs),
+            *(
+                _render_config(group[0]) if len(group) == 1 else _render_config_group(label, group)
+                for label, group in _group_configs(configs).items()
+            ),
             "</section>",
         ]
     )
 
 
-def _render_config(listing: ConfigListing) -> str:
-    changed = [
-        f"<tr><th scope=row><code>{escape(name)}</code></th><td><code>{escape(json.dumps(value))}</code></td></tr>"
-        for name, value in _find_changed(listing.config, listing.defaults)
+def _group_configs(configs: Iterable[ConfigListing]) -> dict[str, list[ConfigListing]]:
+    groups: dict[str, list[ConfigListing]] = {}
+    for listing in configs:
+        groups.setdefault(listing.label, []).append(listing)
+    return groups
+
+
+def _render_config_group(label: str, listings: Sequence[ConfigListing]) -> str:
+    """Renders configs of one kind: what they have in common once, and what tells them apart in a table."""
+    changed = [find_changed(listing.config, listing.defaults) for listing in listings]
+    written = [{name: write_value(value) for name, value in settings.items()} for settings in changed]
+    names = list(dict.fromkeys(name for settings in written for name in settings))
+    common = [name for name in names if len({settings.get(name) for settings in written}) == 1]
+    apart = [name for name in names if name not in common]
+    rows = [
+        (listing.name, *(settings.get(name, "default") for name in apart))
+        for listing, settings in zip(listings, written, strict=True)
     ]
     return "\n".join(
         [
-            f"<details><summary>{escape(listing.label)} <code>{escape(listing.name)}</code></summary>",
-            f'<pre class="command">{escape(listing.command)}</pre>',
-            '<div class="scroll"><table class="settings"><tbody>' + "".join(changed) + "</tbody></table></div>"
-            if changed
-            else "<p>All settings are the defaults.</p>",
-            "<details><summary>config.json</summary>",
-            f"<pre>{escape_markup(json.dumps(listing.config, indent=2))}</pre>",
-            "</details>",
+            f"<details><summary>{escape(label)} ({len(listings)} runs)</summary>",
+            *(
+                f'<pre class="command">{escape(command)}</pre>'
+                for command in dict.fromkeys(x.command for x in listings)
+            ),
+            _render_settings({name: written[0][name] for name in common}),
+            _render_table(Table("What tells them apart", ("run", *apart), rows)) if apart else "",
+            *(_render_json(listing, f"config.json of {listing.name}") for listing in listings),
             "</details>",
         ]
     )
 
 
-def _find_changed(config: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """The settings that differ from the defaults, by dotted name."""
-    result: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        default = defaults.get(name)
-        if isinstance(value, Mapping) and isinstance(default, Mapping):
-            result += _find_changed(value, default, f"{prefix}{name}.")
-        elif json.dumps(value) != json.dumps(default) or name not in defaults:
-            result.append((prefix + name, value))
-    return result
+def _render_settings(written: Mapping[str, str]) -> str:
+    if not written:
+        return "<p>All settings are the defaults.</p>"
+    rows = (
+        f"<tr><th scope=row><code>{escape(name)}</code></th><td><code>{escape(value)}</code></td></tr>"
+        for name, value in written.items()
+    )
+    return f'<div class="scroll"><table class="settings"><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _render_json(listing: ConfigListing, title: str) -> str:
+    return "\n".join(
+        [
+            f'<details class="json"><summary>{escape(title)}</summary>',
+            f"<pre>{escape_markup(json.dumps(listing.config, indent=2))}</pre>",
+            "</details>",
+        ]
+    )
+
+
+def _render_config(listing: ConfigListing) -> str:
+    changed = find_changed(listing.config, listing.defaults)
+    return "\n".join(
+        [
+            f"<details><summary>{escape(listing.label)} <code>{escape(listing.name)}</code></summary>",
+            f'<pre class="command">{escape(listing.command)}</pre>',
+            _render_settings({name: write_value(value) for name, value in changed.items()}),
+            _render_json(listing, "config.json"),
+            "</details>",
+        ]
+    )
 
 
 def _render_provenance(provenance: Mapping[str, Any]) -> str:

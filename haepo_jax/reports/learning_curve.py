@@ -15,6 +15,10 @@ from haepo_jax.runs.folder import load_config, storage_errors, write_file
 from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 
 _MAX_POINTS = 200
+_MOST_CURVES = 7
+"""Of more settings the figure would be a hairball: those that end highest have a curve each, the others one."""
+_LAST_POINTS = 10
+"""Over which the end of a setting is averaged."""
 
 
 def draw_learning_curve(workdir: StrPath) -> Path:
@@ -56,13 +60,33 @@ def _draw(config: ExperimentConfig, groups: Mapping[str, np.ndarray], updates: n
     else:
         batch, episodes = f"{config.num_trajectories} episodes", "an update's episodes"
     band = " and 95% bootstrap band" if any(are_enough(len(values)) for values in groups.values()) else ""
+    shown, others = _choose_settings(groups)
+    series = [_make_series(label, groups[label], updates, alone=len(groups) == 1) for label in shown]
+    if others:
+        means = np.stack([seed_mean(groups[label]) for label in others])
+        series.append(figures.Series(f"the middle one of {len(others)} others", updates, _find_medians(means)))
     return figures.curves(
-        [_make_series(label, values, updates, alone=len(groups) == 1) for label, values in groups.items()],
+        series,
         x_label=f"updates, of {batch} each",
         y_label=f"mean return of {episodes}",
         title=f"{config.env}: {config.algorithm}, mean over {_name_runs(config, groups)}{band}",
         image_format="png",
     )
+
+
+def _choose_settings(groups: Mapping[str, np.ndarray]) -> tuple[list[str], list[str]]:
+    """Chooses the settings with a curve of their own, those that end highest where they are many; and the others."""
+    if len(groups) <= _MOST_CURVES:
+        return list(groups), []
+    ends = {label: seed_mean(seed_mean(values[:, -_LAST_POINTS:], axis=1)) for label, values in groups.items()}
+    ordered = sorted(groups, key=lambda label: -np.nan_to_num(ends[label], nan=-np.inf))
+    return ordered[: _MOST_CURVES - 1], ordered[_MOST_CURVES - 1 :]
+
+
+def _find_medians(values: np.ndarray) -> np.ndarray:
+    """Finds the median at each point over the rows that have a value there; NaN where none has."""
+    known = ~np.isnan(values).all(axis=0)
+    return np.array([np.nanmedian(column) if has else np.nan for column, has in zip(values.T, known, strict=True)])
 
 
 def _name_runs(config: ExperimentConfig, groups: Mapping[str, np.ndarray]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.analysis.verdicts import RULE, VERDICTS
+from haepo_jax.analysis.verdicts import RULE, VERDICTS, Comparison
 from haepo_jax.errors import choose
 
 _CHAPTERS = ("verdicts", "fairness", "configs", "provenance")
@@ -29,6 +29,8 @@ class Claim:
         number gets a line.
       recommended: one of `VERDICTS`, on the form of the method that is recommended here; empty for a claim that is
         not about a form of it.
+      comparisons: what decided the verdict.
+      recommended_comparisons: what decided that on the recommended form.
     """
 
     text: str
@@ -36,6 +38,8 @@ class Claim:
     verdict: str
     evidence: str
     recommended: str = ""
+    comparisons: Sequence[Comparison] = ()
+    recommended_comparisons: Sequence[Comparison] = ()
 
     def __post_init__(self) -> None:
         """Refuses an unknown verdict."""
@@ -52,12 +56,15 @@ class ClaimsChapter:
       column: what a claim is, the heading of its column.
       rule: how a verdict comes about.
       words: what a verdict is called on the page, where it is not by its own word.
+      forms: the form of the method that the verdicts are on and the recommended one, for their figure; None where
+        claims are about no forms.
     """
 
     title: str = "What became of the paper’s claims"
     column: str = "Claim of the paper"
     rule: str = RULE
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    forms: tuple[str, str] | None = ("the paper's form", "the recommended form")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +105,14 @@ class Figure:
       alt: what is to be seen, for those who do not see it.
       caption: what is drawn, over which runs, and what bands and bars mean.
       narrow: the same drawn for a phone; `image` itself is scaled down there when there is none.
+      folded: whether it is shown on demand only, with the folded figures beside it.
     """
 
     image: bytes | str | Path
     alt: str
     caption: str
     narrow: bytes | str | Path | None = None
+    folded: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +189,7 @@ class Report:
       judged: the form of the method that the verdicts on claims are on, in words; empty where they are on none.
       quick: whether this is the quick version, with fewer seeds, which is not to be cited.
       claims: how the chapter of the claims is worded.
+      overview: a figure of all claims, which stands before their table.
     """
 
     title: str
@@ -191,6 +201,7 @@ class Report:
     judged: str = ""
     quick: bool = False
     claims: ClaimsChapter = ClaimsChapter()
+    overview: Figure | None = None
 
     def __post_init__(self) -> None:
         """Refuses sections that share a slug."""

@@ -87,6 +87,12 @@ def read_members(workdir: StrPath) -> list[dict[str, Any]]:
     return members
 
 
+def find_exchange_interval(record: Mapping[str, Any]) -> Any:
+    """Finds after how many updates members copy one another, by a `config.json`; None where they never do."""
+    pbt = record.get("pbt")
+    return pbt.get("every") if isinstance(pbt, dict) else None
+
+
 def read_identity(workdir: StrPath) -> dict[str, Any] | None:
     """Reads `run.json`: the id of the run, what its numbers follow from, and the versions that began it.
 

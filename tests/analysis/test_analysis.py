@@ -278,6 +278,20 @@ def test_a_learning_curve_has_a_band_from_five_seeds_on(monkeypatch, seeds, band
     assert [curve.runs is None for curve in (*several, alone)] == [True, True, False]
 
 
+def test_of_many_settings_those_that_end_highest_have_a_curve_each_and_the_others_one(monkeypatch):
+    groups = {f"rate={k}": np.full((2, 6), float(k)) for k in range(30)}
+    groups["dead"] = np.full((2, 6), np.nan)
+    drawn = []
+    monkeypatch.setattr(figures, "curves", lambda series, **options: drawn.extend(series) or b"")
+    learning_curve._draw(fixed_config({"num_seeds": 2}), groups, np.arange(1, 7))
+    assert [curve.label for curve in drawn] == [
+        *(f"rate={k}" for k in range(29, 23, -1)),
+        "the middle one of 25 others",
+    ]
+    np.testing.assert_array_equal(drawn[-1].centre, np.full(6, 11.5))
+    assert all(curve.runs is None for curve in drawn)
+
+
 def test_the_band_holds_the_mean_and_narrows_with_seeds():
     samples = np.random.default_rng(1).normal(size=(400, 5))
     few, many = bootstrap_band(samples[:16]), bootstrap_band(samples)

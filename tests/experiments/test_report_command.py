@@ -1,7 +1,5 @@
 """`python -m experiments.report` as its user has it."""
 
-import json
-
 import numpy as np
 import pytest
 from helpers.command_runner import run
@@ -47,23 +45,15 @@ def not_begun(folder):
     write_sweep(folder, POINTS, hump_that_diverges, rows=lambda member: 0, complete=False)
 
 
-def plain_run(folder):
-    write_sweep(folder, [{}], lambda settings, seed: np.ones(UPDATES))
-    config = json.loads((folder / "config.json").read_text())
-    del config["search"]
-    (folder / "config.json").write_text(json.dumps(config))
-
-
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (no_folder, "holds no run: there is no config.json in it."),
         (nothing, "holds no run: there is no config.json in it."),
-        (not_begun, "holds a sweep that has written no metrics yet; ask again after its first updates."),
-        (plain_run, "holds a run without swept settings; a report is made of the folder of a sweep."),
+        (not_begun, "holds a run that has written no metrics yet; ask again after its first updates."),
     ],
 )
-def test_a_folder_without_a_sweep_is_refused_in_one_sentence(tmp_path, make, sentence):
+def test_a_folder_without_rows_is_refused_in_one_sentence(tmp_path, make, sentence):
     make(tmp_path)
     finished = run("experiments.report", f"--workdir={tmp_path}")
     assert finished.code == 2 and finished.out == ""
@@ -71,16 +61,31 @@ def test_a_folder_without_a_sweep_is_refused_in_one_sentence(tmp_path, make, sen
     assert not (tmp_path / "report.html").exists()
 
 
+def test_runs_are_compared_in_a_folder_of_ones_own(tmp_path):
+    folders = [
+        write_sweep(tmp_path / name, [{}], lambda settings, seed, base=base: np.full(UPDATES, base + seed), seeds=5)
+        for name, base in (("a", 10.0), ("b", 20.0))
+    ]
+    flags = [f"--workdir={folder}" for folder in folders]
+    finished = run("experiments.report", *flags, f"--output={tmp_path / 'page'}")
+    assert (finished.code, finished.err) == (0, "")
+    written, finding = finished.out.splitlines()
+    assert written == f"Written to {tmp_path / 'page' / 'report.html'}."
+    assert finding.startswith("b has the highest final return, 22 [20, 24]. b is ahead of a by final return: ")
+
+
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [
         ("--workdir=", "--workdir is missing"),
+        ("--workdir=a,--workdir=./a", "--workdir a and --workdir a are the same folder; give each run once."),
+        ("--workdir=a,--output=setup.py", "--output=setup.py is a file; give a folder."),
         ("--wrkdir=x", "--wrkdir is not a flag; did you mean workdir?"),
         ("--config.seed=1", "--config.seed needs --config=FILE"),
     ],
 )
 def test_a_wrong_flag_is_refused(flag, sentence):
-    finished = run("experiments.report", flag)
+    finished = run("experiments.report", *flag.split(","))
     assert finished.code == 2 and sentence in finished.err and len(finished.err.splitlines()) == 1
 
 

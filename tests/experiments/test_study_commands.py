@@ -9,6 +9,7 @@ from absl import flags
 from haepo_jax.reports.publishing import PublishedReport
 
 COMMANDS = {
+    "agents": ("experiments.studies.agents.study", "run_study"),
     "paper": ("experiments.studies.paper.reproduction", "reproduce"),
     "segments": ("experiments.studies.segments.study", "run_study"),
     "pbt_study": ("experiments.studies.pbt.study", "run_study"),
@@ -18,7 +19,7 @@ COMMANDS = {
 }
 
 
-FLAGS = ("quick", "cnn", "workdir", "topology", "data_only")
+FLAGS = ("quick", "cnn", "part", "baseline", "workdir", "topology", "data_only")
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def call(command, folder, settings=None, **changes):
         keep_checkpoints_every=None,
         checkpoint="last",
         loggers=[],
+        output=None,
         logged_members=["0"],
         **dict.fromkeys(("coordinator", "num_processes", "process_id", "heartbeat_seconds", "join_seconds")),
     )
@@ -56,6 +57,7 @@ def call(command, folder, settings=None, **changes):
         patch.setattr(flags, "FLAGS", given)
         patch.setattr(command_line, "FLAGS", given)
         patch.setattr(command_line, "read_workdir", lambda *_: folder)
+        patch.setattr(command_line, "read_workdirs", lambda *_: [folder])
         patch.setattr(command_line, "read_config", lambda: fixed_config(settings))
         patch.setattr(command_line, "read_config_values", lambda *_: settings)
         patch.setattr(command_line, "check_read", lambda *_: None)

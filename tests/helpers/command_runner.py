@@ -1,10 +1,11 @@
 """Runs a command line of `experiments` as its user would, in a process of its own.
 
-The process is forked from a server that has imported the heavy libraries once. None of them may start a JAX backend
-on import, as gymnax by itself does: a backend does not survive the fork.
+The process is forked from a server that has imported what commands need once. None of it may start a JAX backend on
+import, as gymnax by itself does: a backend does not survive the fork.
 """
 
 import functools
+import gc
 import multiprocessing
 import os
 import runpy
@@ -28,10 +29,12 @@ _SERVER.set_forkserver_preload(
             "distrax",
             "orbax.checkpoint",
             "ml_collections.config_flags",
-            "haepo_jax.config",
-            "haepo_jax.environments",
+            "haepo_jax.runs.experiment",
+            "haepo_jax.runs.evaluation",
+            "haepo_jax.reports.learning_curve",
+            "haepo_jax.reports.sweep.page",
         ),
-        *("matplotlib.pyplot", "scipy.stats", "pyarrow.dataset", "rich.progress"),
+        *("matplotlib.pyplot", "scipy.stats", "pyarrow.dataset", "pyarrow.parquet", "rich.progress"),
     ]
 )
 
@@ -93,6 +96,7 @@ def run(module, *arguments):
 
 
 def _main(module, arguments, outputs, environment, few_optimizations, prepare):
+    gc.freeze()  # what the server has imported stays
     os.chdir(ROOT)
     os.environ |= environment
     jax.config.update("jax_disable_most_optimizations", few_optimizations)

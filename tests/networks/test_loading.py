@@ -9,7 +9,8 @@ from helpers.policies import Rows
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments import Discrete
 from haepo_jax.errors import ConfigError
-from haepo_jax.networks import make_policy, make_torso
+from haepo_jax.networks import loading, make_policy, make_torso
+from haepo_jax.networks.torsos import MLP
 
 
 class Counts(Rows):
@@ -69,6 +70,15 @@ def test_a_torso_from_outside_keeps_its_parameters_beside_the_head():
     shapes = jax.tree.map(jnp.shape, params)
     dense = {"kernel": (4, 5), "bias": (5,)}
     assert shapes == {"Rows_0": {"Dense_0": dense, "head": {"kernel": (5, 2), "bias": (2,)}}}
+
+
+def test_a_torso_of_ours_is_tried_once_and_one_from_outside_each_time(monkeypatch):
+    tried = []
+    monkeypatch.setattr(loading, "check_torso", lambda where, factory, make, shape: tried.append((factory, shape)))
+    ours, outside = PolicyConfig(hidden_sizes=(3, 5)), PolicyConfig(network=Rows, network_kwargs={"size": 5})
+    for config, shape in ((ours, (3, 7)), (ours, (3, 7)), (ours, (7, 3)), (outside, (3, 7)), (outside, (3, 7))):
+        make_torso(config, shape)
+    assert tried == [(MLP, (3, 7)), (MLP, (7, 3)), (Rows, (3, 7)), (Rows, (3, 7))]
 
 
 def test_in_a_program_torso_and_activation_may_be_given_themselves():

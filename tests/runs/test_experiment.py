@@ -220,6 +220,25 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(finished_run, tmp_pa
     assert_same_end(workdir, finished_run[0])
 
 
+@pytest.mark.parametrize(("num_seeds", "are_listed"), [(3, True), (10**6, False)])
+def test_what_a_run_needs_is_looked_at_once_and_before_very_many_members_are_listed(
+    tmp_path, monkeypatch, num_seeds, are_listed
+):
+    seen, listed = [], []
+
+    def refuse(config, num_members, **options):
+        seen.append(num_members)
+        raise ConfigError("too large")
+
+    monkeypatch.setattr("haepo_jax.runs.experiment.sizes.check", refuse)
+    monkeypatch.setattr(
+        "haepo_jax.runs.experiment.of_experiment", lambda config: listed.append(config) or of_experiment(config)
+    )
+    with pytest.raises(ConfigError, match="too large"):
+        train(fixed_config({"num_seeds": num_seeds}), tmp_path / "run")
+    assert (seen, bool(listed)) == ([num_seeds], are_listed)
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     workdir = tmp_path / "run"
     first = Command("experiments.train", *LONG, f"--workdir={workdir}")

@@ -9,6 +9,7 @@ from helpers.listing_logger import Listing
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
 from haepo_jax.runs.loggers import MemberLoggers, make_request
+from haepo_jax.runs.loggers import open_loggers as of_folder
 
 MEMBERS = [Member(index, seed, {"haepo.temperature": 0.5}) for index, seed in ((4, 0), (5, 1), (6, 2))]
 CONFIG = {"env": "Catch-bsuite", "haepo": {"score": "sum"}, "sweep": {}}
@@ -108,15 +109,18 @@ def test_what_cannot_be_is_refused(loggers, members, sentence):
 @pytest.mark.parametrize(("logger", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, logger, package):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=rf"--loggers={logger} needs {package}: pip install -e '\.\[{logger}\]'\."):
+    with pytest.raises(
+        ConfigError, match=rf"--loggers={logger} needs {package}: pip install 'haepo_jax\[{logger}\]'\."
+    ):
         make_request([logger], (0,), 7)
 
 
-def test_without_loggers_no_member_is_asked_for(tmp_path):
-    loggers = MemberLoggers(make_request((), (99,), 7), tmp_path, MEMBERS, run_id="a", config={}, first_update=0)
-    write(loggers, 0, [1.0])
-    loggers.close()
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("loggers", "members"), [((), (99,)), ((Listing,), (3,))])
+def test_without_a_logger_of_these_members_no_file_is_read_and_nothing_is_written(tmp_path, loggers, members):
+    opened = of_folder(make_request(loggers, members, 7), tmp_path, MEMBERS, first_update=0)
+    write(opened, 0, [1.0])
+    opened.close()
+    assert Listing.made == list(tmp_path.iterdir()) == []  # there is no config.json to read
 
 
 def scalars_of(directory):

@@ -17,7 +17,7 @@ from haepo_jax.analysis.statistics import probability_of_improvement
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, decide
 from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import explain_brackets, format_comparison, format_interval_cell, name_bands
-from haepo_jax.reports.page import Fairness, Report, Section, Table
+from haepo_jax.reports.page import ClaimsChapter, Fairness, Report, Section, Table
 from haepo_jax.reports.publishing import PublishedReport, publish
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.lineage import read_lineage
@@ -68,6 +68,7 @@ def run_study(directory: StrPath, scale: Scale) -> PublishedReport:
         provenance=describe_provenance(runs),
         fairness=_describe_fairness(scale),
         quick=scale.quick,
+        claims=ClaimsChapter(forms=None),
     )
     return PublishedReport(publish(directory, report), report.first_paragraph)
 

@@ -4,15 +4,17 @@ import heapq
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Required, Unpack
+from typing import Any, NamedTuple, Required, Unpack
 
 import matplotlib
 import numpy as np
 from matplotlib import ticker
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from haepo_jax.reports.figures.axes import NumberFormatter, find_limits, keep_drawable, make_locator, say_empty
+from haepo_jax.reports.figures.readings import name_part, read_axes, read_curve
 from haepo_jax.reports.figures.rendering import render
 from haepo_jax.reports.figures.style import (
     DASHED,
@@ -26,6 +28,7 @@ from haepo_jax.reports.figures.style import (
     make_line_handle,
     wrap,
 )
+from haepo_jax.text import visible
 
 _MAX_POINTS = 250
 _MAX_RUNS = 64
@@ -144,14 +147,19 @@ def panels(
         size = (width / columns - 0.5, height - 0.5)  # of the axes, about
         grid = canvas.subplots(rows, columns, squeeze=False)
         looks = assign_styles([curve.label for curve in series], frame.families)
-        all_limits = _find_y_limits(series, y_line, y_log)
+        numbers = {label: number for number, label in enumerate(looks)}
+        all_limits, readings = _find_y_limits(series, y_line, y_log), []
         for number, axes in enumerate(grid.flat):
             if number >= len(charts):
                 axes.remove()
                 continue
             name, chart = charts[number]
             limits = y_limits or (all_limits if share_y else _find_y_limits(chart, y_line, y_log))
-            _draw_curves(axes, chart, looks, limits, size, x_log=x_log, y_log=y_log)
+            drawn = _draw_curves(axes, chart, looks, limits, size, x_log=x_log, y_log=y_log)
+            for label, part, artist in drawn:
+                name_part(artist, numbers[label], f"{part}-{number}")
+            read = [_read_curve(curve, numbers[curve.label], x_log) for curve in chart]
+            readings.append(read_axes(axes, number, of=visible(x_label), curves=read))
             if y_line is not None:
                 axes.axhline(y_line, color=GREY, linewidth=1, linestyle=DASHED, zorder=1)
             axes.set_title(wrap(name, size[0]))
@@ -162,7 +170,15 @@ def panels(
         handles = [make_handle(label, style) for label, style in looks.items()]
         if y_line is not None and y_line_label:
             handles.append(make_line_handle(y_line_label))
-        return render(canvas, frame, handles if 1 < len(handles) <= _MOST_NAMED else [])
+        shown = handles if 1 < len(handles) <= _MOST_NAMED else []
+        return render(canvas, frame, shown, readings=readings, series=len(looks))
+
+
+def _read_curve(curve: Series, number: int, log: bool) -> dict[str, Any]:
+    ends = {"l": curve.low, "h": curve.high}
+    band = {name: end for name, end in ends.items() if end is not None and not np.isnan(end).all()}
+    values = {"v": curve.centre, **(band if len(band) == 2 else {})}
+    return read_curve(number, curve.label, keep_drawable(curve.x, log), values, log=log)
 
 
 def _draw_curves(
@@ -174,7 +190,9 @@ def _draw_curves(
     *,
     x_log: bool,
     y_log: bool,
-) -> None:
+) -> list[tuple[str, str, Artist]]:
+    """Draws the curves of a pair of axes; returns their parts, each with its curve's label and what it is of it."""
+    drawn: list[tuple[str, str, Artist]] = []
     if x_log:
         axes.set_xscale("log")
     if y_log:
@@ -188,8 +206,10 @@ def _draw_curves(
     for number, curve in enumerate(chart):
         style = looks[curve.label]
         x, centre = keep_drawable(curve.x, x_log), keep_drawable(curve.centre, y_log)
-        for run in _faint_runs(curve):
-            axes.plot(x, keep_drawable(run, y_log), color=style.colour, alpha=0.15, linewidth=0.6, zorder=1.5)
+        for place, run in enumerate(_faint_runs(curve)):
+            values = keep_drawable(run, y_log)
+            (line,) = axes.plot(x, values, color=style.colour, alpha=0.15, linewidth=0.6, zorder=1.5)
+            drawn.append((curve.label, f"run-{place}", line))
         # An infinite end of a band is drawn at the edge, and so is one that a logarithm lacks.
         ends = [end for end in (curve.low, curve.high) if end is not None and not np.isnan(end).all()]
         band = [np.clip(end, *y_limits) for end in ends]
@@ -198,14 +218,16 @@ def _draw_curves(
         points = _choose_points(shares, heights)
         if len(band) == 2:
             low, high = (end[points] for end in band)
-            axes.fill_between(x[points], low, high, color=style.colour, alpha=0.13, linewidth=0, zorder=2)
-        axes.plot(x[points], centre[points], color=style.colour, linestyle=style.dashes, zorder=3)
+            filled = axes.fill_between(x[points], low, high, color=style.colour, alpha=0.13, linewidth=0, zorder=2)
+            drawn.append((curve.label, "band", filled))
+        (line,) = axes.plot(x[points], centre[points], color=style.colour, linestyle=style.dashes, zorder=3)
+        drawn.append((curve.label, "line", line))
         # Markers of the curves alternate along x.
         targets = (np.arange(_MARKERS_PER_LINE) + (number + 0.5) / len(chart)) / _MARKERS_PER_LINE
         known = np.flatnonzero(np.isfinite(shares) & np.isfinite(heights[0]))
         if known.size:
             marked = np.unique(known[np.abs(shares[known] - targets[:, None]).argmin(axis=1)])
-            axes.plot(
+            (marks,) = axes.plot(
                 x[marked],
                 centre[marked],
                 color=style.colour,
@@ -214,6 +236,7 @@ def _draw_curves(
                 markeredgewidth=0,
                 zorder=3,
             )
+            drawn.append((curve.label, "marks", marks))
     width, height = size
     for axis, limits, log, room in (
         (axes.xaxis, x_limits, x_log, int(width / 0.55)),
@@ -222,6 +245,7 @@ def _draw_curves(
         axis.set_major_locator(make_locator(*limits, log, max(3, room)))
         axis.set_major_formatter(NumberFormatter(log))
         axis.set_minor_locator(ticker.NullLocator())
+    return drawn
 
 
 def _faint_runs(curve: Series) -> np.ndarray:

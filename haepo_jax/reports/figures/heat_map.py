@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from haepo_jax.reports.figures.axes import NumberFormatter, find_limits
+from haepo_jax.reports.figures.readings import read_axes, read_cells
 from haepo_jax.reports.figures.rendering import render
 from haepo_jax.reports.figures.style import FAINT, GREY, HEAT, RC, Frame, Options, wrap
 from haepo_jax.reports.formatting import format_number
@@ -20,6 +21,8 @@ from haepo_jax.text import visible
 
 FAILED = "✕"
 """The sign of failure in a cell."""
+_DARK_INK, _LIGHT_INK = "#010101", "#fefefe"
+"""Of values on the colours of cells, which stay as they are on a dark ground, where black and white change."""
 _LETTER = 0.6 * 9 / 72
 """Inches that a letter takes."""
 _LINE = 0.17
@@ -108,7 +111,11 @@ def heat_map(
         axes.set_ylabel(y_name)
         _add_colour_bar(canvas, axes, mesh, value_label, width)
         handles = [_make_cross(failed_label)] if (failed > 0).any() else []
-        return render(canvas, frame, handles)
+        read = [
+            [f"{y_label} {y}, {x_label} {x}: {' '.join(text)}" for x, text in zip(x_names, row, strict=True)]
+            for y, row in zip(y_names, texts, strict=True)
+        ]
+        return render(canvas, frame, handles, readings=[read_axes(axes, 0, cells=read_cells(read))])
 
 
 def _count_letters(words: Sequence[str]) -> int:
@@ -142,9 +149,9 @@ def _break_at_spaces(name: str, letters: int) -> list[str]:
 
 
 def _choose_ink(colour: np.ndarray) -> str:
-    """Black or white, whichever is read better on a colour (contrast as of WCAG 2)."""
+    """Dark or light ink, whichever is read better on a colour (contrast as of WCAG 2)."""
     linear = np.where(colour > 0.04045, ((colour + 0.055) / 1.055) ** 2.4, colour / 12.92)
-    return "black" if linear[:3] @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
+    return _DARK_INK if linear[:3] @ [0.2126, 0.7152, 0.0722] > 0.179 else _LIGHT_INK
 
 
 def _add_colour_bar(canvas: Canvas, axes: Axes, mesh: matplotlib.cm.ScalarMappable, label: str, width: float) -> None:

@@ -1,14 +1,16 @@
 """A point and its interval in each row."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from haepo_jax.reports.figures.axes import Lanes, add_lanes, name_rows, say_row_empty, wrap_row_names
+from haepo_jax.reports.figures.readings import name_part, read_axes, read_rows, say
 from haepo_jax.reports.figures.rendering import render
 from haepo_jax.reports.figures.style import RC, STRIPE, Frame, Options, Style, assign_styles, make_handle, wrap
 
@@ -52,7 +54,10 @@ def intervals(
                 _draw_interval(axes, lanes, number, values[number], looks[label])
         name_rows(axes, names)
         axes.set_xlabel(wrap(x_label, 0.7 * frame.width))
-        return render(canvas, frame)
+        read = read_rows(
+            (number, f"{row[0]}: {say(row[1], row[2], row[3], never)}") for number, row in enumerate(rows)
+        )
+        return render(canvas, frame, readings=[read_axes(axes, 0, rows=read)])
 
 
 def grouped_intervals(
@@ -98,25 +103,42 @@ def grouped_intervals(
         canvas = Canvas(figsize=(frame.width, 0.75 + len(groups) * max(0.16 * len(arms) + 0.18, tall + 0.06)))
         axes = canvas.subplots()
         lanes = add_lanes(axes, points, frame, log=x_log, reference=reference, never=never)
-        step = 0.8 / len(arms)
+        step, read = 0.8 / len(arms), []
         for group in range(len(groups)):
             if group % 2:
                 axes.axhspan(group - 0.5, group + 0.5, color=STRIPE, linewidth=0, zorder=0)
             for number, arm in enumerate(arms):
                 if not np.isnan(points[group, number, 0]):
                     place = group + (number - (len(arms) - 1) / 2) * step
-                    _draw_interval(axes, lanes, place, points[group, number], looks[arm])
+                    drawn = _draw_interval(axes, lanes, place, points[group, number], looks[arm])
+                    for part, artist in enumerate(drawn):
+                        name_part(artist, number, f"mark-{group}-{part}")
+                    read.append((place, f"{groups[group]}, {arm}: {_say_point(points[group, number], never)}"))
         name_rows(axes, names)
         axes.set_xlabel(wrap(x_label, 0.7 * frame.width))
-        return render(canvas, frame, [make_handle(arm, style, line=False) for arm, style in looks.items()])
+        handles = [make_handle(arm, style, line=False) for arm, style in looks.items()]
+        readings = [read_axes(axes, 0, rows=read_rows(read))]
+        return render(canvas, frame, handles, readings=readings, series=len(handles))
 
 
-def _draw_interval(axes: Axes, lanes: Lanes, row: float, values: np.ndarray, style: Style) -> None:
-    """Draws a point and its interval; an arrow where an end is infinite."""
+def _say_point(point: np.ndarray, never: str) -> str:
+    value, low, high = map(float, point)
+    return say(value, low, high, never)
+
+
+def _draw_interval(axes: Axes, lanes: Lanes, row: float, values: np.ndarray, style: Style) -> list[Line2D]:
+    """Draws a point and its interval, an arrow where an end is infinite; returns the parts."""
     value, low, high = values
-    axes.plot(lanes.place(np.array([low, high])), [row, row], color=style.colour, linewidth=1.8, zorder=2)
+    drawn = axes.plot(lanes.place(np.array([low, high])), [row, row], color=style.colour, linewidth=1.8, zorder=2)
     for end, arrow in ((low, "<"), (high, ">")):
         if np.isinf(end) and not np.isinf(value):
-            axes.plot(lanes.place(end), row, color=style.colour, marker=arrow, markersize=5, zorder=2)
+            drawn += axes.plot(lanes.place(end), row, color=style.colour, marker=arrow, markersize=5, zorder=2)
     marker = style.marker if np.isfinite(value) else ">" if value > 0 else "<"
-    axes.plot(lanes.place(value), row, color=style.colour, marker=marker, markersize=6.5, markeredgewidth=0, zorder=3)
+    point: dict[str, Any] = {
+        "color": style.colour,
+        "marker": marker,
+        "markersize": 6.5,
+        "markeredgewidth": 0,
+        "zorder": 3,
+    }
+    return drawn + axes.plot(lanes.place(value), row, **point)

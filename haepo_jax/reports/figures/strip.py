@@ -9,8 +9,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from haepo_jax.reports.figures.axes import add_lanes, name_rows, say_row_empty, wrap_row_names
+from haepo_jax.reports.figures.readings import read_axes, read_rows, say
 from haepo_jax.reports.figures.rendering import render
-from haepo_jax.reports.figures.style import GREY, RC, Frame, Options, assign_styles, make_line_handle, wrap
+from haepo_jax.reports.figures.style import GREY, NO_VALUE, RC, Frame, Options, assign_styles, make_line_handle, wrap
 from haepo_jax.text import format_value
 
 _JITTER = 0.3
@@ -94,7 +95,19 @@ def strip(
             axes.text(1.01, 1, "failed", transform=axes.transAxes, va="bottom", color=GREY)
             limit, side = format_value(threshold), "below" if better == "higher" else "above"
             handles += [make_line_handle(limit), _dot("a seed", GREY), _dot(f"a seed {side} {limit}", "white")]
-        return render(canvas, frame, handles)
+        read = read_rows(
+            (number, _read_row(*row, never)) for number, row in enumerate(zip(labels, arrays, strict=True))
+        )
+        return render(canvas, frame, handles, readings=[read_axes(axes, 0, rows=read)])
+
+
+def _read_row(label: str, values: np.ndarray, never: str) -> str:
+    """What is read off a row: its lowest, middle and highest value."""
+    known = np.sort(values[~np.isnan(values)])
+    if not known.size:
+        return f"{label}: {NO_VALUE}"
+    middle = known[(known.size - 1) // 2]
+    return f"{label}: median {say(middle, known[0], known[-1], never)} (lowest, highest)"
 
 
 def _dot(label: str, fill: str) -> Line2D:

@@ -134,11 +134,10 @@ def _draw_curves(analysis: Analysis, best: int, default: int | None) -> Drawing:
     else:
         why = "The sweep does not hold the default." if default is None else "The default has not come so far yet."
         about = f"The {label} setting, {analysis.settings(best)}. {why}"
-    series = []
+    series, by_steps = [], counts_steps(sweep)
     for label, point in wanted.items():
-        x, values = collect_curves(sweep, analysis.scores, point)
+        x, values = collect_curves(sweep, analysis.scores, point, by_steps=by_steps)
         series.append(figures.Series(label, x, *estimate_interquartile_mean(values)))
-    by_steps = counts_steps(sweep)
     return Drawing(
         functools.partial(
             figures.curves,

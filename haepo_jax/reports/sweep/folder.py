@@ -1,6 +1,7 @@
-"""The folder of a sweep, read whether the sweep is complete or still running.
+"""The folder of a run, read whether it is complete or still at work.
 
-A *point* is a combination of the swept settings; its members differ in their seeds alone.
+A *point* is a combination of the swept settings; its members differ in their seeds alone. A run without swept settings
+has one point.
 """
 
 import dataclasses
@@ -20,12 +21,13 @@ from haepo_jax.runs.metrics.reader import read_rows
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """The records of a sweep.
+    """The records of a run, with swept settings or without.
 
     Attributes:
       config: its `config.json`.
       points: the settings of each point, by dotted name.
       settings: the swept settings.
+      seed: `[members]` of each.
       point: `[members]` index of each member's point.
       groups: the names of the compiled programs.
       group: `[members]` index of each member's group.
@@ -39,6 +41,7 @@ class Sweep:
     config: Mapping[str, Any]
     points: tuple[Mapping[str, Any], ...]
     settings: tuple[Setting, ...]
+    seed: np.ndarray
     point: np.ndarray
     groups: tuple[str, ...]
     group: np.ndarray
@@ -60,23 +63,24 @@ class Sweep:
 
 
 def read_sweep(workdir: StrPath) -> Sweep:
-    """Reads the records of a sweep.
+    """Reads the records of a run.
 
     Args:
       workdir: its folder, also while it runs.
 
     Raises:
-      ConfigError: there is no sweep in the folder, it has written nothing yet, or a file of it is damaged.
+      ConfigError: there is no run in the folder, or one of a language model; it has written nothing yet, or a file of
+        it is damaged.
     """
     config, members = read_record(workdir), read_members(workdir)
-    if not members[0]["settings"]:
+    if "env" not in config:
         raise ConfigError(
-            f"--workdir {workdir} holds a run without swept settings; a report is made of the folder of a sweep."
+            f"--workdir {workdir} holds a stage of a language model; the page is made of runs of train and sweep."
         )
     read = read_rows(workdir, ("env_steps", "diverged", "episode_return"))
     if not read.member.size:
         raise ConfigError(
-            f"--workdir {workdir} holds a sweep that has written no metrics yet; ask again after its first updates."
+            f"--workdir {workdir} holds a run that has written no metrics yet; ask again after its first updates."
         )
     point, points = find_distinct([member["settings"] for member in members])
     group, groups = find_distinct([member["group"] for member in members])
@@ -94,6 +98,7 @@ def read_sweep(workdir: StrPath) -> Sweep:
         config=config,
         points=tuple(points),
         settings=tuple(make_setting(name, [p[name] for p in points], choices.get(name)) for name in points[0]),
+        seed=np.array([member["seed"] for member in members]),
         point=point,
         groups=tuple(groups),
         group=group,

@@ -19,29 +19,37 @@ from haepo_jax.reports.sweep.folder import Sweep, is_grid
 from haepo_jax.reports.sweep.ranking import find_cells, pool_members
 from haepo_jax.text import format_settings
 
-_MOST_PAIRED = 4
-"""So many settings make at most 6 heat maps."""
+_FOREMOST = 4
+"""The pairs of so many settings, at most 6, are in view; those of the others are shown on demand."""
 
 
 def make_levels_chapter(analysis: Analysis) -> Chapter | None:
     """Makes the chapter of heat maps of pairs of settings, or of the intervals of the one that varies, if any does."""
-    settings = [one.setting for one in analysis.sensitivities][:_MOST_PAIRED]
+    settings = [one.setting for one in analysis.sensitivities]
     if not settings:
         return None
     if len(settings) == 1:
         section = Section("values", "Every value", "How does the score depend on the setting?")
         return Chapter(section, (_draw_one_setting(analysis, settings[0]),))
-    varied = len(analysis.sweep.varied)
-    pairs = [_make_pair(analysis, *two) for two in itertools.combinations(settings, 2)]
+    # Those of the settings that explain most come first.
+    both = sorted(itertools.combinations(range(len(settings)), 2), key=lambda two: (two[1], two[0]))
+    pairs = [_make_pair(analysis, settings[one], settings[other]) for one, other in both]
     findings = []
-    if varied > len(settings):
-        findings.append(f"Shown are the {len(settings)} settings that explain most, of {varied}.")
+    if len(settings) > _FOREMOST:
+        findings.append(
+            f"In view are the pairs of the {_FOREMOST} settings that explain most, of {len(settings)}; those of the "
+            "others follow on demand."
+        )
     if len(pairs) > 1:
         findings.append("A colour means the same in all of these figures.")
     section = Section("pairs", "Pairs of settings", "How do settings act together?", findings)
     scores = np.concatenate([pair.score.ravel() for pair in pairs])
     limits = float(np.nanmin(scores)), float(np.nanmax(scores))
-    return Chapter(section, tuple(_draw_pair(analysis, pair, limits) for pair in pairs))
+    drawings = (
+        _draw_pair(analysis, pair, limits)._replace(folded=two[1] >= _FOREMOST)
+        for two, pair in zip(both, pairs, strict=True)
+    )
+    return Chapter(section, tuple(drawings))
 
 
 def _draw_one_setting(analysis: Analysis, setting: Setting) -> Drawing:

@@ -71,7 +71,7 @@ def score_members(sweep: Sweep) -> Scores:
     usable = (at >= 0) & np.isfinite(window) & compared[:, None]
     means = seed_mean(np.where(usable, window, np.nan), axis=1)
     if np.isnan(means).all():
-        raise ConfigError("No member of the sweep has a finite return yet, so there is nothing to compare.")
+        raise ConfigError("No member of the run has a finite return yet, so there is nothing to compare.")
     worst = float(np.nanmin(means))
     diverged = compared & sweep.diverged & (sweep.rows <= updates)
     finals = np.where(diverged | np.isnan(means), worst, means)

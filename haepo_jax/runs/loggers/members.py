@@ -70,13 +70,15 @@ def _load(logger: str | MakeLogger) -> MakeLogger:
     if isinstance(logger, str) and not is_outside(check_name("--loggers", logger, tuple(BUILT_IN))):
         package, extra, name = BUILT_IN[logger]
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"--loggers={logger} needs {package}: pip install -e '.[{extra}]'.")
+            raise ConfigError(f"--loggers={logger} needs {package}: pip install 'haepo_jax[{extra}]'.")
         return getattr(importlib.import_module(f"haepo_jax.runs.loggers.{logger}"), name)
     return load("--loggers", logger)
 
 
 def open_loggers(request: Request, workdir: Path, members: Sequence[Member], *, first_update: int) -> "MemberLoggers":
     """Makes the loggers of the chosen ones of some members of a run folder, from `first_update` on."""
+    if not request.makers or not any(member.index in request.members for member in members):
+        return MemberLoggers(request, workdir, (), run_id="", config={}, first_update=first_update)  # reads no file
     run_id = read_run_id(workdir) or workdir.name  # an old run has none
     config = read_record(workdir)
     return MemberLoggers(request, workdir, members, run_id=run_id, config=config, first_update=first_update)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from haepo_jax.config.members import Member, text_settings
 from haepo_jax.errors import ConfigError
-from haepo_jax.runs.files import StrPath, read_members, read_record
+from haepo_jax.runs.files import StrPath, find_exchange_interval, read_members, read_record
 from haepo_jax.runs.metrics.parts import list_parts, open_dataset
 from haepo_jax.text import format_settings, format_value
 
@@ -111,6 +111,21 @@ def read_metric(workdir: StrPath, name: str) -> np.ndarray:
     return result
 
 
+def list_metrics(workdir: StrPath) -> list[str]:
+    """Lists the metrics that a run writes, by the names of their columns; none before its first rows.
+
+    Raises:
+      ConfigError: as of `read_rows`.
+    """
+    besides = {"member", "seed", "update", "env_steps", "diverged", *read_members(workdir)[0]["settings"]}
+    with _sentences(Path(workdir) / "metrics"):
+        parts = list_parts(workdir)
+        if not parts.own:
+            return []
+        schema = open_dataset(workdir, parts=parts).schema
+    return [field.name for field in schema if field.name not in besides and pa.types.is_floating(field.type)]
+
+
 @contextlib.contextmanager
 def _sentences(directory: Path) -> Iterator[None]:
     """Turns what pyarrow raises of a part that it cannot read into a sentence."""
@@ -139,8 +154,7 @@ def _find_fixed_updates(workdir: StrPath) -> int | None:
     """Finds for how many updates the settings of members stay as they are; None where they never change."""
     if not (Path(workdir) / "config.json").exists():
         return None
-    pbt = read_record(workdir).get("pbt")
-    return pbt.get("every") if isinstance(pbt, dict) else None
+    return find_exchange_interval(read_record(workdir))
 
 
 def _check_rows(

@@ -164,12 +164,14 @@ def test_an_override_below_a_setting_that_is_no_group_is_refused(load):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("no/such.py", "--config=no/such.py is not a file; configs/ holds those that are shipped."),
-        ("no/such.py:x", "--config=no/such.py:x is not a file"),
-        ("", "--config= is not a file"),
-        ("configs", "--config=configs is not a file"),
+        ("no/such.py", "--config=no/such.py is neither a file nor a shipped config; allowed: acrobot, any_task, "),
+        ("no/such.py:x", "--config=no/such.py:x is neither a file nor a shipped config"),
+        ("", "--config= is neither a file nor a shipped config"),
+        ("cartpol", "--config=cartpol is neither a file nor a shipped config; did you mean cartpole?"),
+        ("configs/cartpol.py", "is neither a file nor a shipped config; did you mean cartpole?"),
+        ("beta_lambda:x", "is neither a file nor a shipped config; did you mean sweeps/beta_lambda?"),
         ("a" * 300, "is no path: File name too long."),
-        ("a\0b", "is not a file"),
+        ("a\0b", "is neither a file nor a shipped config"),
     ],
 )
 def test_a_path_that_is_no_file_is_refused(given, sentence):
@@ -212,3 +214,17 @@ def test_a_module_beside_the_file_can_be_imported(load, tmp_path, monkeypatch):
     text = "import beside_it\ndef get_config():\n    c = default_config()\n    c.seed = beside_it.SEED\n    return c\n"
     assert load(text)["seed"] == 7
     del sys.modules["beside_it"]
+
+
+def test_a_shipped_config_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_file.load("cartpole", [], [])["env"] == "CartPole-v1"
+    assert "sweep" in config_file.load("sweeps/beta_lambda", [], [])
+
+
+def test_a_file_goes_before_the_shipped_config_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cartpole").write_text(
+        "import ml_collections\n\n\ndef get_config(name):\n    return ml_collections.ConfigDict({'env': name})\n"
+    )
+    assert config_file.load("cartpole:mine", [], []) == {"env": "mine"}

@@ -357,7 +357,6 @@ def test_a_policy_is_no_reward_model(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(("there", "way", "size"), [(2**40, "one_shot", 32), (2**10, "two_pass", 1)])
 def test_a_microbatch_of_zero_takes_what_memory_holds(workdir, monkeypatch, there, way, size):
     monkeypatch.setattr(fitting, "device_bytes", lambda: there)

@@ -89,7 +89,7 @@ def test_text_is_read_on_its_colour(canvas):
     for text, colour in zip(axes.texts, mesh.get_facecolors(), strict=True):
         linear = np.where(colour > 0.04045, ((colour + 0.055) / 1.055) ** 2.4, colour / 12.92)[:3]
         light = linear @ [0.2126, 0.7152, 0.0722]
-        contrast = (light + 0.05) / 0.05 if text.get_color() == "black" else 1.05 / (light + 0.05)
+        contrast = (light + 0.05) / 0.05 if text.get_color() == "#010101" else 1.05 / (light + 0.05)
         assert contrast >= 4.5
 
 

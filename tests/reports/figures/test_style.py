@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from haepo_jax.reports.colours import DARK_GROUND, IN_THE_DARK
 from haepo_jax.reports.figures.style import NEUTRAL, PALETTE, Style, assign_styles
 
 NAMES = ("Alpha, slow", "Alpha", "Beta", "Gamma rays")
@@ -57,6 +58,13 @@ def test_every_colour_stands_out_on_white(colour):
     assert 1.05 / (linear(colour) @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3
 
 
+@pytest.mark.parametrize("colour", [*COLOURS, NEUTRAL.colour])
+def test_every_colour_has_another_that_stands_out_in_the_dark(colour):
+    shares = [linear(part) @ [0.2126, 0.7152, 0.0722] for part in (IN_THE_DARK[colour.lower()], DARK_GROUND)]
+    assert (shares[0] + 0.05) / (shares[1] + 0.05) >= 3
+
+
+@pytest.mark.parametrize("ground", ["white", "dark"])
 @pytest.mark.parametrize(
     "matrix",
     [
@@ -66,8 +74,9 @@ def test_every_colour_stands_out_on_white(colour):
         np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
     ],
 )
-def test_the_palette_is_distinct_to_colour_blind_readers(matrix):
-    colours = [np.cbrt(np.clip(matrix @ linear(style.colour), 0, 1)) for style in PALETTE]
+def test_the_palette_is_distinct_to_colour_blind_readers(matrix, ground):
+    shown = [style.colour if ground == "white" else IN_THE_DARK[style.colour.lower()] for style in PALETTE]
+    colours = [np.cbrt(np.clip(matrix @ linear(colour), 0, 1)) for colour in shown]
     for number, one in enumerate(colours):
         for other in colours[number + 1 :]:
             assert np.linalg.norm(one - other) > 0.07

@@ -45,13 +45,15 @@ def test_the_heat_map_shows_scores_and_who_diverged(tmp_path):
     assert "members diverged" in drawing.caption and "Grey" not in drawing.caption
 
 
-def test_the_most_sensitive_settings_make_the_heat_maps(tmp_path):
+def test_every_pair_has_a_heat_map_those_of_the_most_sensitive_settings_in_view(tmp_path):
     parts = chapters(tmp_path, "random")
     ranked = [row[0] for row in parts["sensitivity"].section.tables[0].rows]
     assert ranked[0] == "learning_rate" and len(ranked) == 5
-    pairs = {frozenset(captured(d)[2][side] for side in ("x_label", "y_label")) for d in parts["pairs"].drawings}
-    assert pairs == {frozenset((one, other)) for one in ranked[:4] for other in ranked[:4] if one != other}
-    assert parts["pairs"].section.findings[0] == "Shown are the 4 settings that explain most, of 5."
+    pairs = [frozenset(captured(d)[2][side] for side in ("x_label", "y_label")) for d in parts["pairs"].drawings]
+    assert set(pairs) == {frozenset((one, other)) for one in ranked for other in ranked if one != other}
+    assert set(pairs[:6]) == {frozenset((one, other)) for one in ranked[:4] for other in ranked[:4] if one != other}
+    assert [drawing.folded for drawing in parts["pairs"].drawings] == [False] * 6 + [True] * 4
+    assert parts["pairs"].section.findings[0].startswith("In view are the pairs of the 4 settings that explain most")
     # One scale, from the least to the most of all cells.
     (limits,) = {captured(drawing)[2]["limits"] for drawing in parts["pairs"].drawings}
     cells_shown = np.concatenate([captured(drawing)[1][0].ravel() for drawing in parts["pairs"].drawings])
@@ -120,7 +122,7 @@ def test_the_page_reports_the_rank_of_the_default(tmp_path, changes, finding, ca
 
     folder = write_sweep(tmp_path, GRID, learn, seeds=5, **changes)
     numbers = analyse_sweep(read_sweep(folder))
-    best = make_chapters(numbers)[1]
+    best = make_chapters(numbers)[0]
     assert any(finding in line for line in best.section.findings)
     _, (series,), _ = captured(best.drawings[0])
     assert caption in best.drawings[0].caption and [curve.label for curve in series] == labels
@@ -132,7 +134,7 @@ def test_a_default_that_has_not_begun_is_reported(tmp_path):
 
     folder = write_sweep(tmp_path, GRID, hump, rows=rows, complete=False)
     numbers = analyse_sweep(read_sweep(folder))
-    best = make_chapters(numbers)[1]
+    best = make_chapters(numbers)[0]
     assert "The default has not come so far yet." in best.section.findings
     assert "The default has not come so far yet." in best.drawings[0].caption
 
@@ -160,7 +162,7 @@ def test_combinations_that_are_left_out_are_counted(tmp_path):
     folder = write_sweep(
         tmp_path, SCORES, hump, seeds=3, fixed=[SCORE], complete=False, rows=lambda m: min(rows_of_score(m), 5) or 3
     )
-    findings = " ".join(make_chapters(analyse_sweep(read_sweep(folder)))[0].section.findings)
+    findings = " ".join(make_chapters(analyse_sweep(read_sweep(folder)))[-1].section.findings)
     assert (
         "updates, 5; combinations that have not come so far, with 54 members that have begun, are left out."
         in findings
@@ -179,7 +181,7 @@ def test_names_are_short_where_no_two_are_alike(tmp_path):
     points = grid(haepo__num_epochs=(1, 2), ppo__num_epochs=(1, 2), algorithm=("haepo", "ppo"))
     folder = write_sweep(tmp_path, points, lambda s, k: np.full(UPDATES, s["haepo.num_epochs"] + 0.1 * k))
     parts = make_chapters(analyse_sweep(read_sweep(folder)))
-    assert parts[1].section.tables[0].columns[1:4] == ("haepo.num_epochs", "ppo.num_epochs", "algorithm")
+    assert parts[0].section.tables[0].columns[1:4] == ("haepo.num_epochs", "ppo.num_epochs", "algorithm")
     assert "Sweep: several algorithms on CartPole-v1" in write_report(folder).read_text()
 
 
@@ -191,7 +193,7 @@ def test_ties_with_the_best_are_named_and_the_best_is_marked(tmp_path):
 
     folder = write_sweep(tmp_path, GRID, learn, seeds=8)
     numbers = analyse_sweep(read_sweep(folder))
-    best = make_chapters(numbers)[1].section
+    best = make_chapters(numbers)[0].section
     table = best.tables[0]
     assert table.marked == [0] and "✓ marks the best." in table.note
     beside = [row[-1].removesuffix(", the default") for row in table.rows]
@@ -217,3 +219,7 @@ def test_few_seeds_have_no_best_and_no_interval(tmp_path, seeds):
     _, (series,), _ = captured(parts["best"].drawings[0])
     assert series[0].label.startswith("highest") and all(np.isnan(curve.low).all() for curve in series)
     assert "No setting is called the best" in write_headline(numbers) and "is best" not in write_headline(numbers)
+
+
+def test_the_best_stands_before_the_progress(tmp_path):
+    assert [*chapters(tmp_path, "one setting")] == ["best", "values", "progress"]

@@ -130,9 +130,16 @@ def rows_of_something_else(folder):
     pyarrow.parquet.write_table(table.drop_columns(["env_steps"]), part)
 
 
-def nothing_swept(folder):
-    members = json.loads((folder / "members.json").read_text())
-    (folder / "members.json").write_text(json.dumps([member | {"settings": {}} for member in members]))
+def stage_of_a_language_model(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["env"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_a_run_without_swept_settings_has_one_point(tmp_path):
+    run = read(tmp_path, [{}], lambda settings, seed: level(seed), seeds=3)
+    assert run.points == ({},) and not run.settings and (run.point == 0).all()
+    np.testing.assert_array_equal(run.returns[:, 0], [0.0, 1.0, 2.0])
 
 
 def test_rows_of_a_member_that_the_run_has_not_are_passed_over(tmp_path):
@@ -146,8 +153,8 @@ def test_rows_of_a_member_that_the_run_has_not_are_passed_over(tmp_path):
     [
         (no_config, "holds no run: there is no config.json in it."),
         (no_members, "holds no run: there is no members.json in it."),
-        (no_metrics, "holds a sweep that has written no metrics yet; ask again after its first updates."),
-        (no_folder_of_metrics, "holds a sweep that has written no metrics yet; ask again after its first updates."),
+        (no_metrics, "holds a run that has written no metrics yet; ask again after its first updates."),
+        (no_folder_of_metrics, "holds a run that has written no metrics yet; ask again after its first updates."),
         (damaged_members, "members.json is damaged"),
         (damaged_part, "00000.parquet is not read: it cannot be read as a parquet file"),
         (last_part_lost, "metrics has lost rows: the run is complete, but 24 of its members, from 0 on, have none"),
@@ -157,7 +164,7 @@ def test_rows_of_a_member_that_the_run_has_not_are_passed_over(tmp_path):
         ),
         (other_settings, "with optimizer.learning_rate 0.0003, which is 0.5 in members.json"),
         (rows_of_something_else, "00000.parquet is not read: it has no column env_steps"),
-        (nothing_swept, "holds a run without swept settings"),
+        (stage_of_a_language_model, "holds a stage of a language model; the page is made of runs of train and sweep."),
     ],
 )
 def test_a_folder_that_cannot_be_read_is_refused_in_a_sentence(tmp_path, spoil, sentence):

@@ -15,7 +15,7 @@ from haepo_jax.runs.folder import write_json
     ("name", "expected"),
     [
         ("grid", {"best": 1, "sensitivity": 1, "pairs": 1}),
-        ("random", {"best": 1, "sensitivity": 1, "pairs": 6}),
+        ("random", {"best": 1, "sensitivity": 1, "pairs": 10}),
         ("running", {"best": 1, "sensitivity": 1, "pairs": 3}),
         ("one setting", {"best": 1, "values": 1}),
         ("one value", {"best": 1}),
@@ -28,10 +28,11 @@ def test_the_page_is_whole_needs_nothing_else_and_every_figure_is_a_file_too(tmp
     assert read.open == []
     references = read.attributes("src") + read.attributes("href") + read.attributes("srcset")
     assert [r for r in references if not r.startswith(("#", "data:"))] == ["https://arxiv.org/abs/2508.18884"]
-    anchors = {href[1:] for href in read.attributes("href") if href.startswith("#")}
-    assert anchors == {"progress", *expected, "configs", "provenance"} <= set(read.attributes("id"))
+    links = [attributes["href"] for tag, attributes in read.elements if tag == "a"]
+    anchors = {href[1:] for href in links if href.startswith("#")}
+    assert anchors == {"progress", "diagnostics", *expected, "configs", "provenance"} <= set(read.attributes("id"))
     assert "nan" not in re.findall(r"\w+", " ".join(read.text).lower())
-    assert len(read.attributes("alt")) == sum(expected.values())
+    assert len([tag for tag, _ in read.elements if tag == "figure"]) == sum(expected.values())
     found = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     names = {f"{slug}-{number}" for slug, count in expected.items() for number in range(1, count + 1)}
     assert set(found) == {f"{stem}.{kind}" for stem in names for kind in ("png", "svg")}

@@ -65,7 +65,7 @@ def test_a_return_that_is_not_finite_is_no_return(tmp_path):
 
 def test_a_sweep_without_any_finite_return_is_refused(tmp_path):
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:2]), lambda s, k: level(np.nan)[:1])
-    with pytest.raises(ConfigError, match="No member of the sweep has a finite return yet"):
+    with pytest.raises(ConfigError, match="No member of the run has a finite return yet"):
         score_members(sweep)
 
 

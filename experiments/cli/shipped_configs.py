@@ -1,0 +1,33 @@
+"""The configs that come with the package, by name: `cartpole` is `configs/cartpole.py`."""
+
+from pathlib import Path
+
+import haepo_jax
+from haepo_jax.errors import suggestion
+
+_PACKAGE = Path(haepo_jax.__file__).parent
+
+
+def find_config(name: str) -> Path | None:
+    """Finds the file of a shipped config; None where there is none of this name.
+
+    Args:
+      name: its path within the folder of configs, without `.py`, such as `sweeps/beta_lambda`.
+    """
+    return _folder() / f"{name}.py" if name in list_configs() else None
+
+
+def list_configs() -> list[str]:
+    """Lists the names of the shipped configs."""
+    return sorted(path.relative_to(_folder()).with_suffix("").as_posix() for path in _folder().rglob("*.py"))
+
+
+def suggest_config(given: str) -> str:
+    """Words the end of a sentence about what is no config: the shipped ones near it, else all of them."""
+    return suggestion(given.removeprefix("configs/").removesuffix(".py"), list_configs())
+
+
+def _folder() -> Path:
+    """In an installation they lie within the package, and in a clone beside it."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
