@@ -32,12 +32,14 @@ def main() -> int:
     from experiments.cli import closing
     from haepo_jax.analysis import tables
     from haepo_jax.runs import animation, evaluation
+    from haepo_jax.runs.progress import QUIET_SECONDS, report_waiting
     from haepo_jax.runs.states import LAST, check_checkpoint
 
     checkpoint = check_checkpoint("--checkpoint", given.checkpoint)
     if given.gif is not None:
         animation.check_gif(given.gif, workdir, checkpoint)
-    result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
+    with report_waiting("Playing", "Played", quiet_seconds=QUIET_SECONDS):
+        result = evaluation.measure(workdir, episodes=given.episodes, seed=given.seed, checkpoint=checkpoint)
     command_line.show_table(tables.make_evaluation_table(result))
     code = 0
     try:

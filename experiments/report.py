@@ -28,11 +28,13 @@ def main() -> int:
     from experiments.cli import closing
     from haepo_jax.reports.comparison.page import publish_comparison
     from haepo_jax.reports.run.page import publish_page
+    from haepo_jax.runs.progress import QUIET_SECONDS, report_waiting
 
-    if len(workdirs) == 1:
-        page, finding = publish_page(workdirs[0], output)
-    else:
-        page, finding = publish_comparison(workdirs, output)
+    with report_waiting("Drawing", "Drawn", quiet_seconds=QUIET_SECONDS):
+        if len(workdirs) == 1:
+            page, finding = publish_page(workdirs[0], output)
+        else:
+            page, finding = publish_comparison(workdirs, output)
     for workdir in workdirs:
         closing.print_skipped_parts(workdir)
     closing.print_sentence(f"Written to {page}.")

@@ -1,6 +1,6 @@
 """Runs a sweep, settings x seeds, on all devices of all processes, or resumes one that was stopped.
 
-python -m experiments.sweep --config=configs/sweeps/beta_lambda.py --workdir=runs/beta_lambda
+python -m experiments.sweep --config=sweeps/beta_lambda --workdir=runs/beta_lambda
 
 Of a run of several processes the same command is started once on every host: docs/sweeps.md.
 """

@@ -1,11 +1,11 @@
 """Fine-tunes a language model, stage by stage, in one folder.
 
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=sft
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=reward
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=rl --config.algorithm=grpo
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=evaluate
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=memory
-python -m experiments.tldr --config=configs/tldr_generated.py --workdir=runs/tldr --stage=samples
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=sft
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=reward
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=rl --config.algorithm=grpo
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=evaluate
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=memory
+python -m experiments.tldr --config=tldr_generated --workdir=runs/tldr --stage=samples
 """
 
 from experiments.cli import launch

@@ -1,6 +1,6 @@
 """Trains a population of seeds on an environment, or resumes a run that was stopped.
 
-python -m experiments.train --config=configs/cartpole.py --workdir=runs/cartpole
+python -m experiments.train --config=cartpole --workdir=runs/cartpole
 """
 
 from experiments.cli import launch

@@ -76,7 +76,7 @@ def test_a_command_misses_what_the_extra_would_install():
 
 def test_a_command_of_make_installs_the_extra_that_it_needs():
     makefile = (ROOT / "Makefile").read_text()
-    assert re.findall(r"\$\(call install,\[(\w+)\]\)", makefile) == ["train", "test"]
+    assert re.findall(r"\$\(call install,\[(\w+)\]\)", makefile) == ["train", "test", "docs"]
 
 
 def test_extras_that_sentences_and_documents_name_exist():

@@ -96,6 +96,25 @@ def test_make_docs_builds_a_page_of_every_document(site):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_a_public_name_without_a_docstring_is_named(site):
+    code = (
+        "from public_names import find_missing_docstrings\n"
+        "class A:\n    def b(self): ...\n    def c(self):\n        'Does it.'\n    def _d(self): ...\n"
+        "print(*find_missing_docstrings(A, 'm.A'))"
+    )
+    extensions = DOCS / "site" / "extensions"
+    finished = subprocess.run(
+        [ROOT / ".venv-docs" / "bin" / "python", "-c", code],
+        cwd=extensions,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stdout.split() == ["m.A", "m.A.b"], finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_site_loads_nothing_from_elsewhere(site):
     loaded = re.compile(r"""<(?:script|img|iframe|source)[^>]*\ssrc=["']https?:|<link[^>]*\shref=["']https?:""")
     assert [path.name for path in site.rglob("*.html") if loaded.search(path.read_text())] == []

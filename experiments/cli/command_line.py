@@ -5,6 +5,7 @@ process of the run is gone, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.cli import arguments, config_file, flag_help, launch
+from experiments.cli.shipped_configs import list_configs
 from haepo_jax import components
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
@@ -37,6 +39,8 @@ _given = arguments.Arguments((), asks_for_help=False)
 """The arguments of the command besides its own flags."""
 
 
+_SHARED = ("loggers", "logged_members")
+"""Flags that several commands take, beside config and workdir."""
 _NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
 
 
@@ -286,8 +290,10 @@ def _parse(argv: list[str]) -> None:
     settings = _settings()
     _given = arguments.parse(argv, FLAGS, settings)
     if _given.asks_for_help:
-        own = [FLAGS[name] for name in ("config", "workdir", *_list_own_flags()) if name in FLAGS]
-        print(flag_help.format_help(sys.modules["__main__"].__doc__ or "", own, settings))
+        own = [FLAGS[name] for name in ("config", "workdir", *_list_own_flags(), *_SHARED) if name in FLAGS]
+        purpose = launch.word_calls(sys.modules["__main__"].__doc__ or "")
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else flag_help.WIDEST
+        print(flag_help.format_help(purpose, own, settings, list_configs() if settings else (), width))
         sys.exit(0)
 
 

@@ -69,7 +69,7 @@ def command_name() -> str:
 
 def call_of(command: str) -> list[str]:
     """Returns the words that call another command as this one was called."""
-    return [_program, command] if _program else ["python", "-m", f"experiments.{command}"]
+    return word_calls(f"python -m experiments.{command}").split()
 
 
 def check_packages(command: str) -> None:
@@ -86,6 +86,11 @@ def check_packages(command: str) -> None:
             f"missing, {', '.join(missing)}.\n",
         )
         sys.exit(BAD_INPUT)
+
+
+def word_calls(text: str) -> str:
+    """Returns a text in which other commands are called as this one was."""
+    return text.replace("python -m experiments.", f"{_program} ") if _program else text
 
 
 class _Notice:

@@ -33,7 +33,31 @@ _SEGMENTS_FIGURES = {
     "lengths": "Return on Breakout-MinAtar against the length of a segment",
     "sharpness": "Return on Breakout-MinAtar by what sets the sharpness of the target",
 }
+PUZZLES, PUZZLES_POLICIES, PUZZLES_RIVALS, PUZZLES_LEVELS = (
+    *("puzzles", "puzzles_policies", "puzzles_rivals", "puzzles_levels"),
+)
+_PUZZLES_FIGURES = {
+    "tokens": "Pass@1 of every method against response tokens learnt from",
+    "kl": "Pass@1 of every method against KL from the fine-tuned policy",
+}
+_OF_PUZZLES = (PUZZLES_POLICIES, PUZZLES_RIVALS, PUZZLES_LEVELS)
 _OF_SEGMENTS = (SEGMENTS_GAMES, SEGMENTS_LENGTHS, SEGMENTS_SHARPNESS, SEGMENTS_MEMORY)
+AGENTS, AGENTS_RETURNS, AGENTS_WEIGHTS, AGENTS_SELF_PLAY, AGENTS_REFERENCES, AGENTS_RIDDLE, AGENTS_SPREAD = (
+    *("agents", "agents_returns", "agents_weights", "agents_self_play", "agents_references"),
+    *("agents_riddle", "agents_spread"),
+)
+_AGENTS_FIGURES = {
+    "returns": "Returns on Signals-haepo against the number of agents",
+    "sample_sizes": "Effective sample size of the rankings against the number of agents",
+}
+_SELF_PLAY_FIGURES = {
+    "exploitability": "Exploitability over training, with a pool of earlier selves and without",
+    "ratings": "Ratings of the policies of a run among themselves, with a pool of earlier selves and without",
+}
+_OF_AGENTS = (
+    *(AGENTS_RETURNS, AGENTS_WEIGHTS, AGENTS_SELF_PLAY, AGENTS_REFERENCES),
+    *(AGENTS_RIDDLE, AGENTS_SPREAD),
+)
 
 
 def blocks(results: Results) -> dict[str, str]:
@@ -57,7 +81,9 @@ def blocks(results: Results) -> dict[str, str]:
         CARTPOLE: _quoted_table(results["paper"], CARTPOLE),
         **_study_with_targets(results.get(SUITE), SUITE, _OF_SUITE, _SUITE_FIGURES),
         **_study_with_targets(results.get(SEGMENTS), SEGMENTS, _OF_SEGMENTS, _SEGMENTS_FIGURES),
+        **_agents(results.get(AGENTS)),
         PBT: _pbt(results.get(PBT)),
+        **_study_with_targets(results.get(PUZZLES), PUZZLES, _OF_PUZZLES, _PUZZLES_FIGURES),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
         SPEED: _speed(results["speed"]),
@@ -227,9 +253,21 @@ def _study_with_targets(
     if entry is None:
         return dict.fromkeys((folder, *tables), _NO_NUMBERS)
     claims = [{**claim, "verdict": WORDS[claim["verdict"]]} for claim in entry["claims"]]
-    shown = "".join(f"\n![{words}]({folder}/{name}.svg)\n" for name, words in figures.items())
-    study = _study({**entry, "claims": claims}, ("target", "verdict")) + shown
+    study = _study({**entry, "claims": claims}, ("target", "verdict")) + _show(folder, figures)
     return {folder: study} | {name: _quoted_table(entry, name) for name in tables}
+
+
+def _show(folder: str, figures: Mapping[str, str]) -> str:
+    return "".join(f"\n![{words}]({folder}/{name}.svg)\n" for name, words in figures.items())
+
+
+def _agents(entry: Results | None) -> dict[str, str]:
+    """The blocks of the study of many agents, of which some may be missing, as the library they need may."""
+    if entry is None:
+        return _study_with_targets(None, AGENTS, _OF_AGENTS, {})
+    there = [name for name in _OF_AGENTS if name in entry["tables"]]
+    found = dict.fromkeys(_OF_AGENTS, _NO_NUMBERS) | _study_with_targets(entry, AGENTS, there, _AGENTS_FIGURES)
+    return found | {AGENTS_SELF_PLAY: found[AGENTS_SELF_PLAY] + _show(AGENTS, _SELF_PLAY_FIGURES)}
 
 
 def _pbt(entry: Results | None) -> str:

@@ -21,6 +21,8 @@ Entry = dict[str, Any]
 
 _REPORT = {"quick": bool, "provenance": {"last run": str, "device": str}}
 _VERDICTS = {"headline": str, "judged": str, "claims": [{"text": str, "verdict": str, "recommended": str}]}
+_MAY_BE_MISSING = ("switch-riddle", "simple-spread")
+"""Sections of studies that need a library which may not be installed."""
 _TABLE = {"caption": str, "columns": [str], "rows": [[str]], "note": str}
 _MACHINE = {"devices": int, "device_kind": str}
 _RATE = "env_steps_per_second"
@@ -70,7 +72,8 @@ def study(folder: Path, quoted: Mapping[str, tuple[str, int, tuple[str, ...]]]) 
 
     Args:
       folder: with `report.json`, `verdicts.json` and `tables.json`.
-      quoted: for each table to quote its section, its number there from 0, and its columns; all if none is named.
+      quoted: for each table to quote its section, its number there from 0, and its columns; all if none is named. Of
+        a section that may be missing, and is, there is none.
 
     Raises:
       ConfigError: a file is missing or damaged, a table or a column is not there, or the run was a quick one, which
@@ -80,6 +83,8 @@ def study(folder: Path, quoted: Mapping[str, tuple[str, int, tuple[str, ...]]]) 
     if made["quick"]:
         raise ConfigError(f"{folder} is a quick run, which decides nothing: documents quote full ones.")
     verdicts = read_json(folder / "verdicts.json", _VERDICTS)
+    there = read_json(folder / "tables.json", dict)
+    quoted = {name: one for name, one in quoted.items() if one[0] in there or one[0] not in _MAY_BE_MISSING}
     tables = read_json(folder / "tables.json", {section: [_TABLE] for section, _, _ in quoted.values()})
     return {
         "headline": verdicts["headline"],

@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "segments", "pbt", "tldr", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "puzzles", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -31,11 +31,21 @@ FIGURES = {
         "lengths.svg": "lengths-1.svg",
         "sharpness.svg": "sharpness-1.svg",
     },
+    "agents": {
+        "returns.svg": "ranking-1.svg",
+        "sample_sizes.svg": "ranking-2.svg",
+        "exploitability.svg": "self-play-1.svg",
+        "ratings.svg": "self-play-2.svg",
+    },
     "pbt": {},
     "tldr": {
         "gold_against_kl.svg": "comparison-1.svg",
         "effective_sample_size.svg": "comparison-4.svg",
         "memory.svg": "memory-1.svg",
+    },
+    "puzzles": {
+        "tokens.svg": "comparison-1.svg",
+        "kl.svg": "comparison-2.svg",
     },
 }
 """For each study the figures that documents show, by their names there."""
@@ -60,11 +70,24 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.SEGMENTS_SHARPNESS: ("sharpness", 0, ()),
         blocks.SEGMENTS_MEMORY: ("memory", 0, ()),
     },
+    "agents": {
+        blocks.AGENTS_RETURNS: ("ranking", 0, ()),
+        blocks.AGENTS_WEIGHTS: ("ranking", 1, ()),
+        blocks.AGENTS_SELF_PLAY: ("self-play", 0, ()),
+        blocks.AGENTS_REFERENCES: ("self-play", 1, ()),
+        blocks.AGENTS_RIDDLE: ("switch-riddle", 0, ()),
+        blocks.AGENTS_SPREAD: ("simple-spread", 0, ()),
+    },
     "pbt": {},
     "tldr": {
         blocks.POLICIES: ("comparison", 0, ()),
         blocks.MEMORY_40M: ("memory", 0, ()),
         blocks.MEMORY_06B: ("memory", 2, ()),
+    },
+    "puzzles": {
+        blocks.PUZZLES_POLICIES: ("comparison", 0, ()),
+        blocks.PUZZLES_RIVALS: ("comparison", 1, ()),
+        blocks.PUZZLES_LEVELS: ("levels", 0, ()),
     },
 }
 """For each study the tables that documents show: section, number there from 0, and columns, all if none is named."""
@@ -72,8 +95,10 @@ _COMMANDS = {
     "paper": "python -m experiments.paper --workdir=runs/paper",
     "suite": "python -m experiments.suite --workdir=runs/suite",
     "segments": "python -m experiments.segments --workdir=runs/segments",
+    "agents": "python -m experiments.agents --workdir=runs/agents",
     "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
+    "puzzles": "python -m experiments.puzzles --workdir=runs/puzzles",
 }
 
 

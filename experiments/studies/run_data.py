@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from haepo_jax.runs.files import StrPath, read_attempts, read_members, read_record, read_summary
+from haepo_jax.runs.json_files import read_json
 from haepo_jax.runs.metrics.reader import group_by_setting, read_metric
 
 GRID_POINTS = 100
+POLICIES = "policies.json"
+"""In the folder of a run: what was measured of the policies in its checkpoints."""
 
 
 class RunData:
@@ -33,6 +36,11 @@ class RunData:
     def members(self) -> list[dict]:
         """Seed and swept settings of each member."""
         return read_members(self.path)
+
+    @functools.cached_property
+    def policies(self) -> dict[str, Any]:
+        """What was measured of the policies in its checkpoints, by name; see `experiments.studies.runs.Look`."""
+        return read_json(self.path / POLICIES, dict)
 
     def groups(self) -> list[tuple[dict[str, float], list[int]]]:
         """Lists each swept setting with the indices of its members."""

@@ -1,22 +1,23 @@
 """The runs behind the report: done once, sealed with checksums, and done again alone when damaged.
 
-DIR/runs/NAME/            a run folder as any other, without checkpoints once it is sealed
-DIR/runs/NAME/seal.json   checksums of its files; its presence means that the run needs nothing more
+DIR/runs/NAME/               a run folder as any other, without checkpoints once it is sealed
+DIR/runs/NAME/policies.json  what was measured of the policies in its checkpoints, where that was asked for
+DIR/runs/NAME/seal.json      checksums of its files; its presence means that the run needs nothing more
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from experiments.studies.countdown import Countdown
 from experiments.studies.methods import nest_settings
-from experiments.studies.run_data import RunData
+from experiments.studies.run_data import POLICIES, RunData
 from haepo_jax.config import differing_fields, from_config_dict
 from haepo_jax.config.sweep import Sweep, from_values, of_experiment
 from haepo_jax.errors import ConfigError
@@ -42,6 +43,15 @@ class Scale(Protocol):
         """The runs that the study asks for in all."""
 
 
+class Look(NamedTuple):
+    """A look at the policies of a run while they learn."""
+
+    every: int
+    """Updates between two checkpoints that are kept for it."""
+    measure: Callable[[Path], Any]
+    """Gives what the policies in the checkpoints of a run folder come to, as JSON can hold it."""
+
+
 class Runs[Size: Scale]:
     """All runs under one folder. Asking for one does what is missing of it."""
 
@@ -53,12 +63,13 @@ class Runs[Size: Scale]:
         """The runs asked for so far, by name."""
         self._countdown = Countdown(scale.runs)
 
-    def get(self, name: str, settings: Mapping[str, Any]) -> RunData:
+    def get(self, name: str, settings: Mapping[str, Any], look: Look | None = None) -> RunData:
         """Returns the data of a run, which is done first unless its folder holds it whole.
 
         Args:
           name: the folder under `runs/`, such as `cartpole/ppo`.
           settings: its config by dotted name; with `search.points` it is a sweep of these.
+          look: what is measured of its policies once it is done, before its checkpoints go: `RunData.policies`.
 
         Returns:
           What it recorded.
@@ -72,7 +83,7 @@ class Runs[Size: Scale]:
         path = self.directory / "runs" / name
         if not self._is_whole(path, sweep):
             print(f"{name}: {_describe(sweep)} ({self._countdown.words()})", flush=True)
-            _finish(path, sweep)
+            _finish(path, sweep, look)
             jax.clear_caches()  # the next run is another program
         if name not in self.done:
             clock = read_summary(path)["wall_clock"]
@@ -124,10 +135,14 @@ def _describe(sweep: Sweep) -> str:
     return f"{members} seeds of {config.algorithm} on {config.env}"
 
 
-def _finish(path: Path, sweep: Sweep) -> None:
-    """Does the run or the rest of it, and seals it."""
-    run_sweep(sweep, path, checkpoint_seconds=_CHECKPOINT_SECONDS)
+def _finish(path: Path, sweep: Sweep, look: Look | None) -> None:
+    """Does the run or the rest of it, looks at its policies, and seals it."""
+    every = None if look is None else look.every
+    run_sweep(sweep, path, checkpoint_seconds=_CHECKPOINT_SECONDS, keep_checkpoints_every=every)
+    measured = None if look is None else look.measure(path)
     with storage_errors(path):
+        if look is not None:
+            write_json(path / POLICIES, measured)
         write_json(path / _SEAL, _hash_files(path))
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
 
@@ -156,5 +171,5 @@ def _round_trip(record: Mapping[str, Any]) -> Any:
 
 def _hash_files(path: Path) -> dict[str, str]:
     files = [path / name for name in ("config.json", "members.json", "provenance.json", "summary.json")]
-    files += sorted((path / "metrics").glob("*.parquet"))
+    files += sorted((path / "metrics").glob("*.parquet")) + [path / POLICIES] * (path / POLICIES).exists()
     return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -28,6 +28,7 @@ from haepo_jax.runs.identity import check_run, rewrite_lost_members, write_ident
 from haepo_jax.runs.loggers import MakeLogger, make_request
 from haepo_jax.runs.placement import Placement, place_groups
 from haepo_jax.runs.programs import check_programs, record_programs
+from haepo_jax.runs.progress import QUIET_SECONDS, report_waiting
 from haepo_jax.runs.restore import check_resumable, describe_next_start, set_foreign_parts_aside
 from haepo_jax.runs.summary import find_unfinished, summarize
 from haepo_jax.runs.wave_run import WaveRun
@@ -203,12 +204,13 @@ def _prepare_folder(workdir: Path, sweep: Sweep, placement: Placement, component
 
     It is only written once all that can be refused has been looked at.
     """
-    with processes.all_or_none():
+    first = processes.is_first()
+    with report_waiting("Tracing", "Traced", quiet_seconds=QUIET_SECONDS, shown=first), processes.all_or_none():
         populations, noted = place_groups(workdir, sweep, placement)
+        pairs = list(zip(sweep.groups, populations, strict=True))
+        programs = {group.name: population.fingerprint() for group, population in pairs} if first else {}
     with processes.all_or_none():
-        if processes.is_first():
-            pairs = list(zip(sweep.groups, populations, strict=True))
-            programs = {group.name: population.fingerprint() for group, population in pairs}
+        if first:
             with storage_errors(workdir):
                 check_programs(workdir, programs, components)
                 for group, population in pairs:

@@ -2,9 +2,10 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TextIO, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from rich.text import Text
 from haepo_jax.runtime.streams import BestEffort
 from haepo_jax.text import visible
 
+QUIET_SECONDS = 10.0
+"""Without a terminal there is at most one line in so many seconds."""
 _RECENT_SECONDS = 20.0
 
 
@@ -38,7 +41,7 @@ class ProgressReport:
         *,
         counts: str,
         counted: float = 0.0,
-        quiet_seconds: float = 10.0,
+        quiet_seconds: float = QUIET_SECONDS,
         shown: bool = True,
     ) -> None:
         """Starts a report.
@@ -151,12 +154,13 @@ def count_updates_within(steps_left: np.ndarray, steps_an_update: np.ndarray) ->
 
 
 @contextlib.contextmanager
-def report_waiting(doing: str, done: str, *, shown: bool = True) -> Iterator[None]:
+def report_waiting(doing: str, done: str, *, quiet_seconds: float = 0.0, shown: bool = True) -> Iterator[None]:
     """Reports what is waited for, with the time since: all the while in a terminal, else before and after.
 
     Args:
       doing: such as "Compiling".
       done: such as "Compiled", for the sentence at the end.
+      quiet_seconds: what takes no longer is reported in a terminal alone, while it lasts.
       shown: False in all processes of a run but one.
     """
     if not shown:
@@ -168,9 +172,26 @@ def report_waiting(doing: str, done: str, *, shown: bool = True) -> Iterator[Non
             bar.add_task(doing)
             yield
     else:
-        console.print(f"{doing} ...", highlight=False)
+        with _later(quiet_seconds, lambda: console.print(f"{doing} ...", highlight=False)):
+            yield
+    if (seconds := time.monotonic() - started) >= quiet_seconds:
+        console.print(f"{done} in {format_duration(seconds)}.", highlight=False)
+
+
+@contextlib.contextmanager
+def _later(seconds: float, do: Callable[[], None]) -> Iterator[None]:
+    """Does something if the block takes so long; at once for 0 seconds."""
+    if not seconds:
+        do()
         yield
-    console.print(f"{done} in {format_duration(time.monotonic() - started)}.", highlight=False)
+        return
+    timer = threading.Timer(seconds, do)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def format_duration(seconds: float) -> str:

@@ -52,7 +52,7 @@ class Trainer:
         self.configs = []
         """Of the runs that were done, in order."""
 
-    def __call__(self, sweep, workdir, *, checkpoint_seconds):
+    def __call__(self, sweep, workdir, *, checkpoint_seconds, keep_checkpoints_every=None):
         (group,) = sweep.groups
         config, members = group.config, group.members
         with open_run(workdir, sweep.record, [member.to_json() for member in members]):

@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
+try:
+    from jax import enable_x64
+except ImportError:  # the losses are tested on older versions of JAX too
+    from jax.experimental import enable_x64
+
 
 class Batch(NamedTuple):
     scores: np.ndarray
@@ -98,7 +103,7 @@ def no_rank_promotion():
 @pytest.fixture
 def x64():
     """Double precision within the test."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

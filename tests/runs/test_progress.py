@@ -1,6 +1,7 @@
 import io
 import re
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -148,6 +149,23 @@ def test_a_wait_shows_its_time_in_a_terminal(monkeypatch):
         pass
     assert re.search(r"Compiling \.\.\..*0:00:00", sys.stderr.getvalue())
     assert sys.stderr.getvalue().endswith("Compiled in 0 s.\n")
+
+
+def test_a_wait_that_is_short_enough_is_not_said(clock, capsys):
+    with report_waiting("Tracing", "Traced", quiet_seconds=10.0):
+        clock[0] += 9
+    assert capsys.readouterr().err == ""
+
+
+def test_a_wait_that_is_too_long_to_be_quiet_is_said_while_it_lasts(clock, capsys):
+    with report_waiting("Tracing", "Traced", quiet_seconds=0.01):
+        said = ""
+        while not said:
+            time.sleep(0.005)
+            said = capsys.readouterr().err
+        assert said == "Tracing ...\n"
+        clock[0] += 75
+    assert capsys.readouterr().err == "Traced in 1 min 15 s.\n"
 
 
 def test_a_long_sentence_stays_on_one_line(capsys):

@@ -7,10 +7,10 @@ import numpy as np
 from experiments.studies.drawing import draw
 from experiments.studies.runs import Runs
 from experiments.studies.segments.games import Games
-from experiments.studies.segments.learning import Learned, learn
 from experiments.studies.segments.methods import HAEPO, LENGTH, NUM_STEPS, PPO, change
 from experiments.studies.segments.scale import Scale
 from experiments.studies.segments.tasks import BREAKOUT
+from experiments.studies.suite.learning import Learned, learn
 from experiments.studies.suite.scores import Scores
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.reports import figures

@@ -7,9 +7,9 @@ import numpy as np
 
 from experiments.studies.runs import Runs
 from experiments.studies.segments.games import SOURCE
-from experiments.studies.segments.learning import Learned, learn
 from experiments.studies.segments.scale import Scale
 from experiments.studies.segments.tasks import MemoryTask
+from experiments.studies.suite.learning import Learned, learn
 from experiments.studies.targets import judge_target
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import compare

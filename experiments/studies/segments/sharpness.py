@@ -8,10 +8,10 @@ from experiments.studies.drawing import draw, make_row
 from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
 from experiments.studies.segments.games import SOURCE, Games
-from experiments.studies.segments.learning import learn
 from experiments.studies.segments.methods import HAEPO, change
 from experiments.studies.segments.scale import Scale
 from experiments.studies.segments.tasks import BREAKOUT
+from experiments.studies.suite.learning import learn
 from experiments.studies.suite.scores import Scores
 from experiments.studies.targets import judge_target
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean

@@ -32,7 +32,7 @@ def measure(task: Task, episodes: int) -> float:
       episodes: how many episodes, each from its own reset.
 
     Returns:
-      Their mean score.
+      Their mean score; of several agents also the mean over these.
     """
     config = from_config_dict(nest_settings(task.settings))
     environment = make_environment(config)
@@ -43,17 +43,25 @@ def measure(task: Task, episodes: int) -> float:
 
 
 def _play(task: Task, environment: Environment, params: dict[str, Any], horizon: int, key: jax.Array) -> jax.Array:
-    """The score of one episode."""
+    """The score of one episode; of several agents, one for each."""
     first, key = jax.random.split(key)
+    agents = () if environment.parts is None else (environment.num_agents,)
+
+    def draw(key: jax.Array, observation: jax.Array) -> jax.Array:
+        if not agents:
+            return draw_action(environment, key, observation)
+        each = functools.partial(draw_action, environment)
+        return jax.vmap(each)(jax.random.split(key, agents), observation)
 
     def step(carry: tuple[Any, jax.Array, jax.Array, jax.Array], keys: jax.Array) -> tuple[Any, None]:
         state, observation, ended, score = carry
-        after = environment.step(params, keys[0], state, draw_action(environment, keys[1], observation))
+        after = environment.step(params, keys[0], state, draw(keys[1], observation))
         measured = after.reward if task.metric == "episode_return" else after.info_metrics[task.metric]
         score = score + jnp.where(ended, 0, task.sign * measured)
         return (after.state, after.observation, ended | after.done, score), None
 
     state, observation = environment.reset(params, first)
     keys = jax.random.split(key, (horizon, 2))
-    (*_, score), _ = jax.lax.scan(step, (state, observation, jnp.bool_(False), jnp.float32(0)), keys)
+    start = (state, observation, jnp.zeros(agents, bool), jnp.zeros(agents, jnp.float32))
+    (*_, score), _ = jax.lax.scan(step, start, keys)
     return score

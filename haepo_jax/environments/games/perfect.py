@@ -10,8 +10,8 @@ import numpy as np
 from haepo_jax.environments.games.lines import list_lines
 from haepo_jax.errors import ConfigError
 
-_CELLS = 9
-_POWERS = 3 ** np.arange(_CELLS)
+CELLS = 9
+POWERS = 3 ** np.arange(CELLS)
 """A position is a number in base 3, a digit for each cell: 0 empty, 1 a stone of who is to move, 2 of the other."""
 
 
@@ -28,14 +28,14 @@ def find_best_moves() -> dict[int, np.ndarray]:
 
     def evaluate(cells: np.ndarray) -> int:
         """The end that the player to move can reach: 1 won, 0 drawn, -1 lost."""
-        number = int(cells @ _POWERS)
+        number = int(cells @ POWERS)
         if number not in values:
             if (cells[lines] == 2).all(axis=1).any():  # the other one has just won
                 values[number] = -1
             elif (cells > 0).all():
                 values[number] = 0
             else:
-                reached = np.full(_CELLS, -2)
+                reached = np.full(CELLS, -2)
                 for cell in np.flatnonzero(cells == 0):
                     after = cells.copy()
                     after[cell] = 1
@@ -44,7 +44,7 @@ def find_best_moves() -> dict[int, np.ndarray]:
                 best[number] = reached == reached.max()
         return values[number]
 
-    evaluate(np.zeros(_CELLS, np.int64))
+    evaluate(np.zeros(CELLS, np.int64))
     return best
 
 
@@ -54,18 +54,18 @@ def make_perfect_player() -> Callable[[jax.Array, jax.Array], jax.Array]:
     Returns:
       `(observation, key) -> action`, of the observations of `TicTacToe-haepo` and `pgx:tic_tac_toe`.
     """
-    table = np.ones((3**_CELLS, _CELLS), bool)
+    table = np.ones((3**CELLS, CELLS), bool)
     for number, moves in find_best_moves().items():
         table[number] = moves
 
     def act(observation: jax.Array, key: jax.Array) -> jax.Array:
-        if observation.shape != (3 * _CELLS,):
+        if observation.shape != (3 * CELLS,):
             raise ConfigError(
                 f"the perfect player knows tic-tac-toe alone, whose observations have shape (27,), not "
                 f"{observation.shape}."
             )
-        own, other = observation[: 2 * _CELLS].reshape(_CELLS, 2).T
-        number = jnp.sum((own + 2 * other).astype(jnp.int32) * _POWERS)
+        own, other = observation[: 2 * CELLS].reshape(CELLS, 2).T
+        number = jnp.sum((own + 2 * other).astype(jnp.int32) * POWERS)
         logits = jnp.where(jnp.asarray(table)[number], 0.0, -jnp.inf)
         return jax.random.categorical(key, logits).astype(jnp.int32)
 

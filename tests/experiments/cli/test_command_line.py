@@ -7,7 +7,9 @@ import sys
 import pytest
 from helpers.command_runner import ROOT, run
 
-from haepo_jax.config import OptimizerConfig, setting_names
+from experiments.cli import flag_help
+from haepo_jax.config import ExperimentConfig, OptimizerConfig, setting_names
+from haepo_jax.config.meanings import settings_of
 from haepo_jax.config.sweep import sweep_setting_names
 from haepo_jax.language.config import setting_names as language_setting_names
 
@@ -191,6 +193,16 @@ def test_evaluate_takes_no_settings(tmp_path):
     assert "--config.env_params.gravity needs --config=FILE" in finished.err
 
 
+def test_help_is_as_wide_as_the_terminal_and_names_the_shipped_configs():
+    settings = {setting.name: setting for setting in settings_of(ExperimentConfig())}
+    purpose = "Trains.\n\npython -m experiments.train --config=cartpole --workdir=runs/a --config.num_seeds=64"
+    for width in (50, 80, 500):
+        text = flag_help.format_help(purpose, [], settings, ("acrobot", "cartpole"), width)
+        longest = max(text.splitlines()[4:], key=lambda line: len(line) if len(line.split()) > 2 else 0)
+        assert 40 < len(longest) <= min(width, flag_help.WIDEST), longest
+        assert purpose in text and "Shipped configs: acrobot, cartpole\n" in text
+
+
 COMMANDS = sorted(
     path.stem for path in (ROOT / "experiments").glob("*.py") if "command_line.define_workdir()" in path.read_text()
 )
@@ -209,6 +221,7 @@ def test_help_names_the_flags(module):
     assert finished.code == 0 and finished.err == ""
     assert "--workdir: Run folder." in finished.out
     assert f"python -m experiments.{module}" in finished.out
+    assert ("--loggers: " in finished.out) == (module in ("train", "sweep", "tldr"))
 
 
 SLOW_WAYS = [pytest.param(asked, marks=pytest.mark.slow) for asked in ("-h", "--helpshort")]

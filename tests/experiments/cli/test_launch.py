@@ -1,6 +1,9 @@
 """What a command does before its heavy imports."""
 
+import contextlib
 import os
+import pty
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +35,22 @@ def test_a_command_that_loads_for_long_says_so_unless_its_output_is_a_result(opt
     finished = run(options, then)
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, words, "")
     assert time.monotonic() - started < 10
+
+
+def test_in_a_terminal_the_time_is_shown_until_something_else_is_printed():
+    terminal, end = pty.openpty()
+    then = "time.sleep(2.3); launch.cancel_notice(); print('done', flush=True); time.sleep(0.3)"
+    command = [sys.executable, "-c", START.format(options="") + then]
+    finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=end, check=True, timeout=60)
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):  # nobody writes to it any more
+        while part := os.read(terminal, 1024):
+            shown += part
+    os.close(terminal)
+    assert finished.stdout == b"done\n"
+    times = re.findall(rb"\r-c: loading \.\.\. (\d) s", shown)
+    assert times[:2] == [b"1", b"2"] and shown.endswith(b"\r" + b" " * len("-c: loading ... 1 s") + b"\r")
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline"])

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from helpers import made_up_agents
 from helpers.made_up_segments import ONE_GAME, make_study
 from helpers.made_up_suites import ONE_TASK, make_suite
 from helpers.quotable_folders import write_benchmark, write_project, write_race, write_study
@@ -97,7 +98,22 @@ WITH_TARGETS = {
         "| On Breakout-MinAtar HAEPO with segments is at PPO's score or above. | not shown |",
         ("games.svg", "lengths.svg", "sharpness.svg"),
     ),
+    "agents": (
+        lambda folder: made_up_agents.make_study(made_up_agents.Alike(), folder),
+        "| On simple spread joint HAEPO is at IPPO's return or above. | not shown |",
+        ("returns.svg", "sample_sizes.svg", "exploitability.svg", "ratings.svg"),
+    ),
 }
+
+
+def test_a_section_whose_library_is_not_installed_keeps_saying_that_there_are_no_numbers(project, tmp_path):
+    parts = ["ranking", "self_play"]
+    made = made_up_agents.make_study(made_up_agents.Alike(), tmp_path, parts=parts, installed=False)
+    publish(project, {"agents": made.folder})
+    page = (project / "docs" / "agents.md").read_text()
+    assert made.verdicts["headline"] in page and page.count("There are no numbers of record yet.") == 2
+    play = (project / "docs" / "self_play.md").read_text()
+    assert "(agents/exploitability.svg)" in play and "no numbers of record" not in play
 
 
 @pytest.mark.parametrize("name", WITH_TARGETS)

@@ -1,20 +1,28 @@
 """A method on the reported seeds of a task."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 
 from experiments.studies.methods import Method
 from experiments.studies.run_data import RunData, make_budget_grid
 from experiments.studies.runs import Runs
-from experiments.studies.segments.scale import Scale
 from experiments.studies.suite import random_play
 from experiments.studies.suite.scores import Scores, score
-from experiments.studies.suite.selection import Setting, make_settings
+from experiments.studies.suite.selection import Setting, Tuning, make_settings
 from experiments.studies.suite.tasks import Task
 
 _WINDOW = 0.05
 """The share of the environment steps over which a curve is smoothed."""
+
+
+class Learning(Tuning, Protocol):
+    """How large a study is, as far as its learning needs to know."""
+
+    @property
+    def episodes(self) -> int:
+        """Of random play, for each task."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +46,12 @@ class Learned:
         return self.run.curve(self.task.metric, self.grid, failure=self.random, window=_WINDOW * self.grid[-1])
 
 
-def measure_random(runs: Runs[Scale], task: Task) -> float:
+def measure_random[Size: Learning](runs: Runs[Size], task: Task) -> float:
     """Measures random play on a task, once."""
     return random_play.load_or_measure(runs.directory, task, runs.scale.episodes)
 
 
-def learn(runs: Runs[Scale], task: Task, method: Method, setting: Setting, seeds: int) -> Learned:
+def learn[Size: Learning](runs: Runs[Size], task: Task, method: Method, setting: Setting, seeds: int) -> Learned:
     """Trains a method with one of its settings on the seeds of a task from 0 up.
 
     Args:

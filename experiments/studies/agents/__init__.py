@@ -1,0 +1,1 @@
+"""Agents that learn together, and learners whose opponents learn as well."""

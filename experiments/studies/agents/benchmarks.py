@@ -1,0 +1,198 @@
+"""JaxMARL's switch riddle and simple spread, beside IPPO of ours and of JaxMARL."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.studies.agents import peers
+from experiments.studies.agents.methods import IPPO, JOINT, ON_RIDDLE, ON_SPREAD, SEGMENTS
+from experiments.studies.agents.peers import Baseline
+from experiments.studies.agents.ranking import SOURCE
+from experiments.studies.agents.scale import Scale
+from experiments.studies.agents.tasks import SIMPLE_SPREAD, SWITCH_RIDDLE
+from experiments.studies.drawing import draw, make_curve
+from experiments.studies.runs import Runs
+from experiments.studies.suite.learning import Learned, learn, measure_random
+from experiments.studies.suite.selection import Tried, tune
+from experiments.studies.suite.tasks import Task
+from experiments.studies.targets import judge_count, judge_target
+from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
+from haepo_jax.analysis.verdicts import Comparison, compare
+from haepo_jax.reports import figures
+from haepo_jax.reports.formatting import explain_brackets, format_interval_cell, format_number, name_bands
+from haepo_jax.reports.page import Figure, Section, Table
+
+_SHARE = 0.9
+"""Of the most there is in the switch riddle."""
+_CONVENTION = "Returns are means over agents; those that JaxMARL logs for simple spread are that times the agents."
+
+
+@dataclasses.dataclass(frozen=True)
+class Riddle:
+    """What was reached on the switch riddle."""
+
+    learned: Learned
+    baseline: Baseline | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """What was reached on simple spread."""
+
+    tried: Mapping[str, Tried]
+    """By the name of the method: every setting on tuning seeds."""
+    learned: Mapping[str, Learned]
+    """By the name of the method."""
+    baseline: Baseline | None
+
+
+def list_riddle_runs(scale: Scale) -> tuple[str, ...]:
+    """Lists the names of the runs on the switch riddle."""
+    return (f"{SWITCH_RIDDLE.name}/{ON_RIDDLE.name}",)
+
+
+def list_spread_runs(scale: Scale) -> tuple[str, ...]:
+    """Lists the names of the runs on simple spread."""
+    return tuple(f"{SIMPLE_SPREAD.name}/{kind}{method.name}" for kind in ("tuning/", "") for method in ON_SPREAD)
+
+
+def measure_riddle(runs: Runs[Scale]) -> Riddle:
+    """Does what is missing of the runs on the switch riddle."""
+    learned = learn(runs, SWITCH_RIDDLE, ON_RIDDLE, {}, runs.scale.many_seeds)
+    return Riddle(learned, _load_baseline(runs, SWITCH_RIDDLE))
+
+
+def measure_spread(runs: Runs[Scale]) -> Spread:
+    """Does what is missing of the runs on simple spread: settings are chosen on tuning seeds."""
+    random = measure_random(runs, SIMPLE_SPREAD)
+    tried = {method.name: tune(runs, SIMPLE_SPREAD, method, random) for method in ON_SPREAD}
+    learned = {
+        method.name: learn(runs, SIMPLE_SPREAD, method, tried[method.name].chosen, runs.scale.seeds)
+        for method in ON_SPREAD
+    }
+    return Spread(tried, learned, _load_baseline(runs, SIMPLE_SPREAD))
+
+
+def _load_baseline(runs: Runs[Scale], task: Task) -> Baseline | None:
+    return peers.load(runs.directory, task.settings["env"].partition(":")[2])
+
+
+def make_riddle_section(riddle: Riddle, scale: Scale) -> Section:
+    """Makes the section of the switch riddle, with its target."""
+    finals, least = riddle.learned.scores.final, _SHARE * SWITCH_RIDDLE.best
+    rows = [(JOINT.label, f"{_get_steps(riddle.learned):,}", _cell(finals), format_number(float(finals.min())))]
+    return Section(
+        slug="switch-riddle",
+        title="Switch riddle",
+        question="Does HAEPO with a policy that remembers solve the riddle?",
+        findings=(
+            f"Of {len(finals)} seeds {int((finals >= least).sum())} come to {_SHARE:g} of the most there is, "
+            f"{format_number(SWITCH_RIDDLE.best)}; random play has {format_number(riddle.learned.random)}.",
+            *_mention_missing(riddle.baseline),
+        ),
+        figures=(_draw_curves({JOINT.label: riddle.learned}, SWITCH_RIDDLE),),
+        tables=(
+            Table(
+                caption=f"{SWITCH_RIDDLE.label}: return over the last tenth of learning, interquartile mean",
+                columns=("method", "env steps", "return", "worst seed"),
+                rows=[*rows, *_make_baseline_rows(riddle.baseline)],
+                note=f"At most {format_number(SWITCH_RIDDLE.best)}: the chance that all three have been in the room. "
+                + explain_brackets(len(finals)),
+            ),
+        ),
+        claims=(
+            judge_count(
+                f"The switch riddle is solved to {_SHARE:g} of the most there is within a million environment steps.",
+                SOURCE,
+                f"Return at the end, where {format_number(least)} is asked for",
+                finals,
+                finals >= least,
+                least=scale.enough_seeds,
+                quick=scale.quick,
+            ),
+        ),
+    )
+
+
+def make_spread_section(spread: Spread, scale: Scale) -> Section:
+    """Makes the section of simple spread, with its targets."""
+    rows = [
+        (
+            method.label,
+            f"{_get_steps(spread.learned[method.name]):,}",
+            _cell(spread.learned[method.name].scores.final),
+            format_number(float(spread.learned[method.name].scores.final.min())),
+        )
+        for method in ON_SPREAD
+    ]
+    numbers = ", ".join(f"{row[0]} {row[2]}" for row in rows)
+    return Section(
+        slug="simple-spread",
+        title="Simple spread",
+        question="Is HAEPO at IPPO's return or above, of ours and of JaxMARL's own?",
+        findings=(
+            f"Return at the end: {numbers}; random play {format_number(spread.learned[JOINT.name].random)}. "
+            + _CONVENTION,
+            *_mention_missing(spread.baseline),
+        ),
+        figures=(_draw_curves({method.label: spread.learned[method.name] for method in ON_SPREAD}, SIMPLE_SPREAD),),
+        tables=(
+            Table(
+                caption=f"{SIMPLE_SPREAD.label}: return over the last tenth of learning, interquartile mean",
+                columns=("method", "env steps", "return", "worst seed"),
+                rows=[*rows, *_make_baseline_rows(spread.baseline)],
+                note=f"{_CONVENTION} {explain_brackets(scale.seeds)}",
+            ),
+        ),
+        claims=tuple(
+            judge_target(
+                f"On simple spread {method.label} is at IPPO's return or above.",
+                SOURCE,
+                "Return at the end, difference of interquartile means",
+                _compare_with_ippo(spread, spread.learned[method.name]),
+                quick=scale.quick,
+            )
+            for method in (JOINT, SEGMENTS)
+        ),
+    )
+
+
+def _compare_with_ippo(spread: Spread, ours: Learned) -> dict[str, Comparison]:
+    rivals = {f"{IPPO.label} of ours": spread.learned[IPPO.name].scores.final}
+    if spread.baseline is not None:
+        rivals[spread.baseline.code] = spread.baseline.returns
+    return {name: compare(ours.scores.final[None], theirs[None]) for name, theirs in rivals.items()}
+
+
+def _mention_missing(baseline: Baseline | None) -> tuple[str, ...]:
+    words = "JaxMARL's own baseline was not run: docs/agents.md says how, and --baseline brings its numbers here."
+    return () if baseline is not None else (words,)
+
+
+def _make_baseline_rows(baseline: Baseline | None) -> list[tuple[str, ...]]:
+    if baseline is None:
+        return []
+    worst = format_number(float(baseline.returns.min()))
+    return [(baseline.code, f"{baseline.env_steps:,}", _cell(baseline.returns), worst)]
+
+
+def _draw_curves(learned: Mapping[str, Learned], task: Task) -> Figure:
+    seeds = len(next(iter(learned.values())).scores.final)
+    return draw(
+        figures.curves,
+        [make_curve(label, one.grid, one.curve()) for label, one in learned.items()],
+        x_label="environment steps of a member",
+        y_label="return, mean over agents",
+        alt=f"Returns on {task.label} against environment steps",
+        caption=f"{task.label}: smoothed return while learning, interquartile mean over {seeds} seeds, "
+        f"{name_bands(seeds)}.",
+    )
+
+
+def _get_steps(learned: Learned) -> int:
+    return int(learned.run.config["max_env_steps"])
+
+
+def _cell(values: np.ndarray) -> str:
+    return format_interval_cell(estimate_interquartile_mean(values))
