@@ -1,10 +1,10 @@
-"""Connect four by self-play with HAEPO: a learner against earlier selves, itself and random play.
+"""Connect four by self-play with HAEPO: a learner against itself and random play.
 
 python -m experiments.train --config=configs/connect_four.py --workdir=runs/connect_four
 python -m experiments.cross_play --workdir=runs/connect_four --greedy
 
-Takes the time of 2.5 million games, 150 thousand for each of 16 seeds.
-Expect no number here, as none has been measured yet.
+Takes the time of 16 million environment steps, a million for each of 16 seeds.
+Expect no number here, as none has been measured yet; the settings are those of configs/tic_tac_toe.py.
 
 Ours has the rules and observations of pgx's: --config.env=pgx:connect_four plays that one.
 """
@@ -15,13 +15,21 @@ from haepo_jax.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """16 seeds of 600 updates of 256 games each."""
+    """16 seeds of a million environment steps each, in updates of 64 x 64; single steps compete."""
     config = default_config()
     config.env = "ConnectFour-haepo"
     config.num_seeds = 16
-    config.num_trajectories = 256
-    config.min_batch_steps = None  # all games of an update at once
-    config.num_updates = 600
-    config.exploration.persistences = ()  # a move that is right now need not be so next time
-    config.self_play.opponents = "pool"
+    config.num_trajectories = 64
+    config.min_batch_steps = None
+    config.max_env_steps = 1_000_000
+    config.policy.hidden_sizes = (128, 128)
+    config.policy.activation = "relu"
+    config.optimizer.learning_rate = 2e-3
+    config.haepo.segment_length = 1
+    config.haepo.num_steps = 64
+    config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
+    config.haepo.bootstrap = "value"
+    config.haepo.policy_entropy_coef = 0.1
+    config.self_play.opponents = "newest"
+    config.self_play.random_share = 0.2
     return config

@@ -28,5 +28,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.schedule = "linear"
     config.haepo.segment_length = 1
     config.haepo.bootstrap = "value"
+    config.haepo.gae_lambda = 0.9
     config.haepo.target_effective_sample_size = 0.7
     return config

@@ -1,7 +1,8 @@
 """Gathers the numbers that documents quote into docs/results.json, and writes them into the documents.
 
 python -m experiments.results --runs=runs --paper=runs/paper --suite=runs/suite --segments=runs/segments \
-    --agents=runs/agents --pbt=runs/pbt --tldr=runs/tldr_report --benchmark=runs/benchmark --race=runs/race
+    --agents=runs/agents --pbt=runs/pbt --tldr=runs/tldr_report --puzzles=runs/puzzles --benchmark=runs/benchmark \
+    --race=runs/race
 
 Each flag is optional. What is not given keeps the entry that it has, with the date and the devices it is from. Without
 any flag the documents are written again from docs/results.json and the studies' files in docs/.
@@ -29,6 +30,7 @@ flags.DEFINE_string("segments", None, "Folder of experiments.segments.")
 flags.DEFINE_string("agents", None, "Folder of experiments.agents.")
 flags.DEFINE_string("pbt", None, "Folder of experiments.pbt_study.")
 flags.DEFINE_string("tldr", None, "Folder of experiments.tldr_report.")
+flags.DEFINE_string("puzzles", None, "Folder of experiments.puzzles.")
 flags.DEFINE_string("benchmark", None, "Folder of experiments.benchmark.")
 flags.DEFINE_string("race", None, "Folder of experiments.race.")
 

@@ -25,8 +25,8 @@ def main() -> int:
     workdir = command_line.read_workdir()
 
     from experiments.cli import closing
+    from experiments.studies.language_runs import count_finished
     from experiments.studies.tldr.reproduction import reproduce
-    from experiments.studies.tldr.runs import count_finished
     from experiments.studies.tldr.scale import FULL, QUICK
 
     study_command.do_study(

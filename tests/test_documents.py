@@ -194,13 +194,17 @@ def test_a_decision_says_why_what_with_which_numbers_by_which_command_and_what_l
 @pytest.mark.parametrize("config", sorted(str(path.relative_to(ROOT / "configs")) for path in CONFIGS))
 def test_a_config_says_its_command_its_time_and_its_score(config):
     header = (ROOT / "configs" / config).read_text().split('"""')[1]
-    command = {"tldr_": "experiments.tldr", "sweep": "experiments.sweep"}.get(config[:5], "experiments.train")
+    commands = {"tldr_": "experiments.tldr", "puzzl": "experiments.tldr", "sweep": "experiments.sweep"}
+    command = commands.get(config[:5], "experiments.train")
     assert f"python -m {command} --config=configs/{config} --workdir=" in header
     assert "Takes " in header and "Expect " in header
 
 
 RESULTS = read_json(ROOT / "docs" / "results.json")
-PAGES = {"suite": ["suite"], "segments": ["segments"], "agents": ["agents", "self_play"], "pbt": ["sweeps"]}
+PAGES = {
+    **{"suite": ["suite"], "segments": ["segments"], "agents": ["agents", "self_play"], "pbt": ["sweeps"]},
+    "puzzles": ["puzzles"],
+}
 UNPUBLISHED = {f"docs/{page}.md" for name, pages in PAGES.items() if name not in RESULTS for page in pages}
 QUOTING = {path.relative_to(ROOT).as_posix(): path.read_text() for path in documents(ROOT)}
 

@@ -33,6 +33,14 @@ _SEGMENTS_FIGURES = {
     "lengths": "Return on Breakout-MinAtar against the length of a segment",
     "sharpness": "Return on Breakout-MinAtar by what sets the sharpness of the target",
 }
+PUZZLES, PUZZLES_POLICIES, PUZZLES_RIVALS, PUZZLES_LEVELS = (
+    *("puzzles", "puzzles_policies", "puzzles_rivals", "puzzles_levels"),
+)
+_PUZZLES_FIGURES = {
+    "tokens": "Pass@1 of every method against response tokens learnt from",
+    "kl": "Pass@1 of every method against KL from the fine-tuned policy",
+}
+_OF_PUZZLES = (PUZZLES_POLICIES, PUZZLES_RIVALS, PUZZLES_LEVELS)
 _OF_SEGMENTS = (SEGMENTS_GAMES, SEGMENTS_LENGTHS, SEGMENTS_SHARPNESS, SEGMENTS_MEMORY)
 AGENTS, AGENTS_RETURNS, AGENTS_WEIGHTS, AGENTS_SELF_PLAY, AGENTS_REFERENCES, AGENTS_RIDDLE, AGENTS_SPREAD = (
     *("agents", "agents_returns", "agents_weights", "agents_self_play", "agents_references"),
@@ -75,6 +83,7 @@ def blocks(results: Results) -> dict[str, str]:
         **_study_with_targets(results.get(SEGMENTS), SEGMENTS, _OF_SEGMENTS, _SEGMENTS_FIGURES),
         **_agents(results.get(AGENTS)),
         PBT: _pbt(results.get(PBT)),
+        **_study_with_targets(results.get(PUZZLES), PUZZLES, _OF_PUZZLES, _PUZZLES_FIGURES),
         TLDR: _study(results["tldr"], ("claim of the paper", "verdict")),
         **{name: _quoted_table(results["tldr"], name) for name in (POLICIES, MEMORY_40M, MEMORY_06B)},
         SPEED: _speed(results["speed"]),

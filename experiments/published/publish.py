@@ -11,7 +11,7 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "puzzles", "benchmark", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -42,6 +42,10 @@ FIGURES = {
         "gold_against_kl.svg": "comparison-1.svg",
         "effective_sample_size.svg": "comparison-4.svg",
         "memory.svg": "memory-1.svg",
+    },
+    "puzzles": {
+        "tokens.svg": "comparison-1.svg",
+        "kl.svg": "comparison-2.svg",
     },
 }
 """For each study the figures that documents show, by their names there."""
@@ -80,6 +84,11 @@ TABLES: Mapping[str, Mapping[str, tuple[str, int, tuple[str, ...]]]] = {
         blocks.MEMORY_40M: ("memory", 0, ()),
         blocks.MEMORY_06B: ("memory", 2, ()),
     },
+    "puzzles": {
+        blocks.PUZZLES_POLICIES: ("comparison", 0, ()),
+        blocks.PUZZLES_RIVALS: ("comparison", 1, ()),
+        blocks.PUZZLES_LEVELS: ("levels", 0, ()),
+    },
 }
 """For each study the tables that documents show: section, number there from 0, and columns, all if none is named."""
 _COMMANDS = {
@@ -89,6 +98,7 @@ _COMMANDS = {
     "agents": "python -m experiments.agents --workdir=runs/agents",
     "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
+    "puzzles": "python -m experiments.puzzles --workdir=runs/puzzles",
 }
 
 

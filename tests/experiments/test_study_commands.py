@@ -13,12 +13,13 @@ COMMANDS = {
     "paper": ("experiments.studies.paper.reproduction", "reproduce"),
     "segments": ("experiments.studies.segments.study", "run_study"),
     "pbt_study": ("experiments.studies.pbt.study", "run_study"),
+    "puzzles": ("experiments.studies.puzzles.study", "run_study"),
     "suite": ("experiments.studies.suite.study", "run_suite"),
     "tldr_report": ("experiments.studies.tldr.reproduction", "reproduce"),
 }
 
 
-FLAGS = ("quick", "cnn", "part", "baseline", "workdir", "topology")
+FLAGS = ("quick", "cnn", "part", "baseline", "workdir", "topology", "data_only")
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ GAME = Task(
 _NETWORK: Mapping[str, Any] = {"policy.hidden_sizes": (128, 128), "policy.activation": "relu"}
 _STEPS: Mapping[str, Any] = {
     **_NETWORK,
-    "exploration.persistences": (),
     "optimizer.schedule": "linear",
     "num_trajectories": 64,
 }

@@ -103,7 +103,7 @@ class SelfPlay:
         return self.played[method.name, opponents]
 
 
-_MANY = Arm(SEGMENTS, POOL)
+_MANY = Arm(SEGMENTS, NEWEST)
 
 
 def list_runs(scale: Scale) -> tuple[str, ...]:
@@ -223,8 +223,9 @@ def _describe_many(found: SelfPlay) -> str:
         100 * np.median(found.many.measured(f"greedy_{name}")[:, -1]) for name in ("lost_to_random", "lost_to_perfect")
     )
     return (
-        f"{SEGMENTS.label} with a pool, by its likeliest moves: the median seed loses {to_random:.1f}% of its games "
-        f"against random play and {to_perfect:.1f}% against the perfect player, who each move first in half of them."
+        f"{SEGMENTS.label} {OPPONENTS[NEWEST]}, by its likeliest moves: the median seed loses {to_random:.1f}% of its "
+        f"games against random play and {to_perfect:.1f}% against the perfect player, who each move first in half of "
+        "them."
     )
 
 

@@ -13,7 +13,7 @@ from experiments.studies.segments.scale import Scale
 from experiments.studies.segments.tasks import BREAKOUT, ELSEWHERE, ELSEWHERE_STEPS
 from experiments.studies.suite.learning import Learned, learn, measure_random
 from experiments.studies.suite.sections import estimate_together
-from experiments.studies.suite.selection import Setting, Tried, tune
+from experiments.studies.suite.selection import Setting, Tried, choose_one, tune
 from experiments.studies.targets import judge_target
 from haepo_jax.analysis.few_seeds import estimate_interquartile_mean
 from haepo_jax.analysis.verdicts import (
@@ -44,7 +44,7 @@ class Games:
     """What both methods came to on the games."""
 
     tried: Mapping[str, Tried]
-    """By the name of the method: every setting on the tuning seeds of one game."""
+    """By the name of the method: every setting on the tuning seeds, its mean score over the games."""
     learned: Mapping[str, tuple[Mapping[str, Learned], ...]]
     """By network: for each game, by the name of the method."""
 
@@ -53,7 +53,7 @@ class Games:
         return self.tried[method.name].chosen
 
     def on_breakout(self, method: Method) -> Learned:
-        """Returns what a method came to on the game that settings were chosen on."""
+        """Returns what a method came to on Breakout."""
         return next(by[method.name] for by in self.learned[MLP] if by[method.name].task == BREAKOUT)
 
     def together(self, network: str, method: Method) -> np.ndarray:
@@ -62,9 +62,12 @@ class Games:
 
 
 def measure(runs: Runs[Scale]) -> Games:
-    """Does what is missing of the runs: settings are chosen on one game before any reported seed is played."""
-    scale, random = runs.scale, measure_random(runs, BREAKOUT)
-    tried = {method.name: tune(runs, BREAKOUT, method, random) for method in METHODS}
+    """Does what is missing of the runs: one setting for all games is chosen before any reported seed is played."""
+    scale = runs.scale
+    tried = {
+        method.name: choose_one([tune(runs, game, method, measure_random(runs, game)) for game in scale.games])
+        for method in METHODS
+    }
     networks: dict[str, tuple[tuple[Method, ...], int]] = {MLP: (METHODS, scale.seeds)}
     if scale.cnn_seeds:
         networks[CNN] = (tuple(map(_with_cnn, METHODS)), scale.cnn_seeds)

@@ -9,9 +9,10 @@ import numpy as np
 
 from experiments.studies.computed import load_or_compute
 from experiments.studies.drawing import draw
+from experiments.studies.language_runs import Tuned
 from experiments.studies.methods import Method
 from experiments.studies.tldr.methods import BASELINES, HAEPO, METHODS
-from experiments.studies.tldr.runs import Runs, Tuned
+from experiments.studies.tldr.runs import Runs
 from haepo_jax.analysis.few_seeds import drop_unsupported
 from haepo_jax.analysis.statistics import Estimate, stratified_bootstrap
 from haepo_jax.analysis.verdicts import CONTRADICTED, REPRODUCED, Comparison, compare, decide

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.studies.language_runs import TUNING_SEED, Tuned
 from experiments.studies.report_parts import describe_runs, make_tuning_table
 from experiments.studies.tldr import comparison, memory
 from experiments.studies.tldr.methods import SETTINGS_PER_METHOD
-from experiments.studies.tldr.runs import TUNING_SEED, Runs, Tuned
+from experiments.studies.tldr.runs import Runs
 from experiments.studies.tldr.scale import Scale
 from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.training.memory import BASE

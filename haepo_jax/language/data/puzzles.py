@@ -2,7 +2,7 @@
 
 Arithmetic gives an expression and asks for its value; its level is the number of operations::
 
-    7+12*3=43
+    7+2*3-9=4
 
 Countdown gives numbers and a target, and asks for an expression of that value in which each number stands at most
 once; its level is the number of numbers::
@@ -23,12 +23,13 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.language.data.tokenizer import Tokenizer, import_tokenizers
 
 ARITHMETIC, COUNTDOWN = "arithmetic", "countdown"
-LEVELS: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (1, 2), COUNTDOWN: (3,)}
+LEVELS: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (2, 3), COUNTDOWN: (3,)}
 """Of each puzzle, those that a model learns on."""
-HARDER: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (3,), COUNTDOWN: (4,)}
+HARDER: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (4,), COUNTDOWN: (4,)}
 """Of each puzzle, those that it is judged on alone."""
 
-_LARGEST_TERM, _LARGEST_FACTOR, _LARGEST_NUMBER, _LARGEST_TARGET = 30, 9, 9, 99
+_LEARNT_FROM, _HARDER_FILE = ("examples", "train"), "test/harder"
+_LARGEST_NUMBER, _LARGEST_TARGET = 9, 99
 _CHARACTERS = "0123456789+-*/()=,>:"
 _TRIES = 500  # for a puzzle that is new; more mean that there are hardly any left
 
@@ -63,10 +64,10 @@ def write(
     folder: str | Path,
     *,
     seed: int = 0,
-    num_examples: int = 2000,
+    num_examples: int = 6000,
     num_train: int = 4000,
     num_held_out: int = 256,
-    num_test: int = 512,
+    num_test: int = 256,
 ) -> None:
     """Writes the data set, the same bytes for the same arguments.
 
@@ -76,14 +77,14 @@ def write(
     examples.jsonl       to imitate                           `num_examples`
     train.jsonl          to learn from by rewards             `num_train`
     held_out.jsonl       that a run is watched by             `num_held_out`
-    test.jsonl           that it is judged by                 `num_test`
-    harder.jsonl         likewise, of the levels of `HARDER`  `num_test`
+    test/learnt.jsonl    that it is judged by                 `num_test`
+    test/harder.jsonl    likewise, of the levels of `HARDER`  `num_test`
     tokenizer/           `tokenizer.json` and its settings
     ==================== ==================================== ==============
 
-    No puzzle stands in two files, not even with the numbers of countdown in another order, and no prompt twice in one.
-    Half of each file is arithmetic. A row has the columns `prompt`, `completion` (an answer that is right),
-    `puzzle`, `level`, and in arithmetic `answer`, in countdown `numbers` and `target`.
+    No prompt stands twice, and no puzzle of one of the last three files in another one, not even with the numbers of
+    countdown in another order. Half of each file is arithmetic. A row has the columns `prompt`, `completion` (an
+    answer that is right), `puzzle`, `level`, and in arithmetic `answer`, in countdown `numbers` and `target`.
 
     Args:
       folder: is made if need be.
@@ -99,8 +100,8 @@ def write(
     # Those to be judged by come first, so that they are the same however many are learnt from.
     files = {
         "held_out": ("num_held_out", num_held_out),
-        "test": ("num_test", num_test),
-        "harder": ("num_test", num_test),
+        "test/learnt": ("num_test", num_test),
+        _HARDER_FILE: ("num_test", num_test),
         "examples": ("num_examples", num_examples),
         "train": ("num_train", num_train),
     }
@@ -109,16 +110,17 @@ def write(
             raise ConfigError(f"{name} must be at least 1, got {count}.")
     folder, owners, prompts = Path(folder), dict[str, str](), set[str]()
     make_tokenizer().save(folder / "tokenizer")
+    (folder / "test").mkdir(exist_ok=True)
     for file, (_, count) in files.items():
-        rng = random.Random(f"{seed} puzzles {file}")
+        rng, owner = random.Random(f"{seed} puzzles {file}"), "learnt from" if file in _LEARNT_FROM else file
 
-        def is_new(drawn: _Drawn, file: str = file) -> bool:
-            if drawn.row["prompt"] in prompts or owners.setdefault(drawn.key, file) != file:
+        def is_new(drawn: _Drawn, owner: str = owner) -> bool:
+            if drawn.row["prompt"] in prompts or owners.setdefault(drawn.key, owner) != owner:
                 return False
             prompts.add(drawn.row["prompt"])
             return True
 
-        rows = _draw_rows(rng, HARDER if file == "harder" else LEVELS, count, is_new)
+        rows = _draw_rows(rng, HARDER if file == _HARDER_FILE else LEVELS, count, is_new)
         _write_lines(folder / f"{file}.jsonl", rows)
 
 
@@ -143,13 +145,13 @@ def _draw_new(rng: random.Random, kind: str, level: int, is_new: Callable[[_Draw
 
 
 def _draw_arithmetic(rng: random.Random, level: int) -> _Drawn:
-    """Draws an expression of small terms, in which no product has more than two factors."""
-    first = rng.randint(1, _LARGEST_TERM)
+    """Draws an expression of numbers of one digit, in which no product has more than two factors."""
+    first = rng.randint(1, _LARGEST_NUMBER)
     text, terms, is_product = str(first), [first], False
     for _ in range(level):
         sign = rng.choice("+-" if is_product else "+-*")
         is_product = sign == "*"
-        number = rng.randint(2, _LARGEST_FACTOR) if is_product else rng.randint(1, _LARGEST_TERM)
+        number = rng.randint(1, _LARGEST_NUMBER)
         text += f"{sign}{number}"
         if is_product:
             terms[-1] *= number

@@ -39,7 +39,7 @@ def test_a_command_that_loads_for_long_says_so_unless_its_output_is_a_result(opt
 
 def test_in_a_terminal_the_time_is_shown_until_something_else_is_printed():
     terminal, end = pty.openpty()
-    then = "time.sleep(2.3); launch.cancel_notice(); print('done', flush=True); time.sleep(1.2)"
+    then = "time.sleep(2.3); launch.cancel_notice(); print('done', flush=True); time.sleep(0.3)"
     command = [sys.executable, "-c", START.format(options="") + then]
     finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=end, check=True, timeout=60)
     os.close(end)

@@ -15,7 +15,7 @@ from helpers.settings import fixed_config
 from experiments.studies import runs as study_runs
 from experiments.studies.methods import nest_settings
 from experiments.studies.paper.scale import QUICK
-from experiments.studies.runs import Runs
+from experiments.studies.runs import Look, Runs
 from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.config.sweep import of_experiment
@@ -82,6 +82,23 @@ def test_a_sealed_run_has_no_checkpoints(two_runs):
         *("config.json", "members.json", "provenance.json", "summary.json"),
         "metrics/part-00000-00000000-00000000.parquet",
     }
+
+
+def test_what_was_measured_of_the_policies_is_kept_under_the_seal_and_measured_again_with_the_run(trainer, tmp_path):
+    looks = []
+
+    def measure(path):
+        assert (path / "checkpoints").is_dir()  # they go afterwards
+        looks.append(path)
+        return {"points": [1.0, 2.0]}
+
+    def ask():
+        return Runs(tmp_path / "all", SMALL).get("one", PLAIN, Look(2, measure)).policies
+
+    assert ask() == ask() == {"points": [1.0, 2.0]}
+    assert len(looks) == 1 and not (looks[0] / "checkpoints").exists()
+    damage(looks[0] / "policies.json")
+    assert ask() == {"points": [1.0, 2.0]} and len(looks) == 2
 
 
 def test_the_runs_asked_for_are_listed(trainer, tmp_path):

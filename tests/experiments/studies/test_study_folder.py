@@ -2,9 +2,8 @@
 
 import pytest
 
-from experiments.studies import runs
+from experiments.studies import language_runs, runs
 from experiments.studies.study_folder import hold_folder
-from experiments.studies.tldr import runs as tldr_runs
 from haepo_jax.errors import ConfigError
 from haepo_jax.runtime import signals
 
@@ -25,7 +24,7 @@ from haepo_jax.runtime import signals
         ),
         (
             ("sft/summary.json", "rl/haepo-seed0/summary.json", "rl/haepo-seed1/config.json"),
-            tldr_runs.count_finished,
+            language_runs.count_finished,
             "2 finished runs are kept, and the same command resumes with the next.",
         ),
     ],

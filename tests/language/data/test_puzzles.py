@@ -11,7 +11,7 @@ from haepo_jax.language.data.puzzles import HARDER, LEVELS, make_tokenizer, writ
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.rewards.puzzles import puzzle
 
-FILES = ("examples", "train", "held_out", "test", "harder")
+FILES = ("examples", "train", "held_out", "test/learnt", "test/harder")
 COUNTS = {"num_examples": 60, "num_train": 100, "num_held_out": 20, "num_test": 40}
 
 
@@ -38,7 +38,7 @@ def key(row):
 
 def test_every_file_has_as_many_rows_as_asked_for_half_of_each_puzzle(rows):
     assert {file: len(found) for file, found in rows.items()} == {
-        "examples": 60, "train": 100, "held_out": 20, "test": 40, "harder": 40,
+        "examples": 60, "train": 100, "held_out": 20, "test/learnt": 40, "test/harder": 40,
     }  # fmt: skip
     for found in rows.values():
         kinds = collections.Counter(row["puzzle"] for row in found)
@@ -48,7 +48,7 @@ def test_every_file_has_as_many_rows_as_asked_for_half_of_each_puzzle(rows):
 def test_the_harder_levels_are_in_their_own_file_alone(rows):
     for file, found in rows.items():
         levels = {(row["puzzle"], row["level"]) for row in found}
-        expected = HARDER if file == "harder" else LEVELS
+        expected = HARDER if file == "test/harder" else LEVELS
         assert levels == {(kind, level) for kind, all_of in expected.items() for level in all_of}
     assert not {(kind, level) for kind, of in HARDER.items() for level in of if level in LEVELS[kind]}
 
@@ -72,11 +72,12 @@ def test_countdown_asks_for_a_target_that_is_none_of_its_numbers(rows):
         assert 1 <= row["target"] <= 99
 
 
-def test_no_puzzle_is_in_two_files_and_no_prompt_twice_in_one(rows):
+def test_no_puzzle_that_is_judged_by_is_in_another_file_and_no_prompt_there_twice(rows):
     keys = {file: {key(row) for row in found} for file, found in rows.items()}
-    assert sum(map(len, keys.values())) == len(set().union(*keys.values()))
-    for found in rows.values():
-        assert len({row["prompt"] for row in found}) == len(found)
+    for file in ("held_out", "test/learnt", "test/harder"):
+        assert not keys[file] & set().union(*(others for other, others in keys.items() if other != file))
+    prompts = [row["prompt"] for found in rows.values() for row in found]
+    assert len(set(prompts)) == len(prompts)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(folder, tmp_path):
@@ -92,7 +93,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(folder, tmp_p
 
 def test_puzzles_to_be_judged_by_are_the_same_however_many_are_learnt_from(folder, tmp_path):
     write(tmp_path, seed=1, **COUNTS | {"num_examples": 10, "num_train": 10})
-    for file in ("held_out", "test", "harder"):
+    for file in ("held_out", "test/learnt", "test/harder"):
         assert read(tmp_path, file) == read(folder, file)
 
 
@@ -109,7 +110,7 @@ def test_every_text_is_tokens_of_one_character_and_comes_back_as_it_was(folder, 
     ("changes", "words"),
     [
         ({"num_train": 0}, "num_train must be at least 1, got 0"),
-        ({"num_examples": 20_000}, r"not so many puzzles of arithmetic of level 1"),
+        ({"num_examples": 20_000}, r"not so many puzzles of countdown of level 3"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(tmp_path, changes, words):

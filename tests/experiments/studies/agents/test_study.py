@@ -194,7 +194,7 @@ def test_the_newest_of_the_pool_is_what_the_periodic_reference_copies():
 
 
 def test_the_shipped_configs_are_what_the_study_trains_on_many_seeds():
-    ours = {**arms.Arm(SEGMENTS, POOL).make_settings(1.0), "num_seeds": FULL.many_seeds}
+    ours = {**arms.Arm(SEGMENTS, NEWEST).make_settings(1.0), "num_seeds": FULL.many_seeds}
     assert from_config_dict(nest_settings(ours)) == from_config_dict(tic_tac_toe.get_config().to_dict())
     ours = {**make_settings(SWITCH_RIDDLE, ON_RIDDLE, 1.0), "num_seeds": FULL.many_seeds}
     assert from_config_dict(nest_settings(ours)) == from_config_dict(switch_riddle.get_config().to_dict())

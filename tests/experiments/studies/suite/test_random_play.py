@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.studies.agents.tasks import make_signals_task
 from experiments.studies.suite.random_play import measure
 from experiments.studies.suite.tasks import DISCOUNTING_CHAIN, REPORTED
 
@@ -28,6 +29,10 @@ def test_random_play_of_a_known_task(name):
 def test_random_play_of_real_valued_actions_covers_their_range():
     # Each step costs a tenth of the squared force, evenly spread over [-1, 1], and hardly any episode gets to the top.
     assert measure(find("mountain_car_continuous"), 64) == pytest.approx(-0.1 * 999 / 3, abs=3.0)
+
+
+def test_random_play_of_many_agents_is_the_mean_over_them():
+    assert measure(make_signals_task(5), 256) == pytest.approx(8 / 3, abs=0.2)  # one of three choices is right
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
+from experiments.studies.language_runs import Tuned
 from experiments.studies.methods import nest_settings
 from experiments.studies.tldr import comparison
 from experiments.studies.tldr.methods import METHODS
-from experiments.studies.tldr.runs import Tuned
 from experiments.studies.tldr.scale import FULL, QUICK
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.stages.answering import Answers

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from experiments.studies.tldr import runs as tldr_runs
+from experiments.studies.language_runs import TUNING_SEED
 from experiments.studies.tldr.methods import GRPO, METHODS, RLOO
-from experiments.studies.tldr.runs import TUNING_SEED, Runs
+from experiments.studies.tldr.runs import Runs
 from experiments.studies.tldr.scale import FULL, QUICK
 from haepo_jax.config.members import Member
 from haepo_jax.errors import ConfigError
+from haepo_jax.language.stages import stages
 from haepo_jax.runs.folder import write_json
 from haepo_jax.runs.metrics.writer import MetricsWriter
 
@@ -33,7 +34,7 @@ def asked(monkeypatch):
         write_json(folder / "summary.json", _summary("rl", 3.5, status))
         return True
 
-    monkeypatch.setattr(tldr_runs.stages, "run_rl", run_rl)
+    monkeypatch.setattr(stages, "run_rl", run_rl)
     return configs
 
 
@@ -74,14 +75,14 @@ def test_an_error_says_which_run_it_is_of(tmp_path, monkeypatch):
     def refuse(config, workdir):
         raise ConfigError("something is wrong")
 
-    monkeypatch.setattr(tldr_runs.stages, "run_rl", refuse)
+    monkeypatch.setattr(stages, "run_rl", refuse)
     with pytest.raises(ConfigError, match="tuning-grpo-0: something is wrong"):
         Runs(tmp_path, FULL).tune(GRPO)
 
 
 def test_each_run_is_announced_with_its_number_among_all(tmp_path, asked, monkeypatch, capsys):
     for stage in ("sft", "reward"):
-        monkeypatch.setattr(tldr_runs.stages, f"run_{stage}", _stands_in(stage))
+        monkeypatch.setattr(stages, f"run_{stage}", _stands_in(stage))
     runs = Runs(tmp_path, QUICK)
     runs.prepare()
     for method in METHODS:

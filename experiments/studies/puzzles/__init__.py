@@ -1,0 +1,1 @@
+"""Puzzles whose answers a program checks: every method that samples, from the same fine-tuned policies."""

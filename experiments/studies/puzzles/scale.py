@@ -1,0 +1,39 @@
+"""How large the study is: as reported, or quick for a look."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.studies.methods import Method
+from experiments.studies.puzzles.methods import DAPO, HAEPO, METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Seeds, puzzles, and the settings that differ from the task's."""
+
+    quick: bool
+    methods: tuple[Method, ...]
+    """HAEPO and DAPO are among them."""
+    seeds: int
+    """Reported runs of a method, counted from 0; each seed has a fine-tuned policy of its own."""
+    tuned: bool
+    """Whether settings are chosen, on a seed that is never reported; if not, each method has its first."""
+    puzzles: Mapping[str, int]
+    """Arguments of `haepo_jax.language.data.puzzles.write`."""
+    settings: Mapping[str, Any]
+    """By dotted name."""
+    samples: int
+    """Answers to each test puzzle."""
+
+
+FULL = Scale(quick=False, methods=METHODS, seeds=5, tuned=True, puzzles={}, settings={}, samples=16)
+QUICK = Scale(
+    quick=True,
+    methods=(HAEPO, DAPO),
+    seeds=2,
+    tuned=False,
+    puzzles={"num_held_out": 64, "num_test": 64},
+    settings={"sft.num_steps": 100, "rl.num_updates": 8, "rl.evaluate_every": 2},
+    samples=4,
+)
