@@ -24,7 +24,17 @@ FAMILIES: Mapping[str, Style] = dict(
 
 
 def draw(kind: Callable[..., bytes], *data: Any, alt: str, caption: str, **options: Any) -> Figure:
-    """Draws a figure for the page; arguments as of `figures.responsive`."""
+    """Draws a figure for the page; arguments as of `figures.responsive`.
+
+    Args:
+      kind: the function that draws.
+      *data: what it is given.
+      alt: the name of the figure, which what it shows follows in words.
+      caption: see `page.Figure`.
+      **options: of `kind`.
+    """
+    shown = figures.describe(kind, *data)
+    alt = f"{alt}: {shown}." if shown else alt
     return figures.responsive(kind, *data, alt=alt, caption=caption, families=FAMILIES, **options)
 
 

@@ -19,7 +19,7 @@ _NOTHING = (np.nan, np.nan, np.nan)
 
 
 def draw_claims(sections: Iterable[Section], chapter: ClaimsChapter) -> Figure | None:
-    """Draws every claim that has comparisons, in a row; None where none has.
+    """Draws every claim that has comparisons, in a row; None where none has, or none with an interval.
 
     A claim that stands for several comparisons is drawn by the one that speaks least for it.
 
@@ -28,10 +28,10 @@ def draw_claims(sections: Iterable[Section], chapter: ClaimsChapter) -> Figure |
       chapter: how the page words its claims.
     """
     claims = [claim for section in sections for claim in section.claims if claim.comparisons]
-    if not claims:
-        return None
     names, forms = [claim.text for claim in claims], chapter.forms
     places = [_find_weakest(claim.comparisons) for claim in claims]
+    if all(math.isnan(value) for value, *_ in places):
+        return None
     axis: dict[str, Any] = {
         "x_label": "distance from a tie, in half-widths of the 95% interval",
         "reference": 0.0,

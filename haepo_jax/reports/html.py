@@ -351,7 +351,7 @@ def _render_config_group(label: str, listings: Sequence[ConfigListing]) -> str:
             ),
             _render_settings({name: written[0][name] for name in common}),
             _render_table(Table("What tells them apart", ("run", *apart), rows)) if apart else "",
-            *(_render_json(listing, f"config.json of {listing.name}") for listing in listings),
+            *(_render_json(listing, f"config.json of <code>{escape(listing.name)}</code>") for listing in listings),
             "</details>",
         ]
     )
@@ -368,9 +368,10 @@ def _render_settings(written: Mapping[str, str]) -> str:
 
 
 def _render_json(listing: ConfigListing, title: str) -> str:
+    """Renders the whole config on demand, under a title in HTML."""
     return "\n".join(
         [
-            f'<details class="json"><summary>{escape(title)}</summary>',
+            f'<details class="json"><summary>{title}</summary>',
             f"<pre>{escape_markup(json.dumps(listing.config, indent=2))}</pre>",
             "</details>",
         ]

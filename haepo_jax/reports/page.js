@@ -23,7 +23,7 @@
   }
 
   // Tables: a click on a heading sorts by it, another one the other way round.
-  const infinite = /^(never|infinite|inf|∞)/;
+  const infinite = /^(never|infinite|inf|\u221e)/;
   const key = (cell) => {
     const text = cell.textContent.replace(/[✓\s]+/g, " ").trim();
     if (infinite.test(text)) return Infinity;
@@ -75,6 +75,7 @@
   const addEntries = (figure) => all("svg", figure).forEach((drawing) => {
     if (drawing.ready || !drawing.getBoundingClientRect().width) return;
     drawing.ready = true;
+    if (drawing.querySelector(".name")) drawing.setAttribute("role", "group"); // what is in an img is read to no one
     all(".name", drawing).forEach((name) => {
       const series = number(name), sign = drawing.querySelector(`.${series}.key`);
       const boxes = [name, sign].filter(Boolean).map((part) => part.getBBox());

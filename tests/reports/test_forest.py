@@ -55,5 +55,7 @@ def test_two_forms_stand_in_one_row(drawn):
     assert figure.alt.endswith("1 reproduced, on ours.")
 
 
-def test_without_a_comparison_there_is_no_figure():
-    assert draw_claims([Section("s", "t", "q", claims=[Claim("c", "s", "undecided", "e")])], ClaimsChapter()) is None
+def test_without_an_interval_there_is_no_figure():
+    few = Claim("c", "s", "undecided", "e", comparisons=[made(1.0, 0.5, 1.5)._replace(seeds=2)])
+    for claim in (Claim("c", "s", "undecided", "e"), few):
+        assert draw_claims([Section("s", "t", "q", claims=[claim])], ClaimsChapter()) is None

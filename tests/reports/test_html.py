@@ -217,7 +217,7 @@ def test_configs_of_one_kind_are_one_entry_with_what_tells_them_apart():
     assert Page(common).text == ["num_seeds", "5"]
     apart = re.search(r"What tells them apart.*?<tbody>(.*?)</tbody>", text, re.DOTALL)[1]
     assert [part for part in Page(apart).text if part.strip()] == ["run-1", "0.01", "run-2", "0.02"]
-    assert text.count("config.json of run-") == 2
+    assert text.count("config.json of <code>run-") == 2
 
 
 def refused(make):

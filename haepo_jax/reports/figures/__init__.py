@@ -8,6 +8,7 @@ lane of its own at the end of the axis, which says so).
 """
 
 from haepo_jax.reports.figures.curves import Series, curves, panels, profiles
+from haepo_jax.reports.figures.findings import describe
 from haepo_jax.reports.figures.heat_map import heat_map
 from haepo_jax.reports.figures.intervals import grouped_intervals, intervals
 from haepo_jax.reports.figures.rendering import responsive
@@ -22,6 +23,7 @@ __all__ = [
     "Series",
     "Style",
     "curves",
+    "describe",
     "grouped_intervals",
     "heat_map",
     "intervals",

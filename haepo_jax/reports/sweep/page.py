@@ -53,7 +53,8 @@ def publish_report(workdir: StrPath, directory: StrPath | None = None) -> Publis
         configs=(list_config(workdir, analysis.sweep, attempts, "The base configuration and what is swept"),),
         provenance=describe_provenance(workdir, attempts),
     )
-    return publish_chapters(directory, made, make_chapters(analysis, lineage, read_metrics(workdir)))
+    metrics = {} if lineage is not None else read_metrics(workdir)
+    return publish_chapters(directory, made, make_chapters(analysis, lineage, metrics))
 
 
 def make_chapters(
