@@ -71,7 +71,7 @@ def test_runs_are_compared_in_a_folder_of_ones_own(tmp_path):
     assert (finished.code, finished.err) == (0, "")
     written, finding = finished.out.splitlines()
     assert written == f"Written to {tmp_path / 'page' / 'report.html'}."
-    assert finding.startswith("b has the highest final return, 22 [20, 24]. b is ahead of a by final return: ")
+    assert finding.startswith("b has the highest final return, 22 [20.7, 23.7]. b is ahead of a by final return: ")
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,14 @@ class Finished(NamedTuple):
     err: str
 
 
-def last_of_each(arguments):
-    """The arguments without those that a later one replaces: a command refuses a flag that is given twice."""
-    names = {argument.partition("=")[0]: k for k, argument in enumerate(arguments)}
-    return [argument for k, argument in enumerate(arguments) if names[argument.partition("=")[0]] == k]
+def last_of_each(arguments, several=()):
+    """The arguments without those that a later one replaces: a command refuses a flag that is given twice.
+
+    Flags of which it takes `several` keep all.
+    """
+    flags = [argument.partition("=")[0] for argument in arguments]
+    last = {flag: k for k, flag in enumerate(flags)}
+    return [argument for k, argument in enumerate(arguments) if flags[k] in several or last[flags[k]] == k]
 
 
 class Command:
@@ -67,7 +71,9 @@ class Command:
         environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _compiled().name}
         # As in the tests that start it, which conftest.py decides.
         few_optimizations = jax.config.read("jax_disable_most_optimizations")
-        arguments = last_of_each([str(argument) for argument in arguments])
+        arguments = last_of_each(
+            [str(argument) for argument in arguments], ["--workdir"] if module == "experiments.report" else ()
+        )
         command = (module, arguments, self._outputs, environment, few_optimizations, prepare)
         self._process = _SERVER.Process(target=_main, args=command)
         self._process.start()

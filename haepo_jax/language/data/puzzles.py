@@ -2,7 +2,7 @@
 
 Arithmetic gives an expression and asks for its value; its level is the number of operations::
 
-    7+2*3-9=4
+    7+2*3=13
 
 Countdown gives numbers and a target, and asks for an expression of that value in which each number stands at most
 once; its level is the number of numbers::
@@ -23,9 +23,9 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.language.data.tokenizer import Tokenizer, import_tokenizers
 
 ARITHMETIC, COUNTDOWN = "arithmetic", "countdown"
-LEVELS: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (2, 3), COUNTDOWN: (3,)}
+LEVELS: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (2,), COUNTDOWN: (3,)}
 """Of each puzzle, those that a model learns on."""
-HARDER: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (4,), COUNTDOWN: (4,)}
+HARDER: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (3,), COUNTDOWN: (4,)}
 """Of each puzzle, those that it is judged on alone."""
 
 _LEARNT_FROM, _HARDER_FILE = ("examples", "train"), "test/harder"
@@ -65,7 +65,7 @@ def write(
     *,
     seed: int = 0,
     num_examples: int = 6000,
-    num_train: int = 4000,
+    num_train: int = 3000,
     num_held_out: int = 256,
     num_test: int = 256,
 ) -> None:
