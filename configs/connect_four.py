@@ -1,10 +1,11 @@
 """Connect four by self-play with HAEPO: a learner against itself and random play.
 
 python -m experiments.train --config=configs/connect_four.py --workdir=runs/connect_four
-python -m experiments.cross_play --workdir=runs/connect_four --greedy
+python -m experiments.cross_play --workdir=runs/connect_four --greedy --games=1000
 
-Takes the time of 16 million environment steps, a million for each of 16 seeds.
-Expect no number here, as none has been measured yet; the settings are those of configs/tic_tac_toe.py.
+Takes a minute and a half on 2 CPU cores, a million environment steps for each of 16 seeds, and another for 1000 games
+of each pair. Expect that the likeliest moves of every seed win 97.9 to 99.5% of their games against random play. The
+settings are those of configs/tic_tac_toe.py.
 
 Ours has the rules and observations of pgx's: --config.env=pgx:connect_four plays that one.
 """

@@ -1,5 +1,4 @@
-"""Compares joint ranking with each agent's own, IPPO and MAPPO, and self-play with a pool and without; writes
-report.html.
+"""Compares joint ranking with each agent's own, IPPO and MAPPO, and self-play with and without a pool.
 
 python -m experiments.agents --workdir=runs/agents
 python -m experiments.agents --workdir=runs/agents --part=ranking --part=self_play

@@ -134,5 +134,5 @@ def _describe_ends(result: CrossPlay, row: int, column: int) -> str:
     games = result.games[row, column]
     if not games:
         return "-"
-    won, drawn = result.wins[row, column] / games, result.draws[row, column] / games
-    return f"{won:.1%} {drawn:.1%} {1 - won - drawn:.1%}"
+    ends = (result.wins[row, column], result.draws[row, column], result.wins[column, row])
+    return " ".join(f"{end / games:.1%}" for end in ends)

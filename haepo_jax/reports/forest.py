@@ -72,7 +72,8 @@ def _place(made: Comparison) -> tuple[float, float, float]:
         off = np.log(ends) - math.log(made.tie) if made.tie > 0 else ends - made.tie
     off = off if made.larger else -off
     value, low, high = off[0], min(off[1:]), max(off[1:])
-    half = (high - low) / 2
+    with np.errstate(invalid="ignore"):  # both ends may be infinite, as where one of the two never got there
+        half = (high - low) / 2
     if not np.isfinite(half) or half == 0:
         scaled = np.where(off == 0, 0.0, np.copysign(np.inf, off))
         value, low, high = scaled[0], min(scaled[1:]), max(scaled[1:])

@@ -35,6 +35,7 @@ def test_a_claim_stands_at_its_distance_from_a_tie_in_half_widths_in_its_own_dir
         Claim("weakest", "s", "undecided", "e", comparisons=[made(6.0, 4.0, 8.0), made(0.0, -1.0, 1.0)]),
         Claim("far", "s", "reproduced", "e", comparisons=[made(500.0, 499.0, 501.0)]),
         Claim("exact", "s", "reproduced", "e", comparisons=[made(5.0, 5.0, 5.0)]),
+        Claim("never", "s", "contradicted", "e", comparisons=[made(-np.inf, -np.inf, -np.inf)]),
         Claim("few", "s", "undecided", "e", comparisons=[made(1.0, 0.5, 1.5)._replace(seeds=2)]),
         Claim("left out", "s", "undecided", "e"),
     ]
@@ -42,8 +43,9 @@ def test_a_claim_stands_at_its_distance_from_a_tie_in_half_widths_in_its_own_dir
     (rows,) = calls["intervals"]
     assert rows[:4] == [("ahead", 3, 2, 4), ("fewer", 3, 2, 4), ("ratio", -1, -2, 0), ("weakest", 0, -1, 1)]
     assert [row[1:] for row in rows[4:6]] == [(np.inf,) * 3] * 2
-    assert [row[0] for row in rows[6:]] == ["few"] and np.isnan(rows[6][1])
-    assert figure.alt == "Of 7 claims with a comparison, 4 reproduced, 1 contradicted, 2 undecided."
+    assert rows[6][1:] == (-np.inf,) * 3
+    assert [row[0] for row in rows[7:]] == ["few"] and np.isnan(rows[7][1])
+    assert figure.alt == "Of 8 claims with a comparison, 4 reproduced, 2 contradicted, 2 undecided."
 
 
 def test_two_forms_stand_in_one_row(drawn):

@@ -90,8 +90,8 @@ def compute_ends(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     Example:
       >>> first, second = compute_ends(make_random_table(), make_random_table())
-      >>> round(first[WIN], 3), round(first[DRAW], 3), round(second[WIN], 3)
-      (0.585, 0.127, 0.288)
+      >>> [round(float(chance), 3) for chance in (first[WIN], first[DRAW], second[WIN])]
+      [0.585, 0.127, 0.288]
     """
     positions = list_positions()
     many = len(positions.cells)

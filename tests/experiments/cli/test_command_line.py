@@ -204,7 +204,7 @@ def test_help_is_as_wide_as_the_terminal_and_names_the_shipped_configs():
 
 
 COMMANDS = sorted(
-    path.stem for path in (ROOT / "experiments").glob("*.py") if "command_line.define_workdir()" in path.read_text()
+    path.stem for path in (ROOT / "experiments").glob("*.py") if "command_line.define_workdir" in path.read_text()
 )
 """Those that work on the folder of a run; `results` works on the project's own."""
 QUICK = ("evaluate", "train")
@@ -219,7 +219,7 @@ def test_the_commands_are_those_that_are_known():
 def test_help_names_the_flags(module):
     finished = run(f"experiments.{module}", "--help")
     assert finished.code == 0 and finished.err == ""
-    assert "--workdir: Run folder." in finished.out
+    assert "--workdir: Run folder" in finished.out
     assert f"python -m experiments.{module}" in finished.out
     assert ("--loggers: " in finished.out) == (module in ("train", "sweep", "tldr"))
 
