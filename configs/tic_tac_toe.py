@@ -3,12 +3,12 @@
 python -m experiments.train --config=configs/tic_tac_toe.py --workdir=runs/tic_tac_toe
 python -m experiments.cross_play --workdir=runs/tic_tac_toe --greedy --games=1000
 
-Takes a minute on 2 CPU cores, 600 thousand environment steps for each of 16 seeds, and another for 1000 games of each
-pair. Expect that the likeliest moves of every seed lose at most 0.3% of their games against random play and draw at
-least 99.5% against the perfect player; 13 of the 16 lose none of either. With moves that are drawn, 2 tuning seeds lost
-0.2% against random play and 2% against the perfect player. The bonus of entropy decides: PPO of the same network lost 2
-and 7% against the perfect player with 0.03, and none with 0.1. Whole games that compete (haepo.segment_length unset)
-lost 8 to 10% against random play.
+Takes a minute on 2 CPU cores, 600 thousand environment steps for each of 16 seeds, and another for 1000 games of
+each pair. Expect that the likeliest moves of every seed lose at most 0.3% of their games against random play and
+draw at least 99.5% against the perfect player; 13 of the 16 lose none of either. With moves that are drawn, 2
+tuning seeds lost 0.2% against random play and 2% against the perfect player. The bonus of entropy decides: PPO of
+the same network lost 2 and 7% against the perfect player with 0.03, and none with 0.1. Whole games that compete
+(haepo.segment_length unset) lost 8 to 10% against random play.
 
 Ours has the rules and observations of pgx's: --config.env=pgx:tic_tac_toe plays that one.
 """

@@ -70,7 +70,7 @@ def test_ratings_and_games_are_written_and_drawn(tmp_path):
     draws[0, 1], draws[1, 0], draws[0, 2], draws[2, 0] = 2, 2, 4, 4
     never_lost = np.array([[0, 1000], [1000, 0]]), np.array([[0, 934], [0, 0]]), np.array([[0, 66], [66, 0]])
     undecided = report.rate_all(CrossPlay("ConnectFour-haepo", players[:2], *never_lost))
-    assert list(report.make_ratings_table(undecided).columns[4].cells)[0].plain == "93.4% 6.6% 0.0%"
+    assert next(iter(report.make_ratings_table(undecided).columns[4].cells)).plain == "93.4% 6.6% 0.0%"
     rated = report.rate_all(CrossPlay("TicTacToe-haepo", players, games, wins, draws))
     folder = report.write(tmp_path, rated)
     rows, ratings = (parquet.read_table(folder / name).to_pylist() for name in (report.GAMES, report.RATINGS))
