@@ -11,7 +11,7 @@ Results = Mapping[str, Any]
 
 _STEPS = "env steps to 475"
 
-NUMBERS, SHIPPED, ELSEWHERE, CLAIMS = "numbers", "shipped", "elsewhere", "claims"
+FIRST, NUMBERS, SHIPPED, ELSEWHERE, CLAIMS = "first", "numbers", "shipped", "elsewhere", "claims"
 PAPER, CARTPOLE, TLDR, POLICIES = "paper", "cartpole", "tldr", "policies"
 MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed", "peers", "race"
 ACCELERATORS, LANGUAGE = "accelerators", "language"
@@ -55,6 +55,13 @@ _SELF_PLAY_FIGURES = {
     "exploitability": "Exploitability over training, with a pool of earlier selves and without",
     "ratings": "Ratings of the policies of a run among themselves, with a pool of earlier selves and without",
 }
+_TARGETS = {
+    SUITE: "on [all tasks with one setting](docs/suite.md)",
+    SEGMENTS: "of [segments and memory](docs/segments.md)",
+    AGENTS: "of [many agents](docs/agents.md)",
+    PUZZLES: "on [puzzles](docs/puzzles.md)",
+}
+"""The studies that set their own targets, in words of the README."""
 _OF_AGENTS = (
     *(AGENTS_RETURNS, AGENTS_WEIGHTS, AGENTS_SELF_PLAY, AGENTS_REFERENCES),
     *(AGENTS_RIDDLE, AGENTS_SPREAD),
@@ -74,6 +81,7 @@ def blocks(results: Results) -> dict[str, str]:
       ConfigError: a number that the README quotes is not there.
     """
     return {
+        FIRST: _first(results),
         NUMBERS: _numbers(results),
         SHIPPED: _shipped(results["shipped"], results["elsewhere"]),
         ELSEWHERE: _elsewhere(results["elsewhere"]),
@@ -93,6 +101,27 @@ def blocks(results: Results) -> dict[str, str]:
         ACCELERATORS: "\n".join(map(_accelerator, results.get(ACCELERATORS, {}).values())) or _NO_NUMBERS,
         LANGUAGE: "\n".join(map(_language, results.get(LANGUAGE, {}).values())) or _NO_NUMBERS,
     }
+
+
+def _first(results: Results) -> str:
+    """What the README shows first: what became of all claims and targets, and two figures."""
+    paper, race = results["paper"], results["race"]
+    targets = "; ".join(
+        f"{len(results[name]['claims'])} targets {words}: "
+        + _tally([WORDS[claim["verdict"]] for claim in results[name]["claims"]], tuple(WORDS.values()))
+        for name, words in _TARGETS.items()
+        if name in results
+    )
+    until = "; ".join(f"{row['code']} {_seconds(row)}" for row in race["rows"])
+    images = [f"![{until}, until all seeds of CartPole are at 475](docs/figures/speed.svg)"]
+    if SUITE in results:
+        rows = results[SUITE]["tables"][SUITE_METHODS]["rows"]
+        scores = ", ".join(f"{row[0]} {row[1].partition(' ')[0]}" for row in rows)
+        images = [f"![Interquartile mean, one setting for all: {scores}](docs/figures/comparison.svg)", *images]
+    return (
+        f"Verdicts of [the paper's {len(paper['claims'])} claims](docs/paper.md) {_count_verdicts(paper)}. "
+        f"{targets}.\n\n{' '.join(images)}\n"
+    )
 
 
 def _numbers(results: Results) -> str:
@@ -115,8 +144,8 @@ def _numbers(results: Results) -> str:
                 "`python -m experiments.race` with `--peer` ([how](docs/performance.md))",
             ),
             (
-                f"The paper's {len(paper['claims'])} claims; {_STEPS} on CartPole-v1",
-                f"{_count_verdicts(paper)}. {_quote_steps(paper)}",
+                f"{_STEPS.capitalize()} on CartPole-v1",
+                _quote_steps(paper),
                 f"`{paper['command']}`",
             ),
             *_number_of_suite(results.get(SUITE)),
@@ -175,8 +204,8 @@ def _cell(table: Results, row: str, column: str) -> str:
     raise ConfigError(f"The README quotes {column!r} of {row!r}, which the table {table['caption']!r} does not hold.")
 
 
-def _tally(words: Sequence[str]) -> str:
-    return ", ".join(f"{words.count(word)} {word}" for word in VERDICTS if word in words or word == VERDICTS[0])
+def _tally(words: Sequence[str], kinds: Sequence[str] = VERDICTS) -> str:
+    return ", ".join(f"{words.count(word)} {word}" for word in kinds if word in words or word == kinds[0])
 
 
 def _shipped(entries: Results, elsewhere: Results) -> str:

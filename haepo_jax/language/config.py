@@ -317,8 +317,8 @@ def setting_names() -> list[str]:
 
 
 def settings() -> Iterator[Setting]:
-    """Yields every setting with its meaning."""
-    return settings_of(LanguageConfig())
+    """Yields every setting with its meaning; there are no sweeps over them."""
+    return (setting._replace(is_swept=False) for setting in settings_of(LanguageConfig()))
 
 
 def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
