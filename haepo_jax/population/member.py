@@ -217,9 +217,18 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         unroll = EpisodeUnroll(environment, algorithm.policy, params, key, episodes, horizon, env_params, greedy=True)
         return play(unroll).returns.mean()
 
-    computed = (init, collect, learn, learn_unguarded, evaluate, runs, trace)
+    precision = config.precision
     return MemberFunctions(
-        *(with_precision(config.precision, function) for function in computed), algorithm, environment, horizon
+        with_precision(precision, init),
+        with_precision(precision, collect),
+        with_precision(precision, learn),
+        with_precision(precision, learn_unguarded),
+        with_precision(precision, evaluate),
+        runs,
+        trace,
+        algorithm,
+        environment,
+        horizon,
     )
 
 
