@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -104,8 +105,7 @@ def training(policy, batch):
 
 @pytest.fixture(scope="module")
 def mesh():
-    assert jax.device_count() == DEVICES
-    return Mesh(np.array(jax.devices()), (AXIS,))
+    return Mesh(np.array(some_devices(DEVICES)), (AXIS,))
 
 
 @pytest.fixture(scope="module")
