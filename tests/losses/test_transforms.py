@@ -311,7 +311,7 @@ class TestManyDevices:
 
     def test_two_mesh_axes_equal_one(self, batch, normalization, expected):
         axes = ("outer", "inner")
-        mesh = Mesh(np.array(jax.devices()).reshape(2, 4), axes)
+        mesh = Mesh(np.array(some_devices(DEVICES)).reshape(2, 4), axes)
         specs = jax.tree.map(
             lambda spec: spec if spec == REPLICATED else PartitionSpec(None, axes), (REPLICATED, METRICS, OVER_M)
         )
