@@ -384,6 +384,11 @@ def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
     nested = value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
     swept = {}
     for name, values in flatten(nested, where="config.sweep.").items():
+        if name in FIELDS and not is_traced(name):
+            raise ConfigError(
+                f"config.sweep.{name} cannot be swept in one program: each of its values is a program of its own, as "
+                "the command sweep makes them."
+            )
         if not is_traced(name):
             known = [known for known in FIELDS if is_traced(known)]
             hint = nearest(name, known) or f"; allowed: {', '.join(known)}."

@@ -71,9 +71,9 @@ class Tokenizer:
             model's.
 
         Raises:
-          ConfigError: as of `find_parts`; the tokenizers library is not installed; `tokenizer.json` is missing or damaged; there is no
-            end-of-sequence token; a token is named that does not exist; or an id does not fit in the `vocab_size` of
-            `config.json`.
+          ConfigError: the tokenizers library is not installed; `tokenizer.json` is missing or damaged; there is no
+            end-of-sequence token; a token is named that does not exist; an id does not fit in the `vocab_size` of
+            `config.json`; or as of `find_parts`.
         """
         model, adapters = find_parts(folder)
         folder = next((path for path in reversed(adapters) if (path / "tokenizer.json").is_file()), model)

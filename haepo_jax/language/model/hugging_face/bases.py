@@ -32,8 +32,8 @@ def find_parts(folder: str | Path) -> Parts:
         working directory, as for PEFT.
 
     Raises:
-      ConfigError: a folder holds the weights of a model and an adapter, or an adapter's base is not named, is no folder
-        with a model here, or is the adapter itself.
+      ConfigError: a folder holds the weights of a model and an adapter, or an adapter's base is not named, is no
+        folder with a model here, or is the adapter itself.
     """
     folder = Path(folder)
     adapters: list[Path] = []
@@ -41,8 +41,8 @@ def find_parts(folder: str | Path) -> Parts:
     while (folder / ADAPTER_CONFIG).is_file():
         if any(folder.glob("model*.safetensors")):
             raise ConfigError(
-                f"{folder} holds the weights of a model and {ADAPTER_CONFIG}, so that it is open whether the adapter is "
-                "in them already; move one of the two into a folder of its own."
+                f"{folder} holds the weights of a model and {ADAPTER_CONFIG}, so that it is open whether the adapter "
+                "is in them already; move one of the two into a folder of its own."
             )
         seen.add(folder.resolve())
         adapters.insert(0, folder)

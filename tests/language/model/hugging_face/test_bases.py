@@ -131,7 +131,7 @@ def test_an_adapter_of_itself_is_refused(tmp_path):
 def test_a_folder_with_weights_and_an_adapter_is_refused(tmp_path):
     write(tmp_path / "adapter")
     write(tmp_path / "base", base="other")
-    with pytest.raises(ConfigError, match="holds the weights of a model and adapter_config.json, so that it is open"):
+    with pytest.raises(ConfigError, match="holds the weights of a model and adapter_config"):
         read_model(tmp_path / "base")
 
 
@@ -162,5 +162,5 @@ def test_a_tokenizer_beside_an_adapter_is_its_own_and_the_base_says_how_to_sampl
     assert json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())["chat_template"] == TEMPLATE
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     (tmp_path / "base" / "config.json").write_text(json.dumps(config | {"vocab_size": 7}))
-    with pytest.raises(ConfigError, match="but vocab_size in config.json is 7"):
+    with pytest.raises(ConfigError, match=r"but vocab_size in config\.json is 7"):
         Tokenizer.from_folder(folder)
