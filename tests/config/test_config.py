@@ -365,7 +365,9 @@ class TestSweep:
 
     @pytest.mark.parametrize("name", ["num_trajectories", "horizon", "haepo.score", "policy.hidden_sizes"])
     def test_a_sweep_of_a_setting_that_changes_the_program_is_refused_with_what_takes_it(self, name):
-        expected = "cannot be swept in one program; each of its values is a program of its own, which the command sweep"
+        expected = (
+            "cannot be swept in one program; each of its values is a program of its own, which the command sweep"
+        )
         assert message({"sweep": {name: (1, 2)}}) == f"config.sweep.{name} {expected} takes."
 
     def test_a_sweep_of_seeds_is_refused_with_what_says_them(self):
