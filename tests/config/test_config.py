@@ -63,6 +63,7 @@ OTHER = ExperimentConfig(
 SWEPT_ENVIRONMENT = dataclasses.replace(OTHER, sweep={"env_params.g": (9.5, 10.5), "env_params.other": (1, 2)})
 CHOICES = {
     "memory": ("auto", "store", "remat", "recompute"),
+    "precision": ("default", "float32"),
     "algorithm": config_module.ALGORITHMS,
     "policy.network": NETWORKS,
     "agents.networks": ("shared", "kind", "each"),
