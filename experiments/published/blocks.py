@@ -14,6 +14,7 @@ _STEPS = "env steps to 475"
 FIRST, NUMBERS, SHIPPED, ELSEWHERE, CLAIMS = "first", "numbers", "shipped", "elsewhere", "claims"
 PAPER, CARTPOLE, TLDR, POLICIES = "paper", "cartpole", "tldr", "policies"
 MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed", "peers", "race"
+ACCELERATORS, LANGUAGE = "accelerators", "language"
 SUITE, SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS = (
     *("suite", "suite_methods", "suite_one", "suite_tuned", "suite_tasks"),
 )
@@ -97,6 +98,8 @@ def blocks(results: Results) -> dict[str, str]:
         SPEED: _speed(results["speed"]),
         PEERS: _peers(results["peers"]),
         RACE: _race(results["race"]),
+        ACCELERATORS: "\n".join(map(_accelerator, results.get(ACCELERATORS, {}).values())) or _NO_NUMBERS,
+        LANGUAGE: "\n".join(map(_language, results.get(LANGUAGE, {}).values())) or _NO_NUMBERS,
     }
 
 
@@ -337,6 +340,33 @@ def _speed(entry: Results) -> str:
         f"{_from(entry)}\nMillion environment steps a second:\n\n{_table(columns, rows)}\n"
         f"The machine does {entry['gflops_per_second']:,} GFLOP/s in products of `[128, 64]` and `[64, 64]`, and "
         f"{entry['billion_tanh_per_second']:,} billion tanh a second, on all its devices.\n"
+    )
+
+
+def _accelerator(entry: Results) -> str:
+    """The tables of one kind of devices: our own programs, and other codes where they were measured beside them."""
+    peers = entry["peers"]
+    beside = "" if peers is None else "\n" + _peers({"command": entry["speed"]["command"], **peers})
+    return _speed(entry["speed"]) + beside
+
+
+def _language(entry: Results) -> str:
+    """The table of the language models on one kind of devices."""
+    rows = [
+        (
+            row["shape"],
+            row["measure"],
+            f"{row['responses']} x {row['response_length']}",
+            row["dtype"],
+            "does not fit" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
+            "" if row["percent_of_matrix_rate"] is None else f"{row['percent_of_matrix_rate']}%",
+        )
+        for row in entry["rows"]
+    ]
+    columns = ("shape", "measure", "responses", "dtype", "tokens a second", "of the matrix rate")
+    return (
+        f"{_from(entry)}\n{_table(columns, rows)}\nSquare products reach {entry['gflops_per_second']:,} GFLOP/s on "
+        "one of its devices.\n"
     )
 
 
