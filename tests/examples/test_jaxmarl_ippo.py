@@ -34,9 +34,8 @@ def test_what_is_printed_is_the_result_alone(capfd, monkeypatch):
     result = {"code": "JaxMARL's IPPO", "env": "switch_riddle", "env_steps": 1, "returns": [0.5]}
 
     def train(checkout, benchmark, seeds, env_steps):
-        monkeypatch.setattr(
-            sys, "stdout", open(1, "w", buffering=1, closefd=False)
-        )  # as importing JaxMARL undoes a change of it
+        # As importing JaxMARL undoes a change of it.
+        monkeypatch.setattr(sys, "stdout", os.fdopen(1, "w", buffering=1, closefd=False))
         print("Importing submoduled environments...")
         return result | {"env_steps": env_steps, "returns": [0.5] * seeds}
 
