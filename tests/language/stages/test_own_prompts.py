@@ -163,7 +163,7 @@ def test_stages_begin_with_an_adapter_and_what_it_adapts(trained, tmp_path):
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-6), model.params, expected)
     assert tokenizer.folder == trained / "models" / "my_model"
     assert find_policy_folder(config, tmp_path / "work") == tmp_path / "adapter"
-    with pytest.raises(ConfigError, match="There is no model in .*: it holds neither config.json nor adapter_config"):
+    with pytest.raises(ConfigError, match=r"There is no model in .*: it holds neither config\.json nor adapter_"):
         find_policy_folder(config_of(trained, model={"path": str(tmp_path)}), tmp_path / "work")
 
 
