@@ -67,7 +67,8 @@ class ModelConfig:
     """The decoder: a Hugging Face folder, or sizes of one that starts from random parameters."""
 
     path: str = ""
-    """Folder with `config.json`, `*.safetensors` and `tokenizer.json`; when empty, the sizes below."""
+    """Folder with `config.json`, `*.safetensors` and `tokenizer.json`, or of an adapter in PEFT's format, which is
+    added to the model that it names; when empty, the sizes below."""
     tokenizer: str = ""
     """Folder with the `tokenizer.json` of a model that starts from random parameters on data of one's own."""
     family: str = choice("qwen3", FAMILIES)
