@@ -2,7 +2,7 @@
 
 python -m experiments.results --runs=runs --paper=runs/paper --suite=runs/suite --segments=runs/segments \
     --agents=runs/agents --pbt=runs/pbt --tldr=runs/tldr_report --puzzles=runs/puzzles --benchmark=runs/benchmark \
-    --race=runs/race
+    --language=runs/benchmark_language --race=runs/race
 
 Each flag is optional. What is not given keeps the entry that it has, with the date and the devices it is from. Without
 any flag the documents are written again from docs/results.json and the studies' files in docs/.
@@ -32,6 +32,7 @@ flags.DEFINE_string("pbt", None, "Folder of experiments.pbt_study.")
 flags.DEFINE_string("tldr", None, "Folder of experiments.tldr_report.")
 flags.DEFINE_string("puzzles", None, "Folder of experiments.puzzles.")
 flags.DEFINE_string("benchmark", None, "Folder of experiments.benchmark.")
+flags.DEFINE_string("language", None, "Folder of experiments.benchmark --language.")
 flags.DEFINE_string("race", None, "Folder of experiments.race.")
 
 

@@ -47,7 +47,7 @@ def main() -> int:
             write_json(workdir / "summary.json", summary)
     closing.print_sentence(f"Written to {workdir / 'summary.json'}.")
     closing.print_sentence(tables.describe_returns(summary["members"], "final_return", "final return"))
-    closing.print_next_command("report" if summary["members"][0]["settings"] else "evaluate", workdir)
+    closing.print_next_command("report", workdir)
     return 0
 
 

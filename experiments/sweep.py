@@ -82,7 +82,7 @@ def main() -> int:
         closing.print_sentence(f"{workdir} is complete already; nothing to do.")
     else:
         closing.print_sentence(f"{len(summary['members']):,} members, {tables.describe_speed(summary)}")
-    return closing.finish_run(summary, workdir, "report")
+    return closing.finish_run(summary, workdir)
 
 
 def _print_plan(sweep: Sweep) -> int:

@@ -69,8 +69,7 @@ def main() -> int:
             f"In {summary['rows_with_returns_sum_not_positive']} updates the returns did not sum to a positive "
             f"number: sum normalisation dropped them. Use --config.{name_setting(config, 'normalization')}=zscore."
         )
-    has_page = config.sweep or "populations" in summary
-    return closing.finish_run(summary, workdir, "report" if has_page else "evaluate")
+    return closing.finish_run(summary, workdir)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_extras_that_sentences_and_documents_name_exist():
 class TestLongDescription:
     def test_its_links_lead_to_the_repository(self):
         text = arguments("https://example.org/haepo_jax")["long_description"]
-        assert "](https://example.org/haepo_jax/raw/main/docs/cartpole.png)" in text
+        assert "](https://example.org/haepo_jax/raw/main/docs/figures/speed.svg)" in text
         assert "](https://example.org/haepo_jax/blob/main/docs/" in text
         assert re.findall(r"\]\((?!https?://|#)[^)]*\)", text) == []
 

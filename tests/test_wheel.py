@@ -98,7 +98,7 @@ def test_with_the_extra_a_shipped_config_trains_in_an_empty_folder(built, tmp_pa
     elsewhere.mkdir()
     flags = ("--config=cartpole", "--config.num_updates=2", "--config.num_seeds=2", "--workdir=a")
     printed = run(tools / "haepo", "train", *flags, folder=elsewhere)
-    assert "Next: haepo evaluate --workdir=a\n" in printed
+    assert "Next: haepo report --workdir=a\n      haepo evaluate --workdir=a\n" in printed
     assert (elsewhere / "a" / "summary.json").exists()
     assert "greedy return" in run(tools / "haepo", "evaluate", "--workdir=a", "--episodes=2", folder=elsewhere)
     assert "CartPole-v1" in run(tools / "haepo", "tasks", "--libraries=gymnax", folder=elsewhere)

@@ -51,6 +51,7 @@ html_css_files = ["site.css"]
 html_additional_pages = {"index": "first_page.html"}  # the first page is among the documents
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False  # LICENSE has it
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b5a8f", "color-brand-content": "#0b5a8f"},
     "dark_css_variables": {"color-brand-primary": "#7cc4ff", "color-brand-content": "#7cc4ff"},

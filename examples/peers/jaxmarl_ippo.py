@@ -13,10 +13,12 @@ those of JaxMARL's own config, but for the environment steps and the seeds.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,16 +38,15 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {"mpe": Benchmark(8, False, True), "switch_riddle": Benchmark(16, True, False)}
 
 
-def final_returns(logged: np.ndarray, scale: float) -> list[float]:
-    """Averages what was logged over the last tenth of the updates.
+def final_return(logged: np.ndarray, scale: float) -> float:
+    """Averages what a seed logged over the last tenth of its updates.
 
     Args:
-      logged: `[seeds, updates, ...]` returns of the newest ended episodes.
+      logged: `[updates, ...]` returns of the newest ended episodes.
       scale: what they are divided by.
     """
-    by_update = logged.reshape(*logged.shape[:2], -1).mean(axis=-1)
-    last = max(1, by_update.shape[1] // END)
-    return [float(value) / scale for value in by_update[:, -last:].mean(axis=1)]
+    by_update = logged.reshape(len(logged), -1).mean(axis=-1)
+    return float(by_update[-max(1, len(logged) // END) :].mean()) / scale
 
 
 def main() -> None:
@@ -53,37 +54,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("checkout", type=Path, help="folder of a checkout of JaxMARL")
     parser.add_argument("benchmark", choices=list(BENCHMARKS))
-    parser.add_argument("--seeds", type=int, help="seeds that are trained at once")
+    parser.add_argument("--seeds", type=int, help="how many seeds are trained")
     parser.add_argument("--env_steps", type=int, default=1_000_000, help="environment steps of a seed")
     arguments = parser.parse_args()
+    with contextlib.redirect_stdout(sys.stderr):  # JaxMARL prints while it is imported
+        result = train(arguments.checkout, arguments.benchmark, arguments.seeds, arguments.env_steps)
+    print(json.dumps(result))
 
+
+def train(checkout: Path, benchmark: str, seeds: int | None, env_steps: int) -> dict[str, Any]:
+    """Trains the seeds of a benchmark one after the other, and tells each one's return as it has it.
+
+    Args:
+      checkout: folder of a checkout of JaxMARL.
+      benchmark: name of one of `BENCHMARKS`.
+      seeds: how many; those of the benchmark when None.
+      env_steps: of a seed.
+
+    Returns:
+      What is printed.
+    """
     import jax  # only now: they are not there where this file is tested
     import jax.experimental
     import jaxmarl
     import wandb
     from omegaconf import OmegaConf
 
-    benchmark, folder = BENCHMARKS[arguments.benchmark], arguments.checkout / "baselines" / "IPPO"
-    name = f"ippo_ff_{arguments.benchmark}"
+    rules, folder, name = BENCHMARKS[benchmark], checkout / "baselines" / "IPPO", f"ippo_ff_{benchmark}"
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     baseline = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(baseline)
     config = OmegaConf.to_container(OmegaConf.load(folder / "config" / f"{name}.yaml"))
     agents = jaxmarl.make(config["ENV_NAME"], **config["ENV_KWARGS"]).num_agents
-    steps = arguments.env_steps * (agents if benchmark.counts_agents else 1)
-    config |= {"TOTAL_TIMESTEPS": steps, "NUM_SEEDS": arguments.seeds or benchmark.seeds}
+    steps = env_steps * (agents if rules.counts_agents else 1)
+    config |= {"TOTAL_TIMESTEPS": steps, "NUM_SEEDS": seeds or rules.seeds}
 
     wandb.init(mode="disabled")  # it logs from within
-    keys = jax.random.split(jax.random.PRNGKey(0), config["NUM_SEEDS"])
-    out = jax.vmap(jax.jit(baseline.make_train(config)))(keys)
-    logged = np.asarray(out["metrics"]["returned_episode_returns"], np.float64)
-    result = {
+    run, returns = jax.jit(baseline.make_train(config)), []
+    for key in jax.random.split(jax.random.PRNGKey(0), config["NUM_SEEDS"]):
+        logged = np.asarray(run(key)["metrics"]["returned_episode_returns"], np.float64)
+        returns.append(final_return(logged, agents if rules.logs_times_agents else 1))
+        print(f"Seed {len(returns)} of {config['NUM_SEEDS']}: {returns[-1]:.4g}", flush=True)
+    return {
         "code": "JaxMARL's IPPO",
         "env": config["ENV_NAME"],
         "env_steps": config["NUM_UPDATES"] * config["NUM_STEPS"] * config["NUM_ENVS"],
-        "returns": final_returns(logged, agents if benchmark.logs_times_agents else 1),
+        "returns": returns,
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

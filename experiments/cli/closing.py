@@ -27,19 +27,18 @@ def print_skipped_parts(workdir: Path) -> None:
         print_sentence(f"{workdir / 'metrics' / name} is passed over: {reason}.")
 
 
-def print_next_command(command: str, workdir: Path, *arguments: str) -> None:
+def print_next_command(command: str, workdir: Path, *arguments: str, beginning: str = "Next: ") -> None:
     """Prints the command that comes next, to be copied."""
     line = shlex.join([*launch.call_of(command), f"--workdir={workdir}", *arguments])
-    print_sentence(f"Next: {line}")
+    print_sentence(f"{beginning}{line}")
 
 
-def finish_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int:
-    """Prints the finding of a run and the command that comes next, and returns the exit code.
+def finish_run(summary: Mapping[str, Any], workdir: Path) -> int:
+    """Prints the finding of a run and the commands that come next, and returns the exit code.
 
     Args:
       summary: of the run.
       workdir: its folder.
-      following: the command that comes next, such as `report`.
     """
     code = find_exit_code(summary)
     if code == command_line.ALL_DIVERGED:
@@ -55,7 +54,8 @@ def finish_run(summary: Mapping[str, Any], workdir: Path, following: str) -> int
         print_sentence(
             "It chose its own policies, which biases it upward; evaluate --checkpoint=best plays them afresh."
         )
-    print_next_command(following, workdir, *(["--checkpoint=best"] if evaluated and following == "evaluate" else []))
+    print_next_command("report", workdir)
+    print_next_command("evaluate", workdir, *(["--checkpoint=best"] if evaluated else []), beginning="      ")
     return code
 
 

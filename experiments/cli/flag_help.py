@@ -72,7 +72,7 @@ def _describe_schedule(setting: Setting) -> str:
 def _describe_setting(setting: Setting, *, has_schedule: bool = False) -> str:
     name = f"{setting.name}.NAME" if setting.is_group else setting.name
     allowed = f"{setting.allowed}; default: {_format_default(setting.default)}"
-    swept = "; swept within one program" if setting.field.metadata.get("traced") else ""
+    swept = "; swept within one program" if setting.is_swept else ""
     schedule = "; has a schedule" if has_schedule else ""
     return _entry(f"config.{name}", setting.meaning, f"{allowed}{swept}{schedule}")
 

@@ -11,9 +11,10 @@ Results = Mapping[str, Any]
 
 _STEPS = "env steps to 475"
 
-NUMBERS, SHIPPED, ELSEWHERE, CLAIMS = "numbers", "shipped", "elsewhere", "claims"
+FIRST, NUMBERS, SHIPPED, ELSEWHERE, CLAIMS = "first", "numbers", "shipped", "elsewhere", "claims"
 PAPER, CARTPOLE, TLDR, POLICIES = "paper", "cartpole", "tldr", "policies"
 MEMORY_40M, MEMORY_06B, SPEED, PEERS, RACE = "memory_40m", "memory_06b", "speed", "peers", "race"
+ACCELERATORS, LANGUAGE = "accelerators", "language"
 SUITE, SUITE_METHODS, SUITE_ONE, SUITE_TUNED, SUITE_TASKS = (
     *("suite", "suite_methods", "suite_one", "suite_tuned", "suite_tasks"),
 )
@@ -54,6 +55,13 @@ _SELF_PLAY_FIGURES = {
     "exploitability": "Exploitability over training, with a pool of earlier selves and without",
     "ratings": "Ratings of the policies of a run among themselves, with a pool of earlier selves and without",
 }
+_TARGETS = {
+    SUITE: "on [all tasks with one setting](docs/suite.md)",
+    SEGMENTS: "of [segments and memory](docs/segments.md)",
+    AGENTS: "of [many agents](docs/agents.md)",
+    PUZZLES: "on [puzzles](docs/puzzles.md)",
+}
+"""The studies that set their own targets, in words of the README."""
 _OF_AGENTS = (
     *(AGENTS_RETURNS, AGENTS_WEIGHTS, AGENTS_SELF_PLAY, AGENTS_REFERENCES),
     *(AGENTS_RIDDLE, AGENTS_SPREAD),
@@ -73,6 +81,7 @@ def blocks(results: Results) -> dict[str, str]:
       ConfigError: a number that the README quotes is not there.
     """
     return {
+        FIRST: _first(results),
         NUMBERS: _numbers(results),
         SHIPPED: _shipped(results["shipped"], results["elsewhere"]),
         ELSEWHERE: _elsewhere(results["elsewhere"]),
@@ -89,7 +98,30 @@ def blocks(results: Results) -> dict[str, str]:
         SPEED: _speed(results["speed"]),
         PEERS: _peers(results["peers"]),
         RACE: _race(results["race"]),
+        ACCELERATORS: "\n".join(map(_accelerator, results.get(ACCELERATORS, {}).values())) or _NO_NUMBERS,
+        LANGUAGE: "\n".join(map(_language, results.get(LANGUAGE, {}).values())) or _NO_NUMBERS,
     }
+
+
+def _first(results: Results) -> str:
+    """What the README shows first: what became of all claims and targets, and two figures."""
+    paper, race = results["paper"], results["race"]
+    targets = "; ".join(
+        f"{len(results[name]['claims'])} targets {words}: "
+        + _tally([WORDS[claim["verdict"]] for claim in results[name]["claims"]], tuple(WORDS.values()))
+        for name, words in _TARGETS.items()
+        if name in results
+    )
+    until = "; ".join(f"{row['code']} {_seconds(row)}" for row in race["rows"])
+    images = [f"![{until}, until all seeds of CartPole are at 475](docs/figures/speed.svg)"]
+    if SUITE in results:
+        rows = results[SUITE]["tables"][SUITE_METHODS]["rows"]
+        scores = ", ".join(f"{row[0]} {row[1].partition(' ')[0]}" for row in rows)
+        images = [f"![Interquartile mean, one setting for all: {scores}](docs/figures/comparison.svg)", *images]
+    return (
+        f"Verdicts of [the paper's {len(paper['claims'])} claims](docs/paper.md) {_count_verdicts(paper)}. "
+        f"{targets}.\n\n{' '.join(images)}\n"
+    )
 
 
 def _numbers(results: Results) -> str:
@@ -112,8 +144,8 @@ def _numbers(results: Results) -> str:
                 "`python -m experiments.race` with `--peer` ([how](docs/performance.md))",
             ),
             (
-                f"The paper's {len(paper['claims'])} claims; {_STEPS} on CartPole-v1",
-                f"{_count_verdicts(paper)}. {_quote_steps(paper)}",
+                f"{_STEPS.capitalize()} on CartPole-v1",
+                _quote_steps(paper),
                 f"`{paper['command']}`",
             ),
             *_number_of_suite(results.get(SUITE)),
@@ -172,8 +204,8 @@ def _cell(table: Results, row: str, column: str) -> str:
     raise ConfigError(f"The README quotes {column!r} of {row!r}, which the table {table['caption']!r} does not hold.")
 
 
-def _tally(words: Sequence[str]) -> str:
-    return ", ".join(f"{words.count(word)} {word}" for word in VERDICTS if word in words or word == VERDICTS[0])
+def _tally(words: Sequence[str], kinds: Sequence[str] = VERDICTS) -> str:
+    return ", ".join(f"{words.count(word)} {word}" for word in kinds if word in words or word == kinds[0])
 
 
 def _shipped(entries: Results, elsewhere: Results) -> str:
@@ -308,6 +340,33 @@ def _speed(entry: Results) -> str:
         f"{_from(entry)}\nMillion environment steps a second:\n\n{_table(columns, rows)}\n"
         f"The machine does {entry['gflops_per_second']:,} GFLOP/s in products of `[128, 64]` and `[64, 64]`, and "
         f"{entry['billion_tanh_per_second']:,} billion tanh a second, on all its devices.\n"
+    )
+
+
+def _accelerator(entry: Results) -> str:
+    """The tables of one kind of devices: our own programs, and other codes where they were measured beside them."""
+    peers = entry["peers"]
+    beside = "" if peers is None else "\n" + _peers({"command": entry["speed"]["command"], **peers})
+    return _speed(entry["speed"]) + beside
+
+
+def _language(entry: Results) -> str:
+    """The table of the language models on one kind of devices."""
+    rows = [
+        (
+            row["shape"],
+            row["measure"],
+            f"{row['responses']} x {row['response_length']}",
+            row["dtype"],
+            "does not fit" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
+            "" if row["percent_of_matrix_rate"] is None else f"{row['percent_of_matrix_rate']}%",
+        )
+        for row in entry["rows"]
+    ]
+    columns = ("shape", "measure", "responses", "dtype", "tokens a second", "of the matrix rate")
+    return (
+        f"{_from(entry)}\n{_table(columns, rows)}\nSquare products reach {entry['gflops_per_second']:,} GFLOP/s on "
+        "one of its devices.\n"
     )
 
 

@@ -4,6 +4,7 @@ Every function gives an entry of `docs/results.json`: numbers rounded to the dig
 date and the devices that they are from.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,52 @@ def cold_start(folder: Path) -> Entry:
             }
         )
     return {"rows": rows} | _when_and_where(folder, result)
+
+
+def accelerator(folder: Path) -> tuple[str, Entry] | None:
+    """Gathers a benchmark of devices that are no CPUs.
+
+    Returns:
+      Number and kind of the devices, and for them what `speed` and `peers` give, with the command that measured them;
+      None of a benchmark on CPUs.
+
+    Raises:
+      ConfigError: a file is missing or damaged.
+    """
+    machine = _benchmark(folder)["machine"]
+    if machine.get("platform", "cpu") == "cpu":
+        return None
+    speeds = {"command": _read_command(folder), "jax": machine.get("jax", "")} | speed(folder)
+    return speeds["devices"], {"speed": speeds, "peers": peers(folder)}
+
+
+def language(folder: Path) -> tuple[str, Entry]:
+    """Gathers the rates of language models from `language.json`, by number and kind of the devices.
+
+    Raises:
+      ConfigError: a file is missing or damaged.
+    """
+    row = {"shape": str, "measure": str, "responses": int, "response_length": int, "dtype": str}
+    shape = {"machine": _MACHINE, "matrix_flops_per_second": int | float, "rows": [row]}
+    result = read_json(folder / "language.json", shape)
+    rows = [
+        {name: row[name] for name in ("shape", "measure", "responses", "response_length", "dtype")}
+        | {
+            "tokens_per_second": _significant(row["tokens_per_second"]) if "tokens_per_second" in row else None,
+            "percent_of_matrix_rate": round(100 * row["flop_utilisation"], 1) if "flop_utilisation" in row else None,
+        }
+        for row in result["rows"]
+    ]
+    rate = {"gflops_per_second": round(result["matrix_flops_per_second"] / 1e9)}
+    entry = {"command": _read_command(folder)} | rate | {"rows": rows} | _when_and_where(folder, result)
+    return entry["devices"], entry
+
+
+def _read_command(folder: Path) -> str:
+    """Reads the command that has filled a folder; where the folder lay is left out."""
+    given = read_attempts(folder)[-1]["command"][2:]
+    flags = [shlex.quote(word) for word in given if not word.startswith(("--workdir", "-workdir"))]
+    return " ".join(["python -m experiments.benchmark", "--workdir=runs/benchmark", *flags])
 
 
 def _benchmark(folder: Path) -> Entry:

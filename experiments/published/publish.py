@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.published import blocks, gather
+from experiments.published import blocks, figures, gather
 from experiments.published.documents import documents, fill
 from haepo_jax.errors import ConfigError
+from haepo_jax.reports.colours import add_dark_rules
 from haepo_jax.runs.folder import storage_errors, write_file
 from haepo_jax.runs.json_files import format_json, read_json
 
-SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "puzzles", "benchmark", "race")
+SOURCES = ("runs", "paper", "suite", "segments", "agents", "pbt", "tldr", "puzzles", "benchmark", "language", "race")
 """Folders that numbers may come from."""
 
 _SAME = ("report.json", "verdicts.json", "tables.json")
@@ -129,12 +130,20 @@ def publish(root: Path, folders: Mapping[str, Path]) -> list[Path]:
         results[name] = {"command": _COMMANDS[name]} | gather.study(source, quoted)
         if name in folders:
             texts |= {docs / name / file: _read(source / file) for file in _SAME}
-            texts |= {docs / name / shown: _read(source / "figures" / drawn) for shown, drawn in FIGURES[name].items()}
+        for shown, drawn in FIGURES[name].items():
+            figure = _read(source / "figures" / drawn if name in folders else source / shown)
+            texts[docs / name / shown] = add_dark_rules(figure.decode()).encode()
     if "benchmark" in folders:
-        results["speed"] |= gather.speed(folders["benchmark"])
-        results["peers"] |= gather.peers(folders["benchmark"]) or {}
+        _take_benchmark(folders["benchmark"], results)
+    if "language" in folders:
+        devices, entry = gather.language(folders["language"])
+        results.setdefault("language", {})[devices] = entry
     if "race" in folders:
         results["race"] |= gather.cold_start(folders["race"])
+    for shown, drawing in figures.draw_figures(results).items():
+        path = docs / figures.FOLDER / shown
+        if not path.exists() or not figures.says_the_same(path.read_bytes(), drawing):
+            texts[path] = drawing
     rendered = blocks.blocks(results)
     texts |= {path: fill(path.read_text(encoding="utf-8"), rendered).encode() for path in documents(root)}
     texts[docs / "results.json"] = format_json(results).encode()
@@ -155,6 +164,17 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, *, text: bytes) -> None:
     path.write_bytes(text)
+
+
+def _take_benchmark(folder: Path, results: dict[str, Any]) -> None:
+    """Replaces the entry of the machine that a benchmark is from: CPUs have one, other devices one for each kind."""
+    elsewhere = gather.accelerator(folder)
+    if elsewhere is None:
+        results["speed"] |= gather.speed(folder)
+        results["peers"] |= gather.peers(folder) or {}
+        return
+    devices, entry = elsewhere
+    results.setdefault("accelerators", {})[devices] = entry
 
 
 def _take_runs(root: Path, folder: Path, entries: dict[str, Any]) -> None:

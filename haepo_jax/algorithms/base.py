@@ -1,5 +1,6 @@
 """What training asks of an algorithm, and the steps that algorithms share."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from haepo_jax.environments import Environment
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import Policy, make_policy, make_torso
 from haepo_jax.rollouts.rounds import RoundBounds
+from haepo_jax.runtime.precision import with_precision
 from haepo_jax.types import Metrics, Params
 
 Loss = Callable[[Params], tuple[jax.Array, Metrics]]
@@ -75,7 +77,8 @@ def policy_for(config: ExperimentConfig, environment: Environment) -> Policy:
         initial_log_std=config.policy.initial_log_std,
         mask_size=environment.mask_size,
     )
-    return for_agents(config, environment, policy)
+    # Also for those who apply it outside of an update, such as the player of a finished run.
+    return for_agents(config, environment, policy).map_apply(functools.partial(with_precision, config.precision))
 
 
 def horizon_of(config: ExperimentConfig, environment: Environment) -> int:

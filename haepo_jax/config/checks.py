@@ -377,6 +377,15 @@ def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> Any:
     return value
 
 
+def _why_not_swept(name: str) -> str:
+    if name in ("seed", "num_seeds"):
+        return "; config.seed and config.num_seeds say which seeds there are."
+    if name in FIELDS:
+        return "; each of its values is a program of its own, which the command sweep takes."
+    known = [known for known in FIELDS if is_traced(known)]
+    return nearest(name, known) or f"; allowed: {', '.join(known)}."
+
+
 def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
     """The swept settings by dotted name, or a ConfigError."""
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
@@ -385,9 +394,7 @@ def check_sweep(value: Any) -> dict[str, tuple[float, ...]]:
     swept = {}
     for name, values in flatten(nested, where="config.sweep.").items():
         if not is_traced(name):
-            known = [known for known in FIELDS if is_traced(known)]
-            hint = nearest(name, known) or f"; allowed: {', '.join(known)}."
-            raise ConfigError(f"config.sweep.{name} cannot be swept in one program{hint}")
+            raise ConfigError(f"config.sweep.{name} cannot be swept in one program{_why_not_swept(name)}")
         group = group_of(name, FIELDS)
         if group is not None:
             swept[name] = _check_swept_argument(name, values, FIELDS[group])

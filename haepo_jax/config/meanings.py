@@ -31,6 +31,8 @@ class Setting(NamedTuple):
     field: dataclasses.Field
     meaning: str
     """A sentence or more, on one line."""
+    is_swept: bool
+    """Whether a sweep over its values compiles once."""
 
     @property
     def is_group(self) -> bool:
@@ -77,9 +79,8 @@ def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:
         if dataclasses.is_dataclass(value):
             yield from settings_of(value, f"{prefix}{field.name}.")
         else:
-            yield Setting(
-                prefix + field.name, value, field, field.metadata.get("meaning", meanings.get(field.name, ""))
-            )
+            meaning = field.metadata.get("meaning", meanings.get(field.name, ""))
+            yield Setting(f"{prefix}{field.name}", value, field, meaning, bool(field.metadata.get("traced")))
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from haepo_jax.fields import (
 )
 from haepo_jax.methods import METHODS, MethodSettings
 from haepo_jax.methods.schedules import SCHEDULES, WITH_END
+from haepo_jax.runtime.precision import DEFAULT, PRECISIONS
 
 ALGORITHMS = tuple(METHODS)
 """The methods of the package, by name."""
@@ -255,6 +256,9 @@ class _General:
     memory: str = choice("auto", MEMORIES)
     """What is kept of an update's episodes for the gradient: `store` all, `remat` their steps, `recompute` nothing, so
     that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""
+    precision: str = choice(DEFAULT, PRECISIONS)
+    """Of matrix products: `float32`, or the device's `default`, which is TF32 on GPUs, bfloat16 on TPUs and float32 on
+    CPUs, unless the flag `jax_default_matmul_precision` of JAX says otherwise."""
     policy: PolicyConfig = PolicyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     normalization: NormalizationConfig = NormalizationConfig()

@@ -43,6 +43,7 @@ from haepo_jax.language.rewards.functions import name_short
 from haepo_jax.losses import IMPORTANCE_MODES, LEVELS
 from haepo_jax.methods import LANGUAGE_METHODS, Chosen, LanguageMethodSettings, Method, OnLanguage
 from haepo_jax.methods.schedules import Scheduled, find_scheduled, find_unread_schedules
+from haepo_jax.runtime.precision import DEFAULT, PRECISIONS
 
 ON_LANGUAGE = {name: method.language for name, method in LANGUAGE_METHODS.items() if method.language is not None}
 """The methods that learn on language models, by name."""
@@ -66,7 +67,8 @@ class ModelConfig:
     """The decoder: a Hugging Face folder, or sizes of one that starts from random parameters."""
 
     path: str = ""
-    """Folder with `config.json`, `*.safetensors` and `tokenizer.json`; when empty, the sizes below."""
+    """Folder with `config.json`, `*.safetensors` and `tokenizer.json`, or of an adapter in PEFT's format, which is
+    added to the model that it names; when empty, the sizes below."""
     tokenizer: str = ""
     """Folder with the `tokenizer.json` of a model that starts from random parameters on data of one's own."""
     family: str = choice("qwen3", FAMILIES)
@@ -231,6 +233,9 @@ class _General:
 
     seed: int = count(0, low=0, high=MAX_SEED)
     """Seed of the run."""
+    precision: str = choice(DEFAULT, PRECISIONS)
+    """Of matrix products of float32: `float32`, or the device's `default`, which is TF32 on GPUs, bfloat16 on TPUs and
+    float32 on CPUs, unless the flag `jax_default_matmul_precision` of JAX says otherwise."""
     name: str = ""
     """Of the run of stage `rl`; when empty, its algorithm, score and seed."""
     algorithm: str = component("haepo", tuple(ON_LANGUAGE))
@@ -313,8 +318,8 @@ def setting_names() -> list[str]:
 
 
 def settings() -> Iterator[Setting]:
-    """Yields every setting with its meaning."""
-    return settings_of(LanguageConfig())
+    """Yields every setting with its meaning; there are no sweeps over them."""
+    return (setting._replace(is_swept=False) for setting in settings_of(LanguageConfig()))
 
 
 def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
@@ -326,7 +331,7 @@ def stage_settings(config: LanguageConfig, stage: str) -> dict[str, Any]:
         "rl": ("sft_path", "reward_path", "algorithm", *of_method, "model", "data", "reward", "rl", "mesh"),
     }[stage]
     everything = dataclasses.asdict(config)
-    return {name: everything[name] for name in ("seed", *sections) if name in everything}
+    return {name: everything[name] for name in ("seed", "precision", *sections) if name in everything}
 
 
 def unread(config: LanguageConfig) -> dict[str, str]:

@@ -119,6 +119,15 @@ def all_gather(x: jax.Array, axis_name: AxisName) -> jax.Array:
     return _over(axis_name, lambda x, name: lax.all_gather(x, name, axis=x.ndim - 1, tiled=True), lax.stop_gradient(x))
 
 
+def start_of_loop(value: ArrayLike, like: jax.Array) -> jax.Array:
+    """Fills an array with a number that a loop begins with, typed as differing over devices where `like` does.
+
+    Versions of JAX before 0.7 type a plain constant as equal on all devices of a `shard_map`, and refuse a loop that
+    makes it differ. Compiled programs have the constant alone.
+    """
+    return jnp.where(like == 0, value, value).astype(like.dtype)
+
+
 def reference_log_ratios(log_likelihoods: jax.Array, reference: jax.Array, mask: jax.Array) -> jax.Array:
     """Computes log-ratios to a reference policy, which is a constant to the gradient; 0 where masked."""
     return jnp.where(mask, log_likelihoods, 0) - lax.stop_gradient(jnp.where(mask, reference, 0))

@@ -18,6 +18,7 @@ from haepo_jax.losses._arrays import (
     deviations,
     is_concrete,
     same_float,
+    start_of_loop,
 )
 from haepo_jax.losses.returns import normalize_returns
 
@@ -262,6 +263,6 @@ def generalized_advantages(
         return advantage, advantage
 
     time_first = jnp.moveaxis(deltas, -1, 0), jnp.moveaxis(goes_on, -1, 0)
-    after_the_last = jnp.zeros_like(rewards, shape=rewards.shape[:-1])
+    after_the_last = start_of_loop(0, jnp.sum(deltas + goes_on * gae_lambda, axis=-1))
     _, advantages = lax.scan(step, after_the_last, time_first, reverse=True)
     return lax.stop_gradient(jnp.moveaxis(advantages, 0, -1))

@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 
 from haepo_jax.losses._arrays import (
     AxisName,
+    all_max,
     all_sum,
     as_flags,
     as_float,
@@ -145,11 +147,25 @@ def normalized(name: str, method: str, returns: ArrayLike, where: ArrayLike | No
             )
         total = jnp.where(refused | (total == 0), 1, total)[..., None]
         return jnp.where(refused[..., None], 0, returns / total)
-    centred, count = deviations(returns, mask, axis_name)
+    unit = _power_of_two(all_max(jnp.abs(returns), axis_name))[..., None]
+    centred, count = deviations(returns / unit, mask, axis_name)
     variance = all_sum(jnp.square(centred), axis_name)[..., None] / count
     # sqrt has an infinite slope at 0, which a `where` after it would not keep out of the gradient.
     std = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), variance)
-    return centred / (std + _EPSILON)
+    spread = std + _EPSILON / unit
+    return centred / jnp.where(spread == 0, 1, spread)
+
+
+def _power_of_two(largest: jax.Array) -> jax.Array:
+    """Computes the largest power of two that is not above each number, or 1 where that is more.
+
+    What is divided by it is not rounded: squares and sums of large numbers no longer overflow, and others stay the
+    same to the last bit. Nor is it so large that compiled programs take its reciprocal for 0.
+    """
+    precision = jnp.finfo(largest.dtype)
+    bits = lax.bitcast_convert_type(largest, jnp.dtype(f"int{precision.bits}"))
+    power = lax.bitcast_convert_type(bits >> precision.nmant << precision.nmant, largest.dtype)
+    return jnp.where(jnp.isfinite(power), jnp.clip(power, 1, 1 / precision.tiny), 1)
 
 
 def returns_sum_not_positive(

@@ -24,6 +24,7 @@ from haepo_jax.losses._arrays import (
     check_share,
     is_concrete,
     same_float,
+    start_of_loop,
 )
 from haepo_jax.losses.weights import plackett_luce_log_weights
 
@@ -187,7 +188,7 @@ def target_temperature(
     if kind == "linear":
         above = all_sum(jnp.where(ranked.present, weigh(ranked.places, found[..., None]), 0), axis_name)
         found = above / jnp.maximum(number, 1)
-    return jnp.where(jnp.isnan(share), share, ranked.spread * found)
+    return jnp.where(jnp.isnan(share), share, ranked.spread * found / ranked.scale)
 
 
 def log_weights_of(
@@ -204,7 +205,7 @@ def log_weights_of(
     ranked = _rank(lax.stop_gradient(returns), mask, axis_name)
     # In units of the spread, so that no temperature or return of an extreme size overflows.
     unit = jnp.where(ranked.spread == 0, 1, ranked.spread)
-    relative = jnp.asarray(temperature, returns.dtype) / unit
+    relative = jnp.asarray(temperature, returns.dtype) * ranked.scale / unit
     of_kind = {"boltzmann": _boltzmann_log_weights, "linear": _linear_log_weights}[kind]
     return of_kind(ranked, reference_log_weights, relative, axis_name)
 
@@ -266,7 +267,7 @@ def _bisect(is_enough: Callable[[jax.Array], jax.Array], groups: jax.Array) -> j
         return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
 
     log_epsilon = jnp.log(precision.eps).astype(groups.dtype)
-    bounds = jnp.full_like(groups, log_epsilon), jnp.full_like(groups, -log_epsilon / 2)
+    bounds = start_of_loop(log_epsilon, groups), start_of_loop(-log_epsilon / 2, groups)
     # As many halvings as resolve the logarithm to the precision of the number.
     low, _ = lax.fori_loop(0, precision.nmant + 6, halve, bounds)
     return jnp.exp(low)
@@ -279,7 +280,9 @@ class _Ranked(NamedTuple):
     """`[..., M]` how far each return is from the best, in units of the spread: 0 for the best, -1 for the worst. Equal
     returns have equal places; all are 0 where there is no spread, and where masked."""
     spread: jax.Array
-    """`[...]` best return less the worst."""
+    """`[...]` best return less the worst, times the scale."""
+    scale: jax.Array
+    """`[...]` 1, or less where the spread is near the largest number of this dtype, or beyond it."""
 
 
 def _rank(returns: jax.Array, mask: jax.Array, axis_name: AxisName) -> _Ranked:
@@ -288,9 +291,12 @@ def _rank(returns: jax.Array, mask: jax.Array, axis_name: AxisName) -> _Ranked:
     worst = -all_max(jnp.where(present, -returns, -jnp.inf), axis_name)
     empty = best == -jnp.inf
     best, worst = jnp.where(empty, 0, best), jnp.where(empty, 0, worst)
+    # Compiled programs take the reciprocal of a number from a quarter of the largest on for 0.
+    scale = jnp.where(best - worst > 0.25 / jnp.finfo(best.dtype).tiny, 1 / 64, 1).astype(best.dtype)
+    best, worst = best * scale, worst * scale
     spread = best - worst
-    offsets = jnp.where(present, returns - best[..., None], 0)
-    return _Ranked(present, offsets / jnp.where(spread == 0, 1, spread)[..., None], spread)
+    offsets = jnp.where(present, returns * scale[..., None] - best[..., None], 0)
+    return _Ranked(present, offsets / jnp.where(spread == 0, 1, spread)[..., None], spread, scale)
 
 
 def check_temperature(temperature: ArrayLike, returns: jax.Array) -> None:

@@ -87,6 +87,13 @@ class Policy(NamedTuple):
         apply, recurrence = _map_inputs(self.apply, self.recurrence, change)
         return self._replace(apply=apply, recurrence=recurrence)
 
+    def map_apply(self, change: Callable[[Callable], Callable]) -> "Policy":
+        """Makes the policy whose network is applied by what `change` makes of each function that applies it."""
+        recurrence = self.recurrence
+        if recurrence is not None:
+            recurrence = recurrence._replace(apply=change(recurrence.apply))
+        return self._replace(apply=change(self.apply), recurrence=recurrence)
+
 
 class Value(NamedTuple):
     """A value function as pure functions, with a memory or without, as a `Policy`."""

@@ -34,6 +34,7 @@ from haepo_jax.population.self_play import OpponentPool, make_self_play
 from haepo_jax.population.standing import Standing
 from haepo_jax.rollouts.episode_stats import play
 from haepo_jax.rollouts.episodes import EpisodeUnroll
+from haepo_jax.runtime.precision import with_precision
 from haepo_jax.types import Metrics
 
 # What a member's key is folded with, so that no two purposes ever share randomness.
@@ -216,8 +217,18 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         unroll = EpisodeUnroll(environment, algorithm.policy, params, key, episodes, horizon, env_params, greedy=True)
         return play(unroll).returns.mean()
 
+    precision = config.precision
     return MemberFunctions(
-        init, collect, learn, learn_unguarded, evaluate, runs, trace, algorithm, environment, horizon
+        with_precision(precision, init),
+        with_precision(precision, collect),
+        with_precision(precision, learn),
+        with_precision(precision, learn_unguarded),
+        with_precision(precision, evaluate),
+        runs,
+        trace,
+        algorithm,
+        environment,
+        horizon,
     )
 
 

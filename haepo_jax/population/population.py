@@ -42,6 +42,7 @@ from haepo_jax.population.traced_update import TracedUpdate, TraceUpdate, make_t
 from haepo_jax.population.trained import Trained
 from haepo_jax.population.updates import make_advance
 from haepo_jax.population.visitors import make_visit
+from haepo_jax.runtime.precision import with_precision
 from haepo_jax.types import Metrics, Params
 
 _MAX_ROWS = 2**20  # updates x members in a chunk; bounds the buffers of metrics, 4 MiB each
@@ -291,7 +292,8 @@ class Population:
 
     def map_members(self, function: Callable[[MemberState], Any], state: MemberState) -> Any:
         """Computes a function of one member's state for each member of this process."""
-        return jax.tree.map(self.here, self.layout.over_devices(jax.vmap(function), OVER_MEMBERS, OVER_MEMBERS)(state))
+        of_all = with_precision(self.config.precision, jax.vmap(function))
+        return jax.tree.map(self.here, self.layout.over_devices(of_all, OVER_MEMBERS, OVER_MEMBERS)(state))
 
 
 def make_population(

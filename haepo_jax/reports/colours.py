@@ -1,8 +1,10 @@
 """The colours of figures on a white ground, and what each becomes on a dark one. Nothing here draws."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 LIGHT_GROUND, DARK_GROUND = "#ffffff", "#16191d"
+_IN_THE_DARK = "@media (prefers-color-scheme: dark)"
 
 IN_THE_DARK: Mapping[str, str] = {
     # Those of curves and rows, as `figures.style` has them.
@@ -46,4 +48,18 @@ def write_dark_rules(within: str, used: Iterable[str] = tuple(IN_THE_DARK)) -> s
     for colour in used:
         for what in ("fill", "stroke"):
             rules.append(f'{within} [style*="{what}: {colour}"] {{ {what}: {IN_THE_DARK[colour]} !important }}')
-    return "@media (prefers-color-scheme: dark) {\n" + "\n".join(rules) + "\n}"
+    return f"{_IN_THE_DARK} {{\n" + "\n".join(rules) + "\n}"
+
+
+def add_dark_rules(svg: str) -> str:
+    """Adds to a drawing of matplotlib what turns it dark where its reader prefers that; once, if it is called again.
+
+    Args:
+      svg: the text of the file.
+    """
+    if _IN_THE_DARK in svg:
+        return svg
+    # Where a marker is used it has its whole style; that of its definition would win, and not turn dark.
+    svg = re.sub(r'(<path id="m\w+" d="[^"]*") style="[^"]*"', r"\1", svg)
+    rules = write_dark_rules("svg", [colour for colour in IN_THE_DARK if f": {colour}" in svg])
+    return svg.replace("</style>", f"\n{rules}</style>", 1)

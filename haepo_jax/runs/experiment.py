@@ -34,6 +34,7 @@ from haepo_jax.runs.summary import find_unfinished, summarize
 from haepo_jax.runs.wave_run import WaveRun
 from haepo_jax.runs.waves import iterate_waves
 from haepo_jax.runtime import paths, processes, signals, startup
+from haepo_jax.runtime.precision import DEFAULT, computing_products
 from haepo_jax.runtime.watchdog import STALL_SECONDS
 from haepo_jax.text import visible
 
@@ -121,7 +122,12 @@ def run_sweep(
             if words is not None and processes.is_first():
                 print(words, flush=True)
         requested = make_request(loggers, logged_members, len(sweep.members))
-    with agreement.one_folder(workdir), _hold(workdir, sweep), signals.leaving(lambda: describe_next_start(workdir)):
+    with (
+        computing_products(_get_common_precision(sweep)),
+        agreement.one_folder(workdir),
+        _hold(workdir, sweep),
+        signals.leaving(lambda: describe_next_start(workdir)),
+    ):
         with processes.all_or_none():
             components = describe_components(group.config for group in sweep.groups)
         if processes.from_first(np.array(processes.is_first() and _is_whole(workdir))):
@@ -141,6 +147,12 @@ def run_sweep(
         )
         _train(sweep, populations, attempt)
     return True
+
+
+def _get_common_precision(sweep: Sweep) -> str:
+    """Returns the precision of all groups, which the identity of the run then has; `default` where they differ."""
+    first, *others = {group.config.precision for group in sweep.groups}
+    return DEFAULT if others else first
 
 
 def _check_folder(workdir: Any) -> Path:

@@ -18,6 +18,7 @@ import haepo_jax
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.runs.files import provenance_path, read_attempts
 from haepo_jax.runs.folder import set_aside, storage_errors, write_json
+from haepo_jax.runtime.precision import name_precision
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 _LIBRARIES = ("brax", "craftax", "jumanji", "mujoco", "mujoco-mjx", "navix", "playground", "popjym")
@@ -51,6 +52,7 @@ class Provenance:
                 "packages": list_package_versions(),
                 "components": components or {},
                 "python": sys.version.split()[0],
+                "matmul_precision": name_precision(),
                 "xla_flags": os.environ.get("XLA_FLAGS", ""),
                 "compilation_cache": jax.config.jax_compilation_cache_dir,
                 "devices": [str(device) for device in devices],

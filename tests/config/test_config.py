@@ -63,6 +63,7 @@ OTHER = ExperimentConfig(
 SWEPT_ENVIRONMENT = dataclasses.replace(OTHER, sweep={"env_params.g": (9.5, 10.5), "env_params.other": (1, 2)})
 CHOICES = {
     "memory": ("auto", "store", "remat", "recompute"),
+    "precision": ("default", "float32"),
     "algorithm": config_module.ALGORITHMS,
     "policy.network": NETWORKS,
     "agents.networks": ("shared", "kind", "each"),
@@ -363,9 +364,16 @@ class TestSweep:
         expected = "config.sweep.haepo.kl_cof cannot be swept in one program; did you mean haepo.kl_coef"
         assert message({"sweep": {"haepo.kl_cof": (0.1,)}}).startswith(expected)
 
-    @pytest.mark.parametrize("name", ["num_trajectories", "horizon", "haepo.score", "policy.hidden_sizes", "seed"])
-    def test_a_sweep_of_a_setting_that_changes_the_program_is_refused(self, name):
-        assert f"config.sweep.{name} cannot be swept in one program; " in message({"sweep": {name: (1, 2)}})
+    @pytest.mark.parametrize("name", ["num_trajectories", "horizon", "haepo.score", "policy.hidden_sizes"])
+    def test_a_sweep_of_a_setting_that_changes_the_program_is_refused_with_what_takes_it(self, name):
+        expected = (
+            "cannot be swept in one program; each of its values is a program of its own, which the command sweep"
+        )
+        assert message({"sweep": {name: (1, 2)}}) == f"config.sweep.{name} {expected} takes."
+
+    def test_a_sweep_of_seeds_is_refused_with_what_says_them(self):
+        expected = "cannot be swept in one program; config.seed and config.num_seeds say which seeds there are."
+        assert message({"sweep": {"seed": (1, 2)}}) == f"config.sweep.seed {expected}"
 
     @pytest.mark.parametrize(
         ("values", "name"),

@@ -36,3 +36,9 @@ def test_what_a_setting_may_be_is_said_in_words(name, allowed):
 
 def test_a_section_inherits_the_sentences_of_its_parts():
     assert EVERY["grpo.reference_period"].meaning == EVERY["haepo.reference_period"].meaning != ""
+
+
+def test_settings_of_environments_alone_can_be_swept():
+    swept = {setting.name for setting in sweep_settings() if setting.is_swept}
+    assert swept > {"haepo.kl_coef", "optimizer.learning_rate"}
+    assert not any(setting.is_swept for setting in language_settings())

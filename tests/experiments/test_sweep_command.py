@@ -34,7 +34,8 @@ def test_groups_and_waves_are_printed_and_summed_up(finished):
     workdir, _, ended = finished
     assert "Group haepo.score=sum: members 0 to 3 of 8." in ended.out
     assert "Group haepo.score=mean: members 4 to 7 of 8." in ended.out
-    assert ended.out.endswith(f"Next: python -m experiments.report --workdir={workdir}\n")
+    calls = [f"python -m experiments.{command} --workdir={workdir}\n" for command in ("report", "evaluate")]
+    assert ended.out.endswith(f"Next: {calls[0]}      {calls[1]}")
     summary = json.loads((workdir / "summary.json").read_text())
     assert [member["settings"]["haepo.score"] for member in summary["members"]] == ["sum"] * 4 + ["mean"] * 4
     assert summary["env_steps"] == 8 * 3 * 4 * 9

@@ -28,7 +28,7 @@ def write_study(folder, name, *, quick=False, **headline):
     return folder
 
 
-def write_benchmark(folder, *, with_peer):
+def write_benchmark(folder, *, with_peer, machine=MACHINE):
     """What `experiments.benchmark` writes, for one number of seeds."""
     folder.mkdir()
     rates = {"random_rollout": 50e6, "policy_rollout": 8e6, "training": 2.3456e6, "training_on_short_episodes": 1e6}
@@ -45,7 +45,18 @@ def write_benchmark(folder, *, with_peer):
         peer = {"measure": "peer", "name": "Other", "env_steps_per_second": 0.4e6, "compile_seconds": 6.04}
         rows.append(peer | {"training_is_times_this": 5.04})
     ceilings = {"flops_per_second": 200.4e9, "tanh_per_second": 7.77e9}
-    write_json(folder / "benchmark.json", {"machine": MACHINE, "ceilings": ceilings, "rows": rows})
+    write_json(folder / "benchmark.json", {"machine": machine, "ceilings": ceilings, "rows": rows})
+    write_json(folder / "provenance.json", [ATTEMPT])
+    return folder
+
+
+def write_language(folder, *, machine=MACHINE):
+    """What `experiments.benchmark --language` writes: a rate, and a shape that memory does not hold."""
+    folder.mkdir()
+    row = {"shape": "40M", "measure": "scoring", "responses": 64, "response_length": 512, "dtype": "bfloat16"}
+    rows = [row | {"tokens_per_second": 318_432.0, "flop_utilisation": 0.2345}]
+    rows.append(row | {"shape": "0.6B", "measure": "learning", "needs_bytes": 10**12})
+    write_json(folder / "language.json", {"machine": machine, "matrix_flops_per_second": 790.4e12, "rows": rows})
     write_json(folder / "provenance.json", [ATTEMPT])
     return folder
 

@@ -110,9 +110,7 @@ def x64():
 @pytest.fixture(scope="session")
 def rlax():
     """The losses of others, of which a few coincide with ours; imported late, as it takes seconds."""
-    import rlax
-
-    return rlax
+    return pytest.importorskip("rlax")
 
 
 def _vectors(array):

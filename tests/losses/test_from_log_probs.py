@@ -7,7 +7,6 @@ import pytest
 
 from haepo_jax import haepo_from_log_probs, haepo_loss
 from haepo_jax.losses import from_log_probs
-from haepo_jax.methods.haepo import HaepoConfig
 
 M, T = 6, 5
 
@@ -45,6 +44,9 @@ def test_is_the_loss_of_summed_log_ratios_with_the_default_settings(batch):
 
 
 def test_its_settings_are_those_of_the_default_config():
+    pytest.importorskip("optax", reason="the config is part of haepo_jax[train]")
+    from haepo_jax.methods.haepo import HaepoConfig
+
     default = HaepoConfig()
     settings = from_log_probs._SETTINGS
     assert settings.keys() >= {"temperature", "target_effective_sample_size", "projection", "target", "normalization"}

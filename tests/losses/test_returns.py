@@ -167,6 +167,16 @@ class TestNormalizeReturns:
         # mean 1e6 + 1, standard deviation 1
         np.testing.assert_allclose(normalize_returns(jnp.array([1e6, 1e6 + 2])), [-1, 1], rtol=1e-6)
 
+    @pytest.mark.parametrize("scale", [1.0, 1e19, 1e25, 1e38])
+    def test_zscore_of_any_number_that_float32_holds(self, reference, scale):
+        returns = np.float32(scale) * np.array([-3.0, 0.25, 1.0, 3.0], np.float32)
+        expected = reference.normalize(returns.astype(np.float64), "zscore")
+        for function in (normalize, normalize_returns):
+            np.testing.assert_allclose(function(returns), expected, rtol=1e-5)
+            np.testing.assert_array_equal(function(np.full(3, 3 * scale, np.float32)), np.zeros(3))
+        slopes = jax.grad(lambda factor: normalize(factor * returns)[0])(1.0)
+        np.testing.assert_allclose(slopes, 0, atol=1e-5)  # in no unit
+
     @PROPERTY
     @given(arrays(np.float32, 6, elements=st.integers(-1000, 1000)), st.integers(-1000, 1000), st.integers(0, 6))
     def test_zscore_ignores_shift_and_scale(self, returns, shift, scale):

@@ -129,6 +129,13 @@ class TestTemperature:
             np.testing.assert_allclose(size, 2, rtol=1e-5)
             assert not np.isnan(target).any()
 
+    def test_of_returns_further_apart_than_a_number_can_be_is_that_of_smaller_ones(self, kind):
+        returns = np.array([-3, 0, 1, 3], np.float32)
+        expected = found(returns, 0.5, everything(returns), kind)
+        got = found(np.float32(1e38) * returns, 0.5, everything(returns), kind)
+        np.testing.assert_allclose(got[0] / np.float32(1e38), expected[0], rtol=1e-5)
+        np.testing.assert_allclose(np.exp(got[1]), np.exp(expected[1]), rtol=1e-4, atol=1e-6)
+
     def test_at_a_traced_share_beyond_its_range_is_a_bound_and_at_nan_is_nan(self, kind):
         returns = np.array([0, 1, 2, 5], np.float32)
         shares = np.array([-1.0, 0.0, 1.0, 2.0, np.nan], np.float32)

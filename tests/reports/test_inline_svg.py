@@ -7,7 +7,7 @@ import pytest
 from helpers.html_page import Page
 
 from haepo_jax.reports import figures
-from haepo_jax.reports.colours import DARK_GROUND, IN_THE_DARK, LIGHT_GROUND
+from haepo_jax.reports.colours import DARK_GROUND, IN_THE_DARK, LIGHT_GROUND, add_dark_rules
 from haepo_jax.reports.html import render
 from haepo_jax.reports.inline_svg import inline
 from haepo_jax.reports.page import Figure, Report, Section
@@ -93,6 +93,13 @@ def test_a_file_is_white_and_dark_where_its_reader_prefers_that(drawing):
     assert changed[LIGHT_GROUND] == DARK_GROUND and f"svg {{ fill: {IN_THE_DARK['#000000']} }}" in dark
     used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", re.sub("<style.*?</style>", "", text, flags=re.DOTALL)))
     assert used == set(changed)
+
+
+def test_a_file_that_was_drawn_without_a_dark_side_gets_one_and_only_one(drawing):
+    text = drawing.decode()
+    white = re.sub(r"\n@media \(prefers-color-scheme: dark\) \{.*?\n\}", "", text, flags=re.DOTALL)
+    assert "@media" not in white
+    assert add_dark_rules(white) == add_dark_rules(text) == text
 
 
 def test_a_page_turns_every_colour_of_its_drawings_dark(drawing):

@@ -10,6 +10,7 @@ from typing import Any
 
 from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.language.data.json_text import read_object
+from haepo_jax.language.model.hugging_face.bases import find_parts
 from haepo_jax.language.model.hugging_face.fields import Fields
 from haepo_jax.runs.folder import write_file, write_json
 
@@ -17,11 +18,12 @@ PAD_TOKEN = "[PAD]"
 """The padding token that is added where a model has none of its own, as Huang et al. (2024) did for TL;DR."""
 
 _NAMED_IN = ("tokenizer_config.json", "special_tokens_map.json")
-_NUMBERED_IN = ("generation_config.json", "config.json")
+_GENERATION = "generation_config.json"
+_NUMBERED_IN = (_GENERATION, "config.json")
 _COPIED = (
     "tokenizer.json",
     *_NAMED_IN,
-    "generation_config.json",
+    _GENERATION,
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
@@ -48,6 +50,8 @@ class Tokenizer:
     """The beginning of a sequence by these files; it is only kept."""
     folder: Path | None = None
     """Where it was read from."""
+    model_folder: Path | None = None
+    """Where the model is, and what says how it is sampled from."""
     grown: bool = False
     """Whether `PAD_TOKEN` was made a special token, which it is not in `folder`."""
 
@@ -62,17 +66,21 @@ class Tokenizer:
         it. `save` writes all of them down.
 
         Args:
-          folder: holds `tokenizer.json`, and any of the others.
+          folder: holds `tokenizer.json`, and any of the others. That of an adapter may hold them, as its tokenizer, or
+            not: it is then that of the model that is adapted. `generation_config.json` and `config.json` are the
+            model's.
 
         Raises:
           ConfigError: the tokenizers library is not installed; `tokenizer.json` is missing or damaged; there is no
-            end-of-sequence token; a token is named that does not exist; or an id does not fit in the `vocab_size` of
-            `config.json`.
+            end-of-sequence token; a token is named that does not exist; an id does not fit in the `vocab_size` of
+            `config.json`; or as of `find_parts`.
         """
-        folder = Path(folder)
+        model, adapters = find_parts(folder)
+        folder = next((path for path in reversed(adapters) if (path / "tokenizer.json").is_file()), model)
         backend = _backend(folder / "tokenizer.json")
-        settings = {name: _object(folder / name) for name in (*_NAMED_IN, *_NUMBERED_IN)}
-        named, numbered = _named_id("eos", folder, settings, backend), _numbered_ids("eos", folder, settings, backend)
+        settings = {name: _object(folder / name) for name in _NAMED_IN}
+        settings |= {name: _object(model / name) for name in _NUMBERED_IN}
+        named, numbered = _named_id("eos", folder, settings, backend), _numbered_ids("eos", model, settings, backend)
         eos_ids = list(dict.fromkeys(numbered if named is None else [named, *numbered]))
         if not eos_ids:
             raise ConfigError(
@@ -82,8 +90,8 @@ class Tokenizer:
         eos_id, *others = eos_ids
         pad_id = _named_id("pad", folder, settings, backend)
         if pad_id is None:
-            pad_id = next(iter(_numbered_ids("pad", folder, settings, backend)), None)
-        sizes = Fields(folder / "config.json", settings["config.json"])
+            pad_id = next(iter(_numbered_ids("pad", model, settings, backend)), None)
+        sizes = Fields(model / "config.json", settings["config.json"])
         vocab_size = sizes.count("vocab_size") if "vocab_size" in sizes else None
         grown = False
         if pad_id is None or pad_id == eos_id:
@@ -97,7 +105,8 @@ class Tokenizer:
                     "as pad_token in tokenizer_config.json."
                 )
         bos_id = _bos_id(settings, backend)
-        tokenizer = cls(backend, eos_id, pad_id, _begin_ids(folder, backend), tuple(others), bos_id, folder, grown)
+        begin_ids = _begin_ids(folder, backend)
+        tokenizer = cls(backend, eos_id, pad_id, begin_ids, tuple(others), bos_id, folder, model, grown)
         if vocab_size is not None and tokenizer.vocab_size > vocab_size:
             raise ConfigError(
                 f"{folder / 'tokenizer.json'} has ids up to {tokenizer.vocab_size - 1}, but vocab_size in config.json "
@@ -151,7 +160,8 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         here = self.folder is not None and self.folder.resolve() == folder.resolve()
         if self.folder is not None and not here:
-            for source in (self.folder / name for name in _COPIED):
+            for name in _COPIED:
+                source = (self.model_folder or self.folder if name == _GENERATION else self.folder) / name
                 if source.is_file():
                     write_file(folder / source.name, functools.partial(shutil.copyfile, source))
         if self.folder is None or self.grown:
@@ -165,7 +175,7 @@ class Tokenizer:
             changed = {name: token for name, token in changed.items() if _spelt(values.get(name)) != token}
             if changed:
                 write_json(path, values | changed)
-        path = folder / "generation_config.json"
+        path = folder / _GENERATION
         if path.exists() and read_object(path).get("pad_token_id") not in (None, self.pad_id):
             write_json(path, read_object(path) | {"pad_token_id": self.pad_id})
         return [name for name in _COPIED if (folder / name).is_file()]

@@ -19,6 +19,7 @@ from haepo_jax.language.stages.win_rates import compute_length_controlled_win_ra
 from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
+from haepo_jax.runtime.precision import computing_products
 from haepo_jax.text import visible
 
 FINE_TUNED = "sft"
@@ -99,6 +100,11 @@ def collect_answers(context: StageContext, names: Iterable[str], split: Split = 
     Raises:
       ConfigError: a stage that this builds on is missing, or there is nothing to judge by.
     """
+    with computing_products(context.config.precision):
+        return _collect_answers(context, names, split)
+
+
+def _collect_answers(context: StageContext, names: Iterable[str], split: Split) -> dict[str, Answers]:
     config = context.config
     source = find_policy_folder(config, context.workdir)
     name = FIRST_MODEL if begins_with_first_model(config, context.workdir) else FINE_TUNED

@@ -15,6 +15,7 @@ from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.architecture import Architecture, make_architecture
 from haepo_jax.language.model.decoder import Adapter, Decoder
 from haepo_jax.language.model.hugging_face.adapters import write_adapter
+from haepo_jax.language.model.hugging_face.bases import ADAPTER_CONFIG, MODEL_CONFIG, is_model
 from haepo_jax.language.model.hugging_face.config import TokenIds
 from haepo_jax.language.model.hugging_face.folder import Model, write_model
 from haepo_jax.language.model.hugging_face.tensors import list_leaves
@@ -30,6 +31,7 @@ from haepo_jax.types import Params
 ADAPTER = "adapter"
 """The folder of a stage that holds its adapter alone, in PEFT's format."""
 
+_EMPTY = f"it holds neither {MODEL_CONFIG} nor {ADAPTER_CONFIG}"
 _BYTES_TRAINED, _BYTES_FROZEN = 16, 2
 """The least that a parameter takes: in float32 with its gradient and Adam's two moments, or held in bfloat16."""
 
@@ -41,7 +43,7 @@ def find_policy_folder(config: LanguageConfig, workdir: Path) -> Path:
       ConfigError: it holds no model, as its stage is not finished or diverged, or as the config names another folder.
     """
     if begins_with_first_model(config, workdir):
-        return _check_model(_check_given("--config.model.path", config.model.path), "it holds no config.json")
+        return _check_model(_check_given("--config.model.path", config.model.path), _EMPTY)
     return _find_made_by("sft", config.sft_path, workdir)
 
 
@@ -68,12 +70,12 @@ def _find_made_by(stage: str, path: str, workdir: Path) -> Path:
             f"from; try it in another --workdir, with a smaller config.{stage}.optimizer.learning_rate."
         )
     instead = " or config.rl.rewards" if stage == "reward" else ""
-    advice = "it holds no config.json" if path else f"run --stage={stage} first, or give config.{stage}_path{instead}"
+    advice = _EMPTY if path else f"run --stage={stage} first, or give config.{stage}_path{instead}"
     return _check_model(folder, advice)
 
 
 def _check_model(folder: Path, advice: str) -> Path:
-    if not (folder / "config.json").is_file():
+    if not is_model(folder):
         raise ConfigError(f"There is no model in {folder}: {advice}.")
     return folder
 

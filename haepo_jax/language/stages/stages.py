@@ -26,6 +26,7 @@ from haepo_jax.runs.identity import open_run
 from haepo_jax.runs.loggers import MakeLogger, make_request
 from haepo_jax.runs.programs import record_programs
 from haepo_jax.runtime import startup
+from haepo_jax.runtime.precision import computing_products
 
 _BYTES_A_TOKEN = 5  # int32, and a boolean whether it counts
 
@@ -93,6 +94,18 @@ def run_rl(
 
 
 def _run(
+    name: str,
+    config: LanguageConfig,
+    workdir: StrPath,
+    make: Callable[[StageContext], tuple[Stage, Finish]],
+    checkpoint_seconds: float,
+    loggers: Sequence[str | MakeLogger],
+) -> bool:
+    with computing_products(config.precision):
+        return _run_stage(name, config, workdir, make, checkpoint_seconds, loggers)
+
+
+def _run_stage(
     name: str,
     config: LanguageConfig,
     workdir: StrPath,

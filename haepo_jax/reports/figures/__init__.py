@@ -7,6 +7,7 @@ Values may be NaN (a gap in a curve, a run without a value) and infinite (a scor
 lane of its own at the end of the axis, which says so).
 """
 
+from haepo_jax.reports.figures.bars import bars
 from haepo_jax.reports.figures.curves import Series, curves, panels, profiles
 from haepo_jax.reports.figures.findings import describe
 from haepo_jax.reports.figures.heat_map import heat_map
@@ -22,6 +23,7 @@ __all__ = [
     "Format",
     "Series",
     "Style",
+    "bars",
     "curves",
     "describe",
     "grouped_intervals",

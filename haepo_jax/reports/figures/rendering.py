@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from haepo_jax.reports.colours import IN_THE_DARK, write_dark_rules
+from haepo_jax.reports.colours import add_dark_rules
 from haepo_jax.reports.figures.readings import attach, name_part
 from haepo_jax.reports.figures.style import NARROW, WIDE, Frame, wrap
 from haepo_jax.reports.page import Figure
@@ -67,8 +67,7 @@ def responsive(draw: Callable[..., bytes], *args: Any, alt: str, caption: str, *
 
 def _finish_svg(svg: str, readings: Sequence[Mapping[str, Any]]) -> bytes:
     """Adds what turns the drawing dark, and what a script reads off it."""
-    rules = write_dark_rules("svg", [colour for colour in IN_THE_DARK if f": {colour}" in svg])
-    svg = svg.replace("</style>", f"\n{rules}</style>", 1)
+    svg = add_dark_rules(svg)
     return (attach(svg, readings) if readings else svg).encode()
 
 
@@ -100,8 +99,6 @@ def _shorten_svg(svg: bytes) -> str:
 
     text = re.sub(r">\s+<", "><", svg.decode())
     text = re.sub(r'(?<=\s)(?:d|x|y)="[^"]*"', rounded, text)
-    # Where a marker is used it has its whole style; that of its definition would win, and not turn dark.
-    text = re.sub(r'(<path id="m\w+" d="[^"]*") style="[^"]*"', r"\1", text)
     return re.sub(
         r'<g( clip-path="[^"]*")>(<use [^>]* style="([^"]*)"/>(?:<use [^>]* style="\3"/>)*)</g>', grouped, text
     )

@@ -20,7 +20,7 @@ def row_of(text, name):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-@pytest.mark.parametrize("block", [blocks.NUMBERS, blocks.CLAIMS])
+@pytest.mark.parametrize("block", [blocks.FIRST, blocks.CLAIMS])
 def test_verdicts_are_quoted_with_the_form_that_they_are_on(results, block):
     results["paper"]["judged"] = "a form of its own"
     for claim in results["paper"]["claims"]:

@@ -6,7 +6,7 @@ import pytest
 from helpers import made_up_agents
 from helpers.made_up_segments import ONE_GAME, make_study
 from helpers.made_up_suites import ONE_TASK, make_suite
-from helpers.quotable_folders import write_benchmark, write_project, write_race, write_study
+from helpers.quotable_folders import write_benchmark, write_language, write_project, write_race, write_study
 
 from experiments.published.documents import fill
 from experiments.published.publish import publish
@@ -59,6 +59,34 @@ def test_a_benchmark_and_a_race_replace_their_entries_alone(project, tmp_path):
     assert [row["seeds"] for row in after["speed"]["rows"]] == [32]
     assert {name for name in after if after[name] != before[name]} == {"speed", "race"}
     assert "Slow 40.0 s" in (project / "README.md").read_text()
+
+
+GPU = {"platform": "gpu", "devices": 1, "device_kind": "NVIDIA H100 80GB HBM3", "jax": "0.11.2"}
+
+
+def test_the_benchmark_of_another_kind_of_device_stands_beside_that_of_cpus_and_replaces_its_own(project, tmp_path):
+    before = read_json(project / "docs" / "results.json")
+    pages = project / "docs" / "performance.md"
+    publish(project, {"benchmark": write_benchmark(tmp_path / "one", with_peer=True, machine=GPU)})
+    after = read_json(project / "docs" / "results.json")
+    assert after["speed"] == before["speed"] and after["peers"] == before["peers"]
+    assert [row["seeds"] for row in after["accelerators"]["1 x NVIDIA H100 80GB HBM3"]["speed"]["rows"]] == [32]
+    once = pages.read_text()
+    assert once.count("1 x NVIDIA H100 80GB HBM3") == 2 and "| Other | 0.4 |" in once
+    publish(project, {"benchmark": write_benchmark(tmp_path / "two", with_peer=False, machine=GPU)})
+    assert pages.read_text().count("1 x NVIDIA H100 80GB HBM3") == 1
+    other = GPU | {"device_kind": "TPU v5 lite", "platform": "tpu"}
+    publish(project, {"benchmark": write_benchmark(tmp_path / "three", with_peer=False, machine=other)})
+    assert all(f"1 x {kind}" in pages.read_text() for kind in ("NVIDIA H100 80GB HBM3", "TPU v5 lite"))
+
+
+def test_rates_of_language_models_have_a_table_for_each_kind_of_device(project, tmp_path):
+    for name, machine in (("a", GPU), ("b", GPU | {"device_kind": "TPU v5 lite"})):
+        publish(project, {"language": write_language(tmp_path / name, machine=machine)})
+    text = (project / "docs" / "performance.md").read_text()
+    assert text.count("| 40M | scoring | 64 x 512 | bfloat16 | 318,000 | 23.4% |") == 2
+    assert "| 0.6B | learning | 64 x 512 | bfloat16 | does not fit | |" in text
+    assert "Square products reach 790,400 GFLOP/s" in text
 
 
 @pytest.mark.parametrize("name", ["paper", "tldr"])

@@ -1,5 +1,6 @@
 """Prompts of one's own and rewards that programs compute: what docs/language_models.md shows, on a tiny model."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -19,11 +20,14 @@ from haepo_jax import components
 from haepo_jax.errors import ConfigError, Interrupted
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.data.tokenizer import Tokenizer
+from haepo_jax.language.model.decoder import Adapter, Decoder
+from haepo_jax.language.model.hugging_face.adapters import write_adapter
 from haepo_jax.language.model.hugging_face.folder import read_model
+from haepo_jax.language.model.lora import fold, init_adapter, join
 from haepo_jax.language.stages import stages
 from haepo_jax.language.stages.context import make_context
 from haepo_jax.language.stages.evaluation import evaluate
-from haepo_jax.language.stages.models import make_first_model
+from haepo_jax.language.stages.models import find_policy_folder, make_first_model
 from haepo_jax.language.stages.samples import list_parts, read_samples
 from haepo_jax.reports.samples import write_samples_page
 from haepo_jax.runs.json_files import read_json
@@ -140,6 +144,44 @@ def test_data_of_ones_own_without_model_or_tokenizer_are_refused(trained, tmp_pa
     config = from_config_dict({"data": config_data(trained), "model": model})
     with pytest.raises(ConfigError, match=words):
         make_first_model(make_context(config, tmp_path))
+
+
+def write_own_adapter(trained, folder):
+    """An adapter of the model of the page, of random numbers; gives the parameters of the two together."""
+    base = trained / "models" / "my_model"
+    model, adapter = read_model(base), Adapter(2, 3.0)
+    fresh = init_adapter(Decoder(model.architecture, adapter=adapter), jax.random.key(0))
+    params = jax.tree.map(lambda leaf: 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), fresh)
+    write_adapter(folder, model.architecture, params, adapter, base=str(base))
+    return fold(join(model.params, params), adapter)
+
+
+def test_stages_begin_with_an_adapter_and_what_it_adapts(trained, tmp_path):
+    expected = write_own_adapter(trained, tmp_path / "adapter")
+    config = config_of(trained, model={"path": str(tmp_path / "adapter")})
+    model, tokenizer = make_first_model(make_context(config, tmp_path / "work"))
+    jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-6), model.params, expected)
+    assert tokenizer.folder == trained / "models" / "my_model"
+    assert find_policy_folder(config, tmp_path / "work") == tmp_path / "adapter"
+    with pytest.raises(ConfigError, match=r"There is no model in .*: it holds neither config\.json nor adapter_"):
+        find_policy_folder(config_of(trained, model={"path": str(tmp_path)}), tmp_path / "work")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rank", [0, 2])
+def test_rl_from_an_adapter_leaves_a_whole_model(trained, tmp_path, rank):
+    expected = write_own_adapter(trained, tmp_path / "adapter")
+    model = {"path": str(tmp_path / "adapter"), "adapter_rank": rank}
+    still = dataclasses.asdict(config_of(trained).rl.optimizer) | {"learning_rate": 1e-30}
+    stages.run_rl(config_of(trained, model=model, rl={"num_updates": 1, "optimizer": still}), tmp_path / "work")
+    made = tmp_path / "work" / "rl" / "haepo-log_ratio-seed0"
+    after = read_model(made / "model").params
+    jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-6), after, expected)
+    assert abs(metrics_of(made)["reference_kl"][0]) < 1e-3
+    if rank:  # an adapter of what another has made
+        again = read_model(made / "adapter").params
+        jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-6), again, expected)
 
 
 def config_data(trained):

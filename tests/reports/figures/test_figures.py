@@ -51,6 +51,7 @@ ROWS = [(arm, 2.0 + number, 1.5, 3.0 + number) for number, arm in enumerate(ARMS
 EDGES = [("PPO", INF, 1e4, INF), ("GRPO", 2e4, -INF, INF), ("DPO", NAN, NAN, NAN), ("x", -INF, -INF, 3.0)]
 SEEDS = [(arm, np.linspace(100 + number, 500, 64)) for number, arm in enumerate(ARMS)]
 LONG = ["HAEPO, log_ratio, sum-normalised", "HAEPO, mean, sum-normalised", "HAEPO, sum, sum-normalised, beta = 0"]
+BARS = [("ours", 2.0, "2 s"), ("other", 4.0, "4 s"), (LONG[0], NAN, "only 3 of 32 seeds get there")]
 ODD_SEEDS = [("PPO", [1.0, NAN, INF, 3.0]), ("GRPO", [INF] * 5), ("DPO", [NAN, NAN]), ("none", [])]
 
 DRAWINGS = {
@@ -71,6 +72,8 @@ DRAWINGS = {
     "strip": lambda **o: figures.strip(SEEDS, threshold=475, title="Seeds", **STEPS, **o),
     "long names": lambda **o: figures.intervals([(name, 2.0, 1.0, 3.0) for name in LONG], **STEPS, **o),
     "long names of seeds": lambda **o: figures.strip([(name, [1.0, NAN]) for name in LONG], **STEPS, **o),
+    "bars": lambda **o: figures.bars([("Seconds, of both", BARS), ("Steps", BARS)], title="Speed", **o),
+    "no bars": lambda **o: figures.bars([("Seconds", [])], **o),
     "odd seeds": lambda **o: figures.strip(ODD_SEEDS, threshold=2, better="lower", x_log=True, **STEPS, **o),
 }
 

@@ -19,6 +19,7 @@ from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.language.data.json_text import read_object
 from haepo_jax.language.model.architecture import Architecture
 from haepo_jax.language.model.decoder import Adapter
+from haepo_jax.language.model.hugging_face.bases import ADAPTER_CONFIG
 from haepo_jax.language.model.hugging_face.fields import Fields
 from haepo_jax.language.model.hugging_face.tensors import (
     SCORE,
@@ -32,7 +33,7 @@ from haepo_jax.runs.folder import write_file
 from haepo_jax.text import visible
 from haepo_jax.types import Params
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 _NOT_ADAPTED = ("layers/mlp/router/kernel",)
 _PREFIX = "base_model.model."
 _KERNEL, _IN, _OUT = "kernel", "adapter_in", "adapter_out"
@@ -100,7 +101,7 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
     """Reads an adapter of PEFT's LoRA, of a model of this architecture.
 
     All modules get the largest rank that there is: what a smaller one lacks is 0, as is all of a module that has no
-    adapter. A head that was saved beside it is left alone.
+    adapter. A head that was saved beside it is left to `read_score`.
 
     Args:
       folder: holds `adapter_config.json` and `adapter_model.safetensors`.
@@ -113,17 +114,8 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
       ConfigError: a file is missing or damaged, the adapter is of another kind, adapts what ours do not, or a tensor
         is missing or has another shape than what it adapts.
     """
-    import safetensors
-    import safetensors.numpy
-
     folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ConfigError(f"{folder} holds no {name}, which an adapter has.")
-    try:
-        tensors = safetensors.numpy.load_file(folder / WEIGHTS)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ConfigError(f"{folder / WEIGHTS} is damaged: {error}.") from error
+    tensors = _read_tensors(folder)
     scale_of, kernels = _read_scales(folder), _list_kernels(architecture)
     modules = _list_modules(kernels)
     scales: dict[str, float] = {}
@@ -157,6 +149,38 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
                 outward[:, : given_out.shape[1]] = given_out * np.float32(scales[name] / scale)
             params |= {f"{path}/{_IN}": jnp.asarray(inward), f"{path}/{_OUT}": jnp.asarray(outward)}
     return Adapter(rank, scale * rank), unflatten_dict(params, sep="/")
+
+
+def read_score(folder: str | Path, architecture: Architecture) -> np.ndarray | None:
+    """Reads the reward head `[D]`, float32, that was saved beside an adapter; None where there is none.
+
+    Raises:
+      ConfigError: as of `read_adapter`, or it has another shape than a head with one label.
+    """
+    folder = Path(folder)
+    score = _read_tensors(folder).get(f"{_PREFIX}{SCORE}")
+    if score is None:
+        return None
+    if score.shape != (1, architecture.hidden_size):
+        raise ConfigError(
+            f"{folder / WEIGHTS}: tensor {SCORE} has shape {list(score.shape)}; that of a reward model has "
+            f"{[1, architecture.hidden_size]}."
+        )
+    return score[0].astype(np.float32)
+
+
+def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    import safetensors
+    import safetensors.numpy
+
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder} holds no {name}, which an adapter has.")
+    try:
+        tensors: dict[str, np.ndarray] = safetensors.numpy.load_file(folder / WEIGHTS)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ConfigError(f"{folder / WEIGHTS} is damaged: {error}.") from error
+    return tensors
 
 
 def _list_modules(kernels: Mapping[str, Leaf]) -> dict[str, list[str]]:

@@ -24,6 +24,9 @@ from haepo_jax.errors import ConfigError
 from haepo_jax.language.data.json_text import read_object
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.model.architecture import Architecture
+from haepo_jax.language.model.decoder import Adapter
+from haepo_jax.language.model.hugging_face.adapters import read_adapter, read_score
+from haepo_jax.language.model.hugging_face.bases import find_parts
 from haepo_jax.language.model.hugging_face.checksums import SEAL, check, is_plain_name, seal
 from haepo_jax.language.model.hugging_face.config import TokenIds, make_config, read_architecture
 from haepo_jax.language.model.hugging_face.tensors import (
@@ -35,6 +38,7 @@ from haepo_jax.language.model.hugging_face.tensors import (
     list_leaves,
     make_leaf,
 )
+from haepo_jax.language.model.lora import fold
 from haepo_jax.runs.folder import write_file, write_json
 from haepo_jax.text import visible
 from haepo_jax.types import Params
@@ -61,10 +65,12 @@ class Model(NamedTuple):
 def read_model(
     folder: str | Path, *, dtype: DTypeLike = jnp.float32, shardings: Callable[[Any], Any] | None = None
 ) -> Model:
-    """Reads a model of one of the supported families.
+    """Reads a model of one of the supported families, or an adapter with the model that it adapts.
 
     Args:
-      folder: holds `config.json` and `model.safetensors`, or its shards with `model.safetensors.index.json`.
+      folder: holds `config.json` and `model.safetensors`, or its shards with `model.safetensors.index.json`; or else
+        `adapter_config.json` and `adapter_model.safetensors`, whose product is added to the kernels of the model that
+        `base_model_name_or_path` names, in float32. A reward head beside an adapter is the model's.
       dtype: of the parameters; float32 holds exactly what is stored as bfloat16 or float16.
       shardings: makes of a tree of `jax.ShapeDtypeStruct` (a dictionary by path) that of their shardings, such as
         `functools.partial(for_parameters, mesh)`; each leaf goes to its devices before the next is read. When None,
@@ -72,10 +78,12 @@ def read_model(
 
     Raises:
       ConfigError: a file is missing, damaged or not the one that was written, the config asks for what is not
-        supported, or a tensor is missing, unknown, or of another shape or dtype than the config says.
+        supported, or a tensor is missing, unknown, or of another shape or dtype than the config says; or as of
+        `find_parts` and `read_adapter`.
     """
-    folder, dtype = Path(folder), jnp.dtype(dtype)
+    (folder, adapters), dtype = find_parts(folder), jnp.dtype(dtype)
     architecture, facts = read_architecture(folder), check(folder)
+    changes = [_Change.read(adapter, architecture) for adapter in adapters]
     with contextlib.ExitStack() as stack:
         tensors, stored = _Tensors(folder, stack), list_leaves(architecture)
         _check_names(tensors, architecture, stored)
@@ -88,9 +96,14 @@ def read_model(
         places = dict.fromkeys(shapes) if shardings is None else shardings(shapes)
         params = {}
         for path, leaf in stored.items():
-            array = make_leaf(leaf, tensors.read, dtype)
-            params[path] = _on_devices(array, places[path])
+            array = make_leaf(leaf, tensors.read, jnp.dtype(jnp.float32) if changes else dtype)
+            for change in changes:
+                array = change.add(path, array)
+            params[path] = _on_devices(array.astype(dtype), places[path])
     score = params.pop("score", None)
+    heads = [head for adapter in adapters if (head := read_score(adapter, architecture)) is not None]
+    if heads:
+        score = jnp.asarray(heads[-1], dtype)
     return Model(architecture, unflatten_dict(params, sep="/"), score, facts)
 
 
@@ -146,6 +159,27 @@ def write_model(
     text = json.dumps(config, indent=1) + "\n"
     seal(folder, files, {"config.json": zlib.crc32(text.encode())}, facts or {})
     write_file(folder / "config.json", lambda path: path.write_text(text))
+
+
+class _Change(NamedTuple):
+    """What an adapter changes in a model, which is done leaf by leaf as the model is read."""
+
+    adapter: Adapter
+    leaves: Mapping[str, Any]
+    """Its parameters by path."""
+
+    @classmethod
+    def read(cls, folder: Path, architecture: Architecture) -> "_Change":
+        adapter, params = read_adapter(folder, architecture)
+        return cls(adapter, flatten_by_path(params))
+
+    def add(self, path: str, array: np.ndarray) -> np.ndarray:
+        """Adds it to the leaf of this path, where it changes that."""
+        module, _, kind = path.rpartition("/")
+        own = {name: self.leaves.get(f"{module}/{name}") for name in ("adapter_in", "adapter_out")}
+        if kind != "kernel" or own["adapter_in"] is None:
+            return array
+        return np.asarray(fold({kind: array, **own}, self.adapter)[kind])
 
 
 class _Tensors:
