@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.prompt_length = 9
     config.data.response_length = 8
     config.data.num_held_out = 1024
-    config.sft.num_steps = 1600
+    config.sft.num_steps = 700
     config.sft.batch_size = 64
     config.rl.rewards = ("haepo_jax.language.rewards.puzzles:puzzle",)
     config.rl.num_updates = 120

@@ -84,7 +84,7 @@ METHODS = (HAEPO, *_OTHER_HAEPO, DAPO, *_OF_STEPS, *_OF_RESPONSES)
 COMPARED = tuple(
     method for method in METHODS if method.name in ("haepo_dual", "haepo_ess", "dapo", "grpo", "gspo", "rloo")
 )
-"""Of each kind one, where two cores have an hour: all of them take some four."""
+"""Those of a study that takes an hour of a core; all of them take almost three times as long."""
 PANELS: Mapping[str, tuple[Method, ...]] = {
     "HAEPO": (HAEPO, *_OTHER_HAEPO, DAPO),
     "ratios of tokens": (HAEPO, DAPO, *_OF_STEPS),

@@ -13,7 +13,7 @@ SETTINGS: Mapping[str, Any] = {
     "data.prompt_length": 9,
     "data.response_length": 8,
     "data.num_held_out": 1024,
-    "sft.num_steps": 1600,
+    "sft.num_steps": 700,
     "sft.batch_size": 64,
     "rl.rewards": (f"haepo_jax.language.rewards.puzzles:{REWARD}",),
     "rl.num_updates": 120,

@@ -64,7 +64,7 @@ def write(
     folder: str | Path,
     *,
     seed: int = 0,
-    num_examples: int = 8000,
+    num_examples: int = 6000,
     num_train: int = 3000,
     num_held_out: int = 256,
     num_test: int = 256,
