@@ -16,7 +16,9 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,9 +59,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many seeds are trained")
     parser.add_argument("--env_steps", type=int, default=1_000_000, help="environment steps of a seed")
     arguments = parser.parse_args()
-    with contextlib.redirect_stdout(sys.stderr):  # JaxMARL prints while it is imported
+    with stdout_to_stderr():
         result = train(arguments.checkout, arguments.benchmark, arguments.seeds, arguments.env_steps)
     print(json.dumps(result))
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Sends what is printed to stderr: JaxMARL prints while it is imported, and undoes a change of `sys.stdout`."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def train(checkout: Path, benchmark: str, seeds: int | None, env_steps: int) -> dict[str, Any]:
