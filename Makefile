@@ -2,6 +2,7 @@
 # make test   style, types and tests, which are compiled with few optimisations; types are checked while tests run.
 #             make test-fast runs the tests of the losses, config, reports and analysis alone; make test-slow those
 #             that take minutes, and all others compiled as for users; make test-faults those that disturb runs.
+#             make test-gpu runs those of what computes on an NVIDIA GPU, and installs what that needs.
 #             Files are handed out in their order, so that the last are those of the docstrings, which are short.
 #
 # make docs   builds the documentation site into build/site, in an environment of its own (.venv-docs); a broken link, a
@@ -16,7 +17,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DOCS := .venv-docs
 
-.PHONY: demo docs test test-fast test-slow test-faults format
+.PHONY: demo docs test test-fast test-slow test-faults test-gpu format
 
 demo: $(VENV)/.installed
 	$(RUN) -m experiments.train --config=configs/cartpole.py --workdir=runs/demo
@@ -37,6 +38,11 @@ test-slow: $(VENV)/.installed-test
 
 test-faults: $(VENV)/.installed-test
 	$(RUN) -m pytest -m faults --optimized --timeout=1800 -s tests/faults
+
+test-gpu: $(VENV)/.installed-test-gpu
+	JAX_PLATFORMS=cuda XLA_PYTHON_CLIENT_PREALLOCATE=false $(RUN) -m pytest --optimized tests/losses tests/algorithms \
+	tests/rollouts tests/networks tests/population tests/language/model tests/language/training \
+	tests/runtime/test_precision.py
 
 docs: $(DOCS)/.installed
 	rm -rf build/site  # and nothing is remembered, as a warning is shown for what is read alone
@@ -64,6 +70,10 @@ $(VENV)/.installed: setup.py
 $(VENV)/.installed-test: setup.py
 	$(call install,[test])
 	touch $(VENV)/.installed
+
+$(VENV)/.installed-test-gpu: setup.py
+	$(call install,[test,cuda])
+	touch $(VENV)/.installed $(VENV)/.installed-test
 
 $(DOCS)/.installed: setup.py
 	$(call install,[docs])

@@ -24,8 +24,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.prompts = f"{puzzles}/train.jsonl"
     config.data.held_out_prompts = f"{puzzles}/held_out.jsonl"
     config.data.test_prompts = f"{puzzles}/test"
-    config.data.prompt_length = 12
-    config.data.response_length = 12
+    config.data.prompt_length = 9
+    config.data.response_length = 8
     config.data.num_held_out = 1024
     config.sft.num_steps = 700
     config.sft.batch_size = 64

@@ -1,10 +1,11 @@
-"""Compares HAEPO with every method that samples on puzzles whose answers a program checks; writes report.html.
+"""Compares HAEPO with other methods on puzzles whose answers a program checks; writes report.html.
 
 python -m experiments.puzzles --workdir=runs/puzzles
+python -m experiments.puzzles --workdir=runs/puzzles --every_method
 python -m experiments.puzzles --workdir=runs/puzzles_quick --quick
 python -m experiments.puzzles --workdir=runs/puzzles --data_only
 
-The last writes the puzzles alone, for configs/puzzles.py.
+The last one writes the puzzles alone, for configs/puzzles.py.
 """
 
 from experiments.cli import launch
@@ -20,6 +21,7 @@ from experiments.cli import command_line, study_command
 
 command_line.define_workdir()
 flags.DEFINE_boolean("quick", False, "Two seeds, few updates and nothing tuned: a look, not a result.")
+flags.DEFINE_boolean("every_method", False, "All methods that sample; runs of the folder that are done are kept.")
 flags.DEFINE_boolean("data_only", False, "Write the puzzles, and train nothing.")
 
 
@@ -32,11 +34,14 @@ def main() -> int:
     from experiments.cli import closing
     from experiments.studies.language_runs import count_finished
     from experiments.studies.puzzles.runs import Runs
-    from experiments.studies.puzzles.scale import FULL, QUICK
+    from experiments.studies.puzzles.scale import EVERY_METHOD, FULL, QUICK
     from experiments.studies.puzzles.study import run_study
     from experiments.studies.study_folder import hold_folder
+    from haepo_jax.errors import ConfigError
 
-    scale = QUICK if flags.FLAGS.quick else FULL
+    if flags.FLAGS.quick and flags.FLAGS.every_method:
+        raise ConfigError("--quick compares two methods; give either it or --every_method.")
+    scale = QUICK if flags.FLAGS.quick else EVERY_METHOD if flags.FLAGS.every_method else FULL
     if flags.FLAGS.data_only:
         with hold_folder(workdir, count_finished):
             runs = Runs(workdir, scale)

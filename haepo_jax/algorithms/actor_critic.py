@@ -133,6 +133,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
                 num_steps=count_segment_steps(config),
                 horizon=horizon,
                 env_params=traced.env_params,
+                unrolled_steps=config.unrolled_steps or 1,
             )
         return collect(
             environment,
@@ -143,6 +144,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             horizon=horizon,
             env_params=traced.env_params,
             keeps_ends=plan.has_critic,
+            unrolled_steps=config.unrolled_steps or 1,
         )
 
     def prepare(traced: TracedConfig, learner: LearnerState, batch: Batch) -> tuple[_Steps, Carry]:

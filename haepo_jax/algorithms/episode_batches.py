@@ -7,6 +7,7 @@ resolve, is `remat` here.
 A batch is M episodes or, where `config.min_batch_steps` counts it in steps, rounds of M.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -109,6 +110,7 @@ def _kept(config: ExperimentConfig, environment: Environment, policy: Policy, no
             num_trajectories=config.num_trajectories,
             horizon=horizon_of(config, environment),
             env_params=traced.env_params,
+            unrolled_steps=config.unrolled_steps or 1,
             persistences=(
                 None if learner.exploration is None else _persistences(config, environment, learner.exploration)(key)
             ),
@@ -298,7 +300,9 @@ def _is_reused(config: ExperimentConfig) -> bool:
 
 
 def _replayed(config: ExperimentConfig) -> Callable[..., jax.Array]:
-    return replay.log_probs_at_once if config.memory == "store" else replay.log_probs
+    if config.memory == "store":
+        return replay.log_probs_at_once
+    return functools.partial(replay.log_probs, rows=config.piece_rows or replay.ROWS)
 
 
 def _make_grouping(config: ExperimentConfig) -> Callable[[jax.Array], jax.Array]:
@@ -320,7 +324,15 @@ def _make_unroll(config: ExperimentConfig, environment: Environment, policy: Pol
     ) -> EpisodeUnroll:
         persistences = None if shares is None else _persistences(config, environment, shares)(key)
         return EpisodeUnroll(
-            environment, policy, params, key, num_trajectories, horizon, env_params, persistences=persistences
+            environment,
+            policy,
+            params,
+            key,
+            num_trajectories,
+            horizon,
+            env_params,
+            persistences=persistences,
+            unrolled_steps=config.unrolled_steps or 1,
         )
 
     return make_unroll

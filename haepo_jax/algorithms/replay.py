@@ -16,7 +16,8 @@ from haepo_jax.parallel import max_over_members
 from haepo_jax.rollouts.episodes import Trajectories
 from haepo_jax.types import Params
 
-_ROWS = 128  # about the steps x episodes of a piece: what a policy of this size does with them fits a core's cache
+ROWS = 128
+"""About the steps x episodes of a piece, where nothing is said: what a policy does with them fits a core's cache."""
 
 
 def log_probs(
@@ -27,6 +28,7 @@ def log_probs(
     fresh: jax.Array | bool = False,
     num_steps: jax.Array | None = None,
     resets: jax.Array | None = None,
+    rows: int = ROWS,
 ) -> jax.Array:
     """The log-probability of each action under these parameters.
 
@@ -38,6 +40,7 @@ def log_probs(
         gradient is.
       num_steps: int32, after which all are masked; by default those of the longest episode.
       resets: `[M, T]` boolean, True where a policy that remembers begins anew; by default where a step is masked.
+      rows: about the steps x episodes of a piece.
 
     Returns:
       `[M, T]` in nats; anything where masked.
@@ -47,12 +50,12 @@ def log_probs(
     longest = max_over_members(num_steps)
     if policy.recurrence is not None:
         whole = _as_piece(policy, trajectories, resets)
-        least_steps = max(1, _ROWS // trajectories.mask.shape[0])
+        least_steps = max(1, rows // trajectories.mask.shape[0])
         return replay_in_order.log_probs(
             policy, params, whole, trajectories.log_probs, fresh=fresh, longest=longest, least_steps=least_steps
         )
     batch = (trajectories.observations, trajectories.actions, trajectories.log_probs)
-    return _log_probs(policy, params, *batch, jnp.where(fresh, 0, longest), longest)
+    return _log_probs(policy, rows, params, *batch, jnp.where(fresh, 0, longest), longest)
 
 
 def log_probs_at_once(
@@ -82,9 +85,9 @@ def _as_piece(policy: Policy, trajectories: Trajectories, resets: jax.Array | No
 class _Pieces:
     """Where each piece of T steps begins. The last one reaches back over steps that it shares with the one before."""
 
-    def __init__(self, num_trajectories: int, num_steps: int) -> None:
+    def __init__(self, rows: int, num_trajectories: int, num_steps: int) -> None:
         self.num_steps = num_steps
-        self.size = min(max(1, _ROWS // num_trajectories), num_steps)
+        self.size = min(max(1, rows // num_trajectories), num_steps)
 
     def number(self, longest: jax.Array) -> jax.Array:
         return -(-longest // self.size)
@@ -103,9 +106,10 @@ class _Pieces:
         return jnp.minimum(i * self.size, self.num_steps - self.size)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _log_probs(
     policy: Policy,
+    rows: int,
     params: Params,
     observations: jax.Array,
     actions: jax.Array,
@@ -114,7 +118,7 @@ def _log_probs(
     longest: jax.Array,
 ) -> jax.Array:
     """`known`, with the first `steps` computed; the gradient is that of the first `longest`."""
-    pieces = _Pieces(*observations.shape[:2])
+    pieces = _Pieces(rows, *observations.shape[:2])
 
     def piece(i: jax.Array, result: jax.Array) -> jax.Array:
         taken, done = pieces.take(observations, i), pieces.take(actions, i)
@@ -125,15 +129,20 @@ def _log_probs(
 
 
 def _forward(
-    policy: Policy, params: Params, observations: jax.Array, actions: jax.Array, *others: jax.Array
+    policy: Policy, rows: int, params: Params, observations: jax.Array, actions: jax.Array, *others: jax.Array
 ) -> tuple[jax.Array, tuple]:
-    return _log_probs(policy, params, observations, actions, *others), (params, observations, actions, others[-1])
+    return _log_probs(policy, rows, params, observations, actions, *others), (
+        params,
+        observations,
+        actions,
+        others[-1],
+    )
 
 
-def _backward(policy: Policy, saved: tuple, slopes: jax.Array) -> tuple:
+def _backward(policy: Policy, rows: int, saved: tuple, slopes: jax.Array) -> tuple:
     params, observations, actions, longest = saved
     constants = (None,) * 5  # none but the parameters has a gradient
-    pieces = _Pieces(*observations.shape[:2])
+    pieces = _Pieces(rows, *observations.shape[:2])
 
     gradient = GradientSum(policy, params)
 

@@ -68,6 +68,10 @@ def unread(
     reasons |= {name: why for name, why in of_method.items() if why is not None}
     if get_method(config).sees is Sees.SEGMENTS and config.memory != "auto":
         reasons["memory"] = f"{_why_segments(config)}, which keeps its segments whatever is set"
+    if get_method(config).sees is Sees.SEGMENTS:
+        reasons["piece_rows"] = f"{_why_segments(config)}, whose gradient goes by minibatches"
+    elif config.memory in ("store", "recompute"):
+        reasons["piece_rows"] = f"config.memory is {config.memory}; it belongs to remat"
     reasons |= _unread_segment_steps(config)
     if config.min_batch_steps is None:
         reasons["max_batch_steps"] = "config.min_batch_steps is unset"

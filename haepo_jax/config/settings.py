@@ -256,6 +256,12 @@ class _General:
     memory: str = choice("auto", MEMORIES)
     """What is kept of an update's episodes for the gradient: `store` all, `remat` their steps, `recompute` nothing, so
     that they are played again; `auto` the fastest that fits. PPO keeps its segments whatever is set."""
+    piece_rows: int | None = count(None, low=1)
+    """Steps of an update whose gradient a member takes at a time with `memory` `remat`; by the device and its memory
+    when unset: 128 on CPUs, up to 8,192 on GPUs."""
+    unrolled_steps: int | None = count(None, low=1)
+    """Steps of play that are compiled as one turn of a loop; by the device when unset: 1 on CPUs, 5 on GPUs. More make
+    fewer and larger kernels, and take longer to compile."""
     precision: str = choice(DEFAULT, PRECISIONS)
     """Of matrix products: `float32`, or the device's `default`, which is TF32 on GPUs, bfloat16 on TPUs and float32 on
     CPUs, unless the flag `jax_default_matmul_precision` of JAX says otherwise."""

@@ -214,7 +214,17 @@ def make_member(config: ExperimentConfig, **components: Any) -> MemberFunctions:
         key = jax.random.fold_in(state.key, _HELD_OUT)
         env_params = with_settings(config, state.settings).env_params
         params, episodes = algorithm.policy_params(state.learner), config.evaluate_episodes
-        unroll = EpisodeUnroll(environment, algorithm.policy, params, key, episodes, horizon, env_params, greedy=True)
+        unroll = EpisodeUnroll(
+            environment,
+            algorithm.policy,
+            params,
+            key,
+            episodes,
+            horizon,
+            env_params,
+            greedy=True,
+            unrolled_steps=config.unrolled_steps or 1,
+        )
         return play(unroll).returns.mean()
 
     precision = config.precision

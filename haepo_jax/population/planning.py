@@ -1,6 +1,8 @@
 """Plans of a sweep before it starts: groups, waves, and memory by the compiler's account."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +14,9 @@ from haepo_jax.population.layout import check_placement
 from haepo_jax.population.memory import device_bytes
 from haepo_jax.population.population import Population, make_population
 
+BY_DEVICE = ("memory", "piece_rows", "unrolled_steps")
+"""The settings that are chosen by the device where they are left open, and so decide the bits of a run there."""
+NOTHING_CHOSEN: Mapping[str, Any] = MappingProxyType({})
 _SHARE = 0.9  # of a device's memory; the rest is the runtime's
 _MANY_TIMES = 30  # no program was seen that needs more than so many times its batch and state
 
@@ -52,7 +57,7 @@ def plan(sweep: Sweep, *, members_per_device: int | None, trajectory_devices: in
 
 
 def place_group(
-    group: Group, members_per_device: int | None, trajectory_devices: int, memory: str | None = None
+    group: Group, members_per_device: int | None, trajectory_devices: int, chosen: Mapping[str, Any] = NOTHING_CHOSEN
 ) -> Population:
     """Makes the population of a group, with as many members on a device as memory holds if that is left open.
 
@@ -60,9 +65,9 @@ def place_group(
       group: of a sweep.
       members_per_device: see `make_population`.
       trajectory_devices: see `make_population`.
-      memory: in place of `config.memory`, as a run that was stopped had it.
+      chosen: in place of what the config leaves to the device, `BY_DEVICE` as a run that was stopped had them.
     """
-    config = group.config if memory is None else dataclasses.replace(group.config, memory=memory)
+    config = dataclasses.replace(group.config, **chosen)
     population = make_population(
         config,
         members=group.members,

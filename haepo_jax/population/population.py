@@ -353,7 +353,13 @@ def make_population(
     )
     if functions is None:
         slots = count_lanes(config, environment) // trajectory_devices * lane_steps(config, environment)
-        config = with_memory(config, environment, layout.played_together * slots)
+        config = with_memory(
+            config,
+            environment,
+            layout.played_together * slots,
+            members=layout.played_together,
+            platform=layout.mesh.devices.flat[0].platform,
+        )
         functions = make_member(config)
     if trajectory_devices > 1 and config.min_batch_steps is not None and get_method(config).sees is not Sees.SEGMENTS:
         raise ConfigError(

@@ -63,6 +63,7 @@ def collect(
     greedy: bool = False,
     persistences: jax.Array | None = None,
     keeps_ends: bool = False,
+    unrolled_steps: int = 1,
 ) -> Trajectories:
     """Plays `num_trajectories` episodes of at most `horizon` steps.
 
@@ -80,12 +81,13 @@ def collect(
       greedy: take the mode of each distribution instead of a sample.
       persistences: `[M]` int32, steps for which the noise of each episode's actions lasts; 1 by default.
       keeps_ends: keep what each step led to, and whether the task itself ended the episode there.
+      unrolled_steps: as of `EpisodeUnroll`.
 
     Returns:
       `Trajectories` with arrays `[M, T, ...]`.
     """
     arguments = (environment, policy, params, key, num_trajectories, horizon, env_params or {}, greedy)
-    unroll = EpisodeUnroll(*arguments, persistences=persistences, keeps_ends=keeps_ends)
+    unroll = EpisodeUnroll(*arguments, persistences=persistences, keeps_ends=keeps_ends, unrolled_steps=unrolled_steps)
 
     def keep(t: jax.Array, steps: Trajectories, kept: Trajectories) -> Trajectories:
         return jax.tree.map(
@@ -141,6 +143,8 @@ class EpisodeUnroll:
     """boolean scalar, False where nothing is to be played: then all steps are masked. None as True."""
     keeps_ends: bool = False
     """As of `collect`."""
+    unrolled_steps: int = 1
+    """Steps that are compiled as one turn of a loop."""
 
     @property
     def num_lanes(self) -> int:
@@ -236,7 +240,8 @@ class EpisodeUnroll:
 
     def _play_chunk(self, t: jax.Array, playing: Playing) -> tuple[Playing, Trajectories]:
         times = t + jnp.arange(self.chunk)
-        playing, records = jax.lax.scan(self._step, playing, self._draw(times))
+        unroll = min(self.unrolled_steps, self.chunk)
+        playing, records = jax.lax.scan(self._step, playing, self._draw(times), unroll=unroll)
         steps: Trajectories = jax.tree.map(lambda record: jnp.moveaxis(record, 0, 1), records)
         if self.horizon % self.chunk:
             steps = steps._replace(mask=steps.mask & (times < self.horizon))

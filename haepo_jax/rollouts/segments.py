@@ -108,6 +108,7 @@ def collect_segment(
     num_steps: int,
     horizon: int,
     env_params: Mapping[str, jax.Array | float],
+    unrolled_steps: int = 1,
 ) -> Segment:
     """Plays `num_steps` more steps in each environment.
 
@@ -120,6 +121,7 @@ def collect_segment(
       num_steps: S.
       horizon: steps at which an episode is cut.
       env_params: numbers of the environment, by name; its defaults for those left out.
+      unrolled_steps: that are compiled as one turn of a loop.
 
     Returns:
       `Segment`.
@@ -160,7 +162,8 @@ def collect_segment(
         return _next(environment, running, after, done, carry, fresh), record
 
     # To draw the randomness of all steps at once costs a fraction of drawing it step by step.
-    running, records = jax.lax.scan(step, running, draw(jax.random.split(key, num_steps)))
+    randomness = draw(jax.random.split(key, num_steps))
+    running, records = jax.lax.scan(step, running, randomness, unroll=min(unrolled_steps, num_steps))
     by_environment: list[jax.Array] = [jnp.moveaxis(record, 0, 1) for record in records]
     mask = by_environment.pop() if environment.ends_early else None
     return Segment._make([*by_environment, running, mask])

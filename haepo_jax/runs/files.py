@@ -22,6 +22,7 @@ _MEMBER = {"index": int, "seed": int, "settings": dict}
 _PROGRAM = {"fingerprint": str, "jax": str}
 _COMPONENT = {"settings": [str], "sha256": str | None, "file": str | None, "folder": str | None}
 _PLACEMENT = {"members_per_device": dict, "memory": dict, "trajectory_devices": int | None}
+_BEFORE = {"piece_rows": 128, "unrolled_steps": 1}  # of runs that did not note them yet
 _ATTEMPT = {
     "command": [str],
     "git": dict | None,
@@ -127,8 +128,9 @@ def read_placement(workdir: StrPath, groups: Sequence[str]) -> dict[str, Any]:
       ConfigError: it is missing or damaged, or of a run with other groups.
     """
     path = Path(workdir) / "placement.json"
-    placement = read_json(path, _PLACEMENT)
+    placement = {name: dict.fromkeys(groups, value) for name, value in _BEFORE.items()} | read_json(path, _PLACEMENT)
     shape = {"members_per_device": dict.fromkeys(groups, int), "memory": dict.fromkeys(groups, str)}
+    shape |= {name: dict.fromkeys(groups, int) for name in _BEFORE}
     if wrong := find_mismatch(placement, shape, ""):
         raise ConfigError(f"{path} is damaged, or of another run: {wrong}.")
     numbers = [*placement["members_per_device"].values(), placement["trajectory_devices"] or 1]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from haepo_jax.config.sweep import Sweep
 from haepo_jax.errors import ConfigError
-from haepo_jax.population.planning import place_group
+from haepo_jax.population.planning import BY_DEVICE, place_group
 from haepo_jax.population.population import Population
 from haepo_jax.runs.files import read_placement
 
@@ -34,7 +34,7 @@ def place_groups(workdir: Path, sweep: Sweep, placement: Placement) -> tuple[lis
     Raises:
       ConfigError: `placement.json` is lost or damaged, or the attempt asks for another placement than the first did.
     """
-    noted: dict[str, Any] = {"members_per_device": {}, "memory": {}, "trajectory_devices": None}
+    noted: dict[str, Any] = {"members_per_device": {}, "trajectory_devices": None} | {name: {} for name in BY_DEVICE}
     if os.path.lexists(workdir / "placement.json"):
         noted = read_placement(workdir, [group.name for group in sweep.groups])
     elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
@@ -48,13 +48,13 @@ def place_groups(workdir: Path, sweep: Sweep, placement: Placement) -> tuple[lis
         members_per_device = _keep_noted(
             "members_per_device", placement.members_per_device, noted["members_per_device"].get(group.name)
         )
-        populations.append(place_group(group, members_per_device, spread, noted["memory"].get(group.name)))
+        chosen = {name: noted[name][group.name] for name in BY_DEVICE if group.name in noted[name]}
+        populations.append(place_group(group, members_per_device, spread, chosen))
     pairs = list(zip(sweep.groups, populations, strict=True))
     return populations, {
         "members_per_device": {group.name: population.members_per_device for group, population in pairs},
-        "memory": {group.name: population.config.memory for group, population in pairs},
         "trajectory_devices": spread,
-    }
+    } | {name: {group.name: getattr(population.config, name) for group, population in pairs} for name in BY_DEVICE}
 
 
 def _keep_noted(flag: str, given: int | None, noted: int | None) -> int | None:

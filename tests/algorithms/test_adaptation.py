@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table
 from helpers.settings import add_fixed, fixed_config
 from helpers.updates import arrays_of, assert_close, assert_identical, distance
@@ -180,7 +181,7 @@ def test_devices_that_share_members_or_trajectories_give_the_numbers_of_one(adap
     config = config_of(adapt, num_seeds=4, optimizer=plain, haepo=rho)
     alone = make_population(config, devices=jax.devices()[:1])
     shared = {name: value for name, value in layout.items() if name != "num_devices"}
-    other = make_population(config, devices=jax.devices()[: layout["num_devices"]], **shared)
+    other = make_population(config, devices=some_devices(layout["num_devices"]), **shared)
     (state, _), (expected, _) = (each.advance(each.init(), jnp.int32(3)) for each in (other, alone))
     assert_close(other.to_host(state).learner, alone.to_host(expected).learner, rtol=1e-3, atol=1e-4)
 

@@ -19,7 +19,7 @@ COMMANDS = {
 }
 
 
-FLAGS = ("quick", "cnn", "part", "baseline", "workdir", "topology", "data_only")
+FLAGS = ("quick", "cnn", "part", "baseline", "workdir", "topology", "data_only", "every_method")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import campaign
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 
 from haepo_jax.population import make_population
@@ -106,7 +107,7 @@ DAMAGES = (flip_bits, truncate, lengthen, zero, overwrite, remove, write_half, e
 def saved(request, tmp_path_factory):
     """`(folder of three checkpoints, template, contents by update)`, of a population or of NumPy arrays."""
     small = {"num_seeds": 3, "num_trajectories": 2, "horizon": 5, "policy": {"hidden_sizes": (4,)}}
-    population = make_population(fixed_config(small), devices=jax.devices()[:2])
+    population = make_population(fixed_config(small), devices=some_devices(2))
     arrays = population.to_arrays(population.init())
     if request.param == "host":
         arrays = jax.tree.map(np.array, arrays)

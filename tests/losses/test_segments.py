@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -314,7 +315,7 @@ def test_rows_spread_over_devices_give_the_numbers_of_one(group_by):
     }
     options = {"segment_length": 3, "kind": "log_ratio", "group_by": group_by, **NUMBERS}
     expected, metrics = loss_of(**batch, **options)
-    mesh = Mesh(np.array(jax.devices()[:4]), ("rows",))
+    mesh = Mesh(np.array(some_devices(4)), ("rows",))
 
     def local(batch):
         loss, found = haepo_segment_loss(**batch, **options, axis_name="rows")

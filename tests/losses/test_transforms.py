@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -104,8 +105,7 @@ def training(policy, batch):
 
 @pytest.fixture(scope="module")
 def mesh():
-    assert jax.device_count() == DEVICES
-    return Mesh(np.array(jax.devices()), (AXIS,))
+    return Mesh(np.array(some_devices(DEVICES)), (AXIS,))
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +311,7 @@ class TestManyDevices:
 
     def test_two_mesh_axes_equal_one(self, batch, normalization, expected):
         axes = ("outer", "inner")
-        mesh = Mesh(np.array(jax.devices()).reshape(2, 4), axes)
+        mesh = Mesh(np.array(some_devices(DEVICES)).reshape(2, 4), axes)
         specs = jax.tree.map(
             lambda spec: spec if spec == REPLICATED else PartitionSpec(None, axes), (REPLICATED, METRICS, OVER_M)
         )

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.run_folders import TINY
 from helpers.settings import fixed_config
 from jax.sharding import Mesh, PartitionSpec
@@ -154,7 +155,7 @@ def assert_identical(a, b):
 
 @pytest.fixture(scope="module")
 def on_two_devices():
-    return make_population(config(), devices=jax.devices()[:2])
+    return make_population(config(), devices=some_devices(2))
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_a_state_that_was_taken_to_the_host_goes_on_to_the_same_bits(on_two_devi
 
 
 def test_devices_change_no_bit_nor_does_padding(whole):
-    assert_identical(whole, trained(make_population(config(), devices=jax.devices()[:3], members_per_device=4), 8))
+    assert_identical(whole, trained(make_population(config(), devices=some_devices(3), members_per_device=4), 8))
 
 
 def test_a_member_that_copies_has_all_that_its_parent_has_learned_and_goes_its_own_way(on_two_devices):
@@ -229,7 +230,7 @@ def test_run_gives_each_seed_its_own_numbers_whatever_the_order_of_populations(o
 
 
 def test_a_metric_that_a_run_has_not_is_refused_with_those_that_it_has():
-    population = make_population(config(pbt=PBT | {"metric": "episode_retrun"}), devices=jax.devices()[:2])
+    population = make_population(config(pbt=PBT | {"metric": "episode_retrun"}), devices=some_devices(2))
     with pytest.raises(ConfigError) as raised:
         population.fingerprint()
     assert "config.pbt.metric 'episode_retrun' is no metric of this run; did you mean episode_return" in str(
@@ -269,7 +270,7 @@ def test_chunks_change_no_bit_in_any_layout_and_of_any_method(kind, monkeypatch)
     changes, placement, in_tiles = KINDS[kind]
     monkeypatch.setattr("haepo_jax.population.layout.goes_in_tiles", lambda device, steps: in_tiles)
     monkeypatch.setattr("haepo_jax.population.layout._TILE_EPISODES", 8)
-    devices = jax.devices()[: 2 * placement.get("trajectory_devices", 1)]
+    devices = some_devices(2 * placement.get("trajectory_devices", 1))
     own = {name: value for name, value in TINY.items() if name != "haepo" or "ppo" not in changes}
     population = make_population(
         fixed_config(own | {"num_seeds": 8, "pbt": PBT} | changes), devices=devices, **placement

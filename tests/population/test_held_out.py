@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 
 from haepo_jax.errors import ConfigError
@@ -173,7 +174,7 @@ def test_other_algorithms_are_evaluated_alike(algorithm):
 
 @pytest.mark.slow
 def test_members_whose_trajectories_are_spread_over_devices_are_evaluated_alike():
-    spread = make_population(config(), devices=jax.devices()[:2], trajectory_devices=2)
+    spread = make_population(config(), devices=some_devices(2), trajectory_devices=2)
     states, metrics = step_by_step(spread, 4)
     np.testing.assert_allclose(metrics["eval_return"][1::2], played_by_hand(spread, states)[1::2], rtol=1e-6)
 

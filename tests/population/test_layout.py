@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 
 from haepo_jax.population.layout import OVER_MEMBERS, goes_in_tiles, make_layout, rows_here
 
@@ -11,7 +12,7 @@ from haepo_jax.population.layout import OVER_MEMBERS, goes_in_tiles, make_layout
 def layout_of(num_members=5, num_devices=3, *, members_per_device=None, trajectories=4, steps=100, shared_by=1):
     return make_layout(
         num_members,
-        jax.devices()[:num_devices],
+        some_devices(num_devices),
         members_per_device=members_per_device,
         trajectory_devices=shared_by,
         num_trajectories=trajectories,

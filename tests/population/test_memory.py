@@ -9,7 +9,7 @@ from haepo_jax.environments import make
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population, memory
 from haepo_jax.population.member import make_member
-from haepo_jax.population.memory import step_bytes, with_memory
+from haepo_jax.population.memory import choose_piece_rows, step_bytes, with_memory
 from haepo_jax.rollouts.episodes import Trajectories
 
 CARTPOLE = {"env": "CartPole-v1", "num_seeds": 2, "num_trajectories": 4, "num_updates": 2, "horizon": 40}
@@ -38,6 +38,64 @@ def test_memory_auto_keeps_steps_where_they_fit_or_the_loss_needs_them(monkeypat
     monkeypatch.setattr(memory, "device_bytes", lambda: 1000 * 2 * step_bytes(environment) / 0.8)
     assert with_memory(config, environment, 1000).memory == small
     assert with_memory(config, environment, 1001).memory == large
+
+
+GIB = 2**30
+ROW = 8 * (64 + 64 + 2)  # bytes of a step of the default network on CartPole
+
+
+@pytest.mark.parametrize(
+    ("members", "rows"), [(1, 8192), (32, 8192), (1024, 8192), (2048, 4096), (8192, 1024), (16384, 512), (10**6, 128)]
+)
+def test_pieces_of_a_gpu_take_a_quarter_of_its_memory_and_those_of_a_cpu_stay(monkeypatch, members, rows):
+    monkeypatch.setattr(memory, "device_bytes", lambda: 59 * GIB)  # three quarters of 80 GB
+    assert choose_piece_rows("gpu", members, ROW) == rows
+    assert members * rows * ROW <= 59 * GIB / 4 or rows == 128
+    assert [choose_piece_rows(platform, members, ROW) for platform in ("cpu", "tpu")] == [128, 128]
+
+
+@pytest.mark.parametrize(
+    ("platform", "members", "expected"),
+    [
+        ("gpu", 32, ("store", 8192, 5)),
+        ("gpu", 1024, ("store", 8192, 5)),
+        ("gpu", 8192, ("remat", 1024, 5)),
+        ("gpu", 10**6, ("recompute", 128, 5)),
+        ("cpu", 32, ("remat", 128, 1)),
+        ("cpu", 1024, ("remat", 128, 1)),
+        ("tpu", 1024, ("remat", 128, 1)),
+    ],
+)
+def test_what_is_left_open_follows_from_the_device(monkeypatch, platform, members, expected):
+    monkeypatch.setattr(memory, "device_bytes", lambda: 59 * GIB)
+    config = fixed_config({"env": "CartPole-v1", "num_trajectories": 16})
+    found = with_memory(config, make("CartPole-v1"), members * 16 * 500, members=members, platform=platform)
+    assert (found.memory, found.piece_rows, found.unrolled_steps) == expected
+    assert memory.activation_bytes(config, make("CartPole-v1")) == ROW
+
+
+def test_what_is_set_stays_whatever_the_device(monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda: 59 * GIB)
+    config = config_of(memory="remat", piece_rows=64, unrolled_steps=3)
+    for platform in ("cpu", "gpu"):
+        found = with_memory(config, make("CartPole-v1"), 1000, members=8, platform=platform)
+        assert (found.memory, found.piece_rows, found.unrolled_steps) == ("remat", 64, 3)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_on_a_gpu_segments_stay_remat_and_steps_that_are_needed_are_stored_where_they_fit(monkeypatch, algorithm):
+    monkeypatch.setattr(memory, "device_bytes", lambda: 59 * GIB)
+    found = with_memory(config_of(algorithm=algorithm), make("CartPole-v1"), 1000, members=8, platform="gpu")
+    assert found.memory == {"ppo": "remat", "grpo": "store"}[algorithm]
+
+
+def test_pieces_and_unrolled_steps_change_no_number_but_by_rounding():
+    ends = []
+    for changes in ({}, {"piece_rows": 128, "unrolled_steps": 1}, {"piece_rows": 48, "unrolled_steps": 7}):
+        trained = make_population(config_of(**changes), devices=jax.devices()[:1]).run([{}], range(2))
+        ends.append((dict(trained), trained.params))
+    jax.tree.map(np.testing.assert_array_equal, *ends[:2])  # on CPU these are what is taken
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=2e-3, atol=1e-4), ends[0], ends[2])
 
 
 @pytest.mark.parametrize("chosen", ["store", "remat", "recompute"])

@@ -83,7 +83,7 @@ def test_a_resumed_run_keeps_the_memory_setting_that_it_was_started_with(monkeyp
     assert planning.place_group(group, None, 1).config.memory == "remat"
     monkeypatch.setattr(memory, "device_bytes", lambda: 100)
     assert planning.place_group(group, 2, 1).config.memory == "recompute"
-    assert planning.place_group(group, 2, 1, memory="remat").config.memory == "remat"
+    assert planning.place_group(group, 2, 1, {"memory": "remat"}).config.memory == "remat"
 
 
 def test_a_device_without_memory_statistics_has_its_share_of_the_machine():

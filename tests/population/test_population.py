@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 
 from configs import cartpole
@@ -45,7 +46,7 @@ def assert_identical(a, b):
 @pytest.fixture(scope="module")
 def spread():
     """Five members over three devices, the last of which holds one member and one copy."""
-    return make_population(config(), devices=jax.devices()[:3])
+    return make_population(config(), devices=some_devices(3))
 
 
 def laid_out(*, one_by_one, config=config(), **options):  # noqa: B008
@@ -212,7 +213,7 @@ def test_many_devices_give_the_numbers_of_one(spread, on_one_device):
 
 
 def test_members_per_device_decide_the_bits_and_the_number_of_devices_does_not(spread):
-    two = make_population(config(num_seeds=4), devices=jax.devices()[:2])
+    two = make_population(config(num_seeds=4), devices=some_devices(2))
     assert (two.members_per_device, two.mesh.size, spread.members_per_device, spread.mesh.size) == (2, 2, 2, 3)
     few, many = trained(two, 6)[0], trained(spread, 6)[0]
     assert_identical(few, jax.tree.map(lambda leaf: leaf[:4], many))
@@ -349,7 +350,7 @@ class TestMaxEnvSteps:
             return functions._replace(collect=collect)
 
         monkeypatch.setattr("haepo_jax.population.population.make_member", counting)
-        population = make_population(config(num_seeds=4, max_env_steps=LIMIT), devices=jax.devices()[:2])
+        population = make_population(config(num_seeds=4, max_env_steps=LIMIT), devices=some_devices(2))
         _, metrics = trained(population, 6)
         jax.effects_barrier()
         ran = np.count_nonzero(metrics["env_steps"], axis=0)

@@ -1,8 +1,8 @@
 """Batches that are counted in steps, in a population: bits do not depend on devices, chunks or who waits for whom."""
 
-import jax
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 from helpers.updates import assert_identical
 
@@ -23,7 +23,7 @@ CONFIG = {
 @pytest.mark.parametrize("memory", ["remat", "recompute"])
 def test_members_have_the_same_bits_on_two_devices_as_on_four_and_over_a_resume(memory):
     config = fixed_config(CONFIG | {"memory": memory})
-    two, four = (make_population(config, devices=jax.devices()[:k], members_per_device=2) for k in (2, 4))
+    two, four = (make_population(config, devices=some_devices(k), members_per_device=2) for k in (2, 4))
     seeds = range(8)
     by_waves, at_once = two.run([{}], seeds), four.run([{}], seeds)
     assert_identical(dict(by_waves), dict(at_once))

@@ -1,8 +1,8 @@
 """Segments that compete, in a population: bits do not depend on devices or on where a run was taken up again."""
 
-import jax
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 from helpers.updates import assert_identical
 
@@ -23,7 +23,7 @@ SEGMENTS = {"segment_length": 3, "num_steps": 14, "num_minibatches": 2, "bootstr
 @pytest.mark.parametrize("source", ["continuing", "episodes"])
 def test_members_have_the_same_bits_on_two_devices_as_on_four_and_over_a_resume(source):
     config = fixed_config(CONFIG | {"haepo": SEGMENTS | {"segments_from": source}})
-    two, four = (make_population(config, devices=jax.devices()[:k], members_per_device=2) for k in (2, 4))
+    two, four = (make_population(config, devices=some_devices(k), members_per_device=2) for k in (2, 4))
     by_waves, at_once = two.run([{}], range(8)), four.run([{}], range(8))
     assert_identical(dict(by_waves), dict(at_once))
     assert_identical(by_waves.params, at_once.params)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 
 from haepo_jax.config.members import Member
@@ -62,7 +63,7 @@ def spread():
 @pytest.fixture(scope="module")
 def population():
     """Two members at once on each of two devices."""
-    return make_population(config(), devices=jax.devices()[:2], members_per_device=2)
+    return make_population(config(), devices=some_devices(2), members_per_device=2)
 
 
 class TestSharedTrajectories:
@@ -91,7 +92,7 @@ class TestSharedTrajectories:
         assert sum(re.split(r" all-reduce(?:-start)?\(", line)[0].count("f32[2,4,6]") for line in lines) == 1
 
     def test_shared_trajectories_give_the_numbers_of_one_device(self, spread):
-        alone = make_population(config(), devices=jax.devices()[:2])
+        alone = make_population(config(), devices=some_devices(2))
         (state, metrics), (expected, expected_metrics) = (
             population.advance(population.init(), jnp.int32(3)) for population in (spread, alone)
         )

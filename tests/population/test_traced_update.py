@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 
 from haepo_jax.population import make_population
@@ -21,7 +22,7 @@ def counted():
         calls.append(state)
         return functions.collect(state)
 
-    return make_population(CONFIG, functions=functions._replace(collect=collect), devices=jax.devices()[:2]), calls
+    return make_population(CONFIG, functions=functions._replace(collect=collect), devices=some_devices(2)), calls
 
 
 def test_one_trace_is_the_fingerprint_the_shapes_and_the_program(counted):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.run_folders import TINY
 from helpers.settings import fixed_config
 
@@ -27,7 +28,7 @@ def test_a_pool_holds_policies_of_other_members_as_they_were(num_devices):
     pbt = {"every": 2, "fraction": 0.0, "perturb": {"optimizer.learning_rate": (1e-4, 1e-1)}}
     settings = {"opponents": "pool", "pool_size": 4, "snapshot_every": 1, "snapshots": "population"}
     config = TINY | {"env": "TicTacToe-haepo", "num_seeds": 4, "num_updates": 3, "pbt": pbt, "self_play": settings}
-    population = make_population(fixed_config(config), devices=jax.devices()[:num_devices])
+    population = make_population(fixed_config(config), devices=some_devices(num_devices))
     state, policies = population.init(), []
     for _ in range(3):
         state, _ = population.advance(state, np.int32(1))

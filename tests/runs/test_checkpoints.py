@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 
 from haepo_jax.errors import ConfigError
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def population():
     """Three members over two devices, beside one row of padding."""
     small = {"num_seeds": 3, "num_trajectories": 2, "horizon": 5, "policy": {"hidden_sizes": (4,)}}
-    return make_population(fixed_config(small), devices=jax.devices()[:2])
+    return make_population(fixed_config(small), devices=some_devices(2))
 
 
 @pytest.fixture(scope="module", params=["devices", "host"])
@@ -236,7 +237,7 @@ class TestOtherDevices:
 
     @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 3, 8])
     def test_read_the_same_rows(self, saved, population, devices):
-        other = make_population(population.config, devices=jax.devices()[:devices], members_per_device=2)
+        other = make_population(population.config, devices=some_devices(devices), members_per_device=2)
         own = other.with_members(population.members[: other.capacity])
         tree = read_checkpoint(saved, own.template())
         whole = population.to_host(population.init())

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.run_folders import TINY, assert_same_end, checkpoints, cut_off
 from helpers.settings import add_fixed, fixed_config
 
@@ -132,7 +133,7 @@ def test_devices_that_share_trajectories_come_to_the_statistics_of_one(kind):
     changes = {"num_trajectories": 8, "evaluate_every": None} | KINDS[kind]
     changes |= {"min_batch_steps": None} | ({"haepo": {"num_epochs": 1}} if kind == "haepo" else {})
     config = fixed_config(SETTINGS | changes)
-    spread = make_population(config, devices=jax.devices()[:2], trajectory_devices=2)
+    spread = make_population(config, devices=some_devices(2), trajectory_devices=2)
     alone = make_population(config, devices=jax.devices()[:1])
     (state, _), (expected, _) = (of.advance(of.init(), jnp.int32(2)) for of in (spread, alone))
     # Without what rounding has kept out of each number.

@@ -8,8 +8,8 @@ import numpy as np
 
 from experiments.studies.computed import load_or_compute
 from experiments.studies.puzzles.runs import Runs
-from experiments.studies.puzzles.task import REWARD
-from haepo_jax.language.config import EvaluationConfig
+from experiments.studies.puzzles.task import LENGTHS_OF_HARDER, REWARD
+from haepo_jax.language.config import EvaluationConfig, LanguageConfig
 from haepo_jax.language.data import corpus
 from haepo_jax.language.data.puzzles import LEVELS, make_tokenizer
 from haepo_jax.language.stages.answering import Answers, compute_pass_rates
@@ -59,13 +59,19 @@ def _judge(runs: Runs, seed: int, names: Mapping[str, str]) -> dict[str, Judged]
 
 
 def _collect(runs: Runs, seed: int, names: Sequence[str], evaluation: EvaluationConfig) -> Mapping[str, Answers]:
-    config = dataclasses.replace(runs.config_of(seed), evaluation=evaluation)
+    config = dataclasses.replace(_make_config(runs, seed), evaluation=evaluation)
     return collect_answers(make_context(config, runs.directory / f"seed{seed}"), names)
+
+
+def _make_config(runs: Runs, seed: int) -> LanguageConfig:
+    """Makes the config of a seed with room for all test puzzles."""
+    config = runs.config_of(seed)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **LENGTHS_OF_HARDER))
 
 
 def _group_rows(runs: Runs, seed: int) -> dict[str, np.ndarray]:
     """Finds the rows of each group of test puzzles: all that were learnt, all harder ones, and each kind and level."""
-    rows = corpus.read_prompts(runs.config_of(seed).data, make_tokenizer(), "test").rows
+    rows = corpus.read_prompts(_make_config(runs, seed).data, make_tokenizer(), "test").rows
     kinds = [(row.columns["puzzle"], row.columns["level"]) for row in rows]
     is_learnt = np.array([level in LEVELS[kind] for kind, level in kinds])
     found = {LEARNT: is_learnt, HARDER: ~is_learnt}

@@ -81,6 +81,10 @@ _OF_RESPONSES = (
     _make("vmpo", "V-MPO", "vmpo", {**_TWO_RATES, "vmpo.temperature_bound": (0.1, 0.5)}),
 )
 METHODS = (HAEPO, *_OTHER_HAEPO, DAPO, *_OF_STEPS, *_OF_RESPONSES)
+COMPARED = tuple(
+    method for method in METHODS if method.name in ("haepo_dual", "haepo_ess", "dapo", "grpo", "gspo", "rloo")
+)
+"""Those of a study that takes an hour of a core; all of them take almost three times as long."""
 PANELS: Mapping[str, tuple[Method, ...]] = {
     "HAEPO": (HAEPO, *_OTHER_HAEPO, DAPO),
     "ratios of tokens": (HAEPO, DAPO, *_OF_STEPS),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.studies.methods import Method
-from experiments.studies.puzzles.methods import DAPO, HAEPO, METHODS
+from experiments.studies.puzzles.methods import COMPARED, DAPO, HAEPO, METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Scale:
     """Answers to each test puzzle."""
 
 
-FULL = Scale(quick=False, methods=METHODS, seeds=5, tuned=True, puzzles={}, settings={}, samples=16)
+FULL = Scale(quick=False, methods=COMPARED, seeds=5, tuned=True, puzzles={}, settings={}, samples=16)
+EVERY_METHOD = dataclasses.replace(FULL, methods=METHODS)
+"""Its runs are those of `FULL`, and more."""
 QUICK = Scale(
     quick=True,
     methods=(HAEPO, DAPO),

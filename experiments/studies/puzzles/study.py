@@ -9,7 +9,7 @@ import numpy as np
 from experiments.studies.language_runs import TUNING_SEED
 from experiments.studies.puzzles import sections
 from experiments.studies.puzzles.comparison import Found, measure
-from experiments.studies.puzzles.methods import SETTINGS_PER_METHOD
+from experiments.studies.puzzles.methods import METHODS, SETTINGS_PER_METHOD
 from experiments.studies.puzzles.runs import Runs
 from experiments.studies.puzzles.scale import Scale
 from experiments.studies.report_parts import describe_runs, make_tuning_table
@@ -56,7 +56,9 @@ def run_study(directory: StrPath, scale: Scale) -> PublishedReport:
 
 
 def _list_configs(runs: Runs) -> tuple[ConfigListing, ...]:
-    command = f"{COMMAND} --workdir=DIR{' --quick' if runs.scale.quick else ''}"
+    scale = runs.scale
+    every = len(scale.methods) == len(METHODS)
+    command = f"{COMMAND} --workdir=DIR{' --quick' * scale.quick}{' --every_method' * every}"
     defaults = dataclasses.asdict(LanguageConfig())
     return tuple(
         ConfigListing(name, f"{config.algorithm}, seed {config.seed}", dataclasses.asdict(config), command, defaults)

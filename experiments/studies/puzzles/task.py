@@ -10,8 +10,8 @@ EXAMPLES = "examples.jsonl"
 
 SETTINGS: Mapping[str, Any] = {
     "model.num_layers": 3,
-    "data.prompt_length": 12,
-    "data.response_length": 12,
+    "data.prompt_length": 9,
+    "data.response_length": 8,
     "data.num_held_out": 1024,
     "sft.num_steps": 700,
     "sft.batch_size": 64,
@@ -26,6 +26,10 @@ SETTINGS: Mapping[str, Any] = {
     "rl.microbatch": 128,
 }
 """By dotted name; `configs/puzzles.py` has the same."""
+
+
+LENGTHS_OF_HARDER: Mapping[str, int] = {"prompt_length": 11, "response_length": 12}
+"""Of `config.data`, with room for the harder levels, which runs do not see and need not pay for."""
 
 
 def locate_puzzles(folder: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ HARDER: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (3,), COUNTDOWN: (4,)}
 _LEARNT_FROM, _HARDER_FILE = ("examples", "train"), "test/harder"
 _LARGEST_NUMBER, _LARGEST_TARGET = 9, 99
 _CHARACTERS = "0123456789+-*/()=,>:"
-_TRIES = 500  # for a puzzle that is new; more mean that there are hardly any left
+_TRIES = 2000  # for a puzzle that is new; more mean that there are hardly any left
 
 Row = dict[str, Any]
 """A puzzle with the columns of the data."""
