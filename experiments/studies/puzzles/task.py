@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, Any] = {
 """By dotted name; `configs/puzzles.py` has the same."""
 
 
-LENGTHS_OF_HARDER: Mapping[str, int] = {"prompt_length": 11, "response_length": 12}
+LENGTHS_OF_HARDER: Mapping[str, Any] = {"prompt_length": 11, "response_length": 12}
 """Of `config.data`, with room for the harder levels, which runs do not see and need not pay for."""
 
 
