@@ -263,6 +263,6 @@ def generalized_advantages(
         return advantage, advantage
 
     time_first = jnp.moveaxis(deltas, -1, 0), jnp.moveaxis(goes_on, -1, 0)
-    after_the_last = start_of_loop(0, jnp.sum(deltas + goes_on * gae_lambda, axis=-1))
+    after_the_last = start_of_loop(0, jnp.sum(deltas + jnp.where(goes_on, gae_lambda, 0), axis=-1))
     _, advantages = lax.scan(step, after_the_last, time_first, reverse=True)
     return lax.stop_gradient(jnp.moveaxis(advantages, 0, -1))

@@ -188,7 +188,7 @@ def test_what_nothing_reads_of_samples_of_weights_and_of_adapters_is_named():
 
 def test_the_record_of_a_stage_holds_the_settings_that_the_stage_reads():
     config = from_config_dict({"algorithm": "grpo"})
-    assert set(stage_settings(config, "sft")) == {"seed", "model", "data", "sft", "mesh"}
+    assert set(stage_settings(config, "sft")) == {"seed", "precision", "model", "data", "sft", "mesh"}
     rl = stage_settings(config, "rl")
     assert "grpo" in rl and "haepo" not in rl and "sft" not in rl
 

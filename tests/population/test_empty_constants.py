@@ -42,7 +42,7 @@ def test_an_environment_that_writes_whole_arrays_runs_on_several_devices():
                                    "policy": {"hidden_sizes": (2,)}})
         environment = Environment("writer", (2,), Discrete(2), 5, {}, (), reset, step)
         population = make_population(
-            config, devices=some_devices(2), functions=make_member(config, environment=environment)
+            config, devices=jax.devices()[:2], functions=make_member(config, environment=environment)
         )
         print(population.run([{}], range(4))["episode_return"].tolist())
     """)

@@ -29,7 +29,7 @@ def strict(path):
 @pytest.fixture(scope="module")
 def infinite(tmp_path_factory):
     """A run of two members whose returns are infinite."""
-    folder, settings = tmp_path_factory.mktemp("run") / "run", TINY | {"seed": 4, "env_params": {"noise": 1.9e38}}
+    folder, settings = tmp_path_factory.mktemp("run") / "run", TINY | {"seed": 4, "env_params": {"noise": 3e38}}
     return folder, settings, call("train", folder, settings)
 
 
