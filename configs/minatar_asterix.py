@@ -2,8 +2,8 @@
 
 python -m experiments.train --config=configs/minatar_asterix.py --workdir=runs/minatar_asterix
 
-Takes a minute on 2 CPU cores, a million environment steps for each of 8 seeds. Expect a mean return of 2.1 over
-the last 10 updates, and 2.0 to 2.3 from single seeds.
+Takes three minutes on 2 CPU cores, a million environment steps for each of 8 seeds. Expect a mean return of 2.67
+over the last 10 updates, and 2.26 to 3.03 from single seeds.
 """
 
 import ml_collections
