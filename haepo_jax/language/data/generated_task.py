@@ -28,7 +28,7 @@ from typing import Any
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.data.datasets import Comparison, Post
-from haepo_jax.language.data.tokenizer import Tokenizer, import_tokenizers
+from haepo_jax.language.data.tokenizer import Tokenizer, make_word_tokenizer
 
 NUM_FACTS = (2, 5)
 """The fewest and the most facts of a post; all numbers between are as likely."""
@@ -177,17 +177,10 @@ def make_tokenizer() -> Tokenizer:
     Raises:
       ConfigError: the tokenizers library is not installed.
     """
-    library = import_tokenizers()
-    special, headers = ("<pad>", "<eos>", "<unk>"), ("SUBREDDIT:", "TITLE:", "POST:", "TL;DR:", "\n\n")
+    headers = ("SUBREDDIT:", "TITLE:", "POST:", "TL;DR:", "\n\n")
     subreddits, facts = (f"r/{name}" for name in SUBREDDITS), (thing.upper() for thing in THINGS)
     spaced = (*subreddits, *FILLER_WORDS, *THINGS, *facts)
-    vocabulary = {token: i for i, token in enumerate((*special, *headers, *(f" {word}" for word in spaced)))}
-    backend = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(r"\n\n| ?\S+|\s"), behavior="isolated")
-    backend.decoder = library.decoders.Fuse()
-    # <unk> is none of them: a text that holds it shows it.
-    backend.add_special_tokens(["<pad>", "<eos>"])
-    return Tokenizer(backend, eos_id=vocabulary["<eos>"], pad_id=vocabulary["<pad>"])
+    return make_word_tokenizer((*headers, *(f" {word}" for word in spaced)), r"\n\n| ?\S+|\s")
 
 
 def write(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from haepo_jax.errors import ConfigError
-from haepo_jax.language.data.tokenizer import Tokenizer, import_tokenizers
+from haepo_jax.language.data.tokenizer import Tokenizer, make_word_tokenizer
 
 ARITHMETIC, COUNTDOWN = "arithmetic", "countdown"
 LEVELS: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (2,), COUNTDOWN: (3,)}
@@ -50,14 +50,7 @@ def make_tokenizer() -> Tokenizer:
     Raises:
       ConfigError: the tokenizers library is not installed.
     """
-    library = import_tokenizers()
-    vocabulary = {token: i for i, token in enumerate(("<pad>", "<eos>", "<unk>", *_CHARACTERS))}
-    backend = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(r"[\s\S]"), behavior="isolated")
-    backend.decoder = library.decoders.Fuse()
-    # <unk> is none of them: a text that holds it shows it.
-    backend.add_special_tokens(["<pad>", "<eos>"])
-    return Tokenizer(backend, eos_id=vocabulary["<eos>"], pad_id=vocabulary["<pad>"])
+    return make_word_tokenizer(_CHARACTERS, r"[\s\S]")
 
 
 def write(

@@ -196,6 +196,26 @@ def import_tokenizers() -> Any:
     return tokenizers
 
 
+def make_word_tokenizer(words: Iterable[str], pattern: str) -> Tokenizer:
+    """Makes a tokenizer of whole words, whose ids follow those of `<pad>`, `<eos>` and `<unk>`.
+
+    Args:
+      words: the vocabulary.
+      pattern: a regular expression of a word; each of its matches is a token, and texts come back as they were.
+
+    Raises:
+      ConfigError: the tokenizers library is not installed.
+    """
+    library = import_tokenizers()
+    vocabulary = {token: i for i, token in enumerate(("<pad>", "<eos>", "<unk>", *words))}
+    backend = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(pattern), behavior="isolated")
+    backend.decoder = library.decoders.Fuse()
+    # <unk> is none of them: a text that holds it shows it.
+    backend.add_special_tokens(["<pad>", "<eos>"])
+    return Tokenizer(backend, eos_id=vocabulary["<eos>"], pad_id=vocabulary["<pad>"])
+
+
 def _backend(path: Path) -> Any:
     library = import_tokenizers()
     if not path.is_file():
