@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -138,11 +138,20 @@ def make_section(found: SelfPlay, scale: Scale) -> Section:
         figures=(
             _draw(
                 found,
-                "exploitability",
-                "exploitability",
-                f"What the best answer to the policy wins less what it loses in a game, exactly: {_explain(scale)}.",
+                lambda played: played.measured("exploitability"),
+                y_label="exploitability",
+                alt="Exploitability over training, with a pool of earlier selves and without, by method",
+                caption="What the best answer to the policy wins less what it loses in a game, exactly: "
+                f"{_explain(scale)}.",
             ),
-            _draw_ratings(found, scale),
+            _draw(
+                found,
+                Played.rated,
+                y_label="Elo above random play",
+                alt="Ratings of the policies of each run among themselves over training, by method",
+                caption="Ratings of a member's policies among themselves and random play, by the exact points of each "
+                f"pair, which stand for {_GAMES} games: {_explain(scale)}.",
+            ),
         ),
         tables=(_make_table(found, scale), _make_reference_table(found, scale)),
         claims=(
@@ -233,12 +242,12 @@ def _explain(scale: Scale) -> str:
     return f"policies that draw their moves, interquartile mean over {scale.seeds} seeds, {name_bands(scale.seeds)}"
 
 
-def _draw(found: SelfPlay, name: str, y_label: str, caption: str) -> Figure:
+def _draw(found: SelfPlay, values: Callable[[Played], np.ndarray], *, y_label: str, alt: str, caption: str) -> Figure:
     charts = [
         (
             method.label,
             [
-                make_curve(words, found.of(method, opponents).steps, found.of(method, opponents).measured(name))
+                make_curve(words, found.of(method, opponents).steps, values(found.of(method, opponents)))
                 for opponents, words in OPPONENTS.items()
             ],
         )
@@ -250,31 +259,8 @@ def _draw(found: SelfPlay, name: str, y_label: str, caption: str) -> Figure:
         x_label="environment steps of a member",
         y_label=y_label,
         share_y=True,
-        alt="Exploitability over training, with a pool of earlier selves and without, by method",
+        alt=alt,
         caption=caption,
-    )
-
-
-def _draw_ratings(found: SelfPlay, scale: Scale) -> Figure:
-    charts = [
-        (
-            method.label,
-            [
-                make_curve(words, found.of(method, opponents).steps, found.of(method, opponents).rated())
-                for opponents, words in OPPONENTS.items()
-            ],
-        )
-        for method in LEARNERS
-    ]
-    return draw(
-        figures.panels,
-        charts,
-        x_label="environment steps of a member",
-        y_label="Elo above random play",
-        share_y=True,
-        alt="Ratings of the policies of each run among themselves over training, by method",
-        caption="Ratings of a member's policies among themselves and random play, by the exact points of each pair, "
-        f"which stand for {_GAMES} games: {_explain(scale)}.",
     )
 
 
