@@ -14,6 +14,7 @@ from experiments.studies.methods import Method, nest_settings
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig, from_config_dict
 from haepo_jax.language.stages import stages
+from haepo_jax.reports.page import ConfigListing
 from haepo_jax.runs.files import StrPath, is_complete, read_attempts, read_summary
 from haepo_jax.runs.metrics.reader import read_metric
 
@@ -35,6 +36,15 @@ def choose_setting(method: Method, scores: list[float]) -> Tuned:
     """Chooses the setting of a method that has the largest score, the first of those that tie."""
     settings = method.settings()
     return Tuned(method, settings[int(np.argmax(scores))], tuple(zip(settings, scores, strict=True)))
+
+
+def list_configs(done: Mapping[str, LanguageConfig], command: str) -> tuple[ConfigListing, ...]:
+    """Lists the configs of runs by name, with the command that does them."""
+    defaults = dataclasses.asdict(LanguageConfig())
+    return tuple(
+        ConfigListing(name, f"{config.algorithm}, seed {config.seed}", dataclasses.asdict(config), command, defaults)
+        for name, config in sorted(done.items())
+    )
 
 
 class LanguageRuns:

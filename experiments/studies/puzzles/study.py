@@ -1,12 +1,11 @@
 """The whole study: its runs, then the page and the files that it is quoted from."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from experiments.studies.language_runs import TUNING_SEED
+from experiments.studies.language_runs import TUNING_SEED, list_configs
 from experiments.studies.puzzles import sections
 from experiments.studies.puzzles.comparison import Found, measure
 from experiments.studies.puzzles.methods import METHODS, SETTINGS_PER_METHOD
@@ -14,7 +13,6 @@ from experiments.studies.puzzles.runs import Runs
 from experiments.studies.puzzles.scale import Scale
 from experiments.studies.report_parts import describe_runs, make_tuning_table
 from experiments.studies.targets import CHAPTER, count_targets
-from haepo_jax.language.config import LanguageConfig
 from haepo_jax.reports.formatting import name_bands
 from haepo_jax.reports.page import ConfigListing, Fairness, Report
 from haepo_jax.reports.publishing import PublishedReport, publish
@@ -59,11 +57,7 @@ def _list_configs(runs: Runs) -> tuple[ConfigListing, ...]:
     scale = runs.scale
     every = len(scale.methods) == len(METHODS)
     command = f"{COMMAND} --workdir=DIR{' --quick' * scale.quick}{' --every_method' * every}"
-    defaults = dataclasses.asdict(LanguageConfig())
-    return tuple(
-        ConfigListing(name, f"{config.algorithm}, seed {config.seed}", dataclasses.asdict(config), command, defaults)
-        for name, config in sorted(runs.done.items())
-    )
+    return list_configs(runs.done, command)
 
 
 def _describe_provenance(runs: Runs) -> Mapping[str, Any]:

@@ -1,19 +1,17 @@
 """The whole experiment: stages, comparison and memory, then the page and the files that it is quoted from."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.studies.language_runs import TUNING_SEED, Tuned
+from experiments.studies.language_runs import TUNING_SEED, Tuned, list_configs
 from experiments.studies.report_parts import describe_runs, make_tuning_table
 from experiments.studies.tldr import comparison, memory
 from experiments.studies.tldr.methods import SETTINGS_PER_METHOD
 from experiments.studies.tldr.runs import Runs
 from experiments.studies.tldr.scale import Scale
-from haepo_jax.language.config import LanguageConfig
 from haepo_jax.language.training.memory import BASE
 from haepo_jax.reports.formatting import name_bands
 from haepo_jax.reports.page import ConfigListing, Fairness, Report, Section
@@ -100,11 +98,7 @@ def _describe_limits(*, with_memory: bool) -> Section:
 
 def _list_configs(runs: Runs) -> tuple[ConfigListing, ...]:
     command = f"{COMMAND} --workdir=DIR{' --quick' if runs.scale.quick else ''}"
-    defaults = dataclasses.asdict(LanguageConfig())
-    return tuple(
-        ConfigListing(name, f"{config.algorithm}, seed {config.seed}", dataclasses.asdict(config), command, defaults)
-        for name, config in sorted(runs.done.items())
-    )
+    return list_configs(runs.done, command)
 
 
 def _describe_provenance(runs: Runs) -> Mapping[str, Any]:
