@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxmarl.environments import overcooked_layouts
 from jaxmarl.environments.mpe.simple import SimpleMPE
 from jaxmarl.environments.smax import map_name_to_scenario
+from jaxmarl.environments.switch_riddle import SwitchRiddle
 
 from haepo_jax.environments.agents import (
     AgentsStep,
@@ -149,7 +150,9 @@ def _flatten_nested(observation: Any) -> jax.Array:
 
 
 def _find_masks(env: Any, state: Any) -> Callable[[Any], jax.Array] | None:
-    """Finds the function from states to action masks `[N, n]`; None where the library has none."""
+    """Finds the function from states to action masks `[N, n]`; None where all choices count at all times."""
+    if isinstance(env, SwitchRiddle):
+        return lambda state: _mask_outside_the_room(env, state)
     find = getattr(env, "get_legal_moves", env.get_avail_actions)
     try:
         jax.eval_shape(find, state)
@@ -163,6 +166,16 @@ def _find_masks(env: Any, state: Any) -> Callable[[Any], jax.Array] | None:
         return pad_observations([jnp.ravel(allowed[agent]) for agent in env.agents]) > 0
 
     return masks_of
+
+
+def _mask_outside_the_room(env: SwitchRiddle, state: Any) -> jax.Array:
+    """Leaves who is not in the room one choice, to do nothing, as in the riddle of Foerster et al. (2016).
+
+    The library takes any action of theirs and ignores it, so that nothing that happens differs; but a trajectory's
+    likelihood would be two thirds noise.
+    """
+    is_inside = jnp.arange(env.num_agents)[:, None] == state.agent_in_room
+    return is_inside | (jnp.arange(len(env.game_actions)) == env.game_actions["NOTHING"])
 
 
 class _Actions(NamedTuple):
