@@ -27,12 +27,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.prompt_length = 9
     config.data.response_length = 8
     config.data.num_held_out = 1024
-    config.sft.num_steps = 700
+    config.sft.num_steps = 1000
     config.sft.batch_size = 64
     config.rl.rewards = ("haepo_jax.language.rewards.puzzles:puzzle",)
     config.rl.num_updates = 120
     config.rl.num_prompts = 16
     config.rl.optimizer.learning_rate = 2e-4
+    config.rl.optimizer.schedule = "linear"
     config.rl.missing_eos_penalty = 0.0  # a wrong answer earns nothing already
     config.rl.kl_penalty = 0.0
     config.rl.evaluate_every = 12

@@ -9,11 +9,14 @@ once; its level is the number of numbers::
 
     3,5,8>64:(3+5)*8
 
-A model learns on easier levels, and is also judged on harder ones that it has never seen. The rewards are in
-`haepo_jax.language.rewards.puzzles`.
+A model learns on easier levels, and is also judged on harder ones that it has never seen. Of the examples that it
+imitates, a share is careless: they work from left to right, as if `*` and `/` did not come first, and write no
+parentheses. Many of these are wrong. What a model then learns from rewards is above all whom to follow. The rewards
+are in `haepo_jax.language.rewards.puzzles`.
 """
 
 import json
+import operator
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +34,13 @@ HARDER: Mapping[str, tuple[int, ...]] = {ARITHMETIC: (3,), COUNTDOWN: (4,)}
 _LEARNT_FROM, _HARDER_FILE = ("examples", "train"), "test/harder"
 _LARGEST_NUMBER, _LARGEST_TARGET = 9, 99
 _CHARACTERS = "0123456789+-*/()=,>:"
+_OPERATIONS: Mapping[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,
+}
+_WITHOUT_PARENTHESES = str.maketrans("", "", "()")
 _TRIES = 2000  # for a puzzle that is new; more mean that there are hardly any left
 
 Row = dict[str, Any]
@@ -42,6 +52,8 @@ class _Drawn(NamedTuple):
 
     key: str
     row: Row
+    careless: str
+    """The completion of one who works from left to right."""
 
 
 def make_tokenizer() -> Tokenizer:
@@ -61,6 +73,7 @@ def write(
     num_train: int = 3000,
     num_held_out: int = 256,
     num_test: int = 256,
+    careless: float = 0.5,
 ) -> None:
     """Writes the data set, the same bytes for the same arguments.
 
@@ -77,7 +90,8 @@ def write(
 
     No prompt stands twice, and no puzzle of one of the last three files in another one, not even with the numbers of
     countdown in another order. Half of each file is arithmetic. A row has the columns `prompt`, `completion` (an
-    answer that is right), `puzzle`, `level`, and in arithmetic `answer`, in countdown `numbers` and `target`.
+    answer that is right, but for careless examples), `puzzle`, `level`, and in arithmetic `answer`, in countdown
+    `numbers` and `target`.
 
     Args:
       folder: is made if need be.
@@ -86,9 +100,11 @@ def write(
       num_train: likewise.
       num_held_out: likewise.
       num_test: likewise.
+      careless: share of the examples whose answer is that of one who works from left to right, 0 to 1.
 
     Raises:
-      ConfigError: the tokenizers library is not installed, a number is less than 1, or there are not so many puzzles.
+      ConfigError: the tokenizers library is not installed, a number is less than 1 or the share not from 0 to 1, or
+        there are not so many puzzles.
     """
     # Those to be judged by come first, so that they are the same however many are learnt from.
     files = {
@@ -101,6 +117,8 @@ def write(
     for name, count in files.values():
         if count < 1:
             raise ConfigError(f"{name} must be at least 1, got {count}.")
+    if not 0 <= careless <= 1:
+        raise ConfigError(f"careless must be a share from 0 to 1, got {careless}.")
     folder, owners, prompts = Path(folder), dict[str, str](), set[str]()
     make_tokenizer().save(folder / "tokenizer")
     (folder / "test").mkdir(exist_ok=True)
@@ -113,13 +131,19 @@ def write(
             prompts.add(drawn.row["prompt"])
             return True
 
-        rows = _draw_rows(rng, HARDER if file == _HARDER_FILE else LEVELS, count, is_new)
-        _write_lines(folder / f"{file}.jsonl", rows)
+        drawn = _draw_puzzles(rng, HARDER if file == _HARDER_FILE else LEVELS, count, is_new)
+        share = careless if file == "examples" else 0.0
+        _write_lines(folder / f"{file}.jsonl", (_answer(rng, puzzle, share) for puzzle in drawn))
 
 
-def _draw_rows(
+def _answer(rng: random.Random, drawn: _Drawn, careless: float) -> Row:
+    """Returns the row of a puzzle, whose answer is the careless one by chance."""
+    return drawn.row | ({"completion": drawn.careless} if rng.random() < careless else {})
+
+
+def _draw_puzzles(
     rng: random.Random, levels: Mapping[str, Sequence[int]], count: int, is_new: Callable[[_Drawn], bool]
-) -> Iterator[Row]:
+) -> Iterator[_Drawn]:
     """Draws puzzles that are new, of all kinds and their levels in turn."""
     kinds = list(levels)
     for number in range(count):
@@ -128,31 +152,32 @@ def _draw_rows(
         yield _draw_new(rng, kind, levels[kind][turn % len(levels[kind])], is_new)
 
 
-def _draw_new(rng: random.Random, kind: str, level: int, is_new: Callable[[_Drawn], bool]) -> Row:
+def _draw_new(rng: random.Random, kind: str, level: int, is_new: Callable[[_Drawn], bool]) -> _Drawn:
     draw = {ARITHMETIC: _draw_arithmetic, COUNTDOWN: _draw_countdown}[kind]
     for _ in range(_TRIES):
         drawn = draw(rng, level)
         if drawn is not None and is_new(drawn):
-            return drawn.row
+            return drawn
     raise ConfigError(f"There are not so many puzzles of {kind} of level {level}; ask for fewer.")
 
 
 def _draw_arithmetic(rng: random.Random, level: int) -> _Drawn:
     """Draws an expression of numbers of one digit, in which no product has more than two factors."""
     first = rng.randint(1, _LARGEST_NUMBER)
-    text, terms, is_product = str(first), [first], False
+    text, terms, is_product, in_turn = str(first), [first], False, first
     for _ in range(level):
         sign = rng.choice("+-" if is_product else "+-*")
         is_product = sign == "*"
         number = rng.randint(1, _LARGEST_NUMBER)
         text += f"{sign}{number}"
+        in_turn = _OPERATIONS[sign](in_turn, number)
         if is_product:
             terms[-1] *= number
         else:
             terms.append(number if sign == "+" else -number)
     prompt, answer = f"{text}=", str(sum(terms))
     row = {"prompt": prompt, "completion": answer, "puzzle": ARITHMETIC, "level": level, "answer": answer}
-    return _Drawn(prompt, row)
+    return _Drawn(prompt, row, str(in_turn))
 
 
 class _Part(NamedTuple):
@@ -177,19 +202,15 @@ def _draw_countdown(rng: random.Random, level: int) -> _Drawn | None:
         return None
     prompt = f"{','.join(map(str, numbers))}>{target}:"
     row = {"prompt": prompt, "completion": expression, "puzzle": COUNTDOWN, "level": level}
-    return _Drawn(f"{sorted(numbers)}>{target}", row | {"numbers": numbers, "target": target})
+    in_turn = expression.translate(_WITHOUT_PARENTHESES)
+    return _Drawn(f"{sorted(numbers)}>{target}", row | {"numbers": numbers, "target": target}, in_turn)
 
 
 def _join(rng: random.Random, left: _Part, right: _Part) -> _Part:
     """Joins two expressions by an operation that gives a whole number."""
     divides = right.value != 0 and left.value % right.value == 0
     sign = rng.choice("+-*/" if divides else "+-*")
-    value = {
-        "+": lambda: left.value + right.value,
-        "-": lambda: left.value - right.value,
-        "*": lambda: left.value * right.value,
-        "/": lambda: left.value // right.value,
-    }[sign]()
+    value = _OPERATIONS[sign](left.value, right.value)
     binds = 1 if sign in "+-" else 2
     first = left.text if left.binds >= binds else f"({left.text})"
     # a - (b - c) and a / (b * c) keep their parentheses.

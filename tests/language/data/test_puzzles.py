@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import json
+import re
 
 import pytest
 
@@ -53,10 +54,42 @@ def test_the_harder_levels_are_in_their_own_file_alone(rows):
     assert not {(kind, level) for kind, of in HARDER.items() for level in of if level in LEVELS[kind]}
 
 
-def test_every_completion_is_right(rows):
-    for row in (row for found in rows.values() for row in found):
-        columns = [[row.get(name)] for name in ("answer", "numbers", "target")]
-        assert puzzle([row["prompt"]], [row["completion"]], *columns) == [1.0], row
+def is_right(row):
+    columns = [[row.get(name)] for name in ("answer", "numbers", "target")]
+    return puzzle([row["prompt"]], [row["completion"]], *columns) == [1.0]
+
+
+def test_every_completion_is_right_but_for_careless_examples(folder, rows, tmp_path):
+    write(tmp_path, seed=1, **COUNTS, careless=0.0)
+    for file in FILES:
+        careful = read(tmp_path, file)
+        assert all(is_right(row) for row in careful)
+        assert [row["prompt"] for row in careful] == [row["prompt"] for row in rows[file]]
+        assert (careful == rows[file]) == (file != "examples")
+    assert 0.05 < sum(not is_right(row) for row in rows["examples"]) / 60 < 0.5
+
+
+def count_in_turn(text):
+    """Works an expression out as if no sign came before another."""
+    value, *steps = re.findall(r"\d+|[-+*/]", text)
+    for sign, number in zip(steps[::2], steps[1::2], strict=True):
+        value = eval(f"({value}){sign}{number}")
+    return value
+
+
+def test_a_careless_example_works_from_left_to_right(tmp_path):
+    write(tmp_path, seed=1, **COUNTS, careless=1.0)
+    careful = {row["prompt"]: row for row in read(tmp_path, "examples")}
+    write(tmp_path, seed=1, **COUNTS, careless=0.0)
+    for right in read(tmp_path, "examples"):
+        row = careful[right["prompt"]]
+        if row["puzzle"] == "arithmetic":
+            assert int(row["completion"]) == count_in_turn(row["prompt"].removesuffix("="))
+            assert row["answer"] == right["completion"]
+        else:
+            assert row["completion"] == right["completion"].replace("(", "").replace(")", "")
+    wrong = {kind: sum(not is_right(row) for row in careful.values() if row["puzzle"] == kind) for kind in LEVELS}
+    assert min(wrong.values()) > 0
 
 
 def test_arithmetic_asks_for_what_its_expression_is_worth(rows):
@@ -110,6 +143,7 @@ def test_every_text_is_tokens_of_one_character_and_comes_back_as_it_was(folder, 
     ("changes", "words"),
     [
         ({"num_train": 0}, "num_train must be at least 1, got 0"),
+        ({"careless": 1.5}, "careless must be a share from 0 to 1, got 1.5"),
         ({"num_examples": 20_000}, r"not so many puzzles of \w+ of level [23]"),
     ],
 )
