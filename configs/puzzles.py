@@ -33,7 +33,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.rl.num_updates = 120
     config.rl.num_prompts = 16
     config.rl.optimizer.learning_rate = 2e-4
-    config.rl.optimizer.schedule = "linear"
     config.rl.missing_eos_penalty = 0.0  # a wrong answer earns nothing already
     config.rl.kl_penalty = 0.0
     config.rl.evaluate_every = 12

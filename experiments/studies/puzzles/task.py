@@ -19,7 +19,6 @@ SETTINGS: Mapping[str, Any] = {
     "rl.num_updates": 120,
     "rl.num_prompts": 16,
     "rl.num_samples": 8,
-    "rl.optimizer.schedule": "linear",
     "rl.missing_eos_penalty": 0.0,
     "rl.kl_penalty": 0.0,
     "rl.evaluate_every": 12,
