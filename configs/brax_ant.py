@@ -13,15 +13,21 @@ from haepo_jax.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """4 seeds of a million environment steps each, in updates of at least 8,192."""
+    """4 seeds of a million environment steps each, in updates of 64 environments x 128 steps."""
     config = default_config()
     config.env = "brax:ant"
     config.env_kwargs = {"backend": "positional"}
     config.num_seeds = 4
-    config.num_trajectories = 8
-    config.min_batch_steps = 8192
+    config.num_trajectories = 64
+    config.min_batch_steps = None
+    config.haepo.num_steps = 128
     config.max_env_steps = 1_000_000
-    config.num_updates = -(-config.max_env_steps // config.min_batch_steps)
+    config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
     config.discount = 0.99
+    config.exploration.persistences = ()
+    config.policy.activation = "relu"
+    config.haepo.segment_length = 1
+    config.haepo.bootstrap = "value"
+    config.haepo.target_effective_sample_size = 0.7
     config.normalize_observations = True
     return config

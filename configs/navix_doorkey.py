@@ -12,13 +12,19 @@ from haepo_jax.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """8 seeds of a million environment steps each, in updates of at least 4,096."""
+    """8 seeds of a million environment steps each, in updates of 64 environments x 128 steps."""
     config = default_config()
     config.env = "navix:Navix-DoorKey-8x8-v0"
     config.num_seeds = 8
-    config.num_trajectories = 16
-    config.min_batch_steps = 4096
+    config.num_trajectories = 64
+    config.min_batch_steps = None
+    config.haepo.num_steps = 128
     config.max_env_steps = 1_000_000
-    config.num_updates = -(-config.max_env_steps // config.min_batch_steps)
-    config.discount = 0.99  # with 1, arriving late would be as good as arriving soon
+    config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
+    config.discount = 0.99
+    config.exploration.persistences = ()
+    config.policy.activation = "relu"
+    config.haepo.segment_length = 1
+    config.haepo.bootstrap = "value"
+    config.haepo.target_effective_sample_size = 0.7
     return config

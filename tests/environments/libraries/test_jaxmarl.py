@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:OvercookedV2 is now released:Dep
 
 # By id: arguments, agents, shape of an observation, space, entries of the mask, limit.
 FORMS = {
-    "switch_riddle": ({}, 3, (2,), Discrete(3), 0, 6),
+    "switch_riddle": ({}, 3, (2,), Discrete(3), 3, 6),
     "MPE_simple_spread_v3": ({}, 3, (18,), Discrete(5), 0, 26),
     "coin_game": ({"num_inner_steps": 4, "num_outer_steps": 3}, 2, (36,), Discrete(5), 0, 12),
     "overcooked": ({"layout": "cramped_room", "max_steps": 30}, 2, (4, 5, 26), Discrete(6), 0, 30),
@@ -29,6 +29,8 @@ FORMS = {
     "hanabi": ({}, 2, (658,), Discrete(21), 21, None),
 }
 QUICK = ("switch_riddle", "MPE_simple_spread_v3", "MPE_simple_speaker_listener_v4")
+OUR_MASKS = ("switch_riddle", "MPE_simple_speaker_listener_v4")
+"""Those whose masks are not the library's."""
 STEPS = 40
 
 
@@ -73,7 +75,7 @@ def test_steps_are_those_of_the_library(name):
         np.testing.assert_array_equal(view.observations, pad([observations[a] for a in env.agents], view.observations))
         if view.world is not None:
             np.testing.assert_array_equal(view.world, observations["world_state"])
-        if mask_size and name != "MPE_simple_speaker_listener_v4":
+        if mask_size and name not in OUR_MASKS:
             allowed = (env.get_legal_moves if name == "hanabi" else env.get_avail_actions)(own_state)
             np.testing.assert_array_equal(view.action_masks, pad([allowed[a] for a in env.agents], view.action_masks))
         actions = draw_actions(jax.random.fold_in(key, 1), view)
@@ -113,6 +115,22 @@ def test_an_agent_that_speaks_ends_the_riddle_for_all():
     environment = make_agents("jaxmarl:switch_riddle", (("num_agents", 4),))
     steps, last = play_to_the_end(environment, jnp.full(4, 2))
     assert steps == 1 and last.terminated and last.rewards.tolist() == [-1.0] * 4
+
+
+def test_only_who_is_in_the_room_of_the_riddle_has_a_choice_and_what_others_do_changes_nothing():
+    environment, env = make_both("switch_riddle")
+    state, view = environment.reset({}, jax.random.key(0))
+    _, own_state = env.reset(jax.random.key(0))
+    for t, does in enumerate([1, 1, 0]):
+        inside = int(own_state.agent_in_room)
+        assert view.action_masks.tolist() == [[True, k == inside, k == inside] for k in range(3)]
+        waiting = jnp.zeros(3, jnp.int32).at[inside].set(does)
+        noisy = dict(zip(env.agents, jnp.full(3, 2).at[inside].set(does), strict=True))
+        after = environment.step({}, jax.random.key(t), state, waiting)
+        seen, own_state, rewards, done, _ = env.step_env(jax.random.key(t), own_state, noisy)
+        np.testing.assert_array_equal(after.view.observations, [seen[a] for a in env.agents])
+        assert after.rewards.tolist() == [rewards[a] for a in env.agents] and not done["__all__"]
+        state, view = after.state, after.view
 
 
 def test_the_librarys_own_step_begins_anew_where_ours_stands_at_the_end():
