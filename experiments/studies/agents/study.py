@@ -123,8 +123,8 @@ def _describe_fairness(found: dict[str, Any], scale: Scale) -> Fairness:
             f"Reported are {scale.seeds} seeds from 0 up, {name_bands(scale.seeds, '95% bootstrap intervals')}; of "
             f"what is to hold on most seeds, {scale.many_seeds}.",
             "In self-play nothing is chosen here: the settings were found by hand on seeds from 1000 up, HAEPO's with "
-            "more attention than PPO's, and with and without a pool they are the same. The default config plays the "
-            "switch riddle, with larger updates and a GRU.",
+            "more attention than PPO's, and with and without a pool they are the same. So were those of the switch "
+            "riddle.",
         ),
         tables=tuple(_make_tables(found)),
     )
