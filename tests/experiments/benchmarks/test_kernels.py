@@ -48,8 +48,10 @@ def play(x, steps, **options):
 
 
 def added_by_a_step(**options):
-    few, many = (count(in_rounds(lambda x: play(x, steps, **options)), jnp.ones(SHAPE)) for steps in (20, 50))
-    return (many - few) / 30
+    def count_with(steps):
+        return count(in_rounds(lambda x: play(x, steps, **options)), jnp.ones(SHAPE))
+
+    return (count_with(50) - count_with(20)) / 30
 
 
 @pytest.mark.hlo
