@@ -89,7 +89,7 @@ def kto_loss(
       >>> print(loss, metrics.num_desirable)  # 1 - 3/4 and 3/4
       0.5 1
 
-    Source: Ethayarajh et al. (2024, arXiv 2402.01306). Also in TRL and OpenRLHF.
+    Source: Ethayarajh et al. (2024, arXiv 2402.01306). Also in TRL.
     """
     check_positive("beta", beta)
     check_coefficient("kl", kl)

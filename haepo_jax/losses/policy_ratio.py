@@ -117,7 +117,8 @@ def policy_ratio_loss(
       -0.35
 
     Source: GRPO (arXiv 2402.03300), Dr. GRPO (2503.20783), DAPO (2503.14476), GSPO (2507.18071), CISPO (MiniMax-M1,
-    2506.13585), GMPO (2507.20673), SAPO (2511.20347), VESPO (2602.10693). TRL has all but GMPO, verl all but VESPO.
+    2506.13585), GMPO (2507.20673), SAPO (2511.20347), VESPO (2602.10693). TRL has all (GMPO among
+    its experiments), verl all but VESPO.
     """
     check_reduce_fn(reduce_fn)
     settings = RatioSettings(

@@ -7,13 +7,28 @@ A method of your own need not be here: see docs/components.md. To add one to the
 import dataclasses
 from typing import Any
 
-from haepo_jax.methods import dpo, grpo, gvpo, haepo, ipo, kto, policy_ratio, ppo, reinforce, rloo, simpo, vmpo
+from haepo_jax.methods import (
+    dpo,
+    grpo,
+    gvpo,
+    haepo,
+    ipo,
+    kto,
+    listwise,
+    policy_ratio,
+    ppo,
+    reinforce,
+    rloo,
+    simpo,
+    vmpo,
+)
 from haepo_jax.methods.dpo import DpoConfig, DpoLossConfig
 from haepo_jax.methods.grpo import ADVANTAGE_SCALES, GrpoConfig, GrpoLossConfig
 from haepo_jax.methods.gvpo import GvpoLossConfig
 from haepo_jax.methods.haepo import HaepoConfig, HaepoLanguageConfig, HaepoLossConfig
 from haepo_jax.methods.ipo import IpoLossConfig
 from haepo_jax.methods.kto import KtoLossConfig
+from haepo_jax.methods.listwise import ListwiseLossConfig
 from haepo_jax.methods.policy_ratio import ClippedLossConfig, SapoLossConfig, VespoLossConfig
 from haepo_jax.methods.ppo import PpoConfig
 from haepo_jax.methods.record import (
@@ -101,6 +116,7 @@ class LanguageMethodSettings:
     maxrl: ClippedLossConfig = make_language_section(policy_ratio.MAXRL)
     gvpo: GvpoLossConfig = make_language_section(gvpo.METHOD)
     vmpo: VmpoLossConfig = make_language_section(vmpo.METHOD)
+    listwise: ListwiseLossConfig = make_language_section(listwise.METHOD)
     ipo: IpoLossConfig = make_language_section(ipo.METHOD)
     simpo: SimpoLossConfig = make_language_section(simpo.METHOD)
     kto: KtoLossConfig = make_language_section(kto.METHOD)

@@ -24,6 +24,8 @@ class Pairs(NamedTuple):
 
 PairLoss = Callable[[Any, Pairs, Pairs | None, Pairs, jax.Array | None], tuple[jax.Array, DpoMetrics]]
 """`(settings, log-likelihoods, those under the reference policy, lengths, which pairs count) -> (loss, terms)`."""
+PAIRS_MEMORY = ExtraMemory("the pairs of its episodes", lambda num_trajectories: num_trajectories**2)
+"""Of a method that compares every two trajectories of a batch of an environment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ def make_method(name: str, loss: PairLoss, settings: Any, on_language: Any) -> M
         metrics=("accuracy", "margin", "num_pairs"),
         check=check_has_reference if isinstance(settings, ReferenceConfig) else None,
         why_unit_free=lambda chosen: f"{name} asks of two returns which is the larger alone",
-        extra_memory=ExtraMemory("the pairs of its episodes", lambda num_trajectories: num_trajectories**2),
+        extra_memory=PAIRS_MEMORY,
         language=OnLanguage(on_language, comparisons=on_comparisons),
     )
 

@@ -39,7 +39,7 @@ HANDED_IN = "examples.custom_algorithm:METHOD"
 ALL = (*METHODS, HANDED_IN)
 OF_LANGUAGE = (
     *(f"haepo_jax.methods.policy_ratio:{preset}" for preset in ("DAPO", "GSPO", "GMPO", "CISPO", "SAPO", "VESPO")),
-    *(f"haepo_jax.methods.{name}:METHOD" for name in ("gvpo", "vmpo", "ipo", "simpo", "kto")),
+    *(f"haepo_jax.methods.{name}:METHOD" for name in ("gvpo", "vmpo", "listwise", "ipo", "simpo", "kto")),
 )
 """Methods that are for language models first, from outside here."""
 EVERY = [*ALL, *(pytest.param(name, marks=pytest.mark.slow) for name in OF_LANGUAGE)]

@@ -75,6 +75,7 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
         ({"reward": {"microbatch": 33}}, "config.reward.microbatch 33 is more than the 32 rows of a step."),
         ({"rl": {"num_sample": 3}}, "config.rl.num_sample is not a setting; did you mean num_samples?"),
         ({"rl": {"num_samples": 1}}, "config.rl.num_samples must be at least 2, got 1."),
+        ({"algorithm": "listwise", "listwise": {"beta": 0.0}}, "config.listwise.beta must be above 0.0, got 0.0."),
         ({"rl": {"top_p": 0.0}}, "config.rl.top_p must be above 0.0 and at most 1.0, got 0.0."),
         ({"model": {"remat": 1}}, "config.model.remat must be True or False, got 1."),
         ({"model": {"hidden_size": 10**9}}, "config.model.hidden_size must be at least 2 and at most 16777216"),

@@ -31,7 +31,9 @@ NO_PENALTY = {"kl_penalty": 0.0, "missing_eos_penalty": 0.0}
 
 def config_of(algorithm, rl=None, **own):
     values = {"num_samples": SAMPLES, "num_prompts": GROUPS, "gradient": "one_shot", "microbatch": 5} | NO_PENALTY
-    values |= {"optimizer": {"learning_rate": 0.05, "schedule": "constant"}} | (rl or {})
+    # Adam with its own eps makes a step of what is rounding alone, as of a token of a group of equal returns.
+    optimizer = {"learning_rate": 0.05, "schedule": "constant", "transform_params": {"eps": 1e-5}}
+    values |= {"optimizer": optimizer} | (rl or {})
     return from_config_dict({"algorithm": algorithm, "rl": values, algorithm: own})
 
 
