@@ -12,10 +12,10 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 REPOSITORY = ""
-"""The address of the public repository, such as https://github.com/OWNER/haepo_jax: links of the long description lead
-there. It is empty as the project has no public address yet, and a guessed one would lead nowhere or to somebody else's.
-Until then links are plain text, those that stand alone in brackets are left out, and the metadata names neither a source
-nor a changelog."""
+"""The address of the public repository, such as https://github.com/OWNER/haepo_jax, where the long description's links
+lead. It is empty as the project has no public address yet, and a guessed one would lead nowhere or to somebody else's.
+Until then links are plain text, those that stand alone in brackets are left out, and the metadata has the address of
+neither a source nor a changelog."""
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "haepo_jax" / "__init__.py").read_text()).group(1)
