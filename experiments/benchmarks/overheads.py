@@ -23,7 +23,6 @@ from experiments.benchmarks.clock import Times, measure_in_turn
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.config.sweep import Sweep, of_experiment
 from haepo_jax.population import Population, make_population
-from haepo_jax.population.member import make_member
 from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runtime import compilation_cache
 
@@ -32,12 +31,12 @@ Row = dict[str, Any]
 
 def measure_guard(config: ExperimentConfig, *, repeats: int) -> list[Row]:
     """Measures all updates in one call, with and without a look at whether every number is finite."""
-    functions = make_member(config)
-    bare = functions._replace(learn=functions.learn_unguarded)
+    guarded = make_population(config)
+    bare = guarded.functions._replace(learn=guarded.functions.learn_unguarded)
     times = measure_in_turn(
         {
-            "without the divergence guard": _make_one_call(make_population(config, functions=bare)),
-            "with it": _make_one_call(make_population(config, functions=functions)),
+            "without the divergence guard": _make_one_call(make_population(guarded.config, functions=bare)),
+            "with it": _make_one_call(guarded),
         },
         repeats,
     )

@@ -3,6 +3,7 @@
 Each is a function of a number of rounds, which plays or trains that often and returns seconds and valid steps.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -63,13 +64,20 @@ def make_config(num_seeds: int) -> ExperimentConfig:
     )
 
 
-def make_program(measure: str, num_seeds: int) -> Program:
-    """Compiles one of `MEASURES`."""
-    config = make_config(num_seeds)
-    functions = make_member(config)
+def make_program(measure: str, num_seeds: int, *, unrolled_steps: int | None = None) -> Program:
+    """Compiles one of `MEASURES`, with what is chosen by the device as `experiments.train` has it.
+
+    Args:
+      measure: the program.
+      num_seeds: of its population.
+      unrolled_steps: steps of play as one turn of a loop; by the device when left out.
+    """
+    config = dataclasses.replace(make_config(num_seeds), unrolled_steps=unrolled_steps)
+    population = make_population(config)
     if measure == "training_on_short_episodes":
-        functions = make_member(config, environment=_end_after(functions.environment, SHORT))
-    population = make_population(config, functions=functions)
+        chosen = population.config
+        functions = make_member(chosen, environment=_end_after(population.functions.environment, SHORT))
+        population = make_population(chosen, functions=functions)
     make = {"random_rollout": _make_random_rollout, "policy_rollout": _make_policy_rollout}.get(
         measure, _make_training
     )
@@ -119,6 +127,7 @@ def _make_policy_rollout(population: Population) -> Program:
                 config.num_trajectories,
                 functions.horizon,
                 with_settings(config, state.settings).env_params,
+                unrolled_steps=config.unrolled_steps or 1,
             )
         )
         # All of it is used, or the compiler would leave it out.

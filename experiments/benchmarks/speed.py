@@ -24,7 +24,7 @@ def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
         jax.clear_caches()
         clock = time.perf_counter()
         program = make_program(measure, num_seeds)
-        programs[measure] = _time_program(program)
+        programs[measure] = time_program(program)
         memory: Any = program.compiled.memory_analysis()
         rows.append(
             {
@@ -37,7 +37,7 @@ def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
         )
     times = measure_in_turn(programs, repeats)
     for row in rows:
-        row.update(_compute_rates(times[row["measure"]]))
+        row.update(compute_rates(times[row["measure"]]))
     random, policy, training, short = (row["env_steps_per_second"] for row in rows)
     rows[1]["share_of_random_rollout"] = policy / random
     rows[2] |= {"share_of_random_rollout": training / random, "share_of_policy_rollout": training / policy}
@@ -48,7 +48,7 @@ def measure_rows(num_seeds: int, *, repeats: int) -> list[Row]:
 def compare_peers(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) -> list[Row]:
     """Measures our training and each peer in turn; rows as of `measure_rows`, with our rate over each peer's."""
     compiled: dict[str, list[float]] = {peer.name: [] for peer in given}
-    ours = _time_program(make_program("training", num_seeds))
+    ours = time_program(make_program("training", num_seeds))
 
     def measure(peer: peers.Peer) -> Callable[[], float]:
         def seconds_a_step() -> float:
@@ -60,18 +60,18 @@ def compare_peers(given: Sequence[peers.Peer], *, num_seeds: int, repeats: int) 
 
     measures = {"training": ours} | {peer.name: measure(peer) for peer in given}
     times = measure_in_turn(measures, repeats)
-    first: Row = {"measure": "training", "seeds": num_seeds, "beside": "peers"} | _compute_rates(times["training"])
+    first: Row = {"measure": "training", "seeds": num_seeds, "beside": "peers"} | compute_rates(times["training"])
     rows = [first]
     for peer in given:
-        row: Row = {"measure": "peer", "name": peer.name, "command": peer.command} | _compute_rates(times[peer.name])
+        row: Row = {"measure": "peer", "name": peer.name, "command": peer.command} | compute_rates(times[peer.name])
         row["compile_seconds"] = min(compiled[peer.name])
         row["training_is_times_this"] = first["env_steps_per_second"] / row["env_steps_per_second"]
         rows.append(row)
     return rows
 
 
-def _time_program(program: Program) -> Callable[[], float]:
-    """Seconds of a step, in runs of so many rounds that the clock's own unrest does not count."""
+def time_program(program: Program) -> Callable[[], float]:
+    """Makes a function that measures seconds a step, in so many rounds that the clock's own unrest does not count."""
     program.run(1)
     rounds = max(1, math.ceil(_SECONDS / program.run(1)[0]))
 
@@ -82,8 +82,8 @@ def _time_program(program: Program) -> Callable[[], float]:
     return seconds_a_step
 
 
-def _compute_rates(times: Times) -> Row:
-    """From seconds a step."""
+def compute_rates(times: Times) -> Row:
+    """Computes the fields of a row that say how fast a program is, from seconds a step."""
     rates = [1 / seconds for seconds in times.seconds]
     return {
         "env_steps_per_second": 1 / times.median,

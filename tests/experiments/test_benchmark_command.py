@@ -16,6 +16,8 @@ from helpers.command_runner import run
         ("benchmark", ["--peer=rejax"], "--peer must be NAME=COMMAND, such as 'rejax=python rejax.py'; got 'rejax'."),
         ("benchmark", ["--repeats=0"], "--repeats=0"),
         ("benchmark", ["--language", "--shapes=3B"], "--shapes '3B' is not known"),
+        ("benchmark", ["--kernels", "--unrolled_steps=0"], "--unrolled_steps must be whole numbers"),
+        ("benchmark", ["--kernels", "--language"], "--language and --kernels measure different things"),
         ("race", ["--peer=rejax"], "--peer must be NAME=COMMAND, such as 'rejax=python rejax.py'; got 'rejax'."),
         ("race", ["--seeds=0"], "--seeds=0"),
         ("overheads", ["--part=gard"], "--part=gard"),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
@@ -351,7 +352,7 @@ class TestTransforms:
 
         mapped = jax.shard_map(
             local,
-            mesh=Mesh(np.array(jax.devices()), ("devices",)),
+            mesh=Mesh(np.array(some_devices(8)), ("devices",)),
             in_specs=(PartitionSpec(), *[PartitionSpec(None, "devices")] * 4),
             out_specs=PartitionSpec(),
         )

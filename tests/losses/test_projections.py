@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -430,7 +431,7 @@ class TestDevices:
         metrics = HaepoMetrics(*(over if name in self.PER_TRAJECTORY else replicated for name in HaepoMetrics._fields))
         spread = jax.shard_map(
             partial(local, axis_name="m"),
-            mesh=Mesh(np.array(jax.devices()), ("m",)),
+            mesh=Mesh(np.array(some_devices(8)), ("m",)),
             in_specs=(over,) * 4,
             out_specs=(replicated, metrics, over),
             check_vma=check_vma,

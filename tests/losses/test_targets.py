@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -305,7 +306,7 @@ class TestDevices:
         over = PartitionSpec(None, "m")
         local = jax.shard_map(
             partial(self.of_a_part, axis_name="m", kind=kind),
-            mesh=Mesh(np.array(jax.devices()), ("m",)),
+            mesh=Mesh(np.array(some_devices(8)), ("m",)),
             in_specs=(over, over),
             out_specs=(PartitionSpec(), over),
             check_vma=check_vma,
@@ -316,7 +317,7 @@ class TestDevices:
 
     def test_shard_map_over_groups_equals_one_device(self, kind):
         returns, over = np.random.default_rng(2).normal(size=(8, 4)).astype(np.float32), PartitionSpec("groups")
-        mesh = Mesh(np.array(jax.devices()), ("groups",))
+        mesh = Mesh(np.array(some_devices(8)), ("groups",))
         local = jax.shard_map(
             partial(self.of_a_part, axis_name=None, kind=kind), mesh=mesh, in_specs=(over, over), out_specs=over
         )

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from helpers.settings import fixed_config
 
 from haepo_jax.environments import make
@@ -120,12 +121,12 @@ def test_recompute_is_refused_for_methods_that_learn_from_steps():
 
 def test_recompute_is_refused_where_devices_share_trajectories():
     with pytest.raises(ConfigError, match="--trajectory_devices=2 spreads trajectories that are kept"):
-        make_population(config_of(memory="recompute"), trajectory_devices=2)
+        make_population(config_of(memory="recompute"), devices=some_devices(2), trajectory_devices=2)
 
 
 def test_rounds_do_not_go_with_trajectories_that_are_spread_over_devices():
     with pytest.raises(ConfigError, match="spreads the episodes of one round, and config"):
-        make_population(config_of(min_batch_steps=9), trajectory_devices=2)
+        make_population(config_of(min_batch_steps=9), devices=some_devices(2), trajectory_devices=2)
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def test_devices_with_members_of_their_own_never_communicate(algorithm):
 @pytest.fixture(scope="module")
 def spread():
     """Four members on two groups of four devices each."""
-    return make_population(config(), trajectory_devices=4)
+    return make_population(config(), devices=some_devices(8), trajectory_devices=4)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ class TestSharedTrajectories:
 )
 def test_trajectory_devices_that_do_not_divide_devices_or_trajectories_are_refused(devices, sentence):
     with pytest.raises(ConfigError) as raised:
-        make_population(config(num_trajectories=12), trajectory_devices=devices)
+        make_population(config(num_trajectories=12), devices=some_devices(8), trajectory_devices=devices)
     assert str(raised.value) == sentence
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.config import LanguageConfig
@@ -46,6 +47,7 @@ def test_copies_that_no_share_of_the_devices_holds_are_refused(devices, fsdp, ro
 
 
 def test_a_mesh_of_fewer_devices_says_so(capsys):
+    some_devices(8)  # of which a mesh takes as many as it can
     assert make_mesh(1, rows=8).size == 8
     assert capsys.readouterr().err == ""
     assert make_mesh(2, rows=12).shape == {"data": 3, "fsdp": 2}
