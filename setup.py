@@ -12,8 +12,10 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 REPOSITORY = ""
-"""The address of the public repository, such as https://github.com/OWNER/haepo_jax, once there is one: links of the
-long description lead there, and without it are plain text."""
+"""The address of the public repository, such as https://github.com/OWNER/haepo_jax, where the long description's links
+lead. It is empty as the project has no public address yet, and a guessed one would lead nowhere or to somebody else's.
+Until then links are plain text, those that stand alone in brackets are left out, and the metadata has the address of
+neither a source nor a changelog."""
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "haepo_jax" / "__init__.py").read_text()).group(1)
@@ -22,6 +24,7 @@ LINK = re.compile(r"(?P<before>\]\(|(?:src|srcset|href)=\")(?P<path>[^\s):#\"]+)
 WHOLE_LINK = re.compile(
     r"!?\[(?P<text>[^\[\]]*)\]\([^):#]+(?:#[^)]*)?\)|<(?:img|source) [^>]*?src(?:set)?=\"[^:\"]+\"[^>]*>"
 )
+ASIDE = re.compile(r" \(\[[^\[\]]*\]\([^):#]+(?:#[^)]*)?\)\)")  # says nothing but where it leads
 IMAGES = {".gif", ".png", ".svg"}
 
 
@@ -35,6 +38,7 @@ def read_long_description() -> str:
     text = (HERE / "README.md").read_text()
     if REPOSITORY:
         return LINK.sub(make_absolute, text)
+    text = ASIDE.sub("", text)
     for _ in range(2):  # an image may be within a link
         text = WHOLE_LINK.sub(lambda link: link["text"] or "", text)
     return text

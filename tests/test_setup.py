@@ -95,7 +95,16 @@ class TestLongDescription:
         assert re.findall(r"\]\((?!https?://|#)[^)]*\)", text) == []
 
     def test_without_a_repository_it_has_no_link_that_leads_nowhere(self):
-        assert re.findall(r"\]\((?!https?://|#)[^)]*\)", arguments()["long_description"]) == []
+        text = arguments()["long_description"]
+        assert re.findall(r"\]\((?!https?://|#)[^)]*\)", text) == []
+        assert re.findall(r"\(\w+\) \|", text) == []  # words that were links alone
+        assert re.findall(r"(?:src|srcset|href)=\"(?!https?://)", text) == []
+
+    @pytest.mark.parametrize("repository", ["", "https://example.org/haepo_jax"])
+    def test_every_address_of_the_metadata_is_whole(self, repository):
+        addresses = arguments(repository)["project_urls"]
+        assert ("Source" in addresses) == ("Changelog" in addresses) == bool(repository)
+        assert [url for url in addresses.values() if not re.fullmatch(r"https://[^/]+/\S+", url)] == []
 
     def test_it_says_what_the_readme_says(self):
         assert arguments()["long_description"].splitlines()[0] == "# haepo_jax"

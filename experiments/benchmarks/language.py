@@ -30,6 +30,14 @@ _CHUNK = 1024
 Row = dict[str, Any]
 
 
+class _Inputs(NamedTuple):
+    """What all programs of a case share, so that the parameters are there once."""
+
+    decoder: Decoder
+    params: Any
+    prompt: jax.Array
+
+
 class _Program(NamedTuple):
     run: Callable[[], Any]
     compile_seconds: float
@@ -72,12 +80,13 @@ def measure_rows(case: Case, dtype: jnp.dtype, *, repeats: int, matrix_rate: flo
       matrix_rate: of this machine, as `measure_matrix_rate` finds it.
     """
     makers = {"sampling": _make_sampling, "scoring": _make_scoring, "learning": _make_learning}
+    inputs = _make_inputs(case, dtype)
     programs: dict[str, _Program] = {}
     rows: list[Row] = []
     for measure, make in makers.items():
         row: Row = {"shape": case.shape, "measure": measure, "responses": case.num_responses}
         row |= {"response_length": case.response_length, "vocab_size": case.vocab_size, "dtype": dtype.name}
-        made = make(case, dtype)
+        made = make(case, inputs)
         if isinstance(made, int):
             row["needs_bytes"] = made
         else:
@@ -137,33 +146,31 @@ def write_rows(workdir: Path, rows: Sequence[Row], matrix_rate: float) -> dict[s
     return result
 
 
-def _make_sampling(case: Case, dtype: jnp.dtype) -> _Program | int:
-    decoder, params, prompts = _make_inputs(case, dtype)
-    valid = jnp.ones(prompts.shape, bool)
+def _make_sampling(case: Case, inputs: _Inputs) -> _Program | int:
+    valid = jnp.ones(inputs.prompt.shape, bool)
     draw = functools.partial(
         sample,
-        decoder,
+        inputs.decoder,
         num_samples=case.num_responses,
         response_length=case.response_length,
         eos_ids=(),  # none ends early
         pad_id=0,
     )
     count = case.num_responses * case.response_length
-    return _compile(draw, (params, prompts, valid, jax.random.key(0)), count, count)
+    return _compile(draw, (inputs.params, inputs.prompt, valid, jax.random.key(0)), count, count)
 
 
-def _make_scoring(case: Case, dtype: jnp.dtype) -> _Program | int:
-    decoder, params, _ = _make_inputs(case, dtype)
+def _make_scoring(case: Case, inputs: _Inputs) -> _Program | int:
     length = case.response_length
 
     def score(params: Any, rows: Sequences) -> jax.Array:
-        return response_log_probs(decoder, params, rows, response_length=length, chunk_size=_CHUNK)
+        return response_log_probs(inputs.decoder, params, rows, response_length=length, chunk_size=_CHUNK)
 
-    return _compile(score, (params, _make_sequences(case)), *_count_tokens(case))
+    return _compile(score, (inputs.params, _make_sequences(case)), *_count_tokens(case))
 
 
-def _make_learning(case: Case, dtype: jnp.dtype) -> _Program | int:
-    update, shapes = make_case_update(case, dtype)
+def _make_learning(case: Case, inputs: _Inputs) -> _Program | int:
+    update, shapes = make_case_update(case, inputs.decoder.dtype)
     compiled = jax.jit(update, donate_argnums=0).lower(*shapes)
     clock = time.perf_counter()
     program = compiled.compile()
@@ -171,15 +178,16 @@ def _make_learning(case: Case, dtype: jnp.dtype) -> _Program | int:
     needed = _count_bytes(program)
     if needed > _ROOM * device_bytes():
         return needed
-    learner, _, _, *rewards = jax.tree.map(
+    of_learner, frozen, _, *of_rewards = shapes
+    learner, rewards = jax.tree.map(
         lambda leaf: (
             jax.random.key(0) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jnp.zeros(leaf.shape, leaf.dtype)
         ),
-        shapes,
+        (of_learner.replace(trained=None), of_rewards),
     )
-    params = _make_inputs(case, dtype)[1]
-    held = [learner.replace(trained=params)]  # it is donated, and each call gives the next
-    frozen = shapes[1]._replace(reference=jax.tree.map(jnp.copy, params))
+    # The learner is donated, and each call gives the next.
+    held = [learner.replace(trained=jax.tree.map(jnp.copy, inputs.params))]
+    frozen = frozen._replace(reference=inputs.params)
     rows = _make_sequences(case)
 
     def run() -> Any:
@@ -189,12 +197,12 @@ def _make_learning(case: Case, dtype: jnp.dtype) -> _Program | int:
     return _Program(run, seconds, *_count_tokens(case))
 
 
-def _make_inputs(case: Case, dtype: jnp.dtype) -> tuple[Decoder, Any, jax.Array]:
+def _make_inputs(case: Case, dtype: jnp.dtype) -> _Inputs:
     """The decoder, random parameters, and one prompt."""
     decoder = Decoder(make_architecture_of_shape(case.shape, case.vocab_size), dtype, remat=True)
     nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     params = jax.jit(decoder.init)(jax.random.key(0), *nothing)["params"]
-    return decoder, params, jax.random.randint(jax.random.key(1), (1, PROMPT_LENGTH), 0, case.vocab_size)
+    return _Inputs(decoder, params, jax.random.randint(jax.random.key(1), (1, PROMPT_LENGTH), 0, case.vocab_size))
 
 
 def _make_sequences(case: Case) -> Sequences:

@@ -8,6 +8,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ import haepo_jax
 from haepo_jax.config import differing_fields, from_config_dict, to_json
 from haepo_jax.config.sweep import from_record
 from haepo_jax.errors import ConfigError
+from haepo_jax.population import memory
 from haepo_jax.runs import checksums
 from haepo_jax.runs.evaluation import measure
 from haepo_jax.runs.experiment import run_sweep
 from haepo_jax.runs.files import read_identity, read_record, read_summary
 from haepo_jax.runs.metrics.reader import read_rows
 from haepo_jax.runs.older_versions import upgrade_arrays, upgrade_config, upgrade_structure, upgrade_summary
+from haepo_jax.runs.placement import Placement, place_groups
 from haepo_jax.runs.states import load_states
 
 DATA = Path(__file__).parents[1] / "data" / "run_of_0.1.tar.gz"
@@ -72,6 +75,26 @@ def test_a_run_of_0_1_resumes_to_what_it_ends_with_where_nothing_stops_it(folder
     # From now on an update that changes is refused again.
     assert {program["haepo_jax"] for program in read_identity(workdir)["programs"].values()} == {haepo_jax.__version__}
     assert read_identity(workdir)["haepo_jax"] == "0.1.0"
+
+
+def test_a_run_of_before_the_device_cut_programs_keeps_its_cut_and_its_precision(workdir, tmp_path, monkeypatch):
+    """Here as on a device that would choose another cut for a run that begins."""
+    noted, record = (json.loads((workdir / name).read_text()) for name in ("placement.json", "config.json"))
+    assert not {"piece_rows", "unrolled_steps"} & noted.keys() and "precision" not in record
+    monkeypatch.setattr(memory, "ROWS", 256)
+    monkeypatch.setattr(memory, "_UNROLLED_STEPS", {jax.default_backend(): 5})
+    sweep = from_record(read_record(workdir))
+    for folder, cut in ((workdir, (128, 1)), (tmp_path / "new", (256, 5))):
+        populations, keeps = place_groups(folder, sweep, Placement())
+        assert {(each.config.piece_rows, each.config.unrolled_steps) for each in populations} == {cut}
+        assert {each.config.precision for each in populations} == {"default"}
+        assert tuple({*keeps[name].values()} for name in ("piece_rows", "unrolled_steps")) == ({cut[0]}, {cut[1]})
+
+
+def test_another_precision_than_that_of_a_run_of_before_is_refused(workdir):
+    sweep = from_record(read_record(workdir) | {"precision": "float32"})
+    with pytest.raises(ConfigError, match=r"another config: precision \(was default, now float32\); use another"):
+        run_sweep(sweep, workdir)
 
 
 def test_a_finished_run_of_0_1_is_complete(folder, workdir):
