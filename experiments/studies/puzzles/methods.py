@@ -78,12 +78,11 @@ _OF_RESPONSES = (
     _make("vespo", "VESPO", "vespo"),
     _make("rloo", "RLOO", "rloo"),
     _make("gvpo", "GVPO", "gvpo", {**_TWO_RATES, "gvpo.beta": (0.1, 1.0)}),
+    _make("listwise", "listwise", "listwise", {**_TWO_RATES, "listwise.beta": (0.1, 1.0)}),
     _make("vmpo", "V-MPO", "vmpo", {**_TWO_RATES, "vmpo.temperature_bound": (0.1, 0.5)}),
 )
 METHODS = (HAEPO, *_OTHER_HAEPO, DAPO, *_OF_STEPS, *_OF_RESPONSES)
-COMPARED = tuple(
-    method for method in METHODS if method.name in ("haepo_dual", "haepo_ess", "dapo", "grpo")
-)
+COMPARED = tuple(method for method in METHODS if method.name in ("haepo_dual", "haepo_ess", "dapo", "grpo"))
 """Those of a study that takes an hour; all of them take four times as long."""
 PANELS: Mapping[str, tuple[Method, ...]] = {
     "HAEPO": (HAEPO, *_OTHER_HAEPO, DAPO),
