@@ -56,7 +56,7 @@ def test_settings_are_tried_on_the_tuning_seed_and_judged_by_the_last_looks(tmp_
     assert {config.seed for _, config in asked} == {TUNING_SEED}
     assert {folder.parent for folder, _ in asked} == {tmp_path / f"seed{TUNING_SEED}" / "rl"}
     assert [score for _, score in tuned.tried] == pytest.approx([0.3, 0.5, 0.4, -np.inf])
-    assert tuned.chosen == {"rl.optimizer.learning_rate": 1e-4}
+    assert tuned.chosen == DAPO.settings()[1]
 
 
 def test_nothing_is_tuned_for_a_quick_look(tmp_path, asked):
