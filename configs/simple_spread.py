@@ -12,13 +12,18 @@ from haepo_jax.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """8 seeds of a million environment steps each, in updates of at least 3,328: 128 episodes of 26 steps."""
+    """8 seeds of a million environment steps each, in updates of 64 environments x 26 steps, an episode each."""
     config = default_config()
     config.env = "jaxmarl:MPE_simple_spread_v3"
     config.num_seeds = 8
-    config.num_trajectories = 128
-    config.min_batch_steps = 3328
     config.max_env_steps = 1_000_000
-    config.num_updates = -(-config.max_env_steps // config.min_batch_steps)
-    config.haepo.joint = "joint"
+    config.num_trajectories = 64
+    config.min_batch_steps = None
+    config.haepo.num_steps = 26
+    config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
+    config.discount = 0.99
+    config.exploration.persistences = ()
+    config.haepo.segment_length = 1
+    config.haepo.bootstrap = "value"
+    config.haepo.target_effective_sample_size = 0.8
     return config
