@@ -7,8 +7,8 @@ python -m experiments.tldr --config=configs/puzzles.py --workdir=runs/puzzle --s
 python -m experiments.tldr --config=configs/puzzles.py --workdir=runs/puzzle --stage=evaluate \
     --config.evaluation.num_samples=16 --config.data.test_prompts=runs/puzzles/data/test/learnt.jsonl
 
-Takes about 2 minutes for `sft` and 1 for `rl` on 2 idle CPU cores. Expect that `sft` solves 0.22 of the test puzzles by
-answers that it samples, and `rl` 0.24 after it; docs/puzzles.md has each method's.
+Takes about 2 minutes for `sft` and 1 for `rl` on 2 idle CPU cores. Expect that `sft` solves 0.22 of the test puzzles
+by answers that it samples, and `rl` 0.24 after it; docs/puzzles.md has each method's.
 """
 
 import ml_collections
