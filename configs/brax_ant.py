@@ -2,10 +2,10 @@
 
 python -m experiments.train --config=configs/brax_ant.py --workdir=runs/brax_ant
 
-Needs pip install -e '.[brax]'. Takes 13 minutes on one CPU core, a million environment steps for each of 4 seeds. Expect
-a mean return of -18 over the last 10 updates, and -39 to -9 from single seeds: in so few steps the ant learns not to
-waste its strength, and does not walk. The columns reward_forward, reward_survive, reward_ctrl and reward_contact are
-the parts of the return.
+Needs pip install -e '.[brax]'. Takes 13 minutes on one CPU core, a million environment steps for each of 4 seeds.
+Expect a mean return of -18 over the last 10 updates, and -39 to -9 from single seeds: in so few steps the ant learns
+not to waste its strength, and does not walk. The columns reward_forward, reward_survive, reward_ctrl and
+reward_contact are the parts of the return.
 """
 
 import ml_collections
