@@ -4,10 +4,6 @@ Runs where TRL is installed, or with the interpreter named in HAEPO_TORCH_PYTHON
 one has. What they do otherwise is said beside the case: there the numbers are equal after it is taken into account.
 """
 
-import importlib.util
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import jax
@@ -15,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import library_losses
+from helpers.torch_python import find_python, run_script
 
 import haepo_jax.losses as hj
 from haepo_jax.losses import presets
@@ -235,23 +232,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the libraries' impo
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory):
     """What the libraries make of the batch; or skips and says why."""
-    if importlib.util.find_spec("torch") and importlib.util.find_spec("trl"):
-        python = sys.executable
-    elif not (python := os.environ.get("HAEPO_TORCH_PYTHON", "")):
-        pytest.skip(
-            "torch and trl are not installed here; set HAEPO_TORCH_PYTHON to an interpreter that has torch and one of "
-            f"{', '.join(library_losses.LIBRARIES)}"
-        )
+    python = find_python("torch", "trl", needs=f"torch and one of {', '.join(library_losses.LIBRARIES)}")
     folder = tmp_path_factory.mktemp("libraries")
     np.savez(folder / "batch.npz", **vars(BATCH))
-    done = subprocess.run(
-        [python, library_losses.__file__, folder / "batch.npz", folder / "outputs.npz"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=480,
-    )
+    done = run_script(python, library_losses.__file__, folder / "batch.npz", folder / "outputs.npz", timeout=480)
     assert done.returncode == 0, done.stderr
     return dict(np.load(folder / "outputs.npz"))
 

@@ -79,16 +79,16 @@ def count_in_turn(text):
 
 def test_a_careless_example_works_from_left_to_right(tmp_path):
     write(tmp_path, seed=1, **COUNTS, careless=1.0)
-    careful = {row["prompt"]: row for row in read(tmp_path, "examples")}
+    careless = {row["prompt"]: row for row in read(tmp_path, "examples")}
     write(tmp_path, seed=1, **COUNTS, careless=0.0)
     for right in read(tmp_path, "examples"):
-        row = careful[right["prompt"]]
+        row = careless[right["prompt"]]
         if row["puzzle"] == "arithmetic":
             assert int(row["completion"]) == count_in_turn(row["prompt"].removesuffix("="))
             assert row["answer"] == right["completion"]
         else:
             assert row["completion"] == right["completion"].replace("(", "").replace(")", "")
-    wrong = {kind: sum(not is_right(row) for row in careful.values() if row["puzzle"] == kind) for kind in LEVELS}
+    wrong = {kind: sum(not is_right(row) for row in careless.values() if row["puzzle"] == kind) for kind in LEVELS}
     assert min(wrong.values()) > 0
 
 

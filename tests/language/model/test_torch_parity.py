@@ -4,10 +4,6 @@ Runs where torch and transformers are installed, or with the interpreter named i
 """
 
 import functools
-import importlib.util
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import torch_logits
 from helpers.numpy_decoder import ARCHITECTURES, NEWER, random_params
+from helpers.torch_python import find_python, run_script
 
 from haepo_jax.language.model.decoder import Decoder
 from haepo_jax.language.model.hugging_face.folder import TokenIds, read_model, write_model
@@ -32,12 +29,7 @@ OURS = {
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """Their models and ours, with the outputs that the torch implementation gives; or skips and says why."""
-    if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
-        python = sys.executable
-    elif not (python := os.environ.get("HAEPO_TORCH_PYTHON", "")):
-        pytest.skip(
-            "torch and transformers are not installed here; set HAEPO_TORCH_PYTHON to an interpreter that has them"
-        )
+    python = find_python("torch", "transformers")
     theirs, ours = (tmp_path_factory.mktemp(name) for name in ("theirs", "ours"))
     for name, options in OURS.items():
         stem = name.removesuffix("_sharded").removesuffix("_bfloat16").removesuffix("_classifier")
@@ -45,14 +37,7 @@ def folders(tmp_path_factory):
         params = random_params(Decoder(arch))
         write_model(ours / name, arch, params, token_ids=TokenIds(eos=1, pad=0), **options)
         np.savez(ours / f"{name}.npz", **torch_logits.inputs(arch.vocab_size))
-    done = subprocess.run(
-        [python, torch_logits.__file__, theirs, ours],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=480,
-    )
+    done = run_script(python, torch_logits.__file__, theirs, ours, timeout=480)
     assert done.returncode == 0, done.stderr
     return theirs, ours
 

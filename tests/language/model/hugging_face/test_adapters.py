@@ -5,12 +5,8 @@ HAEPO_TORCH_PYTHON.
 """
 
 import functools
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +16,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from helpers import peft_logits
 from helpers.numpy_decoder import ARCHITECTURES, NEWER, random_params
+from helpers.torch_python import find_python, run_script
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.model.decoder import Adapter, Decoder
@@ -164,12 +161,7 @@ def test_a_folder_without_an_adapter_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def by_peft(tmp_path_factory):
     """Models with adapters of ours, and PEFT's outputs with ours and with some of its own; or skips and says why."""
-    if all(importlib.util.find_spec(name) for name in ("torch", "transformers", "peft")):
-        python = sys.executable
-    elif not (python := os.environ.get("HAEPO_TORCH_PYTHON", "")):
-        pytest.skip(
-            "torch, transformers and peft are not here; set HAEPO_TORCH_PYTHON to an interpreter that has them"
-        )
+    python = find_python("torch", "transformers", "peft")
     folder = tmp_path_factory.mktemp("peft")
     for name in peft_logits.MODELS:
         architecture = ARCHITECTURES[name]
@@ -178,14 +170,7 @@ def by_peft(tmp_path_factory):
         write_adapter(
             folder / name / "ours", architecture, adapter_of(name), ADAPTER, base=str(folder / name / "base")
         )
-    done = subprocess.run(
-        [python, peft_logits.__file__, folder],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=240,
-    )
+    done = run_script(python, peft_logits.__file__, folder, timeout=240)
     if done.returncode == peft_logits.NO_PEFT:
         pytest.skip("the interpreter named in HAEPO_TORCH_PYTHON has no peft")
     assert done.returncode == 0, done.stderr
