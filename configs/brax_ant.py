@@ -25,7 +25,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.max_env_steps = 1_000_000
     config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
     config.discount = 0.99
-    config.exploration.persistences = ()
     config.policy.activation = "relu"
     config.haepo.segment_length = 1
     config.haepo.bootstrap = "value"

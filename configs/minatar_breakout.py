@@ -22,7 +22,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.haepo.num_steps = 128
     config.num_updates = -(-config.max_env_steps // (config.num_trajectories * config.haepo.num_steps))
     config.discount = 0.99
-    config.exploration.persistences = ()
     config.policy.activation = "relu"
     config.optimizer.learning_rate = 5e-3
     config.optimizer.schedule = "linear"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments.cli import arguments, command_line
+from experiments.cli import arguments, command_line, config_file
+from experiments.cli.shipped_configs import list_configs
 from haepo_jax.config import ALGORITHMS, from_config_dict, setting_names
 from haepo_jax.config.reads import set_and_unread, unread, unread_by_all
 from haepo_jax.config.settings import FIELDS
@@ -16,6 +17,7 @@ ARGUMENTS = {"haepo.score_kwargs", "haepo.score_params"}  # of a score from outs
 REFERENCES = {"haepo.reference_period", "haepo.reference_decay"}
 OF_SCHEDULES = {name for name, field in FIELDS.items() if of_coefficient(field)}
 OF_SEGMENTS = {f"haepo.{name}" for name in haepo_segments.find_unread(HaepoConfig())}
+OF_LANGUAGE = {"puzzles", "tldr_generated", "tldr_pythia", "tldr_qwen3"}  # they serve several methods
 OF_A_CHOICE = {name for name, field in FIELDS.items() if field.metadata.get("only_with")}
 
 
@@ -201,6 +203,16 @@ def test_a_config_file_that_serves_several_methods_gets_a_word_of_what_it_sets_i
     assert capsys.readouterr().out == (
         "The config file sets haepo.temperature, haepo.kl_coef, which nothing reads, as config.algorithm is ppo.\n"
     )
+
+
+@pytest.mark.parametrize("name", sorted({*list_configs()} - OF_LANGUAGE))
+def test_a_shipped_config_sets_nothing_in_vain(monkeypatch, capsys, name):
+    given(monkeypatch)
+    values = config_file.load(name, (), {})
+    values.pop("search", None)
+    config = from_config_dict(values)
+    command_line.check_read([config], config.sweep)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_seed_of_a_search_that_draws_nothing_is_refused(monkeypatch):
