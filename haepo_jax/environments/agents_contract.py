@@ -112,8 +112,8 @@ def _check_kinds(environment: MultiAgentEnvironment) -> None:
     number = environment.num_agents
     if not told or (kinds and (len(members) != number or set(members) != set(range(number)))):
         raise ConfigError(
-            f"env {environment.name} has kinds {quoted(kinds)}; they must hold each number of its {number} agents once, "
-            "as tuples of numbers by the name of their kind."
+            f"env {environment.name} has kinds {quoted(kinds)}; they must hold each number of its {number} agents "
+            "once, as tuples of numbers by the name of their kind."
         )
     for kind in kinds:
         check_reported_name(f"env {environment.name}", name_return(kind))

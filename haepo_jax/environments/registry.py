@@ -216,7 +216,7 @@ def _made_outside(
 
 def _adapted(name: str, made: Any) -> Environment | MultiAgentEnvironment:
     if isinstance(made, Game):
-        with components.failures_named(f"env {name}"):
+        with components.failures_named(f"env {made.name}"):
             made = play_against(made)
     if isinstance(made, Environment | MultiAgentEnvironment):
         return _held(made)

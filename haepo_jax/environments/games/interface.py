@@ -35,8 +35,8 @@ class Game(NamedTuple):
     get_rewards: Callable[[Any], jax.Array]
     """`state -> [2]` float32, what the last move has brought each player."""
     observe: Callable[[Any, int], jax.Array]
-    """`(state, player) -> [*observation_shape]`, the board as this player sees it, whoever's turn it is: its own pieces
-    in one place and the other one's in another, so that one policy plays for both."""
+    """`(state, player) -> [*observation_shape]`, the board as this player sees it, in anyone's turn: its own pieces
+    in one plane and the other one's in another, so that one policy plays for both."""
     find_legal: Callable[[Any], jax.Array]
     """`state -> [num_actions]` boolean, the moves of the player whose turn it is: one at least, all once the game is
     over."""
