@@ -33,7 +33,7 @@ def make_trained_player(
         policy = load_policy(workdir, member, checkpoint)
     except ConfigError as error:
         raise ConfigError(
-            f"The opponent that config.self_play.opponents_kwargs names is not there: {error}"
+            f"The opponent of config.self_play.opponents_kwargs cannot be loaded: {error}"
         ) from error
     if policy.remembers:
         raise ConfigError(

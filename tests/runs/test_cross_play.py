@@ -145,7 +145,7 @@ def test_a_policy_of_another_run_is_an_opponent(finished, tmp_path):
 
 
 def test_a_policy_that_cannot_be_an_opponent_is_refused_as_what_it_is_to_be(tmp_path, monkeypatch):
-    named = r"opponent that config\.self_play\.opponents_kwargs names is not there: --workdir .* holds no"
+    named = r"opponent of config\.self_play\.opponents_kwargs cannot be loaded: --workdir .* holds no"
     with pytest.raises(ConfigError, match=named):
         opponents.make_trained_player(str(tmp_path / "gone"))
     monkeypatch.setattr(opponents, "load_policy", lambda *_: SimpleNamespace(remembers=True))
