@@ -188,9 +188,7 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, logger, p
 
 
 @pytest.mark.parametrize("text", [None, "raise RuntimeError('no protobuf')"])
-def test_a_folder_named_as_a_package_is_none_and_one_that_cannot_be_imported_is_refused(
-    tmp_path, monkeypatch, text
-):
+def test_a_folder_named_as_a_package_is_none_and_one_that_cannot_be_imported_is_refused(tmp_path, monkeypatch, text):
     (tmp_path / "wandb").mkdir()
     if text is not None:
         (tmp_path / "wandb" / "__init__.py").write_text(text)

@@ -54,8 +54,8 @@ def collect_curves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Collects the returns of a point's members.
 
-    A member that has diverged has the worst final return from there on, one that has stopped its last return. An update
-    in which no episode has ended has the return of the one before, and NaN where none has ended yet.
+    A member that has diverged has the worst final return from there on, one that has stopped its last return. An
+    update in which no episode has ended has the return of the one before, and NaN where none has ended yet.
 
     Args:
       sweep: the records.
