@@ -106,7 +106,7 @@ def write_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     write_file(folder / WEIGHTS, lambda path: _save(tensors, path))
-    write_file(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))
+    write_file(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8"))
 
 
 def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapter, Params]:
