@@ -143,8 +143,9 @@ class Judge:
             self._wind_up()
 
     def _wind_up(self) -> None:
-        with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # of a stderr that is closed
-            faulthandler.dump_traceback_later(self._timeout + _GRACE_SECONDS, exit=True, file=sys.__stderr__)
+        if sys.__stderr__ is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                faulthandler.dump_traceback_later(self._timeout + _GRACE_SECONDS, exit=True, file=sys.__stderr__)
 
 
 class _Call:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -104,8 +104,8 @@ def make_answering(
         width = find_width(valid, texts.query_length) if own else texts.query_length
         return context.place(Prompts(*(trim(array, texts.query_length, width) for array in (tokens, valid))))
 
-    def read(rows: np.ndarray, given: Rollout) -> Answers:
-        given = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows) * sampling.num_samples], given)
+    def read(rows: np.ndarray, answered: Rollout) -> Answers:
+        given: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows) * sampling.num_samples], answered)
         asked = ask_about([prompts.rows[row] for row in rows], given.samples, tokenizer)
         by_function = judge.ask(asked).wait()
         reward = given.reward
