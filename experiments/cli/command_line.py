@@ -187,8 +187,8 @@ def _check_kind(values: Mapping[str, Any], example: str) -> None:
         if section in values and not _has_section(section):
             takes = " and ".join(launch.word_calls(f"python -m experiments.{name}") for name in commands)
             raise ConfigError(
-                f"--config={quoted(FLAGS.config)[1:-1]} is a config of {kind}, for {takes}; this command takes others, "
-                f"such as --config={example}."
+                f"--config={quoted(FLAGS.config)[1:-1]} is a config of {kind}, for {takes}; this command takes "
+                f"others, such as --config={example}."
             )
 
 
