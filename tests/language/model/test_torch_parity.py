@@ -65,7 +65,7 @@ def assert_parity(folder, name):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=3e-5)
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exact_products")]
 
 
 @pytest.mark.parametrize("name", torch_logits.CASES)
