@@ -32,9 +32,7 @@ def make_trained_player(
     try:
         policy = load_policy(workdir, member, checkpoint)
     except ConfigError as error:
-        raise ConfigError(
-            f"The opponent of config.self_play.opponents_kwargs cannot be loaded: {error}"
-        ) from error
+        raise ConfigError(f"The opponent of config.self_play.opponents_kwargs cannot be loaded: {error}") from error
     if policy.remembers:
         raise ConfigError(
             f"The policy of member {member} of {workdir} remembers the episode, which an opponent from another run "
