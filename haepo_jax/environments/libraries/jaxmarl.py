@@ -54,8 +54,8 @@ def find(name: str) -> Callable[..., Any]:
 def adapt(name: str, env: Any) -> MultiAgentEnvironment:
     """Makes it a `MultiAgentEnvironment`: agents in the order of the library, with rewards of their own.
 
-    A limit of time is no end of the task, but for the switch riddle, whose days are counted: to wait beyond the last one
-    must not look as good as to tell. `world_state` among the observations is what a central critic sees. Where
+    A limit of time is no end of the task, but for the switch riddle, whose days are counted: to wait beyond the last
+    one must not look as good as to tell. `world_state` among the observations is what a central critic sees. Where
     the library has shaped rewards beside the true ones, the number `shaping` says how much of them is added.
     """
     agents = list(env.agents)
