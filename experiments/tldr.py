@@ -53,7 +53,7 @@ def main() -> int:
 
     if stage == "evaluate":
         evaluation.evaluate(config, workdir)
-        print((workdir / "evaluation.json").read_text(), end="")
+        print((workdir / "evaluation.json").read_text(encoding="utf-8"), end="")
         return 0
     if stage == "memory":
         from experiments.studies.tldr import reproduction
@@ -69,7 +69,7 @@ def main() -> int:
     done = run(config, workdir, checkpoint_seconds=flags.FLAGS.checkpoint_seconds, loggers=flags.FLAGS.loggers)
     update = status.find_divergence(folder)
     if done:
-        print((folder / "summary.json").read_text(), end="")
+        print((folder / "summary.json").read_text(encoding="utf-8"), end="")
     elif update is None:
         print(f"{folder} is complete already; nothing to do.")
     else:

@@ -75,3 +75,10 @@ def _disk(request):
         if not request.config.option.optimized:
             patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="module")
+def exact_products():
+    """Products have all bits of float32, for what loses more in many layers or updates than a tolerance can allow."""
+    with jax.default_matmul_precision("float32"):
+        yield

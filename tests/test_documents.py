@@ -34,6 +34,7 @@ def blocks(document):
 RUN = {
     **{("docs/components.md", k): () for k in range(10)},
     ("docs/agents.md", 0): (),
+    ("docs/self_play.md", 0): (),
     ("docs/environments.md", 0): (),
     ("README.md", 0): (),
     ("README.md", 1): (),

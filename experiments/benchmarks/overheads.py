@@ -135,7 +135,7 @@ def _attempt(sweep: Sweep, *, checkpoint_seconds: float) -> dict[str, Any]:
     """Reads from provenance how long a run took from its first update to its last."""
     folder = Path(tempfile.mkdtemp())
     run_sweep(sweep, folder / "run", checkpoint_seconds=checkpoint_seconds)
-    (attempt,) = json.loads((folder / "run" / "provenance.json").read_text())
+    (attempt,) = json.loads((folder / "run" / "provenance.json").read_text(encoding="utf-8"))
     shutil.rmtree(folder)
     return attempt
 

@@ -23,7 +23,7 @@ from haepo_jax import components
 from haepo_jax.config import ExperimentConfig, from_config_dict
 from haepo_jax.config.meanings import Setting, settings_of
 from haepo_jax.config.reads import OFFERED, list_of_agents, set_and_unread, unread, unread_by_all, why_unread
-from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError
+from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, quoted
 from haepo_jax.fields import leaves
 from haepo_jax.runtime import compilation_cache, processes, signals, startup, streams
 from haepo_jax.runtime.paths import folder
@@ -39,6 +39,8 @@ _given = arguments.Arguments((), asks_for_help=False)
 """The arguments of the command besides its own flags."""
 
 
+_KINDS = {"env": ("runs on environments", ("train", "sweep")), "rl": ("language models", ("tldr",))}
+"""By a setting or section that configs of this kind alone have: what they are of, and the commands that take them."""
 _SHARED = ("loggers", "logged_members")
 """Flags that several commands take, beside config and workdir."""
 _NO_DEVICES = "Unable to initialize backend"  # as JAX begins to say of devices that are not there
@@ -174,7 +176,25 @@ def read_config_values(example: str = "cartpole") -> dict[str, Any]:
         if given:
             raise ConfigError(f"--config.{given[0].name} needs --config=FILE, the config that it changes.")
         raise ConfigError(f"--config is missing: give a shipped config or a config file, such as --config={example}.")
-    return config_file.load(FLAGS.config, given, _settings())
+    values = config_file.load(FLAGS.config, given, _settings())
+    _check_kind(values, example)
+    return values
+
+
+def _check_kind(values: Mapping[str, Any], example: str) -> None:
+    """Refuses a config of environments where one of language models is read, and the other way round."""
+    for section, (kind, commands) in _KINDS.items():
+        if section in values and not _has_section(section):
+            takes = " and ".join(launch.word_calls(f"python -m experiments.{name}") for name in commands)
+            raise ConfigError(
+                f"--config={quoted(FLAGS.config)[1:-1]} is a config of {kind}, for {takes}; this command takes "
+                f"others, such as --config={example}."
+            )
+
+
+def _has_section(section: str) -> bool:
+    """Whether the command's config has this setting or group of settings."""
+    return any(name == section or name.startswith(f"{section}.") for name in _settings())
 
 
 def check_read(
@@ -293,7 +313,7 @@ def _parse(argv: list[str]) -> None:
         own = [FLAGS[name] for name in ("config", "workdir", *_list_own_flags(), *_SHARED) if name in FLAGS]
         purpose = launch.word_calls(sys.modules["__main__"].__doc__ or "")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else flag_help.WIDEST
-        print(flag_help.format_help(purpose, own, settings, list_configs() if settings else (), width))
+        print(flag_help.format_help(purpose, own, settings, _list_own_configs() if settings else (), width))
         sys.exit(0)
 
 
@@ -301,6 +321,11 @@ def _skip_storage_noise(unraisable: "sys.UnraisableHookArgs") -> None:
     """Leaves out tracebacks of the storage library's event loop after it failed: the failure has its sentence."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
+
+
+def _list_own_configs() -> list[str]:
+    """The shipped configs that the command takes."""
+    return list_configs(of_language=_has_section("rl"))
 
 
 def _list_own_flags() -> list[str]:

@@ -6,6 +6,8 @@ import haepo_jax
 from haepo_jax.errors import suggestion
 
 _PACKAGE = Path(haepo_jax.__file__).parent
+_LANGUAGE = "haepo_jax.language"
+"""What the configs of language models import, and no other."""
 
 
 def find_config(name: str) -> Path | None:
@@ -17,9 +19,17 @@ def find_config(name: str) -> Path | None:
     return _folder() / f"{name}.py" if name in list_configs() else None
 
 
-def list_configs() -> list[str]:
-    """Lists the names of the shipped configs."""
-    return sorted(path.relative_to(_folder()).with_suffix("").as_posix() for path in _folder().rglob("*.py"))
+def list_configs(*, of_language: bool | None = None) -> list[str]:
+    """Lists the names of the shipped configs.
+
+    Args:
+      of_language: whether those of language models alone, or those of environments alone; both by default.
+    """
+    return sorted(
+        path.relative_to(_folder()).with_suffix("").as_posix()
+        for path in _folder().rglob("*.py")
+        if of_language is None or (_LANGUAGE in path.read_text(encoding="utf-8")) == of_language
+    )
 
 
 def suggest_config(given: str) -> str:

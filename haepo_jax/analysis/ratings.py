@@ -24,8 +24,17 @@ class Ratings(NamedTuple):
 
     values: np.ndarray
     """`[N]` float64."""
-    errors: np.ndarray
-    """`[N]` float64, the standard errors of the ratings, of the curvature at the maximum."""
+    covariance: np.ndarray
+    """`[N, N]` float64, of the curvature at the maximum."""
+
+    def compare_with(self, player: int) -> tuple[np.ndarray, np.ndarray]:
+        """Computes how far each player is above one of them, and the standard error of that, both `[N]`.
+
+        The error of a difference is not that of a rating: how far all of them are from 0 is known by the prior alone.
+        """
+        spread = np.diag(self.covariance)
+        variances = spread + spread[player] - 2 * self.covariance[player]
+        return self.values - self.values[player], np.sqrt(np.maximum(variances, 0))
 
 
 def rate(points: np.ndarray, *, prior_games: float = 1.0) -> Ratings:
@@ -80,7 +89,7 @@ def rate(points: np.ndarray, *, prior_games: float = 1.0) -> Ratings:
         while evaluate(ratings + share * step) < before and share > 1e-12:  # Newton alone may go too far
             share /= 2
         ratings = ratings + share * step
-    return Ratings(ratings, np.sqrt(np.diag(np.linalg.inv(differentiate(ratings)[1]))))
+    return Ratings(ratings, np.linalg.inv(differentiate(ratings)[1]))
 
 
 def _log_odds_to_log_chance(odds: np.ndarray) -> np.ndarray:

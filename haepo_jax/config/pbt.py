@@ -72,7 +72,8 @@ def arrange(config: ExperimentConfig, num_points: int, num_seeds: int) -> Iterat
       training.
 
     Raises:
-      ConfigError: the seeds cannot be divided so, a population would have one member, or no setting can change.
+      ConfigError: the seeds cannot be divided so, a population would have one member, or members copy one another and
+        no setting can change.
 
     Example:
       >>> from haepo_jax.config import from_config_dict
@@ -84,7 +85,7 @@ def arrange(config: ExperimentConfig, num_points: int, num_seeds: int) -> Iterat
     if not is_population_based(config):
         yield from ((point, seed, None) for point in range(num_points) for seed in range(num_seeds))
         return
-    if not any(low < high for low, high in bounds_of(config).values()):
+    if config.pbt.fraction and not any(low < high for low, high in bounds_of(config).values()):
         raise ConfigError(
             "config.pbt.every is set, and no setting can change: name one in config.pbt.perturb, such as "
             "config.pbt.perturb.optimizer.learning_rate=(1e-4,1e-2), or sweep one."

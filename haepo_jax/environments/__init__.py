@@ -6,6 +6,7 @@ This is the only part of the package that knows gymnax; it is imported in `gymna
 from haepo_jax.environments.adapter import check_param, check_params
 from haepo_jax.environments.agents import AgentsStep, MultiAgentEnvironment, Seen, View
 from haepo_jax.environments.bandits import bernoulli_arm_means, gaussian_arm_means
+from haepo_jax.environments.games.interface import Game
 from haepo_jax.environments.interface import ActionSpace, Box, Discrete, Environment, MultiDiscrete, Step
 from haepo_jax.environments.registry import environment_names, make, make_agents
 
@@ -15,6 +16,7 @@ __all__ = [
     "Box",
     "Discrete",
     "Environment",
+    "Game",
     "MultiAgentEnvironment",
     "MultiDiscrete",
     "Seen",

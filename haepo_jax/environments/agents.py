@@ -116,8 +116,9 @@ def as_lanes(agents: MultiAgentEnvironment, seen: Seen | None = None) -> Environ
 
     Returns:
       It has `num_agents` N; observations `[N, *O]`, rewards, ends and info metrics `[N]` and actions `[N]` or
-      `[N, A]`, its shapes being those of one lane. A lane's observation is a vector of the parts that
-      `Environment.parts` describes or, where there is the agent's own alone, as that is.
+      `[N, A]`, its shapes being those of one lane; where N is 1 none of them has the leading axis, as of any
+      environment of one agent. A lane's observation is a vector of the parts that `Environment.parts` describes or,
+      where there is the agent's own alone, as that is.
 
     Example:
       >>> from haepo_jax.environments.signals import make_signals
@@ -148,21 +149,25 @@ def as_lanes(agents: MultiAgentEnvironment, seen: Seen | None = None) -> Environ
             found.append(view.action_masks.astype(jnp.float32))
         return jnp.concatenate(found, axis=-1)
 
+    def of_lanes(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], tree) if number == 1 else tree
+
     def reset(params: Mapping[str, ArrayLike], key: jax.Array) -> tuple[Any, jax.Array]:
         state, view = agents.reset(params, key)
-        return state, observe(view)
+        return state, of_lanes(observe(view))
 
     def step(params: Mapping[str, ArrayLike], key: jax.Array, state: Any, actions: jax.Array) -> Step:
-        after = agents.step(params, key, state, actions)
+        after = agents.step(params, key, state, jnp.asarray(actions)[None] if number == 1 else actions)
         ended = jnp.zeros(number, bool) if after.agents_done is None else after.agents_done
-        return Step(
-            after.state,
+        lanes = Step(
+            (),
             observe(after.view),
             after.rewards,
             ended | after.done,
             ended | after.terminated,
             {name: jnp.broadcast_to(value, (number,)) for name, value in after.info_metrics.items()},
         )
+        return of_lanes(lanes)._replace(state=after.state)
 
     return Environment(
         agents.name,

@@ -105,11 +105,15 @@ def _check_mask_size(environment: MultiAgentEnvironment) -> None:
 
 def _check_kinds(environment: MultiAgentEnvironment) -> None:
     kinds = environment.kinds
-    members = [i for group in kinds.values() for i in group] if isinstance(kinds, Mapping) else None
-    if members is None or (kinds and sorted(members) != list(range(environment.num_agents))):
+    told = isinstance(kinds, Mapping) and all(
+        isinstance(kind, str) and isinstance(members, tuple) for kind, members in kinds.items()
+    )
+    members = [i for group in kinds.values() for i in group] if told else []
+    number = environment.num_agents
+    if not told or (kinds and (len(members) != number or set(members) != set(range(number)))):
         raise ConfigError(
-            f"env {environment.name} has kinds {quoted(kinds)}; they must hold each number of its "
-            f"{environment.num_agents} agents once."
+            f"env {environment.name} has kinds {quoted(kinds)}; they must hold each number of its {number} agents "
+            "once, as tuples of numbers by the name of their kind."
         )
     for kind in kinds:
         check_reported_name(f"env {environment.name}", name_return(kind))

@@ -18,6 +18,7 @@ from haepo_jax.environments.agents_contract import check_agents
 from haepo_jax.environments.bandits import BernoulliBandit, GaussianBandit
 from haepo_jax.environments.contract import check_environment
 from haepo_jax.environments.games.against import play_against
+from haepo_jax.environments.games.interface import Game
 from haepo_jax.environments.games.lines import make_connect_four, make_tic_tac_toe
 from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries import aside, load_library
@@ -62,7 +63,7 @@ def make(name: Any, kwargs: Kwargs = (), seen: Seen | None = None) -> Environmen
     Args:
       name: a gymnax id, such as `CartPole-v1`, one of ours, such as `RandomWalk-haepo`, one of another library after
         its prefix, such as `navix:Navix-DoorKey-8x8-v0`, or `package.module:attribute` of what makes a gymnax
-        environment, an `Environment` or a `MultiAgentEnvironment`; or one of these four itself.
+        environment, an `Environment`, a `MultiAgentEnvironment` or a two-player `Game`; or one of these itself.
       kwargs: `(name, value)` pairs for the constructor of the environment: what decides shapes.
       seen: what the observation of each of several agents holds beside its own; `Seen()` by default.
 
@@ -174,7 +175,7 @@ def _made_of_library(
 
 
 def _make_outside(component: Any, kwargs: Kwargs, name: str | None = None) -> Environment | MultiAgentEnvironment:
-    if isinstance(component, Environment | MultiAgentEnvironment | gymnax.environment.Environment):
+    if isinstance(component, Environment | MultiAgentEnvironment | Game | gymnax.environment.Environment):
         return _adapted(type(component).__name__, component)
     factory = _load_outside(component)
     components.check_arguments("env", factory, kwargs=dict(kwargs))
@@ -203,17 +204,20 @@ def _made_outside(
         made = factory(**dict(kwargs))
     except (Exception, SystemExit) as error:
         raise _not_made(name, kwargs, error) from error
-    if isinstance(made, Environment | MultiAgentEnvironment):
+    if isinstance(made, Environment | MultiAgentEnvironment | Game):
         return _adapted(name, made._replace(name=name))
     if not isinstance(made, gymnax.environment.Environment):
         raise ConfigError(
             f"env {name} makes {quoted(made)}; it must make a gymnax environment or a "
-            "haepo_jax.environments Environment or MultiAgentEnvironment."
+            "haepo_jax.environments Environment, MultiAgentEnvironment or Game."
         )
     return _adapted(name, made)
 
 
 def _adapted(name: str, made: Any) -> Environment | MultiAgentEnvironment:
+    if isinstance(made, Game):
+        with components.failures_named(f"env {made.name}"):
+            made = play_against(made)
     if isinstance(made, Environment | MultiAgentEnvironment):
         return _held(made)
     with components.failures_named(f"env {name}", type(made)):

@@ -54,6 +54,8 @@ COMPARISONS = ("openai_comparisons", "trl_tldr_preference")
 PROMPTS = ("generated", "openai_tldr")
 GRADIENTS = ("smallest", "one_shot", "two_pass")
 POOLINGS = ("sum", "mean", "last")
+REWARD_MODEL = "reward_model"
+"""The reward model among the names of what gives rewards."""
 MOST, MOST_LAYERS = 2**24, 10_000
 """Of the sizes of a model, and of its layers: far above those of any model that exists."""
 LARGEST = 1e30
@@ -510,6 +512,11 @@ def _check_rewards(config: LanguageConfig) -> None:
         raise ConfigError(
             f"config.rl.rewards has two functions {twice[0]}, and metrics and arguments go by that name; give one of "
             "them another name."
+        )
+    if REWARD_MODEL in names:
+        raise ConfigError(
+            f"config.rl.rewards has a function {REWARD_MODEL}, and metrics and samples have what the reward model "
+            "gives under that name; give the function another one."
         )
     if rl.reward_weights and len(rl.reward_weights) != len(names):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""GRPO's kin: losses in the ratio of policy to behaviour policy, each by the name of its preset (`losses.presets`).
+"""GRPO's variants: losses in the policy ratio, each by the name of its preset (`losses.presets`).
 
 What they share is one objective; a method's level, shape and numbers are those of its preset, and what is its own here
 is the advantage. On language models each is a built-in method; on an environment, where the batch is one group, it is

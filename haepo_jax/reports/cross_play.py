@@ -29,7 +29,7 @@ class Rated(NamedTuple):
     elo: np.ndarray
     """`[N]`, in Elo points above random play."""
     elo_error: np.ndarray
-    """`[N]`, the standard error."""
+    """`[N]`, the standard error of that; 0 of random play itself."""
 
     @property
     def order(self) -> np.ndarray:
@@ -41,7 +41,8 @@ def rate_all(result: CrossPlay) -> Rated:
     """Computes the ratings of all players of a cross-play."""
     ratings = rate(result.points, prior_games=PRIOR_GAMES)
     random = next(k for k, player in enumerate(result.players) if player.name == RANDOM)
-    return Rated(result, ELO * (ratings.values - ratings.values[random]), ELO * ratings.errors)
+    above, errors = ratings.compare_with(random)
+    return Rated(result, ELO * above, ELO * errors)
 
 
 def write(workdir: StrPath, rated: Rated) -> Path:
@@ -86,11 +87,11 @@ def _list_ratings(rated: Rated) -> pyarrow.Table:
         name: pyarrow.array([getattr(player, name) for player in players], pyarrow.int64())
         for name in ("member", "seed", "update")
     }
-    share = rated.result.points.sum(axis=1) / rated.result.games.sum(axis=1)
+    values = {"elo": rated.elo, "elo_error": rated.elo_error, "points": rated.result.points_of_each}
     return pyarrow.table(
         {"player": [player.name for player in players]}
         | numbers
-        | {"elo": rated.elo[rated.order], "elo_error": rated.elo_error[rated.order], "points": share[rated.order]}
+        | {name: array[rated.order] for name, array in values.items()}
     )
 
 
@@ -119,13 +120,12 @@ def make_ratings_table(rated: Rated) -> Table:
     """Makes the table of the players, the strongest first, with their ends against those that stay the same."""
     result = rated.result
     anchors = [k for k, player in enumerate(result.players) if player.name in (RANDOM, PERFECT)]
-    games = int(result.games.max())
+    games, share = int(result.games.max()), result.points_of_each
     headings = ["player", "Elo", "error", "points"]
     headings += [f"won, drawn, lost against {result.players[k].name}" for k in anchors]
     table = make_table(f"{result.env}, {games} games of each pair; Elo points above random play", headings)
     for k in rated.order:
-        share = result.points[k].sum() / result.games[k].sum()
-        cells = [result.players[k].name, f"{rated.elo[k]:.0f}", f"{rated.elo_error[k]:.0f}", f"{share:.3f}"]
+        cells = [result.players[k].name, f"{rated.elo[k]:.0f}", f"{rated.elo_error[k]:.0f}", f"{share[k]:.3f}"]
         add_row(table, cells + [_describe_ends(result, k, anchor) for anchor in anchors])
     return table
 

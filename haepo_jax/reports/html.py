@@ -67,7 +67,8 @@ def render_document(title: str, header: str, parts: Iterable[str], more_style: s
       contents: HTML of the contents, which stay in view; a page of chapters has the script besides.
     """
     files = resources.files("haepo_jax.reports")
-    style = files.joinpath("page.css").read_text() + write_dark_rules("figure svg") + more_style
+    style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style += write_dark_rules("figure svg") + more_style
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -84,7 +85,7 @@ def render_document(title: str, header: str, parts: Iterable[str], more_style: s
             "<main>",
             *parts,
             "</main>",
-            *([f"<script>{files.joinpath('page.js').read_text()}</script>"] if contents else []),
+            *([f"<script>{script}</script>"] if contents else []),
             "</body>",
             "</html>",
             "",

@@ -41,7 +41,7 @@ def publish(directory: StrPath, report: Report) -> Path:
     report = dataclasses.replace(report, overview=draw_claims(report.sections, report.claims))
     page = directory / "report.html"
     with storage_errors(directory):
-        write_file(page, lambda temporary: temporary.write_text(render(report)))
+        write_file(page, lambda temporary: temporary.write_text(render(report), encoding="utf-8"))
         made = {"title": report.title, "quick": report.quick, "provenance": dict(report.provenance)}
         write_json(directory / "report.json", made)
         claims = [

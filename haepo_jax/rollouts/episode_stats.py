@@ -84,20 +84,18 @@ def join_agents(stats: EpisodeStats, num_agents: int) -> EpisodeStats:
 
     Returns:
       `[..., M]`: returns and discounted returns, the mean over agents; log-likelihoods, the sum; lengths, those of the
-      agent that lasted longest, whose info metrics stand for all; entropies such that entropy divided by length is
-      the mean over all steps of all agents.
+      agent that lasted longest, whose info metrics stand for all; entropies, the sum.
     """
     if num_agents == 1:
         return stats
     by_team: EpisodeStats = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], -1, num_agents), stats)
     longest, lengths = jnp.argmax(by_team.lengths, axis=-1, keepdims=True), by_team.lengths.max(axis=-1)
-    share = lengths / jnp.maximum(by_team.lengths.sum(axis=-1), 1)
     return EpisodeStats(
         returns=by_team.returns.mean(axis=-1),
         discounted_returns=by_team.discounted_returns.mean(axis=-1),
         log_likelihoods=by_team.log_likelihoods.sum(axis=-1),
         lengths=lengths,
-        entropies=by_team.entropies.sum(axis=-1) * share,
+        entropies=by_team.entropies.sum(axis=-1),
         info_metrics={
             name: jnp.take_along_axis(values, longest, axis=-1)[..., 0]
             for name, values in by_team.info_metrics.items()
@@ -233,22 +231,23 @@ def episode_metrics(
     Returns:
       float32 scalars, means over the episodes: `episode_return` (undiscounted; the mean over agents),
       `episode_length`, and the sum of each of the environment's info metrics over an episode; `policy_entropy`, the
-      mean over all steps; and `env_steps`, int32. With `where` also `num_episodes`; with `persistences` also
-      `plain_return`, the mean over those of persistence 1, NaN where there is none; of agents of several kinds also
-      the return of each.
+      mean over all steps of all agents; and `env_steps`, int32. With `where` also `num_episodes`; with `persistences`
+      also `plain_return`, the mean over those of persistence 1, NaN where there is none; of agents of several kinds
+      also the return of each.
     """
     by_kind: dict[str, jax.Array] = {}
     num_agents = 1
     if environment is not None:
         num_agents = environment.num_agents
         by_kind = average_by_kind(environment, stats.returns)
+    entropy = stats.entropies.sum() / stats.lengths.sum()
     stats = join_agents(stats, num_agents)
     # One of a team stands for all.
     where, persistences = jax.tree.map(lambda leaf: leaf[..., ::num_agents], (where, persistences))
     metrics = {
         "episode_return": jnp.mean(stats.returns, where=where),
         "episode_length": jnp.mean(stats.lengths, dtype=jnp.float32, where=where),
-        "policy_entropy": stats.entropies.sum() / stats.lengths.sum(),
+        "policy_entropy": entropy,
         "env_steps": stats.lengths.sum(dtype=jnp.int32),
     } | {name: jnp.mean(values, where=where) for name, values in {**stats.info_metrics, **by_kind}.items()}
     if where is not None:

@@ -32,9 +32,9 @@ class Running:
     observation: jax.Array
     """`[N, *O]`."""
     current: Totals
-    """Of the episode that is being played."""
+    """Of the episode that is being played, up to its end where an agent waits."""
     last: Totals
-    """Of the newest episode that has ended; 0 where none has."""
+    """Of the newest episode that has ended, of several agents for all of them; 0 where none has."""
     has_ended: jax.Array
     """`[N]` boolean, True once an episode has ended."""
     carry: Carry = ()
@@ -220,17 +220,18 @@ def _next(
     current = jax.tree.map(jnp.add, running.current, taken)
     are_over = of_environments(environment, done)
     state = choose(are_over, fresh[0], after.state)
-    begins = jnp.repeat(are_over, environment.num_agents) if environment.ends_early else done
-    observation, carry = choose(begins, fresh[1:], (after.observation, carry))
-    ends, waits = done, running.waits
+    begins, waits = done, running.waits
     if environment.ends_early:
-        ends, waits = done & ~waits, done & ~begins
+        current = choose(waits, running.current, current)
+        begins = jnp.repeat(are_over, environment.num_agents)
+        waits = done & ~begins
+    observation, carry = choose(begins, fresh[1:], (after.observation, carry))
     return Running(
         state=state,
         observation=observation,
-        current=jax.tree.map(lambda values: jnp.where(done, 0, values), current),
-        last=jax.tree.map(lambda new, old: jnp.where(ends, new, old), current, running.last),
-        has_ended=running.has_ended | ends,
+        current=jax.tree.map(lambda values: jnp.where(begins, 0, values), current),
+        last=choose(begins, current, running.last),
+        has_ended=running.has_ended | begins,
         carry=carry,
         value_carry=running.value_carry,
         waits=waits,
@@ -238,7 +239,7 @@ def _next(
 
 
 def _join_agents(last: Totals, has_ended: jax.Array, num_agents: int) -> tuple[Totals, jax.Array]:
-    """Puts the newest episodes of a team's agents together, where all have ended one."""
+    """Puts the newest episode of a team's agents together."""
     if num_agents == 1:
         return last, has_ended
     last, has_ended = jax.tree.map(lambda leaf: leaf.reshape(-1, num_agents), (last, has_ended))

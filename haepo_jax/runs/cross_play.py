@@ -14,7 +14,7 @@ import numpy as np
 from haepo_jax.config import ExperimentConfig
 from haepo_jax.environments import Environment
 from haepo_jax.environments.games.against import DRAW_RATE, LINEUP, LOSS_RATE, WIN_RATE, Lineup, Player, play_against
-from haepo_jax.environments.games.perfect import make_perfect_player
+from haepo_jax.environments.games.perfect import KNOWN, make_perfect_player
 from haepo_jax.errors import ConfigError
 from haepo_jax.networks import Policy
 from haepo_jax.rollouts.episode_stats import play
@@ -30,7 +30,6 @@ ALL = "all"
 _ENDS = (WIN_RATE, DRAW_RATE, LOSS_RATE)
 _AT_ONCE = 16
 """Pairs that play side by side."""
-_TIC_TAC_TOE = (27,)  # of the observations that the perfect player knows
 
 
 class Contestant(NamedTuple):
@@ -49,7 +48,7 @@ class CrossPlay(NamedTuple):
     env: str
     players: tuple[Contestant, ...]
     games: np.ndarray
-    """`[N, N]` int64."""
+    """`[N, N]` int64, those that came to an end: one that is cut at the horizon counts for nobody."""
     wins: np.ndarray
     """`[N, N]` int64, of row against column."""
     draws: np.ndarray
@@ -59,6 +58,12 @@ class CrossPlay(NamedTuple):
     def points(self) -> np.ndarray:
         """`[N, N]`, the wins of row against column, and half of their draws."""
         return self.wins + self.draws / 2
+
+    @property
+    def points_of_each(self) -> np.ndarray:
+        """`[N]`, those that a player makes in a game on average; NaN of one none of whose games has ended."""
+        games = self.games.sum(axis=1)
+        return np.divide(self.points.sum(axis=1), games, out=np.full(len(games), np.nan), where=games > 0)
 
 
 class _Team(NamedTuple):
@@ -92,12 +97,13 @@ def play_all(
       greedy: whether policies take the mode of each distribution instead of a sample.
 
     Raises:
-      ConfigError: the folder holds no run of a two-player game, or no such checkpoint.
+      ConfigError: the folder holds no run of a two-player game, or one of several games, or no such checkpoint.
     """
     wanted = list_checkpoints(workdir) if tuple(checkpoints) == (ALL,) else list(checkpoints)
     players, teams, env = _load(workdir, wanted)
     anchors = [RANDOM]
-    if teams[0].environment.observation_shape == _TIC_TAC_TOE:
+    game = teams[0].environment.game
+    if game is not None and game.name in KNOWN:
         anchors.append(PERFECT)
     number = {name: len(players) + k for k, name in enumerate(anchors)}
     players += [Contestant(name, None, None, None) for name in anchors]
@@ -108,7 +114,7 @@ def play_all(
         won, drawn, lost = (np.rint(np.asarray(found[name], np.float64) * games) for name in _ENDS)
         wins[rows, columns], wins[columns, rows] = won, lost
         draws[rows, columns] = draws[columns, rows] = drawn
-        played[rows, columns] = played[columns, rows] = games
+        played[rows, columns] = played[columns, rows] = won + drawn + lost
 
     for k, one in enumerate(teams):
         for name, place in number.items():
@@ -144,6 +150,12 @@ def _load(workdir: StrPath, checkpoints: Sequence[Checkpoint]) -> tuple[list[Con
                 raise ConfigError(
                     f"--workdir {workdir} is a run of {env}, in which nobody plays against another one; cross-play "
                     "needs a two-player game, such as TicTacToe-haepo."
+                )
+            if teams and functions.environment.game != teams[0].environment.game:
+                raise ConfigError(
+                    f"--workdir {workdir} is a run of several games, {teams[0].environment.name} and "
+                    f"{functions.environment.name}, or of one of several sizes; those of one game alone can play "
+                    "against one another."
                 )
             updates = list_policy_updates(population, state, update, checkpoint)
             params = jax.vmap(lambda member, p=population, c=checkpoint: find_policy_params(p, member, c))(state)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 
+from haepo_jax.errors import ConfigError
 from haepo_jax.runs.policies import load_policy
 from haepo_jax.runs.states import LAST, Checkpoint
 
@@ -28,5 +29,13 @@ def make_trained_player(
     Raises:
       ConfigError: as of `load_policy`; or the policy remembers the episode, or knows another game.
     """
-    policy = load_policy(workdir, member, checkpoint)
+    try:
+        policy = load_policy(workdir, member, checkpoint)
+    except ConfigError as error:
+        raise ConfigError(f"The opponent of config.self_play.opponents_kwargs cannot be loaded: {error}") from error
+    if policy.remembers:
+        raise ConfigError(
+            f"The policy of member {member} of {workdir} remembers the episode, which an opponent from another run "
+            "cannot; take a run whose config.policy.network is mlp or cnn."
+        )
     return lambda observation, key: policy.act(observation, key, greedy=greedy)

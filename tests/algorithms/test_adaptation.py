@@ -10,7 +10,8 @@ import pytest
 from helpers.devices import some_devices
 from helpers.run_folders import TINY, assert_same_end, checkpoints, table
 from helpers.settings import add_fixed, fixed_config
-from helpers.updates import arrays_of, assert_close, assert_identical, distance
+from helpers.tolerances import assert_close
+from helpers.updates import arrays_of, assert_identical, distance
 
 from haepo_jax.config import traced_settings
 from haepo_jax.config.sweep import from_values

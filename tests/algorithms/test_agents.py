@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.algorithms.agents import group_agents
 from haepo_jax.config import ExperimentConfig, from_config_dict, traced_settings
@@ -116,7 +117,7 @@ def test_the_loss_is_that_of_the_agents_own_networks_put_together(joint):
         return member.algorithm.loss(traced, learner, batch)(moved)[0], wanted
 
     loss, wanted = both(jax.random.key(0))
-    np.testing.assert_allclose(loss, wanted, rtol=2e-4)
+    assert_allclose(loss, wanted, rtol=2e-4)
 
 
 def test_steps_of_an_agent_that_waits_count_for_nothing_in_ppo():

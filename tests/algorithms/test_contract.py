@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.settings import fixed_config
-from helpers.updates import arrays_of, assert_close, assert_identical, distance
+from helpers.tolerances import assert_close
+from helpers.updates import arrays_of, assert_identical, distance
 
 from haepo_jax.algorithms.base import gradient_step
 from haepo_jax.config import (

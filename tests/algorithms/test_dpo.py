@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tolerances import approx, assert_close
 from helpers.updates import (
     BATCH,
     PARAMS,
     REFERENCE,
     M,
     T,
-    assert_close,
     batch_from,
     by_hand,
     config_for,
@@ -84,7 +84,7 @@ class TestMetrics:
         log_ratio = np.asarray((log_probs(start, BATCH) - log_probs(REFERENCE, BATCH)).sum(-1))
         margins = np.array([log_ratio[i] - log_ratio[j] for i, j in pairs_of(BATCH, pairs)])
         assert metrics["num_pairs"] == len(margins) == {"all": M * (M - 1) // 2, "best_worst": 1}[pairs]
-        assert metrics["margin"] == pytest.approx(margins.mean(), rel=1e-3)
+        assert metrics["margin"] == approx(margins.mean(), rel=1e-3)
         assert metrics["accuracy"] == pytest.approx((margins > 0).mean(), rel=1e-5)
 
     def test_equal_returns_make_no_pair(self):
@@ -107,7 +107,7 @@ class TestReference:
     def test_decides_the_margins(self):
         config = config_with(reference="frozen", beta=5.0)
         results = [learn(config, learner_for(config, PARAMS, ref), BATCH) for ref in (PARAMS, REFERENCE)]
-        assert results[0][1]["margin"] == pytest.approx(0, abs=1e-5)
+        assert results[0][1]["margin"] == approx(0, abs=1e-5)
         assert abs(results[1][1]["margin"]) > 0.1
         assert distance(results[0][0].params, results[1][0].params) > 1e-4
 

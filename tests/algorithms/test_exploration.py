@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.settings import fixed_config
-from helpers.updates import arrays_of, assert_close, assert_identical
+from helpers.tolerances import assert_close
+from helpers.updates import arrays_of, assert_identical
 from scipy import optimize
 
 from haepo_jax.algorithms.exploration import count_exploration, make_shares, update_shares

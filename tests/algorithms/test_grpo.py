@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tolerances import approx, assert_close
 from helpers.updates import (
     BATCH,
     PARAMS,
     REFERENCE,
     M,
     T,
-    assert_close,
     batch_from,
     by_hand,
     config_for,
@@ -100,10 +100,10 @@ class TestMetrics:
         held = np.where(gains, np.exp(log_ratio) > 1.05, np.exp(log_ratio) < 0.95)
         assert 0 < held.mean() < 1
         assert metrics["clip_fraction"] == pytest.approx(held.mean(), rel=1e-5)
-        assert metrics["approx_kl"] == pytest.approx((np.exp(log_ratio) - 1 - log_ratio).mean(), rel=1e-3)
+        assert metrics["approx_kl"] == approx((np.exp(log_ratio) - 1 - log_ratio).mean(), rel=1e-3)
         to_reference = np.asarray(log_probs(REFERENCE, BATCH)) - now
         each = np.where(mask, np.exp(to_reference) - 1 - to_reference, 0).sum(-1) / LENGTHS
-        assert metrics["reference_kl"] == pytest.approx(each.mean(), rel=1e-3)
+        assert metrics["reference_kl"] == approx(each.mean(), rel=1e-3)
 
 
 class TestEpochs:
@@ -151,4 +151,4 @@ def test_the_scale_of_returns_matters_only_without_the_deviation():
     for scale, expected in (("std", 1), ("none", 1e3)):
         config = config_with(advantage_scale=scale, kl_coef=0.0)
         norms = [float(learn(config, learner_for(config, PARAMS), b)[1]["grad_norm"]) for b in (BATCH, larger)]
-        assert norms[1] / norms[0] == pytest.approx(expected, rel=1e-3)
+        assert norms[1] / norms[0] == approx(expected, rel=1e-3)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from helpers.settings import fixed_config
+from helpers.tolerances import approx, assert_close
 from helpers.updates import (
     BATCH,
     ENVIRONMENT,
@@ -21,7 +22,6 @@ from helpers.updates import (
     M,
     T,
     arrays_of,
-    assert_close,
     batch_from,
     by_hand,
     config_for,
@@ -108,9 +108,9 @@ class TestMetrics:
     def test_on_fresh_data_log_ratio_weights_are_uniform(self):
         config = config_with(score="log_ratio", num_epochs=1)
         _, metrics = learn(config, learner_for(config, PARAMS), BATCH)
-        assert metrics["effective_sample_size"] == pytest.approx(M, rel=1e-4)
-        assert metrics["max_weight"] == pytest.approx(1 / M, rel=1e-4)
-        assert metrics["weights_entropy"] == pytest.approx(np.log(M), rel=1e-4)
+        assert metrics["effective_sample_size"] == approx(M, rel=1e-4)
+        assert metrics["max_weight"] == approx(1 / M, rel=1e-4)
+        assert metrics["weights_entropy"] == approx(np.log(M), rel=1e-4)
         assert metrics["weights_kl"] == pytest.approx(0, abs=1e-5)
 
     def test_a_metric_flags_groups_whose_returns_sum_normalization_drops(self):
@@ -141,7 +141,7 @@ class TestReinforceIdentity:
             batch = batch_from(other.params, update)
             learner, metrics = learn(config, learner, batch, update)
             other, other_metrics = learn_other(other, batch, update, key)
-            assert metrics["grad_norm"] == pytest.approx(float(other_metrics["grad_norm"]), rel=1e-3)
+            assert metrics["grad_norm"] == approx(float(other_metrics["grad_norm"]), rel=1e-3)
             assert metrics["grad_norm"] > 1e-3
         assert_close(learner.params, other.params, atol=1e-4)
         assert distance(other.params, PARAMS) > 0.1
@@ -201,7 +201,7 @@ class TestKlCoefficient:
         for kl_coef in (0.0, 0.5):
             config = config_with(reference=rule, kl_coef=kl_coef)
             norms.append(float(learn(config, learner_for(config, PARAMS), BATCH)[1]["grad_norm"]))
-        assert norms[0] > 1e-3 and norms[0] == pytest.approx(norms[1], rel=1e-4)
+        assert norms[0] > 1e-3 and norms[0] == approx(norms[1], rel=1e-4)
 
     def test_kl_coef_draws_the_weights_to_the_reference(self):
         divergences = []

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.settings import fixed_config
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.algorithms.history import Episodes, no_history, remember
 from haepo_jax.errors import ConfigError
@@ -94,7 +95,7 @@ def test_the_loss_is_that_of_the_newest_batch_and_the_two_before_it_in_one_group
         params, reference = state.learner.params, state.learner.reference
         state, metrics = functions.learn(state, batch)
         expected = loss_by_hand(functions.algorithm.policy, params, reference, rows_of(batches[-1 - HISTORY :]))
-        np.testing.assert_allclose(metrics["loss"], expected, rtol=2e-4, atol=2e-5)
+        assert_allclose(metrics["loss"], expected, rtol=2e-4, atol=2e-5)
 
 
 def test_the_gradient_is_that_of_all_batches():
@@ -114,7 +115,7 @@ def test_the_gradient_is_that_of_all_batches():
     expected = jax.grad(loss_by_hand, argnums=1)(
         functions.algorithm.policy, learner.params, learner.reference, rows_of(batches)
     )
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found, expected)
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-3, atol=1e-5), found, expected)
 
 
 def test_before_the_first_update_there_is_no_earlier_episode():
@@ -129,7 +130,7 @@ def test_before_the_first_update_there_is_no_earlier_episode():
         return losses
 
     without, with_history = losses_of(0), losses_of(HISTORY)
-    np.testing.assert_allclose(with_history[0], without[0], rtol=1e-5)
+    assert_allclose(with_history[0], without[0], rtol=1e-5)
     assert not np.allclose(with_history[1], without[1], rtol=1e-3)
 
 
@@ -178,4 +179,4 @@ def test_likelihoods_of_what_is_kept_are_those_of_the_batch():
         functions.algorithm.policy, state.learner.params, kept.steps.observations, kept.steps.actions
     )
     expected = trajectory_log_likelihood(batch.steps.log_probs, where=batch.steps.mask)
-    np.testing.assert_allclose(kept.sum_over_steps(log_probs)[0], expected, rtol=1e-4)
+    assert_allclose(kept.sum_over_steps(log_probs)[0], expected, rtol=1e-4)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.settings import fixed_config
+from helpers.tolerances import assert_allclose
 from helpers.updates import arrays_of, distance, shifted
 
 from haepo_jax.config import PolicyConfig, traced_settings, with_settings
@@ -70,7 +71,7 @@ def test_what_the_critic_remembers_passes_from_segment_to_segment():
     ends = jnp.pad(first.done[:, :-1], ((0, 0), (1, 0)))
     carry, _ = critic.unroll(before.params["value"], critic.start(N), first.observations, ends)
     expected = np.where(first.done[:, -1:], 0, carry)
-    np.testing.assert_allclose(learner.environments.value_carry, expected, rtol=1e-5, atol=1e-6)
+    assert_allclose(learner.environments.value_carry, expected, rtol=1e-5, atol=1e-6)
     assert first.done[:, -1].any() and not first.done[:, -1].all()
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.settings import fixed_config
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.algorithms.normalization import (
     Normalization,
@@ -106,7 +107,7 @@ def test_the_policy_sees_observations_less_their_mean_and_over_their_deviation(k
     assert isinstance(given, NormalizedParams)
     by_hand = (seen[:50] - seen.mean(0)) / np.sqrt(seen.var(0) + 1e-8)
     plain = make_member(dataclasses.replace(config_of(**KINDS[kind]), normalize_observations=False)).algorithm.policy
-    np.testing.assert_allclose(
+    assert_allclose(
         functions.algorithm.policy.apply(given, seen[:50]).logits,
         plain.apply(learner.params, np.clip(by_hand, -10, 10)).logits,
         rtol=1e-3,
@@ -223,10 +224,8 @@ def test_of_whole_episodes_returns_are_divided_by_the_deviation_of_all_their_ste
     (batch, (one, metrics)), (_, (other, others)) = learn(1.0), learn(1e3)
     so_far = np.cumsum(np.where(batch.mask, batch.rewards, 0), axis=1)[np.asarray(batch.mask)]
     np.testing.assert_allclose(one.learner.normalization.returns.variance, so_far.var(), rtol=1e-4)
-    np.testing.assert_allclose(metrics["loss"], others["loss"], rtol=1e-4)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.learner.params, other.learner.params
-    )
+    assert_allclose(metrics["loss"], others["loss"], rtol=1e-4)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.learner.params, other.learner.params)
     np.testing.assert_allclose(metrics["episode_return"] * 1e3, others["episode_return"], rtol=1e-6)
 
 

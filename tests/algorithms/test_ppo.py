@@ -9,14 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.settings import fixed_config
-from helpers.updates import (
-    arrays_of,
-    assert_close,
-    assert_identical,
-    by_hand,
-    distance,
-    shifted,
-)
+from helpers.tolerances import approx, assert_close
+from helpers.updates import arrays_of, assert_identical, by_hand, distance, shifted
 
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import traced_settings, with_settings
@@ -185,7 +179,7 @@ class TestAgainstTheLossByHand:
         inputs = [[leaf[rows] for leaf in samples] for rows in minibatches]
         expected, history = by_hand(config, started()[0].params, loss_by_hand(config), inputs)
         assert_close(after.params, expected)
-        assert metrics["loss"] == pytest.approx(np.mean([step["loss"] for step in history[-4:]]), rel=1e-3)
+        assert metrics["loss"] == approx(np.mean([step["loss"] for step in history[-4:]]), rel=1e-3)
 
     def test_the_loss_of_the_whole_batch_is_that_of_one_minibatch(self):
         config, (learner, segment) = config_with(), started()
@@ -193,7 +187,7 @@ class TestAgainstTheLossByHand:
             learner, segment
         )
         _, learned = learn(config)
-        assert loss == pytest.approx(float(learned["loss"]), rel=1e-5)
+        assert loss == approx(float(learned["loss"]), rel=1e-5)
         assert_close(metrics, {name: learned[name] for name in metrics})
 
 
@@ -271,7 +265,7 @@ class TestMetrics:
         _, whole = learn(config_with(optimizer=still))
         _, parts = learn(config_with(optimizer=still, num_epochs=2, num_minibatches=4))
         for name in ("value_loss", "approx_kl"):
-            assert parts[name] == pytest.approx(float(whole[name]), rel=1e-4)
+            assert parts[name] == approx(float(whole[name]), rel=1e-4)
             assert whole[name] > 1e-3
         assert 0 < whole["clip_fraction"] < 1
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tolerances import approx, assert_allclose, of_products
 from helpers.updates import ENVIRONMENT, REFERENCE, arrays_of, config_for, shifted
 
 from haepo_jax.algorithms import make_algorithm
@@ -45,7 +46,7 @@ def assert_same_gradient(left, right, rtol=1e-5):
         sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True))
     )
     assert norm > 0
-    assert difference <= rtol * norm
+    assert difference <= of_products(rtol) * norm
 
 
 @pytest.mark.parametrize(
@@ -57,10 +58,10 @@ def test_the_gradient_is_that_of_store_for_every_score(score):
         for memory in ("recompute", "store")
     )
     assert_same_gradient(grads, expected_grads)
-    assert loss == pytest.approx(float(expected), rel=1e-4, abs=1e-5)
+    assert loss == approx(float(expected), rel=1e-4, abs=1e-5)
     assert set(metrics) == set(expected_metrics)
     for name, value in metrics.items():
-        assert value == pytest.approx(float(expected_metrics[name]), rel=1e-5)
+        assert value == approx(float(expected_metrics[name]), rel=1e-5)
 
 
 @pytest.mark.slow
@@ -97,9 +98,9 @@ def test_an_update_of_several_epochs_is_that_of_store():
 
         ends.append(jax.jit(update)(arrays_of(traced_settings(config))))
     for learner, metrics in ends[:-1]:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), learner.params, ends[-1][0].params)
+        jax.tree.map(lambda a, b: assert_allclose(a, b, atol=2e-5), learner.params, ends[-1][0].params)
         for name, value in metrics.items():
-            assert value == pytest.approx(float(ends[-1][1][name]), rel=1e-3, abs=1e-4), name
+            assert value == approx(float(ends[-1][1][name]), rel=1e-3, abs=1e-4), name
 
 
 @pytest.mark.slow

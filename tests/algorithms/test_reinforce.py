@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tolerances import assert_close
 from helpers.updates import (
     BATCH,
     PARAMS,
     M,
     T,
-    assert_close,
     batch_from,
     by_hand,
     config_for,

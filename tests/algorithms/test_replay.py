@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.policies import mlp_policy
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.algorithms.replay import log_probs
 from haepo_jax.environments import Box, Discrete
@@ -67,7 +68,7 @@ def assert_equal(actual, expected):
     tolerance = 32 * np.finfo(np.float32).eps  # 3.8e-6 of the largest entry
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype == jnp.float32
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(np.abs(b).max(initial=0), 1))
+        assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(np.abs(b).max(initial=0), 1))
 
 
 def piece_of(m, t):

@@ -2,13 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from helpers.tolerances import approx, assert_close
 from helpers.updates import (
     BATCH,
     PARAMS,
     M,
     T,
-    assert_close,
     batch_from,
     by_hand,
     config_for,
@@ -66,4 +65,4 @@ def test_returns_keep_their_scale():
     config = config_with()
     larger = BATCH._replace(rewards=1e3 * BATCH.rewards)
     norms = [float(learn(config, learner_for(config, PARAMS), b)[1]["grad_norm"]) for b in (BATCH, larger)]
-    assert norms[1] / norms[0] == pytest.approx(1e3, rel=1e-3)
+    assert norms[1] / norms[0] == approx(1e3, rel=1e-3)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.updates import ENVIRONMENT, POLICY, arrays_of, assert_close, config_for, distance, shifted
+from helpers.tolerances import assert_allclose, assert_close
+from helpers.updates import ENVIRONMENT, POLICY, arrays_of, config_for, distance, shifted
 
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import traced_settings, with_settings
@@ -143,7 +144,7 @@ def test_the_gradient_is_that_of_all_episodes_one_in_a_row(algorithm, loss_of, s
     loss, grads, metrics, _ = gradient_of(algorithm, **settings)
     expected_loss, expected_grads = expected_gradient(loss_of)
     assert metrics["num_episodes"] == len(rows()[0]) > 2 * M
-    np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-6)
+    assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-6)
     assert distance(grads, jax.tree.map(jnp.zeros_like, grads)) > 1e-4
     assert_close(grads, expected_grads, rtol=1e-3, atol=1e-5)
 
@@ -154,7 +155,7 @@ def test_what_is_kept_of_a_batch_changes_nothing(memory):
     (loss, grads, metrics, _), (expected_loss, expected_grads, expected_metrics, _) = (
         gradient_of("haepo", kept) for kept in (memory, "remat")
     )
-    np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-6)
+    assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-6)
     assert_close(grads, expected_grads, rtol=1e-3, atol=1e-5)
     assert_close(metrics, expected_metrics, rtol=1e-5)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import some_devices
 from jax.sharding import NamedSharding, PartitionSpec
 
 from haepo_jax.algorithms.running_statistics import measure_statistics, merge_statistics, no_statistics
@@ -89,7 +90,7 @@ def test_members_that_are_vmapped_have_what_each_has_alone():
 
 def test_devices_that_share_the_trajectories_come_to_what_one_has():
     values, where = batches_of(1e4, 8, rows=16)
-    mesh = jax.make_mesh((8,), ("trajectories",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh((8,), ("trajectories",), (jax.sharding.AxisType.Auto,), devices=some_devices(8))
     shares = NamedSharding(mesh, PartitionSpec("trajectories"))
     spread = measure(*jax.device_put((values, where), shares))
     alone = measure(values, where)

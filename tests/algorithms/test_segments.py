@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 from helpers.settings import fixed_config
-from helpers.updates import arrays_of, assert_close, assert_identical, by_hand, distance
+from helpers.tolerances import assert_allclose, assert_close
+from helpers.updates import arrays_of, assert_identical, by_hand, distance
 
 from haepo_jax.algorithms import make_algorithm
 from haepo_jax.config import from_config_dict, get_method, get_method_settings, traced_settings, with_settings
@@ -218,7 +219,7 @@ def test_the_temperature_is_that_of_ess_and_rises_while_the_policy_moves_too_far
 def test_the_temperature_begins_where_ess_has_it():
     _, of_ess = after(segment_adapt="ess", num_epochs=2, num_minibatches=1)
     _, of_dual = after(segment_adapt="dual", num_epochs=2, num_minibatches=1)
-    np.testing.assert_allclose(of_dual["target_temperature"], of_ess["target_temperature"], rtol=1e-4)
+    assert_allclose(of_dual["target_temperature"], of_ess["target_temperature"], rtol=1e-4)
     _, _, _, batch, _ = made(segment_adapt="dual", num_epochs=2, num_minibatches=1, bootstrap="none")
     flat = batch._replace(rewards=jnp.zeros_like(batch.rewards))
     got, metrics = after(flat, segment_adapt="dual", num_epochs=2, num_minibatches=1, bootstrap="none")

@@ -37,7 +37,20 @@ def test_a_draw_is_half_a_win_for_both():
     drawn, shared = rate(np.array([[0, 5], [5, 0]])), rate(np.array([[0, 0], [0, 0]]))
     np.testing.assert_allclose(drawn.values, 0, atol=1e-12)
     np.testing.assert_allclose(shared.values, 0, atol=1e-12)
-    assert (drawn.errors < shared.errors).all()
+    assert (np.diag(drawn.covariance) < np.diag(shared.covariance)).all()
+
+
+def test_the_error_of_a_difference_is_that_of_the_odds_between_two_and_knows_no_more_of_the_prior():
+    """Of n games at the chance p the logarithm of the odds has the variance 1 / (n p (1 - p)), of random draws too."""
+    ratings = rate(np.array([[0, 75], [25, 0]]), prior_games=1e-5)
+    above, errors = ratings.compare_with(1)
+    np.testing.assert_allclose(above, [np.log(3), 0], atol=1e-5)
+    np.testing.assert_allclose(errors, [1 / np.sqrt(100 * 0.75 * 0.25), 0], rtol=1e-4)
+    drawn = np.random.default_rng(0).binomial(100, 0.75, 400)
+    found = [rate(np.array([[0, won], [100 - won, 0]]), prior_games=1e-5).compare_with(1)[0][0] for won in drawn]
+    np.testing.assert_allclose(np.std(found), errors[0], rtol=0.15)
+    of_chain = rate(np.array([[0, 8, 0], [2, 0, 5], [0, 5, 0]]), prior_games=1e-5).compare_with(2)[1]
+    np.testing.assert_allclose(of_chain[0] ** 2, 1 / 1.6 + 1 / 2.5, rtol=1e-4)  # 0 against 1, and 1 against 2
 
 
 def test_a_player_without_a_loss_and_players_that_never_met_have_finite_ratings():

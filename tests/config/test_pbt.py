@@ -91,6 +91,11 @@ def test_members_that_make_no_populations_are_refused_in_a_sentence(changes, sen
     assert sentence in str(raised.value)
 
 
+def test_no_setting_need_change_where_nobody_copies():
+    members = make_members(config(pbt={"every": 5, "fraction": 0.0}))
+    assert [member.seed for member in members] == list(range(8)) and {member.population for member in members} == {0}
+
+
 def test_what_a_method_moves_itself_may_differ_between_members_that_change_something_else():
     own = {"adapt": "dual", "entropy_coef": 0.1}
     assert config(haepo=own, sweep={ENTROPY: (0.1, 0.2)}).pbt.perturb == PBT["perturb"]

@@ -9,6 +9,7 @@ from helpers.toy_agents import make_relay
 from haepo_jax.environments import Box, Discrete, Seen, View, make, make_agents
 from haepo_jax.environments.agents import as_lanes, list_kinds
 from haepo_jax.environments.agents_contract import check_agents
+from haepo_jax.environments.contract import check_environment
 from haepo_jax.errors import ConfigError
 
 
@@ -53,6 +54,18 @@ def test_an_agent_is_done_by_itself_or_with_all():
         state = after.state
 
 
+@pytest.mark.parametrize("seen", [Seen(), Seen(number=False, world=True)])
+def test_one_agent_alone_is_any_environment_of_one(seen):
+    game = make_agents("Signals-haepo", (("num_agents", 1), ("num_choices", 3), ("num_steps", 2)))
+    lanes = as_lanes(game, seen)
+    check_environment(lanes)
+    state, shown = lanes.reset({}, jax.random.key(0))
+    after = lanes.step({}, jax.random.key(1), state, jnp.argmax(shown[:3]))
+    assert shown.shape == lanes.observation_shape and after.reward == 1 and not after.done
+    assert lanes.step({}, jax.random.key(1), after.state, jnp.int32(0)).done
+    assert after.info_metrics["all_right"].shape == ()
+
+
 def test_signals_pay_an_agent_for_its_own_answer_or_the_teams():
     game = make_agents("Signals-haepo", (("num_agents", 4), ("num_choices", 3), ("num_steps", 2)))
     state, view = game.reset({}, jax.random.key(3))
@@ -90,6 +103,7 @@ def changed_step(**fields):
         (make_relay()._replace(action_space=Box(2)), "it must be that of choices, as real actions have no mask"),
         (make_relay()._replace(action_space=Discrete(0)), "has the action_space"),
         (make_relay()._replace(kinds={"one": (0, 1)}), "must hold each number of its 3 agents once"),
+        (make_relay()._replace(kinds={"one": (0, 1), "other": 2}), "as tuples of numbers by the name of their kind"),
         (
             make_relay()._replace(info_metrics=("return_last",)),
             "has a measure return_last, which is what a run reports",

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from helpers.settings import fixed_config
-from helpers.tolerances import of_products
 
 from haepo_jax.algorithms import LearnerState, make_algorithm
 from haepo_jax.algorithms.base import gradient_step, policy_for
@@ -168,12 +167,6 @@ def by_hand(config, params, loss_fn, inputs):
         params, state, metrics = step(params, state, arguments)
         history.append(metrics)
     return params, history
-
-
-def assert_close(actual, expected, rtol=1e-4, atol=1e-6):
-    """Asserts that numbers that come from matrix products are alike, as far as the backend's products are."""
-    rtol, atol = of_products(rtol), of_products(atol)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), actual, expected)
 
 
 def assert_identical(a, b):

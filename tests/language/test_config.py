@@ -123,6 +123,10 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
             "config.rl.rewards has two functions judge, and metrics and arguments go by that name; give one of them",
         ),
         (
+            {"rl": {"rewards": ("a:reward_model",)}},
+            "config.rl.rewards has a function reward_model, and metrics and samples have what the reward model gives",
+        ),
+        (
             {"rl": {"rewards": "format", "reward_weights": (1.0, 2.0)}},
             "config.rl.reward_weights has 2 numbers, and config.rl.rewards 1 functions; give a number for each",
         ),

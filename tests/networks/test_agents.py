@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments import Box, Discrete, MultiDiscrete
@@ -49,7 +50,7 @@ def test_a_policy_sees_its_own_part_and_its_mask_and_not_the_world():
 
 def assert_same(one, other):
     for found, wanted in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.policies import mlp_policy, spread
+from helpers.tolerances import assert_allclose, assert_same_products
 
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments import Box, Discrete
@@ -41,9 +42,9 @@ def test_an_unroll_is_one_step_after_the_other_that_begins_anew_where_it_is_rese
         carry, distribution = policy.step(params, carry, observations[:, t])
         expected.append(distribution.mode())
     end, distribution = policy.unroll(params, initial, observations, RESETS)
-    np.testing.assert_allclose(distribution.mode(), jnp.stack(expected, 1), rtol=1e-5, atol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), end, carry)
-    np.testing.assert_allclose(policy.apply(params, observations[:, 5]).mode(), expected[5], rtol=1e-5, atol=1e-6)
+    assert_allclose(distribution.mode(), jnp.stack(expected, 1), rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-6), end, carry)
+    assert_allclose(policy.apply(params, observations[:, 5]).mode(), expected[5], rtol=1e-5, atol=1e-6)
 
 
 def test_what_came_before_decides_the_action_until_the_episode_begins_anew():
@@ -66,9 +67,9 @@ def test_values_of_next_observations_follow_from_the_memory_of_their_own_episode
     following = jnp.roll(observations, -1, axis=1)
     end, values, next_values = value.unroll_with_next(params, value.start(N), observations, following, RESETS)
     same_end, same_values = value.unroll(params, value.start(N), observations, RESETS)
-    jax.tree.map(np.testing.assert_array_equal, (end, values), (same_end, same_values))
+    assert_same_products((end, values), (same_end, same_values))
     goes_on = ~np.asarray(RESETS)[:, 1:]
-    np.testing.assert_allclose(next_values[:, :-1][goes_on], values[:, 1:][goes_on], rtol=1e-5, atol=1e-6)
+    assert_allclose(next_values[:, :-1][goes_on], values[:, 1:][goes_on], rtol=1e-5, atol=1e-6)
     if network == "gru":  # after an end the next value is that of the last episode, whose memory it has
         assert np.abs(next_values[:, :-1] - values[:, 1:])[~goes_on].min() > 1e-4
 

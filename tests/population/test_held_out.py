@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.devices import some_devices
 from helpers.settings import fixed_config
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.population import make_population
@@ -126,10 +127,10 @@ def test_training_has_the_numbers_that_it_has_without_evaluation():
     other, others = evaluated.advance(evaluated.init(), jnp.int32(3))
     # To the last digit but one, and before an action differs: two programs, which the compiler may order differently.
     for name, values in metrics.items():
-        np.testing.assert_allclose(values[:3], others[name][:3], rtol=1e-3, atol=1e-5)
+        assert_allclose(values[:3], others[name][:3], rtol=1e-3, atol=1e-5)
     learners = jax.tree.leaves(plain.to_host(state).learner), jax.tree.leaves(evaluated.to_host(other).learner)
     for left, right in zip(*learners, strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-5)
+        assert_allclose(left, right, rtol=1e-3, atol=1e-5)
 
 
 def test_unset_the_program_is_the_one_without_evaluation():

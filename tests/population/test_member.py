@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.settings import fixed_config
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.config import ALGORITHMS, count_steps_of_update, traced_settings
 from haepo_jax.environments import make
@@ -358,7 +359,7 @@ def test_a_diverged_member_does_not_touch_the_others_under_vmap():
     assert np.isfinite(metrics["episode_return"]).all()
     alone, _ = member().run(alive, 1)
     jax.tree.map(
-        lambda one, both: np.testing.assert_allclose(one, both[0], rtol=1e-4, atol=1e-5),
+        lambda one, both: assert_allclose(one, both[0], rtol=1e-4, atol=1e-5),
         alone.learner.params,
         after.learner.params,
     )

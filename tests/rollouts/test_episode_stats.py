@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.counting_environments import M, counter, params_for, play, policy_for
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.environments import make
 from haepo_jax.networks import action_log_probs
@@ -42,7 +43,7 @@ class TestPlay:
         batch = play(counter(), horizon=horizon)
         for discount in (1.0, 0.9, 0.0):
             stats, expected = played(discount), episode_stats_of(batch, discount)
-            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-6), stats, expected)
+            jax.tree.map(functools.partial(assert_allclose, rtol=2e-6), stats, expected)
             assert stats.lengths.dtype == expected.lengths.dtype == jnp.int32
 
     @pytest.mark.parametrize("horizon", [37, 150])
@@ -59,7 +60,7 @@ class TestPlay:
         )
         stats = jax.jit(lambda: episode_stats.play(unroll, 0.99))()
         np.testing.assert_array_equal(stats.lengths, horizon)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), stats, episode_stats_of(batch, 0.99))
+        jax.tree.map(functools.partial(assert_allclose, rtol=1e-5), stats, episode_stats_of(batch, 0.99))
 
     def test_log_likelihoods_under_other_parameters_are_the_same_on_the_way_and_afterwards(self):
         unroll = unroll_of(make("CartPole-v1"), 70, num_trajectories=4)
@@ -70,8 +71,8 @@ class TestPlay:
         measure = episode_stats.measure_log_likelihoods(unroll.policy, other)
         both = episode_stats.measure_both(episode_stats.measure_stats(0.9), measure)
         stats, judged = jax.jit(lambda: episode_stats.sum_over_chunks(unroll, both))()
-        np.testing.assert_allclose(judged, expected, rtol=1e-5)
-        np.testing.assert_allclose(episode_stats.sum_over_chunks(unroll, measure), expected, rtol=1e-5)
+        assert_allclose(judged, expected, rtol=1e-5)
+        assert_allclose(episode_stats.sum_over_chunks(unroll, measure), expected, rtol=1e-5)
         jax.tree.map(np.testing.assert_array_equal, stats, jax.jit(lambda: episode_stats.play(unroll, 0.9))())
 
     def test_a_sum_over_very_many_steps_loses_nothing(self):

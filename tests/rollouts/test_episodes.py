@@ -18,6 +18,7 @@ from helpers.counting_environments import (
     policy_for,
     quitter,
 )
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.environments import Box, Discrete, make
 from haepo_jax.rollouts.episodes import collect
@@ -169,10 +170,8 @@ class TestPolicy:
         batch, policy = play(environment, greedy=greedy), policy_for(environment)
         distribution = policy.apply(params_for(policy), batch.observations)
         mask = np.asarray(batch.mask)
-        np.testing.assert_allclose(
-            batch.log_probs[mask], distribution.log_prob(batch.actions)[mask], rtol=1e-5, atol=1e-6
-        )
-        np.testing.assert_allclose(batch.entropies[mask], distribution.entropy()[mask], rtol=1e-5)
+        assert_allclose(batch.log_probs[mask], distribution.log_prob(batch.actions)[mask], rtol=1e-5, atol=1e-6)
+        assert_allclose(batch.entropies[mask], distribution.entropy()[mask], rtol=1e-5)
         assert np.unique(np.asarray(batch.actions)[mask]).size > 1
 
     @pytest.mark.parametrize("space", [Discrete(3), Box(2)], ids=["discrete", "real"])
@@ -180,7 +179,7 @@ class TestPolicy:
         environment = counter(space)
         batch, policy = play(environment, greedy=True), policy_for(environment)
         mode = policy.apply(params_for(policy), batch.observations).mode()
-        np.testing.assert_allclose(batch.actions, mode, rtol=1e-5, atol=1e-6)
+        assert_allclose(batch.actions, mode, rtol=1e-5, atol=1e-6)
         assert not np.array_equal(batch.actions, play(environment).actions)
 
 
@@ -213,6 +212,6 @@ class TestKeys:
             alone = one(params, keys[m])
             np.testing.assert_array_equal(together.actions[m], alone.actions)
             np.testing.assert_array_equal(together.mask[m], alone.mask)
-            np.testing.assert_allclose(together.observations[m], alone.observations, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(together.log_probs[m], alone.log_probs, rtol=1e-4, atol=1e-5)
+            assert_allclose(together.observations[m], alone.observations, rtol=1e-4, atol=1e-5)
+            assert_allclose(together.log_probs[m], alone.log_probs, rtol=1e-4, atol=1e-5)
         assert not np.array_equal(together.actions[0], together.actions[1])

@@ -9,7 +9,7 @@ from helpers.toy_agents import NUM_AGENTS, make_relay
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments.agents import Seen, as_lanes
 from haepo_jax.networks import make_policy, make_torso
-from haepo_jax.rollouts.episode_stats import episode_metrics, episode_stats_of, join_agents
+from haepo_jax.rollouts.episode_stats import EpisodeStats, episode_metrics, episode_stats_of, join_agents
 from haepo_jax.rollouts.episodes import collect
 from haepo_jax.rollouts.segments import collect_segment, segment_metrics, start
 
@@ -66,6 +66,13 @@ def test_a_team_has_the_mean_return_and_the_longest_episode(lanes, episodes):
     np.testing.assert_allclose(metrics["policy_entropy"], stats.entropies.sum() / stats.lengths.sum(), rtol=1e-5)
 
 
+def test_entropy_is_the_mean_over_all_steps_of_all_agents_however_long_each_lasts(lanes):
+    lengths = np.array([1, 2, 3, 4, 4, 4])
+    nothing = jnp.zeros(6)
+    stats = EpisodeStats(nothing, nothing, nothing, jnp.array(lengths), jnp.array([1.0, 0, 0, 0, 0, 8]), {})
+    assert episode_metrics(stats, environment=lanes)["policy_entropy"] == 9 / 18
+
+
 def test_an_agent_that_is_done_waits_until_all_are_and_begins_anew_with_them(lanes, policy):
     @jax.jit
     def play(key):
@@ -86,7 +93,8 @@ def test_an_agent_that_is_done_waits_until_all_are_and_begins_anew_with_them(lan
     assert segment.running.waits.tolist() == [T, F, F] * NUM
     metrics = segment_metrics(segment, environment=lanes)
     rewards = np.asarray(segment.rewards).reshape(NUM, NUM_AGENTS, 7)
-    newest = np.stack([rewards[:, 0, 6], rewards[:, 1, 3:5].sum(axis=1), rewards[:, 2, 3:6].sum(axis=1)])
+    # Agent 0 has already ended an episode more, which counts when all have.
+    newest = np.stack([rewards[:, 0, 3], rewards[:, 1, 3:5].sum(axis=1), rewards[:, 2, 3:6].sum(axis=1)])
     np.testing.assert_allclose(metrics["episode_return"], newest.mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["return_last"], newest[2].mean(), rtol=1e-6)
     assert metrics["episode_length"] == 3 and metrics["env_steps"] == 7 * NUM and metrics["ticks"] == 3

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.counting_environments import counter, params_for, policy_for
+from helpers.tolerances import assert_allclose, assert_same_products
 from helpers.updates import assert_identical
 
 from haepo_jax.rollouts import episodes
@@ -66,7 +67,7 @@ def test_a_batch_holds_the_steps_of_its_rounds_one_after_the_other(member):
             span = slice(begin, begin + lengths[lane])
             of_lane = jax.tree.map(lambda leaf, lane=lane, span=span: leaf[lane, span], batch.steps)
             expected = jax.tree.map(lambda leaf, lane=lane: leaf[lane, : lengths[lane]], alone)  # noqa: B023
-            assert_identical(of_lane, expected)
+            assert_same_products(of_lane, expected)
             assert not batch.steps.mask[lane, span.stop : begin + lengths.max()].any()
         begin += lengths.max()
     assert batch.time == begin
@@ -75,7 +76,7 @@ def test_a_batch_holds_the_steps_of_its_rounds_one_after_the_other(member):
 
 def test_the_first_round_is_the_batch_that_is_not_counted_in_steps():
     keys, _, play_round = programs()
-    assert_identical(rounds_by_themselves(0)[0], play_round(keys[0]))
+    assert_same_products(rounds_by_themselves(0)[0], play_round(keys[0]))
 
 
 def test_no_two_rounds_are_alike():
@@ -130,7 +131,7 @@ def test_sums_over_steps_are_those_of_each_round():
     expected = jax.tree.map(lambda *rows: np.stack(rows), *alone)
     played = len(alone)
     for name in ("returns", "lengths", "log_likelihoods", "entropies"):
-        np.testing.assert_allclose(getattr(stats, name)[:played], getattr(expected, name), rtol=1e-6)
+        assert_allclose(getattr(stats, name)[:played], getattr(expected, name), rtol=1e-6)
         assert not getattr(stats, name)[played:].any()
     np.testing.assert_allclose(stats.info_metrics["double"], 2 * stats.returns)
     discounted = np.stack([episode_stats_of(one, 0.5).discounted_returns for one in rounds_by_themselves(1)])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.counting_environments import LONGEST, Count, observe, policy_for, reset
+from helpers.tolerances import assert_allclose
 
 from haepo_jax.environments import Box, Discrete, Environment, make
 from haepo_jax.environments.interface import Step
@@ -225,8 +226,8 @@ class TestSteps:
         whole, policy = joined(segments(counter(space), 1)), policy_for(counter(space))
         assert whole.actions.shape == ((N, S) if space == Discrete(3) else (N, S, 2))
         distribution = policy.apply(params_for(policy), whole.observations)
-        np.testing.assert_allclose(whole.log_probs, distribution.log_prob(whole.actions), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(whole.entropies, distribution.entropy(), rtol=1e-5)
+        assert_allclose(whole.log_probs, distribution.log_prob(whole.actions), rtol=1e-5, atol=1e-6)
+        assert_allclose(whole.entropies, distribution.entropy(), rtol=1e-5)
 
     def test_rewards_are_those_of_their_step(self):
         whole = joined(segments(counter(), 2, NEVER, 2.5))

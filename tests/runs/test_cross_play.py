@@ -1,5 +1,7 @@
 """Runs of self-play: they resume to the same bits, and their policies play against one another."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from pyarrow import parquet
 from haepo_jax.analysis.ratings import ELO, rate
 from haepo_jax.errors import ConfigError
 from haepo_jax.reports import cross_play as report
+from haepo_jax.runs import opponents
 from haepo_jax.runs.cross_play import ALL, Contestant, CrossPlay, play_all
 from haepo_jax.runs.experiment import run
 from haepo_jax.runs.states import load_states
@@ -139,6 +142,15 @@ def test_a_policy_of_another_run_is_an_opponent(finished, tmp_path):
     }
     run(fixed_config(CONFIG | {"self_play": fixed | {"random_share": 0.0}}), tmp_path / "run")
     assert np.isfinite(table(tmp_path / "run")["points_fixed"].to_numpy()).all()
+
+
+def test_a_policy_that_cannot_be_an_opponent_is_refused_as_what_it_is_to_be(tmp_path, monkeypatch):
+    named = r"opponent of config\.self_play\.opponents_kwargs cannot be loaded: --workdir .* holds no"
+    with pytest.raises(ConfigError, match=named):
+        opponents.make_trained_player(str(tmp_path / "gone"))
+    monkeypatch.setattr(opponents, "load_policy", lambda *_: SimpleNamespace(remembers=True))
+    with pytest.raises(ConfigError, match=r"member 0 of runs/gru remembers the episode"):
+        opponents.make_trained_player("runs/gru")
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,77 @@ def test_one_that_fails_is_reported_once_and_left_out_and_the_others_go_on(tmp_p
     )
 
 
+def test_one_that_fails_is_closed_so_that_what_it_has_taken_before_is_written(tmp_path, capsys):
+    class Buffered(Listing):
+        def write(self, update, metrics):
+            if update == 4:
+                raise ValueError("no such metric")
+            super().write(update, metrics)
+
+        def close(self):
+            super().close()
+            raise TimeoutError("nobody answers")
+
+    loggers = open_loggers(tmp_path, Buffered)
+    write(loggers, 3, [0.5])
+    write(loggers, 4, [0.25])
+    (logger,) = Listing.made
+    assert logger.rows == [(3, {"loss": 0.5})] and logger.closed
+    loggers.close()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+class Exits:
+    """Ends the process, as programs do, where it is told to."""
+
+    def __init__(self, run):
+        self.end()
+
+    def write(self, update, metrics):
+        self.end()
+
+    def close(self):
+        self.end()
+
+    def end(self):
+        sys.exit("no account")
+
+
+@pytest.mark.parametrize("where", ["__init__", "write", "close"])
+def test_one_that_ends_the_process_is_left_out_too(tmp_path, capsys, where):
+    logger = type("Logger", (Listing,), {where: getattr(Exits, where), "end": Exits.end})
+    loggers = open_loggers(tmp_path, logger)
+    write(loggers, 3, [0.5])
+    loggers.close()
+    assert capsys.readouterr().err == (
+        "The logger Logger of member 5 fails (SystemExit: no account); the run continues without it.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("logger", "reason"),
+    [
+        (lambda run, project: Listing(run), "TypeError: "),
+        (lambda run: None, "AttributeError: 'NoneType' object has no attribute 'write'"),
+    ],
+)
+def test_one_of_another_form_is_left_out(tmp_path, capsys, logger, reason):
+    loggers = open_loggers(tmp_path, logger)
+    write(loggers, 3, [0.5])
+    loggers.close()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"of member 5 fails ({reason}" in said
+
+
+def test_a_run_in_the_working_directory_is_called_by_its_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "my runs"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    open_loggers(Path("."), Listing)
+    (logger,) = Listing.made
+    assert (logger.run.name, logger.run.group) == ("my runs/member-00005", "my runs")
+
+
 def test_one_that_cannot_be_made_is_reported_and_left_out(tmp_path, capsys):
     def no_account(run):
         raise PermissionError("log in first")
@@ -113,6 +185,24 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, logger, p
         ConfigError, match=rf"--loggers={logger} needs {package}: pip install 'haepo_jax\[{logger}\]'\."
     ):
         make_request([logger], (0,), 7)
+
+
+@pytest.mark.parametrize("text", [None, "raise RuntimeError('no protobuf')"])
+def test_a_folder_named_as_a_package_is_none_and_one_that_cannot_be_imported_is_refused(tmp_path, monkeypatch, text):
+    (tmp_path / "wandb").mkdir()
+    if text is not None:
+        (tmp_path / "wandb" / "__init__.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *(path for path in sys.path if "site-packages" not in path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.delitem(sys.modules, "haepo_jax.runs.loggers.wandb", raising=False)
+    with pytest.raises(ConfigError) as refused:
+        make_request(["wandb"], (0,), 7)
+    assert str(refused.value) == (
+        "--loggers=wandb needs wandb: pip install 'haepo_jax[wandb]'."
+        if text is None
+        else "--loggers=wandb needs wandb, which cannot be imported (RuntimeError: no protobuf): "
+        "pip install 'haepo_jax[wandb]' installs a version that can."
+    )
 
 
 @pytest.mark.parametrize(("loggers", "members"), [((), (99,)), ((Listing,), (3,))])

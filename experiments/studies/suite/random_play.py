@@ -45,7 +45,7 @@ def measure(task: Task, episodes: int) -> float:
 def _play(task: Task, environment: Environment, params: dict[str, Any], horizon: int, key: jax.Array) -> jax.Array:
     """The score of one episode; of several agents, one for each."""
     first, key = jax.random.split(key)
-    agents = () if environment.parts is None else (environment.num_agents,)
+    agents = () if environment.num_agents == 1 else (environment.num_agents,)
 
     def draw(key: jax.Array, observation: jax.Array) -> jax.Array:
         if not agents:

@@ -40,7 +40,8 @@ class Player(NamedTuple):
     start: Callable[[], Any]
     """`() -> carry`, what it remembers before its first move."""
     act: Callable[[Any, Any, jax.Array, jax.Array], tuple[Any, jax.Array]]
-    """`(params of one opponent, carry, key, observation) -> (carry, action)`."""
+    """`(params of one opponent, carry, key, observation) -> (carry, action)`. In the place of an action that is not
+    allowed one that is is drawn evenly."""
     kinds: tuple[str, ...]
     """What each of the N opponents is called in the metrics, where they have names of their own."""
     counts_each: bool = False
@@ -89,7 +90,8 @@ def play_against(
         moves = ~game.is_over(match.position) & (game.find_player(match.position) == OPPONENT)
         observation = see(match.position, OPPONENT)
         random_key, own_key = jax.random.split(key)
-        action = draw_allowed(random_key, observation[observation.size - observer.mask_size :])
+        allowed = observation[observation.size - observer.mask_size :]
+        action = draw_allowed(random_key, allowed)
         carry = match.carry
         lineup: Lineup | None = params.get(LINEUP)
         if lineup is not None and player.kinds:
@@ -98,7 +100,9 @@ def play_against(
             carries, actions = jax.vmap(lambda own: player.act(own, match.carry, own_key, observation))(lineup.params)
             number = jnp.maximum(match.opponent - 1, 0)
             carry, chosen = jax.tree.map(lambda leaf: leaf[number], (carries, actions))
-            action = jnp.where(match.opponent > 0, chosen, action)
+            # What a board becomes by a move that is not allowed, no game says.
+            can_play = jnp.any((jnp.arange(game.num_actions) == chosen) & (allowed > 0.5))
+            action = jnp.where((match.opponent > 0) & can_play, chosen, action)
         after = match._replace(position=game.move(match.position, action), carry=carry)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), after, match), moves
 

@@ -10,6 +10,8 @@ import numpy as np
 from haepo_jax.environments.games.lines import list_lines
 from haepo_jax.errors import ConfigError
 
+KNOWN = ("TicTacToe-haepo", "pgx:tic_tac_toe")
+"""The names of the games that the perfect player knows; another one may have observations of the same shape."""
 CELLS = 9
 POWERS = 3 ** np.arange(CELLS)
 """A position is a number in base 3, a digit for each cell: 0 empty, 1 a stone of who is to move, 2 of the other."""

@@ -16,6 +16,9 @@ from haepo_jax.language.data.json_text import read_object
 from haepo_jax.language.data.rows import KINDS
 
 _SETTINGS, _OWN_FILE = "tokenizer_config.json", "chat_template.jinja"
+_TODAY = datetime.datetime(2024, 7, 26)
+"""What templates that write the date get. It stands still, so that a run that resumes has the prompts that it began
+with; it is the day that Llama 3's templates write where they get none."""
 _TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -114,13 +117,13 @@ def _compile(source: Path, text: str) -> Any:
         raise ConfigError(
             "Rows of messages need the jinja2 library; install it with pip install 'haepo_jax[language]'."
         ) from error
-    # As transformers makes it, so that templates written for that give the same text.
+    # As transformers makes it, so that templates written for that give the same text, but for the date.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _make_generation_tag()]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    environment.globals["strftime_now"] = _TODAY.strftime
     try:
         return environment.from_string(text)
     except jinja2.TemplateSyntaxError as error:

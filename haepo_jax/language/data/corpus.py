@@ -1,6 +1,7 @@
 """The data of a run: where it lies, and its examples as arrays of ids, to learn from or to evaluate on."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +25,7 @@ from haepo_jax.language.data.prompts import (
 )
 from haepo_jax.language.data.tokenizer import Tokenizer
 from haepo_jax.language.training.scoring import Prompts, Sequences
+from haepo_jax.text import visible
 
 Split = Literal["train", "held_out", "test"]
 """Posts to learn from, those that a run is watched by meanwhile, and those that it is judged by in the end."""
@@ -135,7 +137,13 @@ def read_prompts(config: DataConfig, tokenizer: Tokenizer, split: Split) -> Prom
     if not path:
         raise ConfigError(f"config.data.{setting} is empty, and there are no other prompts for this.")
     rows = read_prompt_rows(path, config, tokenizer)
-    rows = rows if split == "train" else rows[: config.num_held_out]
+    if split != "train" and len(rows) > config.num_held_out:
+        print(
+            f"Takes the first {config.num_held_out} of {len(rows)} prompts of {visible(path)} "
+            "(config.data.num_held_out).",
+            file=sys.stderr,
+        )
+        rows = rows[: config.num_held_out]
     tokens, valid, kept = encode_prompts(
         [(row.where, row.text) for row in rows],
         tokenizer,

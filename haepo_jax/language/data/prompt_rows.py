@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.language.data.chat import ChatTemplate, check_messages
 from haepo_jax.language.data.prompts import begin_text
 from haepo_jax.language.data.rows import KINDS, Record, read_records
@@ -46,7 +46,8 @@ def read_prompt_rows(path: str | Path, settings: PromptSettings, tokenizer: Toke
     """Reads prompts with their columns.
 
     A row of messages is written by the model's chat template, up to where the assistant answers. Where its last
-    message is the assistant's, that is its completion and no part of the prompt.
+    message is the assistant's, that is its completion and no part of the prompt. A completion may be messages too,
+    which follow those of the prompt.
 
     Args:
       path: as of `rows.read_records`.
@@ -63,14 +64,15 @@ def read_prompt_rows(path: str | Path, settings: PromptSettings, tokenizer: Toke
 
 def _make_row(record: Record, settings: PromptSettings, template: Callable[[], ChatTemplate]) -> PromptRow:
     column = settings.prompt_column
-    completion = record.fields.get(settings.completion_column)
-    if completion is not None:
-        completion = record.text(settings.completion_column)
+    is_chat = column in record.fields and not isinstance(record.fields[column], str)
+    completion, answers = _read_completion(record, settings.completion_column, is_chat)
     columns = dict(record.fields)
-    if column in record.fields and not isinstance(record.fields[column], str):
-        messages = check_messages(record.fields[column], record.where, column)
+    if is_chat:
+        messages = check_messages(record.fields[column], record.where, column) + answers
         text, answer = _write(messages, record.where, template())
-        completion = answer if completion is None else completion
+        text = record.whole_characters(column, text)
+        if completion is None and answer is not None:
+            completion = record.whole_characters(column, answer)
     else:
         if column not in record.fields:
             raise ConfigError(
@@ -80,6 +82,19 @@ def _make_row(record: Record, settings: PromptSettings, template: Callable[[], C
         text = record.text(column)
         del columns[column]
     return PromptRow(record.where, text, columns, completion)
+
+
+def _read_completion(record: Record, column: str, is_chat: bool) -> tuple[str | None, list[dict[str, Any]]]:
+    """Reads the column of the completion, as text or as the messages that end a chat; there may be none."""
+    given = record.fields.get(column)
+    if given is None:
+        return None, []
+    if not (is_chat and isinstance(given, list)):
+        return record.text(column), []
+    answers = check_messages(given, record.where, column)
+    if answers[-1]["role"] != "assistant":
+        raise record.error(column, f"ends with a message of {quoted(answers[-1]['role'], 40)}, not of 'assistant'")
+    return None, answers
 
 
 def _write(messages: Sequence[Mapping[str, Any]], where: str, template: ChatTemplate) -> tuple[str, str | None]:

@@ -58,7 +58,10 @@ class Record:
 
     def text(self, name: str) -> str:
         """Returns a field of text that UTF-8 can hold, or raises the `ConfigError` that names it."""
-        text: str = self.get(name, str, "a string")
+        return self.whole_characters(name, self.get(name, str, "a string"))
+
+    def whole_characters(self, name: str, text: str) -> str:
+        """Returns a text made of a field, or raises the `ConfigError` that names it where UTF-8 cannot hold it."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -181,7 +184,11 @@ def _json_records(file: Path) -> Iterator[Record]:
             except UnicodeDecodeError as error:
                 raise ConfigError(f"{where}: byte {error.start + 1} is not UTF-8.") from None
             except json.JSONDecodeError as error:
-                raise ConfigError(f"{where}: not valid JSON at column {error.colno} ({error.msg}).") from None
+                listed = text.lstrip().startswith(b"[")
+                hint = "; a list begins here, and JSON lines have one object a line and nothing around them"
+                raise ConfigError(
+                    f"{where}: not valid JSON at column {error.colno} ({error.msg}){hint if listed else ''}."
+                ) from None
             except ValueError as error:
                 raise ConfigError(f"{where}: not valid JSON: {error}.") from None
             if not isinstance(fields, dict):

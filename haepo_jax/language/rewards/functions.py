@@ -4,10 +4,10 @@ A function is `(prompts, completions, **columns) -> numbers`, plain Python. A ca
 so that whatever goes wrong is of one row of the data, which the sentence names.
 """
 
+import copy
 import inspect
-import math
 import numbers
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ GIVEN = ("num_tokens", "ended")
 it included, and whether it ended by itself."""
 _RESERVED = ("prompts", "completions", *GIVEN)
 _LONGEST = 40  # characters of a prompt or a completion in a sentence
+_LARGEST = float(np.finfo(np.float32).max)  # devices compute in float32
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,16 @@ class RewardFunction:
         """
         count = len(asked.completions)
         given = {"num_tokens": list(asked.num_tokens), "ended": list(asked.ended)}
-        columns = {name: given[name] if name in given else [asked.columns.get(name)] * count for name in self.columns}
+        # A copy for each completion: rows are asked about again, and a function may change what it gets.
+        columns = {
+            name: given[name] if name in given else [copy.deepcopy(asked.columns.get(name)) for _ in range(count)]
+            for name in self.columns
+        }
         component = None if self.name in BUILT_IN else self.function
         who = f"{self.describe()} on {describe_row(asked)}"
         with components.failures_named(who, component):
             found = self.function([asked.prompt] * count, list(asked.completions), **columns, **self.arguments)
-        return _check_numbers(who, found, asked.completions)
+            return _check_numbers(who, found, asked.completions)
 
     def describe(self) -> str:
         """Names the function as a sentence begins."""
@@ -99,8 +104,8 @@ def load_functions(settings: RewardFunctionSettings, columns: Collection[str], s
       source: where the data are from.
 
     Raises:
-      ConfigError: one cannot be imported, takes other arguments, or needs a column that there is not; the data have a
-        column under a name that is taken.
+      ConfigError: one cannot be imported, is async, takes other arguments, or needs a column that there is not; the
+        data have a column under a name that is taken.
     """
     if taken := [name for name in _RESERVED if name in columns]:
         raise ConfigError(
@@ -118,6 +123,11 @@ def _load(
 ) -> RewardFunction:
     function: Callable[..., Any] = BUILT_IN[name] if name in BUILT_IN else components.load(SETTING, name)
     short = name_short(name)
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        raise ConfigError(
+            f"config.{SETTING} {name} is async; a reward function gives its numbers when it is called, and may use "
+            "asyncio.run for that."
+        )
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # of a built-in of Python; calling it will show
@@ -154,20 +164,29 @@ def _load(
 def _check_numbers(who: str, found: Any, completions: Sequence[str]) -> list[float]:
     count = len(completions)
     wanted = f"it must give a list of {count} numbers, one for each completion"
-    if isinstance(found, str | bytes | Mapping) or not hasattr(found, "__len__") or not hasattr(found, "__iter__"):
+    is_list = hasattr(found, "__len__") and hasattr(found, "__iter__")
+    if isinstance(found, str | bytes | Mapping | Set) or not is_list:
         raise ConfigError(f"{who} gives {quoted(found, 60)}; {wanted}.")
     if len(found) != count:
         raise ConfigError(f"{who} gives {len(found)} values; {wanted}.")
     values = []
     for number, (value, completion) in enumerate(zip(found, completions, strict=True)):
         plain = value.item() if getattr(value, "shape", None) == () else value
-        if not isinstance(plain, numbers.Real | np.bool_) or not math.isfinite(plain):
+        if not isinstance(plain, numbers.Real | np.bool_) or not _is_finite(plain):
             raise ConfigError(
                 f"{who} gives {quoted(plain, 60)} for completion {number}, {_begin(completion)}; a reward is a finite "
-                "number."
+                "number of float32."
             )
         values.append(float(plain))
     return values
+
+
+def _is_finite(value: Any) -> bool:
+    """Returns whether float32 holds a number, which NaN, infinities and those beyond its range are not."""
+    try:
+        return abs(float(value)) <= _LARGEST
+    except OverflowError:  # an int or a fraction beyond float64
+        return False
 
 
 def _begin(text: str) -> str:

@@ -1,5 +1,8 @@
 """The judge: asks reward functions for rewards in threads of the host, while the devices are at work."""
 
+import contextlib
+import faulthandler
+import sys
 import threading
 import time
 from collections import deque
@@ -9,6 +12,9 @@ import numpy as np
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.rewards.functions import Asked, RewardFunction, describe_row
+
+_BEAT_SECONDS = 1.0
+_GRACE_SECONDS = 30.0  # beyond the time that a call may take
 
 
 class Verdicts:
@@ -53,7 +59,7 @@ class Judge:
         self._lock = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._running: list[_Call] = []
-        self._workers = 0
+        self._workers, self._is_watched = 0, False
 
     def ask(self, prompts: Sequence[Asked]) -> Verdicts:
         """Begins to compute rewards; returns at once."""
@@ -62,9 +68,13 @@ class Judge:
             self._waiting.extend(calls)
             new = min(self._threads - self._workers, len(calls))
             self._workers += new
-        for _ in range(new):
-            # A function that hangs must not keep the process from ending.
-            threading.Thread(target=self._work, name="rewards", daemon=True).start()
+            watch = bool(calls) and not self._is_watched
+            self._is_watched |= watch
+        if watch:
+            self._wind_up()  # before a call can keep this from being done
+        # A function that hangs must not keep the process from ending.
+        for target in [self._work] * new + [self._watch] * watch:
+            threading.Thread(target=target, name="rewards", daemon=True).start()
         return Verdicts(self, calls)
 
     def add_up(self, rewards: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -116,6 +126,26 @@ class Judge:
             with self._lock:
                 self._running.remove(call)
             call.done.set()
+
+    def _watch(self) -> None:
+        """Ends the process, with the stacks of all threads, where a call keeps all others from running for too long.
+
+        Nothing of Python has a turn then, `wait_for` and the handlers of signals included: so it is with a regular
+        expression that tries out endlessly many ways to match. The timer, wound up again and again, needs no turn.
+        """
+        while True:
+            time.sleep(min(_BEAT_SECONDS, self._timeout))
+            with self._lock:
+                if not (self._waiting or self._running):
+                    self._is_watched = False
+                    faulthandler.cancel_dump_traceback_later()
+                    return
+            self._wind_up()
+
+    def _wind_up(self) -> None:
+        if sys.__stderr__ is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                faulthandler.dump_traceback_later(self._timeout + _GRACE_SECONDS, exit=True, file=sys.__stderr__)
 
 
 class _Call:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -104,30 +104,32 @@ def make_answering(
         width = find_width(valid, texts.query_length) if own else texts.query_length
         return context.place(Prompts(*(trim(array, texts.query_length, width) for array in (tokens, valid))))
 
-    def read(rows: np.ndarray, given: Rollout) -> Answers:
+    def read(rows: np.ndarray, answered: Rollout) -> Answers:
+        given: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows) * sampling.num_samples], answered)
         asked = ask_about([prompts.rows[row] for row in rows], given.samples, tokenizer)
         by_function = judge.ask(asked).wait()
-        reward = None if given.reward is None else np.asarray(given.reward)
+        reward = given.reward
         if by_function:
             total = judge.add_up(by_function).astype(np.float32)
             reward = total if reward is None else total + reward
         gold = None
         if context.generated:
             gold = np.array([compute_gold_reward(one.prompt, answer) for one in asked for answer in one.completions])
-        lengths = np.asarray(given.samples.valid).sum(axis=-1)
-        return Answers(lengths, np.asarray(given.samples.ended), np.asarray(given.drift), reward, gold, by_function)
+        lengths = given.samples.valid.sum(axis=-1)
+        return Answers(lengths, given.samples.ended, given.drift, reward, gold, by_function)
 
     def answers(params: Params, frozen: Frozen, seed: int) -> Answers:
         parts: list[Answers] = []
         ahead: list[tuple[np.ndarray, Rollout]] = []
         for number, at in enumerate(range(0, count, size)):
-            rows = np.arange(at, at + size) % count  # the last batch is filled up with the first prompts
+            rows = np.arange(at, min(at + size, count))
+            filled = np.arange(at, at + size) % count  # the last batch, with the first prompts; those are not read
             key = jax.random.fold_in(jax.random.key(seed), number)
-            ahead.append((rows, rollout(params, frozen, place(rows), key)))
+            ahead.append((rows, rollout(params, frozen, place(filled), key)))
             if len(ahead) > 1:
                 parts.append(read(*ahead.pop(0)))
         parts += [read(*last) for last in ahead]
-        joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: count * sampling.num_samples], *parts)
+        joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         return joined
 
     return answers

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.stages import Compiled
 
-from haepo_jax.language.config import count_sampling_parts
+from haepo_jax.language.config import REWARD_MODEL, count_sampling_parts
 from haepo_jax.language.data.buckets import find_width, trim
 from haepo_jax.language.data.corpus import PromptSet
 from haepo_jax.language.data.prompt_rows import PromptRow
@@ -31,9 +31,6 @@ from haepo_jax.language.training.sampling import Samples
 from haepo_jax.language.training.scoring import Prompts
 from haepo_jax.runs.progress import report_waiting
 from haepo_jax.types import Metrics
-
-REWARD_MODEL = "reward_model"
-"""The reward model among the names of what gives rewards."""
 
 
 class JudgedExamples(NamedTuple):

@@ -20,7 +20,7 @@ from haepo_jax.reports.publishing import PublishedReport
 from haepo_jax.reports.run.page import name_algorithm
 from haepo_jax.reports.sweep.analysis import format_count
 from haepo_jax.reports.sweep.chapter import Chapter, Drawing, make_directory, make_interval_row, publish_chapters
-from haepo_jax.reports.sweep.curves import collect_curves
+from haepo_jax.reports.sweep.curves import collect_curves, estimate_known
 from haepo_jax.reports.sweep.diagnostics import Arm, make_diagnostics_chapter, read_metrics
 from haepo_jax.reports.sweep.page import list_config
 from haepo_jax.reports.sweep.provenance import describe_provenance, read_attempts_so_far
@@ -100,7 +100,7 @@ def _make_returns_chapter(runs: Sequence[Compared]) -> Chapter:
     curves = []
     for run in runs:
         x, values = collect_curves(run.sweep, run.scores, 0, by_steps=True, worst=worst)
-        curves.append(figures.Series(run.name, x, *estimate_interquartile_mean(values)))
+        curves.append(figures.Series(run.name, x, *estimate_known(values)))
     rows = [
         make_interval_row(run.name, estimate_interquartile_mean(values))
         for run, values in zip(runs, finals, strict=True)

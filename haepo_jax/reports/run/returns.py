@@ -44,17 +44,18 @@ def make_returns_chapter(sweep: Sweep, scores: Scores, evaluated: np.ndarray | N
     """
     members = np.flatnonzero(scores.compared)
     x, values = collect_curves(sweep, scores, 0, by_steps=True)
-    curves = [figures.Series("episodes of training", x, *estimate_interquartile_mean(values), values)]
+    curves = [figures.Series("episodes of training", x, *estimate_known(values), values)]
     if evaluated is not None:
         places = find_places(sweep, scores, members, by_steps=True)
-        known = estimate_known(collect_metric(places, evaluated[members]))
-        curves.append(figures.Series("greedy evaluation", x, *known))
+        played = estimate_known(collect_metric(places, evaluated[members]))
+        curves.append(figures.Series("greedy evaluation", x, *played))
+    known = curves[0].centre[~np.isnan(curves[0].centre)]
     ends = "; ".join(f"{curve.label} end at {format_number(float(curve.centre[-1]))}" for curve in curves)
     learning = Drawing(
         functools.partial(
             figures.curves, curves, x_label="environment steps", y_label="mean return of an update's episodes"
         ),
-        alt=f"Return against environment steps, from {format_number(float(curves[0].centre[0]))} at first: {ends}.",
+        alt=f"Return against environment steps, from {format_number(float(known[0]))} at first: {ends}.",
         caption="Interquartile mean over seeds, at each point on its own, "
         f"{name_bands(len(members))}; each seed faintly. A member that has diverged counts as the worst final return "
         "from there on.",

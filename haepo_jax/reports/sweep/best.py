@@ -4,14 +4,14 @@ import functools
 
 import numpy as np
 
-from haepo_jax.analysis.few_seeds import FEWEST_SEEDS, estimate_interquartile_mean
+from haepo_jax.analysis.few_seeds import FEWEST_SEEDS
 from haepo_jax.analysis.verdicts import UNDECIDED
 from haepo_jax.reports import figures
 from haepo_jax.reports.formatting import format_number
 from haepo_jax.reports.page import Section, Table
 from haepo_jax.reports.sweep.analysis import Analysis, format_count
 from haepo_jax.reports.sweep.chapter import Chapter, Drawing
-from haepo_jax.reports.sweep.curves import collect_curves
+from haepo_jax.reports.sweep.curves import collect_curves, estimate_known
 from haepo_jax.reports.sweep.folder import counts_steps, find_default_point
 from haepo_jax.reports.sweep.ties import BEST, TIES
 
@@ -137,7 +137,7 @@ def _draw_curves(analysis: Analysis, best: int, default: int | None) -> Drawing:
     series, by_steps = [], counts_steps(sweep)
     for label, point in wanted.items():
         x, values = collect_curves(sweep, analysis.scores, point, by_steps=by_steps)
-        series.append(figures.Series(label, x, *estimate_interquartile_mean(values)))
+        series.append(figures.Series(label, x, *estimate_known(values)))
     return Drawing(
         functools.partial(
             figures.curves,

@@ -1,17 +1,15 @@
 """The learning curves of members: their returns and other metrics, at the same places along one axis."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 
 from haepo_jax.analysis.few_seeds import drop_unsupported
-from haepo_jax.analysis.statistics import Estimate, interquartile_mean_band
+from haepo_jax.analysis.statistics import Estimate, Options, interquartile_mean_band
 from haepo_jax.reports.sweep.folder import Sweep
 from haepo_jax.reports.sweep.ranking import Scores
 
 CURVE_POINTS = 100
-_RESAMPLES = 500
-"""Of the bands of metrics that no verdict rests on."""
 
 
 class Places(NamedTuple):
@@ -56,7 +54,8 @@ def collect_curves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Collects the returns of a point's members.
 
-    A member that has diverged has the worst final return from there on, one that has stopped its last return.
+    A member that has diverged has the worst final return from there on, one that has stopped its last return. An
+    update in which no episode has ended has the return of the one before, and NaN where none has ended yet.
 
     Args:
       sweep: the records.
@@ -70,9 +69,8 @@ def collect_curves(
     """
     members = np.flatnonzero((sweep.point == point) & scores.compared)
     places = find_places(sweep, scores, members, by_steps=by_steps)
-    values = np.take_along_axis(sweep.returns[members], places.row, axis=1).astype(np.float64)
     lost = scores.worst if worst is None else worst
-    return places.x, np.where(places.gone | ~np.isfinite(values), lost, values)
+    return places.x, np.where(places.gone, lost, collect_metric(places, sweep.returns[members]))
 
 
 def collect_metric(places: Places, values: np.ndarray) -> np.ndarray:
@@ -88,11 +86,12 @@ def collect_metric(places: Places, values: np.ndarray) -> np.ndarray:
     return np.where(places.gone, np.nan, np.take_along_axis(filled, places.row, axis=1).astype(np.float64))
 
 
-def estimate_known(values: np.ndarray) -> Estimate:
+def estimate_known(values: np.ndarray, **options: Unpack[Options]) -> Estimate:
     """Computes the interquartile mean over the runs that have a value, with its band where these are enough.
 
     Args:
       values: `[runs, places]`, NaN where a run has none.
+      **options: of the bootstrap.
 
     Returns:
       `[places]` each, NaN where no run has a value.
@@ -103,5 +102,5 @@ def estimate_known(values: np.ndarray) -> Estimate:
         if pattern.any():
             columns = which.ravel() == number
             inside = values[np.ix_(pattern, columns)]
-            result[:, columns] = drop_unsupported(interquartile_mean_band(inside, resamples=_RESAMPLES), len(inside))
+            result[:, columns] = drop_unsupported(interquartile_mean_band(inside, **options), len(inside))
     return Estimate(*result)

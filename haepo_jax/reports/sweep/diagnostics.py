@@ -47,6 +47,8 @@ _RETURNS = {"episode_return", "eval_return", "pbt_parent", "pbt_score"}
 """Drawn in chapters of their own."""
 _FOLDED_FROM = 15
 """A table of more rows is shown on demand only."""
+_RESAMPLES = 500
+"""Of the bands, on which no verdict rests."""
 
 
 class Arm(NamedTuple):
@@ -142,7 +144,9 @@ def _compute_curves(arm: Arm, by_steps: bool) -> dict[str, _Curve]:
     places = find_places(arm.sweep, arm.scores, members, by_steps=by_steps)
     read = {name: collect_metric(places, values[members]) for name, values in arm.metrics.items()}
     return {
-        name: _Curve(places.x, estimate_known(values)) for name, values in read.items() if not np.isnan(values).all()
+        name: _Curve(places.x, estimate_known(values, resamples=_RESAMPLES))
+        for name, values in read.items()
+        if not np.isnan(values).all()
     }
 
 

@@ -35,4 +35,7 @@ class Logger(Protocol):
         """Logs the metrics of one update; those that it has no value of, as between two evaluations, are left out."""
 
     def close(self) -> None:
-        """Ends the logger; nothing is written after it. Metrics may be missing, as the run may resume later."""
+        """Ends the logger, also one whose `write` has failed; nothing is written after it.
+
+        Metrics may be missing, as the run may resume later.
+        """

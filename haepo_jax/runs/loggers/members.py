@@ -1,5 +1,6 @@
 """Makes the loggers of the chosen members, and passes on the rows of their updates."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -51,8 +52,8 @@ def make_request(loggers: Sequence[str | MakeLogger], members: Collection[int], 
       num_members: how many the run has.
 
     Raises:
-      ConfigError: a logger that does not exist or whose library is not installed, two of one name, or a member that
-        does not exist.
+      ConfigError: a logger that does not exist, one whose library is not installed or cannot be imported, two of one
+        name, or a member that does not exist.
     """
     makers: dict[str, MakeLogger] = {}
     for logger in loggers:
@@ -69,9 +70,16 @@ def make_request(loggers: Sequence[str | MakeLogger], members: Collection[int], 
 def _load(logger: str | MakeLogger) -> MakeLogger:
     if isinstance(logger, str) and not is_outside(check_name("--loggers", logger, tuple(BUILT_IN))):
         package, extra, name = BUILT_IN[logger]
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"--loggers={logger} needs {package}: pip install 'haepo_jax[{extra}]'.")
-        return getattr(importlib.import_module(f"haepo_jax.runs.loggers.{logger}"), name)
+        found, install = importlib.util.find_spec(package), f"pip install 'haepo_jax[{extra}]'"
+        if found is None or found.origin is None:  # a folder of that name, as wandb makes one, is no package
+            raise ConfigError(f"--loggers={logger} needs {package}: {install}.")
+        try:
+            return getattr(importlib.import_module(f"haepo_jax.runs.loggers.{logger}"), name)
+        except (Exception, SystemExit) as error:
+            raise ConfigError(
+                f"--loggers={logger} needs {package}, which cannot be imported ({reason_of(error)}): {install} "
+                "installs a version that can."
+            ) from error
     return load("--loggers", logger)
 
 
@@ -79,7 +87,7 @@ def open_loggers(request: Request, workdir: Path, members: Sequence[Member], *, 
     """Makes the loggers of the chosen ones of some members of a run folder, from `first_update` on."""
     if not request.makers or not any(member.index in request.members for member in members):
         return MemberLoggers(request, workdir, (), run_id="", config={}, first_update=first_update)  # reads no file
-    run_id = read_run_id(workdir) or workdir.name  # an old run has none
+    run_id = read_run_id(workdir) or workdir.resolve().name  # an old run has none
     config = read_record(workdir)
     return MemberLoggers(request, workdir, members, run_id=run_id, config=config, first_update=first_update)
 
@@ -108,6 +116,7 @@ class MemberLoggers:
           first_update: the first update that is going to be written.
         """
         self._loggers: dict[tuple[str, int], tuple[int, Logger]] = {}
+        group = workdir.resolve().name  # that of "." is empty
         for column, member in enumerate(members):
             if member.index not in request.members:
                 continue
@@ -115,8 +124,8 @@ class MemberLoggers:
             for kind, make in request.makers.items():
                 run = LoggedRun(
                     id=f"{run_id}-{member.index}",
-                    name=f"{workdir.name}/{folder}",
-                    group=workdir.name,
+                    name=f"{group}/{folder}",
+                    group=group,
                     folder=workdir / kind / folder,
                     member=member.index,
                     seed=member.seed,
@@ -126,7 +135,7 @@ class MemberLoggers:
                 )
                 try:
                     self._loggers[kind, member.index] = column, make(run)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     _report(kind, member.index, error)
 
     def write(self, first_update: int, metrics: Mapping[str, np.ndarray], where: np.ndarray) -> None:
@@ -143,21 +152,23 @@ class MemberLoggers:
                     numbers = {name: float(values[row, column]) for name, values in metrics.items()}
                     present = {name: number for name, number in numbers.items() if not np.isnan(number)}
                     logger.write(first_update + int(row), present)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 _report(kind, member, error)
                 del self._loggers[kind, member]
+                with contextlib.suppress(Exception, SystemExit):  # what it was given before may still be unwritten
+                    logger.close()
 
     def close(self) -> None:
         """Ends the loggers."""
         for (kind, member), (_, logger) in self._loggers.items():
             try:
                 logger.close()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 _report(kind, member, error)
         self._loggers.clear()
 
 
-def _report(kind: str, member: int, error: Exception) -> None:
+def _report(kind: str, member: int, error: BaseException) -> None:
     print(
         f"The logger {kind} of member {member} fails ({reason_of(error)}); the run continues without it.",
         file=sys.stderr,

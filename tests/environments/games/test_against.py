@@ -94,6 +94,20 @@ def test_each_episode_draws_its_opponent_by_the_chances_of_the_lineup():
     assert (moves >= 1).all() and (state.carry[state.opponent == 0] == moves.min()).any()
 
 
+def test_a_move_that_is_not_allowed_is_never_played():
+    """An opponent that wants the first cell always, or one beyond the board, moves as often as the learner."""
+    for wanted in (0, 99, -1):
+        player = Player(lambda: (), lambda params, carry, key, seen, w=wanted: (carry, jnp.int32(w)), ("stubborn",))
+        environment = play_against(make_tic_tac_toe(), player)
+        lineup = Lineup(jnp.zeros(1), jnp.array([-jnp.inf, 0.0]))
+        _, _, info, state, _ = play_many(environment, {LINEUP: lineup}, 200)
+        cells = state.position.cells.reshape(200, 9)
+        difference = (cells == LEARNER).sum(axis=1) - (cells == OPPONENT).sum(axis=1)
+        assert (np.abs(difference) <= 1).all() and info["draw_rate"].any()
+        if wanted == 0:
+            assert (cells[:, 0] == OPPONENT).mean() > 0.5
+
+
 def test_two_perfect_players_always_draw():
     environment = play_against(make_tic_tac_toe(), AMONG)
     lineup = Lineup(jnp.array([0]), jnp.array([-jnp.inf, 0.0]))

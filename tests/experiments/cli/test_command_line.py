@@ -181,6 +181,26 @@ def test_a_config_file_with_an_unknown_field(tmp_path):
     assert "config.lerning_rate is not a setting" in finished.err
 
 
+@pytest.mark.parametrize(
+    ("module", "given", "sentence"),
+    [
+        ("train", "tldr_generated", "of language models, for python -m experiments.tldr; this command takes others"),
+        pytest.param(
+            "tldr",
+            "cartpole",
+            "of runs on environments, for python -m experiments.train and python -m experiments.sweep; this command "
+            "takes others, such as --config=tldr_generated.",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_config_of_another_kind_is_refused_with_the_commands_that_take_it(tmp_path, module, given, sentence):
+    finished = run(f"experiments.{module}", f"--config={given}", f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 2 and finished.err.count("\n") == 1
+    assert finished.err.startswith(f"{module}: --config={given} is a config {sentence}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluate_needs_a_run(tmp_path):
     finished = run("experiments.evaluate", f"--workdir={tmp_path}")
     assert finished.code == 2
@@ -243,6 +263,8 @@ def test_help_has_every_setting_with_its_allowed_values_and_meaning(module, aske
             assert entry.endswith("; has a schedule) ") and f"  --config.X_schedule{rest}{group}: " in finished.out
         else:
             assert f"  --config.{name}{group}: " in finished.out
+    configs = printed.partition("Shipped configs: ")[2].partition(" Settings")[0].split(", ")
+    assert ("tldr_qwen3" in configs, "cartpole" in configs) == (module == "tldr", module != "tldr")
     rate = OptimizerConfig().learning_rate
     assert f"What the transformed gradient is multiplied by. (number above 0; default: {rate}" in printed
 

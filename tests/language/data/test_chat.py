@@ -39,8 +39,16 @@ def test_special_tokens_that_are_written_out_in_full_are_known(tmp_path):
         ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "<é>"),
         ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
         ("{{ tools is none }} {{ strftime_now('%%') }}", "True %"),
+        ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
     ],
-    ids=["blocks leave no lines", "json without escapes", "generation", "loop controls", "what templates look for"],
+    ids=[
+        "blocks leave no lines",
+        "json without escapes",
+        "generation",
+        "loop controls",
+        "what templates look for",
+        "a date",
+    ],
 )
 def test_templates_that_were_written_for_transformers_work(template, text, tmp_path):
     write_tokenizer(tmp_path, template)

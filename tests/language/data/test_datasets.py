@@ -484,6 +484,14 @@ class TestJson:
             "not valid JSON at column 12 (Unterminated string starting at)."
         )
 
+    def test_a_list_over_several_lines_is_no_json_lines(self, tmp_path):
+        path = tmp_path / "a.json"
+        path.write_text(json.dumps([COMPLETION] * 2, indent=1))
+        assert refusal(path, "trl_tldr") == (
+            f"{path}, line 1: not valid JSON at column 2 (Expecting value); a list begins here, and JSON lines have "
+            "one object a line and nothing around them."
+        )
+
     def test_json_that_is_not_utf_8_is_refused_with_its_byte(self, tmp_path):
         assert self.bad(tmp_path, b'{"prompt": "\xff"}') == "byte 13 is not UTF-8."
 

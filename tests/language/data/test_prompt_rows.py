@@ -55,6 +55,24 @@ def test_messages_are_written_by_the_template_and_the_last_of_the_assistant_is_t
     assert tokenizer.decode(ho) == "Ho" and ho.count(1) == 1 and ho[-1] == mine[-1] == 1
 
 
+def test_a_completion_of_messages_follows_those_of_the_prompt(tmp_path):
+    tokenizer = Tokenizer.from_folder(write_tokenizer(tmp_path / "model"))
+    user, assistant = ([message] for message in CHAT["messages"])
+    row = {"prompt": user, "completion": assistant, "level": 1}
+    (read_back,) = read(write_rows(tmp_path / "a.jsonl", [row]), tokenizer)
+    assert (read_back.text, read_back.completion) == ("<bos>[user]Hi[assistant]", "Ho<eos>")
+    assert read_back.columns == row
+    for given, sentence in (
+        ({"completion": user}, "field completion ends with a message of 'user', not of 'assistant'."),
+        ({"completion": ["Ho"]}, "field completion[0] is 'Ho', not a message: an object with a role and a content."),
+        ({"prompt": "Hi"}, "field completion is a list, not a string."),
+    ):
+        path = write_rows(tmp_path / "b.jsonl", [row | given])
+        with pytest.raises(ConfigError) as error:
+            read(path, tokenizer)
+        assert str(error.value) == f"{path}, line 1: {sentence}"
+
+
 def test_a_template_that_writes_answers_otherwise_leaves_the_content_as_the_completion(tmp_path):
     template = "{% if add_generation_prompt %}A{% else %}B{% endif %}"
     tokenizer = Tokenizer.from_folder(write_tokenizer(tmp_path / "model", template))
@@ -69,6 +87,16 @@ def test_a_template_that_writes_answers_otherwise_leaves_the_content_as_the_comp
         ({"prompt": 3}, {}, "field prompt is a number, not text or a list of messages."),
         ({"prompt": "\ud800"}, {}, "field prompt holds half a character at 0: '\\ud800'."),
         ({"prompt": "x", "completion": 3}, {}, "field completion is a number, not a string."),
+        (
+            {"prompt": [{"role": "user", "content": "a\udc00"}]},
+            {},
+            "field prompt holds half a character at 12: '\\udc00'.",
+        ),
+        (
+            {"prompt": [CHAT["messages"][0], {"role": "assistant", "content": "\ud800"}]},
+            {},
+            "field prompt holds half a character at 0: '\\ud800'.",
+        ),
         ({"prompt": CHAT["messages"][1:]}, {}, "the only message is the assistant's, so that there is no prompt."),
     ],
 )
@@ -146,6 +174,16 @@ def test_comparisons_of_ones_own_are_left_as_they_are_and_those_with_long_prompt
     tokens, valid = corpus.read_comparisons(data, characters(), held_out=False)
     assert tokens.shape == (1, 2, 7)
     assert decode(tokens[0], valid[0]) == ["ab x", "aby "] and "Leaves out 1 of 2 prompts" in capsys.readouterr().err
+
+
+def test_of_many_prompts_to_be_judged_by_the_first_are_taken_with_a_word(tmp_path, capsys):
+    path = str(write_rows(tmp_path / "a.jsonl", [{"prompt": text} for text in "abc"]))
+    data = DataConfig(prompts=path, test_prompts=path, num_held_out=2)
+    assert [row.text for row in corpus.read_prompts(data, characters(), "test").rows] == ["a", "b"]
+    assert capsys.readouterr().err == f"Takes the first 2 of 3 prompts of {path} (config.data.num_held_out).\n"
+    assert len(corpus.read_prompts(data, characters(), "train").rows) == 3
+    data = dataclasses.replace(data, num_held_out=3)
+    assert len(corpus.read_prompts(data, characters(), "test").rows) == 3 and not capsys.readouterr().err
 
 
 def test_prompts_that_are_not_given_are_asked_for():

@@ -10,6 +10,8 @@ import pytest
 from haepo_jax.language.model import attention
 from haepo_jax.language.model.attention import Piece, attend, attend_to_pieces
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 BATCH, LENGTH, HEADS, KV_HEADS, SIZE = 4, 3, 4, 2, 8
 
 

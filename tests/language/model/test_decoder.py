@@ -13,6 +13,8 @@ from helpers.numpy_decoder import ARCHITECTURES, NEWER, random_params, reference
 from haepo_jax.language.model.decoder import Adapter, Decoder, make_cache
 from haepo_jax.language.model.lora import init_adapter, join
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 ADAPTER = Adapter(rank=3, alpha=7.0)
 LENGTHS = (9, 4, 1)
 

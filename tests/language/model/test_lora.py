@@ -9,6 +9,8 @@ from helpers.numpy_decoder import ARCHITECTURES, random_params
 from haepo_jax.language.model.decoder import Adapter, Decoder
 from haepo_jax.language.model.lora import fold, init_adapter, join, split_adapter
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 ADAPTER = Adapter(rank=2, alpha=5.0)
 OFTEN = ("llama_biased", "gpt_neox")  # run with the quick tests
 BATCH = jnp.asarray([[0, 3, 7, 1, 18]], jnp.int32), jnp.asarray([[False, True, True, True, True]])

@@ -37,7 +37,7 @@ def folders(tmp_path_factory):
         params = random_params(Decoder(arch))
         write_model(ours / name, arch, params, token_ids=TokenIds(eos=1, pad=0), **options)
         np.savez(ours / f"{name}.npz", **torch_logits.inputs(arch.vocab_size))
-    done = run_script(python, torch_logits.__file__, theirs, ours, timeout=480)
+    done = run_script(python, torch_logits.__file__, theirs, ours, timeout=1800)
     assert done.returncode == 0, done.stderr
     return theirs, ours
 
@@ -65,7 +65,7 @@ def assert_parity(folder, name):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=3e-5)
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exact_products")]
 
 
 @pytest.mark.parametrize("name", torch_logits.CASES)

@@ -1,6 +1,7 @@
 """Reward functions of a config: what they get, and one sentence for all that can be wrong with them."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def test_weights_are_1_or_those_of_the_config():
     assert [one.weight for one in load("exact_match", "format", reward_weights=(1.0, 0.2))] == [1.0, 0.2]
 
 
+FINITE = "; a reward is a finite number of float32."
 NUMBERS = "; it must give a list of 2 numbers, one for each completion."
 
 
@@ -69,12 +71,15 @@ NUMBERS = "; it must give a list of 2 numbers, one for each completion."
         (None, f"gives None{NUMBERS}"),
         (1.0, f"gives 1.0{NUMBERS}"),
         ("ab", f"gives 'ab'{NUMBERS}"),
-        ([1.0, float("nan")], "gives nan for completion 1, '5'; a reward is a finite number."),
-        ([1.0, float("inf")], "gives inf for completion 1, '5'; a reward is a finite number."),
-        ([None, 1.0], "gives None for completion 0, '4'; a reward is a finite number."),
-        (["1", 1.0], "gives '1' for completion 0, '4'; a reward is a finite number."),
-        ([1 + 1j, 1.0], "gives (1+1j) for completion 0, '4'; a reward is a finite number."),
-        ([[1.0], 1.0], "gives [1.0] for completion 0, '4'; a reward is a finite number."),
+        ({0.0, 1.0}, f"gives {{0.0, 1.0}}{NUMBERS}"),
+        ([1.0, float("nan")], f"gives nan for completion 1, '5'{FINITE}"),
+        ([1.0, float("inf")], f"gives inf for completion 1, '5'{FINITE}"),
+        ([1.0, 1e39], f"gives 1e+39 for completion 1, '5'{FINITE}"),
+        ([10**400, 1.0], f"gives 1{'0' * 59}... for completion 0, '4'{FINITE}"),
+        ([None, 1.0], f"gives None for completion 0, '4'{FINITE}"),
+        (["1", 1.0], f"gives '1' for completion 0, '4'{FINITE}"),
+        ([1 + 1j, 1.0], f"gives (1+1j) for completion 0, '4'{FINITE}"),
+        ([[1.0], 1.0], f"gives [1.0] for completion 0, '4'{FINITE}"),
     ],
 )
 def test_what_is_no_reward_is_refused_with_the_row(found, sentence, monkeypatch):
@@ -82,6 +87,38 @@ def test_what_is_no_reward_is_refused_with_the_row(found, sentence, monkeypatch)
     with pytest.raises(ConfigError) as error:
         function.compute(ASKED)
     assert str(error.value) == f"config.rl.rewards helpers.own_model:judge on {ROW} {sentence}"
+
+
+def test_what_a_function_does_to_its_columns_is_seen_by_no_other_completion_and_no_later_call(monkeypatch):
+    row = {"level": [3, 1, 2]}
+
+    def judge(prompts, completions, level):
+        return [float(one.pop()) for one in level]
+
+    function = own(monkeypatch, judge)
+    for _ in range(2):
+        assert function.compute(dataclasses.replace(ASKED, columns=row)) == [2.0, 2.0]
+    assert row == {"level": [3, 1, 2]}
+
+
+def test_numbers_of_any_kind_are_rewards(monkeypatch):
+    found = [Fraction(1, 2), np.float16(2.0)]
+    assert own(monkeypatch, lambda prompts, completions: found).compute(ASKED) == [0.5, 2.0]
+    found = (np.bool_(True), np.int64(-3))
+    assert own(monkeypatch, lambda prompts, completions: found).compute(ASKED) == [1.0, -3.0]
+
+
+def test_an_async_function_is_refused_before_anything_is_sampled(monkeypatch):
+    async def judge(prompts, completions):
+        return [1.0] * len(completions)
+
+    class Judges:
+        async def __call__(self, prompts, completions):
+            return [1.0] * len(completions)
+
+    for one in (judge, Judges()):
+        with pytest.raises(ConfigError, match=r"^config.rl.rewards helpers.own_model:judge is async; a reward "):
+            own(monkeypatch, one)
 
 
 def test_what_a_function_raises_is_one_sentence_with_its_line_and_the_row(monkeypatch):

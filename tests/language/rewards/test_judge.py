@@ -1,5 +1,7 @@
 """Threads that ask reward functions: the order of rewards, how many are asked at a time, and what takes too long."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from haepo_jax.errors import ConfigError
+from haepo_jax.language.rewards import judge as module
 from haepo_jax.language.rewards.functions import Asked, RewardFunction
 from haepo_jax.language.rewards.judge import Judge
 
@@ -91,6 +94,51 @@ def test_the_time_of_a_call_counts_from_when_it_is_made():
         return [0, 0]
 
     Judge([function(takes_a_while)], timeout=0.5, threads=1).ask(PROMPTS).wait()  # 0.6 s in all
+
+
+HANGS = """
+import re
+from haepo_jax.language.rewards import judge
+from haepo_jax.language.rewards.functions import Asked, RewardFunction
+
+def matches(prompts, completions):
+    return [float(re.match("(a+)+$", "a" * 60 + "b") is not None)]
+
+judge._GRACE_SECONDS = 0.5
+function = RewardFunction("mine:matches", "matches", matches, 1.0, {}, ())
+judge.Judge([function], timeout=0.5, threads=1).ask([Asked("", "", {}, ["a"], [1], [True])]).wait()
+"""
+
+
+def test_a_call_that_lets_nothing_else_run_ends_the_process_with_where_it_is():
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Timeout (0:00:01)!") and "line 7 in matches" in done.stderr
+
+
+def test_the_timer_that_ends_it_is_taken_off_once_all_is_judged(monkeypatch):
+    wound, off = [], threading.Event()
+
+    class Timer:
+        @staticmethod
+        def dump_traceback_later(seconds, exit, file):
+            wound.append((seconds, exit))
+
+        @staticmethod
+        def cancel_dump_traceback_later():
+            off.set()
+
+    monkeypatch.setattr(module, "faulthandler", Timer)
+    held = threading.Event()
+    judge = Judge([function(lambda p, c: [held.wait(60), 0])], timeout=50, threads=1)
+    for _ in range(2):
+        held.clear(), off.clear()
+        verdicts = judge.ask(PROMPTS)
+        assert not off.is_set()
+        held.set()
+        verdicts.wait()
+        assert off.wait(60)
+    assert set(wound) == {(80.0, True)}
 
 
 def test_the_first_prompt_that_fails_is_reported():

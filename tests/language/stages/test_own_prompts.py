@@ -257,13 +257,23 @@ def test_the_command_of_the_page_trains_as_it_is_printed(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_prompts_alone_are_evaluated_greedily_or_by_several_samples(trained, tmp_path):
+def test_prompts_alone_are_evaluated_greedily_or_by_several_samples(trained, tmp_path, monkeypatch):
     shutil.copytree(trained / "work", tmp_path / "work")
     greedy = evaluate(config_of(trained, evaluation={"temperature": 0.0}, seed=1), tmp_path / "work")
     assert (greedy["temperature"], greedy["samples"], greedy["posts"]) == (0.0, 1, 10)
     again = evaluate(config_of(trained, evaluation={"temperature": 0.0}, seed=2), tmp_path / "work")
     assert greedy["policies"] == again["policies"] and greedy["judge"] == "reward functions"
+    import my_rewards
+
+    calls, brief = [], my_rewards.brief
+
+    def counted(prompts, completions, level):
+        calls.append(prompts[0])
+        return brief(prompts, completions, level)
+
+    monkeypatch.setattr(my_rewards, "brief", counted)
     sampled = evaluate(config_of(trained, evaluation={"num_samples": 4}), tmp_path / "work")
+    assert len(calls) == 20 and len(set(calls)) == 10  # the prompts of two policies, and none that fills up a batch
     first = sampled["policies"]["model.path"]
     rates = first["pass_rates"]
     assert rates.keys() == {"exact_match"}  # `brief` is neither 0 nor 1

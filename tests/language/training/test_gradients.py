@@ -12,6 +12,8 @@ from haepo_jax.language.training.scoring import response_log_probs
 from haepo_jax.losses import haepo_coefficients, trajectory_log_likelihood, trajectory_scores
 from haepo_jax.methods import METHODS, NoSettings, StepGroup
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 GROUPS, SAMPLES = 3, 4
 ROWS = sequences(GROUPS * SAMPLES)
 VALID = np.asarray(ROWS.valid)[:, -RESPONSE:].reshape(GROUPS, SAMPLES, RESPONSE)

@@ -15,6 +15,8 @@ from haepo_jax.language.model.sharding import make_mesh
 from haepo_jax.language.training.group_update import Experience, _open, make_learn, make_optimizer_of, make_score
 from haepo_jax.language.training.learner import init_learner
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("tldr_*.py"))
 GROUPS, SAMPLES = 2, 4
 

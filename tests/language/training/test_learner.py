@@ -13,6 +13,8 @@ from haepo_jax.language.training import reward, sft
 from haepo_jax.language.training.learner import init_learner, make_supervised_update
 from haepo_jax.language.training.scoring import Sequences
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 COUNTS = jnp.array([5.0, 1.0, 3.0, 2.0, 4.0, 1.0, 2.0])
 VALUES = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)
 

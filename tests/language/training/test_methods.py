@@ -22,6 +22,8 @@ from haepo_jax.language.training.learner import init_learner
 from haepo_jax.language.training.scoring import Sequences
 from haepo_jax.methods import Adaptation
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 GROUPS, SAMPLES, RESPONSE, VOCAB = 3, 4, 5, 7
 ROWS = GROUPS * SAMPLES
 QUICK = ("dapo",)

@@ -16,6 +16,8 @@ from haepo_jax.language.training.reward import (
 )
 from haepo_jax.language.training.scoring import Sequences
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 ROWS = sequences(8)
 PARAMS = {"decoder": params_of(), "score": jnp.asarray(np.random.default_rng(0).normal(size=8), jnp.float32)}
 

@@ -11,6 +11,8 @@ from haepo_jax.language.training import sampling
 from haepo_jax.language.training.sampling import append_to_prompts, sample
 from haepo_jax.language.training.scoring import response_log_probs
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 PARAMS = params_of()
 ENDS = (EOS, 7)
 

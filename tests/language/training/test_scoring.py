@@ -9,6 +9,8 @@ from helpers.tiny_decoder import ARCHITECTURE, DECODER, RESPONSE, VOCAB, params_
 
 from haepo_jax.language.training.scoring import response_log_probs, token_log_probs
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 PARAMS = params_of()
 
 

@@ -43,6 +43,15 @@ def test_a_drawing_says_its_finding_to_those_who_do_not_see_it(written):
     assert seeds == "The final return of each of 6 seeds: from 77.5 to 81.5, median 79.5."
 
 
+def test_a_curve_begins_where_the_first_episode_has_ended(tmp_path):
+    def learn(settings, seed):
+        return np.where(np.arange(UPDATES) < 3, np.nan, np.arange(UPDATES) - 200.0)
+
+    page, _ = publish_page(write_sweep(tmp_path / "run", [{}], learn, seeds=2, env="Acrobot-v1"))
+    (curve, *_) = re.findall('role="img" aria-label="([^"]*)"', page.read_text(encoding="utf-8"))
+    assert curve.startswith("Return against environment steps, from -197 at first: episodes of training end at -186.")
+
+
 def test_the_finding_counts_those_that_diverged_as_the_worst(written):
     assert written[2] == (
         "The final return is 79 [51.5, 80.8], the interquartile mean over 6 seeds; the worst has 25, the best 81.5. "

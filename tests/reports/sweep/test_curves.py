@@ -14,6 +14,8 @@ from haepo_jax.reports.sweep.curves import (
 from haepo_jax.reports.sweep.folder import counts_steps
 from haepo_jax.reports.sweep.ranking import score_members
 
+NAN = np.nan
+
 
 def test_a_learning_curve_against_updates(tmp_path):
     sweep = read(tmp_path, grid(optimizer__learning_rate=RATES), hump_that_diverges, seeds=4)
@@ -46,6 +48,20 @@ def test_a_learning_curve_against_environment_steps(tmp_path):
     )
 
 
+def test_before_any_episode_has_ended_there_is_no_curve_and_later_the_newest_return(tmp_path):
+    # As of PPO, of whose updates some end no episode; the second member diverges after seven updates.
+    def learn(settings, seed):
+        returns = np.arange(float(UPDATES))
+        returns[[0, 1, 10]] = NAN
+        return returns[: 7 if seed else None]
+
+    sweep = read(tmp_path, grid(optimizer__learning_rate=RATES[:1]), learn, seeds=2)
+    scores = score_members(sweep)
+    _, values = collect_curves(sweep, scores, 0, by_steps=False)
+    np.testing.assert_array_equal(values[0], [NAN, NAN, *range(2, 10), 9, *range(11, UPDATES)])
+    np.testing.assert_array_equal(values[1], [NAN, NAN, *range(2, 7), *[scores.worst] * (UPDATES - 7)])
+
+
 def test_a_long_learning_curve_is_thinned(tmp_path):
     points = grid(optimizer__learning_rate=RATES[:2])
     sweep = read(tmp_path, points, lambda s, k: level(1), seeds=1, num_updates=999, complete=False)
@@ -54,9 +70,6 @@ def test_a_long_learning_curve_is_thinned(tmp_path):
     places, values = collect_curves(sweep, score_members(sweep), 0, by_steps=False)
     assert len(places) == CURVE_POINTS and (places[0], places[-1]) == (1, 999)
     np.testing.assert_array_equal(values[0], places - 1)
-
-
-NAN = np.nan
 
 
 def test_a_metric_is_its_newest_value_until_its_member_diverges():

@@ -7,6 +7,7 @@ values). Their adapters become one of as many times the rank, which is block-dia
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.errors import ConfigError
 from haepo_jax.language.data.json_text import read_object
 from haepo_jax.language.model.architecture import Architecture
 from haepo_jax.language.model.decoder import Adapter
@@ -37,8 +38,19 @@ CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 _NOT_ADAPTED = ("layers/mlp/router/kernel",)
 _PREFIX = "base_model.model."
 _KERNEL, _IN, _OUT = "kernel", "adapter_in", "adapter_out"
-_CHANGED_BY = ("use_dora", "fan_in_fan_out", "lora_bias")
-"""What makes an adapter another thing than a product of two matrices that is added."""
+_CHANGED_BY = (
+    "use_dora",
+    "fan_in_fan_out",
+    "lora_bias",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "monteclora_config",
+    "use_bdlora",
+    "use_qalora",
+)
+"""What makes an adapter another thing than a product of two matrices that is added to every token."""
 
 
 def write_adapter(
@@ -94,7 +106,7 @@ def write_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     write_file(folder / WEIGHTS, lambda path: _save(tensors, path))
-    write_file(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))
+    write_file(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8"))
 
 
 def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapter, Params]:
@@ -118,7 +130,7 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
     tensors = _read_tensors(folder)
     scale_of, kernels = _read_scales(folder), _list_kernels(architecture)
     modules = _list_modules(kernels)
-    scales: dict[str, float] = {}
+    scales: dict[str, np.ndarray] = {}
     found = {name: tensor for name, tensor in tensors.items() if name != f"{_PREFIX}{SCORE}"}
     adapted: dict[str, dict[str, np.ndarray]] = {}
     for name, paths in modules.items():
@@ -128,13 +140,16 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
         if pair[0] is None or pair[1] is None:
             raise ConfigError(f"{folder / WEIGHTS} holds one matrix of two of {visible(name)}.")
         adapted[name] = _take_apart(folder, kernels, name, paths, pair[0], pair[1])
-        scales[name] = scale_of(name, pair[0].shape[1])
+        scales[name] = np.array(
+            [scale_of(name.format(layer), pair[0].shape[1]) for layer in range(architecture.num_layers)]
+        )
     if found:
         raise ConfigError(f"{folder / WEIGHTS} holds {visible(min(found))}, which this model has no place for.")
     if not adapted:
         raise ConfigError(f"{folder / WEIGHTS} holds no adapter of a module of this model.")
     rank = max(leaf.shape[-1] for of in adapted.values() for path, leaf in of.items() if path.endswith(_IN))
-    scale = next(iter(scales.values())) if len(set(scales.values())) == 1 else 1.0
+    every = {float(scale) for of_layers in scales.values() for scale in of_layers}
+    scale = every.pop() if len(every) == 1 else 1.0
     params: dict[str, Any] = {}
     for name, paths in modules.items():
         for path in paths:
@@ -146,7 +161,8 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
             if name in adapted:
                 given_in, given_out = (adapted[name][f"{path}/{which}"] for which in (_IN, _OUT))
                 inward[..., : given_in.shape[-1]] = given_in
-                outward[:, : given_out.shape[1]] = given_out * np.float32(scales[name] / scale)
+                share = (scales[name] / scale).astype(np.float32)[:, None, None]
+                outward[:, : given_out.shape[1]] = given_out * share
             params |= {f"{path}/{_IN}": jnp.asarray(inward), f"{path}/{_OUT}": jnp.asarray(outward)}
     return Adapter(rank, scale * rank), unflatten_dict(params, sep="/")
 
@@ -266,22 +282,25 @@ def _stack(folder: Path, tensors: dict[str, np.ndarray], name: str, which: str, 
 
 
 def _read_scales(folder: Path) -> Callable[[str, int], float]:
-    """Reads `(module, its rank) -> what its product is multiplied by`, and refuses other kinds of adapters."""
+    """Reads `(module of a layer, its rank) -> what its product is multiplied by`; refuses other kinds of adapters."""
     values = read_object(folder / CONFIG)
     fields = Fields(folder / CONFIG, values)
     fields.word("peft_type", ("LORA",))
     fields.word("bias", ("none",), "none")
-    for flag in _CHANGED_BY:
-        if fields.flag(flag, False):
-            raise fields.refusal(flag, "it must be false")
-    alpha, by_module = fields.number("lora_alpha"), values.get("alpha_pattern") or {}
+    for name in _CHANGED_BY:
+        if values.get(name):
+            raise fields.refusal(name, "it must be false or null")
+    alpha, patterns = fields.number("lora_alpha"), fields.section("alpha_pattern")
+    by_module = {pattern: patterns.number(pattern) for pattern in patterns}
     rooted = fields.flag("use_rslora", False)
-    if not isinstance(by_module, Mapping) or not all(isinstance(value, int | float) for value in by_module.values()):
-        raise fields.refusal("alpha_pattern", f"it must be numbers by module, got {quoted(by_module)}")
+    try:
+        matching = {re.compile(rf"(?:.*\.)?(?:{pattern})"): own for pattern, own in by_module.items()}
+    except re.error as error:
+        raise fields.refusal("alpha_pattern", f"its keys must be regular expressions: {error}") from None
 
     def scale(name: str, rank: int) -> float:
-        own = next((value for key, value in by_module.items() if key in (_last(name), name)), alpha)
-        return float(own) / (math.sqrt(rank) if rooted else rank)
+        own = next((own for pattern, own in matching.items() if pattern.fullmatch(name)), alpha)
+        return own / (math.sqrt(rank) if rooted else rank)
 
     return scale
 

@@ -1,6 +1,6 @@
 """The fields of a `config.json`, read with a check of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ class Fields:
         self._nulls = frozenset(name for name, value in values.items() if value is None)
         self._values = {name: value for name, value in values.items() if value is not None}
         self._section = section
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the names of the fields that have a value."""
+        return iter(self._values)
 
     def __contains__(self, name: str) -> bool:
         """Returns whether there is a value."""

@@ -158,7 +158,7 @@ def write_model(
         files += tokenizer.save(folder)
     text = json.dumps(config, indent=1) + "\n"
     seal(folder, files, {"config.json": zlib.crc32(text.encode())}, facts or {})
-    write_file(folder / "config.json", lambda path: path.write_text(text))
+    write_file(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 class _Change(NamedTuple):

@@ -125,10 +125,39 @@ def test_modules_of_other_ranks_and_scales_become_one_adapter(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("pattern", "scales"),
+    [
+        ({"layers.1.self_attn.q_proj": 3}, (4.0, 1.5)),
+        ({"model.layers.0.self_attn.q_proj": 3}, (1.5, 4.0)),
+        ({"self_attn.q_proj": 3}, (1.5, 1.5)),
+        ({r"layers\.[1-9]\..*q_proj": 3, "q_proj": 1}, (0.5, 1.5)),
+        ({"proj": 3, "elf_attn.q_proj": 3}, (4.0, 4.0)),
+    ],
+    ids=["end of a name", "whole name", "every layer", "expressions, the first that fits", "parts of words"],
+)
+def test_a_scale_is_that_of_the_first_pattern_that_fits_the_end_of_the_modules_name(pattern, scales, tmp_path):
+    rng, prefix = np.random.default_rng(0), "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    tensors = {
+        prefix.format(layer, which): rng.normal(size=shape).astype(np.float32)
+        for layer in range(2)
+        for which, shape in (("A", (2, 16)), ("B", (24, 2)))
+    }
+    safetensors.numpy.save_file(tensors, tmp_path / WEIGHTS)
+    (tmp_path / CONFIG).write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 8, "alpha_pattern": pattern}))
+    got = changes(*read_adapter(tmp_path, QWEN))["layers/attention/query"]
+    for layer, scale in enumerate(scales):
+        inward, outward = (tensors[prefix.format(layer, which)].astype(np.float64) for which in "AB")
+        np.testing.assert_allclose(got[layer], scale * (outward @ inward).T, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("config", "tensors", "sentence"),
     [
         ({"peft_type": "IA3"}, {}, "peft_type is 'IA3'; supported: LORA."),
-        ({"use_dora": True}, {}, "use_dora is True; it must be false."),
+        ({"use_dora": True}, {}, "use_dora is True; it must be false or null."),
+        ({"alora_invocation_tokens": [1, 2]}, {}, "alora_invocation_tokens is [1, 2]; it must be false or null."),
+        ({"alpha_pattern": {"q_proj": "8"}}, {}, "alpha_pattern.q_proj is '8'; it must be a number above 0."),
+        ({"alpha_pattern": {"q_(": 8}}, {}, "alpha_pattern is {'q_(': 8}; its keys must be regular expressions: "),
         ({}, {"base_model.model.model.norm.lora_A.weight": np.zeros((2, 16))}, "which this model has no place for."),
         (
             {},
