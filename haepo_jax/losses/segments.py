@@ -225,8 +225,8 @@ def label_states(states: ArrayLike) -> jax.Array:
     """Numbers states, or observations, so that equal ones and no others have equal numbers.
 
     Args:
-      states: `[B, ...]` numbers, which are compared in their own dtype; two are equal where all of theirs are. 0 equals
-        -0, and NaN equals NaN.
+      states: `[B, ...]` numbers, compared in their own dtype; two states are equal where all numbers are. 0 equals -0,
+        and NaN equals NaN.
 
     Returns:
       `[B]` int32 from 0 to B - 1, in the order of their first numbers, then of their second ones, and so on.
