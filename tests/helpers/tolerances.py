@@ -29,8 +29,14 @@ def of_products(tolerance, *, platform=None, precision=None):
 
 
 def assert_allclose(actual, desired, rtol=1e-7, atol=0.0):
-    """`np.testing.assert_allclose` of numbers that come from matrix products."""
-    np.testing.assert_allclose(actual, desired, rtol=of_products(rtol), atol=of_products(atol))
+    """`np.testing.assert_allclose` of numbers that come from matrix products.
+
+    What products lose is relative to what they add up: it is measured by the largest number that is compared, and by 1
+    at least.
+    """
+    desired = np.asarray(desired)
+    lost = of_products(0.0) * np.abs(desired, where=np.isfinite(desired), out=np.zeros(desired.shape)).max(initial=1.0)
+    np.testing.assert_allclose(actual, desired, rtol=of_products(rtol), atol=max(atol, lost))
 
 
 def assert_close(actual, expected, rtol=1e-4, atol=1e-6):

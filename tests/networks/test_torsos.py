@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from helpers.policies import mlp_policy, spread
 from helpers.settings import fixed_config
-from helpers.tolerances import assert_allclose
 
 from haepo_jax.config import PolicyConfig
 from haepo_jax.environments import Box, Discrete
 from haepo_jax.networks import CNN, make_policy, make_torso, make_value
 from haepo_jax.population import make_population
+
+pytestmark = pytest.mark.usefixtures("exact_products")
 
 CONFIGS = {
     "mlp": PolicyConfig(hidden_sizes=(8,)),
@@ -37,8 +38,8 @@ def test_axes_before_those_of_an_observation_are_a_batch_whatever_their_number(n
     assert values.shape == (2, 3) and np.unique(values).size == 6
     for i, j in [(0, 0), (1, 2)]:
         alone = policy.apply(params, observations[i, j]).mode()
-        assert_allclose(modes[i, j], alone, rtol=1e-4, atol=1e-5)
-        assert_allclose(values[i, j], value.apply(of_value, observations[i, j]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(modes[i, j], alone, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(values[i, j], value.apply(of_value, observations[i, j]), rtol=1e-4, atol=1e-5)
 
 
 def test_a_cnn_is_a_convolution_and_a_dense_layer():
@@ -50,7 +51,7 @@ def test_a_cnn_is_a_convolution_and_a_dense_layer():
     hidden = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=axes)
     hidden = jnp.tanh(hidden + params["Dense_0"]["bias"]).reshape(4, -1)
     expected = jnp.tanh(hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])
-    assert_allclose(cnn.apply({"params": params}, images), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cnn.apply({"params": params}, images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_grid_is_an_image_of_one_channel():
@@ -100,4 +101,4 @@ def test_images_are_learned_from_alike_whatever_is_kept_of_the_episodes():
     kept, *others = (trained(memory) for memory in ("store", "remat", "recompute"))
     assert kept["CNN_0"]["Dense_0"]["kernel"].shape == (1, 2, 9, 3)
     for other in others:
-        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-3, atol=1e-5), kept, other)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), kept, other)

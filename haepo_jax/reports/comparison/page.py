@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,20 @@ from haepo_jax.reports.sweep.page import list_config
 from haepo_jax.reports.sweep.provenance import describe_provenance, read_attempts_so_far
 from haepo_jax.runs.summary import FINAL_UPDATES
 
+_LONGEST_NAME = 240  # bytes, of which a letter has four at most; file systems take 255
+_DIGITS = 12
 _FINAL = f"mean return of the last {FINAL_UPDATES} updates"
 
 
 def choose_folder(workdirs: Sequence[Path]) -> Path:
-    """Chooses where the page goes unless it is said: inside the first run, named after the others."""
-    return workdirs[0] / "comparison" / "+".join(workdir.resolve().name for workdir in workdirs[1:])
+    """Chooses where the page goes unless it is said: inside the first run, named after the others.
+
+    The name of very many others is cut, and ends in a checksum of the whole one.
+    """
+    name = "+".join(workdir.resolve().name for workdir in workdirs[1:])
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME // 4 - _DIGITS]}+{hashlib.sha256(os.fsencode(name)).hexdigest()[:_DIGITS]}"
+    return workdirs[0] / "comparison" / name
 
 
 def publish_comparison(workdirs: Sequence[Path], directory: Path | None = None) -> PublishedReport:

@@ -145,3 +145,11 @@ def test_a_page_is_not_written_over_that_of_a_run(tmp_path):
     runs = [write_run(tmp_path / name, 1.0, seeds=1) for name in "abc"]
     with pytest.raises(ConfigError, match=r"--output .*c is the folder of a run, which has a page of its own there"):
         publish_comparison(runs[:2], runs[2])
+
+
+@pytest.mark.parametrize("name", ["run", "\U0001f600" * 30])
+def test_the_folder_of_a_comparison_of_very_many_runs_has_a_name_that_file_systems_take(tmp_path, name):
+    many = [tmp_path / f"{name}{number}" for number in range(80)]
+    folder, other = choose_folder(many), choose_folder(many[:-1])
+    folder.mkdir(parents=True)
+    assert folder.parent == many[0] / "comparison" and folder.name.startswith(f"{name}1+") and folder != other
