@@ -174,9 +174,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         numbers = traced.discount, get_method_settings(traced).gae_lambda
         samples: Samples | Blocks
         if plan.length is None:
-            samples = make_samples(rows, judged, *numbers)
-            if isinstance(batch, Segment):
-                samples = samples._replace(where=batch.mask)
+            samples = make_samples(rows, judged, *numbers)._replace(where=batch.mask)
         else:
             samples = make_blocks(rows, judged, plan, *numbers)
         if remembers:
@@ -240,8 +238,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
             loss = loss_of_steps(settings, learner, chosen)
             params, optimizer_state, metrics = gradient_step(loss, optimizer(traced), *carry)
             # Of whole episodes, most steps up to the horizon may be none: minibatches differ in how many they hold.
-            num_steps = None if plan.carries_on else jnp.sum(samples_of(chosen).where)
-            return (params, optimizer_state), (metrics, num_steps)
+            counted = None if plan.carries_on else samples_of(chosen).where
+            return (params, optimizer_state), (metrics, None if counted is None else jnp.sum(counted))
 
         def epoch(
             carry: tuple[Params, Any], key: jax.Array
