@@ -32,7 +32,7 @@ def blocks(document):
 
 
 RUN = {
-    **{("docs/components.md", k): () for k in range(9)},
+    **{("docs/components.md", k): () for k in range(10)},
     ("docs/agents.md", 0): (),
     ("docs/self_play.md", 0): (),
     ("docs/environments.md", 0): (),

@@ -69,7 +69,8 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
     """Makes the algorithm of a method that sees segments.
 
     Policy and value function are networks of their own, of one shape. Environments that carry on are reset only when
-    their episode ends; a value stands in for the rewards after a time limit. Metrics are means over the last epoch.
+    their episode ends; a value stands in for the rewards after a time limit. Metrics are means over the last epoch, of
+    whole episodes with each minibatch counted by its steps.
 
     Args:
       config: the experiment.
@@ -173,9 +174,7 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         numbers = traced.discount, get_method_settings(traced).gae_lambda
         samples: Samples | Blocks
         if plan.length is None:
-            samples = make_samples(rows, judged, *numbers)
-            if isinstance(batch, Segment):
-                samples = samples._replace(where=batch.mask)
+            samples = make_samples(rows, judged, *numbers)._replace(where=batch.mask)
         else:
             samples = make_blocks(rows, judged, plan, *numbers)
         if remembers:
@@ -232,19 +231,27 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         if adaptation is not None:
             settings, adapted = adaptation.begin(settings, adapted, as_seen(learner, learner.params, steps))
 
-        def minibatch(carry: tuple[Params, Any], rows: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
+        def minibatch(
+            carry: tuple[Params, Any], rows: jax.Array
+        ) -> tuple[tuple[Params, Any], tuple[Metrics, jax.Array | None]]:
             chosen = jax.tree.map(lambda leaf: leaf[rows], steps)
             loss = loss_of_steps(settings, learner, chosen)
             params, optimizer_state, metrics = gradient_step(loss, optimizer(traced), *carry)
-            return (params, optimizer_state), metrics
+            # Of whole episodes, most steps up to the horizon may be none: minibatches differ in how many they hold.
+            counted = None if plan.carries_on else samples_of(chosen).where
+            return (params, optimizer_state), (metrics, None if counted is None else jnp.sum(counted))
 
-        def epoch(carry: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], Metrics]:
+        def epoch(
+            carry: tuple[Params, Any], key: jax.Array
+        ) -> tuple[tuple[Params, Any], tuple[Metrics, jax.Array | None]]:
             order = jax.random.permutation(key, steps.actions.shape[0])
             return jax.lax.scan(minibatch, carry, order.reshape(own.num_minibatches, -1))
 
         keys = jax.random.split(key, own.num_epochs)
-        (params, optimizer_state), series = jax.lax.scan(epoch, (learner.params, learner.optimizer_state), keys)
-        metrics = {name: jnp.mean(values[-1]) for name, values in series.items()}
+        start_of_epochs = (learner.params, learner.optimizer_state)
+        (params, optimizer_state), (series, num_steps) = jax.lax.scan(epoch, start_of_epochs, keys)
+        shares = None if num_steps is None else num_steps[-1]
+        metrics = {name: _average(values[-1], shares) for name, values in series.items()}
         if adaptation is not None:
             adapted = adaptation.end(settings, adapted, as_seen(learner, params, steps), metrics)
         counted = normalizer.count_returns(traced, learner.normalization, batch)
@@ -277,6 +284,13 @@ def make(config: ExperimentConfig, environment: Environment) -> Algorithm:
         return episode_metrics(episode_stats_of(batch), environment=environment)
 
     return Algorithm(policy, normalizer.policy_params, init, collect_batch, batch_loss, learn, measure)
+
+
+def _average(values: jax.Array, shares: jax.Array | None) -> jax.Array:
+    """Averages what minibatches have found, `[B]`, each counted by its share, `[B]`; all alike without shares."""
+    if shares is None:
+        return jnp.mean(values)
+    return jnp.sum(jnp.where(shares > 0, values * shares, 0)) / jnp.maximum(jnp.sum(shares), 1)
 
 
 def _make_networks(

@@ -129,7 +129,8 @@ def _unread_segment_steps(config: ExperimentConfig) -> dict[str, str]:
     steps = count_segment_steps(config)
     if steps == make_chosen(config).settings.num_steps:
         return {}
-    why = f"config.min_batch_steps {config.min_batch_steps:,} makes segments {steps:,} steps long"
+    least = f"config.min_batch_steps {config.min_batch_steps:,}, which may be none,"
+    why = f"{least} makes segments {steps:,} steps long"
     return {name_setting(config, "num_steps"): why}
 
 

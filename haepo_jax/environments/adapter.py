@@ -202,7 +202,10 @@ def _observer(name: str, space: Any) -> tuple[Callable[[Any], jax.Array], tuple[
         return lambda raw: jax.nn.one_hot(raw, space.n, dtype=jnp.float32), (int(space.n),)
     if isinstance(space, spaces.Box):
         return lambda raw: jnp.asarray(raw, jnp.float32), tuple(map(int, space.shape))
-    raise ConfigError(f"env {name} has observations of kind {type(space).__name__}; Box and Discrete are supported.")
+    raise ConfigError(
+        f"env {name} has observations of kind {type(space).__name__}; Box and Discrete are supported, and "
+        "haepo_jax.environments.observations.make_observer makes one array of several."
+    )
 
 
 def _actor(name: str, env: Any, defaults: Any) -> tuple[Callable[[Any, Any], Any], Discrete | Box]:

@@ -6,6 +6,7 @@ is cut where they end too, so that a block may hold several segments, and each s
 (p = h); the other places hold 0.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +23,15 @@ from haepo_jax.losses._arrays import (
     check_rank,
     check_same_shape,
     same_float,
+    start_of_loop,
 )
 from haepo_jax.losses.advantages import generalized_advantages
 from haepo_jax.losses.returns import trajectory_returns
 
 GROUPINGS = ("minibatch", "time", "start_state")
 """Which segments compete with one another."""
+_SORTED_AT_ONCE = 16
+"""Numbers of a state: a sort by hundreds takes minutes to compile."""
 
 
 def segment_log_likelihoods(
@@ -221,10 +225,11 @@ def label_states(states: ArrayLike) -> jax.Array:
     """Numbers states, or observations, so that equal ones and no others have equal numbers.
 
     Args:
-      states: `[B, ...]` numbers; two are equal where all of theirs are.
+      states: `[B, ...]` numbers, compared in their own dtype; two states are equal where all numbers are. 0 equals -0,
+        and NaN equals NaN.
 
     Returns:
-      `[B]` int32 from 0 to B - 1.
+      `[B]` int32 from 0 to B - 1, in the order of their first numbers, then of their second ones, and so on.
 
     Raises:
       ValueError: `states` is a scalar.
@@ -235,12 +240,25 @@ def label_states(states: ArrayLike) -> jax.Array:
       >>> print(label_states(jnp.array([[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]])))
       [1 0 1]
     """
-    states = as_float("states", states)
-    check_rank("states", states)
-    number = states.shape[0]
-    rows = states.reshape(number, -1)
-    _, labels = jnp.unique(rows, axis=0, size=max(number, 1), fill_value=0, return_inverse=True)
-    return labels.reshape(number).astype(jnp.int32)
+    check_rank("states", as_float("states", states))
+    states = jnp.asarray(states)
+    number, size = states.shape[0], math.prod(states.shape[1:])
+    if not number:
+        return jnp.zeros(0, jnp.int32)
+    columns = states.reshape(number, size).T
+    width = max(min(size, _SORTED_AT_ONCE), 1)
+    columns = jnp.pad(columns, ((0, -size % width), (0, 0))).reshape(-1, width, number)
+
+    def tell_apart(labels: jax.Array, more: jax.Array) -> tuple[jax.Array, None]:
+        """Divides what has had equal labels by some more columns, `[width, B]`."""
+        order = jnp.lexsort((*more[::-1], labels))
+        before, after = more[:, order[:-1]], more[:, order[1:]]
+        differs = jnp.any((before != after) & ~(jnp.isnan(before) & jnp.isnan(after)), axis=0)
+        differs |= labels[order[:-1]] != labels[order[1:]]
+        ranks = jnp.cumsum(jnp.pad(differs, (1, 0)), dtype=jnp.int32)
+        return labels.at[order].set(ranks, unique_indices=True), None
+
+    return lax.scan(tell_apart, start_of_loop(0, jnp.sum(columns, axis=(0, 1))).astype(jnp.int32), columns)[0]
 
 
 def group_segments(

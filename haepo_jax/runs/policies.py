@@ -80,7 +80,7 @@ class LoadedPolicy:
         """
         observations = _as_observations(self.environment, observation)
         if key is None and not greedy:
-            raise ConfigError("act needs a key to sample an action; give one, or greedy=True.")
+            raise ConfigError("to sample an action needs a key; give one, or greedy=True.")
         batch = observations.shape[: observations.ndim - len(self.environment.observation_shape)]
         expected, given = (jax.tree.map(np.shape, tree) for tree in (self.start(*batch), carry))
         if expected != given:

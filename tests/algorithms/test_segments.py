@@ -156,6 +156,28 @@ def test_garbage_after_the_end_of_an_episode_changes_nothing():
     assert_identical(metrics, others)
 
 
+def test_metrics_of_whole_episodes_are_means_over_their_steps_and_not_over_empty_minibatches():
+    more = {"segments_from": "episodes", "segment_length": 3, "group_by": "time", "num_minibatches": 3}
+    _, _, learner, batch, learn = made(**more)
+    lengths = np.array([3, 4, 1, 2])  # of blocks at times 0, 3 and 6, the second has one step and the third none
+    batch = batch._replace(mask=jnp.arange(HORIZON) < lengths[:, None], terminated=jnp.zeros_like(batch.terminated))
+    settings = arrays_of(traced_settings(made(**more)[0]) | {"optimizer.learning_rate": 1e-12})
+    _, metrics = learn(settings, learner, batch)
+    critic = make_value((4,), make_torso=make_torso(made(**more)[0].policy, (4,)))
+    values, following = (
+        critic.apply(learner.params["value"], x) for x in (batch.observations, batch.next_observations)
+    )
+    errors = np.zeros((N, HORIZON))
+    for n, length in enumerate(lengths):  # target - value is the generalised advantage
+        ahead = 0.0
+        for t in reversed(range(length)):
+            ahead = batch.rewards[n, t] + 0.9 * following[n, t] - values[n, t] + 0.9 * 0.95 * ahead
+            errors[n, t] = ahead**2
+    np.testing.assert_allclose(metrics["value_loss"], errors.sum() / lengths.sum() / 2, rtol=1e-4)
+    # Weights are even before the policy moves: of the 10 steps 9 are of four segments, and one is of one alone.
+    np.testing.assert_allclose(metrics["effective_sample_size"], (9 * N + 1 * 1) / 10, rtol=1e-5)
+
+
 @SLOW
 def test_an_end_is_worth_nothing_after_it_and_a_time_limit_is():
     episodes = {"segments_from": "episodes", "segment_length": 2}

@@ -88,7 +88,10 @@ def test_a_length_of_segments_that_the_batch_makes_void_is_refused_as_a_flag(mon
     values = {"algorithm": "ppo", "ppo": {"num_steps": 64}}
     with pytest.raises(ConfigError) as raised:
         command_line.check_read([from_config_dict(values)])
-    sentence = "--config.ppo.num_steps=64 has no effect, as config.min_batch_steps 512 makes segments 128 steps long;"
+    sentence = (
+        "--config.ppo.num_steps=64 has no effect, as config.min_batch_steps 512, which may be none, makes segments "
+        "128 steps long;"
+    )
     assert sentence in str(raised.value)
     command_line.check_read([from_config_dict(values | {"min_batch_steps": 1})])
 

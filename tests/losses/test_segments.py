@@ -353,6 +353,29 @@ def test_states_have_equal_labels_where_they_are_equal_and_nowhere_else(states):
     np.testing.assert_array_equal(labels[:, None] == labels[None], expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, bool])
+def test_states_of_many_numbers_are_told_apart_by_any_of_them(dtype):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 2, (4, 37)).astype(dtype)
+    rows = np.concatenate([rows, rows, rows])[rng.permutation(12)]
+    rows[3, -1] = ~rows[3, -1] if dtype is bool else 2 - rows[3, -1]
+    labels = np.asarray(jax.jit(label_states)(rows))
+    _, expected = np.unique(rows, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(labels, expected.ravel())
+
+
+def test_states_are_compared_in_their_own_dtype_and_by_value():
+    large = np.array([2**24, 2**24 + 1, 2**24], np.int32)  # which float32 does not tell apart
+    assert label_states(large).tolist() == [0, 1, 0]
+    assert label_states(jnp.array([[0.0, 1.0], [jnp.nan, 1.0], [-0.0, 1.0], [jnp.nan, 1.0]])).tolist() == [0, 1, 0, 1]
+    assert label_states(jnp.zeros((3, 0))).tolist() == [0, 0, 0] and label_states(jnp.zeros((0, 2))).shape == (0,)
+
+
+def test_the_program_that_labels_states_is_no_larger_for_images():
+    small, large = (len(str(jax.make_jaxpr(label_states)(jnp.zeros((4, *shape))))) for shape in ((16,), (64, 64, 3)))
+    assert large < 1.2 * small
+
+
 def test_groups_hold_each_segment_once():
     numbers = np.arange(1, M * 4 * 3 + 1, dtype=np.float32).reshape(M, 4, 3)
     valid, states = numbers % 5 > 0, (numbers % 4).astype(np.int32)

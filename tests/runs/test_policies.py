@@ -100,7 +100,7 @@ class Seen:
 def test_what_a_policy_cannot_act_on_is_refused(policy):
     with pytest.raises(ConfigError, match=r"of GaussianBandit-haepo has shape \(1,\), .* of shape \(3, 2\)"):
         policy.act(np.zeros((3, 2)), greedy=True)
-    with pytest.raises(ConfigError, match="act needs a key to sample an action; give one, or greedy=True"):
+    with pytest.raises(ConfigError, match="to sample an action needs a key; give one, or greedy=True"):
         policy.act(np.zeros(1))
 
 

@@ -58,7 +58,7 @@ def test_what_a_policy_that_remembers_cannot_act_on_is_refused(policy):
         policy.act(observation, greedy=True)
     with pytest.raises(ConfigError, match=r"of shape \(2, 4\), as start\(2\) makes it; got one of shape \(4,\)"):
         policy.step(policy.start(), np.zeros((2, 10, 5)), greedy=True)
-    with pytest.raises(ConfigError, match="act needs a key"):
+    with pytest.raises(ConfigError, match="to sample an action needs a key"):
         policy.step(policy.start(), observation)
 
 

@@ -54,7 +54,8 @@ def find(name: str) -> Callable[..., Any]:
 def adapt(name: str, env: Any) -> MultiAgentEnvironment:
     """Makes it a `MultiAgentEnvironment`: agents in the order of the library, with rewards of their own.
 
-    A limit of time is no end of the task. `world_state` among the observations is what a central critic sees. Where
+    A limit of time is no end of the task, but for the switch riddle, whose days are counted: to wait beyond the last
+    one must not look as good as to tell. `world_state` among the observations is what a central critic sees. Where
     the library has shaped rewards beside the true ones, the number `shaping` says how much of them is added.
     """
     agents = list(env.agents)
@@ -123,8 +124,10 @@ def adapt(name: str, env: Any) -> MultiAgentEnvironment:
 def _split_limit(env: Any) -> tuple[int | None, Any]:
     """Finds the steps of an episode, None where the task alone ends it, and the environment without that limit.
 
-    The latter is None where nothing but the limit ends an episode.
+    The latter is None where nothing but the limit ends an episode, and the same where the limit is part of the task.
     """
+    if isinstance(env, SwitchRiddle):
+        return int(env.max_steps), env
     if hasattr(env, "num_inner_steps"):
         return int(env.num_inner_steps * env.num_outer_steps), None
     if not hasattr(env, "max_steps"):

@@ -15,7 +15,7 @@ from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.language.data.json_text import read_object
 from haepo_jax.language.data.rows import KINDS
 
-_SETTINGS, _OWN_FILE = "tokenizer_config.json", "chat_template.jinja"
+_SETTINGS, _SPECIAL, _OWN_FILE = "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"
 _TODAY = datetime.datetime(2024, 7, 26)
 """What templates that write the date get. It stands still, so that a run that resumes has the prompts that it began
 with; it is the day that Llama 3's templates write where they get none."""
@@ -41,11 +41,15 @@ class ChatTemplate:
     def from_folder(cls, folder: str | Path) -> "ChatTemplate":
         """Reads `chat_template.jinja`, or else the `chat_template` of `tokenizer_config.json`, the default of several.
 
+        Special tokens are those of `tokenizer_config.json`, or else of `special_tokens_map.json`.
+
         Raises:
           ConfigError: the model has no template, it is no Jinja, or the jinja2 library is not installed.
         """
         folder = Path(folder)
-        settings = read_object(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
+        settings, special = (
+            read_object(folder / name) if (folder / name).is_file() else {} for name in (_SETTINGS, _SPECIAL)
+        )
         own, source = folder / _OWN_FILE, folder / _SETTINGS
         given = settings.get("chat_template")
         if own.is_file():
@@ -55,14 +59,15 @@ class ChatTemplate:
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{own} cannot be read: {error}.") from error
         if isinstance(given, list):  # several, each with its name
-            named = {one.get("name"): one.get("template") for one in given if isinstance(one, Mapping)}
-            given = named.get("default")
+            by_name = {one.get("name"): one.get("template") for one in given if isinstance(one, Mapping)}
+            given = by_name.get("default")
         if not isinstance(given, str):
             raise ConfigError(
                 f"{folder} has no chat template, which rows of messages are written by: it is {_OWN_FILE}, or "
                 f"chat_template in {_SETTINGS}; models without one take prompts as text."
             )
-        tokens = {name: token for name in _TOKENS if isinstance(token := _spelt(settings.get(name)), str)}
+        named = {name: _spelt(settings.get(name)) or _spelt(special.get(name)) for name in _TOKENS}
+        tokens = {name: token for name, token in named.items() if isinstance(token, str)}
         return cls(source, _compile(source, given), tokens)
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, where: str, for_answer: bool = True) -> str:

@@ -116,7 +116,9 @@ def read_demonstrations(config: DataConfig, tokenizer: Tokenizer, split: Split) 
             )
         completions.append(row.completion)
     prompts = [row.text for row in found.rows]
-    return _joined(*found.prompts, *encode_responses(prompts, completions, tokenizer, texts.response_length))
+    responses = encode_responses(prompts, completions, tokenizer, texts.response_length)
+    _report_cut(*responses, tokenizer, found.source)
+    return _joined(*found.prompts, *responses)
 
 
 def read_prompts(config: DataConfig, tokenizer: Tokenizer, split: Split) -> PromptSet:
@@ -200,7 +202,20 @@ def _encode_own_preferences(
         encode_responses([row.prompt for row in rows], responses, tokenizer, texts.comparison_length)
         for responses in ([row.chosen for row in rows], [row.rejected for row in rows])
     )
+    for responses in (chosen, rejected):
+        _report_cut(*responses, tokenizer, path)
     return _stacked(_joined(tokens, valid, *chosen), _joined(tokens, valid, *rejected))
+
+
+def _report_cut(responses: np.ndarray, valid: np.ndarray, tokenizer: Tokenizer, source: str) -> None:
+    """Prints how many responses of one's own were too long, and so have no token at their end that ends them."""
+    cut = int(np.sum(valid[:, -1] & ~np.isin(responses[:, -1], tokenizer.eos_ids)))
+    if cut:
+        print(
+            f"Cuts the ends of {cut} of {len(responses)} responses of {visible(source)}, which have more than "
+            f"{responses.shape[1]} tokens (config.data.response_length).",
+            file=sys.stderr,
+        )
 
 
 def _stacked(chosen: Sequences, rejected: Sequences) -> Sequences:

@@ -20,27 +20,28 @@ def exact_match(
       prompts: not looked at.
       completions: the texts.
       column: holds the answer of each row; what is no text there is compared as Python writes it.
-      after: what stands before the answer in a completion, such as `####`: the text behind the last of them is
-        compared, and a completion without one gets 0. Empty: the whole completion is.
+      after: what stands before the answer, such as `####`: the text behind the last of them is compared, and a
+        completion without one gets 0. A column without one, unlike that of GSM8K, holds the answer alone. Empty: all
+        of both is compared.
       ignore_case: whether `Paris` and `paris` are one.
       columns: those of the data.
 
     Example:
       >>> exact_match(["2+2="] * 3, ["4", " 4 ", "5"], answer=[4, 4, 4])
       [1.0, 1.0, 0.0]
-      >>> exact_match(["2+2="], ["It is 2+2, so #### 4"], after="####", answer=["4"])
-      [1.0]
+      >>> exact_match(["2+2="] * 2, ["It is 2+2, so #### 4"] * 2, after="####", answer=["4", "2 and 2 is 4 #### 4"])
+      [1.0, 1.0]
     """
     del prompts
 
     def plain(text: str) -> str:
         return text.strip().casefold() if ignore_case else text.strip()
 
+    def last(text: str) -> str:
+        return text.rpartition(after)[2] if after else text
+
     def is_right(completion: str, answer: Any) -> bool:
-        if after and after not in completion:
-            return False
-        given = completion.rpartition(after)[2] if after else completion
-        return plain(given) == plain(str(answer))
+        return after in completion and plain(last(completion)) == plain(last(str(answer)))
 
     answers = _get_column(columns, column)
     return [float(is_right(*pair)) for pair in zip(completions, answers, strict=True)]

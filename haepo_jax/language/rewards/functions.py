@@ -146,16 +146,20 @@ def _load(
             raise ConfigError(
                 f"config.rl.reward_kwargs.{short}.{argument} is not an argument of {name}{suggestion(argument, known)}"
             )
-    there = [*columns, *GIVEN]
+    # Whatever columns are called: settings of ours are given by the config alone, and two arguments by their places.
+    settings = [p.name for p in named if name in BUILT_IN and p.kind is p.KEYWORD_ONLY]
+    placed = [p.name for p in positional[:2] if p.kind is p.POSITIONAL_OR_KEYWORD]
+    there = [column for column in (*columns, *GIVEN) if column not in settings]
     for p in named:
         if p.default is p.empty and p.name not in arguments and p.name not in there:
+            setting = f"give it as config.rl.reward_kwargs.{short}.{p.name}"
+            if p.name in settings:
+                raise ConfigError(f"config.{SETTING} {name} needs {p.name}; {setting}.")
             raise ConfigError(
                 f"config.{SETTING} {name} takes {p.name}, which is no column of {source} "
-                f"({', '.join(columns) or 'it has none beside the prompts'}); give it as "
-                f"config.rl.reward_kwargs.{short}.{p.name}, or add the column."
+                f"({', '.join(columns) or 'it has none beside the prompts'}); {setting}, or add the column."
             )
-    wanted = [column for column in columns if takes_any or column in known]
-    wanted += [given for given in GIVEN if given in known]
+    wanted = [column for column in there if column in known or (takes_any and column not in (*GIVEN, *placed))]
     return RewardFunction(
         name, short, function, weight, arguments, tuple(column for column in wanted if column not in arguments)
     )

@@ -107,8 +107,11 @@ def test_a_limit_of_time_is_no_end_of_the_task_and_comes_when_the_library_says()
     environment, _ = make_both("MPE_simple_spread_v3")
     steps, last = play_to_the_end(environment, jnp.zeros(3, jnp.int32))
     assert steps == environment.max_steps == 26 and not last.terminated  # MPE's max_steps of 25 allows one more
+
+
+def test_the_riddle_ends_with_its_last_day_as_to_wait_beyond_it_is_worth_nothing():
     steps, last = play_to_the_end(make_agents("jaxmarl:switch_riddle"), jnp.zeros(3, jnp.int32))
-    assert steps == 6 and not last.terminated
+    assert steps == 6 and last.terminated
 
 
 def test_an_agent_that_speaks_ends_the_riddle_for_all():

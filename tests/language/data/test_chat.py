@@ -1,5 +1,7 @@
 """Chat templates, as transformers runs them."""
 
+import json
+
 import pytest
 from helpers.own_model import write_tokenizer
 
@@ -29,6 +31,13 @@ def test_a_file_of_its_own_comes_before_the_settings_and_the_default_of_several_
 def test_special_tokens_that_are_written_out_in_full_are_known(tmp_path):
     write_tokenizer(tmp_path, bos_token={"content": "<s>", "lstrip": False})
     assert render(tmp_path).startswith("<s>")
+
+
+def test_special_tokens_that_another_file_names_are_known(tmp_path):
+    write_tokenizer(tmp_path, bos_token=None)
+    special = {"bos_token": {"content": "<first>"}, "eos_token": "<last>"}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
+    assert render(tmp_path, [USER, ANSWER], for_answer=False) == "<first>[user]Hi[assistant]Ho<eos>"
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,18 @@ def test_comparisons_of_ones_own_are_left_as_they_are_and_those_with_long_prompt
     assert decode(tokens[0], valid[0]) == ["ab x", "aby "] and "Leaves out 1 of 2 prompts" in capsys.readouterr().err
 
 
+def test_responses_of_ones_own_that_are_cut_are_counted(tmp_path, capsys):
+    rows = [{"prompt": "a", "completion": text} for text in ("bcd", "bc", "bcde", "")]
+    path = str(write_rows(tmp_path / "a.jsonl", rows))
+    sequences = corpus.read_demonstrations(
+        DataConfig(prompts=path, prompt_length=1, response_length=3), characters(), "train"
+    )
+    assert decode(*sequences) == ["abcd", "abc", "abcd", "a"] and sequences.valid.sum() == 4 + 4 + 4 + 2
+    assert capsys.readouterr().err == (
+        f"Cuts the ends of 2 of 4 responses of {path}, which have more than 3 tokens (config.data.response_length).\n"
+    )
+
+
 def test_of_many_prompts_to_be_judged_by_the_first_are_taken_with_a_word(tmp_path, capsys):
     path = str(write_rows(tmp_path / "a.jsonl", [{"prompt": text} for text in "abc"]))
     data = DataConfig(prompts=path, test_prompts=path, num_held_out=2)

@@ -20,6 +20,13 @@ def test_an_exact_match_is_of_the_whole_answer(completion, arguments, reward):
     assert exact_match(["?"], [completion], answer=["Paris"], **arguments) == [reward]
 
 
+def test_an_answer_behind_its_mark_is_compared_without_what_stands_before_it():
+    answers = ["He is in Paris, #### no, #### Paris"] * 3
+    completions = ["so #### Paris", "#### He is in Paris, #### no,", "Paris"]
+    assert exact_match(["?"] * 3, completions, after="####", answer=answers) == [1.0, 0.0, 0.0]
+    assert exact_match(["?"], ["Paris"], answer=answers[:1]) == [0.0]
+
+
 def test_an_answer_that_is_a_number_is_compared_as_it_is_written():
     assert exact_match(["?", "?"], ["12", "12.0"], column="right", right=[12, 12]) == [1.0, 0.0]
 

@@ -49,6 +49,33 @@ def test_a_function_that_takes_any_column_gets_all_and_an_argument_of_the_config
     assert seen == [{"answer": ["4", "4"], "level": 9, "more": "x"}]
 
 
+def test_columns_that_are_called_as_settings_or_as_what_comes_first_do_not_take_their_place(monkeypatch):
+    row = {"answer": "4", "after": "x", "column": "y", "free": 3, "limit": 9, "prompt": "other"}
+    asked = dataclasses.replace(ASKED, columns=row)
+    (exact,) = load("exact_match", columns=tuple(row))
+    assert exact.compute(asked) == [1.0, 0.0]
+    settings = {"length": {"free": 0, "limit": 4}}
+    (length,) = load("length", columns=tuple(row), reward_kwargs=settings)
+    assert length.compute(asked) == [-0.5, -0.75]
+    with pytest.raises(ConfigError, match=r"^config.rl.rewards length needs free; give it as"):
+        load("length", columns=tuple(row))
+
+    def judge(prompt, completion, **columns):
+        assert prompt == [ASKED.prompt] * 2
+        return [float("prompt" in columns)] * len(completion)
+
+    assert own(monkeypatch, judge, columns=tuple(row)).compute(asked) == [0.0, 0.0]
+
+
+def test_an_argument_that_nothing_gives_is_asked_for(monkeypatch):
+    with pytest.raises(ConfigError) as error:
+        own(monkeypatch, lambda prompts, completions, hint: [0.0])
+    assert str(error.value) == (
+        "config.rl.rewards helpers.own_model:judge takes hint, which is no column of data.jsonl (answer, level); give "
+        "it as config.rl.reward_kwargs.judge.hint, or add the column."
+    )
+
+
 def test_a_row_without_a_column_that_others_have_gives_none(monkeypatch):
     function = own(monkeypatch, lambda prompts, completions, level: [float(one is None) for one in level])
     assert function.compute(dataclasses.replace(ASKED, columns={})) == [1.0, 1.0]
@@ -155,8 +182,7 @@ def test_what_a_function_raises_is_one_sentence_with_its_line_and_the_row(monkey
         (
             ["length"],
             {},
-            "config.rl.rewards length takes free, which is no column of data.jsonl (answer, level); give it as "
-            "config.rl.reward_kwargs.length.free, or add the column.",
+            "config.rl.rewards length needs free; give it as config.rl.reward_kwargs.length.free.",
         ),
         (
             ["math:sqrt"],
