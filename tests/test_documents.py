@@ -39,6 +39,7 @@ RUN = {
     ("README.md", 0): (),
     ("README.md", 1): (),
     **{("docs/language_models.md", k): () for k in range(2)},
+    ("docs/losses.md", 0): (),
     ("docs/method.md", 0): (),
     **{("docs/policies.md", k): () for k in range(2)},
     ("docs/sweeps.md", 0): (),
