@@ -42,6 +42,7 @@ RUN = {
     ("docs/losses.md", 0): (),
     ("docs/method.md", 0): (),
     **{("docs/policies.md", k): () for k in range(2)},
+    ("docs/running.md", 0): (),
     ("docs/sweeps.md", 0): (),
     ("docs/sweeps.md", 1): ("duckdb", "pandas", "polars"),
     ("docs/sweeps.md", 2): (),

@@ -617,7 +617,7 @@ def test_a_parameter_that_a_step_decides_by_in_python_is_refused_where_it_is_tra
         (
             "environment_names",
             {},
-            "environment or a haepo_jax.environments Environment or MultiAgentEnvironment.",
+            "environment or a haepo_jax.environments Environment, MultiAgentEnvironment or Game.",
         ),
     ],
 )
