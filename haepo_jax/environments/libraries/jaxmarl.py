@@ -87,8 +87,12 @@ def adapt(name: str, env: Any) -> MultiAgentEnvironment:
     def step(params: Mapping[str, ArrayLike], key: jax.Array, state: Any, chosen: jax.Array) -> AgentsStep:
         before, taken = packing.unpack(state), actions.of_each(agents, chosen)
         observations, after, rewards, done, more = env.step_env(key, before, taken)
-        # What ends without a limit of time ends by the task; it is computed once more for these flags alone.
-        ended = {} if unlimited is None else unlimited.step_env(key, before, taken)[3]
+        if unlimited is None:
+            ended = {}
+        elif unlimited is env:
+            ended = done
+        else:  # what ends without a limit of time ends by the task; the step is computed once more for these flags
+            ended = unlimited.step_env(key, before, taken)[3]
         earned = jnp.stack([jnp.asarray(rewards[agent], jnp.float32).reshape(()) for agent in agents])
         if _SHAPED in info:
             shaped = jnp.stack([jnp.asarray(more[_SHAPED][agent], jnp.float32) for agent in agents])
