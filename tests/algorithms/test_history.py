@@ -159,6 +159,7 @@ def test_a_history_does_not_go_with_trajectories_that_are_spread_over_devices():
         make_population(config_of(num_trajectories=4), trajectory_devices=2, devices=jax.devices() * 2)
 
 
+@pytest.mark.slow
 def test_a_history_is_part_of_what_a_member_needs_to_go_on():
     """Two updates after a way through a checkpoint's arrays are those without it."""
     population = make_population(config_of(), devices=jax.devices()[:1])

@@ -74,7 +74,9 @@ def observations_of(batches):
     return np.concatenate([np.asarray(steps.observations)[steps.mask] for steps in map(steps_of, batches)])
 
 
-@pytest.mark.parametrize("kind", ["episodes", "segments", pytest.param("rounds", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["episodes", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("segments", "rounds"))]
+)
 def test_a_learner_has_seen_the_steps_of_all_its_batches_and_no_others(kind):
     _, states, batches, _ = two_updates(kind)
     for done in (1, 2):

@@ -135,7 +135,7 @@ def dpo(log_probs, reference, behaviour, mask, returns):
     ("algorithm", "loss_of", "settings"),
     [
         ("rloo", rloo, {}),
-        ("grpo", grpo, GRPO),
+        pytest.param("grpo", grpo, GRPO, marks=pytest.mark.slow),
         pytest.param("haepo", haepo, {}, marks=pytest.mark.slow),
         pytest.param("dpo", dpo, {}, marks=pytest.mark.slow),
     ],

@@ -7,7 +7,7 @@ from haepo_jax.environments import environment_names
 from haepo_jax.methods import METHODS
 
 DOWNLOADS = {"MNISTBandit-bsuite"}
-QUICK = {("SpaceInvaders-MinAtar", "haepo"), ("Pendulum-v1", "ppo")}
+QUICK = {("SpaceInvaders-MinAtar", "haepo")}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from helpers.command_runner import Command, run
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_algorithm.py"
 
 
+@pytest.mark.slow
 def test_the_example_learns_cartpole_in_a_program(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLE.parent)
     assert runpy.run_path(str(EXAMPLE))["main"](num_updates=12) > 45

@@ -13,6 +13,7 @@ from haepo_jax.population import make_population
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_environment.py"
 
 
+@pytest.mark.slow
 def test_the_policy_learns_to_keep_the_ball_on_its_line_and_the_wind_may_be_swept(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     config = from_config_dict(config_file.load(str(EXAMPLE), (), {}) | {"num_updates": 12, "num_seeds": 2})

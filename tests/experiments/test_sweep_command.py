@@ -83,6 +83,7 @@ def test_another_block_is_refused_on_a_folder_that_has_begun(finished):
     assert "--members_per_device=4 differs from the 2 that this run was started with" in refused.err
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_memory_needed():
     planned = sweep(*FEW, '--config.sweep.haepo.score=("sum","mean")', "--dry_run")
     assert planned.code == 0, planned.err

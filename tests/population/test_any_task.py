@@ -9,8 +9,8 @@ from haepo_jax.environments import environment_names
 from haepo_jax.population import make_population
 
 DOWNLOADS = {"MNISTBandit-bsuite"}
-QUICK = {"Catch-bsuite", "Pendulum-v1"}
-"""Short episodes with a long limit, and real-valued actions."""
+QUICK = {"Catch-bsuite"}
+"""Short episodes with a long limit."""
 
 
 @pytest.mark.parametrize(

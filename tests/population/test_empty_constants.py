@@ -20,6 +20,7 @@ def run(script):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_environment_that_writes_whole_arrays_runs_on_several_devices():
     out = run("""
         import jax, jax.numpy as jnp

@@ -175,6 +175,7 @@ def test_a_state_that_was_taken_to_the_host_goes_on_to_the_same_bits(on_two_devi
         assert_identical(whole, (end, {name: np.concatenate([first[name], rest[name]]) for name in first}))
 
 
+@pytest.mark.slow
 def test_devices_change_no_bit_nor_does_padding(whole):
     assert_identical(whole, trained(make_population(config(), devices=some_devices(3), members_per_device=4), 8))
 

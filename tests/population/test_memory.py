@@ -91,6 +91,7 @@ def test_on_a_gpu_segments_stay_remat_and_steps_that_are_needed_are_stored_where
     assert found.memory == {"ppo": "remat", "grpo": "store"}[algorithm]
 
 
+@pytest.mark.slow
 def test_pieces_and_unrolled_steps_change_no_number_but_by_rounding():
     ends = []
     for changes in ({}, {"piece_rows": 128, "unrolled_steps": 1}, {"piece_rows": 48, "unrolled_steps": 7}):

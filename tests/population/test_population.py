@@ -216,6 +216,7 @@ def test_many_devices_give_the_numbers_of_one(spread, on_one_device):
     np.testing.assert_array_equal(metrics["episode_return"][:, :5], expected_metrics["episode_return"])
 
 
+@pytest.mark.slow
 def test_members_per_device_decide_the_bits_and_the_number_of_devices_does_not(spread):
     two = make_population(config(num_seeds=4), devices=some_devices(2))
     assert (two.members_per_device, two.mesh.size, spread.members_per_device, spread.mesh.size) == (2, 2, 2, 3)

@@ -67,6 +67,7 @@ def population():
 
 
 class TestSharedTrajectories:
+    @pytest.mark.slow
     @pytest.mark.hlo
     def test_trajectories_are_divided_among_the_devices_that_share_them(self, spread):
         assert dict(spread.mesh.shape) == {"members": 2, "trajectories": 4}

@@ -46,6 +46,7 @@ class TestPlay:
             jax.tree.map(functools.partial(assert_allclose, rtol=2e-6), stats, expected)
             assert stats.lengths.dtype == expected.lengths.dtype == jnp.int32
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("horizon", [37, 150])
     def test_play_is_exact_over_several_chunks_and_a_horizon_within_one(self, horizon):
         unroll = unroll_of(make("CartPole-v1"), horizon, num_trajectories=2, env_params=ENDLESS)

@@ -60,6 +60,7 @@ def test_a_run_of_0_1_is_evaluated_as_it_was_then(folder, workdir):
             assert member[name] == (pytest.approx(value) if isinstance(value, float) else value)
 
 
+@pytest.mark.slow
 def test_a_run_of_0_1_resumes_to_what_it_ends_with_where_nothing_stops_it(folder, workdir, capsys):
     assert resume(workdir)
     said = capsys.readouterr().out

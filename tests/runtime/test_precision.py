@@ -65,6 +65,7 @@ def test_float32_asks_for_the_highest_precision_of_every_product_of_an_update(ch
     assert not any(found and "HIGHEST" in found.groups() for found in left)
 
 
+@pytest.mark.slow
 def test_both_precisions_have_the_same_bits_on_cpu():
     if jax.default_backend() != "cpu":
         pytest.skip("products of float32 have all their bits by default on CPUs alone")
@@ -117,6 +118,7 @@ def test_a_run_in_float32_resumes_whatever_the_flag_of_jax_says_and_another_prec
             run(config_of(), workdir)
 
 
+@pytest.mark.slow
 def test_a_run_of_before_the_setting_resumes_as_it_was(tmp_path):
     run(config_of(), tmp_path / "run")
     path = tmp_path / "run" / "config.json"

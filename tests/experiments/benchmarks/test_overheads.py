@@ -38,6 +38,7 @@ def test_without_the_guard_a_finite_member_learns_the_same():
             np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_without_the_guard_a_member_is_lost():
     functions = make_member(CONFIG)
     state = functions.init(jax.random.key(0), {"optimizer.learning_rate": jnp.float32(jnp.nan)})

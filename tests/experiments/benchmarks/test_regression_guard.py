@@ -50,6 +50,7 @@ def compilations():
     monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_a_grid_of_100_settings_and_8_seeds_is_one_program(compilations):
     grid = {
         "haepo": {"entropy_coef": (0.0, 1e-3, 1e-2, 0.1, 1.0), "kl_coef": (1e-4, 1e-3, 1e-2, 0.1, 1.0)},

@@ -199,6 +199,7 @@ def test_an_adapter_is_what_the_reference_adds(name):
     assert np.max(np.abs(off - got)) > 0.1
 
 
+@pytest.mark.slow
 def test_a_fresh_adapter_changes_nothing_and_learns():
     decoder = Decoder(ARCHITECTURES["qwen3"], adapter=ADAPTER)
     batch = left_padded(rows(), 9)

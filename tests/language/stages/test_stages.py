@@ -367,6 +367,7 @@ def test_a_microbatch_of_zero_takes_what_memory_holds(workdir, monkeypatch, ther
     assert summary["tokens_per_second"] == summary["tokens"] / summary["wall_clock"]["run_seconds"]
 
 
+@pytest.mark.slow
 def test_an_adapter_learns_and_is_folded_into_what_is_written(workdir):
     config = config_with(model={"adapter_rank": 2}, name="adapted")
     stages.run_rl(config, workdir)

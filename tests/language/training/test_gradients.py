@@ -154,6 +154,7 @@ def test_two_pass_in_float64():
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_padding_rows_that_are_all_masked_change_nothing():
     more = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:2]]), ROWS)
     loss = haepo("mean")

@@ -40,11 +40,8 @@ def learned(config, updates_done=0):
     return learner.trained, metrics
 
 
-@pytest.mark.parametrize(
-    "path",
-    [CONFIGS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in CONFIGS[1:])],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_lambda_changes_what_is_learned(path):
     config = shipped(path)
     assert config.haepo.kl_coef > 0
@@ -54,6 +51,7 @@ def test_lambda_changes_what_is_learned(path):
     assert max(jax.tree.leaves(change)) > 0.01 * config.rl.optimizer.learning_rate
 
 
+@pytest.mark.slow
 def test_a_scheduled_coefficient_is_its_value_times_the_factor_of_the_updates_done():
     plain = shipped(CONFIGS[0])
     linear = {"kl_coef_schedule": "linear", "kl_coef_schedule_kwargs": {"end": 0.5}}

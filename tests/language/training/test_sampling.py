@@ -121,6 +121,7 @@ def test_samples_of_a_prompt_lie_together_and_differ(samples):
     assert any(len({tuple(row) for row in group}) > 1 for group in np.asarray(samples.tokens).reshape(40, 8, -1))
 
 
+@pytest.mark.slow
 def test_a_prompt_padded_further_gives_the_same_distribution():
     tokens, valid = prompts(5)
     wide = jnp.pad(tokens, ((0, 0), (3, 0))), jnp.pad(valid, ((0, 0), (3, 0)))

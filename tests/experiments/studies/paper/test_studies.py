@@ -137,6 +137,7 @@ def test_a_true_claim_is_reproduced(report_of):
     assert story.words("entropy term") == ("no difference shown", "no difference shown")
 
 
+@pytest.mark.slow
 def test_the_paper_s_form_alone_decides_what_becomes_of_its_claims(report_of):
     story = report_of(paper_form_never)
     for words in ("converges faster", "ahead of PPO and DPO", "less regret than", "soft KL", "entropy term"):
@@ -231,6 +232,7 @@ def test_titles_and_headlines_name_no_winner(any_story):
     assert not re.search(r"\b(best|sooner|later|faster|winner|wins|ahead)\b", headline)
 
 
+@pytest.mark.slow
 def test_few_seeds_decide_nothing_and_show_no_interval(tmp_path):
     few = dataclasses.replace(QUICK_SMALL, quick=False, seeds=4, instance_seeds=2, batches=4)
     made = make_report(haepo_first, tmp_path, few)
@@ -263,6 +265,7 @@ def test_seeds_that_never_get_there_are_reported_in_words(report_of):
     assert "∞" not in story.page
 
 
+@pytest.mark.slow
 def test_seeds_that_diverged_count_as_failed(report_of):
     story = report_of(some_diverge)
     (table,) = story.tables["cartpole"]
@@ -282,7 +285,8 @@ def test_where_nothing_differs_no_difference_is_shown(report_of):
     assert story.words("converges faster") == story.words("explores better") == ("undecided", "undecided")
 
 
-@pytest.mark.parametrize("story", [haepo_never, pytest.param(all_equal, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("story", [haepo_never, all_equal])
 def test_figures_are_drawn_whatever_the_numbers(tmp_path, story):
     made = make_report(story, tmp_path, QUICK_SMALL, drawn=True)
     drawn = sorted((made.folder / "figures").glob("*.svg"))
@@ -308,6 +312,7 @@ def test_a_quick_look_does_not_speak_of_tuning_that_was_not_done(quick):
     assert "each tried on 0 seeds" not in quick.page and "(0 rows)" not in quick.page
 
 
+@pytest.mark.slow
 def test_bandits_of_few_pulls_have_verdicts(tmp_path):
     made = make_report(haepo_first, tmp_path, dataclasses.replace(QUICK_SMALL, budget=0.02))
     assert "bandits" in {claim["section"] for claim in made.verdicts["claims"]}
