@@ -3,8 +3,9 @@
 python -m experiments.train --config=configs/switch_riddle.py --workdir=runs/switch_riddle
 
 Needs pip install -e '.[jaxmarl]'. Takes 20 minutes on one CPU core, a million environment steps for each of 16 seeds.
-Expect a return of 0.528 over the last tenth, and 0.509 to 0.537 from single seeds: it is not solved. No policy has more than 540 / 729 = 0.741 on average, the chance
-that all three have been in the room within the 6 steps of an episode.
+Expect a return of 0.528 over the last tenth, and 0.509 to 0.537 from single seeds: it is not solved. No policy has
+more than 540 / 729 = 0.741 on average, the chance that all three have been in the room within the 6 steps of an
+episode.
 """
 
 import ml_collections
