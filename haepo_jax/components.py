@@ -23,7 +23,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from haepo_jax.errors import ConfigError, Interrupted, Stalled, StorageError, nearest, quoted, suggestion
+from haepo_jax.errors import (
+    CODE_FAILURES,
+    ConfigError,
+    Interrupted,
+    Stalled,
+    StorageError,
+    nearest,
+    quoted,
+    suggestion,
+)
 
 _HOW_TO_FIND = "it is looked for in the folder of the config file, in the current one and in those of PYTHONPATH"
 
@@ -148,7 +157,7 @@ def _imported(path: str, name: str, module: str) -> ModuleType:
                 f"{_written(path)} {name} cannot be imported: there is no module {error.name}; {_HOW_TO_FIND}."
             ) from error
         raise _failed(path, name, module, error) from error
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise _failed(path, name, module, error) from error
 
 
@@ -196,7 +205,7 @@ def failures_named(who: str, component: Any = None, constants: str | None = None
         yield
     except (ConfigError, StorageError, Interrupted, Stalled):  # sentences already
         raise
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise ConfigError(f"{who} fails{_line_of(error, component)}: {reason_of(error, constants)}.") from error
 
 

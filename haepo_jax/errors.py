@@ -21,6 +21,10 @@ def in_the_way(path: object) -> ConfigError:
     return ConfigError(f"{path} is in the way of what the run writes there; move it away, and ask again.")
 
 
+CODE_FAILURES = (Exception, SystemExit)
+"""What code from outside may raise, to be caught and named: `SystemExit` too, as a module may be a script."""
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop; it did, after a checkpoint."""
 

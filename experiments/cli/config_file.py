@@ -17,7 +17,7 @@ from haepo_jax.components import make_importable
 from haepo_jax.config.checks import without
 from haepo_jax.config.meanings import Setting
 from haepo_jax.config.plain_values import plain
-from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.errors import CODE_FAILURES, ConfigError, quoted
 
 _MODULE = "config_file"
 
@@ -113,7 +113,7 @@ def _run_guarded(path: Path, step: Callable[[], Any]) -> Any:
     """The result of what a config file does, which may be anything; what it raises becomes a sentence."""
     try:
         return step()
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise _refusal(path, error) from error
 
 

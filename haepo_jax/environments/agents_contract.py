@@ -21,7 +21,7 @@ from haepo_jax.environments.contract import (
     words_of,
 )
 from haepo_jax.environments.interface import Box, action_type, count_choices, name_return
-from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.errors import CODE_FAILURES, ConfigError, quoted
 
 
 def check_agents(environment: MultiAgentEnvironment) -> None:
@@ -50,7 +50,7 @@ def check_agents(environment: MultiAgentEnvironment) -> None:
 
     try:
         state, first, step = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), actions)
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     if not isinstance(step, AgentsStep):
         raise ConfigError(

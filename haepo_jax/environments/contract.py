@@ -30,7 +30,7 @@ from haepo_jax.environments.interface import (
     action_type,
     count_choices,
 )
-from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.errors import CODE_FAILURES, ConfigError, quoted
 from haepo_jax.methods import METHODS
 
 _SETTINGS = frozenset(field.name for field in dataclasses.fields(ExperimentConfig))  # a swept one is a column
@@ -205,7 +205,7 @@ def checked_state(
             raise ConfigError(f"env {name} has {what} without a number in them; there must be one at least.")
     try:
         shapes = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action)
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     first, state, following, after, reward, terminated, truncated, taken = shapes
     for what, observation in (("reset", first), ("step", following)):
@@ -247,7 +247,7 @@ def check_environment(environment: Environment) -> None:
 
     try:
         state, first, step = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action_type(space))
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     if not isinstance(step, Step):
         raise ConfigError(f"env {name}: its step gives {words_of(step)}; it must be a haepo_jax.environments.Step.")

@@ -24,7 +24,7 @@ from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries import aside, load_library
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.errors import ConfigError, choose, nearest, quoted, suggestion
+from haepo_jax.errors import CODE_FAILURES, ConfigError, choose, nearest, quoted, suggestion
 
 Kwargs = Sequence[tuple[str, Any]]
 
@@ -170,7 +170,7 @@ def _made_of_library(
             return _held(load_library(prefix, name).adapt(name, factory(**dict(kwargs))))
     except ConfigError:
         raise
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise _not_made(name, kwargs, error) from error
 
 
@@ -202,7 +202,7 @@ def _made_outside(
     del types
     try:
         made = factory(**dict(kwargs))
-    except (Exception, SystemExit) as error:
+    except CODE_FAILURES as error:
         raise _not_made(name, kwargs, error) from error
     if isinstance(made, Environment | MultiAgentEnvironment | Game):
         return _adapted(name, made._replace(name=name))

@@ -71,9 +71,8 @@ def test_the_other_losses_of_log_likelihoods_have_the_same_gradients_recomputed(
     assert_same_gradient(left, right)
 
 
-@pytest.mark.parametrize(
-    ("env", "horizon"), [("Pendulum-v1", 37), pytest.param("LongChain-haepo", 333, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("env", "horizon"), [("Pendulum-v1", 37), ("LongChain-haepo", 333)])
+@pytest.mark.slow
 def test_for_real_actions_measures_and_horizons_within_a_chunk(env, horizon):
     left, right = (
         gradient_of(settings_of(memory=memory, env=env, horizon=horizon), make(env))

@@ -153,6 +153,7 @@ def temporaries(chosen, horizon):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_with_recompute_memory_does_not_grow_with_the_horizon():
     short, long = temporaries("recompute", 1000), temporaries("recompute", 10**6)
     assert long <= 1.2 * short

@@ -57,7 +57,7 @@ def rounds_by_themselves(member):
     return [play_round(rounds_of(keys[member]).unroll(jnp.int32(number), true).key) for number in range(num_rounds)]
 
 
-@pytest.mark.parametrize("member", [0, 3])
+@pytest.mark.parametrize("member", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_batch_holds_the_steps_of_its_rounds_one_after_the_other(member):
     batch, begin = batch_of(member), 0
     for number, alone in enumerate(rounds_by_themselves(member)):

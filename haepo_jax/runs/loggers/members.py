@@ -12,7 +12,7 @@ import numpy as np
 
 from haepo_jax.components import check_name, is_outside, load, reason_of, show_name
 from haepo_jax.config.members import Member
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import CODE_FAILURES, ConfigError
 from haepo_jax.runs.files import read_record
 from haepo_jax.runs.identity import read_run_id
 from haepo_jax.runs.loggers.interface import LoggedRun, Logger
@@ -75,7 +75,7 @@ def _load(logger: str | MakeLogger) -> MakeLogger:
             raise ConfigError(f"--loggers={logger} needs {package}: {install}.")
         try:
             return getattr(importlib.import_module(f"haepo_jax.runs.loggers.{logger}"), name)
-        except (Exception, SystemExit) as error:
+        except CODE_FAILURES as error:
             raise ConfigError(
                 f"--loggers={logger} needs {package}, which cannot be imported ({reason_of(error)}): {install} "
                 "installs a version that can."
@@ -135,7 +135,7 @@ class MemberLoggers:
                 )
                 try:
                     self._loggers[kind, member.index] = column, make(run)
-                except (Exception, SystemExit) as error:
+                except CODE_FAILURES as error:
                     _report(kind, member.index, error)
 
     def write(self, first_update: int, metrics: Mapping[str, np.ndarray], where: np.ndarray) -> None:
@@ -152,10 +152,10 @@ class MemberLoggers:
                     numbers = {name: float(values[row, column]) for name, values in metrics.items()}
                     present = {name: number for name, number in numbers.items() if not np.isnan(number)}
                     logger.write(first_update + int(row), present)
-            except (Exception, SystemExit) as error:
+            except CODE_FAILURES as error:
                 _report(kind, member, error)
                 del self._loggers[kind, member]
-                with contextlib.suppress(Exception, SystemExit):  # what it was given before may still be unwritten
+                with contextlib.suppress(*CODE_FAILURES):  # what it was given before may still be unwritten
                     logger.close()
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class MemberLoggers:
         for (kind, member), (_, logger) in self._loggers.items():
             try:
                 logger.close()
-            except (Exception, SystemExit) as error:
+            except CODE_FAILURES as error:
                 _report(kind, member, error)
         self._loggers.clear()
 
