@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.studies.language_runs import TUNING_SEED, Tuned
+from experiments.studies.language_runs import Tuned
 from experiments.studies.methods import Method
 from experiments.studies.puzzles.judging import LEARNT, Judged, judge
 from experiments.studies.puzzles.methods import HAEPO
@@ -91,8 +91,8 @@ class Found:
 def measure(runs: Runs) -> Found:
     """Does what is missing of the runs: settings are chosen before any reported seed is learnt."""
     runs.write_puzzles()
-    if runs.scale.tuned:
-        runs.fine_tune(TUNING_SEED)
+    for seed in runs.tuning_seeds:
+        runs.fine_tune(seed)
     tuned = {method.name: runs.tune(method) for method in runs.scale.methods}
     for seed in range(runs.scale.seeds):
         runs.fine_tune(seed)

@@ -1,5 +1,6 @@
 """The runs behind the study: a fine-tuned policy a seed, and from it one run of each method."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class Runs(LanguageRuns):
         """Nothing is done before it is asked for."""
         self.scale = scale
         self.data = Path(directory) / "data"
-        tuning = 1 + SETTINGS_PER_METHOD * len(scale.methods) if scale.tuned else 0
+        tuning = scale.tuning_seeds * (1 + SETTINGS_PER_METHOD * len(scale.methods))
         settings = {**SETTINGS, **locate_puzzles(self.data), **scale.settings}
         super().__init__(directory, settings, tuning + scale.seeds * (1 + len(scale.methods)))
 
@@ -57,6 +58,11 @@ class Runs(LanguageRuns):
         """Returns the config of a seed's work folder."""
         return self.config({"seed": seed})
 
+    @property
+    def tuning_seeds(self) -> range:
+        """The seeds that settings are tried on."""
+        return range(TUNING_SEED, TUNING_SEED + self.scale.tuning_seeds)
+
     def fine_tune(self, seed: int) -> None:
         """Makes the fine-tuned policy of a seed, that all methods begin with."""
         settings = {"seed": seed, "data.prompts": str(self.data / EXAMPLES)}
@@ -69,18 +75,23 @@ class Runs(LanguageRuns):
     def tune(self, method: Method) -> Tuned:
         """Tries every setting of the method, and takes the one with the most right answers towards the end.
 
-        That is the mean over the last third of the looks at the held-out puzzles, as a single one is noisy.
+        That is the mean over the tuning seeds and the last third of the looks at the held-out puzzles, as a single
+        look is noisy, and a single seed too.
         """
         settings = method.settings()
-        if not self.scale.tuned:
+        if not self.tuning_seeds:
             return Tuned(method, settings[0], ())
-        scores = []
-        for number, chosen in enumerate(settings):
-            name = f"seed{TUNING_SEED}/{method.name}-{number}"
-            self.get(name, {**method.base, **chosen, "seed": TUNING_SEED})
-            looks = self.looks(name, PASSED)
-            scores.append(-np.inf if self.diverged(name) else float(looks[-max(len(looks) // 3, 1) :].mean()))
+        scores = [
+            float(np.mean([self._score(method, number, chosen, seed) for seed in self.tuning_seeds]))
+            for number, chosen in enumerate(settings)
+        ]
         return choose_setting(method, scores)
+
+    def _score(self, method: Method, number: int, chosen: Mapping[str, float], seed: int) -> float:
+        name = f"seed{seed}/{method.name}-{number}"
+        self.get(name, {**method.base, **chosen, "seed": seed})
+        looks = self.looks(name, PASSED)
+        return -np.inf if self.diverged(name) else float(looks[-max(len(looks) // 3, 1) :].mean())
 
     def report(self, tuned: Tuned) -> tuple[str, ...]:
         """Runs a tuned method on the reported seeds, and returns the names of the runs."""

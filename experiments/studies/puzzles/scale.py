@@ -17,8 +17,8 @@ class Scale:
     """HAEPO and DAPO are among them."""
     seeds: int
     """Reported runs of a method, counted from 0; each seed has a fine-tuned policy of its own."""
-    tuned: bool
-    """Whether settings are chosen, on a seed that is never reported; if not, each method has its first."""
+    tuning_seeds: int
+    """Of each setting while it is tried, counted from 1000 and never reported; if 0, each method has its first."""
     puzzles: Mapping[str, int]
     """Arguments of `haepo_jax.language.data.puzzles.write`."""
     settings: Mapping[str, Any]
@@ -27,14 +27,14 @@ class Scale:
     """Answers to each test puzzle."""
 
 
-FULL = Scale(quick=False, methods=COMPARED, seeds=5, tuned=True, puzzles={}, settings={}, samples=16)
+FULL = Scale(quick=False, methods=COMPARED, seeds=5, tuning_seeds=3, puzzles={}, settings={}, samples=16)
 EVERY_METHOD = dataclasses.replace(FULL, methods=METHODS)
 """Its runs are those of `FULL`, and more."""
 QUICK = Scale(
     quick=True,
     methods=(HAEPO, DAPO),
     seeds=2,
-    tuned=False,
+    tuning_seeds=0,
     puzzles={"num_held_out": 64, "num_test": 64},
     settings={"sft.num_steps": 100, "rl.num_updates": 8, "rl.evaluate_every": 2},
     samples=4,

@@ -63,7 +63,7 @@ def _list_configs(runs: Runs) -> tuple[ConfigListing, ...]:
 def _describe_provenance(runs: Runs) -> Mapping[str, Any]:
     """Collects the versions and devices of the runs, and how long they took."""
     attempts = [attempt for name in runs.done for attempt in runs.provenance(name)]
-    seeds = [*([TUNING_SEED] if runs.scale.tuned else []), *range(runs.scale.seeds)]
+    seeds = [*runs.tuning_seeds, *range(runs.scale.seeds)]
     measured = {
         "minutes of fine-tuning": round(sum(map(runs.fine_tuning_seconds, seeds)) / 60, 1),
         "minutes of all runs, compilation included": round(sum(map(runs.seconds, runs.done)) / 60, 1),
@@ -75,10 +75,10 @@ def _describe_fairness(runs: Runs, found: Found) -> Fairness:
     config, seeds = runs.config({}), runs.scale.seeds
     rl = config.rl
     tuning = (
-        f"Each has {SETTINGS_PER_METHOD} settings to choose from, tried on seed {TUNING_SEED}, which is never "
-        "reported and has a fine-tuned policy of its own. The setting with the most right answers over the last third "
-        "of the looks at held-out puzzles is taken. One seed chooses noisily."
-        if runs.scale.tuned
+        f"Each has {SETTINGS_PER_METHOD} settings to choose from, tried on {len(runs.tuning_seeds)} seeds from "
+        f"{TUNING_SEED} up, which are never reported and have fine-tuned policies of their own. The setting with the "
+        "most right answers over the last third of the looks at held-out puzzles is taken. So few choose noisily."
+        if runs.tuning_seeds
         else "Nothing is tuned in this quick version: each method has the first of its settings."
     )
     table = make_tuning_table(
