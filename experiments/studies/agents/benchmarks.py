@@ -1,17 +1,18 @@
 """JaxMARL's switch riddle and simple spread, beside IPPO of ours and of JaxMARL."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from experiments.studies.agents import peers
-from experiments.studies.agents.methods import IPPO, JOINT, ON_RIDDLE, ON_SPREAD, SEGMENTS
+from experiments.studies.agents.methods import IPPO, JOINT, ON_RIDDLE, ON_SPREAD, SEGMENTS, SEGMENTS_ON_RIDDLE
 from experiments.studies.agents.peers import Baseline
 from experiments.studies.agents.ranking import SOURCE
 from experiments.studies.agents.scale import Scale
 from experiments.studies.agents.tasks import SIMPLE_SPREAD, SWITCH_RIDDLE
 from experiments.studies.drawing import draw, make_curve
+from experiments.studies.methods import Method
 from experiments.studies.runs import Runs
 from experiments.studies.suite.learning import Learned, learn, measure_random
 from experiments.studies.suite.selection import Tried, tune
@@ -32,7 +33,8 @@ _CONVENTION = "Returns are means over agents; those that JaxMARL logs for simple
 class Riddle:
     """What was reached on the switch riddle."""
 
-    learned: Learned
+    learned: Mapping[str, Learned]
+    """By the name of the method."""
     baseline: Baseline | None
 
 
@@ -49,7 +51,7 @@ class Spread:
 
 def list_riddle_runs(scale: Scale) -> tuple[str, ...]:
     """Lists the names of the runs on the switch riddle."""
-    return (f"{SWITCH_RIDDLE.name}/{ON_RIDDLE.name}",)
+    return tuple(f"{SWITCH_RIDDLE.name}/{method.name}" for method in ON_RIDDLE)
 
 
 def list_spread_runs(scale: Scale) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ def list_spread_runs(scale: Scale) -> tuple[str, ...]:
 
 def measure_riddle(runs: Runs[Scale]) -> Riddle:
     """Does what is missing of the runs on the switch riddle."""
-    learned = learn(runs, SWITCH_RIDDLE, ON_RIDDLE, {}, runs.scale.many_seeds)
+    learned = {method.name: learn(runs, SWITCH_RIDDLE, method, {}, runs.scale.many_seeds) for method in ON_RIDDLE}
     return Riddle(learned, _load_baseline(runs, SWITCH_RIDDLE))
 
 
@@ -80,23 +82,23 @@ def _load_baseline(runs: Runs[Scale], task: Task) -> Baseline | None:
 
 def make_riddle_section(riddle: Riddle, scale: Scale) -> Section:
     """Makes the section of the switch riddle, with its target."""
-    finals, least = riddle.learned.scores.final, _SHARE * SWITCH_RIDDLE.best
-    rows = [(JOINT.label, f"{_get_steps(riddle.learned):,}", _cell(finals), format_number(float(finals.min())))]
+    ours, least = riddle.learned[SEGMENTS_ON_RIDDLE.name], _SHARE * SWITCH_RIDDLE.best
+    finals = ours.scores.final
     return Section(
         slug="switch-riddle",
         title="Switch riddle",
         question="Does HAEPO with a policy that remembers solve the riddle?",
         findings=(
-            f"Of {len(finals)} seeds {int((finals >= least).sum())} come to {_SHARE:g} of the most there is, "
-            f"{format_number(SWITCH_RIDDLE.best)}; random play has {format_number(riddle.learned.random)}.",
+            f"{SEGMENTS_ON_RIDDLE.label}: of {len(finals)} seeds {int((finals >= least).sum())} come to {_SHARE:g} of "
+            f"the most there is, {format_number(SWITCH_RIDDLE.best)}; random play has {format_number(ours.random)}.",
             *_mention_missing(riddle.baseline),
         ),
-        figures=(_draw_curves({JOINT.label: riddle.learned}, SWITCH_RIDDLE),),
+        figures=(_draw_curves(_label(riddle.learned, ON_RIDDLE), SWITCH_RIDDLE),),
         tables=(
             Table(
                 caption=f"{SWITCH_RIDDLE.label}: return over the last tenth of learning, interquartile mean",
                 columns=("method", "env steps", "return", "worst seed"),
-                rows=[*rows, *_make_baseline_rows(riddle.baseline)],
+                rows=[*_make_rows(riddle.learned, ON_RIDDLE), *_make_baseline_rows(riddle.baseline)],
                 note=f"At most {format_number(SWITCH_RIDDLE.best)}: the chance that all three have been in the room. "
                 + explain_brackets(len(finals)),
             ),
@@ -117,15 +119,7 @@ def make_riddle_section(riddle: Riddle, scale: Scale) -> Section:
 
 def make_spread_section(spread: Spread, scale: Scale) -> Section:
     """Makes the section of simple spread, with its targets."""
-    rows = [
-        (
-            method.label,
-            f"{_get_steps(spread.learned[method.name]):,}",
-            _cell(spread.learned[method.name].scores.final),
-            format_number(float(spread.learned[method.name].scores.final.min())),
-        )
-        for method in ON_SPREAD
-    ]
+    rows = _make_rows(spread.learned, ON_SPREAD)
     numbers = ", ".join(f"{row[0]} {row[2]}" for row in rows)
     return Section(
         slug="simple-spread",
@@ -136,7 +130,7 @@ def make_spread_section(spread: Spread, scale: Scale) -> Section:
             + _CONVENTION,
             *_mention_missing(spread.baseline),
         ),
-        figures=(_draw_curves({method.label: spread.learned[method.name] for method in ON_SPREAD}, SIMPLE_SPREAD),),
+        figures=(_draw_curves(_label(spread.learned, ON_SPREAD), SIMPLE_SPREAD),),
         tables=(
             Table(
                 caption=f"{SIMPLE_SPREAD.label}: return over the last tenth of learning, interquartile mean",
@@ -168,6 +162,17 @@ def _compare_with_ippo(spread: Spread, ours: Learned) -> dict[str, Comparison]:
 def _mention_missing(baseline: Baseline | None) -> tuple[str, ...]:
     words = "JaxMARL's own baseline was not run: docs/agents.md says how, and --baseline brings its numbers here."
     return () if baseline is not None else (words,)
+
+
+def _make_rows(learned: Mapping[str, Learned], methods: Sequence[Method]) -> list[tuple[str, ...]]:
+    return [
+        (label, f"{_get_steps(one):,}", _cell(one.scores.final), format_number(float(one.scores.final.min())))
+        for label, one in _label(learned, methods).items()
+    ]
+
+
+def _label(learned: Mapping[str, Learned], methods: Sequence[Method]) -> dict[str, Learned]:
+    return {method.label: learned[method.name] for method in methods}
 
 
 def _make_baseline_rows(baseline: Baseline | None) -> list[tuple[str, ...]]:

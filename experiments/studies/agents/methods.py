@@ -78,16 +78,54 @@ RANKINGS = (JOINT, OWN, SUM)
 """Those whose trajectories compete."""
 ON_SIGNALS = (*RANKINGS, IPPO, MAPPO)
 ON_SPREAD = (JOINT, SEGMENTS, IPPO, MAPPO)
-ON_RIDDLE = change(
+_RIDDLE_STEPS: Mapping[str, Any] = {
+    "num_trajectories": 128,
+    "min_batch_steps": None,
+    "exploration.persistences": (),
+    "optimizer.learning_rate": 1e-2,
+    "optimizer.schedule": "linear",
+}
+SEGMENTS_ON_RIDDLE = change(
+    DEFAULT,
+    "segments",
+    SEGMENTS.label,
+    **{
+        **_RIDDLE_STEPS,
+        "haepo.segment_length": 1,
+        "haepo.num_steps": 6,
+        "haepo.bootstrap": "value",
+        "haepo.critic_sees": "all",
+        "haepo.target_effective_sample_size": 0.8,
+        "haepo.policy_entropy_coef": 0.01,
+    },
+)
+"""As configs/switch_riddle.py: chosen on seeds from 1000 up (docs/agents.md)."""
+JOINT_ON_RIDDLE = change(
     DEFAULT,
     "joint",
     JOINT.label,
-    num_trajectories=64,
-    min_batch_steps=2048,
     **{
+        "num_trajectories": 64,
+        "min_batch_steps": 2048,
+        "haepo.joint": "joint",
         "haepo.history": 0,
         "haepo.target_effective_sample_size": 0.8,
         "exploration.persistences": (),
     },
 )
-"""As configs/switch_riddle.py: chosen by hand among those of docs/agents.md, on seeds from 1000 up."""
+"""Whole episodes, chosen by hand among those of docs/decisions/who_is_outside_the_room.md, on seeds from 1000 up."""
+MAPPO_ON_RIDDLE = Method(
+    name="mappo",
+    label=MAPPO.label,
+    base={
+        **_RIDDLE_STEPS,
+        "algorithm": "ppo",
+        "ppo.num_steps": 6,
+        "ppo.critic_sees": "all",
+        "ppo.entropy_coef": 0.01,
+    },
+    grid={},
+    num_settings=1,
+)
+ON_RIDDLE = (SEGMENTS_ON_RIDDLE, JOINT_ON_RIDDLE, MAPPO_ON_RIDDLE)
+"""The first is what the riddle's target is about."""

@@ -38,7 +38,7 @@ def _play(num_steps: int) -> dict[str, int]:
 SWITCH_RIDDLE = Task(
     "switch_riddle",
     "jaxmarl:switch_riddle",
-    {"env": "jaxmarl:switch_riddle", "policy.network": "gru", "haepo.joint": "joint"},
+    {"env": "jaxmarl:switch_riddle", "policy.network": "gru"},
     _RIDDLE_MOST,
     "by definition",
     budget=1_000_000,
