@@ -81,7 +81,6 @@ ON_SPREAD = (JOINT, SEGMENTS, IPPO, MAPPO)
 _RIDDLE_STEPS: Mapping[str, Any] = {
     "num_trajectories": 128,
     "min_batch_steps": None,
-    "exploration.persistences": (),
     "optimizer.learning_rate": 1e-2,
     "optimizer.schedule": "linear",
 }
