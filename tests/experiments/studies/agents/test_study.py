@@ -153,8 +153,8 @@ def test_the_riddle_is_judged_by_segments_and_shows_whole_episodes_and_ppo_besid
     table = first.tables["switch-riddle"][0]
     assert [row[0] for row in table["rows"]] == ["HAEPO with segments", "joint HAEPO", "MAPPO"]
     assert first.row("switch-riddle", "MAPPO")["return"].startswith("-2.")
-    assert "HAEPO with segments: of 6 seeds 6 come to 0.9" in first.page
-    assert "HAEPO with segments: of 6 seeds 0 come to 0.9" in last.page
+    assert "HAEPO with segments: of 8 seeds 8 come to 0.9" in first.page
+    assert "HAEPO with segments: of 8 seeds 0 come to 0.9" in last.page
 
 
 def test_a_quick_study_decides_nothing(tmp_path):
