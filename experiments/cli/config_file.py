@@ -166,10 +166,10 @@ def _set_override(config: ml_collections.ConfigDict, override: Override) -> None
             raise ConfigError(f"config.{section} is a group of settings, got {quoted(inner)}.")
         config = inner
     with config.unlocked():
-        if leaf in config:
-            config.get_ref(leaf).set(override.value, type_safe=False)  # which settings that refer to it follow
-        else:
+        if dict(config.items(preserve_field_references=True)).get(leaf) is None:  # nothing refers to it
             config[leaf] = override.value
+        else:
+            config.get_ref(leaf).set(override.value, type_safe=False)  # which settings that refer to it follow
 
 
 def _refusal(path: Path, error: Exception | SystemExit) -> ConfigError:

@@ -76,6 +76,17 @@ def test_references_to_a_setting_follow_its_override(load):
     assert load(text, num_seeds=5)["num_updates"] == 10
 
 
+@pytest.mark.parametrize("name", ["min_batch_steps", "haepo.segment_length"])
+def test_a_setting_that_the_file_leaves_unset_takes_an_override(load, name):
+    text = f"def get_config():\n    c = default_config()\n    c.{name} = 4\n    c.{name} = None\n    return c\n"
+    plain = returning("ml_collections.ConfigDict({'min_batch_steps': None, 'haepo': {'segment_length': None}})")
+    for file in (text, plain):
+        values = load(file, **{name: 7})
+        for section in name.split("."):
+            values = values[section]
+        assert values == 7
+
+
 def test_get_config_may_take_an_argument(load):
     text = "def get_config(seed='1'):\n    c = default_config()\n    c.seed = int(seed)\n    return c\n"
     assert load(text)["seed"] == 1 and load(text, argument=":7")["seed"] == 7
