@@ -83,7 +83,7 @@ _OF_RESPONSES = (
 )
 METHODS = (HAEPO, *_OTHER_HAEPO, DAPO, *_OF_STEPS, *_OF_RESPONSES)
 COMPARED = tuple(method for method in METHODS if method.name in ("haepo_dual", "haepo_ess", "dapo", "grpo"))
-"""Those of a study that takes an hour; all of them take four times as long."""
+"""Those of a study that takes an hour and a half; all of them take four times as long."""
 PANELS: Mapping[str, tuple[Method, ...]] = {
     "HAEPO": (HAEPO, *_OTHER_HAEPO, DAPO),
     "ratios of tokens": (HAEPO, DAPO, *_OF_STEPS),
