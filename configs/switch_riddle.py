@@ -2,7 +2,10 @@
 
 python -m experiments.train --config=configs/switch_riddle.py --workdir=runs/switch_riddle
 
-HEADER
+Needs pip install -e '.[jaxmarl]'. Takes half an hour on one CPU core, a million environment steps for each of 16
+seeds. Expect a mean return of 0.716 over the last tenth, and 0.667 to 0.742 from single seeds. No policy has more than
+540 / 729 = 0.741 on average, the chance that all three have been in the room within the 6 steps of an episode, and
+none that never reads the bulb more than 0.527.
 """
 
 import ml_collections
