@@ -212,7 +212,12 @@ def test_a_shipped_config_sets_nothing_in_vain(monkeypatch, capsys, name):
     values = config_file.load(name, (), {})
     values.pop("search", None)
     config = from_config_dict(values)
-    command_line.check_read([config], config.sweep)
+    try:
+        command_line.check_read([config], config.sweep)
+    except ConfigError as error:  # a setting that depends on the environment
+        if "which is not installed" not in str(error):
+            raise
+        pytest.skip(str(error))
     assert capsys.readouterr().out == ""
 
 
