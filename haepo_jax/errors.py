@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from haepo_jax.text import visible
 
+CODE_FAILURES = (Exception, SystemExit)
+"""What code from outside may raise, to be caught and named: `SystemExit` too, as a module may be a script."""
 _LONGEST_NAME = 100  # compared with others; what is longer is no slip of the finger
 
 
@@ -19,10 +21,6 @@ class StorageError(OSError):
 def in_the_way(path: object) -> ConfigError:
     """Makes the error that names a file, a link or a folder where the run needs to put something else."""
     return ConfigError(f"{path} is in the way of what the run writes there; move it away, and ask again.")
-
-
-CODE_FAILURES = (Exception, SystemExit)
-"""What code from outside may raise, to be caught and named: `SystemExit` too, as a module may be a script."""
 
 
 class Interrupted(Exception):

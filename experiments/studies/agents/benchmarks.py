@@ -166,7 +166,7 @@ def _mention_missing(baseline: Baseline | None) -> tuple[str, ...]:
 
 def _make_rows(learned: Mapping[str, Learned], methods: Sequence[Method]) -> list[tuple[str, ...]]:
     return [
-        (label, f"{_get_steps(one):,}", _cell(one.scores.final), format_number(float(one.scores.final.min())))
+        _make_row(label, int(one.run.config["max_env_steps"]), one.scores.final)
         for label, one in _label(learned, methods).items()
     ]
 
@@ -178,8 +178,12 @@ def _label(learned: Mapping[str, Learned], methods: Sequence[Method]) -> dict[st
 def _make_baseline_rows(baseline: Baseline | None) -> list[tuple[str, ...]]:
     if baseline is None:
         return []
-    worst = format_number(float(baseline.returns.min()))
-    return [(baseline.code, f"{baseline.env_steps:,}", _cell(baseline.returns), worst)]
+    return [_make_row(baseline.code, baseline.env_steps, baseline.returns)]
+
+
+def _make_row(label: str, env_steps: int, returns: np.ndarray) -> tuple[str, ...]:
+    cell = format_interval_cell(estimate_interquartile_mean(returns))
+    return label, f"{env_steps:,}", cell, format_number(float(returns.min()))
 
 
 def _draw_curves(learned: Mapping[str, Learned], task: Task) -> Figure:
@@ -193,11 +197,3 @@ def _draw_curves(learned: Mapping[str, Learned], task: Task) -> Figure:
         caption=f"{task.label}: smoothed return while learning, interquartile mean over {seeds} seeds, "
         f"{name_bands(seeds)}.",
     )
-
-
-def _get_steps(learned: Learned) -> int:
-    return int(learned.run.config["max_env_steps"])
-
-
-def _cell(values: np.ndarray) -> str:
-    return format_interval_cell(estimate_interquartile_mean(values))
