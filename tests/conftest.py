@@ -2,11 +2,16 @@
 
 import gc
 import os
+import sys
 import tempfile
+
+from helpers import quick_compiling
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+if "--optimized" not in sys.argv and "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
+    os.environ["XLA_FLAGS"] += f" {quick_compiling.XLA_FLAGS}"
 
 import jax
 import pytest

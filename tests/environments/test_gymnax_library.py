@@ -20,7 +20,11 @@ def test_nothing_for_drawing_is_imported():
 
 @pytest.mark.parametrize(
     "before",
-    ["", "import matplotlib.pyplot, seaborn", "import matplotlib.pyplot"],
+    [
+        "",
+        "import matplotlib.pyplot, seaborn",
+        pytest.param("import matplotlib.pyplot", marks=pytest.mark.slow),
+    ],
     ids=["later", "first", "one first"],
 )
 def test_what_draws_finds_the_real_library(before):

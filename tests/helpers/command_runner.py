@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from helpers import quick_compiling
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,9 +69,10 @@ class Command:
         """`prepare` is called in the process before the command begins."""
         self._folder = Path(tempfile.mkdtemp())
         self._outputs = [self._folder / name for name in ("out", "err")]
-        environment = {"XLA_FLAGS": xla_flags, "JAX_COMPILATION_CACHE_DIR": _compiled().name}
         # As in the tests that start it, which conftest.py decides.
         few_optimizations = jax.config.read("jax_disable_most_optimizations")
+        flags = f"{xla_flags} {quick_compiling.XLA_FLAGS}".strip() if few_optimizations else xla_flags
+        environment = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": _compiled().name}
         arguments = last_of_each(
             [str(argument) for argument in arguments], ["--workdir"] if module == "experiments.report" else ()
         )
