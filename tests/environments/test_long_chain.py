@@ -102,7 +102,8 @@ class TestPolicies:
                 after.reward[0].tolist() == after.info_metrics["success"][0].tolist() == [float(e) for e in expected]
             )
 
-    @pytest.mark.parametrize("slip", [pytest.param(0.1, marks=pytest.mark.slow), 0.3])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("slip", [0.1, 0.3])
     def test_policies_that_follow_the_cue_need_more_steps_on_slippery_ground(self, slip):
         expected = steps_to_goal(100, 1 - slip)
         assert abs(expected / (100 / (1 - 2 * slip)) - 1) < 0.02  # what the docstring says

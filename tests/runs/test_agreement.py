@@ -64,6 +64,7 @@ def test_members_that_differ_though_the_config_does_not_are_a_difference():
 
 
 def test_flags_versions_and_code_are_compared(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
     own = facts()
     monkeypatch.setattr(agreement, "list_package_versions", lambda: {"jax": "0.1"})
     monkeypatch.setattr(agreement, "_digest_code", lambda: "other")

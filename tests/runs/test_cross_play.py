@@ -42,6 +42,7 @@ def test_a_run_with_a_pool_that_was_cut_off_resumes_to_the_same_bits(finished, t
     assert_same_end(finished, folder)
 
 
+@pytest.mark.slow
 def test_the_pool_of_a_member_holds_its_own_policies_as_they_were(finished):
     states = {update: load_arrays(finished, update) for update in (2, 4, 6)}
     pool = states[6].opponents

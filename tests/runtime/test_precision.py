@@ -50,8 +50,8 @@ def update_of(**changes):
     "changes",
     [
         {},
-        {"memory": "store"},
-        {"memory": "recompute"},
+        pytest.param({"memory": "store"}, marks=pytest.mark.slow),
+        pytest.param({"memory": "recompute"}, marks=pytest.mark.slow),
         {"policy": {"network": "gru", "hidden_sizes": (8,)}},
         {"algorithm": "ppo", "evaluate_every": 1},
     ],
