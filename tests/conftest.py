@@ -26,7 +26,7 @@ def pytest_addoption(parser):
         "--optimized",
         action="store_true",
         help="Compile as for users. Without it most optimisations are left out, and emitters are those that are quick "
-        "to start. That takes about a third of the time, as compiling is most of what quick tests do.",
+        "to start. That takes less than half the time, as compiling is most of what quick tests do.",
     )
 
 
