@@ -114,7 +114,7 @@ def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     for row in rows:
         responses = f"{row['responses']} x {row['response_length']}"
         if "needs_bytes" in row:
-            missing = f"needs {in_words(row['needs_bytes'])}, and there are {in_words(device_bytes())}"
+            missing = f"needs {in_words(row['needs_bytes'])}, and there are {in_words(_usable_bytes())}"
             cells.append((row["shape"], row["measure"], responses, missing, "", "", ""))
             continue
         cells.append(
@@ -176,7 +176,7 @@ def _make_learning(case: Case, inputs: _Inputs) -> _Program | int:
     program = compiled.compile()
     seconds = time.perf_counter() - clock
     needed = _count_bytes(program)
-    if needed > _ROOM * device_bytes():
+    if needed > _ROOM * _usable_bytes():
         return needed
     of_learner, frozen, _, *of_rewards = shapes
     learner, rewards = jax.tree.map(
@@ -231,7 +231,12 @@ def _compile(function: Callable[..., Any], given: tuple[Any, ...], tokens: int, 
     program = jax.jit(function).lower(*given).compile()
     seconds = time.perf_counter() - clock
     needed = _count_bytes(program)
-    return needed if needed > _ROOM * device_bytes() else _Program(lambda: program(*given), seconds, tokens, computed)
+    return needed if needed > _ROOM * _usable_bytes() else _Program(lambda: program(*given), seconds, tokens, computed)
+
+
+def _usable_bytes() -> int:
+    """The memory of the device that is used; on a CPU all of the machine's, as its other devices do nothing."""
+    return device_bytes() * (jax.local_device_count() if jax.default_backend() == "cpu" else 1)
 
 
 def _count_bytes(program: jax.stages.Compiled) -> int:

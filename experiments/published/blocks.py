@@ -358,7 +358,7 @@ def _language(entry: Results) -> str:
             row["measure"],
             f"{row['responses']} x {row['response_length']}",
             row["dtype"],
-            "does not fit" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
+            "does not fit" if row["tokens_per_second"] is None else _format_rate(row["tokens_per_second"]),
             "" if row["percent_of_matrix_rate"] is None else f"{row['percent_of_matrix_rate']}%",
         )
         for row in entry["rows"]
@@ -368,6 +368,10 @@ def _language(entry: Results) -> str:
         f"{_from(entry)}\n{_table(columns, rows)}\nSquare products reach {entry['gflops_per_second']:,} GFLOP/s on "
         "one of its devices.\n"
     )
+
+
+def _format_rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:g}"
 
 
 def _peers(entry: Results) -> str:

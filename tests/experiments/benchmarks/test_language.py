@@ -1,5 +1,6 @@
 """Tokens a second of a decoder that is small enough to measure here."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -38,13 +39,20 @@ def test_each_measure_has_a_rate_and_its_share_of_the_matrix_rate(tiny):
 
 @pytest.mark.slow
 def test_what_the_memory_does_not_hold_is_left_out(tiny, monkeypatch):
-    monkeypatch.setattr(language, "device_bytes", lambda: 1000)
+    monkeypatch.setattr(language, "_usable_bytes", lambda: 1000)
     rows = language.measure_rows(CASE, jnp.dtype("float32"), repeats=1, matrix_rate=1.0)
     assert all(row["needs_bytes"] > 900 and "tokens_per_second" not in row for row in rows)
 
 
+@pytest.mark.parametrize(("backend", "devices"), [("cpu", jax.local_device_count()), ("gpu", 1)])
+def test_the_one_device_that_is_used_has_what_the_others_leave(monkeypatch, backend, devices):
+    monkeypatch.setattr(language, "device_bytes", lambda: 3)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert language._usable_bytes() == 3 * devices
+
+
 def test_the_table_says_what_does_not_fit(monkeypatch):
-    monkeypatch.setattr(language, "device_bytes", lambda: 2**30)
+    monkeypatch.setattr(language, "_usable_bytes", lambda: 2**30)
     common = {"shape": "0.6B", "responses": 64, "response_length": 512}
     rates = {"tokens_per_second": 1234.5, "tokens_per_second_least": 1000.0, "tokens_per_second_most": 2000.0}
     rows = [
