@@ -64,7 +64,7 @@ def trajectory_losses() -> dict[str, Loss]:
         "listwise": lambda x: hj.listwise_preference_loss(x, SAMPLED, RETURNS, beta=0.1)[0],
         "ipo": lambda x: hj.ipo_loss(*of_pairs(x), *of_pairs(SAMPLED), beta=0.1, where=PAIRS)[0],
         "simpo": simpo,
-        "kto": lambda x: hj.kto_loss(x, SAMPLED, RETURNS, beta=0.1, kl=0.0)[0],
+        "kto": lambda x: hj.kto_loss(x, SAMPLED, RETURNS > 0, beta=0.1, kl=0.0)[0],
     }
 
 

@@ -29,6 +29,7 @@ from haepo_jax.errors import (
     Interrupted,
     Stalled,
     StorageError,
+    message_of,
     nearest,
     quoted,
     suggestion,
@@ -163,7 +164,7 @@ def _imported(path: str, name: str, module: str) -> ModuleType:
 
 def _failed(path: str, name: str, module: str, error: BaseException) -> ConfigError:
     where = f" at line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno is not None else ""
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:300].rstrip(".")
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else message_of(error)).split())[:300].rstrip(".")
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return ConfigError(f"{_written(path)} {name} cannot be imported: {module} ends{where} with {reason}.")
 
@@ -226,7 +227,7 @@ def reason_of(error: BaseException, constants: str | None = None) -> str:
             "it asks for the value of a traced array, as Python's if does; a choice by such a value is made by "
             f"jnp.where{instead}"
         )
-    text = next(iter(str(error).splitlines()), "").strip()[:300].rstrip(".")
+    text = next(iter(message_of(error).splitlines()), "").strip()[:300].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

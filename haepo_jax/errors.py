@@ -69,6 +69,19 @@ def quoted(value: object, longest: int = 200) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
+def message_of(error: BaseException) -> str:
+    """Returns what an error says: nothing where that fails, as it may in a class from outside.
+
+    Example:
+      >>> message_of(ValueError("no maze"))
+      'no maze'
+    """
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near.
 

@@ -17,7 +17,7 @@ from haepo_jax.components import make_importable
 from haepo_jax.config.checks import without
 from haepo_jax.config.meanings import Setting
 from haepo_jax.config.plain_values import plain
-from haepo_jax.errors import CODE_FAILURES, ConfigError, quoted
+from haepo_jax.errors import CODE_FAILURES, ConfigError, message_of, quoted
 
 _MODULE = "config_file"
 
@@ -176,10 +176,11 @@ def _refusal(path: Path, error: Exception | SystemExit) -> ConfigError:
     where = ""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         where = f" at line {error.lineno}"
-    reason = f"{type(error).__name__}: {_reason(error)}" if str(error) else type(error).__name__
+    words = _reason(error)
+    reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return ConfigError(f"The config file could not be loaded: --config={path} ends{where} with {reason}.")
 
 
 def _reason(error: Exception | SystemExit) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else getattr(error, "strerror", None) or str(error)
+    text = error.msg if isinstance(error, SyntaxError) else getattr(error, "strerror", None) or message_of(error)
     return " ".join(str(text).split())[:300].rstrip(".")

@@ -24,7 +24,7 @@ from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries import aside, load_library
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.errors import CODE_FAILURES, ConfigError, choose, nearest, quoted, suggestion
+from haepo_jax.errors import CODE_FAILURES, ConfigError, choose, message_of, nearest, quoted, suggestion
 
 Kwargs = Sequence[tuple[str, Any]]
 
@@ -136,7 +136,7 @@ def _not_made(name: str, kwargs: Kwargs, error: BaseException) -> ConfigError:
 
 
 def _reason(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
+    return next(iter(message_of(error).splitlines()), "").rstrip(".") or type(error).__name__
 
 
 def _make_game(name: str, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:

@@ -489,6 +489,8 @@ def _check_paths(config: LanguageConfig, paths: Sequence[str]) -> None:
         if 0 < len(missing) < len(paths):
             raise ConfigError(f"{' and '.join(missing)} must be given too, or none of them for the generated task.")
         return
+    if empty := [name for name in ("prompt_column", "completion_column") if not getattr(config.data, name)]:
+        raise ConfigError(f"config.data.{empty[0]} is empty; give the name of a column.")
     given = [f"config.data.{name}" for name in paths if getattr(config.data, name)]
     if posts := [name for name in given if "demonstrations" in name]:
         raise ConfigError(

@@ -3,6 +3,7 @@
 Private to `haepo_jax.losses`. Nothing here knows any loss.
 """
 
+import numbers
 from collections.abc import Callable, Hashable, Sequence
 
 import chex
@@ -81,6 +82,20 @@ def check_positive(name: str, value: ArrayLike) -> None:
         raise ValueError(f"{name} must be positive, got {value}.")
 
 
+def check_finite_positive(name: str, value: ArrayLike) -> None:
+    """Refuses an array, and a number that is seen not to be positive or to be infinite; a traced one passes."""
+    check_positive(name, value)
+    if is_concrete(value) and np.isinf(np.asarray(value)):
+        raise ValueError(f"{name} must be finite, got {value}.")
+
+
+def check_count(name: str, value: object) -> int:
+    """Reads a whole number of at least 1, of Python or of NumPy; refuses all else."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {_shown(value)}.")
+    return int(value)
+
+
 def check_share(name: str, value: ArrayLike) -> None:
     """Refuses an array, and a number that is seen not to lie between 0 and 1; a traced one passes."""
     check_scalar(name, value)
@@ -92,16 +107,25 @@ def as_mask(where: ArrayLike | None, like: jax.Array, name: str) -> jax.Array:
     """Makes the mask `where` (True = valid) for the array `like`; all valid when it is None."""
     if where is None:
         return jnp.ones(like.shape, bool)
-    mask = _as_array("where", where, "a boolean array (True = valid)")
-    if mask.dtype != jnp.bool_:
-        raise TypeError(f"where must be boolean (True = valid), got dtype {mask.dtype}.")
+    mask = as_booleans("where", where, "valid")
     check_same_shape(**{name: like, "where": mask})
     return mask
 
 
+def as_booleans(name: str, value: ArrayLike, true: str) -> jax.Array:
+    """Refuses what is no boolean array; `true` is the word for True."""
+    array = _as_array(name, value, f"a boolean array (True = {true})")
+    if array.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be boolean (True = {true}), got dtype {array.dtype}.")
+    return array
+
+
 def as_flags(name: str, value: ArrayLike) -> jax.Array:
-    """Reads `value` as booleans, which may be given as numbers: all but 0 is True."""
-    return as_float(name, value).astype(bool)
+    """Reads `value` as booleans, which may be given as the numbers 0 and 1; refuses others that are seen."""
+    flags = as_float(name, value)
+    if is_concrete(value) and not np.all((np.asarray(flags) == 0) | (np.asarray(flags) == 1)):
+        raise ValueError(f"{name} must be booleans, or 0 and 1, got {_shown(value)}.")
+    return flags.astype(bool)
 
 
 def all_sum(x: jax.Array, axis_name: AxisName, axis: int | tuple[int, ...] = -1) -> jax.Array:

@@ -20,6 +20,7 @@ from haepo_jax.losses._arrays import (
     as_mask,
     check_choice,
     check_coefficient,
+    check_count,
     check_positive,
     check_same_shape,
     is_concrete,
@@ -128,12 +129,13 @@ def ratio_terms(
     }
     mask = as_mask(settings.where, log_probs, "log_probs")
     places = _Places(mask, advantages.shape[-1], settings.trajectory_of_step)
+    mask = places.mask
     of_steps, *cast = same_float(advantages=places.of_steps(advantages), **given)
     arrays = dict(zip(given, cast, strict=True))
     log_probs, weights = arrays["log_probs"], arrays.get("importance_weights")
     lengths = places.count_steps()
     num_valid, num_steps = (all_sum(counts.astype(jnp.int32), axis_name) for counts in (lengths > 0, lengths))
-    longest = log_probs.shape[-1] if settings.max_steps is None else settings.max_steps
+    longest = log_probs.shape[-1] if settings.max_steps is None else check_count("max_steps", settings.max_steps)
     divisor = _divisor(settings, num_valid, num_steps, longest, log_probs.dtype)
 
     def aggregate(steps: jax.Array) -> jax.Array:
@@ -203,7 +205,8 @@ class _Places:
     """Where the steps of N trajectories are: each trajectory in a row of its own, or packed."""
 
     def __init__(self, mask: jax.Array, num_trajectories: int, trajectory_of_step: ArrayLike | None) -> None:
-        self._mask, self._num_trajectories = mask, num_trajectories
+        self.mask, self._num_trajectories = mask, num_trajectories
+        """`mask` is `[..., M, T]`, True for the steps that count and whose trajectory is there."""
         self._of_step: jax.Array | None = None
         """`[..., M T]`."""
         if trajectory_of_step is not None:
@@ -211,17 +214,24 @@ class _Places:
             if not jnp.issubdtype(indices.dtype, jnp.integer):
                 raise TypeError(f"trajectory_of_step must be integers, got dtype {indices.dtype}.")
             check_same_shape(log_probs=mask, trajectory_of_step=indices)
+            there = (indices >= 0) & (indices < num_trajectories)
+            if is_concrete(indices, mask) and bool(jnp.any(mask & ~there)):
+                raise ValueError(
+                    f"trajectory_of_step must be at least 0 and below {num_trajectories}, the number of advantages, "
+                    "for each step that counts."
+                )
+            self.mask = mask & there
             self._of_step = indices.reshape(*mask.shape[:-2], -1)
 
     def of_steps(self, values: jax.Array) -> jax.Array:
         """Gives each step the value of its trajectory: `[..., N] -> [..., M, T]`."""
         if self._of_step is None:
-            return jnp.broadcast_to(values[..., None], self._mask.shape)
-        return jnp.take_along_axis(values, self._of_step, axis=-1, mode="clip").reshape(self._mask.shape)
+            return jnp.broadcast_to(values[..., None], self.mask.shape)
+        return jnp.take_along_axis(values, self._of_step, axis=-1, mode="clip").reshape(self.mask.shape)
 
     def sum_steps(self, steps: jax.Array) -> jax.Array:
         """Sums over the valid steps of each trajectory: `[..., M, T] -> [..., N]`."""
-        valid = jnp.where(self._mask, steps, 0)
+        valid = jnp.where(self.mask, steps, 0)
         if self._of_step is None:
             return jnp.sum(valid, axis=-1, dtype=steps.dtype)
         sums = jnp.zeros((*self._of_step.shape[:-1], self._num_trajectories), steps.dtype)
@@ -231,14 +241,14 @@ class _Places:
 
     def count_steps(self) -> jax.Array:
         """Counts the valid steps of each trajectory, `[..., N]`."""
-        return self.sum_steps(self._mask.astype(jnp.int32))
+        return self.sum_steps(self.mask.astype(jnp.int32))
 
     def sum_of_means(self, steps: jax.Array, lengths: jax.Array, axis_name: AxisName) -> jax.Array:
         """Averages over the steps of each trajectory, and adds the trajectories up: `[..., M, T] -> [...]`."""
         if self._of_step is None:
-            means = mean_where(steps, self._mask, axis=-1)
+            means = mean_where(steps, self.mask, axis=-1)
             return all_sum(jnp.where(lengths > 0, means, 0), axis_name)
-        shares = jnp.where(self._mask, steps, 0) / jnp.maximum(self.of_steps(lengths), 1).astype(steps.dtype)
+        shares = jnp.where(self.mask, steps, 0) / jnp.maximum(self.of_steps(lengths), 1).astype(steps.dtype)
         return all_sum(shares, axis_name, axis=(-2, -1))
 
 

@@ -257,8 +257,10 @@ def grpo_loss(
         not there, in value and gradient; a group without one contributes nothing.
       aggregation: `sequence_mean`, `token_mean` or `constant`.
       trajectory_of_step: `[..., M, T]` integers, for each step the trajectory that it belongs to, an index into
-        `advantages`, which are then `[..., N]`; anything where masked. By default row k holds trajectory k.
-      max_steps: the most steps of a trajectory, T of `constant`; by default the length of the time axis.
+        `advantages`, which are then `[..., N]`; anything where masked. A traced index that is not there masks its
+        step. By default row k holds trajectory k.
+      max_steps: the most steps of a trajectory, T of `constant`, a whole number; by default the length of the time
+        axis.
 
     Returns:
       `(loss, metrics)`: the scalar loss, float32 or float64, and `GrpoMetrics` for each group.
@@ -266,7 +268,8 @@ def grpo_loss(
     Raises:
       ValueError: `kl_coef` is not a concrete 0 and there are no `reference_log_probs`; `aggregation` is unknown;
         `clip_epsilon` or `kl_coef` is not a scalar; `clip_epsilon` is concrete and not positive; `log_probs` has
-        less than two axes.
+        less than two axes; `trajectory_of_step` is concrete and has a step of no trajectory; `max_steps` is no whole
+        number of at least 1.
       TypeError: `where` is not boolean, or `trajectory_of_step` holds no integers.
       AssertionError: arrays of different shapes; nothing broadcasts.
 

@@ -1,13 +1,12 @@
 """Episodes that lie one after the other in rows of steps, as environments give them that reset by themselves."""
 
-import numbers
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from haepo_jax.losses._arrays import as_flags
+from haepo_jax.losses._arrays import as_flags, check_count
 
 
 class SegmentEpisodes(NamedTuple):
@@ -53,8 +52,7 @@ def episodes_in_segment(done: ArrayLike, max_episodes: int) -> SegmentEpisodes:
     done = as_flags("done", done)
     if done.ndim != 2:
         raise ValueError(f"done must have the shape [T, N], got {done.shape}.")
-    if isinstance(max_episodes, bool) or not isinstance(max_episodes, numbers.Integral) or max_episodes < 1:
-        raise ValueError(f"max_episodes must be a whole number of at least 1, got {max_episodes!r}.")
+    max_episodes = check_count("max_episodes", max_episodes)
     ended = jnp.cumsum(done.T, axis=-1, dtype=jnp.int32)
     episode_of_step = ended - done.T
     places = jnp.arange(max_episodes, dtype=jnp.int32)

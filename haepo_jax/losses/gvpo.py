@@ -11,7 +11,7 @@ from haepo_jax.losses._arrays import (
     AxisName,
     all_sum,
     as_mask,
-    check_positive,
+    check_finite_positive,
     check_rank,
     deviations,
     reference_log_ratios,
@@ -87,7 +87,7 @@ def gvpo_loss(
     Source: Zhang et al. (2025, arXiv 2504.19599), whose algorithm divides by M - 1. REBEL (arXiv 2404.16767)
     is the same square over pairs.
     """
-    check_positive("beta", beta)
+    check_finite_positive("beta", beta)
     check_reduce_fn(reduce_fn)
     log_likelihoods, reference, returns = same_float(
         log_likelihoods=log_likelihoods, reference_log_likelihoods=reference_log_likelihoods, returns=returns

@@ -8,10 +8,10 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from haepo_jax.losses._arrays import (
-    as_flags,
+    as_booleans,
     as_mask,
     check_coefficient,
-    check_positive,
+    check_finite_positive,
     check_same_shape,
     mean_where,
     reference_log_ratios,
@@ -79,7 +79,7 @@ def kto_loss(
 
     Raises:
       ValueError: a number is an array, or concrete and out of its range; `reduce_fn` returns no scalar.
-      TypeError: `where` is not boolean, or `reduce_fn` is no function.
+      TypeError: `desirable` or `where` is not boolean, or `reduce_fn` is no function.
       AssertionError: arrays of different shapes; nothing broadcasts.
 
     Example:
@@ -91,15 +91,15 @@ def kto_loss(
 
     Source: Ethayarajh et al. (2024, arXiv 2402.01306). Also in TRL.
     """
-    check_positive("beta", beta)
+    check_finite_positive("beta", beta)
     check_coefficient("kl", kl)
-    check_positive("desirable_weight", desirable_weight)
-    check_positive("undesirable_weight", undesirable_weight)
+    check_finite_positive("desirable_weight", desirable_weight)
+    check_finite_positive("undesirable_weight", undesirable_weight)
     check_reduce_fn(reduce_fn)
     log_likelihoods, reference = same_float(
         log_likelihoods=log_likelihoods, reference_log_likelihoods=reference_log_likelihoods
     )
-    wanted = as_flags("desirable", desirable)
+    wanted = as_booleans("desirable", desirable, "desirable")
     check_same_shape(log_likelihoods=log_likelihoods, desirable=wanted)
     mask = as_mask(where, log_likelihoods, "log_likelihoods")
     dtype = log_likelihoods.dtype

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from haepo_jax.losses._arrays import as_mask, check_positive, check_rank, mean_where, reference_log_ratios, same_float
+from haepo_jax.losses._arrays import (
+    as_mask,
+    check_finite_positive,
+    check_rank,
+    mean_where,
+    reference_log_ratios,
+    same_float,
+)
 from haepo_jax.losses.preferences import preference_pairs
 from haepo_jax.losses.reductions import ReduceFn, check_reduce_fn, mean_over_groups, reduce_groups
 
@@ -75,7 +82,7 @@ def listwise_preference_loss(
     rank by exploring unique ratings". No other library that we know of has it for policies; rax's
     `unique_softmax_loss` has the same sum for scores.
     """
-    check_positive("beta", beta)
+    check_finite_positive("beta", beta)
     check_reduce_fn(reduce_fn)
     log_likelihoods, reference, returns = same_float(
         log_likelihoods=log_likelihoods, reference_log_likelihoods=reference_log_likelihoods, returns=returns
@@ -104,7 +111,7 @@ def _lead_of_the_worse(margins: jax.Array, worse: jax.Array, beta: jax.Array) ->
     The least margin is taken off before beta multiplies: a product and a difference that are rounded once, as a
     compiler may have them, would leave a rest of the size of the product's rounding for exp to blow up.
     """
-    least = lax.stop_gradient(jnp.min(jnp.where(worse, margins, jnp.inf), axis=-1, keepdims=True))
+    least = lax.stop_gradient(jnp.min(jnp.where(worse, margins, jnp.inf), axis=-1, keepdims=True, initial=jnp.inf))
     least = jnp.where(jnp.isfinite(least), least, 0)
     powers = jnp.where(worse, jnp.exp(-beta * jnp.where(worse, margins - least, 0)), 0)
     total = jnp.sum(powers, axis=-1)

@@ -87,10 +87,13 @@ def policy_ratio_loss(
       where: `[..., M, T]` boolean, True for the steps that count. A trajectory without one equals one that is
         not there, in value and gradient; a group without one contributes nothing.
       trajectory_of_step: `[..., M, T]` integers, where trajectories are packed, see `grpo_loss`.
-      max_steps: the most steps of a trajectory, T of `constant`; by default the length of the time axis.
+      max_steps: the most steps of a trajectory, T of `constant`, a whole number; by default the length of the time
+        axis.
       divisor: what the sum over a group is divided by, a positive scalar or `[...]`; by default its own number of
         trajectories (`sequence_mean`), of steps (`token_mean`), or of trajectories times T (`constant`). A group in
         pieces gives each piece that of the whole group; the pieces' losses and gradients then add up to the group's.
+        So do those of several groups with `reduce_fn=jnp.sum`, or None; their mean would count, in each piece, the
+        groups that have a step there.
       axis_name: name of the mapped axis over which M is spread, under `shard_map` or `vmap`. Every device gets the
         same, global loss; take `lax.pmean` of the gradient of replicated parameters.
 
@@ -102,6 +105,7 @@ def policy_ratio_loss(
       ValueError: an unknown `level`, `shape` or `aggregation`, or two that do not go together; a clip that the shape
         needs is missing, or one is given that it does not have; a number is an array, or concrete and not positive;
         `kl_coef` is not a concrete 0 and there are no `reference_log_probs`; `log_probs` has less than two axes;
+        `trajectory_of_step` is concrete and has a step of no trajectory; `max_steps` is no whole number of at least 1;
         `reduce_fn` returns no scalar; `axis_name` is not mapped.
       TypeError: `where` is not boolean, `trajectory_of_step` holds no integers, `reduce_fn` is no function, or an
         array holds no real numbers.

@@ -12,7 +12,7 @@ from haepo_jax.losses._arrays import (
     as_float,
     as_mask,
     check_choice,
-    check_positive,
+    check_finite_positive,
     check_rank,
     check_scalar,
     is_concrete,
@@ -93,7 +93,7 @@ def dpo_loss(
     Source: Rafailov et al. (2023), "Direct preference optimization"; label smoothing: Mitchell (2023), "A note on
     DPO with noisy preferences".
     """
-    check_positive("beta", beta)
+    check_finite_positive("beta", beta)
     check_scalar("label_smoothing", label_smoothing)
     if is_concrete(label_smoothing) and not 0 <= np.asarray(label_smoothing) < 0.5:
         raise ValueError(f"label_smoothing must be at least 0 and less than 0.5, got {label_smoothing}.")
@@ -152,7 +152,7 @@ def ipo_loss(
 
     Source: Azar et al. (2024, arXiv 2310.12036), equation 17. Also in TRL, OpenRLHF and axolotl.
     """
-    check_positive("beta", beta)
+    check_finite_positive("beta", beta)
     check_reduce_fn(reduce_fn)
     pairs = _compare(chosen, rejected, reference_chosen, reference_rejected, where)
     beta = jnp.asarray(beta, pairs.margins.dtype)
@@ -206,7 +206,7 @@ def simpo_loss(
 
     Source: Meng et al. (2024, arXiv 2405.14734). TRL's CPO trainer has it, with the same gamma.
     """
-    check_positive("beta", beta)
+    check_finite_positive("beta", beta)
     check_scalar("margin", margin)
     if is_concrete(margin) and not np.asarray(margin) >= 0:
         raise ValueError(f"margin must be at least 0, got {margin}.")

@@ -20,6 +20,7 @@ from haepo_jax.losses._arrays import (
     as_mask,
     check_choice,
     check_coefficient,
+    check_count,
     check_rank,
     check_same_shape,
     same_float,
@@ -345,9 +346,7 @@ class _Cut(NamedTuple):
 
 def _cut(name: str, like: jax.Array, segment_length: int, done: ArrayLike | None, where: ArrayLike | None) -> _Cut:
     check_rank(name, like)
-    if isinstance(segment_length, bool) or not isinstance(segment_length, int) or segment_length < 1:
-        raise ValueError(f"segment_length must be a whole number of at least 1, got {segment_length!r}.")
-    length = min(segment_length, max(like.shape[-1], 1))
+    length = min(check_count("segment_length", segment_length), max(like.shape[-1], 1))
     mask = as_mask(where, like, name)
     blocks = _blocks(mask, length)
     if done is None:

@@ -14,7 +14,7 @@ from haepo_jax.losses._arrays import (
     all_sum,
     as_float,
     as_mask,
-    check_positive,
+    check_finite_positive,
     check_rank,
     check_scalar,
     is_concrete,
@@ -118,7 +118,7 @@ def vmpo_loss(
     Source: Song et al. (2020, arXiv 1909.12238), on single steps. Also in rlax and Stoix, whose
     bounds are 0.5 nats for the weights and 0.001 for the policy.
     """
-    check_positive("temperature_bound", temperature_bound)
+    check_finite_positive("temperature_bound", temperature_bound)
     check_scalar("top_share", top_share)
     if not (is_concrete(top_share) and 0 < float(top_share) <= 1):
         raise ValueError(f"top_share must be a number above 0 and at most 1, got {top_share}.")
@@ -128,7 +128,7 @@ def vmpo_loss(
         raise ValueError(f"kl, kl_multiplier and kl_bound go together, got {' and '.join(present)} alone.")
     for name in ("kl_multiplier", "kl_bound"):
         if (number := given[name]) is not None:
-            check_positive(name, number)
+            check_finite_positive(name, number)
     check_reduce_fn(reduce_fn)
     arrays = {"log_likelihoods": log_likelihoods, "advantages": advantages} | ({} if kl is None else {"kl": kl})
     log_likelihoods, advantages, *divergences = same_float(**arrays)
@@ -183,7 +183,10 @@ def _dual(
     top = jnp.where(top == -jnp.inf, 0, top)
     eta = jnp.broadcast_to(eta, top.shape)
     below = jnp.where(best, advantages - top[..., None], 0)
-    scaled = below / eta[..., None]
+    # At 0 all but the best have no weight, in the limit and without the slope of a quotient by 0.
+    at_zero = (eta == 0)[..., None]
+    limit = jnp.where(below < 0, -jnp.inf, 0)
+    scaled = jnp.where(at_zero, limit, below / jnp.where(at_zero, 1, eta[..., None]))
     powers = jnp.where(best, jnp.exp(scaled), 0)
     count = jnp.maximum(all_sum(best.astype(advantages.dtype), axis_name), 1)
     total = all_sum(powers, axis_name)

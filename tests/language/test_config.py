@@ -152,6 +152,10 @@ def test_a_section_that_is_given_in_part_keeps_its_own_defaults():
             {"data": {"prompts": "a", "comparisons": "b", "held_out_comparisons": "c"}},
             "config.data.comparisons_schema openai_comparisons is of posts; comparisons beside prompts of your own",
         ),
+        (
+            {"data": {"prompts": "a", "prompt_column": ""}},
+            "config.data.prompt_column is empty; give the name of a column.",
+        ),
         ({"data": {"prompt_length": 0}}, "config.data.prompt_length must be at least 1, got 0."),
         ({"evaluation": {"temperature": -1.0}}, "config.evaluation.temperature must be at least 0.0, got -1.0."),
         ({"name": "model.path"}, "config.name 'model.path' is how the first model is called where policies are"),

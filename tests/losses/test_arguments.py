@@ -368,3 +368,36 @@ class TestZeroTimesInfinity:
         expected_value, expected = slopes(without, GROUP, UNBOUNDED)
         assert np.isfinite(value)
         self.assert_equal((value, tuple(got)), (expected_value, expected))
+
+
+@pytest.mark.parametrize("name", ["policy_ratio_loss", "grpo_loss"])
+@pytest.mark.parametrize("aggregation", ["constant", "token_mean"])
+def test_the_most_steps_are_a_whole_number(name, aggregation):
+    for value in (0, -4, True, 2.5, "ab", np.array([4, 8])):
+        with pytest.raises(ValueError, match=r"^max_steps must be a whole number of at least 1, got "):
+            call(name, aggregation=aggregation, max_steps=value)
+    loss = {most: float(call(name, aggregation="constant", max_steps=most, kl_coef=0.0)[0]) for most in (2, 4)}
+    assert loss[2] == 2 * loss[4] != 0
+    assert float(call(name, aggregation="constant", max_steps=np.int64(4), kl_coef=0.0)[0]) == loss[4]
+
+
+@pytest.mark.parametrize("name", ["ipo_loss", "simpo_loss", "kto_loss", "gvpo_loss", "listwise_preference_loss"])
+def test_an_infinite_beta_is_refused_as_its_loss_would_be_no_number(name):
+    with pytest.raises(ValueError, match=r"^beta must be finite, got inf"):
+        call(name, beta=float("inf"))
+
+
+def test_labels_that_are_no_booleans_are_refused():
+    for labels in (jnp.array([1, -1, 1]), jnp.array([1.0, 0.0, jnp.nan])):
+        with pytest.raises(TypeError, match=r"^desirable must be boolean \(True = desirable\), got dtype "):
+            call("kto_loss", desirable=labels)
+
+
+@pytest.mark.parametrize("value", [2, -1, np.nan])
+def test_flags_may_be_numbers_but_only_0_and_1(value):
+    done = np.array([[0.0], [1.0], [0.0]])
+    found = losses.episodes_in_segment(done, 2)
+    jax.tree.map(np.testing.assert_array_equal, found, losses.episodes_in_segment(done == 1, 2))
+    done[1] = value
+    with pytest.raises(ValueError, match=r"^done must be booleans, or 0 and 1, got "):
+        losses.episodes_in_segment(done, 2)

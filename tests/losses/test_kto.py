@@ -78,7 +78,7 @@ def test_all_masked_gives_zero_and_half_precision_gives_float32():
     value, metrics, (slopes, _), _, _ = evaluate(*np.full((2, 2, 6), np.nan), arrays[2], False)
     assert value == 0 and not any(metrics) and not slopes.any()
     x = jnp.ones(3, jnp.bfloat16)
-    loss, metrics = jax.eval_shape(lambda x: kto_loss(x, x, x, **SETTINGS), x)
+    loss, metrics = jax.eval_shape(lambda x: kto_loss(x, x, x > 0, **SETTINGS), x)
     assert loss.dtype == metrics.desirable_reward.dtype == jnp.float32
 
 

@@ -125,3 +125,9 @@ def test_vmap_over_groups_and_half_precision_give_float32():
     loss, metrics = jax.eval_shape(lambda x: listwise_preference_loss(x, x, x, beta=0.4), x)
     assert loss.dtype == metrics.accuracy.dtype == metrics.rewards.dtype == jnp.float32
     assert metrics.num_choices.dtype == jnp.int32
+
+
+def test_no_responses_have_no_loss():
+    nothing = jnp.zeros((2, 0))
+    loss, metrics = listwise_preference_loss(nothing, nothing, nothing, beta=1.0)
+    assert loss == 0 and not metrics.num_choices.any()

@@ -288,6 +288,29 @@ class TestPieces:
         np.testing.assert_allclose(whole[0][0], 2 * results["clip"][0], rtol=1e-5)  # the sum of two groups
         np.testing.assert_allclose(whole[0][1], 2 * results["clip"][2], rtol=1e-5, atol=1e-6)
 
+    def test_a_piece_may_have_no_step_of_a_group(self, of_a_piece):
+        _, where = batch()
+        divisors = dict.fromkeys(("token_mean", "sequence_mean", "constant"), np.array([3.0, 7.0], np.float32))
+        first = (np.arange(2) < 1)[:, None, None]
+        whole, *pieces = (jax.device_get(of_a_piece(where & part, divisors)) for part in (True, first, ~first))
+        close(jax.tree.map(np.add, *pieces), whole)
+
+    @pytest.mark.parametrize("index", [-1, 2])
+    @pytest.mark.parametrize("aggregation", ["sequence_mean", "token_mean"])
+    def test_a_step_of_no_trajectory_is_refused_or_masked_where_it_is_traced(self, index, aggregation):
+        x, advantages = jnp.log(jnp.array([[0.5, 0.25], [0.25, 0.5]])), jnp.array([1.0, -3.0])
+        places = jnp.array([[0, 0], [1, index]])
+
+        def loss(places, where=None):
+            options = CLIP | {"aggregation": aggregation, "trajectory_of_step": places, "where": where}
+            return policy_ratio_loss(x, x - 0.1, advantages, **options)
+
+        with pytest.raises(ValueError, match=r"^trajectory_of_step must be at least 0 and below 2, the number of"):
+            loss(places)
+        seen = jnp.array([[True, True], [True, False]])
+        close(jax.jit(loss)(places), loss(places, seen))
+        assert jax.jit(loss)(places)[1].num_steps == 3
+
     def test_packed_trajectories_have_the_loss_and_slopes_of_one_in_a_row(self, results):
         arrays, where = batch()
         order = np.array([2, 0, 3, 1])

@@ -393,6 +393,7 @@ def test_groups_hold_each_segment_once():
     [
         ({"segment_length": 0}, "segment_length must be a whole number of at least 1, got 0"),
         ({"segment_length": 2.0}, "segment_length must be a whole number of at least 1, got 2.0"),
+        ({"segment_length": True}, "segment_length must be a whole number of at least 1, got True"),
         ({"terminated": None}, "go together, and there is no terminated"),
         ({"values": None}, "go together, and there is no values"),
         ({"group_by": "states"}, "group_by must be one of minibatch, time, start_state, got 'states'"),

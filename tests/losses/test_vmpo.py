@@ -173,3 +173,18 @@ def test_what_is_out_of_range_or_missing_is_named(options, sentence):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         vmpo_loss(jnp.zeros(3), jnp.zeros(3), **{"temperature": 0.7, "temperature_bound": 0.2} | options)
     assert str(error.value) == sentence
+
+
+def test_a_group_of_equal_advantages_has_the_slope_of_the_limit_in_a_temperature_of_0():
+    advantages = jnp.array([[2.0, 2.0, 2.0], [0.0, 1.0, 3.0]])
+
+    def loss(temperature):
+        options = {"temperature_bound": 0.25, "top_share": 1.0, "reduce_fn": jnp.sum}
+        return vmpo_loss(jnp.zeros((2, 3)), advantages, temperature=temperature, **options)[0]
+
+    found = jax.jit(jax.value_and_grad(loss))
+    (value, slopes), (near, around) = (jax.device_get(found(jnp.array([low, 0.0]))) for low in (0.0, 1e-3))
+    np.testing.assert_allclose(slopes, [0.25, 0.25 - np.log(3)], rtol=1e-6)  # the bound less the weights' divergence
+    np.testing.assert_allclose(around, slopes, rtol=1e-6)
+    np.testing.assert_allclose(value, 5.0, rtol=1e-6)
+    np.testing.assert_allclose(near, 5.0 + 0.25e-3, rtol=1e-6)

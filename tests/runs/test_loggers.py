@@ -304,3 +304,17 @@ def test_wandb_writes_an_offline_run_of_a_member(tmp_path, monkeypatch):
         if record.WhichOneof("record_type") == "history"
     ]
     assert [(row["_step"], row["loss"]) for row in rows] == [(3, 0.5), (4, 0.5)]
+
+
+def test_one_whose_error_cannot_say_what_it_is_does_not_stop_the_run(tmp_path, capsys):
+    class Slip(Exception):
+        def __str__(self):
+            return self.args[1]
+
+    def no_account(run):
+        raise Slip("a")
+
+    loggers = open_loggers(tmp_path, no_account, Listing)
+    write(loggers, 3, [0.5])
+    assert len(Listing.made[0].rows) == 1
+    assert "of member 5 fails (Slip); the run continues without it." in capsys.readouterr().err

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.errors import ConfigError, quoted
+from haepo_jax.errors import ConfigError, message_of, quoted
 from haepo_jax.language.data.json_text import read_object
 from haepo_jax.language.data.rows import KINDS
 
@@ -87,7 +87,7 @@ class ChatTemplate:
             )
         except Exception as error:  # a template may do anything, and the library raises many kinds
             verb = "refuses the messages" if isinstance(error, _RaisedByTemplate) else "fails"
-            reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+            reason = " ".join(message_of(error).split())[:300].rstrip(".") or type(error).__name__
             raise ConfigError(f"{where}: the chat template of {self.source} {verb}: {reason}.") from error
         return text
 

@@ -191,7 +191,7 @@ def _encode_own_preferences(
 ) -> Sequences:
     texts = get_format(config)
     tokens, valid, kept = encode_prompts(
-        [(f"{path}, row {k}", row.prompt) for k, row in enumerate(preferences)],
+        [(row.where or f"{path}, row {k}", row.prompt) for k, row in enumerate(preferences)],
         tokenizer,
         length=texts.query_length,
         long_prompts=config.long_prompts,

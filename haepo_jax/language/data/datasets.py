@@ -18,7 +18,7 @@ worker, confidence, and all that the table does not name) are not judged: what i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from haepo_jax.errors import ConfigError, choose
@@ -90,6 +90,8 @@ class Preference:
     prompt: str
     chosen: str
     rejected: str
+    where: str = field(default="", compare=False)
+    """File and row, of those that were read as they are."""
 
 
 Row = Demonstration | Comparison | PromptCompletion | Preference
@@ -188,7 +190,12 @@ def _prompt_completion(record: Record) -> PromptCompletion:
 
 
 def _preference(record: Record) -> Preference:
-    return Preference(prompt=record.text("prompt"), chosen=record.text("chosen"), rejected=record.text("rejected"))
+    return Preference(
+        prompt=record.text("prompt"),
+        chosen=record.text("chosen"),
+        rejected=record.text("rejected"),
+        where=record.where,
+    )
 
 
 _PARSERS: dict[str, Callable[[Record], Row]] = {

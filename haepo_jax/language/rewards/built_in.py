@@ -19,7 +19,8 @@ def exact_match(
     Args:
       prompts: not looked at.
       completions: the texts.
-      column: holds the answer of each row; what is no text there is compared as Python writes it.
+      column: holds the answer of each row; what is no text there is compared as Python writes it, and a row without
+        an answer (None) gives 0.
       after: what stands before the answer, such as `####`: the text behind the last of them is compared, and a
         completion without one gets 0. A column without one, unlike that of GSM8K, holds the answer alone. Empty: all
         of both is compared.
@@ -41,7 +42,8 @@ def exact_match(
         return text.rpartition(after)[2] if after else text
 
     def is_right(completion: str, answer: Any) -> bool:
-        return after in completion and plain(last(completion)) == plain(last(str(answer)))
+        there = answer is not None and after in completion
+        return there and plain(last(completion)) == plain(last(str(answer)))
 
     answers = _get_column(columns, column)
     return [float(is_right(*pair)) for pair in zip(completions, answers, strict=True)]
@@ -57,7 +59,7 @@ def regular_expression(
       completions: the texts.
       pattern: a regular expression of Python; a dot stands for a line break too.
       column: where given, what the last match finds must be what this column holds: the first group of the pattern, or
-        the whole match where it has none.
+        the whole match where it has none. A row without it (None) gives 0.
       columns: those of the data.
 
     Example:
@@ -73,7 +75,8 @@ def regular_expression(
         if not found or not column:
             return bool(found)
         last = found[-1]
-        return (last.group(1 if compiled.groups else 0) or "").strip() == str(answer).strip()
+        text = (last.group(1 if compiled.groups else 0) or "").strip()
+        return answer is not None and text == str(answer).strip()
 
     return [float(is_right(*pair)) for pair in zip(completions, answers, strict=True)]
 

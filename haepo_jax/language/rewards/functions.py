@@ -64,14 +64,14 @@ class RewardFunction:
         """
         count = len(asked.completions)
         given = {"num_tokens": list(asked.num_tokens), "ended": list(asked.ended)}
-        # A copy for each completion: rows are asked about again, and a function may change what it gets.
-        columns = {
-            name: given[name] if name in given else [copy.deepcopy(asked.columns.get(name)) for _ in range(count)]
-            for name in self.columns
-        }
         component = None if self.name in BUILT_IN else self.function
         who = f"{self.describe()} on {describe_row(asked)}"
         with components.failures_named(who, component):
+            # A copy for each completion: rows are asked about again, and a function may change what it gets.
+            columns = {
+                name: given[name] if name in given else [copy.deepcopy(asked.columns.get(name)) for _ in range(count)]
+                for name in self.columns
+            }
             found = self.function([asked.prompt] * count, list(asked.completions), **columns, **self.arguments)
             return _check_numbers(who, found, asked.completions)
 
@@ -142,7 +142,7 @@ def _load(
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     known = [p.name for p in named]
     for argument in arguments:
-        if argument not in known and not takes_any:
+        if argument not in known and (name in BUILT_IN or not takes_any):  # columns are all that ours take besides
             raise ConfigError(
                 f"config.rl.reward_kwargs.{short}.{argument} is not an argument of {name}{suggestion(argument, known)}"
             )

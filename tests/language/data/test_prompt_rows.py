@@ -176,6 +176,19 @@ def test_comparisons_of_ones_own_are_left_as_they_are_and_those_with_long_prompt
     assert decode(tokens[0], valid[0]) == ["ab x", "aby "] and "Leaves out 1 of 2 prompts" in capsys.readouterr().err
 
 
+def test_an_empty_prompt_among_comparisons_is_named_by_its_line(tmp_path):
+    (tmp_path / "pairs").mkdir()
+    path = tmp_path / "pairs" / "b.jsonl"
+    path.write_text(
+        '{"prompt": "a", "chosen": "x", "rejected": "y"}\n\n{"prompt": "", "chosen": "x", "rejected": "y"}\n'
+    )
+    data = DataConfig(
+        prompts="p.jsonl", comparisons=str(path.parent), comparisons_schema="trl_tldr_preference", prompt_length=3
+    )
+    with pytest.raises(ConfigError, match=rf"^{path}, line 3: the prompt is empty\.$"):
+        corpus.read_comparisons(data, characters(), held_out=False)
+
+
 def test_responses_of_ones_own_that_are_cut_are_counted(tmp_path, capsys):
     rows = [{"prompt": "a", "completion": text} for text in ("bcd", "bc", "bcde", "")]
     path = str(write_rows(tmp_path / "a.jsonl", rows))

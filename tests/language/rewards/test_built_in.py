@@ -31,6 +31,12 @@ def test_an_answer_that_is_a_number_is_compared_as_it_is_written():
     assert exact_match(["?", "?"], ["12", "12.0"], column="right", right=[12, 12]) == [1.0, 0.0]
 
 
+def test_a_row_without_an_answer_has_no_right_one():
+    assert exact_match(["?"] * 2, ["None", ""], answer=[None, None]) == [0.0, 0.0]
+    options = {"pattern": r"(\w+)", "column": "answer", "answer": [None]}
+    assert regular_expression(["?"], ["None"], **options) == [0.0]
+
+
 def test_a_column_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(ValueError, match=r"^the data have no column answer; there are: a, b$"):
         exact_match(["?"], ["x"], a=[1], b=[2])

@@ -180,6 +180,16 @@ def test_what_a_function_raises_is_one_sentence_with_its_line_and_the_row(monkey
             "config.rl.reward_kwargs.format.patern is not an argument of format; did you mean pattern?",
         ),
         (
+            ["exact_match"],
+            {"reward_kwargs": {"exact_match": {"colum": "answer"}}},
+            "config.rl.reward_kwargs.exact_match.colum is not an argument of exact_match; did you mean column?",
+        ),
+        (
+            ["regular_expression"],
+            {"reward_kwargs": {"regular_expression": {"pattern": "x", "answer": "4"}}},
+            "config.rl.reward_kwargs.regular_expression.answer is not an argument of regular_expression; allowed: pattern, column.",
+        ),
+        (
             ["length"],
             {},
             "config.rl.rewards length needs free; give it as config.rl.reward_kwargs.length.free.",
@@ -200,3 +210,24 @@ def test_what_cannot_judge_is_refused_before_anything_is_sampled(names, settings
     with pytest.raises(ConfigError) as error:
         load(*names, **settings)
     assert str(error.value).startswith(sentence)
+
+
+def test_a_row_that_cannot_be_copied_is_named(monkeypatch):
+    nested = []
+    for _ in range(10_000):
+        nested = [nested]
+    function = own(monkeypatch, lambda prompts, completions, answer: [0, 0])
+    with pytest.raises(ConfigError, match=r"^config.rl.rewards .* on data.jsonl, line 3 .* fails: RecursionError: "):
+        function.compute(dataclasses.replace(ASKED, columns={"answer": nested}))
+
+
+def test_an_error_that_cannot_say_what_it_is_has_its_name(monkeypatch):
+    class Slip(Exception):
+        def __str__(self):
+            return self.args[1]
+
+    def judge(prompts, completions):
+        raise Slip("a")
+
+    with pytest.raises(ConfigError, match=r"^config.rl.rewards .* fails at .*: Slip\.$"):
+        own(monkeypatch, judge).compute(ASKED)
