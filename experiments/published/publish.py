@@ -99,7 +99,7 @@ _COMMANDS = {
     "agents": "python -m experiments.agents --workdir=runs/agents",
     "pbt": "python -m experiments.pbt_study --workdir=runs/pbt",
     "tldr": "python -m experiments.tldr_report --workdir=runs/tldr_report",
-    "puzzles": "python -m experiments.puzzles --workdir=runs/puzzles",
+    "puzzles": "python -m experiments.puzzles --workdir=runs/puzzles --every_method",
 }
 
 
