@@ -123,7 +123,7 @@ def as_booleans(name: str, value: ArrayLike, true: str) -> jax.Array:
 def as_flags(name: str, value: ArrayLike) -> jax.Array:
     """Reads `value` as booleans, which may be given as the numbers 0 and 1; refuses others that are seen."""
     flags = as_float(name, value)
-    if is_concrete(value) and not np.all((np.asarray(flags) == 0) | (np.asarray(flags) == 1)):
+    if is_concrete(*jax.tree.leaves(value)) and not np.all(np.isin(np.asarray(value), (0, 1))):
         raise ValueError(f"{name} must be booleans, or 0 and 1, got {_shown(value)}.")
     return flags.astype(bool)
 

@@ -215,7 +215,7 @@ class _Places:
                 raise TypeError(f"trajectory_of_step must be integers, got dtype {indices.dtype}.")
             check_same_shape(log_probs=mask, trajectory_of_step=indices)
             there = (indices >= 0) & (indices < num_trajectories)
-            if is_concrete(indices, mask) and bool(jnp.any(mask & ~there)):
+            if is_concrete(trajectory_of_step, mask) and _leads_nowhere(trajectory_of_step, num_trajectories, mask):
                 raise ValueError(
                     f"trajectory_of_step must be at least 0 and below {num_trajectories}, the number of advantages, "
                     "for each step that counts."
@@ -250,6 +250,12 @@ class _Places:
             return all_sum(jnp.where(lengths > 0, means, 0), axis_name)
         shares = jnp.where(self.mask, steps, 0) / jnp.maximum(self.of_steps(lengths), 1).astype(steps.dtype)
         return all_sum(shares, axis_name, axis=(-2, -1))
+
+
+def _leads_nowhere(trajectory_of_step: ArrayLike, num_trajectories: int, mask: jax.Array) -> bool:
+    """Whether a step that counts is of no trajectory; by NumPy, which works on constants in traced functions too."""
+    indices = np.asarray(trajectory_of_step)
+    return bool(np.any(np.asarray(mask) & ((indices < 0) | (indices >= num_trajectories))))
 
 
 def _shaped(

@@ -398,6 +398,11 @@ def test_flags_may_be_numbers_but_only_0_and_1(value):
     done = np.array([[0.0], [1.0], [0.0]])
     found = losses.episodes_in_segment(done, 2)
     jax.tree.map(np.testing.assert_array_equal, found, losses.episodes_in_segment(done == 1, 2))
+    constant, rows = jnp.asarray(done), done.tolist()
+    for given in (done, constant, rows):  # seen where a function is traced, as well
+        traced = jax.jit(lambda given=given: losses.episodes_in_segment(given, 2))
+        jax.tree.map(np.testing.assert_array_equal, traced(), found)
+    jax.jit(lambda flag: losses.episodes_in_segment([[flag], [flag]], 2))(jnp.float32(1))
     done[1] = value
     with pytest.raises(ValueError, match=r"^done must be booleans, or 0 and 1, got "):
         losses.episodes_in_segment(done, 2)
