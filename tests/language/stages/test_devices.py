@@ -32,6 +32,8 @@ def test_every_stage_works(devices, used, tmp_path):
         word = f"Uses {count} of {devices} devices, as more cannot share a batch of {batch} evenly."
         assert (word in finished.err) == (count < devices)
     names = ("sft", "haepo-log_ratio-seed0")
-    policies = json.loads(finished.out)["policies"]
+    evaluation = (tmp_path / "evaluation.json").read_text()
+    assert finished.out.endswith(evaluation)  # behind what was waited for
+    policies = json.loads(evaluation)["policies"]
     assert tuple(policies) == names
     assert all(-3 <= policies[name]["gold"] <= 5 for name in names)
