@@ -82,6 +82,16 @@ def message_of(error: BaseException) -> str:
         return ""
 
 
+def first_line(error: BaseException) -> str:
+    r"""Returns the first line of what an error says, without its stop; its name where it says nothing.
+
+    Example:
+      >>> first_line(ValueError("no maze.\nMore of it")), first_line(KeyboardInterrupt())
+      ('no maze', 'KeyboardInterrupt')
+    """
+    return next(iter(message_of(error).splitlines()), "").rstrip(".") or type(error).__name__
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near.
 

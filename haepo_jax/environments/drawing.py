@@ -6,7 +6,7 @@ from typing import Any
 
 from haepo_jax.components import failures_named
 from haepo_jax.environments.gymnax_library import make_visualizer
-from haepo_jax.errors import ConfigError, message_of
+from haepo_jax.errors import ConfigError, first_line
 
 Draw = Callable[[Sequence[Any], Any], Iterator[Any]]
 """`(states of an episode, EnvParams) -> a picture of each`."""
@@ -54,8 +54,7 @@ def _draw_by_gymnax(env: Any, states: Sequence[Any], params: Any) -> Iterator[An
         try:
             visualizer.init()
         except Exception as error:  # gymnasium has its own for a library that is missing
-            reason = next(iter(message_of(error).splitlines()), "") or type(error).__name__
-            raise ConfigError(f"env {env.name} cannot be drawn: {reason.rstrip('.')}.") from error
+            raise ConfigError(f"env {env.name} cannot be drawn: {first_line(error)}.") from error
         if not hasattr(visualizer, "im"):
             raise ConfigError(f"env {env.name} cannot be drawn: gymnax draws others, but not this one.")
         for k in range(len(states)):

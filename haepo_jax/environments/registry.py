@@ -24,7 +24,7 @@ from haepo_jax.environments.interface import Environment
 from haepo_jax.environments.libraries import aside, load_library
 from haepo_jax.environments.long_chain import LongChain
 from haepo_jax.environments.random_walk import RandomWalk
-from haepo_jax.errors import CODE_FAILURES, ConfigError, choose, message_of, nearest, quoted, suggestion
+from haepo_jax.errors import CODE_FAILURES, ConfigError, choose, first_line, nearest, quoted, suggestion
 
 Kwargs = Sequence[tuple[str, Any]]
 
@@ -122,7 +122,8 @@ def _make(name: str, kwargs: tuple[tuple[str, Any], ...]) -> Environment:
     except Exception as error:
         if isinstance(error, OSError) and not kwargs:
             raise ConfigError(
-                f"env {name} downloads its data, which failed ({_reason(error)}); it needs a network, or another env."
+                f"env {name} downloads its data, which failed ({first_line(error)}); it needs a network, or another "
+                "env."
             ) from error
         raise _not_made(name, kwargs, error) from error
     return adapt(name, env, params)
@@ -131,12 +132,8 @@ def _make(name: str, kwargs: tuple[tuple[str, Any], ...]) -> Environment:
 def _not_made(name: str, kwargs: Kwargs, error: BaseException) -> ConfigError:
     if kwargs:
         given = ", ".join(f"{key}={value!r}" for key, value in kwargs)
-        return ConfigError(f"config.env_kwargs ({given}) cannot be used by {name}: {_reason(error)}.")
-    return ConfigError(f"env {name} could not be made: {_reason(error)}.")
-
-
-def _reason(error: BaseException) -> str:
-    return next(iter(message_of(error).splitlines()), "").rstrip(".") or type(error).__name__
+        return ConfigError(f"config.env_kwargs ({given}) cannot be used by {name}: {first_line(error)}.")
+    return ConfigError(f"env {name} could not be made: {first_line(error)}.")
 
 
 def _make_game(name: str, kwargs: Kwargs) -> Environment | MultiAgentEnvironment:

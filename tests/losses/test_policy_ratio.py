@@ -312,9 +312,8 @@ class TestPieces:
         assert jax.jit(loss)(places)[1].num_steps == 3
         close(jax.jit(lambda: loss(places, seen))(), loss(places, seen))
         everywhere = jnp.ones((2, 2), bool)
-        with pytest.raises(
-            ValueError, match=r"^trajectory_of_step must be "
-        ):  # constants of a traced function are seen
+        # Constants of a traced function are seen.
+        with pytest.raises(ValueError, match=r"^trajectory_of_step must be "):
             jax.jit(lambda: loss(places, everywhere))()
 
     def test_packed_trajectories_have_the_loss_and_slopes_of_one_in_a_row(self, results):

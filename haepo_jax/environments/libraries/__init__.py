@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from haepo_jax.config.libraries import LIBRARIES
-from haepo_jax.errors import CODE_FAILURES, ConfigError, message_of
+from haepo_jax.errors import CODE_FAILURES, ConfigError, first_line
 
 
 @contextlib.contextmanager
@@ -47,8 +47,7 @@ def load_library(prefix: str, name: str) -> ModuleType:
         with aside():
             return importlib.import_module(f"{__name__}.{prefix}")
     except CODE_FAILURES as error:
-        reason = next(iter(message_of(error).splitlines()), "").rstrip(".") or type(error).__name__
         raise ConfigError(
-            f"env {name} needs the library {library.package}, which cannot be imported ({reason}): pip install "
-            f"{library.install} installs a version that can."
+            f"env {name} needs the library {library.package}, which cannot be imported ({first_line(error)}): "
+            f"pip install {library.install} installs a version that can."
         ) from error
