@@ -75,8 +75,8 @@ def trained(tmp_path_factory):
     sys.modules.pop("my_rewards", None)
 
 
-def folder_of(trained, name="haepo-log_ratio-seed0"):
-    return trained / "work" / "rl" / name
+def folder_of(trained):
+    return trained / "work" / "rl" / "haepo-log_ratio-seed0"
 
 
 def metrics_of(folder):
@@ -199,14 +199,13 @@ def test_another_reward_is_another_run(trained):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_run_that_was_stopped_or_that_a_function_failed_ends_as_one_that_was_not(trained, tmp_path, monkeypatch):
-    whole, stopped = folder_of(trained), tmp_path / "rl" / "haepo-log_ratio-seed0"
+    whole, stopped = (tmp_path / name / "rl" / "haepo-log_ratio-seed0" for name in ("whole", "stopped"))
     every = {"write_samples_every": 1, "num_updates": 3}
-    assert stages.run_rl(config_of(trained, name="whole", rl=every), trained / "work")
-    whole = folder_of(trained, "whole")
+    assert stages.run_rl(config_of(trained, rl=every), tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         with pytest.raises(Interrupted, match="after update 1 of 3"):
-            stages.run_rl(config_of(trained, rl=every), tmp_path)
+            stages.run_rl(config_of(trained, rl=every), tmp_path / "stopped")
     calls = []
 
     def fails_in_time(prompts, completions, level):
@@ -221,9 +220,9 @@ def test_a_run_that_was_stopped_or_that_a_function_failed_ends_as_one_that_was_n
     with monkeypatch.context() as patch:
         patch.setattr(my_rewards, "brief", fails_in_time)
         with pytest.raises(ConfigError, match=r"my_rewards:brief on .*train.jsonl, line \d+ \('\d\+\d=.* no more\.$"):
-            stages.run_rl(config_of(trained, rl=every), tmp_path)
+            stages.run_rl(config_of(trained, rl=every), tmp_path / "stopped")
     assert len(list_parts(stopped)) == 2  # what was learnt before it is kept
-    assert stages.run_rl(config_of(trained, rl=every), tmp_path)
+    assert stages.run_rl(config_of(trained, rl=every), tmp_path / "stopped")
     np.testing.assert_equal(metrics_of(stopped), metrics_of(whole))
     jax.tree.map(
         np.testing.assert_array_equal, read_model(stopped / "model").params, read_model(whole / "model").params
