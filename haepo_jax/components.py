@@ -29,10 +29,12 @@ from haepo_jax.errors import (
     Interrupted,
     Stalled,
     StorageError,
+    how_it_ended,
     message_of,
     nearest,
     quoted,
     suggestion,
+    with_name,
 )
 
 _HOW_TO_FIND = "it is looked for in the folder of the config file, in the current one and in those of PYTHONPATH"
@@ -163,10 +165,7 @@ def _imported(path: str, name: str, module: str) -> ModuleType:
 
 
 def _failed(path: str, name: str, module: str, error: BaseException) -> ConfigError:
-    where = f" at line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno is not None else ""
-    text = " ".join((error.msg if isinstance(error, SyntaxError) else message_of(error)).split())[:300].rstrip(".")
-    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return ConfigError(f"{_written(path)} {name} cannot be imported: {module} ends{where} with {reason}.")
+    return ConfigError(f"{_written(path)} {name} cannot be imported: {module} {how_it_ended(error)}.")
 
 
 def call(
@@ -227,8 +226,7 @@ def reason_of(error: BaseException, constants: str | None = None) -> str:
             "it asks for the value of a traced array, as Python's if does; a choice by such a value is made by "
             f"jnp.where{instead}"
         )
-    text = next(iter(message_of(error).splitlines()), "").strip()[:300].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return with_name(error, next(iter(message_of(error).splitlines()), "").strip())
 
 
 _NEEDS_A_VALUE = (

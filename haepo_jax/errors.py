@@ -92,6 +92,30 @@ def first_line(error: BaseException) -> str:
     return next(iter(message_of(error).splitlines()), "").rstrip(".") or type(error).__name__
 
 
+def with_name(error: BaseException, text: str) -> str:
+    """Joins the name of an error and what it says, as the end of a sentence without its stop.
+
+    Example:
+      >>> with_name(ValueError(), "no maze."), with_name(ValueError(), "")
+      ('ValueError: no maze', 'ValueError')
+    """
+    said = text[:300].rstrip(".")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def how_it_ended(error: BaseException) -> str:
+    r"""Words how a file of Python ended that could not be run, as the end of a sentence without its stop.
+
+    Example:
+      >>> how_it_ended(ValueError("no maze.\nMore of it"))
+      'ends with ValueError: no maze. More of it'
+    """
+    is_syntax = isinstance(error, SyntaxError)
+    where = f" at line {error.lineno}" if is_syntax and error.lineno is not None else ""
+    text = error.msg if is_syntax else message_of(error)
+    return f"ends{where} with {with_name(error, ' '.join(text.split()))}"
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint `; did you mean X?` with the known names nearest to `name`, or nothing when none is near.
 

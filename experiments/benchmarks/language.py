@@ -18,7 +18,7 @@ from haepo_jax.language.training.sampling import sample
 from haepo_jax.language.training.scoring import Sequences, response_log_probs
 from haepo_jax.population.memory import device_bytes
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runtime.host import in_words
+from haepo_jax.runtime import host
 
 COLUMNS = ("shape", "measure", "responses", "tokens/s", "least to most", "of the matrix rate", "compile")
 _FLOPS = {"sampling": 2, "scoring": 2, "learning": 8}
@@ -114,7 +114,7 @@ def format_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     for row in rows:
         responses = f"{row['responses']} x {row['response_length']}"
         if "needs_bytes" in row:
-            missing = f"needs {in_words(row['needs_bytes'])}, and there are {in_words(_usable_bytes())}"
+            missing = f"needs {host.in_words(row['needs_bytes'])}, and there are {host.in_words(_usable_bytes())}"
             cells.append((row["shape"], row["measure"], responses, missing, "", "", ""))
             continue
         cells.append(
@@ -236,7 +236,7 @@ def _compile(function: Callable[..., Any], given: tuple[Any, ...], tokens: int, 
 
 def _usable_bytes() -> int:
     """The memory of the device that is used; on a CPU all of the machine's, as its other devices do nothing."""
-    return device_bytes() * (jax.local_device_count() if jax.default_backend() == "cpu" else 1)
+    return host.memory_bytes() if jax.default_backend() == "cpu" else device_bytes()
 
 
 def _count_bytes(program: jax.stages.Compiled) -> int:

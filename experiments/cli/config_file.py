@@ -17,7 +17,7 @@ from haepo_jax.components import make_importable
 from haepo_jax.config.checks import without
 from haepo_jax.config.meanings import Setting
 from haepo_jax.config.plain_values import plain
-from haepo_jax.errors import CODE_FAILURES, ConfigError, message_of, quoted
+from haepo_jax.errors import CODE_FAILURES, ConfigError, first_line, how_it_ended, quoted
 
 _MODULE = "config_file"
 
@@ -87,7 +87,8 @@ def _find_file(given: str) -> Path | None:
     try:
         return path if path.is_file() else None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--config={quoted(given)[1:-1]} is no path: {_reason(error)}.") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ConfigError(f"--config={quoted(given)[1:-1]} is no path: {reason}.") from error
 
 
 def _call_get_config(path: Path, argument: str | None) -> ml_collections.ConfigDict:
@@ -114,7 +115,7 @@ def _run_guarded(path: Path, step: Callable[[], Any]) -> Any:
     try:
         return step()
     except CODE_FAILURES as error:
-        raise _refusal(path, error) from error
+        raise ConfigError(f"The config file could not be loaded: --config={path} {how_it_ended(error)}.") from error
 
 
 def _check_signature(path: Path, get_config: Callable, arguments: tuple[str, ...]) -> None:
@@ -170,17 +171,3 @@ def _set_override(config: ml_collections.ConfigDict, override: Override) -> None
             config[leaf] = override.value
         else:
             config.get_ref(leaf).set(override.value, type_safe=False)  # which settings that refer to it follow
-
-
-def _refusal(path: Path, error: Exception | SystemExit) -> ConfigError:
-    where = ""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        where = f" at line {error.lineno}"
-    words = _reason(error)
-    reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return ConfigError(f"The config file could not be loaded: --config={path} ends{where} with {reason}.")
-
-
-def _reason(error: Exception | SystemExit) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else getattr(error, "strerror", None) or message_of(error)
-    return " ".join(str(text).split())[:300].rstrip(".")

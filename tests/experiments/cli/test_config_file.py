@@ -144,6 +144,10 @@ FAILING = {
     "is no function": ("get_config = 3\n", "has a get_config that is 3; it must return a ConfigDict"),
     "raises": ("def get_config():\n    return 1 / 0\n", "ends with ZeroDivisionError: division by zero"),
     "raises in many lines": ("raise ValueError('a\\n\\x1b[31m  b')\n", "ends with ValueError: a \x1b"),
+    "reads what is not there": (
+        "open('rows.csv')\n",
+        r"ends with FileNotFoundError: \[Errno 2\] No such file or directory: 'rows\.csv'\.",
+    ),
     "raises without a word": ("raise ValueError\n", r"ends with ValueError\."),
     "exits": ("import sys\nsys.exit(3)\n", "ends with SystemExit: 3"),
     "recurses": ("def get_config():\n    return get_config()\n", "ends with RecursionError: maximum recursion"),
