@@ -198,7 +198,8 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
             for name in file.keys():  # noqa: SIM118
                 if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
                     raise ConfigError(
-                        f"{folder / WEIGHTS}: tensor {visible(name)} has dtype {dtype}; supported: {', '.join(DTYPES)}."
+                        f"{folder / WEIGHTS}: tensor {visible(name)} has dtype {dtype}; supported: "
+                        f"{', '.join(DTYPES)}."
                     )
                 tensors[name] = file.get_tensor(name)
     except (safetensors.SafetensorError, OSError) as error:

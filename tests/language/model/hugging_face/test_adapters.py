@@ -159,7 +159,11 @@ def test_a_scale_is_that_of_the_first_pattern_that_fits_the_end_of_the_modules_n
         ({"alora_invocation_tokens": [1, 2]}, {}, "alora_invocation_tokens is [1, 2]; it must be false or null."),
         ({"alpha_pattern": {"q_proj": "8"}}, {}, "alpha_pattern.q_proj is '8'; it must be a number above 0."),
         ({"alpha_pattern": {"q_(": 8}}, {}, "alpha_pattern is {'q_(': 8}; its keys must be regular expressions: "),
-        ({}, {"base_model.model.model.norm.lora_A.weight": np.zeros((2, 16), np.float32)}, "which this model has no place for."),
+        (
+            {},
+            {"base_model.model.model.norm.lora_A.weight": np.zeros((2, 16), np.float32)},
+            "which this model has no place for.",
+        ),
         (
             {},
             {"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": None},
@@ -176,7 +180,11 @@ def test_a_scale_is_that_of_the_first_pattern_that_fits_the_end_of_the_modules_n
         *(
             (
                 {},
-                {f"{UP_PROJ.format(layer)}.lora_{which}.weight": matrix for layer in range(2) for which, matrix in pair},
+                {
+                    f"{UP_PROJ.format(layer)}.lora_{which}.weight": matrix
+                    for layer in range(2)
+                    for which, matrix in pair
+                },
                 f"the matrices of model.layers.{{}}.mlp.up_proj have shapes {shapes}; what they adapt has (24, 16).",
             )
             for shapes, pair in (

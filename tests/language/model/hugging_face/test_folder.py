@@ -190,7 +190,7 @@ def test_a_tied_head_without_the_embedding_is_refused(tmp_path):
     write(tmp_path, "qwen2")
     embedding = safetensors.numpy.load_file(tmp_path / FILE)["model.embed_tokens.weight"]
     change(tmp_path / FILE, **{"model.embed_tokens.weight": None, "lm_head.weight": embedding})
-    with pytest.raises(ConfigError, match=r"holds no tensor model\.embed_tokens\.weight, which config\.json asks for\.$"):
+    with pytest.raises(ConfigError, match=r" holds no tensor model\.embed_tokens\.weight, which config\.json asks "):
         read_model(tmp_path)
 
 
