@@ -110,9 +110,11 @@ def how_it_ended(error: BaseException) -> str:
       >>> how_it_ended(ValueError("no maze.\nMore of it"))
       'ends with ValueError: no maze. More of it'
     """
-    is_syntax = isinstance(error, SyntaxError)
-    where = f" at line {error.lineno}" if is_syntax and error.lineno is not None else ""
-    text = error.msg if is_syntax else message_of(error)
+    where, text = "", message_of(error)
+    if isinstance(error, SyntaxError):
+        text = error.msg
+        if error.lineno is not None:
+            where = f" at line {error.lineno}"
     return f"ends{where} with {with_name(error, ' '.join(text.split()))}"
 
 
