@@ -190,9 +190,7 @@ def call(
 
 
 @contextlib.contextmanager
-def failures_named(
-    who: str, component: Any = None, constants: str | None = None, when: str = ""
-) -> Iterator[None]:
+def failures_named(who: str, component: Any = None, constants: str | None = None, when: str = "") -> Iterator[None]:
     """Turns what a component raises while it is called, or asked to make something, into one sentence.
 
     Args:

@@ -290,8 +290,8 @@ def first_step_named(record: Any, params: Mapping[str, float]) -> Iterator[None]
             if left_out is None:
                 raise
             raise ConfigError(
-                f"env {name} reads params[{left_out!r}], and params hold only what config.env_params sets; where it is "
-                f"left out take the default, as params.get({left_out!r}, {params[left_out]}) does."
+                f"env {name} reads params[{left_out!r}], and params hold only what config.env_params sets; where it "
+                f"is left out take the default, as params.get({left_out!r}, {params[left_out]}) does."
             ) from error
 
 

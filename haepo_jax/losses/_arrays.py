@@ -189,11 +189,9 @@ def is_concrete_zero(value: ArrayLike) -> bool:
 
 
 def check_reference(kl_coef: ArrayLike, name: str, reference: ArrayLike | None) -> None:
-    """Refuses a coefficient of a divergence from a reference that is not given; `name` is what its argument is called."""
+    """Refuses a coefficient of a divergence from a reference that is not given, whose argument is called `name`."""
     if reference is None and not is_concrete_zero(kl_coef):
-        raise ValueError(
-            f"kl_coef {kl_coef} needs {name}; give them, or set kl_coef to the number 0 (not traced)."
-        )
+        raise ValueError(f"kl_coef {kl_coef} needs {name}; give them, or set kl_coef to the number 0 (not traced).")
 
 
 def unless_zero(coef: ArrayLike, values: jax.Array, otherwise: jax.Array | float = 0) -> jax.Array:

@@ -592,8 +592,8 @@ def own_interface(change: str = "as_it_is"):
         ("worded", " has params {'gravity': 'low'}; it must map names to numbers."),
         (
             "unset",
-            " reads params['gravity'], and params hold only what config.env_params sets; where it is left out take the "
-            "default, as params.get('gravity', 9.8) does.",
+            " reads params['gravity'], and params hold only what config.env_params sets; where it is left out take "
+            "the default, as params.get('gravity', 9.8) does.",
         ),
     ],
 )
