@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.errors import ConfigError, message_of, quoted
+from haepo_jax.errors import ConfigError, first_line, message_of, quoted
 from haepo_jax.language.data.json_text import read_object
 from haepo_jax.language.data.rows import KINDS
 
@@ -133,8 +133,10 @@ def _compile(source: Path, text: str) -> Any:
         return environment.from_string(text)
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError(
-            f"{source}: the chat template is no Jinja at line {error.lineno}: {error.message}."
+            f"{source}: the chat template is no Jinja at line {error.lineno}: {first_line(error)}."
         ) from error
+    except Exception as error:  # nested too deep, a number of too many digits, a loop's tag outside of loops
+        raise ConfigError(f"{source}: the chat template cannot be compiled: {first_line(error)}.") from error
 
 
 def _make_generation_tag() -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, first_line
 from haepo_jax.language.data.json_text import loads
 from haepo_jax.text import visible
 
@@ -218,13 +218,15 @@ def _pylist(file: Path, batch: Any, start: int) -> list[dict[str, Any]]:
     """The rows of a batch that begins with row `start`."""
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
-    except UnicodeDecodeError:
+    except Exception:  # many kinds: bytes that are no text, dates beyond Python's, equal names in an object
         for name in batch.schema.names:
             for number, value in enumerate(batch.column(name)):
                 try:
                     value.as_py()
-                except UnicodeDecodeError:
-                    raise ConfigError(f"{file}, row {start + number}: field {name} is not UTF-8.") from None
+                except Exception as error:
+                    is_text = isinstance(error, UnicodeDecodeError)
+                    problem = "is not UTF-8" if is_text else f"holds what Python cannot: {first_line(error)}"
+                    raise ConfigError(f"{file}, row {start + number}: field {name} {problem}.") from error
         raise
     return rows
 

@@ -91,6 +91,23 @@ def test_a_model_without_a_template_and_one_that_is_no_jinja_are_refused(tmp_pat
 
 
 @pytest.mark.parametrize(
+    "template",
+    [
+        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "{% if 1 %}" * 120 + "{% endif %}" * 120,
+        "{% for one in messages %}" * 25 + "{% endfor %}" * 25,
+        "{{ " + "9" * 5000 + " }}",
+        "{% break %}",
+    ],
+    ids=["brackets", "conditions", "loops", "digits", "a break outside of loops"],
+)
+def test_a_template_that_cannot_be_compiled_is_refused(template, tmp_path):
+    write_tokenizer(tmp_path, template)
+    with pytest.raises(ConfigError, match=r"tokenizer_config.json: the chat template cannot be compiled: [^\n]+\.$"):
+        render(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("value", "sentence"),
     [
         (7, "rows.jsonl, line 2: field messages is a number, not text or a list of messages."),

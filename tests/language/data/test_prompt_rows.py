@@ -39,6 +39,22 @@ def test_parquet_files_are_read_with_all_their_columns(tmp_path):
     assert rows[1].where == f"{tmp_path / 'a.parquet'}, row 1"
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pyarrow.array([0, 2**62], pyarrow.timestamp("us")),
+        pyarrow.array([0, 2**30], pyarrow.date32()),
+        pyarrow.array([[0], [2**62]], pyarrow.list_(pyarrow.duration("s"))),
+        pyarrow.array([None, 1], pyarrow.timestamp("us", "No/Where")),
+    ],
+    ids=["time", "date", "durations in lists", "time zone"],
+)
+def test_a_value_of_parquet_that_python_cannot_hold_is_refused_with_its_row(column, tmp_path):
+    parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "when": column}), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"a.parquet, row 1: field when holds what Python cannot: [^\n]+[^.]\.$"):
+        read(tmp_path / "a.parquet")
+
+
 def test_messages_are_written_by_the_template_and_the_last_of_the_assistant_is_the_completion(tmp_path):
     tokenizer = Tokenizer.from_folder(write_tokenizer(tmp_path / "model"))
     path = write_rows(tmp_path / "a.jsonl", [CHAT, CHAT | {"messages": CHAT["messages"][:1], "completion": "Mine"}])

@@ -23,6 +23,7 @@ from haepo_jax.language.model.decoder import Adapter
 from haepo_jax.language.model.hugging_face.bases import ADAPTER_CONFIG
 from haepo_jax.language.model.hugging_face.fields import Fields
 from haepo_jax.language.model.hugging_face.tensors import (
+    DTYPES,
     SCORE,
     Leaf,
     flatten_by_path,
@@ -124,7 +125,7 @@ def read_adapter(folder: str | Path, architecture: Architecture) -> tuple[Adapte
 
     Raises:
       ConfigError: a file is missing or damaged, the adapter is of another kind, adapts what ours do not, or a tensor
-        is missing or has another shape than what it adapts.
+        is missing, or has another dtype than those that are read or another shape than what it adapts.
     """
     folder = Path(folder)
     tensors = _read_tensors(folder)
@@ -187,13 +188,20 @@ def read_score(folder: str | Path, architecture: Architecture) -> np.ndarray | N
 
 def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
     import safetensors
-    import safetensors.numpy
 
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder} holds no {name}, which an adapter has.")
+    tensors = {}
     try:
-        tensors: dict[str, np.ndarray] = safetensors.numpy.load_file(folder / WEIGHTS)
+        with safetensors.safe_open(folder / WEIGHTS, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118
+                if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
+                    raise ConfigError(
+                        f"{folder / WEIGHTS}: tensor {visible(name)} has dtype {dtype}; supported: "
+                        f"{', '.join(DTYPES)}."
+                    )
+                tensors[name] = file.get_tensor(name)
     except (safetensors.SafetensorError, OSError) as error:
         raise ConfigError(f"{folder / WEIGHTS} is damaged: {error}.") from error
     return tensors
@@ -252,9 +260,9 @@ def _take_apart(
     outward: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Makes the leaves of the projections of a module of its matrices `[layers, rank, in]`, `[layers, out, rank]`."""
-    rank, result = inward.shape[1], {}
+    rank, result = inward.shape[1] if inward.ndim > 1 else 0, {}
     wanted = kernels[paths[0]].tensor_shape
-    if (outward.shape[1], inward.shape[2]) != wanted or outward.shape[2] != rank:
+    if not rank or inward.shape[1:] != (rank, wanted[1]) or outward.shape[1:] != (wanted[0], rank):
         raise ConfigError(
             f"{folder / WEIGHTS}: the matrices of {visible(name)} have shapes {inward.shape[1:]} and "
             f"{outward.shape[1:]}; what they adapt has {wanted}."

@@ -30,6 +30,7 @@ from haepo_jax.language.model.hugging_face.bases import find_parts
 from haepo_jax.language.model.hugging_face.checksums import SEAL, check, is_plain_name, seal
 from haepo_jax.language.model.hugging_face.config import TokenIds, make_config, read_architecture
 from haepo_jax.language.model.hugging_face.tensors import (
+    DTYPES,
     SCORE,
     Leaf,
     count_tensor_bytes,
@@ -44,7 +45,6 @@ from haepo_jax.text import visible
 from haepo_jax.types import Params
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_DTYPES = ("F32", "BF16", "F16")
 _HEADS = ("lm_head.weight", "embed_out.weight")
 # Constants that older versions of transformers stored beside the weights.
 _CONSTANTS = re.compile(r"\.rotary_emb\.inv_freq$|\.attention\.(masked_)?bias$")
@@ -208,9 +208,9 @@ class _Tensors:
             raise ConfigError(
                 f"{self.folder}: tensor {name} has shape {header.get_shape()}; by config.json it is {list(shape)}."
             )
-        if header.get_dtype() not in _DTYPES:
+        if header.get_dtype() not in DTYPES:
             raise ConfigError(
-                f"{self.folder}: tensor {name} has dtype {header.get_dtype()}; supported: {', '.join(_DTYPES)}."
+                f"{self.folder}: tensor {name} has dtype {header.get_dtype()}; supported: {', '.join(DTYPES)}."
             )
 
     def read(self, name: str) -> np.ndarray:
@@ -242,10 +242,13 @@ def _weight_files(folder: Path) -> list[Path]:
 def _check_names(tensors: _Tensors, architecture: Architecture, stored: dict[str, Leaf]) -> None:
     """Refuses missing and unknown tensors, and finds GPT-NeoX's head under its newer name."""
     names = set(tensors.names) - {SCORE}
-    if "head" in stored:
-        if architecture.family == "gpt_neox" and _HEADS[0] in names:
-            stored["head"] = stored["head"]._replace(name=_HEADS[0])
-    else:
+    if "head" in stored and architecture.family == "gpt_neox" and _HEADS[0] in names:
+        stored["head"] = stored["head"]._replace(name=_HEADS[0])
+    needed = [name for leaf in stored.values() for name in leaf.tensor_names]
+    for name in needed:
+        if name not in names:
+            raise ConfigError(f"{tensors.folder} holds no tensor {name}, which config.json asks for.")
+    if "head" not in stored:
         embedding = stored["embedding"]
         for head in names.intersection(_HEADS):
             for name in (head, embedding.name):
@@ -253,10 +256,6 @@ def _check_names(tensors: _Tensors, architecture: Architecture, stored: dict[str
             if not np.array_equal(tensors.read(head), tensors.read(embedding.name)):
                 raise ConfigError(f"{tensors.folder}: tensor {head} differs from the embedding that it is tied to.")
             names.remove(head)
-    needed = [name for leaf in stored.values() for name in leaf.tensor_names]
-    for name in needed:
-        if name not in names:
-            raise ConfigError(f"{tensors.folder} holds no tensor {name}, which config.json asks for.")
     unknown = sorted(name for name in names.difference(needed) if not _CONSTANTS.search(name))
     if unknown:
         raise ConfigError(f"{tensors.folder} holds tensor {visible(unknown[0])}, which config.json has no place for.")

@@ -19,6 +19,8 @@ from haepo_jax.types import Params
 
 SCORE = "score.weight"
 """The reward head of a classifier with one label, in every family."""
+DTYPES = ("F32", "BF16", "F16")
+"""Those of the tensors that are read, by the names that safetensors has for them."""
 
 _TRANSPOSED = ("kernel", "head")
 

@@ -26,6 +26,7 @@ from haepo_jax.language.model.lora import join, split_adapter
 
 ADAPTER = Adapter(rank=2, alpha=5.0)
 QWEN = ARCHITECTURES["qwen3"]
+UP_PROJ = "base_model.model.model.layers.{}.mlp.up_proj"
 
 
 @functools.cache
@@ -158,7 +159,11 @@ def test_a_scale_is_that_of_the_first_pattern_that_fits_the_end_of_the_modules_n
         ({"alora_invocation_tokens": [1, 2]}, {}, "alora_invocation_tokens is [1, 2]; it must be false or null."),
         ({"alpha_pattern": {"q_proj": "8"}}, {}, "alpha_pattern.q_proj is '8'; it must be a number above 0."),
         ({"alpha_pattern": {"q_(": 8}}, {}, "alpha_pattern is {'q_(': 8}; its keys must be regular expressions: "),
-        ({}, {"base_model.model.model.norm.lora_A.weight": np.zeros((2, 16))}, "which this model has no place for."),
+        (
+            {},
+            {"base_model.model.model.norm.lora_A.weight": np.zeros((2, 16), np.float32)},
+            "which this model has no place for.",
+        ),
         (
             {},
             {"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": None},
@@ -171,6 +176,31 @@ def test_a_scale_is_that_of_the_first_pattern_that_fits_the_end_of_the_modules_n
                 for layer in range(2)
             },
             "the matrices of model.layers.{}.mlp.up_proj have shapes (2, 9) and (24, 2); what they adapt has (24, 1",
+        ),
+        *(
+            (
+                {},
+                {
+                    f"{UP_PROJ.format(layer)}.lora_{which}.weight": matrix
+                    for layer in range(2)
+                    for which, matrix in pair
+                },
+                f"the matrices of model.layers.{{}}.mlp.up_proj have shapes {shapes}; what they adapt has (24, 16).",
+            )
+            for shapes, pair in (
+                ("(16,) and (24,)", (("A", np.zeros(16, np.float32)), ("B", np.zeros(24, np.float32)))),
+                ("() and ()", (("A", np.zeros((), np.float32)), ("B", np.zeros((), np.float32)))),
+                ("(2, 16, 1) and (24, 2)", (("A", np.zeros((2, 16, 1), np.float32)),)),
+                ("(0, 16) and (24, 0)", (("A", np.zeros((0, 16), np.float32)), ("B", np.zeros((24, 0), np.float32)))),
+            )
+        ),
+        *(
+            ({}, {f"{UP_PROJ.format(0)}.lora_A.weight": matrix}, f"has dtype {dtype}; supported: F32, BF16, F16.")
+            for dtype, matrix in (
+                ("I8", np.zeros((2, 16), np.int8)),
+                ("BOOL", np.zeros((2, 16), bool)),
+                ("F8_E4M3", np.zeros((2, 16), jnp.float8_e4m3fn)),
+            )
         ),
     ],
 )

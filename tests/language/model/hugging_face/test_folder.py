@@ -186,6 +186,14 @@ def test_a_tied_head_may_be_there_if_it_is_the_embedding(tmp_path):
         read_model(tmp_path)
 
 
+def test_a_tied_head_without_the_embedding_is_refused(tmp_path):
+    write(tmp_path, "qwen2")
+    embedding = safetensors.numpy.load_file(tmp_path / FILE)["model.embed_tokens.weight"]
+    change(tmp_path / FILE, **{"model.embed_tokens.weight": None, "lm_head.weight": embedding})
+    with pytest.raises(ConfigError, match=r" holds no tensor model\.embed_tokens\.weight, which config\.json asks "):
+        read_model(tmp_path)
+
+
 def test_the_newer_name_of_gpt_neoxs_head(tmp_path):
     write(tmp_path, "gpt_neox")
     change(tmp_path / FILE, embed_out__weight=None, lm_head__weight=np.asarray(params_of("gpt_neox")["head"].T))
