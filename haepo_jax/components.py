@@ -190,22 +190,27 @@ def call(
 
 
 @contextlib.contextmanager
-def failures_named(who: str, component: Any = None, constants: str | None = None) -> Iterator[None]:
+def failures_named(
+    who: str, component: Any = None, constants: str | None = None, *, in_thread: bool = False
+) -> Iterator[None]:
     """Turns what a component raises while it is called, or asked to make something, into one sentence.
 
     Args:
       who: the component, as the sentence begins.
       component: what was loaded; the sentence has the line of its file that failed.
       constants: the group of arguments, if there is one, whose values are no tracers.
+      in_thread: whether it is called in a thread of its own, where no signal is raised: a `KeyboardInterrupt` there
+        is the component's.
 
     Raises:
       ConfigError: the component has raised anything, `SystemExit` included.
     """
+    failures = (BaseException,) if in_thread else CODE_FAILURES
     try:
         yield
     except (ConfigError, StorageError, Interrupted, Stalled):  # sentences already
         raise
-    except CODE_FAILURES as error:
+    except failures as error:
         raise ConfigError(f"{who} fails{_line_of(error, component)}: {reason_of(error, constants)}.") from error
 
 
