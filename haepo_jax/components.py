@@ -191,14 +191,15 @@ def call(
 
 @contextlib.contextmanager
 def failures_named(
-    who: str, component: Any = None, constants: str | None = None, *, in_thread: bool = False
+    who: str, component: Any = None, constants: str | None = None, when: str = "", *, in_thread: bool = False
 ) -> Iterator[None]:
     """Turns what a component raises while it is called, or asked to make something, into one sentence.
 
     Args:
       who: the component, as the sentence begins.
-      component: what was loaded; the sentence has the line of its file that failed.
+      component: what was loaded, or a tuple of its functions; the sentence has the line of its file that failed.
       constants: the group of arguments, if there is one, whose values are no tracers.
+      when: it fails, as the sentence goes on, such as " at its first step".
       in_thread: whether it is called in a thread of its own, where no signal is raised: a `KeyboardInterrupt` there
         is the component's.
 
@@ -211,7 +212,9 @@ def failures_named(
     except (ConfigError, StorageError, Interrupted, Stalled):  # sentences already
         raise
     except failures as error:
-        raise ConfigError(f"{who} fails{_line_of(error, component)}: {reason_of(error, constants)}.") from error
+        line = _line_of(error, component)
+        comma = "," if when and line else ""
+        raise ConfigError(f"{who} fails{when}{comma}{line}: {reason_of(error, constants)}.") from error
 
 
 def reason_of(error: BaseException, constants: str | None = None) -> str:
@@ -243,9 +246,9 @@ _NEEDS_A_VALUE = (
 
 def _line_of(error: BaseException, component: Any) -> str:
     """Where in the file of the component, as a part of a sentence."""
-    file = None if component is None else _file_of(component)
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f" at line {lines[-1]} of {file}" if file and lines else ""
+    files = {_file_of(part) for part in (component if isinstance(component, tuple) else (component,))}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f" at line {frames[-1].lineno} of {frames[-1].filename}" if frames else ""
 
 
 def checked_numbers(who: str, found: Any, shape: tuple[int, ...], what: str, *, real: bool = False) -> jax.Array:

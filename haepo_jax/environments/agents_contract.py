@@ -6,22 +6,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from haepo_jax.components import reason_of
 from haepo_jax.environments.agents import AgentsStep, MultiAgentEnvironment, View
 from haepo_jax.environments.contract import (
     check_action_space,
     check_elements,
     check_flags,
     check_limit,
+    check_numbers,
     check_observation_shape,
     check_reported_name,
     check_state,
     checked_info_metrics,
+    first_step_named,
     type_of,
     words_of,
 )
 from haepo_jax.environments.interface import Box, action_type, count_choices, name_return
-from haepo_jax.errors import CODE_FAILURES, ConfigError, quoted
+from haepo_jax.errors import ConfigError, quoted
 
 
 def check_agents(environment: MultiAgentEnvironment) -> None:
@@ -39,8 +40,7 @@ def check_agents(environment: MultiAgentEnvironment) -> None:
     check_limit(name, environment.max_steps)
     _check_mask_size(environment)
     _check_kinds(environment)
-    if not isinstance(environment.params, Mapping):
-        raise ConfigError(f"env {name} has params {quoted(environment.params)}; it must map names to numbers.")
+    check_numbers(name, environment.params)
     one = action_type(space)
     actions = jax.ShapeDtypeStruct((number, *one.shape), one.dtype)
 
@@ -48,10 +48,8 @@ def check_agents(environment: MultiAgentEnvironment) -> None:
         state, view = environment.reset({}, key)
         return jax.tree.map(jnp.asarray, state), view, environment.step({}, key, state, actions)
 
-    try:
+    with first_step_named(environment, environment.params):
         state, first, step = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), actions)
-    except CODE_FAILURES as error:
-        raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     if not isinstance(step, AgentsStep):
         raise ConfigError(
             f"env {name}: its step gives {words_of(step)}; it must be a haepo_jax.environments.AgentsStep."

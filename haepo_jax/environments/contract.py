@@ -5,11 +5,12 @@ which can change what the environment computes: a position that starts as the in
 of 0.5. So an environment that does not keep to it is refused before it is played.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from haepo_jax.components import reason_of
+from haepo_jax.components import failures_named
 from haepo_jax.config.settings import ExperimentConfig
 from haepo_jax.environments.gymnax_library import environment, spaces
 from haepo_jax.environments.interface import (
@@ -30,11 +31,13 @@ from haepo_jax.environments.interface import (
     action_type,
     count_choices,
 )
-from haepo_jax.errors import CODE_FAILURES, ConfigError, quoted
+from haepo_jax.errors import ConfigError, quoted
 from haepo_jax.methods import METHODS
 
 _SETTINGS = frozenset(field.name for field in dataclasses.fields(ExperimentConfig))  # a swept one is a column
 
+AT_FIRST = " at its first step"
+"""When an environment fails that is tried before it is played, in the words of `failures_named`."""
 BY_EVERY_RUN = frozenset(
     (
         *("member", "seed", "update", "env_steps", "num_episodes", "diverged"),
@@ -203,10 +206,8 @@ def checked_state(
     for what, count in (("actions", _count(action_space)), ("observations", _count(space))):
         if not count:
             raise ConfigError(f"env {name} has {what} without a number in them; there must be one at least.")
-    try:
+    with failures_named(f"env {name}", type(env), when=AT_FIRST):
         shapes = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action)
-    except CODE_FAILURES as error:
-        raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     first, state, following, after, reward, terminated, truncated, taken = shapes
     for what, observation in (("reset", first), ("step", following)):
         _check_observation(name, what, observation, space)
@@ -238,17 +239,14 @@ def check_environment(environment: Environment) -> None:
     check_action_space(name, space)
     _check_mask(environment)
     check_limit(name, limit)
-    if not isinstance(environment.params, Mapping):
-        raise ConfigError(f"env {name} has params {quoted(environment.params)}; it must map names to numbers.")
+    check_numbers(name, environment.params)
 
     def play(key: jax.Array, action: jax.Array) -> tuple[Any, Any, Any]:
         state, observation = environment.reset({}, key)
         return jax.tree.map(jnp.asarray, state), observation, environment.step({}, key, state, action)
 
-    try:
+    with first_step_named(environment if environment.game is None else environment.game, environment.params):
         state, first, step = jax.eval_shape(play, jax.eval_shape(lambda: jax.random.key(0)), action_type(space))
-    except CODE_FAILURES as error:
-        raise ConfigError(f"env {name} fails at its first step: {reason_of(error)}.") from error
     if not isinstance(step, Step):
         raise ConfigError(f"env {name}: its step gives {words_of(step)}; it must be a haepo_jax.environments.Step.")
     if not isinstance(step.info_metrics, Mapping) or set(step.info_metrics) != set(environment.info_metrics):
@@ -270,6 +268,39 @@ def check_environment(environment: Environment) -> None:
     check_flags(name, {"done": step.done, "terminated": step.terminated})
     check_elements(name, state)
     check_state(name, state, step.state)
+
+
+@contextlib.contextmanager
+def first_step_named(record: Any, params: Mapping[str, float]) -> Iterator[None]:
+    """Turns what a first reset and step without any parameters raise into one sentence.
+
+    Args:
+      record: the environment or game, a named tuple of its functions.
+      params: its numbers, with their defaults.
+
+    Raises:
+      ConfigError: it has raised anything.
+    """
+    name = record.name
+    with failures_named(f"env {name}", tuple(filter(callable, record)), when=AT_FIRST):
+        try:
+            yield
+        except KeyError as error:
+            left_out = next((key for key in params if error.args == (key,)), None)
+            if left_out is None:
+                raise
+            raise ConfigError(
+                f"env {name} reads params[{left_out!r}], and params hold only what config.env_params sets; where it "
+                f"is left out take the default, as params.get({left_out!r}, {params[left_out]}) does."
+            ) from error
+
+
+def check_numbers(name: str, params: Any) -> None:
+    """Refuses what does not map names to the numbers that are their defaults."""
+    if not isinstance(params, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, numbers.Real) for key, value in params.items()
+    ):
+        raise ConfigError(f"env {name} has params {quoted(params)}; it must map names to numbers.")
 
 
 def check_limit(name: str, limit: Any) -> None:

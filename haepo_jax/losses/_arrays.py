@@ -188,6 +188,12 @@ def is_concrete_zero(value: ArrayLike) -> bool:
     return is_concrete(value) and bool(np.all(np.asarray(value) == 0))
 
 
+def check_reference(kl_coef: ArrayLike, name: str, reference: ArrayLike | None) -> None:
+    """Refuses a coefficient of a divergence from a reference that is not given, whose argument is called `name`."""
+    if reference is None and not is_concrete_zero(kl_coef):
+        raise ValueError(f"kl_coef {kl_coef} needs {name}; give them, or set kl_coef to the number 0 (not traced).")
+
+
 def unless_zero(coef: ArrayLike, values: jax.Array, otherwise: jax.Array | float = 0) -> jax.Array:
     """Gives the values that a traced coefficient multiplies, or `otherwise` where it is 0: 0 times infinity is NaN.
 

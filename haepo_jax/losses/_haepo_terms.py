@@ -16,6 +16,7 @@ from haepo_jax.losses._arrays import (
     check_choice,
     check_coefficient,
     check_rank,
+    check_reference,
     check_share,
     is_concrete,
     is_concrete_zero,
@@ -228,8 +229,4 @@ def _check(settings: Settings, reference_scores: ArrayLike | None) -> None:
             "projection 'forward' needs a target: give target_effective_sample_size, or an entropy_coef or kl_coef "
             "of more than 0, whose sum is its temperature."
         )
-    if reference_scores is None and not is_concrete_zero(settings.kl_coef):
-        raise ValueError(
-            f"kl_coef {settings.kl_coef} needs reference_scores; give them, or set kl_coef to the number 0 (not "
-            "traced)."
-        )
+    check_reference(settings.kl_coef, "reference_scores", reference_scores)

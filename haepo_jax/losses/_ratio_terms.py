@@ -22,6 +22,7 @@ from haepo_jax.losses._arrays import (
     check_coefficient,
     check_count,
     check_positive,
+    check_reference,
     check_same_shape,
     is_concrete,
     is_concrete_zero,
@@ -366,11 +367,7 @@ def _check(settings: RatioSettings, reference_log_probs: ArrayLike | None) -> No
     check_choice("shape", shape, SHAPES)
     check_choice("aggregation", settings.aggregation, AGGREGATIONS)
     check_coefficient("kl_coef", settings.kl_coef)
-    if reference_log_probs is None and not is_concrete_zero(settings.kl_coef):
-        raise ValueError(
-            f"kl_coef {settings.kl_coef} needs reference_log_probs; give them, or set kl_coef to the number 0 (not "
-            "traced)."
-        )
+    check_reference(settings.kl_coef, "reference_log_probs", reference_log_probs)
     if level == "geometric_mean" and shape not in ("clip", "none"):
         raise ValueError(f"level 'geometric_mean' has the shapes clip and none, got {shape!r}.")
     if shape == "vespo" and level != "sequence":

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from haepo_jax.losses._arrays import AxisName, same_float
+from haepo_jax.losses._arrays import (
+    AxisName,
+    as_float,
+    check_coefficient,
+    check_reference,
+    check_same_shape,
+    same_float,
+)
 from haepo_jax.losses._haepo_terms import HaepoMetrics
 from haepo_jax.losses.haepo import haepo_loss
 from haepo_jax.losses.reductions import ReduceFn, mean_over_groups, weigh_groups
@@ -110,11 +117,18 @@ def haepo_segment_loss(
     def cut(function: Callable[..., jax.Array], *steps: ArrayLike | None, **more: Any) -> jax.Array:
         return function(*steps, segment_length=segment_length, done=done, where=where, **more)
 
+    # What the functions below would name by their own arguments.
+    if kind == "log_ratio" and behaviour_log_probs is None:
+        raise ValueError("kind 'log_ratio' needs behaviour_log_probs, those of the policy that sampled.")
+    check_coefficient("kl_coef", kl_coef)
+    check_reference(kl_coef, "reference_log_probs", reference_log_probs)
     optional = {"behaviour_log_probs": behaviour_log_probs, "reference_log_probs": reference_log_probs}
     given = {name: array for name, array in optional.items() if array is not None}
     log_probs, rewards, *others = same_float(log_probs=log_probs, rewards=rewards, **given)
     if log_probs.ndim < 2:
         raise ValueError(f"log_probs must have an axis of rows and one of steps, got shape {log_probs.shape}.")
+    if start_states is not None:
+        check_same_shape(log_probs=log_probs, start_states=as_float("start_states", start_states))
     more = {"terminated": terminated, "discount": discount, "gae_lambda": gae_lambda}
     segments = {
         "log_likelihoods": cut(segment_log_likelihoods, log_probs),

@@ -22,6 +22,7 @@ from haepo_jax.runtime.precision import name_precision
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 _LIBRARIES = ("brax", "craftax", "jumanji", "mujoco", "mujoco-mjx", "navix", "playground", "popjym")
+_RUNNING = "running"
 
 
 class Provenance:
@@ -63,17 +64,21 @@ class Provenance:
                 "started": _format_now(),
             }
         )
-        self.update(outcome="running", compile_seconds=0.0, run_seconds=0.0)
+        self.update(outcome=_RUNNING, compile_seconds=0.0, run_seconds=0.0)
 
     def _read_earlier_attempts(self, process: int) -> list[dict[str, Any]]:
         """Reads the attempts before this one. What cannot be read is set aside: no number of the run depends on it."""
         if not os.path.lexists(self._path):
             return []
         try:
-            return read_attempts(self._workdir, process)
+            attempts = read_attempts(self._workdir, process)
         except ConfigError as error:
             set_aside(self._path, error)
             return []
+        # This attempt holds the folder, so that one which has noted no end was killed, or failed.
+        return [
+            attempt | ({"outcome": "broken off"} if attempt["outcome"] == _RUNNING else {}) for attempt in attempts
+        ]
 
     def update(self, **entries: Any) -> None:
         """Changes the entry of this attempt and writes the file."""

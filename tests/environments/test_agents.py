@@ -116,6 +116,11 @@ def changed_step(**fields):
         (changed_step(rewards=jnp.zeros(2)), r"rewards as float32\[2\]; it must be float32\[3\]"),
         (changed_step(done=jnp.zeros(3, bool)), "gives done as .* it must be one boolean"),
         (make_relay()._replace(step=lambda *_: None), "its step gives None"),
+        (make_relay()._replace(params={"steps": "many"}), "has params {'steps': 'many'}; it must map names"),
+        (
+            make_relay()._replace(params={"steps": 4}, step=lambda params, *_: params["steps"]),
+            r"reads params\['steps'\], and params hold only what config.env_params sets; .* params.get\('steps', 4\)",
+        ),
         (make_relay()._replace(reset=lambda *_: (0, 0)), "fails at its first step|gives"),
     ],
 )

@@ -60,6 +60,13 @@ class Drift(environment.Environment):
         return self.changes["box"]
 
 
+def lose(state):
+    return state.nothing
+
+
+LINE_THAT_FAILS = lose.__code__.co_firstlineno + 1
+
+
 def adapted(params=None, **changes):
     drift = Drift(**changes)
     drift.info_metrics = changes.get("info_metrics", ())
@@ -216,8 +223,9 @@ def test_a_state_may_hold_a_key():
         ),
         ({"info_metrics": ("speed",)}, "env Drift-v0 fails at its first step: KeyError: 'speed'."),
         (
-            {"after": lambda state: state.nothing},
-            "env Drift-v0 fails at its first step: AttributeError: 'State' object has no attribute 'nothing'.",
+            {"after": lose},
+            f"env Drift-v0 fails at its first step, at line {LINE_THAT_FAILS} of {__file__}: AttributeError: 'State' "
+            "object has no attribute 'nothing'.",
         ),
         (
             {"box": spaces.Box(0, 1, (2,), jnp.float32)},

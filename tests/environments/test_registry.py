@@ -546,6 +546,11 @@ def changed_step(**changes):
     return step
 
 
+def fail(params, key):
+    return 1 // 0
+
+
+LINE_THAT_FAILS = fail.__code__.co_firstlineno + 1
 CHANGES = {
     "as_it_is": {},
     "as_a_tuple": {"step": lambda *arguments: tuple(CARTPOLE.step(*arguments))},
@@ -554,10 +559,12 @@ CHANGES = {
     "whole_done": {"step": changed_step(done=jnp.int32(1))},
     "less_state": {"step": changed_step(state=jnp.float32(1))},
     "more_metrics": {"step": changed_step(info_metrics={"speed": jnp.float32(1)})},
-    "failing": {"reset": lambda params, key: 1 // 0},
+    "failing": {"reset": fail},
     "three": {"action_space": 3},
     "still": {"max_steps": 0},
     "listed": {"params": ["gravity"]},
+    "worded": {"params": {"gravity": "low"}},
+    "unset": {"step": lambda params, *_: params["gravity"]},
     "deciding": {"step": changed_step()},
 }
 
@@ -578,10 +585,16 @@ def own_interface(change: str = "as_it_is"):
             "more_metrics",
             ": its step gives the info_metrics ['speed'], and its attribute names []; make them the same.",
         ),
-        ("failing", " fails at its first step: ZeroDivisionError: integer division or modulo by zero."),
+        ("failing", f" fails at its first step, at line {LINE_THAT_FAILS} of {__file__}: ZeroDivisionError: "),
         ("three", " has the action_space 3; it must be a haepo_jax.environments Discrete or Box of a whole number"),
         ("still", " has max_steps 0; it must be a whole number from 1 to 2147483647, or None."),
         ("listed", " has params ['gravity']; it must map names to numbers."),
+        ("worded", " has params {'gravity': 'low'}; it must map names to numbers."),
+        (
+            "unset",
+            " reads params['gravity'], and params hold only what config.env_params sets; where it is left out take "
+            "the default, as params.get('gravity', 9.8) does.",
+        ),
     ],
 )
 def test_an_environment_that_does_not_keep_to_the_interface_is_refused(outside, change, sentence):

@@ -399,7 +399,8 @@ def test_groups_hold_each_segment_once():
         ({"group_by": "states"}, "group_by must be one of minibatch, time, start_state, got 'states'"),
         ({"group_by": "start_state"}, "group_by 'start_state' needs start_states"),
         ({"group_by": "start_state", "axis_name": "rows"}, "axis_name must be None"),
-        ({"kind": "log_ratio", "behaviour_log_probs": None}, "needs behaviour_log_likelihoods"),
+        ({"kind": "log_ratio", "behaviour_log_probs": None}, "kind 'log_ratio' needs behaviour_log_probs"),
+        ({"kl_coef": 0.1, "reference_log_probs": None}, "kl_coef 0.1 needs reference_log_probs; give them, or set"),
         ({"log_probs": jnp.ones(T), "behaviour_log_probs": None, "rewards": jnp.ones(T)}, "an axis of rows and one"),
     ],
 )
@@ -408,8 +409,10 @@ def test_what_cannot_be_is_refused_in_a_sentence(changes, sentence):
         haepo_segment_loss(**rows() | {"segment_length": 3} | NUMBERS | changes)
 
 
-@pytest.mark.parametrize("name", ["rewards", "values", "next_values", "terminated", "done", "where"])
+@pytest.mark.parametrize(
+    "name", ["rewards", "values", "next_values", "terminated", "done", "where", "start_states", "behaviour_log_probs"]
+)
 def test_an_array_of_another_shape_is_refused(name):
-    batch = rows()
+    batch = {"start_states": jnp.zeros((4, T), int)} | rows()
     with pytest.raises(AssertionError, match=rf"{name} \(4, 1\)"):
         haepo_segment_loss(**batch | {name: batch[name][:, :1]}, segment_length=3, **NUMBERS)

@@ -162,6 +162,15 @@ def test_provenance_adds_an_entry_for_each_attempt(tmp_path):
     assert {"command", "git", "xla_flags", "devices", "processes", "started", "python"} < set(attempts[1])
 
 
+def test_an_attempt_that_noted_no_end_does_not_run_any_more_once_the_next_one_begins(tmp_path):
+    for end in (None, "SIGTERM", None):
+        attempt = Provenance(tmp_path, jax.devices())
+        if end is not None:
+            attempt.update(outcome=end)
+    outcomes = [attempt["outcome"] for attempt in json.loads((tmp_path / "provenance.json").read_text())]
+    assert outcomes == ["broken off", "SIGTERM", "running"]
+
+
 def test_a_temporary_file_never_goes_through_a_link(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine")

@@ -20,11 +20,11 @@ from haepo_jax.runs.metrics.reader import list_metrics, read_rows
 
 _NAMES: Mapping[str, Mapping[str, str]] = {
     "weights": {
-        "effective_sample_size": "effective sample size (episodes)",
+        "effective_sample_size": "effective sample size",
         "max_weight": "largest weight",
         "weights_kl": "KL of the weights (nats)",
         "weights_entropy": "entropy of the weights (nats)",
-        "target_effective_sample_size": "effective sample size of the target (episodes)",
+        "target_effective_sample_size": "effective sample size of the target",
         "target_temperature": "temperature of the target",
         "entropy_weight": "weight of the entropy",
         "kl_weight": "weight of the KL",

@@ -58,7 +58,10 @@ def test_who_begins_wins_where_both_know_the_best_moves():
             r"env nim: the observation of its reset is float32\[11\]; it must be float32\[12\]",
         ),
         (make_nim()._replace(max_moves="many"), "env nim fails: .*"),
-        (make_nim()._replace(find_player=lambda state: state["who"]), "env nim fails at its first step: .*who"),
+        (
+            make_nim()._replace(find_player=lambda state: state["who"]),
+            r"step, at line \d+ of .*test_own_game\.py: .*who",
+        ),
     ],
 )
 def test_what_is_no_game_is_refused_in_a_sentence(made, sentence):

@@ -107,5 +107,5 @@ def test_each_metric_that_changes_has_axes_and_its_movement_in_words(tmp_path):
     assert weights.alt == "The weights against updates: effective sample size of arm 0 falls from 16 to 2."
     assert chapter.section.findings == ["The effective sample size: arm 0 falls from 16 to 2."]
     rows = {row[0]: row[1:] for row in chapter.section.tables[0].rows}
-    assert rows["effective sample size (episodes), arm 0"] == ("16 [16, 16]", "2", "16", "2 [2, 2]")
+    assert rows["effective sample size, arm 0"] == ("16 [16, 16]", "2", "16", "2 [2, 2]")
     assert rows["loss, arm 1"] == ("0.5 [0.5, 0.5]", "0.5", "0.5", "0.5 [0.5, 0.5]")
