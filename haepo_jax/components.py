@@ -190,7 +190,9 @@ def call(
 
 
 @contextlib.contextmanager
-def failures_named(who: str, component: Any = None, constants: str | None = None, when: str = "") -> Iterator[None]:
+def failures_named(
+    who: str, component: Any = None, constants: str | None = None, when: str = "", *, in_thread: bool = False
+) -> Iterator[None]:
     """Turns what a component raises while it is called, or asked to make something, into one sentence.
 
     Args:
@@ -198,15 +200,18 @@ def failures_named(who: str, component: Any = None, constants: str | None = None
       component: what was loaded, or a tuple of its functions; the sentence has the line of its file that failed.
       constants: the group of arguments, if there is one, whose values are no tracers.
       when: it fails, as the sentence goes on, such as " at its first step".
+      in_thread: whether it is called in a thread of its own, where no signal is raised: a `KeyboardInterrupt` there
+        is the component's.
 
     Raises:
       ConfigError: the component has raised anything, `SystemExit` included.
     """
+    failures = (BaseException,) if in_thread else CODE_FAILURES
     try:
         yield
     except (ConfigError, StorageError, Interrupted, Stalled):  # sentences already
         raise
-    except CODE_FAILURES as error:
+    except failures as error:
         line = _line_of(error, component)
         comma = "," if when and line else ""
         raise ConfigError(f"{who} fails{when}{comma}{line}: {reason_of(error, constants)}.") from error

@@ -149,7 +149,8 @@ def test_what_haepo_cannot_learn_from_is_refused(measured):
         "whose responses HAEPO has to see together.",
         "temperature": "ConfigError: Score log_ratio with num_iterations 2 needs a rollout temperature of 1, got 0.9: "
         "google-tunix 0.1.7 takes the sampling policy's log-probabilities at 1.",
-        "setting": "ConfigError: config.haepo.score 'ratio' is not known; allowed: sum, mean, log_ratio.",
+        "setting": "ConfigError: config.haepo.score 'ratio' is not known; allowed: sum, mean, log_ratio, or one of "
+        "your own as package.module:attribute.",
         "epsilon": "TypeError: HaepoConfig.__init__() got an unexpected keyword argument 'epsilon'",
     }
 

@@ -62,12 +62,13 @@ def test_seeds_and_traced_settings_do_not_change_the_fingerprint(program):
 
 @pytest.mark.slow
 def test_the_fingerprint_is_the_same_in_every_process(program):
+    path = os.pathsep.join(filter(None, sys.path))
     code = "import test_fingerprint; print(test_fingerprint.of_config())"
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
             cwd=Path(__file__).parent,
-            env=os.environ | {"PYTHONHASHSEED": seed},
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path},
             capture_output=True,
             text=True,
             check=True,

@@ -14,7 +14,7 @@ from helpers.made_up_sweeps import UPDATES, write_sweep
 from rich.console import Console
 
 from experiments.cli import command_line
-from experiments.studies.paper import reproduction
+from experiments.studies.paper import ablations, reproduction
 from experiments.studies.paper.methods import METHODS
 from experiments.studies.tldr import memory
 from haepo_jax.analysis import tables
@@ -184,6 +184,9 @@ def test_the_page_of_a_sweep_runs_nothing(tmp_path):
 @pytest.mark.slow
 def test_the_page_of_the_papers_experiments_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "COMMAND", ALL)
+    labels = [method.label for method in METHODS]
+    forms = [f"{form} {ALL}" if form in labels else form for form in ablations.FORMS]
+    monkeypatch.setattr(ablations, "FORMS", forms)
     for method in METHODS:
         monkeypatch.setitem(method.__dict__, "label", f"{method.label} {ALL}")
     assert_nothing_runs(make_report(haepo_first, tmp_path, QUICK_SMALL).page)

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from haepo_jax.errors import ConfigError
 from haepo_jax.language.stages.samples import SamplesWriter, list_parts, read_samples
@@ -78,4 +79,20 @@ def test_a_run_without_samples_and_a_damaged_part_are_one_sentence(tmp_path):
     write(tmp_path, (1,))
     (tmp_path / "samples" / "part-00000-00000001.parquet").write_bytes(b"PAR1")
     with pytest.raises(ConfigError, match=r"part-00000-00000001.parquet cannot be read: "):
+        write_samples_page(tmp_path)
+
+
+def test_a_part_of_another_run_or_of_another_update_is_refused(tmp_path):
+    write(tmp_path, (1, 3))
+    first, second = (path for _, path in list_parts(tmp_path))
+    for other in (first.read_bytes(), None):
+        if other is None:
+            parquet.write_table(pa.table({"x": [1]}), second)
+        else:
+            second.write_bytes(other)
+        with pytest.raises(ConfigError, match=r"00000003.parquet is not what this run has written under that name; "):
+            write_samples_page(tmp_path)
+    second.unlink()
+    second.mkdir()
+    with pytest.raises(ConfigError, match=r"00000003.parquet cannot be read: .*[^.]\.$"):
         write_samples_page(tmp_path)

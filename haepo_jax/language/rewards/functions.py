@@ -66,7 +66,7 @@ class RewardFunction:
         given = {"num_tokens": list(asked.num_tokens), "ended": list(asked.ended)}
         component = None if self.name in BUILT_IN else self.function
         who = f"{self.describe()} on {describe_row(asked)}"
-        with components.failures_named(who, component):
+        with components.failures_named(who, component, in_thread=True):
             # A copy for each completion: rows are asked about again, and a function may change what it gets.
             columns = {
                 name: given[name] if name in given else [copy.deepcopy(asked.columns.get(name)) for _ in range(count)]

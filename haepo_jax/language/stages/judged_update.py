@@ -30,6 +30,7 @@ from haepo_jax.language.training.rollout import Frozen, Sampled, Scores
 from haepo_jax.language.training.sampling import Samples
 from haepo_jax.language.training.scoring import Prompts
 from haepo_jax.runs.progress import report_waiting
+from haepo_jax.text import visible
 from haepo_jax.types import Metrics
 
 
@@ -175,7 +176,7 @@ class JudgedUpdate:
             rewards[REWARD_MODEL] = np.concatenate([np.asarray(one.reward, np.float64) for one in scores])
         if self._samples.wants(update):
             drift = np.concatenate([np.asarray(one.drift) for one in scores])
-            self._samples.add(update, _make_columns(asked, total, rewards, drift))
+            self._samples.add(update, make_columns(asked, total, rewards, drift))
         placed = self._context.place(total)
         learner, metrics = programs.learn(learner, frozen, tuple(sampled), tuple(scores), placed)
         return learner, metrics | {f"reward/{name}": np.float32(values.mean()) for name, values in rewards.items()}
@@ -194,14 +195,14 @@ def ask_about(rows: Sequence[PromptRow], samples: Samples, tokenizer: Tokenizer)
     ]
 
 
-def _make_columns(
+def make_columns(
     asked: Sequence[Asked], total: np.ndarray, rewards: Mapping[str, np.ndarray], drift: np.ndarray
 ) -> dict[str, Any]:
     """Makes the columns of `samples.read_samples`."""
     each = len(asked[0].completions)
     model = rewards.get(REWARD_MODEL, 0.0)
     return {
-        "row": [one.where for one in asked for _ in range(each)],
+        "row": [visible(one.where) for one in asked for _ in range(each)],  # a path may hold bytes that are no text
         "prompt": [one.prompt for one in asked for _ in range(each)],
         "sample": np.tile(np.arange(each, dtype=np.int32), len(asked)),
         "completion": [text for one in asked for text in one.completions],

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from haepo_jax.errors import ConfigError
+from haepo_jax.errors import ConfigError, first_line
 from haepo_jax.runs.folder import clear_leftovers, write_file
 from haepo_jax.runs.identity import read_run_id
-from haepo_jax.runs.metrics.parts import make_statement
+from haepo_jax.runs.metrics.parts import make_statement, read_part
 
 FOLDER = "samples"
 _NAME = re.compile(r"part-00000-([0-9]{8,})\.parquet", re.ASCII)
@@ -87,17 +87,21 @@ def read_samples(workdir: Path) -> pa.Table:
       `ended`, `reference_kl` in nats.
 
     Raises:
-      ConfigError: there are none, or a part cannot be read.
+      ConfigError: there are none, or a part cannot be read or is none of the run's.
     """
     parts = list_parts(workdir)
     if not parts:
         raise ConfigError(
             f"{workdir / FOLDER} holds no samples; a run writes them with --config.rl.write_samples_every above 0."
         )
-    tables = []
+    tables, run = [], read_run_id(workdir)
     for _, path in parts:
         try:
-            tables.append(pq.read_table(path, page_checksum_verification=True))
+            table = read_part(path)
         except (OSError, pa.ArrowException) as error:
-            raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+            raise ConfigError(f"{path} cannot be read: {first_line(error)}.") from error
+        stated, expected = table.schema.metadata or {}, make_statement(run, path.name)
+        if any(stated.get(name) != value for name, value in expected.items()):
+            raise ConfigError(f"{path} is not what this run has written under that name; move it away.")
+        tables.append(table.replace_schema_metadata())
     return pa.concat_tables(tables)

@@ -22,7 +22,7 @@ from haepo_jax.language.training.rollout import Frozen
 from haepo_jax.runs.component_files import add_recorded_folders, describe_components, report_changes
 from haepo_jax.runs.files import StrPath
 from haepo_jax.runs.folder import storage_errors, write_json
-from haepo_jax.runs.identity import open_run
+from haepo_jax.runs.identity import check_run, holds_run, open_run
 from haepo_jax.runs.loggers import MakeLogger, make_request
 from haepo_jax.runs.programs import record_programs
 from haepo_jax.runtime import startup
@@ -122,11 +122,14 @@ def _run_stage(
     shared = batch_size // count_sampling_parts(config) if name == "rl" else batch_size
     add_recorded_folders(folder)
     components = describe_components([_config_of_stage(config, name)])
+    settings, members = stage_settings(config, name), [{"index": 0, "seed": config.seed, "settings": {}}]
+    defaults = dataclasses.asdict(LanguageConfig())
+    if holds_run(folder):  # refused before a model is read and compiled, which takes minutes
+        check_run(folder, settings, members, defaults)
     # Before the folder is made, as what a stage needs may not be there.
     with remove_data_if_refused(workdir):
         parts = None if is_finished(folder) else make(make_context(config, workdir, batch_size=shared))
-    members = [{"index": 0, "seed": config.seed, "settings": {}}]
-    with open_run(folder, stage_settings(config, name), members, dataclasses.asdict(LanguageConfig())):
+    with open_run(folder, settings, members, defaults):
         if parts is None:
             return False
         stage, finish = parts

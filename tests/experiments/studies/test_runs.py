@@ -20,9 +20,9 @@ from haepo_jax.config import from_config_dict, to_json
 from haepo_jax.config.members import make_members
 from haepo_jax.config.sweep import of_experiment
 from haepo_jax.errors import ConfigError, Interrupted, StorageError
-from haepo_jax.runs import experiment
 from haepo_jax.runs.identity import open_run
 from haepo_jax.runs.json_files import read_json
+from haepo_jax.runs.progress import ProgressReport
 
 PLAIN = {"num_seeds": 2, "num_updates": 12, "optimizer.learning_rate": 1e-3}
 TINY = {
@@ -257,12 +257,12 @@ def test_a_run_done_again_is_the_same_to_the_last_bit(tmp_path, monkeypatch, cap
     damage(next((folder / "metrics").iterdir()))
     signals = [signal.SIGTERM]  # a second one would end the tests
 
-    def interrupt(self, done, note):
+    def interrupt(self, *args, **kwargs):
         if signals:
             signal.raise_signal(signals.pop())
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.ProgressReport, "show", interrupt)
+        patch.setattr(ProgressReport, "show", interrupt)
         with pytest.raises(Interrupted):
             runs.get("bandit", TINY)
     assert "is done again" in capsys.readouterr().out

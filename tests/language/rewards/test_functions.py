@@ -1,5 +1,6 @@
 """Reward functions of a config: what they get, and one sentence for all that can be wrong with them."""
 
+import asyncio
 import dataclasses
 from fractions import Fraction
 
@@ -230,4 +231,13 @@ def test_an_error_that_cannot_say_what_it_is_has_its_name(monkeypatch):
         raise Slip("a")
 
     with pytest.raises(ConfigError, match=r"^config.rl.rewards .* fails at .*: Slip\.$"):
+        own(monkeypatch, judge).compute(ASKED)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, BaseException])
+def test_a_function_that_raises_what_ends_programs_is_named_as_any(kind, monkeypatch):
+    def judge(prompts, completions):
+        raise kind("code that a model has written")
+
+    with pytest.raises(ConfigError, match=rf"^config.rl.rewards .* fails at line .*: {kind.__name__}: code that a m"):
         own(monkeypatch, judge).compute(ASKED)

@@ -10,7 +10,8 @@ from helpers.small_tokenizers import characters
 from haepo_jax.language.config import from_config_dict
 from haepo_jax.language.data.corpus import PromptSet
 from haepo_jax.language.data.prompt_rows import PromptRow
-from haepo_jax.language.stages.judged_update import JudgedUpdate, ask_about
+from haepo_jax.language.stages.judged_update import JudgedUpdate, ask_about, make_columns
+from haepo_jax.language.stages.samples import SamplesWriter, read_samples
 from haepo_jax.language.training.sampling import Samples
 from haepo_jax.language.training.scoring import Prompts
 
@@ -60,3 +61,12 @@ def test_a_batch_is_placed_in_parts_as_wide_as_its_longest_prompt_needs(lengths,
     assert [part.tokens.shape for part in batch.parts] == [(1, width)] * 2
     for part, length in zip(batch.parts, lengths, strict=True):
         assert part.valid.sum() == length and part.tokens[0, -1] == 68
+
+
+def test_rows_of_a_file_whose_name_is_no_text_are_written(tmp_path):
+    first, _ = ask([[A, 1], [B, 1], [A, 1], [A, 1]])
+    asked = [dataclasses.replace(first, where="a\udcff.jsonl, line 1")]  # of a byte that is not UTF-8
+    samples = SamplesWriter(1)
+    samples.add(0, make_columns(asked, np.zeros(2), {}, np.zeros(2, np.float32)))
+    samples.write(tmp_path)
+    assert read_samples(tmp_path)["row"].to_pylist() == ["a\\udcff.jsonl, line 1"] * 2

@@ -133,6 +133,16 @@ def test_another_config_is_refused_and_another_stage_s_settings_are_not(made):
     assert not stages.run_sft(config_with(rl={"num_updates": 9}), made)
 
 
+def test_another_config_is_refused_before_a_model_is_read(workdir, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("the stage is made")
+
+    (workdir / "sft" / "summary.json").unlink()
+    monkeypatch.setattr(stages, "make_context", fail)
+    with pytest.raises(ConfigError, match=r"sft.num_steps \(was 6, now 7\)"):
+        stages.run_sft(config_with(sft={"num_steps": 7}), workdir)
+
+
 def test_a_setting_that_came_later_than_a_run_has_its_default_there(workdir):
     path = workdir / "sft" / "config.json"
     record = read_json(path)
