@@ -205,7 +205,7 @@ def _make_evaluation(
     functions = [f"reward/{function.short}" for function in judge.functions]
     judges = ("gold",) * context.generated + ("reward",) * bool(functions or reward_decoder is not None)
     names = (*judges, *functions, "reference_kl", "length", "ended")
-    return Evaluation(config.rl.evaluate_every, means, names)
+    return Evaluation(config.rl.evaluate_every, means, names, may_fail=bool(functions))
 
 
 def _check_floor(config: LanguageConfig, accuracy: float) -> None:

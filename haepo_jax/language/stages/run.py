@@ -43,6 +43,8 @@ class Evaluation(NamedTuple):
     means: Callable[[LearnerState], dict[str, float]]
     """The measures by name; the metrics hold it as `held_out_NAME`, and NaN after the updates between."""
     names: tuple[str, ...]
+    may_fail: bool = False
+    """Whether a look may raise a `ConfigError`, as reward functions do: what was learnt before is saved then."""
 
 
 class Stage(NamedTuple):
@@ -191,6 +193,8 @@ class _StageRun:
         learner, cursor = _from_host(self._saved, stage.learner)
         seconds: float | None = None  # that an update takes
         while done < stage.total and not received:
+            if self._rows and self._may_fail_after(done + 1):
+                self._save(learner, cursor)
             examples, ahead = batches.next_batch(stage.examples, cursor, stage.batch_size)
             batch = stage.place(examples)
             self._prepare(learner, batch)
@@ -238,6 +242,11 @@ class _StageRun:
             return {}
         seen = evaluation.means(learner) if done % evaluation.every == 0 else dict.fromkeys(evaluation.names, np.nan)
         return {f"held_out_{name}": np.asarray(seen[name], np.float32) for name in evaluation.names}
+
+    def _may_fail_after(self, done: int) -> bool:
+        """Returns whether the look at the state after this update may raise an error."""
+        evaluation = self._stage.evaluation
+        return evaluation is not None and evaluation.may_fail and done % evaluation.every == 0
 
     def _note(self, row: dict[str, np.ndarray], seconds: float) -> str:
         watched, utilisation = self._stage.watched, self._stage.utilisation

@@ -121,6 +121,21 @@ def test_what_was_learnt_before_an_update_that_is_refused_is_kept(tmp_path):
     assert table(tmp_path / "refused").equals(table(tmp_path / "whole"))
 
 
+def test_what_was_learnt_before_a_look_that_fails_is_kept(tmp_path):
+    def looks(learner):
+        if int(learner.updates_done) == 4:
+            raise ConfigError("no reward")
+        return {"reward": 1.0}
+
+    fine = Evaluation(2, lambda learner: {"reward": 1.0}, ("reward",), may_fail=True)
+    train(tmp_path / "whole", stage(evaluation=fine))
+    with pytest.raises(ConfigError, match="no reward"):
+        train(tmp_path / "refused", stage(evaluation=fine._replace(means=looks)), checkpoint_seconds=1000)
+    assert [saved.update for saved in list_saved(tmp_path / "refused" / "checkpoints")] == [3, 1]
+    train(tmp_path / "refused", stage(evaluation=fine))
+    np.testing.assert_equal(*(table(tmp_path / name).to_pydict() for name in ("refused", "whole")))
+
+
 def test_the_time_to_compile_for_new_shapes_counts_as_that_of_compiling(tmp_path):
     assert train(tmp_path, stage(prepare=lambda learner, frozen, batch: 0.25)).compile_seconds == 2.5
 
