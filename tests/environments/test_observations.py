@@ -1,5 +1,6 @@
 """Observations of any structure become one float32 array, in a fixed order, with the action mask at its end."""
 
+import re
 from typing import NamedTuple
 
 import jax
@@ -37,3 +38,36 @@ def test_the_mask_comes_last_and_the_shape_before_it_is_kept(given, masked_shape
     assert (observer.mask_size, observer.masked_shape) == (4, masked_shape)
     assert seen.shape == observer.observation_shape and seen[-4:].tolist() == [1.0, 0.0, 0.0, 1.0]
     assert seen[:-4].tolist() == make_observer(given)(given).ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("given", "mask", "words"),
+    [
+        (
+            {"zeit": 1.0, "place": jnp.zeros(2)},
+            jnp.ones(3, bool),
+            "The observation has the fields place, zeit; that of make_observer has the fields place, time.",
+        ),
+        (
+            {"place": jnp.zeros(2)},
+            jnp.ones(3, bool),
+            "The observation has the fields place; that of make_observer has",
+        ),
+        (jnp.zeros(3), jnp.ones(3, bool), "The observation has one array; that of make_observer has the fields"),
+        ({"place": jnp.zeros(2), "time": 1}, None, "The action mask has no array; that of make_observer has one"),
+        (
+            {"place": jnp.zeros(2), "time": 1},
+            (jnp.ones(3, bool),),
+            "The action mask has the fields 0; that of make_observer",
+        ),
+    ],
+)
+def test_other_fields_than_it_was_made_for_are_refused_as_their_order_would_be_another(given, mask, words):
+    observer = make_observer({"time": jnp.int32(0), "place": jnp.zeros(2)}, jnp.ones(3, bool))
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+        observer(given, mask)
+
+
+def test_a_mask_that_it_was_not_made_for_is_refused():
+    with pytest.raises(ValueError, match=r"^The action mask has one array; that of make_observer has no array\.$"):
+        make_observer(NESTED)(NESTED, jnp.ones(3, bool))

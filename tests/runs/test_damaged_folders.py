@@ -16,7 +16,7 @@ from helpers.run_folders import TINY
 
 from haepo_jax.runs.metrics.reader import read_metric
 
-SETTINGS = TINY | {"sweep": {"haepo.kl_coef": (0.0, 0.1)}}
+SETTINGS = TINY | {"sweep": {"haepo.entropy_coef": (0.1, 1.0)}}
 COMMANDS = ("train", "sweep", "evaluate", "report", "summarize")
 FILES = (
     "config.json",
