@@ -19,7 +19,7 @@ STAGES = {
     "tracing": "haepo_jax.runs.placement:place_group",
     "compiling": "haepo_jax.runs.attempt:_compile",
     "first chunk": "haepo_jax.runs.wave_run:jax.block_until_ready",
-    "saving": "haepo_jax.runs.wave_run:Checkpointer.save",
+    "saving": "haepo_jax.runs.recorder:Checkpointer.save",
     "summary": "haepo_jax.runs.experiment:summarize",
     "drawing": "haepo_jax.reports.learning_curve:draw_learning_curve",
 }
@@ -50,10 +50,15 @@ def _prepare(where, seconds, marker):
     compilation_cache.use = use_and_hold
 
 
-def _hold(where, seconds, marker):
+def find(where):
+    """The function of a stage, as `(owner, name)`."""
     module, _, path = where.partition(":")
     *owners, name = path.split(".")
-    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    return functools.reduce(getattr, owners, importlib.import_module(module)), name
+
+
+def _hold(where, seconds, marker):
+    owner, name = find(where)
     function = getattr(owner, name)
 
     @functools.wraps(function)

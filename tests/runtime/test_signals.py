@@ -46,6 +46,11 @@ def row(stage, times, held, words, name):
     return pytest.param(stage, times, held, words, name, marks=marks, id=f"{stage}, {times} {name}")
 
 
+@pytest.mark.parametrize("stage", held_stages.STAGES)
+def test_each_stage_has_its_function(stage):
+    assert callable(getattr(*held_stages.find(held_stages.STAGES[stage])))
+
+
 @pytest.mark.parametrize(
     ("stage", "times", "held", "words", "name"),
     [row(*cells, name) for name in ("SIGINT", "SIGTERM") for cells in TABLE],
