@@ -268,7 +268,7 @@ def preference_pairs(returns: ArrayLike, *, pairs: str = "all", where: ArrayLike
     check_rank("returns", returns)
     mask = as_mask(where, returns, "returns")
     preferred = (returns[..., :, None] > returns[..., None, :]) & mask[..., :, None] & mask[..., None, :]
-    if pairs == "best_worst":
+    if pairs == "best_worst" and returns.shape[-1]:
         best = jnp.argmax(jnp.where(mask, returns, -jnp.inf), axis=-1, keepdims=True)
         worst = jnp.argmin(jnp.where(mask, returns, jnp.inf), axis=-1, keepdims=True)
         index = lax.broadcasted_iota(best.dtype, returns.shape, returns.ndim - 1)

@@ -325,7 +325,10 @@ def group_segments(
     states, competes = flatten(states), flatten(valid)
     alike = (states[..., :, None] == states[..., None, :]) & competes[..., :, None] & competes[..., None, :]
     # The group of a state stands in the row of its first segment; the rows of the others are empty.
-    leads = jnp.argmax(alike, axis=-1) == jnp.broadcast_to(jnp.arange(competes.shape[-1]), competes.shape)
+    count = competes.shape[-1]
+    leads = competes  # of nothing there is no first
+    if count:
+        leads = jnp.argmax(alike, axis=-1) == jnp.broadcast_to(jnp.arange(count), competes.shape)
     where = alike & leads[..., :, None]
     spread = jax.tree.map(lambda leaf: jnp.broadcast_to(flatten(leaf)[..., None, :], where.shape), segments)
     return spread, where
@@ -372,7 +375,7 @@ def _blocks(rows: jax.Array, length: int) -> jax.Array:
     """Cuts `[..., T]` into `[..., n, h]`, the last block filled up with zeros."""
     missing = -rows.shape[-1] % length
     padded = jnp.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)]) if missing else rows
-    return padded.reshape(*rows.shape[:-1], -1, length)
+    return padded.reshape(*rows.shape[:-1], padded.shape[-1] // length, length)  # not -1: there may be no rows
 
 
 def _sum_over_segments(cut: _Cut, blocks: jax.Array) -> jax.Array:

@@ -456,3 +456,8 @@ def test_simpo_of_single_steps_without_a_margin_is_dpo_without_a_reference():
 def test_simpo_refuses_a_negative_margin():
     with pytest.raises(ValueError, match=r"^margin must be at least 0, got -0\.1\.$"):
         simpo_loss(*jnp.ones((4, 3)), beta=1.0, margin=-0.1)
+
+
+@pytest.mark.parametrize("pairs", ["all", "best_worst"])
+def test_no_trajectories_are_in_no_pair(pairs):
+    assert preference_pairs(jnp.zeros((2, 0)), pairs=pairs).shape == (2, 0, 0)

@@ -284,6 +284,14 @@ def test_groups_of_one_segment_have_no_slope():
     assert (slopes == 0).all()
 
 
+@pytest.mark.parametrize("group_by", GROUPINGS)
+def test_no_rows_have_a_loss_of_0(group_by):
+    nothing = jnp.zeros((0, 4))
+    states = jnp.zeros((0, 4), int) if group_by == "start_state" else None
+    loss, metrics = loss_of(nothing, nothing, segment_length=3, group_by=group_by, start_states=states, **NUMBERS)
+    assert loss == 0 and not metrics.num_valid.any()
+
+
 def test_half_precision_is_summed_in_float32():
     log_probs = jnp.full((2, 400), -2.0, jnp.bfloat16).at[0, 7].set(-1.5)
     found = sums(log_probs, segment_length=400)
