@@ -12,7 +12,7 @@ def test_the_page_and_its_figures_are_written(tmp_path):
     folder = write_sweep(tmp_path / "sweep", POINTS, hump_that_diverges)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     finished = run("experiments.report", f"--workdir={folder}")
-    assert (finished.code, finished.err) == (0, "")
+    assert (finished.code, finished.complaints) == (0, "")
     written, finding, following = finished.out.splitlines()
     assert written == f"Written to {folder / 'report.html'}."
     assert "entropy_coef" in finding and "has the highest final return" in finding
@@ -68,7 +68,7 @@ def test_runs_are_compared_in_a_folder_of_ones_own(tmp_path):
     ]
     flags = [f"--workdir={folder}" for folder in folders]
     finished = run("experiments.report", *flags, f"--output={tmp_path / 'page'}")
-    assert (finished.code, finished.err) == (0, "")
+    assert (finished.code, finished.complaints) == (0, "")
     written, finding = finished.out.splitlines()
     assert written == f"Written to {tmp_path / 'page' / 'report.html'}."
     assert finding.startswith("b has the highest final return, 22 [20.7, 23.7]. b is ahead of a by final return: ")

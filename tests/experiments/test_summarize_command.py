@@ -18,7 +18,7 @@ def test_a_summary_is_made_again_from_the_metrics(tmp_path):
     written = tmp_path / "summary.json"
     written.unlink()
     finished = run("experiments.summarize", f"--workdir={tmp_path}")
-    assert (finished.code, finished.err) == (0, "")
+    assert (finished.code, finished.complaints) == (0, "")
     first, finding, following = finished.out.splitlines()
     assert first == f"Written to {written}."
     assert finding.startswith("Of 6 settings learning_rate=0.003 has the highest final return: ")

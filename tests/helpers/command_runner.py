@@ -8,6 +8,7 @@ import functools
 import gc
 import multiprocessing
 import os
+import re
 import runpy
 import shutil
 import sys
@@ -50,6 +51,16 @@ class Finished(NamedTuple):
     code: int
     out: str
     err: str
+
+    @property
+    def complaints(self):
+        """Its errors, without what a command reports while it waits, which it does where the machine is slow."""
+        return re.sub(
+            r"^(Playing|Drawing|Tracing|Compiling) \.\.\.\n|^(Played|Drawn|Traced|Compiled) in .+\n",
+            "",
+            self.err,
+            flags=re.M,
+        )
 
 
 def last_of_each(arguments, several=()):

@@ -152,5 +152,5 @@ def test_two_at_once_both_end_well(tmp_path, command):
     assert call("train", folder, TINY | {"sweep": {"haepo.kl_coef": (0.0, 0.1)}})[0] == 0
     for _ in range(4):
         both = [Command(f"experiments.{command}", f"--workdir={folder}") for _ in range(2)]
-        assert [(finished.code, finished.err) for finished in (one.wait() for one in both)] == [(0, "")] * 2
+        assert [(finished.code, finished.complaints) for finished in (one.wait() for one in both)] == [(0, "")] * 2
     assert not [path for path in folder.rglob(".*.tmp")]
