@@ -71,14 +71,16 @@ def test_the_other_losses_of_log_likelihoods_have_the_same_gradients_recomputed(
     assert_same_gradient(left, right)
 
 
-@pytest.mark.parametrize(("env", "horizon"), [("Pendulum-v1", 37), ("LongChain-haepo", 333)])
+# A weight is as exact as the sum of its log-probabilities: that of 333 steps is about -230, where neighbours in float32
+# lie 1.5e-5 apart, and memories sum in another order.
+@pytest.mark.parametrize(("env", "horizon", "rtol"), [("Pendulum-v1", 37, 2e-5), ("LongChain-haepo", 333, 6e-5)])
 @pytest.mark.slow
-def test_for_real_actions_measures_and_horizons_within_a_chunk(env, horizon):
+def test_for_real_actions_measures_and_horizons_within_a_chunk(env, horizon, rtol):
     left, right = (
         gradient_of(settings_of(memory=memory, env=env, horizon=horizon), make(env))
         for memory in ("recompute", "store")
     )
-    assert_same_gradient(left[1], right[1], rtol=2e-5)
+    assert_same_gradient(left[1], right[1], rtol)
     assert left[2]["env_steps"] == right[2]["env_steps"]
 
 
