@@ -71,8 +71,8 @@ def test_the_other_losses_of_log_likelihoods_have_the_same_gradients_recomputed(
     assert_same_gradient(left, right)
 
 
-# A weight is as exact as the sum of its log-probabilities: that of 333 steps is about -230, where neighbours in float32
-# lie 1.5e-5 apart, and memories sum in another order.
+# A weight is as exact as the sum of its log-probabilities: that of 333 steps is about -230, where neighbours in
+# float32 lie 1.5e-5 apart, and memories sum in another order.
 @pytest.mark.parametrize(("env", "horizon", "rtol"), [("Pendulum-v1", 37, 2e-5), ("LongChain-haepo", 333, 6e-5)])
 @pytest.mark.slow
 def test_for_real_actions_measures_and_horizons_within_a_chunk(env, horizon, rtol):
