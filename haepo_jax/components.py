@@ -30,9 +30,9 @@ from haepo_jax.errors import (
     Stalled,
     StorageError,
     how_it_ended,
-    message_of,
     nearest,
     quoted,
+    said_first,
     suggestion,
     with_name,
 )
@@ -234,7 +234,7 @@ def reason_of(error: BaseException, constants: str | None = None) -> str:
             "it asks for the value of a traced array, as Python's if does; a choice by such a value is made by "
             f"jnp.where{instead}"
         )
-    return with_name(error, next(iter(message_of(error).splitlines()), "").strip())
+    return with_name(error, said_first(error).strip())
 
 
 _NEEDS_A_VALUE = (

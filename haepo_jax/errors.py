@@ -82,6 +82,11 @@ def message_of(error: BaseException) -> str:
         return ""
 
 
+def said_first(error: BaseException) -> str:
+    """Returns the first line of what an error says; nothing where it says nothing."""
+    return next(iter(message_of(error).splitlines()), "")
+
+
 def first_line(error: BaseException) -> str:
     r"""Returns the first line of what an error says, without its stop; its name where it says nothing.
 
@@ -89,7 +94,7 @@ def first_line(error: BaseException) -> str:
       >>> first_line(ValueError("no maze.\nMore of it")), first_line(KeyboardInterrupt())
       ('no maze', 'KeyboardInterrupt')
     """
-    return next(iter(message_of(error).splitlines()), "").rstrip(".") or type(error).__name__
+    return said_first(error).rstrip(".") or type(error).__name__
 
 
 def with_name(error: BaseException, text: str) -> str:

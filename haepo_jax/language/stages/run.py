@@ -46,6 +46,10 @@ class Evaluation(NamedTuple):
     may_fail: bool = False
     """Whether a look may raise a `ConfigError`, as reward functions do: what was learnt before is saved then."""
 
+    def looks_after(self, done: int) -> bool:
+        """Returns whether there is a look after so many updates."""
+        return done % self.every == 0
+
 
 class Stage(NamedTuple):
     """The parts of a stage that a run needs."""
@@ -240,13 +244,13 @@ class _StageRun:
         evaluation = self._stage.evaluation
         if evaluation is None:
             return {}
-        seen = evaluation.means(learner) if done % evaluation.every == 0 else dict.fromkeys(evaluation.names, np.nan)
+        seen = evaluation.means(learner) if evaluation.looks_after(done) else dict.fromkeys(evaluation.names, np.nan)
         return {f"held_out_{name}": np.asarray(seen[name], np.float32) for name in evaluation.names}
 
     def _may_fail_after(self, done: int) -> bool:
         """Returns whether the look at the state after this update may raise an error."""
         evaluation = self._stage.evaluation
-        return evaluation is not None and evaluation.may_fail and done % evaluation.every == 0
+        return evaluation is not None and evaluation.may_fail and evaluation.looks_after(done)
 
     def _note(self, row: dict[str, np.ndarray], seconds: float) -> str:
         watched, utilisation = self._stage.watched, self._stage.utilisation
